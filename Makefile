@@ -1,0 +1,67 @@
+# Everything a person does with this repository; .ci/run calls the same targets.
+PYTHON ?= python3
+VENV := .venv
+LIGHT := .venv-light
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SHARED ?= ../shared/data
+
+.PHONY: help setup demo test test-slow check-gpu format lint types imports light check \
+	trial-hippocampus trial-crops clean
+
+help:  ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
+
+setup: $(VENV)/.ready  ## Make .venv with everything, for training and development
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP_INSTALL) --editable '.[train,cpu,dev]'
+	touch $@
+
+# The package as a user installs it, from a wheel and without TensorFlow: types, imports and the
+# tests of deployment are checked here, since an editable install hides the mapped folders.
+$(LIGHT)/.ready: pyproject.toml constraints.txt $(shell find src cli export configs -name '*.py' -o -name '*.yaml')
+	$(PYTHON) -m venv $(LIGHT)
+	$(LIGHT)/bin/python $(PIP_INSTALL) '.[cpu]' build hypothesis import-linter mypy pytest setuptools types-PyYAML
+	$(LIGHT)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps .
+	touch $@
+
+demo: setup  ## Run the whole line on phantoms
+	$(VENV)/bin/vol3dseg demo
+
+test: setup  ## Run the tests that take seconds
+	$(VENV)/bin/python -m pytest -m "not slow and not gpu"
+
+test-slow: setup  ## Run the tests that take minutes
+	$(VENV)/bin/python -m pytest -m "slow and not gpu"
+
+check-gpu: setup  ## Run the predictor's tests on CUDA; skips without a GPU
+	$(VENV)/bin/python -m pytest -m gpu
+
+format: setup  ## Format the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+lint: setup  ## Check format and style
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+types: $(LIGHT)/.ready  ## Check types of the installed package
+	$(LIGHT)/bin/mypy --strict -p vol3dseg
+
+imports: $(LIGHT)/.ready  ## Check that arrows point one way
+	$(LIGHT)/bin/lint-imports --no-cache
+
+light: $(LIGHT)/.ready  ## Run the tests of deployment where TensorFlow is absent
+	$(LIGHT)/bin/python -m pytest -m "not train and not slow and not gpu"
+
+check: lint types imports test light  ## All of the above that CI runs
+
+trial-hippocampus: setup  ## Train on the hippocampus cases with a test part; about 35 minutes
+	$(VENV)/bin/python -m benchmarks.trial_hippocampus $(SHARED)/hippocampus
+
+trial-crops: setup  ## Train on the BraTS crops, predict the two whole cases
+	$(VENV)/bin/python -m benchmarks.trial_crops $(SHARED)/brats20-crops $(SHARED)/brats
+
+clean:  ## Remove what was made
+	rm -rf $(VENV) $(LIGHT) build dist demo-output trials src/*.egg-info

@@ -1,0 +1,1 @@
+"""Trials on real data and measurements; not part of the wheel."""

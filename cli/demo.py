@@ -1,0 +1,101 @@
+"""`vol3dseg demo`: the straight line on data made on the spot."""
+
+import shutil
+import time
+from pathlib import Path
+
+import click
+
+from vol3dseg.cli.options import PathType, show_table
+
+_TRAINING, _UNSEEN = 24, 6
+
+
+@click.command(short_help="Run the whole line on phantoms.")
+@click.option(
+    "-o",
+    "--output",
+    type=PathType,
+    default=Path("demo-output"),
+    show_default=True,
+    help="Folder of everything that is made; it must not hold anything else.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def demo(output: Path, seed: int) -> None:
+    """Make a small phantom data set and run preprocess, train, export-onnx, predict and evaluate.
+
+    Needs the [train] and [cpu] extras and a few minutes on two cores.
+    """
+    from vol3dseg.datasets.phantom import make_phantoms
+    from vol3dseg.errors import OutputError
+
+    if output.exists():
+        if any(output.iterdir()) and not (output / _MARKER).exists():
+            raise OutputError(f"{output}: holds something else; choose another folder with -o")
+        shutil.rmtree(output)
+    output.mkdir(parents=True)
+    (output / _MARKER).touch()
+    started = time.perf_counter()
+    _say(f"making {_TRAINING + _UNSEEN} phantoms: four modalities, a nested tumour, BraTS layout")
+    make_phantoms(output / "known", cases=_TRAINING, seed=seed)
+    make_phantoms(output / "unseen", cases=_UNSEEN, seed=seed + 1)
+    _straight_line(output)
+    click.echo(f"\n{time.perf_counter() - started:.0f} s in all; everything is in {output}")
+
+
+_MARKER = ".vol3dseg-demo"
+
+
+def _straight_line(output: Path) -> None:
+    from vol3dseg.cli.evaluate import run_evaluate
+    from vol3dseg.cli.export_onnx import run_export
+    from vol3dseg.cli.predict import run_predict
+    from vol3dseg.cli.preprocess import run_preprocess
+    from vol3dseg.cli.train import run_train
+
+    names = ("known", "prepared", "run", "model.onnx", "unseen", "predictions", "report")
+    known, prepared, run, model, unseen, predictions, report = (output / name for name in names)
+    _say(f"vol3dseg preprocess {known} -o {prepared} --config demo")
+    run_preprocess(known, prepared, "demo", workers=2)
+    _say(f"vol3dseg train {prepared} -o {run}")
+    run_train(prepared, run, None)
+    _say(f"vol3dseg export-onnx {run} -o {model}")
+    run_export(run, model)
+    _say(f"vol3dseg predict {model} {unseen} -o {predictions}")
+    run_predict(model, [unseen], predictions)
+    _say(f"vol3dseg evaluate {predictions} {unseen} -o {report}")
+    summary = run_evaluate(predictions, unseen, report)
+    picture = _picture(unseen, predictions, output / "overlay.png")
+    mean = summary.mean_foreground_dice or 0.0
+    show_table(
+        "The demo in short",
+        ["what", "value"],
+        [
+            ["phantoms to learn from, unseen", f"{_TRAINING}, {_UNSEEN}"],
+            ["mean Dice on unseen phantoms", f"{mean:.3f}"],
+            ["model", f"{model} ({model.stat().st_size / 1e6:.1f} MB)"],
+            ["picture", str(picture)],
+        ],
+    )
+
+
+def _picture(dataset: Path, predictions: Path, path: Path) -> Path:
+    from vol3dseg.datasets.layouts import find_cases
+    from vol3dseg.datasets.reading import read_labels, read_volume
+    from vol3dseg.evaluation.figures import save_overlay
+    from vol3dseg.inference.batch import load_record
+    from vol3dseg.volumes import nifti
+    from vol3dseg.volumes.labels import Segmentation
+
+    case = find_cases(dataset)[0]
+    labels = load_record(predictions).labels
+    volume = read_volume(case, ["t1ce"])
+    values, grid = nifti.read_labels(predictions / f"{case.id}.nii.gz")
+    prediction = Segmentation(labels.encode(values, case.id), grid, labels)
+    reference = read_labels(case, labels, volume.geometry)
+    save_overlay(path, volume.array[..., 0], reference, prediction, f"{case.id}, t1ce")
+    return path
+
+
+def _say(text: str) -> None:
+    click.secho(f"\n$ {text}" if text.startswith("vol3dseg") else text, bold=True)

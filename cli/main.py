@@ -1,0 +1,43 @@
+"""The entry point: the group of commands, and how errors are shown."""
+
+import logging
+import os
+import sys
+
+import click
+
+from vol3dseg import __version__
+from vol3dseg.cli.demo import demo
+from vol3dseg.cli.evaluate import evaluate
+from vol3dseg.cli.export_onnx import export_onnx
+from vol3dseg.cli.info import info
+from vol3dseg.cli.predict import predict
+from vol3dseg.cli.preprocess import preprocess
+from vol3dseg.cli.train import train
+from vol3dseg.errors import Vol3dSegError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="vol3dseg")
+def cli() -> None:
+    """Segment 3-D medical scans: train a U-Net, deploy one self-describing ONNX file.
+
+    The straight line: preprocess, train, export-onnx, predict, evaluate. See it run with
+    `vol3dseg demo`.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+
+
+for command in (preprocess, train, export_onnx, predict, evaluate, info, demo):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; our errors are one line and exit code 1, a bug keeps its traceback."""
+    # Read when TensorFlow is imported, so it must be set before; the user's own choice wins.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        cli()
+    except Vol3dSegError as error:
+        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        sys.exit(1)

@@ -1,0 +1,124 @@
+"""`vol3dseg predict`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from vol3dseg.cli.options import PathType, output_option, progress_bar
+
+if TYPE_CHECKING:
+    from vol3dseg.inference.batch import CaseRecord
+
+_DEVICES = ("auto", "cpu", "cuda", "openvino")
+
+
+@click.command(short_help="Segment scans with an exported model.")
+@click.argument("model", type=PathType)
+@click.argument("inputs", type=PathType, nargs=-1, metavar="[INPUT]...")
+@output_option("the folder of segmentations")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="MODALITY=FILE",
+    help="One modality of one case; give it once per modality, instead of INPUT.",
+)
+@click.option("--id", "case_id", help="Name of the case given by --image.  [default: case]")
+@click.option("--split", type=PathType, help="A split.json; with --part, only its cases.")
+@click.option("--part", type=click.Choice(["train", "validation", "test"]), help="Part of --split.")
+@click.option("--device", type=click.Choice(_DEVICES), default="auto", show_default=True)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Threads on the CPU.  [default: one per core]",
+)
+@click.option("--probabilities", is_flag=True, help="Write <id>_probabilities.nii.gz as well.")
+def predict(
+    model: Path,
+    inputs: tuple[Path, ...],
+    output: Path,
+    images: tuple[str, ...],
+    case_id: str | None,
+    split: Path | None,
+    part: str | None,
+    device: str,
+    threads: int,
+    probabilities: bool,
+) -> None:
+    """Segment scans with MODEL, an ONNX file made by vol3dseg export-onnx.
+
+    INPUT is any of: a dataset folder in a known layout, the folder of one case, or, for a model of
+    one modality, a NIfTI file. Writes OUTPUT/<id>.nii.gz on the grid of the source, and
+    OUTPUT/predictions.json. Needs no TensorFlow.
+    """
+    if (split is None) != (part is None):
+        raise click.UsageError("--split and --part go together")
+    run_predict(
+        model, inputs, output, images=images, case_id=case_id, split=split, part=part,
+        device=device, threads=threads, probabilities=probabilities,
+    )  # fmt: skip
+
+
+def run_predict(
+    model_path: Path,
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    images: Sequence[str] = (),
+    case_id: str | None = None,
+    split: Path | None = None,
+    part: str | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    probabilities: bool = False,
+) -> None:
+    """Segment in front of the user."""
+    from vol3dseg.datasets.selection import gather_cases, one_case, only_part
+    from vol3dseg.inference.batch import Record, predict_cases
+    from vol3dseg.inference.manifest import provenance
+    from vol3dseg.inference.model_file import read_model
+    from vol3dseg.inference.predictor import Predictor
+    from vol3dseg.inference.session import Device, OnnxBackend
+
+    model = read_model(model_path)
+    modalities = model.manifest.recipe.modalities
+    if bool(images) == bool(inputs):
+        raise click.UsageError("give INPUT, or --image once per modality, and not both")
+    cases = [one_case(images, case_id or "case")] if images else gather_cases(inputs, modalities)
+    if split is not None and part is not None:
+        cases = only_part(cases, split, part)
+    taken: Device = next(d for d in get_args(Device) if d == device)
+    backend = OnnxBackend(model.content, taken, threads)
+    click.echo(f"running on {backend.provider}")
+    with progress_bar() as bar:
+        task = bar.add_task("segmenting", total=len(cases))
+
+        def advance(case_id: str, record: "CaseRecord") -> None:
+            bar.advance(task)
+            bar.console.print(_line(case_id, record), highlight=False, soft_wrap=True)
+
+        predictor = Predictor(backend, model.manifest)
+        records = predict_cases(cases, predictor, output, probabilities, advance)
+    Record(
+        model_sha256=model.sha256,
+        fingerprint=model.manifest.fingerprint,
+        provider=backend.provider,
+        labels=model.manifest.labels,
+        versions=provenance("onnxruntime", "onnxruntime-gpu", "numpy", "nibabel").versions,
+        cases=records,
+    ).save(output)
+    failed = sum(bool(record.error) for record in records.values())
+    click.echo(f"{len(records) - failed} cases segmented, {failed} failed -> {output}")
+    if failed:
+        sys.exit(1)
+
+
+def _line(case_id: str, record: "CaseRecord") -> str:
+    if record.error:
+        return f"failed: {case_id}: {record.error}"
+    found = ", ".join(f"{name} {ml:.2f} ml" for name, ml in record.volumes_ml.items())
+    return f"{case_id}: {found} ({sum(record.seconds.values()):.1f} s)"

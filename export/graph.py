@@ -1,0 +1,151 @@
+"""From a Keras model to an ONNX graph: one convention, no leftovers, checked."""
+
+from typing import Any
+
+import keras
+import onnx
+import tensorflow as tf
+import tf2onnx
+
+from vol3dseg.errors import ModelError
+from vol3dseg.export.instance_norm import fuse_instance_norms
+from vol3dseg.training.unet import InstanceNormalization
+
+OPSET = 17
+INPUT = ("image", ("n", "c", "i", "j", "k"))
+OUTPUT = ("probabilities", ("n", "class", "i", "j", "k"))
+_CHANNEL_AXIS = 1
+# A Transpose costs a copy of a whole feature map; a Reshape holds the sizes it was traced with.
+_UNWANTED = ("Transpose", "Reshape")
+
+
+def convert(model: keras.Model, patch_size: tuple[int, int, int]) -> onnx.ModelProto:
+    """Turn a Keras model into an ONNX graph that takes any batch and any fitting size.
+
+    Parameters
+    ----------
+    model : keras.Model
+        (n, i, j, k, c) float32 in, (n, i, j, k, class) out.
+    patch_size : (3,) tuple of int
+        A size that the model takes [voxels].
+
+    Returns
+    -------
+    onnx.ModelProto
+        `image` (n, c, i, j, k) in, `probabilities` (n, class, i, j, k) out, both float32; all
+        dimensions but channels and classes symbolic; standard operators only, weights inside. It
+        has no metadata yet.
+
+    Raises
+    ------
+    ModelError
+        The model has several inputs or outputs, or its graph is not valid, or not as clean as
+        said above.
+    """
+    ends = len(model.inputs), len(model.outputs)
+    if ends != (1, 1):
+        raise ModelError(
+            f"model {model.name!r} has {ends[0]} inputs and {ends[1]} outputs; "
+            "expected one of each; the network must be a function of one image"
+        )
+    graph_model = _trace(model, patch_size)
+    _drop_idle_reshape(graph_model.graph)
+    _name_ends(graph_model.graph)
+    norms = sum(isinstance(layer, InstanceNormalization) for layer in model.layers)
+    fuse_instance_norms(graph_model, norms)
+    _forget_origin(graph_model, model.name)
+    _check(graph_model)
+    return graph_model
+
+
+def _trace(model: keras.Model, patch_size: tuple[int, int, int]) -> onnx.ModelProto:
+    """Convert with fixed sides.
+
+    With symbolic sides tf2onnx puts some fifty nodes of shape arithmetic round each transposed
+    convolution. No operator of the network needs to know a side, so they are fixed here and
+    made symbolic afterwards. They are twice the patch: a level of a single voxel would
+    be simplified in ways that hold for a single voxel only.
+
+    tf2onnx keeps the layout of its input and knows no other option for five axes, so the
+    network is wrapped into two changes of layout; its optimiser cancels them against its own.
+    """
+    sides = tuple(2 * side for side in patch_size)
+    signature = tf.TensorSpec((None, model.input_shape[-1], *sides), tf.float32, name=INPUT[0])
+
+    def channels_first(image: Any) -> Any:
+        output = model(tf.transpose(image, (0, 2, 3, 4, 1)), training=False)
+        return tf.transpose(output, (0, 4, 1, 2, 3))
+
+    traced = tf.function(channels_first, input_signature=[signature])
+    graph_model: onnx.ModelProto
+    graph_model, _ = tf2onnx.convert.from_function(traced, [signature], opset=OPSET)
+    return graph_model
+
+
+def _name_ends(graph: onnx.GraphProto) -> None:
+    """Name input and output and their dimensions; tf2onnx says `Identity:0` and `unk__1`."""
+    for value, (name, dimensions) in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
+        _rename(graph, value.name, name)
+        value.name = name
+        for axis, symbol in enumerate(dimensions):
+            if axis != _CHANNEL_AXIS:
+                value.type.tensor_type.shape.dim[axis].dim_param = symbol
+    # Shapes of what lies between were those of the trace.
+    del graph.value_info[:]
+
+
+def _drop_idle_reshape(graph: onnx.GraphProto) -> None:
+    """Remove the Reshape that the two changes of layout leave of an image with one channel.
+
+    Moving an axis of one voxel is a Reshape to tf2onnx, and two of them are one that changes
+    nothing but holds the sizes of the trace.
+    """
+    image = graph.input[0]
+    shape = [d.dim_value for d in image.type.tensor_type.shape.dim]
+    constants = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type != "Reshape" or node.input[0] != image.name:
+            continue
+        target = constants[node.input[1]].tolist() if node.input[1] in constants else []
+        if shape[_CHANNEL_AXIS] == 1 and target[1:] == shape[1:]:
+            _rename(graph, node.output[0], image.name)
+            graph.node.remove(node)
+            for tensor in [i for i in graph.initializer if i.name == node.input[1]]:
+                graph.initializer.remove(tensor)
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new if name == old else name for name in names]
+
+
+def _forget_origin(model: onnx.ModelProto, name: str) -> None:
+    """Drop names of the trace, and operator sets but the standard one.
+
+    A node of another set then fails the check below.
+    """
+    model.graph.name, model.graph.doc_string, model.doc_string = name, "", ""
+    kept = [opset for opset in model.opset_import if opset.domain in {"", "ai.onnx"}]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    del model.metadata_props[:]
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """Refuse what tf2onnx lets pass: it returns broken graphs instead of raising."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        detail = " ".join(str(error).split())
+        raise ModelError(
+            f"tf2onnx made a graph that is not valid: {detail}; expected standard operators only; "
+            "keep to layers that tf2onnx knows"
+        ) from error
+    kinds = [node.op_type for node in model.graph.node]
+    unwanted = [f"{kinds.count(kind)} {kind}" for kind in _UNWANTED if kind in kinds]
+    if unwanted:
+        raise ModelError(
+            f"the graph has {', '.join(unwanted)}; expected none, channels first throughout and no "
+            "size baked in; reinstall: pip install 'vol3dseg[train]'"
+        )

@@ -1,0 +1,134 @@
+"""The layout of the Medical Segmentation Decathlon: `dataset.json` lists the files.
+
+::
+
+    DATASET/dataset.json
+    DATASET/imagesTr/<id>.nii.gz    3-D, or 4-D where there are several modalities
+    DATASET/labelsTr/<id>.nii.gz
+    DATASET/imagesTs/<id>.nii.gz    cases without labels; often left out
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.errors import DatasetError
+from vol3dseg.volumes.nifti import SUFFIXES
+
+FILE_NAME = "dataset.json"
+_LISTED = 5  # names in a message; more would bury the remedy
+
+
+class _Entry(BaseModel):
+    image: str
+    label: str | None = None
+
+
+class _Description(BaseModel):
+    """What is needed of `dataset.json`; other keys are let be."""
+
+    modality: dict[int, str] = Field(min_length=1)
+    training: list[_Entry] = Field(min_length=1)
+    test: list[str | _Entry] = []
+
+    @field_validator("modality")
+    @classmethod
+    def _numbered(cls, modality: dict[int, str]) -> dict[int, str]:
+        if sorted(modality) != list(range(len(modality))):
+            raise ValueError(f"numbers must run from 0 without a gap, found {sorted(modality)}")
+        if len(set(modality.values())) < len(modality):
+            raise ValueError(f"names are used twice: {list(modality.values())}")
+        return {number: modality[number] for number in sorted(modality)}
+
+
+class DecathlonLayout:
+    """Files listed in `dataset.json`; several modalities of a case are volumes of one 4-D file."""
+
+    name = "Decathlon"
+    expected = f"{FILE_NAME} with imagesTr/ and labelsTr/"
+
+    def recognises(self, folder: Path) -> bool:
+        """Tell whether `folder` has a `dataset.json`."""
+        return (folder / FILE_NAME).is_file()
+
+    def find_cases(self, folder: Path) -> list[Case]:
+        """Return the listed cases in order of their ids.
+
+        Cases of the test list have no label; they are passed over where `imagesTs` was not
+        downloaded.
+
+        Raises
+        ------
+        DatasetError
+            `dataset.json` is damaged, or its files are missing, listed twice or outside of the
+            folder; all such are listed.
+        """
+        description = _read(folder / FILE_NAME)
+        test = description.test if (folder / "imagesTs").is_dir() else []
+        entries = [
+            *description.training,
+            *(_Entry(image=t) if isinstance(t, str) else t for t in test),
+        ]
+        _check_paths(folder, entries)
+        cases = [_case(folder, entry, description.modality) for entry in entries]
+        twice = [name for name, times in Counter(c.id for c in cases).items() if times > 1]
+        if twice:
+            raise DatasetError(
+                f"{folder / FILE_NAME}: lists cases twice: {_some(twice)}; keep one entry of each"
+            )
+        return sorted(cases, key=lambda case: case.id)
+
+
+def _read(path: Path) -> _Description:
+    try:
+        return _Description.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        reason = first["msg"].removeprefix("Value error, ")
+        raise DatasetError(
+            f"{path}: damaged or not of the Decathlon ({f'{place}: ' if place else ''}{reason}); "
+            "expected JSON with modality, training and test"
+        ) from error
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); mend its rights") from error
+
+
+def _check_paths(folder: Path, entries: list[_Entry]) -> None:
+    listed = [p for entry in entries for p in (entry.image, entry.label) if p is not None]
+    problems = {
+        "outside of the folder": [p for p in listed if _leaves(p)],
+        "of another format than .nii or .nii.gz": [p for p in listed if not _is_nifti(p)],
+        "missing": [p for p in listed if not _leaves(p) and not (folder / p).is_file()],
+    }
+    found = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
+    if found:
+        raise DatasetError(
+            f"{folder / FILE_NAME}: lists files that cannot be used: {'; '.join(found)}; "
+            "add the files, or take them off the list"
+        )
+
+
+def _leaves(path: str) -> bool:
+    pure = PurePosixPath(path)
+    return pure.is_absolute() or ".." in pure.parts
+
+
+def _is_nifti(path: str) -> bool:
+    return path.lower().endswith(SUFFIXES)
+
+
+def _case(folder: Path, entry: _Entry, modality: Mapping[int, str]) -> Case:
+    path = folder / entry.image
+    name = path.name[: path.name.lower().rindex(".nii")]
+    several = len(modality) > 1
+    images = {m: ImageSource(path, number if several else None) for number, m in modality.items()}
+    return Case(name, name, images, folder / entry.label if entry.label else None)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -1,0 +1,50 @@
+"""Where label maps to judge and to judge by are kept."""
+
+from pathlib import Path
+
+from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.errors import DatasetError
+from vol3dseg.volumes.nifti import SUFFIXES
+
+
+def label_files(folder: Path) -> dict[str, Path]:
+    """Return the label maps of a folder of files named `<id>.nii[.gz]`, by case.
+
+    Probabilities (`<id>_probabilities.nii.gz`) are passed over.
+
+    Raises
+    ------
+    DatasetError
+        The folder is missing or holds none.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; expected one of label maps (.nii.gz)")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
+        if suffix is None or path.name.startswith("."):
+            continue
+        name = path.name[: -len(suffix)]
+        if name.endswith("_probabilities"):
+            continue
+        if name in found:
+            raise DatasetError(f"{folder}: case {name} is there twice; remove {path.name}")
+        found[name] = path
+    if not found:
+        raise DatasetError(f"{folder}: holds no label maps; expected files <id>.nii.gz")
+    return found
+
+
+def reference_files(folder: Path) -> dict[str, Path]:
+    """Return the reference label maps of a data set, or of a folder of files named by case.
+
+    Raises
+    ------
+    DatasetError
+        The folder is neither.
+    """
+    try:
+        cases = find_cases(folder)
+    except DatasetError:
+        return label_files(folder)
+    return {case.id: case.label for case in cases if case.label is not None}

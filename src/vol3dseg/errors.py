@@ -1,0 +1,102 @@
+"""Every error that vol3dseg raises on purpose.
+
+::
+
+    Vol3dSegError
+    ├── ConfigError        (ValueError)   a config file or a preset
+    ├── DatasetError       (ValueError)   a folder of cases: layout, modalities, subjects
+    ├── FileFormatError    (ValueError)   one file that cannot be read as what it should be
+    ├── GridError          (ValueError)   geometry: shapes, affines, spacing
+    ├── IntensityError     (ValueError)   voxel values of an image
+    ├── LabelError         (ValueError)   voxel values of a label map
+    ├── StoreError         (ValueError)   a prepared folder
+    │   └── RecipeMismatch                prepared by another recipe
+    ├── RunError           (ValueError)   a training run
+    ├── ModelError         (ValueError)   an ONNX file or its manifest
+    │   └── ParityError                   the export does not equal the trained model
+    ├── EvaluationError    (ValueError)   predictions that do not fit their references
+    ├── DeviceError        (RuntimeError) a device or provider that is not there
+    ├── OutputError        (OSError)      a place that cannot be written
+    └── MissingExtraError  (ImportError)  an optional dependency that is not installed
+
+A message names what happened, what was expected and how to mend it. The command line prints it in
+one line and exits with 1; anything else is a bug and keeps its traceback.
+"""
+
+
+class Vol3dSegError(Exception):
+    """Base of every error that vol3dseg raises on purpose."""
+
+
+class ConfigError(Vol3dSegError, ValueError):
+    """A config file or preset is not valid."""
+
+
+class DatasetError(Vol3dSegError, ValueError):
+    """A folder of cases is not in a known layout, or cases are incomplete."""
+
+
+class FileFormatError(Vol3dSegError, ValueError):
+    """A file cannot be read as what it should be."""
+
+
+class GridError(Vol3dSegError, ValueError):
+    """Shapes, affines or spacings do not fit."""
+
+
+class IntensityError(Vol3dSegError, ValueError):
+    """An image holds values that no network can take."""
+
+
+class LabelError(Vol3dSegError, ValueError):
+    """A label map holds values that the configured labels do not."""
+
+
+class StoreError(Vol3dSegError, ValueError):
+    """A prepared folder is missing, damaged or unfit."""
+
+
+class RecipeMismatch(StoreError):  # noqa: N818 - "mismatch" says it all
+    """Two recipes that must be equal differ."""
+
+
+class RunError(Vol3dSegError, ValueError):
+    """A training run is missing, incomplete or unfit."""
+
+
+class ModelError(Vol3dSegError, ValueError):
+    """An ONNX file or its manifest is not one of ours."""
+
+
+class ParityError(ModelError):
+    """The exported graph does not equal the trained model."""
+
+
+class EvaluationError(Vol3dSegError, ValueError):
+    """Predictions do not fit their references."""
+
+
+class DeviceError(Vol3dSegError, RuntimeError):
+    """A device or provider was asked for that is not there."""
+
+
+class OutputError(Vol3dSegError, OSError):
+    """A file or folder cannot be written."""
+
+
+class MissingExtraError(Vol3dSegError, ImportError):
+    """An optional dependency is not installed.
+
+    Parameters
+    ----------
+    package : str
+        What could not be imported.
+    extra : str
+        The extra of vol3dseg that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed; install it with: pip install 'vol3dseg[{extra}]'"
+        )
+        self.extra = extra

@@ -1,0 +1,1 @@
+"""Whole-volume inference: manifest, sessions, tiling, predictor. No TensorFlow."""

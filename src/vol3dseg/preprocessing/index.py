@@ -1,0 +1,141 @@
+"""`index.json`: what a prepared folder holds, and how to be sure of it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vol3dseg.errors import StoreError
+from vol3dseg.files import canonical_json, sha256_file, sha256_text, write_text
+from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.volumes.labels import LabelSet
+
+FILE_NAME = "index.json"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CaseEntry(_Frozen):
+    """One prepared case.
+
+    Attributes
+    ----------
+    id, subject : str
+    file : str
+        HDF5 file, relative to the prepared folder.
+    bytes : int
+    sha256 : str
+    sources : mapping from str to (size in bytes, time of last change in ns)
+        The files it was made of; a case is made again when they change.
+    shape : (3,) tuple of int
+        Voxels of the working grid that are stored.
+    source_shape : (3,) tuple of int
+    source_spacing_mm : (3,) tuple of float
+    class_voxels : mapping from class name to voxels of the source, or None without a label map
+    labels_outside : int
+        Foreground voxels of the source that lie outside the box and are lost.
+    labels_changed : int
+        Voxels of the source whose label does not survive the way to the working grid and back.
+    """
+
+    id: str
+    subject: str
+    file: str
+    bytes: int
+    sha256: str
+    sources: dict[str, tuple[int, int]]
+    shape: tuple[int, int, int]
+    source_shape: tuple[int, int, int]
+    source_spacing_mm: tuple[float, float, float]
+    class_voxels: dict[str, int] | None
+    labels_outside: int = 0
+    labels_changed: int = 0
+
+
+class Index(_Frozen):
+    """What a prepared folder holds.
+
+    Attributes
+    ----------
+    config : mapping
+        The whole config that the folder was prepared with, as in its YAML file.
+    cases : tuple of CaseEntry
+        In order of their names.
+    left_out, failed : mapping from case to the reason in words
+    """
+
+    format: Literal["vol3dseg.prepared"] = "vol3dseg.prepared"
+    version: Literal[1] = 1
+    recipe: Recipe
+    fingerprint: str
+    labels: LabelSet
+    config: dict[str, Any]
+    cases: tuple[CaseEntry, ...] = ()
+    left_out: dict[str, str] = {}
+    failed: dict[str, str] = {}
+
+    def entry(self, case_id: str) -> CaseEntry:
+        """Return the entry of a case.
+
+        Raises
+        ------
+        StoreError
+            There is no such case.
+        """
+        for entry in self.cases:
+            if entry.id == case_id:
+                return entry
+        raise StoreError(f"case {case_id} is not in the prepared folder; prepare it first")
+
+    def data_fingerprint(self, case_ids: Iterable[str]) -> str:
+        """Return the SHA-256 over names and contents of these cases."""
+        return sha256_text(canonical_json([[i, self.entry(i).sha256] for i in sorted(case_ids)]))
+
+    def save(self, folder: Path) -> None:
+        """Write `index.json` into `folder`, atomically."""
+        write_text(folder / FILE_NAME, self.model_dump_json(indent=1) + "\n")
+
+
+def load_index(folder: Path) -> Index:
+    """Read `index.json` of a prepared folder.
+
+    Raises
+    ------
+    StoreError
+        It is missing, damaged, of another version, or its fingerprint is not its recipe's.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise StoreError(f"{folder}: no {FILE_NAME}; expected a folder made by vol3dseg preprocess")
+    try:
+        index = Index.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "file"
+        raise StoreError(
+            f"{path}: damaged or of another version ({place}: {first['msg']}); prepare it again"
+        ) from error
+    if index.fingerprint != index.recipe.fingerprint:
+        raise StoreError(f"{path}: the recipe does not match its fingerprint; prepare it again")
+    return index
+
+
+def verify(folder: Path, entry: CaseEntry) -> Path:
+    """Return the path of a prepared case after checking its size and SHA-256.
+
+    Raises
+    ------
+    StoreError
+        The file is missing or is not the one that was written.
+    """
+    path = folder / entry.file
+    found = path.stat().st_size if path.is_file() else None
+    if found != entry.bytes:
+        what = "is missing" if found is None else f"has {found} bytes"
+        raise StoreError(f"{path}: {what}; expected {entry.bytes} bytes; run preprocess again")
+    if sha256_file(path) != entry.sha256:
+        raise StoreError(f"{path}: content differs from its SHA-256 in {FILE_NAME}; prepare again")
+    return path

@@ -1,0 +1,240 @@
+"""The recipe: what the network sees of a scan. THE definition, used everywhere.
+
+`vol3dseg preprocess` and `vol3dseg predict` run the same `prepare`; nothing else reads a `Recipe`'s
+steps. A recipe travels with what was made by it: prepared store, run, ONNX file.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vol3dseg.errors import ConfigError, DatasetError, RecipeMismatch
+from vol3dseg.files import canonical_json, sha256_text
+from vol3dseg.preprocessing.crop import nonzero_box
+from vol3dseg.preprocessing.normalise import Normalisation
+from vol3dseg.volumes.axes import axis_maps
+from vol3dseg.volumes.box import Box
+from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.labels import Segmentation
+from vol3dseg.volumes.resampling import (
+    interpolate_labels,
+    nearest_labels,
+    resample,
+    resample_labels,
+)
+from vol3dseg.volumes.volume import Volume
+
+
+class Recipe(BaseModel):
+    """What is done to a scan before the network sees it.
+
+    Attributes
+    ----------
+    version : int
+        Of the meaning of these fields. An old model keeps its version and its answers.
+    modalities : tuple of str
+        In the order of the network's channels.
+    orientation : "RAS"
+        Axes are brought to the order and direction closest to this.
+    crop : "nonzero" or "none"
+        Whether to cut off what is zero in all modalities.
+    spacing_mm : (3,) tuple of float or None
+        Voxel spacing to resample to, along R, A, S [mm]; None keeps each scan's own.
+    normalisation : mapping from modality to Normalisation
+    patch_size : (3,) tuple of int
+        What the network is trained on and, unless told otherwise, the tile of inference [voxels].
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    modalities: tuple[str, ...] = Field(min_length=1)
+    orientation: Literal["RAS"] = "RAS"
+    crop: Literal["nonzero", "none"] = "nonzero"
+    spacing_mm: tuple[float, float, float] | None = None
+    normalisation: dict[str, Normalisation]
+    patch_size: tuple[int, int, int]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_all(cls, data: Any) -> Any:
+        """Let `normalisation: {method: ...}` stand for all modalities."""
+        if isinstance(data, Mapping) and "method" in (data.get("normalisation") or {}):
+            each = dict.fromkeys(data.get("modalities", ()), data["normalisation"])
+            return {**data, "normalisation": each}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        if len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"modalities are named twice: {self.modalities}")
+        if set(self.normalisation) != set(self.modalities):
+            raise ValueError(
+                f"normalisation is given for {sorted(self.normalisation)}, "
+                f"modalities are {sorted(self.modalities)}"
+            )
+        if min(self.patch_size) < 1 or (self.spacing_mm and min(self.spacing_mm) <= 0):
+            raise ValueError("patch_size and spacing_mm must be positive")
+        return self
+
+    def select(self, modalities: Iterable[str]) -> "Recipe":
+        """Return the recipe of a model that sees these modalities only.
+
+        Raises
+        ------
+        ConfigError
+            A modality is not in the recipe.
+        """
+        wanted = tuple(modalities)
+        unknown = [name for name in wanted if name not in self.modalities]
+        if unknown or not wanted:
+            raise ConfigError(
+                f"modalities {unknown or 'of length 0'} cannot be chosen; the recipe has "
+                f"{list(self.modalities)}"
+            )
+        chosen = {name: self.normalisation[name] for name in wanted}
+        return self.model_copy(update={"modalities": wanted, "normalisation": chosen})
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the recipe in canonical JSON."""
+        return sha256_text(canonical_json(self.model_dump(mode="json")))
+
+    def require_equal(self, other: "Recipe", ours: str, theirs: str) -> None:
+        """Refuse `other` if it differs, naming every field that does.
+
+        Parameters
+        ----------
+        other : Recipe
+        ours, theirs : str
+            What the two belong to, for the message.
+
+        Raises
+        ------
+        RecipeMismatch
+        """
+        if self.fingerprint == other.fingerprint:
+            return
+        a, b = self.model_dump(mode="json"), other.model_dump(mode="json")
+        fields = "; ".join(f"{f}: {a[f]} and {b[f]}" for f in a if a[f] != b[f])
+        raise RecipeMismatch(
+            f"the recipes of {ours} and {theirs} differ in {fields}; "
+            "use one recipe for both, or prepare into another folder"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A scan as the network sees it, and the way back.
+
+    Parameters
+    ----------
+    volume : Volume
+        Normalised, on the cropped working grid.
+    source : Geometry
+        The grid of the scan as read.
+    grid : Geometry
+        The whole working grid, anchored to the source grid, not to the crop.
+    box : Box
+        Which part of `grid` the volume covers.
+    boxes : mapping from modality to Box
+        The non-zero box of each modality, in voxels of `grid`; `box` is their union.
+    """
+
+    volume: Volume
+    source: Geometry
+    grid: Geometry
+    box: Box
+    boxes: Mapping[str, Box]
+
+
+def prepare(volume: Volume, recipe: Recipe) -> Prepared:
+    """Bring a scan to what the network sees.
+
+    Each modality is treated by itself (normalised inside its own mask, with its own non-zero box),
+    so a model of one modality sees the same voxels whichever others were prepared with it.
+
+    Parameters
+    ----------
+    volume : Volume
+        As read; it may have more modalities than the recipe, in any order.
+    recipe : Recipe
+
+    Raises
+    ------
+    DatasetError
+        A modality of the recipe is missing.
+    """
+    missing = [m for m in recipe.modalities if m not in volume.modalities]
+    if missing:
+        raise DatasetError(f"modality {missing} is missing; the scan has {volume.modalities}")
+    canonical = volume.geometry.canonical()
+    grid = canonical.with_spacing(recipe.spacing_mm) if recipe.spacing_mm else canonical
+    channels: dict[str, NDArray[np.float32]] = {}
+    boxes: dict[str, Box] = {}
+    for name in recipe.modalities:
+        raw = volume.array[..., volume.modalities.index(name)]
+        image = resample(raw, volume.geometry, canonical)
+        whole = recipe.crop == "none"
+        boxes[name] = Box.whole(grid.shape) if whole else nonzero_box(image, canonical, grid)
+        channels[name] = recipe.normalisation[name](image)
+    box = box_of(boxes, recipe.modalities)
+    working = grid.cropped(box)
+    images = {n: (resample(a, canonical, grid, box=box), working) for n, a in channels.items()}
+    return Prepared(Volume.stack(images), volume.geometry, grid, box, boxes)
+
+
+def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:
+    """Return the box over the non-zero boxes of these modalities."""
+    first, *others = (boxes[name] for name in modalities)
+    for other in others:
+        first = first.union(other)
+    return first
+
+
+def prepare_labels(segmentation: Segmentation, prepared: Prepared) -> Segmentation:
+    """Bring the label map of a scan onto its cropped working grid.
+
+    Labels outside the box are lost; `labels_outside` counts them.
+    """
+    working = prepared.volume.geometry
+    array = resample_labels(segmentation.array, segmentation.geometry, prepared.grid, prepared.box)
+    return Segmentation(array, working, segmentation.labels)
+
+
+def restore_labels(segmentation: Segmentation, source: Geometry) -> Segmentation:
+    """Bring a label map from the working grid home; outside the box is background.
+
+    Where the working grid is nowhere coarser than the source, this undoes `prepare_labels` exactly
+    for all labels inside the box; elsewhere classes are interpolated, and the largest wins.
+    """
+    working = segmentation.geometry
+    coarser = any(abs(m.scale) < 1 for m in axis_maps(working, source))
+    bring = interpolate_labels if coarser else nearest_labels
+    return Segmentation(bring(segmentation.array, working, source), source, segmentation.labels)
+
+
+def restore_probabilities(
+    probabilities: NDArray[np.float32], working: Geometry, source: Geometry
+) -> NDArray[np.float32]:
+    """Bring probabilities from the working grid home; outside the box all is background.
+
+    Parameters
+    ----------
+    probabilities : (i, j, k, class) array
+        On `working`; class 0 is the background.
+    working, source : Geometry
+
+    Returns
+    -------
+    (*source.shape, class) array
+    """
+    home = np.zeros((*source.shape, probabilities.shape[3]), dtype=np.float32)
+    for index in range(probabilities.shape[3]):
+        fill = float(index == 0)
+        home[..., index] = resample(probabilities[..., index], working, source, fill=fill)
+    return home

@@ -1,0 +1,1 @@
+"""Training; the only package beside `vol3dseg.export` that imports TensorFlow."""

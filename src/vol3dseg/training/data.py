@@ -1,0 +1,69 @@
+"""The prepared cases of a run: checked, split, opened for the model's modalities."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vol3dseg.config import Config
+from vol3dseg.datasets.splits import Split, make_split
+from vol3dseg.errors import StoreError
+from vol3dseg.preprocessing.index import Index, load_index, verify
+from vol3dseg.preprocessing.store import StoredCase
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """What a run learns from.
+
+    Parameters
+    ----------
+    index : Index
+    split : Split
+    subjects : mapping from case to subject
+        Of the cases with a label map.
+    training, validation : mapping from case to StoredCase
+    """
+
+    index: Index
+    split: Split
+    subjects: Mapping[str, str]
+    training: Mapping[str, StoredCase]
+    validation: Mapping[str, StoredCase]
+
+
+def open_data(prepared: Path, config: Config) -> RunData:
+    """Check a prepared folder against the config and open its training and validation cases.
+
+    Parameters
+    ----------
+    prepared : Path
+    config : Config
+        Its recipe and labels must be those of the folder; choosing modalities is for
+        `config.training.modalities`.
+
+    Raises
+    ------
+    RecipeMismatch
+        The recipes differ; the message names the fields.
+    StoreError
+        Labels differ, a file is not the one that was written, or no case has labels.
+    """
+    index = load_index(prepared)
+    config.recipe.require_equal(index.recipe, "the config", str(prepared))
+    if config.labels != index.labels:
+        raise StoreError(
+            f"{prepared}: was prepared with other labels than the config's; "
+            "prepare it again with this config"
+        )
+    subjects = {e.id: e.subject for e in index.cases if e.class_voxels is not None}
+    if not subjects:
+        raise StoreError(
+            f"{prepared}: no case has a label map; expected labelled cases to learn from"
+        )
+    split = make_split(subjects, config.split)
+    modalities = config.model_recipe.modalities
+
+    def opened(part: tuple[str, ...]) -> dict[str, StoredCase]:
+        return {i: StoredCase.open(verify(prepared, index.entry(i)), modalities) for i in part}
+
+    return RunData(index, split, subjects, opened(split.train), opened(split.validation))

@@ -1,0 +1,266 @@
+"""One training run, from a prepared folder to a run folder."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vol3dseg.config import Config, TrainingConfig, dump_config
+from vol3dseg.errors import RunError
+from vol3dseg.evaluation.figures import save_curves, save_split
+from vol3dseg.files import write_json, write_text
+from vol3dseg.inference.manifest import Manifest, provenance
+from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.training.augment import augment
+from vol3dseg.training.callbacks import make_callbacks
+from vol3dseg.training.checkpoints import (
+    TrainingState,
+    read_state,
+    restore_checkpoint,
+    trim_log,
+)
+from vol3dseg.training.data import RunData, open_data
+from vol3dseg.training.losses import make_loss
+from vol3dseg.training.metrics import make_metrics
+from vol3dseg.training.patches import (
+    Batch,
+    CaseReader,
+    PatchSampler,
+    read_ahead,
+    training_batches,
+    validation_batches,
+    validation_boxes,
+)
+from vol3dseg.training.results import describe_run
+from vol3dseg.training.unet import build_unet
+
+PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy")
+
+Progress = Callable[[str], None]
+
+
+def train(
+    prepared: Path,
+    run: Path,
+    config: Config,
+    resume: bool = False,
+    progress: Progress = lambda line: None,
+) -> Manifest:
+    """Train a network.
+
+    Parameters
+    ----------
+    prepared : Path
+        Made by `vol3dseg preprocess`; nothing is written into it.
+    run : Path
+        Gets best.keras, last.keras, manifest.json, config.yaml, split.json, split.png,
+        training.log, curves.png and environment.json.
+    config : Config
+        Its recipe must be the prepared one.
+    resume : bool
+        Go on with an interrupted run.
+    progress : callable
+        Called with a line of text for each epoch.
+
+    Returns
+    -------
+    Manifest
+        Also written to run/manifest.json.
+
+    Raises
+    ------
+    RunError
+        `run` holds a run already, or there is none to resume, or the loss became NaN.
+    StoreError
+        The prepared folder does not fit the config.
+    """
+    state = _state(run, config, resume)
+    data = open_data(prepared, config)
+    _require_validation(config, data)
+    _seed(config.training)
+    _write_inputs(run, config, data, prepared)
+    if state is None or not state.stopped_early:
+        _fit(_compiled(config, data), run, config, data, state, progress)
+    save_curves(run / "curves.png", run / "training.log")
+    manifest = describe_run(run, config, data, progress)
+    write_text(run / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
+    return manifest
+
+
+def _state(run: Path, config: Config, resume: bool) -> TrainingState | None:
+    last = run / "last.keras"
+    if not resume:
+        if last.exists() or (run / "training.log").exists():
+            raise RunError(f"{run}: holds a run already; use --resume or another folder")
+        return None
+    if not last.exists():
+        raise RunError(f"{run}: no last.keras to resume from; start the run without --resume")
+    before = (run / "config.yaml").read_text(encoding="utf-8")
+    if before != dump_config(config):
+        raise RunError(f"{run}: config.yaml differs from this config; resume with the run's own")
+    state = read_state(last)
+    trim_log(run / "training.log", state.epochs)
+    return state
+
+
+def _require_validation(config: Config, data: RunData) -> None:
+    training = config.training
+    if not data.validation and (training.reduce_lr_on_plateau or training.early_stopping):
+        raise RunError(
+            "the split has no validation cases, but reduce_lr_on_plateau and early_stopping watch "
+            "val_loss; raise split.validation, or set both to null"
+        )
+
+
+def _seed(training: TrainingConfig) -> None:
+    keras.utils.set_random_seed(training.seed)
+    if training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def _write_inputs(run: Path, config: Config, data: RunData, prepared: Path) -> None:
+    write_text(run / "config.yaml", dump_config(config))
+    parts = {name: list(data.split.part(name)) for name in ("train", "validation", "test")}
+    write_json(run / "split.json", parts)
+    save_split(run / "split.png", parts)
+    facts = provenance(*PACKAGES)
+    threads = {
+        "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
+        "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
+    }
+    write_json(
+        run / "environment.json",
+        {
+            **facts.model_dump(),
+            "prepared": str(prepared.resolve()),
+            "seed": config.training.seed,
+            "deterministic": config.training.deterministic,
+            "threads": threads,
+            "devices": [device.name for device in tf.config.list_physical_devices()],
+        },
+    )
+
+
+def _compiled(config: Config, data: RunData) -> Any:
+    training, labels = config.training, config.labels
+    model = build_unet(config.model, len(config.model_recipe.modalities), len(labels.classes))
+    model.compile(
+        optimizer=_optimizer(training, _steps(list(data.training.values()), config)),
+        loss=make_loss(training),
+        metrics=make_metrics(labels.names),
+        jit_compile=False,  # XLA's 3-D convolutions on the CPU are several times slower
+    )
+    return model
+
+
+def _optimizer(training: TrainingConfig, steps: int) -> Any:
+    rate: Any = training.learning_rate
+    if training.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * training.epochs)
+    if training.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(
+            rate, weight_decay=training.weight_decay, global_clipnorm=training.clip_norm
+        )
+        # Decay pulls weights to 0; for scales and shifts of norms and for biases that is no prior.
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "shift"])
+        return optimizer
+    return keras.optimizers.Adam(rate, global_clipnorm=training.clip_norm)
+
+
+def _steps(cases: Sequence[StoredCase], config: Config) -> int:
+    """Return the steps of an epoch: as many patches as the cases have pieces of that size."""
+    training = config.training
+    if training.steps_per_epoch is not None:
+        return training.steps_per_epoch
+    patch = math.prod(config.recipe.patch_size)
+    pieces = sum(max(1, round(math.prod(case.shape) / patch)) for case in cases)
+    return max(1, math.ceil(pieces / training.batch_size))
+
+
+def _fit(
+    model: Any,
+    run: Path,
+    config: Config,
+    data: RunData,
+    state: TrainingState | None,
+    progress: Progress,
+) -> None:
+    training = config.training
+    first = state.epochs if state else 0
+    if state is not None:
+        restore_checkpoint(model, run / "last.keras")
+    cases = list(data.training.values())
+    steps = _steps(cases, config)
+    report = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: progress(_epoch_line(epoch, training.epochs, logs))
+    )
+    validation, validation_steps = _validation(config, data)
+    callbacks = make_callbacks(training, run, state)
+    try:
+        model.fit(
+            _dataset(_training_batch(config, cases), count(first * steps), config),
+            steps_per_epoch=steps,
+            validation_data=validation,
+            validation_steps=validation_steps,
+            epochs=training.epochs,
+            initial_epoch=first,
+            callbacks=[*callbacks, report],
+            shuffle=False,  # the sampler has done it
+            verbose=0,
+        )
+    except BaseException:
+        # Keras ends callbacks only after a training that ended well.
+        for callback in callbacks:
+            if isinstance(callback, keras.callbacks.CSVLogger):
+                callback.on_train_end()
+        raise
+
+
+def _training_batch(config: Config, cases: Sequence[StoredCase]) -> Callable[[int], Batch]:
+    training, size = config.training, config.recipe.patch_size
+    reader = CaseReader(cases, training.cache_mb)
+    sampler = PatchSampler(cases, size, training.foreground, training.seed)
+    if training.augment is None:
+        return training_batches(reader, sampler, training.batch_size, lambda i, s, rng: (i, s))
+    settings = training.augment
+    return training_batches(
+        reader, sampler, training.batch_size, lambda i, s, rng: augment(i, s, settings, rng)
+    )
+
+
+def _validation(config: Config, data: RunData) -> tuple[Any, int | None]:
+    if not data.validation:
+        return None, None
+    training, cases = config.training, list(data.validation.values())
+    boxes = validation_boxes(
+        cases, config.recipe.patch_size, training.validation_patches, training.seed
+    )
+    reader = CaseReader(cases, training.cache_mb // 4)
+    batch = validation_batches(reader, boxes, training.batch_size)
+    steps = math.ceil(len(boxes) / training.batch_size)
+    return _dataset(batch, range(steps), config), steps
+
+
+def _dataset(batch: Callable[[int], Batch], numbers: Any, config: Config) -> Any:
+    """Return a `tf.data.Dataset` of batches; it starts anew from `numbers` when iterated again."""
+    size, channels = config.recipe.patch_size, len(config.model_recipe.modalities)
+    signature = (
+        tf.TensorSpec((None, *size, channels), tf.float32),
+        tf.TensorSpec((None, *size), tf.uint8),
+    )
+
+    def stream() -> Iterator[Batch]:
+        return read_ahead(batch, iter(numbers), config.training.workers)
+
+    return tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(1)
+
+
+def _epoch_line(epoch: int, epochs: int, logs: dict[str, float]) -> str:
+    shown = {k: v for k, v in logs.items() if k in {"loss", "dice", "val_loss", "val_dice"}}
+    values = "  ".join(f"{name} {np.asarray(value):.4f}" for name, value in shown.items())
+    return f"epoch {epoch + 1}/{epochs}  {values}"

@@ -1,0 +1,120 @@
+"""What the log says of each epoch, all of it from one confusion matrix.
+
+With TP, FP, FN and TN of a class against the rest, pooled over all voxels of the epoch:
+
+====================  =====================================================================
+accuracy              voxels with the right class / all voxels, background included
+mean_iou              mean over all classes, background included, of TP / (TP + FP + FN)
+precision             mean over foreground classes of TP / (TP + FP)
+sensitivity           mean over foreground classes of TP / (TP + FN)
+specificity           mean over foreground classes of TN / (TN + FP)
+dice                  mean over foreground classes of 2 TP / (2 TP + FP + FN)
+dice_<class>          2 TP / (2 TP + FP + FN) of a foreground class
+====================  =====================================================================
+
+A ratio with a denominator of 0 is undefined: NaN where it stands alone, left out of a mean, and a
+mean of nothing is NaN. So a class that is neither in the references nor predicted has a Dice of NaN
+and does not bear on `dice`, where 1 would flatter and 0 would punish. A class that is never
+predicted is left out of `precision` alone.
+
+Training values come from augmented patches and from weights that change along the epoch; both they
+and the `val_` values count voxels of patches, not of whole volumes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def make_metrics(class_names: Sequence[str]) -> list[Any]:
+    """Return the metrics to compile a model with.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+        In the order of the network's outputs, background first.
+
+    Returns
+    -------
+    list of keras.metrics.Metric
+        One metric whose result has all the names in the table above; Keras puts each of them in the
+        logs, and with the prefix `val_` those of the validation patches.
+    """
+    return [ConfusionMetrics(class_names)]
+
+
+def dice_name(class_name: str) -> str:
+    """Return the log's name for the Dice of a class: "Left Lung" gives "dice_left_lung"."""
+    return "dice_" + "_".join(class_name.lower().split())
+
+
+@keras.saving.register_keras_serializable(package="vol3dseg")
+class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
+    """Counts which class was taken for which, and rates it as the module says.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+        Background first.
+    """
+
+    def __init__(
+        self, class_names: Sequence[str], name: str = "confusion", dtype: Any = None
+    ) -> None:
+        super().__init__(name=name, dtype=dtype)
+        # A tuple, since Keras wraps lists that are set as attributes.
+        self.class_names = tuple(class_names)
+        size = len(self.class_names)
+        # Counts of voxels soon pass 2**24, where float32 loses ones.
+        self.matrix = self.add_variable((size, size), "zeros", dtype="int64", name="matrix")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count a batch.
+
+        Parameters
+        ----------
+        y_true : (n, i, j, k) tensor
+            Class indices.
+        y_pred : (n, i, j, k, class) tensor
+            Probabilities.
+        sample_weight : None
+            Not used: every voxel counts once.
+        """
+        size = len(self.class_names)
+        predicted = tf.argmax(y_pred, axis=-1, output_type=tf.int32)
+        pairs = tf.reshape(tf.cast(y_true, tf.int32) * size + predicted, [-1])
+        # As quick as argmax alone; tf.math.confusion_matrix takes four times as long.
+        counts = tf.math.bincount(pairs, minlength=size**2, maxlength=size**2, dtype=tf.int64)
+        self.matrix.assign_add(tf.reshape(counts, (size, size)))
+
+    def result(self) -> dict[str, Any]:
+        """Return the values of all voxels counted so far, by name."""
+        matrix = tf.cast(tf.convert_to_tensor(self.matrix), tf.float64)
+        hit = tf.linalg.diag_part(matrix)
+        is_class, called = tf.reduce_sum(matrix, axis=1), tf.reduce_sum(matrix, axis=0)
+        every = tf.reduce_sum(matrix)
+        rejected = every - is_class - called + hit  # TN
+        dice = 2 * hit / (is_class + called)
+        values = {
+            "accuracy": tf.reduce_sum(hit) / every,
+            "mean_iou": _defined_mean(hit / (is_class + called - hit)),
+            "precision": _defined_mean((hit / called)[1:]),
+            "sensitivity": _defined_mean((hit / is_class)[1:]),
+            "specificity": _defined_mean((rejected / (every - is_class))[1:]),
+            "dice": _defined_mean(dice[1:]),
+        }
+        each = {dice_name(n): dice[c] for c, n in enumerate(self.class_names) if c > 0}
+        return {name: tf.cast(value, tf.float32) for name, value in (values | each).items()}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what a saved model needs to make the metric again."""
+        return {**super().get_config(), "class_names": list(self.class_names)}
+
+
+def _defined_mean(ratios: Any) -> Any:
+    """Return the mean of the ratios that are not 0 / 0; NaN if none is left."""
+    defined = ~tf.math.is_nan(ratios)
+    total = tf.reduce_sum(tf.where(defined, ratios, tf.zeros_like(ratios)))
+    return total / tf.reduce_sum(tf.cast(defined, ratios.dtype))

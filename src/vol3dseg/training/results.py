@@ -1,0 +1,151 @@
+"""What a finished run is: its checkpoint, its whole-volume scores, its manifest."""
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from vol3dseg.config import Config
+from vol3dseg.errors import RunError
+from vol3dseg.evaluation.evaluate import evaluate_case, summarise
+from vol3dseg.inference.manifest import (
+    Manifest,
+    Network,
+    TrainingFacts,
+    ValidationScores,
+    provenance,
+)
+from vol3dseg.inference.predictor import Predictor
+from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.training.checkpoints import load_checkpoint
+from vol3dseg.training.data import RunData
+from vol3dseg.training.unet import receptive_field_radius
+from vol3dseg.volumes.box import Box
+from vol3dseg.volumes.labels import Segmentation
+
+OVERLAP = 0.5
+
+
+class KerasBackend:
+    """A Keras model as the predictor's network.
+
+    Parameters
+    ----------
+    model : keras.Model
+        (n, i, j, k, c) in, (n, i, j, k, class) out.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._run = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+
+    def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities."""
+        output = self._run(tf.constant(np.moveaxis(patches, 1, -1)))
+        return np.moveaxis(output.numpy(), -1, 1)
+
+
+def checkpoint_of(run: Path, config: Config) -> tuple[Path, Literal["best", "last"]]:
+    """Return the checkpoint to deploy: the best one, or the last where no best is kept.
+
+    Raises
+    ------
+    RunError
+        The run has no such checkpoint.
+    """
+    kind: Literal["best", "last"] = "last"
+    # Without a validation part there is no val_loss, hence no best epoch.
+    if config.training.model_checkpoint and (run / "best.keras").exists():
+        kind = "best"
+    path = run / f"{kind}.keras"
+    if not path.exists():
+        raise RunError(f"{run}: no checkpoint ({path.name}); train the run first, or --resume it")
+    return path, kind
+
+
+def describe_run(
+    run: Path, config: Config, data: RunData, progress: Callable[[str], None]
+) -> Manifest:
+    """Judge the checkpoint of a finished run and write down what it is.
+
+    Parameters
+    ----------
+    run : Path
+    config : Config
+    data : RunData
+    progress : callable
+        Called with a line of text for each validation case.
+
+    Returns
+    -------
+    Manifest
+        Without parity, which belongs to an export.
+    """
+    path, kind = checkpoint_of(run, config)
+    recipe = config.model_recipe
+    manifest = Manifest(
+        recipe=recipe,
+        fingerprint=recipe.fingerprint,
+        labels=config.labels,
+        network=Network(
+            architecture=config.model.model_dump(mode="json"),
+            divisor=config.model.divisor,
+            receptive_field=receptive_field_radius(config.model),
+            local=config.model.norm == "batch",
+        ),
+        overlap=OVERLAP,
+        training=_facts(run, config, data, kind),
+        provenance=provenance("tensorflow", "keras", "numpy"),
+    )
+    predictor = Predictor(KerasBackend(load_checkpoint(path)), manifest)
+    scores = _validate(predictor, data.validation, config, progress)
+    return manifest.model_copy(update={"validation": scores})
+
+
+def _facts(
+    run: Path, config: Config, data: RunData, kind: Literal["best", "last"]
+) -> TrainingFacts:
+    with (run / "training.log").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    losses = [float(row["val_loss"]) for row in rows if row.get("val_loss")]
+    best = int(np.argmin(losses)) if kind == "best" else len(rows) - 1
+    training, parts = config.training, ("train", "validation", "test")
+    return TrainingFacts(
+        data_fingerprint=data.index.data_fingerprint(data.split.train),
+        cases={name: len(data.split.part(name)) for name in parts},
+        checkpoint=kind,
+        epoch=best + 1,
+        epochs=len(rows),
+        val_loss=losses[best] if losses else None,
+        seed=training.seed,
+        loss=training.loss,
+        optimizer=training.optimizer,
+    )
+
+
+def _validate(
+    predictor: Predictor,
+    cases: Mapping[str, StoredCase],
+    config: Config,
+    progress: Callable[[str], None],
+) -> ValidationScores | None:
+    """Segment whole volumes on their working grid, where the prepared labels lie."""
+    if not cases:
+        return None
+    scores = []
+    for number, (case_id, case) in enumerate(cases.items(), start=1):
+        image, label = case.read(Box.whole(case.shape))
+        found = predictor.infer(image).argmax(axis=3).astype(np.uint8)
+        reference = Segmentation(label, case.geometry, config.labels)
+        prediction = Segmentation(found, case.geometry, config.labels)
+        scores.append(evaluate_case(case_id, reference, prediction))
+        progress(f"whole-volume validation {number}/{len(cases)}: {case_id}")
+    summary = summarise(scores)
+    return ValidationScores(
+        cases=len(cases),
+        dice={name: summary.mean_dice(name) for name in summary.names},
+        mean_dice=summary.mean_foreground_dice,
+    )

@@ -1,0 +1,174 @@
+"""The network: a 3-D U-Net, and how far one of its outputs can see.
+
+The shape is that of Çiçek et al., "3D U-Net: learning dense volumetric segmentation from sparse
+annotation", MICCAI 2016, with the padded convolutions and leaky rectifiers of later years.
+"""
+
+from typing import Any
+
+import keras
+
+from vol3dseg.config import ModelConfig
+
+EPSILON = 1e-5
+# Keras' default of 0.99 needs some 500 steps to forget its start; an epoch has a few dozen.
+_MOMENTUM = 0.9
+_SLOPE = 0.01
+# Said at every layer, since ~/.keras/keras.json may set another default and tf2onnx needs this one.
+_FORMAT = "channels_last"
+_CONVOLUTIONS = 2
+
+
+@keras.saving.register_keras_serializable(package="vol3dseg")
+class InstanceNormalization(keras.layers.Layer):  # type: ignore[misc]
+    """Give every channel of every sample mean 0 and variance 1, then scale and shift it.
+
+    Ulyanov et al., "Instance normalization: the missing ingredient for fast stylization", 2016.
+    ``keras.layers.GroupNormalization(groups=-1)`` computes the same by way of reshapes, which make
+    some twenty nodes and two transposes of each layer in ONNX; this spelling makes one pattern that
+    `vol3dseg.export.instance_norm` knows.
+
+    Parameters
+    ----------
+    epsilon : float
+        Added to the variance; a constant channel comes out as its shift.
+    """
+
+    def __init__(self, epsilon: float = EPSILON, **options: Any) -> None:
+        super().__init__(**options)
+        self.epsilon = epsilon
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make scale and shift, one number for each channel."""
+        shape = (input_shape[-1],)
+        self.scale = self.add_weight(
+            shape=shape, initializer="ones", name="scale", dtype="float32", autocast=False
+        )
+        self.shift = self.add_weight(
+            shape=shape, initializer="zeros", name="shift", dtype="float32", autocast=False
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """Normalise a (n, i, j, k, c) tensor; statistics in float32 whatever the policy."""
+        values = keras.ops.cast(inputs, "float32")
+        centred = values - keras.ops.mean(values, axis=(1, 2, 3), keepdims=True)
+        # Squares of differences, not the difference of squares, which cancels badly in float32.
+        variance = keras.ops.mean(keras.ops.square(centred), axis=(1, 2, 3), keepdims=True)
+        normal = centred * keras.ops.rsqrt(variance + self.epsilon)
+        return keras.ops.cast(normal * self.scale + self.shift, inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what a saved model needs to make the layer again."""
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+def build_unet(config: ModelConfig, channels: int, classes: int) -> Any:
+    """Build an untrained, uncompiled network.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    channels : int
+        Modalities.
+    classes : int
+        Background included.
+
+    Returns
+    -------
+    keras.Model
+        (n, i, j, k, c) float32 in, (n, i, j, k, class) float32 probabilities out; i, j and k must
+        be multiples of `config.divisor`.
+    """
+    image = keras.Input((None, None, None, channels), name="image")
+    x, skips = image, []
+    for level in range(config.depth):
+        x = _block(x, config, level, "encoder")
+        skips.append(x)
+        x = keras.layers.MaxPooling3D(2, data_format=_FORMAT, name=f"pool_{level}")(x)
+    x = _block(x, config, config.depth, "bottom")
+    if config.dropout > 0:
+        dropout = keras.layers.SpatialDropout3D(config.dropout, data_format=_FORMAT, name="dropout")
+        x = dropout(x)
+    for level in reversed(range(config.depth)):
+        up = keras.layers.Conv3DTranspose(
+            _filters(config, level),
+            2,
+            strides=2,
+            data_format=_FORMAT,
+            use_bias=False,  # a constant that the next norm takes away, and one more node in ONNX
+            name=f"up_{level}",
+        )
+        x = keras.layers.Concatenate(name=f"skip_{level}")([skips[level], up(x)])
+        x = _block(x, config, level, "decoder")
+    x = keras.layers.Conv3D(classes, 1, data_format=_FORMAT, name="head")(x)
+    # In float32 under every policy: probabilities in float16 have three digits.
+    output = keras.layers.Softmax(axis=-1, dtype="float32", name="probabilities")(x)
+    return keras.Model(image, output, name="unet")
+
+
+def receptive_field_radius(config: ModelConfig) -> int:
+    """Return how far from an output voxel an input voxel can lie that it depends on [voxels].
+
+    Follows the interval [low, high] of voxels that output voxel x depends on, from the output back
+    to the input, along one axis (all three are alike):
+
+    - a convolution of width 3 widens it by 1 on either side, so a block by 2;
+    - a transposed convolution of kernel 2 and stride 2 makes voxel v of voxel floor(v / 2), so the
+      interval becomes [floor(low / 2), floor(high / 2)] one level down;
+    - pooling makes voxel v of voxels 2v and 2v + 1: [2 low, 2 high + 1] one level up;
+    - a skip connection sees a part of what the way through the bottom sees.
+
+    Rounding makes the result depend on x modulo 2**depth, so every alignment is tried and the worst
+    counts. The blocks alone reach 6 * 2**depth - 4 voxels and rounding adds 2**depth - 1, which
+    makes 7 * 2**depth - 5: 9 for depth 1, 23 for depth 2, 107 for depth 4. Batch norm and dropout
+    reach no further at inference. With instance norm every voxel of the input bears on every output
+    by way of its statistics; the radius then says how far the convolutions alone reach.
+
+    Parameters
+    ----------
+    config : ModelConfig
+
+    Returns
+    -------
+    int
+        Exact for the worst alignment.
+    """
+    return max(_reach(voxel, config.depth) for voxel in range(config.divisor))
+
+
+def _reach(voxel: int, depth: int) -> int:
+    low = high = voxel
+    for _ in range(depth):
+        low, high = (low - _CONVOLUTIONS) // 2, (high + _CONVOLUTIONS) // 2
+    low, high = low - _CONVOLUTIONS, high + _CONVOLUTIONS
+    for _ in range(depth):
+        low, high = 2 * low - _CONVOLUTIONS, 2 * high + 1 + _CONVOLUTIONS
+    return max(voxel - low, high - voxel)
+
+
+def _block(x: Any, config: ModelConfig, level: int, part: str) -> Any:
+    """Append convolutions of one level, each with its norm and rectifier."""
+    for number in range(1, _CONVOLUTIONS + 1):
+        name = f"{part}_{level}_{number}"
+        x = keras.layers.Conv3D(
+            _filters(config, level),
+            3,
+            padding="same",
+            data_format=_FORMAT,
+            use_bias=False,  # the norm would take it away and add its own
+            kernel_initializer="he_normal",
+            name=f"{name}_conv",
+        )(x)
+        x = _norm(config, f"{name}_norm")(x)
+        x = keras.layers.LeakyReLU(_SLOPE, name=f"{name}_leaky")(x)
+    return x
+
+
+def _norm(config: ModelConfig, name: str) -> Any:
+    if config.norm == "batch":
+        return keras.layers.BatchNormalization(momentum=_MOMENTUM, epsilon=EPSILON, name=name)
+    return InstanceNormalization(name=name)
+
+
+def _filters(config: ModelConfig, level: int) -> int:
+    return int(min(config.width * 2**level, config.max_width))

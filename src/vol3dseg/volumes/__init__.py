@@ -1,0 +1,1 @@
+"""Volumes in memory and on disk: boxes, geometry, images, labels, files, resampling."""

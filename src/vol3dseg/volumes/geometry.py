@@ -1,0 +1,137 @@
+"""Where voxels lie in the world.
+
+The one convention of this package: arrays have the axes i, j, k and, where there are channels, c;
+boxes are half-open; world coordinates are RAS+ in mm (x to the right, y to the front, z up), as in
+NIfTI; an affine maps the index of a voxel's centre to the world.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vol3dseg.errors import GridError
+from vol3dseg.volumes.box import Box, Shape
+
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Geometry:
+    """The grid of a volume.
+
+    Reorienting, cropping, padding and resampling are all changes of grid, so two geometries say all
+    there is to know about the way from one to the other (see `vol3dseg.volumes.resampling`).
+
+    Parameters
+    ----------
+    shape : (3,) tuple of int
+        Voxels along i, j, k.
+    affine : (4, 4) array
+        From voxel index to world RAS+ [mm].
+
+    Raises
+    ------
+    GridError
+        The shape has no voxels, or the affine is not finite or not invertible.
+    """
+
+    shape: Shape
+    affine: NDArray[np.float64]
+
+    def __init__(self, shape: tuple[int, ...], affine: ArrayLike) -> None:
+        matrix = np.array(affine, dtype=np.float64)
+        if len(shape) != 3 or min(shape) < 1:
+            raise GridError(f"a volume needs three axes of at least one voxel, found {shape}")
+        if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+            raise GridError(
+                f"the affine is not a finite 4 x 4 matrix: {matrix.tolist()}; mend the header"
+            )
+        lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+        if lengths.min() <= 0 or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3:
+            raise GridError(
+                f"the affine's axes do not span a volume: {matrix[:3, :3].tolist()}; "
+                "mend the header's sform or qform"
+            )
+        matrix.setflags(write=False)
+        object.__setattr__(self, "shape", (int(shape[0]), int(shape[1]), int(shape[2])))
+        object.__setattr__(self, "affine", matrix)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Geometry):
+            return NotImplemented
+        return self.shape == other.shape and np.array_equal(self.affine, other.affine)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.affine.tobytes()))
+
+    def __str__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        spacing = "x".join(f"{s:.4g}" for s in self.spacing_mm)
+        return f"{size} voxels of {spacing} mm, axes {self.axis_codes}"
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """Distance between neighbouring voxel centres along i, j, k [mm], from the affine."""
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return i, j, k
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel [mm^3]."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
+    def axis_codes(self) -> str:
+        """Direction in which i, j, k grow, by closest anatomical axis: "RAS", "LPS", ..."""
+        return "".join(nib.orientations.aff2axcodes(self.affine))
+
+    def canonical(self) -> "Geometry":
+        """Return the same grid with axes in the order and direction closest to RAS+."""
+        orientation = nib.orientations.io_orientation(self.affine)
+        affine = self.affine @ nib.orientations.inv_ornt_aff(orientation, self.shape)
+        order = np.argsort(orientation[:, 0])
+        return Geometry(tuple(int(self.shape[a]) for a in order), affine)
+
+    def cropped(self, box: Box) -> "Geometry":
+        """Return the grid of `box`, which may reach beyond this one."""
+        affine = self.affine.copy()
+        affine[:3, 3] = self.affine[:3, :3] @ box.start + self.affine[:3, 3]
+        return Geometry(box.shape, affine)
+
+    def with_spacing(self, spacing_mm: Spacing) -> "Geometry":
+        """Return the grid of another spacing over the same field of view.
+
+        Both grids share the outer edge of their first voxel. Where the field of view is no multiple
+        of the spacing, the last voxel reaches beyond it, so that nothing is cut off. An axis whose
+        spacing differs by less than a thousandth is kept as it is.
+
+        Parameters
+        ----------
+        spacing_mm : (3,) tuple of float
+            New distance between voxel centres along i, j, k [mm].
+        """
+        ratio = np.array(spacing_mm) / self.spacing_mm
+        ratio[np.abs(ratio - 1) < 1e-3] = 1.0
+        shape = np.maximum(np.ceil(np.array(self.shape) / ratio - 1e-6), 1).astype(int)
+        to_old = np.diag([*ratio, 1.0])
+        to_old[:3, 3] = ratio / 2 - 0.5
+        return Geometry(tuple(shape.tolist()), self.affine @ to_old)
+
+    def fits(self, other: "Geometry", tolerance_voxels: float = 0.1) -> bool:
+        """Tell whether both are the same grid, up to rounding in file headers.
+
+        Parameters
+        ----------
+        other : Geometry
+        tolerance_voxels : float
+            How far the corners may lie apart [voxels of this grid]. Elementwise comparison of
+            affines would be too strict near the origin and too lax far from it.
+        """
+        if self.shape != other.shape:
+            return False
+        corners = np.array([[*c, 1] for c in product(*((0, n - 1) for n in self.shape))]).T
+        apart = np.linalg.inv(self.affine) @ (other.affine - self.affine) @ corners
+        return float(np.abs(apart[:3]).max()) <= tolerance_voxels

@@ -1,0 +1,63 @@
+"""Images of one or several modalities on one grid."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import GridError
+from vol3dseg.volumes.geometry import Geometry
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A multimodal image on its grid.
+
+    Parameters
+    ----------
+    array : (i, j, k, c) array of float32
+    geometry : Geometry
+    modalities : (c,) tuple of str
+        What each channel is.
+
+    Raises
+    ------
+    GridError
+        The array's shape is not what geometry and modalities say.
+    """
+
+    array: NDArray[np.float32]
+    geometry: Geometry
+    modalities: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        expected = (*self.geometry.shape, len(self.modalities))
+        if self.array.shape != expected:
+            raise GridError(
+                f"array of {self.array.shape} where {expected} (i, j, k, c) is expected"
+            )
+
+    @classmethod
+    def stack(cls, images: dict[str, tuple[NDArray[np.float32], Geometry]]) -> "Volume":
+        """Join images of one modality each.
+
+        The channels lie one after the other in memory, so that `array[..., c]` is contiguous.
+
+        Parameters
+        ----------
+        images : mapping from modality to ((i, j, k) array of float32, Geometry)
+
+        Raises
+        ------
+        GridError
+            The images lie on different grids.
+        """
+        (first, (_, geometry)), *others = images.items()
+        for name, (_, other) in others:
+            if not geometry.fits(other):
+                raise GridError(
+                    f"{first} and {name} lie on different grids: {geometry} and {other}; "
+                    "resample one onto the other first"
+                )
+        channels = np.stack([array for array, _ in images.values()])
+        return cls(np.moveaxis(channels, 0, -1), geometry, tuple(images))

@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, settings
+
+from vol3dseg.config import load_config
+from vol3dseg.inference.manifest import Manifest, Network, TrainingFacts, provenance
+from vol3dseg.inference.model_file import with_manifest
+from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.volumes import nifti
+from vol3dseg.volumes.geometry import Geometry
+
+# No deadline: the first example pays for imports and caches. The database would leave files behind.
+settings.register_profile(
+    "vol3dseg",
+    deadline=None,
+    database=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("vol3dseg")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real volumes that stands beside the repository, where there is one."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no real data: ../shared/data does not stand beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labels():
+    """The four BraTS classes."""
+    return load_config("crops32").labels
+
+
+@pytest.fixture
+def recipe():
+    """Two modalities, small patches."""
+    return Recipe(
+        modalities=("flair", "t1"), normalisation={"method": "zscore"}, patch_size=(16, 16, 16)
+    )
+
+
+@pytest.fixture
+def manifest(recipe, labels):
+    """What a model of `recipe` says of itself."""
+    return make_manifest(recipe, labels)
+
+
+def make_manifest(recipe, labels):
+    return Manifest(
+        recipe=recipe,
+        fingerprint=recipe.fingerprint,
+        labels=labels,
+        network=Network(architecture={}, divisor=4, receptive_field=0, local=True),
+        overlap=0.5,
+        training=TrainingFacts(
+            data_fingerprint="0" * 64,
+            cases={"train": 1, "validation": 0, "test": 0},
+            checkpoint="last",
+            epoch=1,
+            epochs=1,
+            val_loss=None,
+            seed=0,
+            loss="dice",
+            optimizer="adam",
+        ),
+        provenance=provenance("numpy"),
+    )
+
+
+def make_graph(channels, classes):
+    """A network of one 1x1x1 convolution: class c > 0 where the first modality is bright."""
+    weights = np.zeros((classes, channels, 1, 1, 1), dtype=np.float32)
+    weights[1:, 0] = 1 + np.arange(classes - 1, dtype=np.float32)[:, None, None, None]
+    bias = -(np.arange(classes, dtype=np.float32) ** 2)
+    dims = ["i", "j", "k"]
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Conv", ["image", "w", "b"], ["logits"]),
+            onnx.helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ],
+        "tiny",
+        [onnx.helper.make_tensor_value_info("image", 1, ["n", channels, *dims])],
+        [onnx.helper.make_tensor_value_info("probabilities", 1, ["n", classes, *dims])],
+        [onnx.numpy_helper.from_array(weights, "w"), onnx.numpy_helper.from_array(bias, "b")],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+
+
+@pytest.fixture
+def model_path(tmp_path, manifest):
+    """An ONNX file with a manifest, made without TensorFlow."""
+    graph = make_graph(len(manifest.recipe.modalities), len(manifest.labels.classes))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(with_manifest(graph, manifest))
+    return path
+
+
+@pytest.fixture
+def brats_folder(tmp_path):
+    """Three small cases in BraTS layout: oblique, with zeros around an ellipsoid, 4 = enhancing."""
+    folder = tmp_path / "brats"
+    for number in range(1, 4):
+        write_case(folder, f"Case_{number:03d}", np.random.default_rng(number))
+    return folder
+
+
+def write_case(folder, name, rng, shape=(24, 20, 18), modalities=("flair", "t1")):
+    axes = [np.linspace(-1, 1, n) for n in shape]
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    affine[:3, 3] = rng.uniform(-20, 20, 3)
+    grid = Geometry(shape, affine)
+    for modality in modalities:
+        image = np.where(radius < 0.9, 200 + 100 * (radius < 0.5) + rng.normal(0, 20, shape), 0)
+        nifti.write(folder / name / f"{name}_{modality}.nii.gz", image.astype(np.int16), grid)
+    label = np.zeros(shape, dtype=np.uint8)
+    for limit, value in ((0.5, 2), (0.35, 4), (0.2, 1)):
+        label[radius < limit] = value
+    nifti.write(folder / name / f"{name}_seg.nii.gz", label, grid)

@@ -1,0 +1,292 @@
+"""The command line as a user meets it: the line of deployment, one clear line per refusal."""
+
+import json
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+
+from vol3dseg.config import load_config
+from vol3dseg.volumes import nifti
+
+
+@pytest.fixture
+def vol3dseg():
+    """Run the command line in a process of its own, as a user does."""
+
+    def run(*words):
+        code = "from vol3dseg.cli.main import main; main()"
+        command = [sys.executable, "-W", "error", "-c", code, *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def config_path(tmp_path, recipe):
+    """A config for the small cases."""
+    data = load_config("crops32").model_dump(mode="json")
+    data["recipe"] = recipe.model_dump(mode="json")
+    data["model"]["depth"] = 2
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def refused(done, *parts):
+    """Check one line on stderr, exit code 1, no traceback."""
+    assert done.returncode == 1, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_the_line_of_deployment(vol3dseg, brats_folder, config_path, model_path, tmp_path):
+    done = vol3dseg("preprocess", brats_folder, "-o", tmp_path / "P", "-c", config_path, "-j", 2)
+    assert done.returncode == 0, done.stderr
+    assert "3 cases prepared, 0 left out, 0 failed" in done.stdout
+    done = vol3dseg("info", tmp_path / "P", "--json")
+    assert len(json.loads(done.stdout)["cases"]) == 3
+
+    done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O", "--probabilities")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "O" / "predictions.json").read_text())
+    assert record["provider"] in done.stdout
+    assert set(record["cases"]) == {"Case_001", "Case_002", "Case_003"}
+    assert set(record["cases"]["Case_001"]["seconds"]) == {
+        "read", "prepare", "infer", "restore", "write",
+    }  # fmt: skip
+    source = nib.load(brats_folder / "Case_001" / "Case_001_t1.nii.gz")
+    ours = nib.load(tmp_path / "O" / "Case_001.nii.gz")
+    np.testing.assert_array_equal(ours.affine, source.affine)
+    assert ours.shape == source.shape
+    assert set(np.unique(ours.dataobj).tolist()) <= {0, 1, 2, 4}
+    assert nib.load(tmp_path / "O" / "Case_001_probabilities.nii.gz").shape == (24, 20, 18, 4)
+
+    done = vol3dseg("evaluate", tmp_path / "O", brats_folder, "-o", tmp_path / "R")
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in (tmp_path / "R").iterdir()} == {
+        "cases.csv", "summary.json", "summary.md",
+    }  # fmt: skip
+
+
+def test_nothing_in_deployment_imports_tensorflow(brats_folder, config_path, model_path, tmp_path):
+    code = f"""
+import sys
+extras = {{"tensorflow", "keras", "tf2onnx", "SimpleITK", "matplotlib", "scipy"}}
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in extras:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+import vol3dseg
+from pathlib import Path
+from vol3dseg.cli.preprocess import run_preprocess
+from vol3dseg.cli.predict import run_predict
+from vol3dseg.cli.evaluate import run_evaluate
+from vol3dseg.cli.train import run_train
+from vol3dseg.errors import MissingExtraError
+data, out = Path({str(brats_folder)!r}), Path({str(tmp_path)!r})
+run_preprocess(data, out / "P", {str(config_path)!r}, workers=1)
+run_predict(Path({str(model_path)!r}), [data], out / "O")
+run_evaluate(out / "O", data, out / "R")
+try:
+    run_train(out / "P", out / "run", None)
+except MissingExtraError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "pip install 'vol3dseg[train]'" in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_answers_at_once(vol3dseg):
+    vol3dseg("--help")  # compiled files are there from now on
+    started = time.perf_counter()
+    done = vol3dseg("--help")
+    taken = time.perf_counter() - started
+    for command in ("preprocess", "train", "export-onnx", "predict", "evaluate", "info", "demo"):
+        assert command in done.stdout
+    modules = subprocess.run(
+        [sys.executable, "-c", "import vol3dseg.cli.main, sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert not {"numpy", "pydantic", "onnx", "h5py", "tensorflow"} & set(modules)
+    assert taken < 0.5
+
+
+def test_one_case_by_named_images(vol3dseg, brats_folder, model_path, tmp_path):
+    case = brats_folder / "Case_002"
+    images = [f"--image={m}={case}/Case_002_{m}.nii.gz" for m in ("t1", "flair")]
+    done = vol3dseg("predict", model_path, *images, "--id", "x", "-o", tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    vol3dseg("predict", model_path, case, "-o", tmp_path / "two")
+    one, two = (tmp_path / "one/x.nii.gz", tmp_path / "two/Case_002.nii.gz")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_part_of_a_split(vol3dseg, brats_folder, model_path, tmp_path):
+    split = tmp_path / "split.json"
+    split.write_text(
+        json.dumps({"train": ["Case_001"], "validation": ["Case_002"], "test": ["Case_003"]})
+    )
+    words = ("--split", split, "--part", "test")
+    done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O", *words)
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "O").glob("*.nii.gz")) == ["Case_003.nii.gz"]
+
+
+def test_a_case_that_fails_is_named_and_the_rest_goes_on(
+    vol3dseg, brats_folder, model_path, tmp_path
+):
+    (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(b"\x1f\x8b\x08\x00")
+    done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
+    assert done.returncode == 1
+    assert "failed: Case_002" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(p.name for p in (tmp_path / "O").glob("*.nii.gz")) == [
+        "Case_001.nii.gz",
+        "Case_003.nii.gz",
+    ]
+
+
+def test_no_header_text_of_the_source_is_carried_over(vol3dseg, brats_folder, model_path, tmp_path):
+    for path in brats_folder.rglob("*.nii.gz"):
+        image = nib.load(path)
+        image.header["descrip"] = b"DOE^JOHN"
+        image.header["db_name"] = b"DOE^JOHN"
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"DOE^JOHN"))
+        array = np.asarray(image.dataobj)
+        nib.save(nib.Nifti1Image(array, image.affine, image.header), path)
+    vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
+    files = list((tmp_path / "O").iterdir())
+    assert len(files) == 4
+    for path in files:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = nib.load(path).to_bytes()
+        assert b"DOE" not in content
+
+
+REFUSALS = [
+    pytest.param(
+        lambda f, m, c, t: ("preprocess", t / "none", "-o", t / "P", "-c", c),
+        ("none", "does not exist"),
+        id="no data set",
+    ),
+    pytest.param(
+        lambda f, m, c, t: ("preprocess", f, "-o", t / "P", "-c", "brats202"),
+        ("did you mean 'brats202",),
+        id="no preset",
+    ),
+    pytest.param(
+        lambda f, m, c, t: ("train", t, "-o", t / "run"),
+        ("index.json", "vol3dseg preprocess"),
+        id="train on no prepared folder",
+    ),
+    pytest.param(
+        lambda f, m, c, t: ("info", t / "empty"), ("nothing of vol3dseg's",), id="info of nothing"
+    ),
+    pytest.param(
+        lambda f, m, c, t: ("predict", c, f, "-o", t / "O"),
+        ("not an ONNX file",),
+        id="predict with a YAML file",
+    ),
+    pytest.param(
+        lambda f, m, c, t: ("predict", m, t / "none.nii.gz", "-o", t / "O"),
+        ("none.nii.gz", "does not exist"),
+        id="no input",
+    ),
+    pytest.param(
+        lambda f, m, c, t: ("predict", m, f / "Case_001/Case_001_t1.nii.gz", "-o", t / "O"),
+        ("needs 2 modalities (flair, t1)", "--image"),
+        id="one file for two modalities",
+    ),
+    pytest.param(
+        lambda f, m, c, t: ("predict", m, f, "-o", t / "O", "--device", "openvino"),
+        ("openvino", "pip install 'vol3dseg[openvino]'"),
+        id="a device that is not there",
+    ),
+    pytest.param(
+        lambda f, m, c, t: ("predict", m, f, f, "-o", t / "O"), ("overwrite",), id="inputs twice"
+    ),
+    pytest.param(
+        lambda f, m, c, t: ("evaluate", f / "Case_001", f, "-o", t / "R", "-c", c),
+        ("Case_001_flair",),
+        id="a prediction without reference",
+    ),
+    pytest.param(
+        lambda f, m, c, t: ("evaluate", t / "none", f, "-o", t / "R", "-c", c),
+        ("no such folder",),
+        id="no predictions",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "parts"), REFUSALS)
+def test_a_refusal_is_one_line(
+    words, parts, vol3dseg, brats_folder, model_path, config_path, tmp_path
+):
+    (tmp_path / "empty").mkdir()
+    refused(vol3dseg(*words(brats_folder, model_path, config_path, tmp_path)), *parts)
+    for name in ("P", "O", "R", "run"):
+        assert not any((tmp_path / name).rglob("*")), name
+
+
+def test_an_unknown_key_of_a_config(vol3dseg, brats_folder, config_path, tmp_path):
+    data = yaml.safe_load(config_path.read_text())
+    data["training"]["epoch"] = 3
+    config_path.write_text(yaml.safe_dump(data))
+    done = vol3dseg("preprocess", brats_folder, "-o", tmp_path / "P", "-c", config_path)
+    refused(done, "config.yaml", "training.epoch", "did you mean 'epochs'?")
+
+
+BAD_CASES = [
+    pytest.param("t1", lambda a, g: (None, None), "t1 is missing", id="missing modality"),
+    pytest.param("t1", lambda a, g: (a[:-1], g.cropped), "different grids", id="other shape"),
+    pytest.param("t1", lambda a, g: (a * np.nan, g), "NaN", id="NaN"),
+    pytest.param("seg", lambda a, g: (a + 5, g), "are not in the label map", id="unknown label"),
+    pytest.param("seg", lambda a, g: (a * 0.5, g), "no whole number", id="fractions as labels"),
+]
+
+
+@pytest.mark.parametrize(("kind", "change", "message"), BAD_CASES)
+def test_a_bad_case_is_named(kind, change, message, vol3dseg, brats_folder, config_path, tmp_path):
+    path = brats_folder / "Case_002" / f"Case_002_{kind}.nii.gz"
+    array, grid = nifti.read_labels(path)
+    with np.errstate(all="ignore"):
+        values, geometry = change(np.asarray(array, dtype=np.float32), grid)
+    path.unlink()
+    if values is not None:
+        if callable(geometry):
+            from vol3dseg.volumes.box import Box
+
+            geometry = grid.cropped(Box.whole(values.shape))
+        nifti.write(path, values.astype(np.float32), geometry)
+    done = vol3dseg("preprocess", brats_folder, "-o", tmp_path / "P", "-c", config_path, "-j", 1)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"failed: case Case_002: {''}" in done.stderr
+    assert message in done.stderr
+    assert "2 cases prepared, 0 left out, 1 failed" in done.stdout
+    assert not (tmp_path / "P/cases/Case_002.h5").exists()
+
+
+def test_both_values_of_enhancing_in_one_file(vol3dseg, brats_folder, config_path, tmp_path):
+    path = brats_folder / "Case_001" / "Case_001_seg.nii.gz"
+    array, grid = nifti.read_labels(path)
+    label = np.array(array)
+    label[0, 0, 0] = 3
+    nifti.write(path, label, grid)
+    done = vol3dseg("preprocess", brats_folder, "-o", tmp_path / "P", "-c", config_path, "-j", 1)
+    assert "resection cavity" in done.stderr
+    assert done.returncode == 1

@@ -1,0 +1,189 @@
+import copy
+
+import pytest
+import yaml
+
+from vol3dseg.config import dump_config, load_config, parse_config, preset_names
+from vol3dseg.errors import ConfigError
+
+MINIMAL = {
+    "labels": {
+        "classes": [
+            {"name": "background", "read": [0], "write": 0},
+            {"name": "tumour", "read": [1], "write": 1},
+        ]
+    },
+    "recipe": {
+        "modalities": ["t1", "t2"],
+        "normalisation": {"method": "zscore"},
+        "patch_size": [32, 32, 32],
+    },
+}
+
+
+def changed(**sections):
+    data = copy.deepcopy(MINIMAL)
+    for section, values in sections.items():
+        data[section] = {**data.get(section, {}), **values}
+    return data
+
+
+def test_presets_are_all_shipped():
+    assert preset_names() == ["brats2020", "brats2023", "crops32", "demo", "hippocampus"]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_load_and_come_back(name, tmp_path):
+    config = load_config(name)
+    (tmp_path / "c.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "c.yaml") == config
+    assert load_config(str(tmp_path / "c.yaml")).recipe.fingerprint == config.recipe.fingerprint
+
+
+@pytest.mark.parametrize("name", ["brats2020", "brats2023", "crops32", "demo"])
+def test_brats_presets_name_classes_and_regions(name):
+    labels = load_config(name).labels
+    assert labels.names == ("background", "necrotic core", "edema", "enhancing")
+    assert labels.regions == {
+        "whole tumour": ("necrotic core", "edema", "enhancing"),
+        "tumour core": ("necrotic core", "enhancing"),
+        "enhancing tumour": ("enhancing",),
+    }
+    assert load_config(name).recipe.modalities == ("flair", "t1", "t1ce", "t2")
+
+
+def test_the_report_behind_brats2020():
+    config = load_config("brats2020")
+    assert config.labels.required == ("enhancing",)
+    assert (config.split.validation, config.split.test) == (0.2, 0.15)
+    plateau = config.training.reduce_lr_on_plateau
+    assert plateau is not None
+    assert (plateau.factor, plateau.patience, plateau.min_lr) == (0.2, 2, 1e-6)
+    assert config.training.model_checkpoint
+
+
+def test_one_normalisation_stands_for_all():
+    recipe = parse_config(MINIMAL, "test").recipe
+    assert set(recipe.normalisation) == {"t1", "t2"}
+
+
+def test_a_model_of_a_subset():
+    config = parse_config(changed(training={"modalities": ["t2"]}), "test")
+    assert config.model_recipe == config.recipe.select(["t2"])
+    assert config.model_recipe.fingerprint != config.recipe.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(
+            {**MINIMAL, "trainig": {}},
+            "unknown key 'trainig', did you mean 'training'",
+            id="section",
+        ),
+        pytest.param(
+            changed(training={"epoch": 3}), "'training.epoch', did you mean 'epochs'", id="key"
+        ),
+        pytest.param(
+            changed(training={"augment": {"flip": ["i"]}}),
+            "'training.augment.flip', did you mean 'flip_axes'",
+            id="optional section",
+        ),
+        pytest.param(
+            changed(labels={"classes": [{"name": "background", "read": [0], "wirte": 0}]}),
+            "'labels.classes.0.wirte', did you mean 'write'",
+            id="in a list",
+        ),
+        pytest.param(
+            changed(recipe={"normalisation": {"method": "zscore", "maks": "all"}}),
+            r"maks', did you mean 'mask'",
+            id="in a union",
+        ),
+        pytest.param(
+            changed(model={"zzz": 1}),
+            "unknown key 'model.zzz'; known: depth, width",
+            id="nothing like it",
+        ),
+    ],
+)
+def test_unknown_keys_get_a_suggestion(data, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(data, "test")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param({}, "labels: Field required; recipe: Field required", id="empty"),
+        pytest.param([1], "test: config: .*dictionary", id="a list"),
+        pytest.param(None, "test: config: .*dictionary", id="nothing"),
+        pytest.param(
+            changed(training={"epochs": 0}), r"training.epochs: .* \(found 0\)", id="too small"
+        ),
+        pytest.param(changed(training={"epochs": "many"}), r"found 'many'", id="no number"),
+        pytest.param(
+            changed(training={"schedule": "cosine", "reduce_lr_on_plateau": {}}),
+            "would both set the learning rate; keep one of them",
+            id="schedule and plateau",
+        ),
+        pytest.param(
+            changed(recipe={"patch_size": [32, 32, 20]}),
+            r"patch_size \[32, 32, 20\] must be multiples of 2\*\*model.depth = 16",
+            id="patch does not halve",
+        ),
+        pytest.param(
+            changed(training={"modalities": ["t3"]}),
+            r"training.modalities \['t3'\] are not in recipe.modalities",
+            id="unknown modality",
+        ),
+        pytest.param(
+            changed(recipe={"normalisation": {"t1": {"method": "zscore"}}}),
+            r"normalisation is given for \['t1'\]",
+            id="modality without normalisation",
+        ),
+        pytest.param(
+            changed(recipe={"spacing_mm": [1, 0, 1]}), "must be positive", id="no spacing"
+        ),
+        pytest.param(
+            changed(labels={"required": ["x"]}), r"unknown classes \['x'\]", id="no class"
+        ),
+    ],
+)
+def test_what_is_not_valid(data, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(data, "test")
+
+
+def test_all_problems_at_once():
+    data = changed(training={"epochs": 0, "batch_size": 0})
+    with pytest.raises(ConfigError, match=r"test: training.epochs: .*; training.batch_size: "):
+        parse_config(data, "test")
+
+
+def test_unknown_preset_gets_a_suggestion():
+    with pytest.raises(
+        ConfigError, match=r"no preset 'hipocampus', did you mean 'hippocampus'.*demo"
+    ):
+        load_config("hipocampus")
+
+
+def test_missing_file():
+    with pytest.raises(ConfigError, match="no such config file"):
+        load_config("nowhere.yaml")
+
+
+def test_broken_yaml(tmp_path):
+    (tmp_path / "c.yaml").write_text("labels: [")
+    with pytest.raises(ConfigError, match=r"c.yaml: not valid YAML"):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_yaml_cannot_build_objects(tmp_path):
+    (tmp_path / "c.yaml").write_text("labels: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_numbers_with_an_exponent_stay_numbers(tmp_path):
+    config = parse_config(changed(training={"learning_rate": 1e-5}), "test")
+    assert yaml.safe_load(dump_config(config))["training"]["learning_rate"] == 1e-5

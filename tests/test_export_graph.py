@@ -1,0 +1,407 @@
+"""Keras to ONNX: a clean graph, equal to the model, for any batch and size."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+pytest.importorskip("tensorflow")
+pytest.importorskip("onnxruntime")
+
+import keras
+import tensorflow as tf
+
+from vol3dseg.config import ModelConfig
+from vol3dseg.errors import ModelError
+from vol3dseg.export import graph as graph_module
+from vol3dseg.export.graph import convert
+from vol3dseg.export.instance_norm import fuse_instance_norms
+from vol3dseg.export.parity import Agreement, check_other_sizes, measure_parity
+from vol3dseg.inference.session import OnnxBackend
+from vol3dseg.training.unet import InstanceNormalization, build_unet
+
+pytestmark = pytest.mark.train
+
+PATCH = (8, 12, 4)
+CHANNELS, CLASSES = 2, 3
+
+
+def trained(norm, seed=0):
+    """A network none of whose weights is a 0 or a 1 that could hide a fault."""
+    model = build_unet(ModelConfig(depth=2, width=3, norm=norm, dropout=0.1), CHANNELS, CLASSES)
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if weight.name in {"gamma", "scale", "moving_variance"}:
+            weight.assign(rng.uniform(0.5, 2, weight.shape))
+        elif weight.name in {"beta", "shift", "moving_mean", "bias"}:
+            weight.assign(rng.normal(0, 0.5, weight.shape))
+    return model
+
+
+@pytest.fixture(scope="module", params=["batch", "instance"])
+def pair(request):
+    """A model and its graph."""
+    model = trained(request.param)
+    return model, convert(model, PATCH)
+
+
+@pytest.fixture
+def patches():
+    return np.random.default_rng(1).normal(size=(3, *PATCH, CHANNELS)).astype(np.float32)
+
+
+def dims(value):
+    return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+
+
+def test_graph_has_these_nodes_and_no_others(pair):
+    model, converted = pair
+    norms = [layer for layer in model.layers if layer.name.endswith("_norm")]
+    expected = Counter(Conv=11, LeakyRelu=10, MaxPool=2, ConvTranspose=2, Concat=2, Softmax=1)
+    if isinstance(norms[0], InstanceNormalization):
+        expected["InstanceNormalization"] = len(norms)  # batch norm is folded into Conv
+    assert len(norms) == 10
+    assert Counter(node.op_type for node in converted.graph.node) == expected
+
+
+def test_names_and_dimensions(pair):
+    _, converted = pair
+    (image,), (output,) = converted.graph.input, converted.graph.output
+    assert (image.name, dims(image)) == ("image", ["n", CHANNELS, "i", "j", "k"])
+    assert (output.name, dims(output)) == ("probabilities", ["n", CLASSES, "i", "j", "k"])
+    assert not converted.graph.value_info
+    assert not converted.metadata_props
+
+
+def test_standard_operators_only_and_all_weights_inside(pair):
+    _, converted = pair
+    assert [(opset.domain, opset.version) for opset in converted.opset_import] == [("", 17)]
+    taken = {name for node in converted.graph.node for name in node.input}
+    for weight in converted.graph.initializer:
+        assert weight.data_location == onnx.TensorProto.DEFAULT
+        assert weight.name in taken
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_parity(norm, seed, patches):
+    model = trained(norm, seed)
+    agreement = measure_parity(model, convert(model, PATCH).SerializeToString(), patches)
+    assert agreement.patches == 3
+    assert agreement.max_abs_difference <= 1e-5
+    assert agreement.label_agreement > 0.999
+
+
+def test_an_untrained_model_whose_ones_and_zeros_fold_away(patches):
+    model = build_unet(ModelConfig(depth=2, width=3, norm="instance"), CHANNELS, CLASSES)
+    agreement = measure_parity(model, convert(model, PATCH).SerializeToString(), patches)
+    assert agreement.max_abs_difference <= 1e-5
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_a_patch_that_is_one_voxel_at_the_bottom(norm):
+    model = trained(norm)
+    content = convert(model, (4, 4, 4)).SerializeToString()
+    check_other_sizes(content, CHANNELS, (4, 4, 4), 4)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_any_batch(pair, batch, patches):
+    model, converted = pair
+    session = OnnxBackend(converted.SerializeToString(), "cpu")
+    output = session(np.ascontiguousarray(np.moveaxis(patches[:batch], -1, 1)))
+    expected = np.asarray(model(patches[:batch], training=False))
+    np.testing.assert_allclose(np.moveaxis(output, 1, -1), expected, atol=1e-5)
+
+
+def test_other_sizes(pair):
+    _, converted = pair
+    check_other_sizes(converted.SerializeToString(), CHANNELS, PATCH, 4)
+
+
+def test_parity_sees_a_model_that_is_not_the_exported_one(pair, patches):
+    model, converted = pair
+    norm = "batch" if any("moving" in w.name for w in model.weights) else "instance"
+    other = measure_parity(trained(norm, seed=9), converted.SerializeToString(), patches)
+    assert other.max_abs_difference > 0.01
+
+
+# --- graphs written by hand ---------------------------------------------------------------------
+
+
+def constant(name, values, dtype=np.float32):
+    return numpy_helper.from_array(np.asarray(values, dtype), name)
+
+
+def hand_made(nodes, constants=(), channels=2):
+    sizes = ["i", "j", "k"]
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", channels, *sizes])
+        for name in ("image", "probabilities")
+    ]
+    made = [helper.make_node(kind, i.split(), [o], **a) for kind, i, o, a in nodes]
+    graph = helper.make_graph(made, "hand", ends[:1], ends[1:], list(constants))
+    opset = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8)
+
+
+CONSTANTS = {
+    "w": np.random.default_rng(0).normal(size=(2, 2, 1, 1, 1)),
+    "scale": np.array([2.0, -3.0]).reshape(1, 2, 1, 1, 1),
+    "shift": np.array([0.5, 0.25]).reshape(1, 2, 1, 1, 1),
+    "epsilon": 1e-5,
+}
+STATISTICS = {
+    "x": ("Conv", "image w"),
+    "m": ("GlobalAveragePool", "x"),
+    "d": ("Sub", "x m"),
+    "q": ("Mul", "d d"),
+    "v": ("GlobalAveragePool", "q"),
+    "e": ("Add", "v epsilon"),
+    "s": ("Sqrt", "e"),
+    "r": ("Reciprocal", "s"),
+}
+AFFINE = {"a": ("Mul", "d r"), "b": ("Mul", "a scale"), "y": ("Add", "b shift")}
+
+
+def norm_graph(affine=AFFINE, last="y", shape=(-1, 2, 1, 1, 1), **changes):
+    """The arithmetic of an instance norm after a convolution, with some nodes changed."""
+    steps = {**STATISTICS, **changes, **affine, "probabilities": ("Identity", last)}
+    # As a graph must be: each node after those it takes.
+    nodes, known = [], {"image", "shape", *CONSTANTS}
+    while len(nodes) < len(steps):
+        for name, (kind, inputs) in steps.items():
+            if name not in known and known.issuperset(inputs.split()):
+                nodes.append((kind, inputs, name, {}))
+                known.add(name)
+    constants = [constant(name, values) for name, values in CONSTANTS.items()]
+    constants.append(constant("shape", shape, np.int64))
+    used = {name for _, inputs, _, _ in nodes for name in inputs.split()}
+    return hand_made(nodes, [c for c in constants if c.name in used])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(norm_graph(), id="as tf2onnx writes it"),
+        pytest.param(
+            norm_graph({"a": ("Mul", "r d"), "b": ("Mul", "scale a"), "y": ("Add", "shift b")}),
+            id="swapped",
+        ),
+        pytest.param(
+            norm_graph({"a": ("Mul", "r scale"), "b": ("Mul", "d a"), "y": ("Add", "b shift")}),
+            id="scale before the difference",
+        ),
+        pytest.param(
+            norm_graph({"a": ("Mul", "d scale"), "b": ("Mul", "a r"), "y": ("Add", "b shift")}),
+            id="scale before the deviation",
+        ),
+        pytest.param(
+            norm_graph({"a": ("Mul", "d r"), "y": ("Add", "a shift")}), id="scale of ones folded"
+        ),
+        pytest.param(
+            norm_graph({"a": ("Mul", "d r"), "b": ("Mul", "a scale")}, "b"),
+            id="shift of zeros folded",
+        ),
+        pytest.param(norm_graph({"a": ("Mul", "d r")}, "a"), id="both folded"),
+        pytest.param(
+            norm_graph(m=("Reshape", "p shape"), p=("GlobalAveragePool", "x")),
+            id="reshape of the mean",
+        ),
+        pytest.param(
+            norm_graph(
+                v=("Reshape", "p shape"), p=("GlobalAveragePool", "q"), e=("Add", "epsilon v")
+            ),
+            id="reshape of the variance",
+        ),
+        pytest.param(
+            norm_graph(r=("Reshape", "p shape"), p=("Reciprocal", "s"), shape=(1, 2, 1, 1, 1)),
+            id="reshape of the deviation",
+        ),
+    ],
+)
+def test_every_form_of_instance_norm_becomes_one_node(model):
+    image = np.random.default_rng(2).normal(3, 2, size=(1, 2, 4, 3, 5)).astype(np.float32)
+    before = OnnxBackend(model.SerializeToString(), "cpu")(image)
+    fuse_instance_norms(model, 1)
+    onnx.checker.check_model(model, full_check=True)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds == ["Conv", "InstanceNormalization", "Identity"]
+    assert len(model.graph.initializer) == 3
+    after = OnnxBackend(model.SerializeToString(), "cpu")(image)
+    np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(norm_graph(m=("GlobalAveragePool", "image")), id="mean of something else"),
+        pytest.param(norm_graph(m=("GlobalMaxPool", "x")), id="not the mean"),
+        pytest.param(norm_graph(q=("Mul", "x x")), id="square before the mean is taken off"),
+        pytest.param(norm_graph(e=("Mul", "v epsilon")), id="epsilon as a factor"),
+        pytest.param(norm_graph(r=("Identity", "s")), id="multiplied by the deviation"),
+        pytest.param(
+            norm_graph(
+                m=("Reshape", "p shape"), p=("GlobalAveragePool", "x"), shape=(2, 1, 1, 1, 1)
+            ),
+            id="reshape that mixes samples and channels",
+        ),
+        pytest.param(
+            norm_graph({**AFFINE, "z": ("Add", "y d")}, "z"), id="centred values used elsewhere"
+        ),
+        pytest.param(
+            norm_graph({**AFFINE, "z": ("Mul", "y v")}, "z"), id="variance used elsewhere"
+        ),
+        pytest.param(
+            norm_graph({"a": ("Mul", "d r"), "b": ("Mul", "a r"), "y": ("Add", "b shift")}),
+            id="divided by the deviation twice",
+        ),
+    ],
+)
+def test_what_is_no_instance_norm_is_refused(model):
+    with pytest.raises(ModelError, match=r"[01] of 1 layers .* expected 1 and 0"):
+        fuse_instance_norms(model, 1)
+
+
+@pytest.mark.parametrize("expected", [0, 2])
+def test_another_number_of_norms_is_refused(expected):
+    with pytest.raises(ModelError, match=f"1 of {expected} layers"):
+        fuse_instance_norms(norm_graph(), expected)
+
+
+# --- models that do not convert -----------------------------------------------------------------
+
+
+def small(*layers):
+    image = keras.Input((None, None, None, 2))
+    x = image
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(image, x, name="small")
+
+
+def test_a_norm_left_unfused_is_refused(monkeypatch):
+    monkeypatch.setattr(graph_module, "InstanceNormalization", keras.layers.Softmax)
+    with pytest.raises(ModelError, match="0 of 1 layers"):
+        convert(small(keras.layers.Conv3D(2, 1), keras.layers.Softmax()), (4, 4, 4))
+
+
+def test_a_transpose_that_stays_is_refused():
+    swap = keras.layers.Permute((2, 1, 3, 4))
+    with pytest.raises(ModelError, match="the graph has 1 Transpose; expected none"):
+        convert(small(keras.layers.Conv3D(2, 1), swap), (4, 4, 4))
+
+
+class Foreign(keras.layers.Layer):
+    """An operator that tf2onnx does not know and passes on all the same."""
+
+    def call(self, inputs):
+        return tf.math.lbeta(tf.stack([inputs, inputs], -1)) + tf.math.ndtri(inputs)
+
+
+def test_an_unknown_operator_is_refused():
+    with pytest.raises(ModelError, match="not valid"):
+        convert(small(Foreign()), (4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        pytest.param(
+            ("FusedMatMul", "image image", "probabilities", {"domain": "com.microsoft"}),
+            "not valid",
+            id="operator of onnxruntime's own",
+        ),
+        pytest.param(
+            ("Reshape", "image shape", "probabilities", {}), "has 1 Reshape", id="size baked in"
+        ),
+    ],
+)
+def test_what_tf2onnx_must_not_leave_is_refused(monkeypatch, node, message):
+    made = hand_made([node], [constant("shape", (-1, 2, 4, 4, 4), np.int64)])
+    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    monkeypatch.setattr(graph_module, "_trace", lambda model, size: made)
+    with pytest.raises(ModelError, match=message):
+        convert(small(keras.layers.Conv3D(2, 1)), (4, 4, 4))
+
+
+def test_two_outputs_are_refused():
+    image = keras.Input((None, None, None, 2))
+    model = keras.Model(image, [image + 1, image + 2])
+    with pytest.raises(ModelError, match="1 inputs and 2 outputs"):
+        convert(model, (4, 4, 4))
+
+
+# --- agreement and sizes ------------------------------------------------------------------------
+
+
+def softmax_graph(*before, constants=()):
+    return hand_made([*before, ("Softmax", "x", "probabilities", {"axis": 1})], constants)
+
+
+def test_agreement_by_hand():
+    content = hand_made([("Identity", "image", "probabilities", {})]).SerializeToString()
+    patches = np.zeros((2, 1, 1, 2, 2), np.float32)
+    patches[..., 0] = 0.75
+    patches[..., 1] = 0.25
+
+    def keras_says(patch, training):
+        assert not training
+        assert patch.shape == (1, 1, 1, 2, 2)
+        answer = patch.copy()
+        answer[0, 0, 0, 0] = [0.25, 0.75] if keras_says.first else [0.625, 0.375]
+        keras_says.first = False
+        return answer
+
+    keras_says.first = True
+    assert measure_parity(keras_says, content, patches) == Agreement(2, 1 / 2, 3 / 4)
+
+
+def test_nan_in_one_patch_is_not_lost():
+    content = hand_made([("Identity", "image", "probabilities", {})]).SerializeToString()
+    patches = np.zeros((3, 1, 1, 1, 2), np.float32)
+    patches[1] = np.nan
+    found = measure_parity(lambda patch, training: np.zeros_like(patch), content, patches)
+    assert np.isnan(found.max_abs_difference)
+
+
+def test_no_patches_are_refused():
+    with pytest.raises(ModelError, match="no patches"):
+        measure_parity(None, b"", np.zeros((0, 4, 4, 4, 1), np.float32))
+
+
+def test_outputs_of_different_shape_are_refused():
+    content = hand_made([("Identity", "image", "probabilities", {})]).SerializeToString()
+    with pytest.raises(ModelError, match="expected equal shapes"):
+        measure_parity(
+            lambda patch, training: patch[..., :1], content, np.ones((1, 2, 2, 2, 2), "f4")
+        )
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        pytest.param(
+            softmax_graph(
+                ("Reshape", "image shape", "x", {}),
+                constants=[constant("shape", (1, 2, 4, 4, 4), np.int64)],
+            ),
+            "does not run on",
+            id="size baked in",
+        ),
+        pytest.param(
+            softmax_graph(("MaxPool", "image", "x", {"kernel_shape": [2, 2, 2]})),
+            "gives .* expected",
+            id="another size",
+        ),
+        pytest.param(
+            hand_made([("Sigmoid", "image", "probabilities", {})]), "sum to one", id="no softmax"
+        ),
+        pytest.param(softmax_graph(("Log", "image", "x", {})), "not finite", id="not a number"),
+    ],
+)
+def test_a_graph_that_gives_no_probabilities_everywhere_is_refused(model, message):
+    with pytest.raises(ModelError, match=message):
+        check_other_sizes(model.SerializeToString(), 2, (4, 4, 4), 2)

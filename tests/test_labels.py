@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pydantic import ValidationError
+
+from vol3dseg.errors import GridError, LabelError
+from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.labels import Label, LabelSet, Segmentation
+
+BACKGROUND = Label(name="background", read=(0,), write=0)
+BRATS = LabelSet(
+    classes=(
+        BACKGROUND,
+        Label(name="necrotic core", read=(1,), write=1),
+        Label(name="edema", read=(2,), write=2),
+        Label(name="enhancing", read=(4, 3), write=4),
+    ),
+    regions={"tumour core": ("necrotic core", "enhancing")},
+)
+
+
+@given(arrays(np.uint8, (3, 4, 5), elements=st.integers(0, 3)))
+def test_writing_and_reading_keeps_every_voxel(indices):
+    written = BRATS.decode(indices)
+    assert set(np.unique(written)) <= {0, 1, 2, 4}
+    np.testing.assert_array_equal(BRATS.encode(written, "x"), indices)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64, np.float32, np.float64])
+def test_values_of_any_type(dtype):
+    values = np.array([[[0, 4, 2, 1]]], dtype=dtype)
+    encoded = BRATS.encode(values, "x")
+    assert encoded.dtype == np.uint8
+    assert encoded.ravel().tolist() == [0, 3, 2, 1]
+
+
+def test_alternatives_between_files():
+    assert BRATS.encode(np.array([3, 0]), "x").tolist() == [3, 0]
+    assert BRATS.encode(np.array([4, 0]), "x").tolist() == [3, 0]
+    with pytest.raises(LabelError, match=r"holds \[4, 3\].*'enhancing'.*resection cavity"):
+        BRATS.encode(np.array([3, 4]), "x")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        pytest.param(
+            [0, 5, 7], r"x: label values \[5, 7\] .*reads \[0, 1, 2, 3, 4\]", id="unknown"
+        ),
+        pytest.param([-1], r"label values \[-1\]", id="negative"),
+        pytest.param([0.0, 0.5, 0.5], r"holds 0.5, .*2 such voxels.*nearest", id="half"),
+        pytest.param([0.0, np.nan], "holds NaN or infinity", id="NaN"),
+        pytest.param([np.inf], "holds NaN or infinity", id="infinity"),
+    ],
+)
+def test_values_outside_the_map(values, message):
+    with pytest.raises(LabelError, match=message):
+        BRATS.encode(np.array(values), "x")
+
+
+def test_the_hint_for_brats():
+    labels = LabelSet(classes=(BACKGROUND, Label(name="tumour", read=(1,), write=1)))
+    with pytest.raises(LabelError, match=r"use the brats2020 preset"):
+        labels.encode(np.array([0, 1, 4]), "x")
+
+
+def test_floats_near_whole_numbers():
+    assert BRATS.encode(np.array([0.9999, 2.0001]), "x").tolist() == [1, 2]
+
+
+def test_names_and_indices():
+    assert BRATS.foreground == ("necrotic core", "edema", "enhancing")
+    assert BRATS.indices(BRATS.regions["tumour core"]) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("classes", "more", "message"),
+    [
+        pytest.param([("a", [0], 0), ("a", [1], 1)], {}, "names are used twice", id="name"),
+        pytest.param([("a", [0], 0), ("b", [0], 1)], {}, "to read are used twice", id="read"),
+        pytest.param([("a", [0], 0), ("b", [1], 0)], {}, "to write are used twice", id="write"),
+        pytest.param([("a", [1], 1), ("b", [0], 0)], {}, "first class must be the", id="order"),
+        pytest.param([("a", [0], 0)], {}, "at least 2", id="background alone"),
+        pytest.param([("a", [0], 0), ("b", [1], 256)], {}, "less than or equal to 255", id="byte"),
+        pytest.param(
+            [("a", [0], 0), ("b", [1], 1)],
+            {"regions": {"r": ["c"]}},
+            "unknown classes",
+            id="region",
+        ),
+        pytest.param(
+            [("a", [0], 0), ("b", [1], 1)], {"required": ["c"]}, "unknown classes", id="required"
+        ),
+    ],
+)
+def test_label_sets_that_contradict_themselves(classes, more, message):
+    listed = [{"name": n, "read": r, "write": w} for n, r, w in classes]
+    with pytest.raises(ValidationError, match=message):
+        LabelSet.model_validate({"classes": listed, **more})
+
+
+def test_segmentation_counts_and_checks_its_shape():
+    array = np.array([[[0, 1, 1, 3]]], dtype=np.uint8)
+    assert Segmentation(array, Geometry((1, 1, 4), np.eye(4)), BRATS).counts() == (1, 2, 0, 1)
+    with pytest.raises(GridError, match=r"array of \(1, 1, 4\) on a grid of \(4, 1, 1\)"):
+        Segmentation(array, Geometry((4, 1, 1), np.eye(4)), BRATS)

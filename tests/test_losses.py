@@ -1,0 +1,82 @@
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+import keras
+
+from vol3dseg.config import TrainingConfig
+from vol3dseg.training.losses import make_loss
+
+pytestmark = pytest.mark.train
+
+ALL = ["cross_entropy", "dice", "dice_cross_entropy", "focal"]
+# Two voxels, true classes 0 and 2.
+LABEL = np.array([0, 2], np.uint8).reshape(1, 2, 1, 1)
+GUESS = np.array([[1 / 2, 1 / 4, 1 / 4], [1 / 8, 1 / 8, 3 / 4]], np.float32).reshape(1, 2, 1, 1, 3)
+
+CROSS_ENTROPY = (math.log(2) + math.log(4 / 3)) / 2
+# Smoothed by one voxel: class 1 has p = 1/4 + 1/8 and no voxel, class 2 has p = 1/4 + 3/4 and one.
+DICE = 1 - (1 / (3 / 8 + 1) + (2 * 3 / 4 + 1) / (1 + 1 + 1)) / 2
+
+
+def loss_of(name, label, guess):
+    return float(make_loss(TrainingConfig(loss=name))(label, guess))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("cross_entropy", CROSS_ENTROPY, id="cross entropy"),
+        pytest.param("dice", DICE, id="dice of foreground classes"),
+        pytest.param("dice_cross_entropy", DICE + CROSS_ENTROPY, id="sum"),
+        pytest.param("focal", (math.log(2) / 4 + math.log(4 / 3) / 16) / 2, id="focal"),
+    ],
+)
+def test_equals_what_a_hand_computes(name, expected):
+    assert loss_of(name, LABEL, GUESS) == pytest.approx(expected, rel=1e-6)
+
+
+def test_dice_is_pooled_over_the_batch_and_not_a_mean_over_its_patches():
+    label = np.zeros((2, 2, 1, 1), np.uint8)
+    label[0] = 1  # the second patch lacks the class
+    guess = np.zeros((2, 2, 1, 1, 2), np.float32)
+    guess[0, ..., 1] = 1
+    guess[1, ..., :] = 1 / 2
+    assert loss_of("dice", label, guess) == pytest.approx(1 - (2 * 2 + 1) / (2 + 3 + 1))
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_a_sure_and_right_answer_costs_nothing(name, dtype):
+    label = np.random.default_rng(0).integers(0, 3, (2, 4, 4, 4)).astype(dtype)
+    assert loss_of(name, label, np.eye(3, dtype=np.float32)[label]) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(0, id="only background"),
+        pytest.param(2, id="only one class"),
+    ],
+)
+def test_loss_and_gradient_are_finite_at_certainty(name, value):
+    import tensorflow as tf
+
+    label = np.full((1, 2, 2, 2), value, np.uint8)
+    wrong = tf.constant(np.eye(3, dtype=np.float32)[(label + 1) % 3])
+    with tf.GradientTape() as tape:
+        tape.watch(wrong)
+        loss = make_loss(TrainingConfig(loss=name))(label, wrong)
+    assert np.isfinite(loss)
+    assert np.isfinite(tape.gradient(loss, wrong)).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_survives_a_round_through_a_saved_model(name):
+    loss = make_loss(TrainingConfig(loss=name))
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert float(again(LABEL, GUESS)) == float(loss(LABEL, GUESS))

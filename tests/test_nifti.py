@@ -1,0 +1,326 @@
+import gzip
+import struct
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vol3dseg.errors import FileFormatError, GridError, IntensityError, OutputError, Vol3dSegError
+from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.nifti import read_image, read_labels, write
+
+AFFINE = np.array([[-1.5, 0, 0, 90], [0, -1.25, 0, 126], [0, 0, 2, -72], [0, 0, 0, 1]])
+SHAPE = (5, 6, 7)
+VALUES = np.arange(210, dtype=np.float32).reshape(SHAPE)
+
+
+def content(array=VALUES, affine=AFFINE, image_class=nib.Nifti1Image, **fields):
+    """The bytes of a NIfTI file, with header fields changed."""
+    image = image_class(array, affine)
+    for name, value in fields.items():
+        image.header[name] = value
+    return image.to_bytes()
+
+
+def patched(data, offset, kind, *values):
+    """`data` with a header field overwritten, whatever nibabel thinks of it."""
+    return data[:offset] + struct.pack(f"<{kind}", *values) + data[offset + struct.calcsize(kind) :]
+
+
+def stored(tmp_path, data, name="x.nii"):
+    path = tmp_path / name
+    path.write_bytes(data)
+    return path
+
+
+class TestReading:
+    @pytest.mark.parametrize("name", ["x.nii", "x.nii.gz", "ünï #1.NII.GZ"])
+    @pytest.mark.parametrize(
+        "dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64]
+    )
+    def test_types_and_names(self, tmp_path, name, dtype):
+        data = content(VALUES.astype(dtype))
+        path = stored(tmp_path, gzip.compress(data) if "gz" in name.lower() else data, name)
+        array, geometry = read_image(path)
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, VALUES)
+        assert geometry == Geometry(SHAPE, AFFINE)
+
+    @pytest.mark.parametrize(
+        ("data", "name"),
+        [
+            pytest.param(gzip.compress(content()), "x.nii", id="gzip named .nii"),
+            pytest.param(content(), "x.nii.gz", id="plain named .nii.gz"),
+            pytest.param(content(image_class=nib.Nifti2Image), "x.nii", id="NIfTI-2"),
+            pytest.param(content(VALUES[..., None]), "x.nii", id="four axes, the last of one"),
+            pytest.param(content(VALUES[..., None, None]), "x.nii", id="five axes"),
+        ],
+    )
+    def test_unusual_but_readable(self, tmp_path, data, name):
+        array, geometry = read_image(stored(tmp_path, data, name))
+        np.testing.assert_array_equal(array, VALUES)
+        assert geometry.shape == SHAPE
+
+    def test_big_endian(self, tmp_path):
+        header = nib.Nifti1Header(endianness=">")
+        header.set_data_dtype(">f4")
+        image = nib.Nifti1Image(VALUES, AFFINE, header)
+        assert image.to_bytes()[:4] == struct.pack(">i", 348)
+        array, geometry = read_image(stored(tmp_path, image.to_bytes()))
+        np.testing.assert_array_equal(array, VALUES)
+        assert geometry == Geometry(SHAPE, AFFINE)
+
+    def test_scaled_integers(self, tmp_path):
+        data = patched(content(VALUES.astype(np.int16)), 112, "ff", 0.5, -3.0)
+        array, _ = read_image(stored(tmp_path, data))
+        np.testing.assert_allclose(array, VALUES / 2 - 3)
+
+    def test_slope_zero_means_no_scaling(self, tmp_path):
+        data = patched(content(VALUES.astype(np.int16)), 112, "ff", 0.0, 5.0)
+        array, _ = read_image(stored(tmp_path, data))
+        np.testing.assert_array_equal(array, VALUES)
+
+    def test_a_volume_of_a_4d_file(self, tmp_path):
+        path = stored(tmp_path, content(np.stack([VALUES, VALUES + 1000], axis=-1)))
+        np.testing.assert_array_equal(read_image(path, 1)[0], VALUES + 1000)
+
+    def test_one_voxel(self, tmp_path):
+        array, geometry = read_image(stored(tmp_path, content(np.ones((1, 1, 1), np.float32))))
+        assert geometry.shape == array.shape == (1, 1, 1)
+
+    def test_spacing_comes_from_the_affine(self, tmp_path):
+        data = patched(content(qform_code=0), 80, "fff", 9, 9, 9)
+        assert read_image(stored(tmp_path, data))[1].spacing_mm == (1.5, 1.25, 2)
+
+    def test_qform_alone(self, tmp_path):
+        image = nib.Nifti1Image(VALUES, AFFINE)
+        image.set_sform(None, 0)
+        image.set_qform(AFFINE, 1)
+        assert read_image(stored(tmp_path, image.to_bytes()))[1].fits(Geometry(SHAPE, AFFINE))
+
+    def test_no_orientation_is_said_aloud(self, tmp_path, caplog):
+        data = patched(PLAIN, 252, "hh", 0, 0)
+        read_image(stored(tmp_path, data))
+        assert "says nothing of orientation" in caplog.text
+
+    def test_labels_keep_their_type(self, tmp_path):
+        values = (VALUES % 3).astype(np.int16)
+        array, geometry = read_labels(stored(tmp_path, content(values)))
+        assert array.dtype == np.int16
+        np.testing.assert_array_equal(array, values)
+        assert geometry == Geometry(SHAPE, AFFINE)
+
+    def test_labels_stored_as_floats(self, tmp_path):
+        array, _ = read_labels(stored(tmp_path, content((VALUES % 3).astype(np.float32))))
+        assert np.unique(array).tolist() == [0, 1, 2]
+
+    def test_real_labels(self, shared_data):
+        folder = shared_data / "brats" / "BraTS2021_00495"
+        array, geometry = read_labels(folder / f"{folder.name}_seg.nii.gz")
+        assert set(np.unique(array)) <= {0, 1, 2, 4}
+        assert geometry.shape == (240, 240, 155)
+        assert geometry.axis_codes == "LPS"
+
+
+def nan_at(*index, value=np.nan):
+    array = VALUES.copy()
+    array[index] = value
+    return array
+
+
+PLAIN, PACKED = content(), gzip.compress(content())
+NOISE = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32)
+LARGE = gzip.compress(content(NOISE))
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        pytest.param(b"", FileFormatError, "the file is empty", id="empty"),
+        pytest.param(b"\0", FileFormatError, "not a NIfTI", id="one byte"),
+        pytest.param(b"hello world" * 99, FileFormatError, "not a NIfTI", id="text"),
+        pytest.param(gzip.compress(b"hello"), FileFormatError, "not a NIfTI", id="packed text"),
+        pytest.param(PLAIN[:200], FileFormatError, "ends within|not a NIfTI", id="half a header"),
+        pytest.param(PLAIN[:352], FileFormatError, "truncated", id="header alone"),
+        pytest.param(PLAIN[:-1], FileFormatError, "truncated", id="one byte short"),
+        pytest.param(PACKED[:-1], FileFormatError, "truncated", id="gzip, one byte short"),
+        pytest.param(PACKED[: len(PACKED) // 2], FileFormatError, "truncated", id="gzip, half"),
+        pytest.param(PACKED[:30], FileFormatError, "truncated", id="gzip, 30 bytes"),
+        pytest.param(LARGE[: len(LARGE) // 2], FileFormatError, "truncated", id="large gzip, half"),
+        pytest.param(PACKED[:-8] + b"\1\2\3\4" + PACKED[-4:], FileFormatError, "damaged", id="CRC"),
+        pytest.param(PACKED[:-4] + b"\1\2\3\4", FileFormatError, "damaged", id="length"),
+        pytest.param(
+            LARGE[:5000] + bytes([LARGE[5000] ^ 16]) + LARGE[5001:],
+            FileFormatError,
+            "damaged",
+            id="one bit",
+        ),
+        pytest.param(
+            gzip.compress(patched(PLAIN, 42, "hhh", 32767, 32767, 32767)),
+            FileFormatError,
+            "promises .* bytes, the file can hold",
+            id="bomb",
+        ),
+        pytest.param(patched(PLAIN, 40, "h", 0), FileFormatError, "header", id="no axes"),
+        pytest.param(patched(PLAIN, 40, "h", 9), FileFormatError, "header", id="nine axes"),
+        pytest.param(patched(PLAIN, 42, "h", 0), FileFormatError, "at least one per", id="dim 0"),
+        pytest.param(
+            patched(PLAIN, 42, "h", -5), FileFormatError, "at least one per", id="dim < 0"
+        ),
+        pytest.param(patched(PLAIN, 70, "h", 999), FileFormatError, "damaged NIfTI", id="type"),
+        pytest.param(
+            patched(PLAIN, 108, "f", 0), FileFormatError, "behind the header", id="offset 0"
+        ),
+        pytest.param(
+            patched(PLAIN, 108, "f", np.nan), FileFormatError, "byte nan", id="offset NaN"
+        ),
+        pytest.param(
+            patched(PLAIN, 108, "f", np.inf), FileFormatError, "byte inf", id="offset infinite"
+        ),
+        pytest.param(
+            patched(PLAIN, 108, "f", 64), FileFormatError, "offset 64 too low", id="offset 64"
+        ),
+        pytest.param(patched(PLAIN, 344, "4s", b"ni1\0"), FileFormatError, "one piece", id="pair"),
+        pytest.param(
+            patched(PLAIN, 344, "4s", b"\0" * 4), FileFormatError, "not a NIfTI", id="Analyze"
+        ),
+        pytest.param(content(VALUES[0]), FileFormatError, r"shape \(6, 7\)", id="two axes"),
+        pytest.param(
+            content(np.stack([VALUES] * 2, -1)), FileFormatError, "split the file", id="two volumes"
+        ),
+        pytest.param(
+            content(VALUES.astype(np.complex64)), FileFormatError, "complex64", id="complex"
+        ),
+        pytest.param(
+            content(np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")])),
+            FileFormatError,
+            "not colours",
+            id="colours",
+        ),
+        pytest.param(content(nan_at(1, 2, 3)), IntensityError, "1 voxels are NaN", id="NaN"),
+        pytest.param(content(nan_at(0, value=np.inf)), IntensityError, "42 voxels", id="infinity"),
+        pytest.param(
+            content(nan_at(0, value=1).astype(np.float64) * 1e300),
+            IntensityError,
+            "infinite",
+            id="1e300",
+        ),
+        pytest.param(
+            patched(PLAIN, 280, "4f", 0, 0, 0, 0), GridError, "do not span", id="flat sform"
+        ),
+        pytest.param(
+            patched(PLAIN, 280, "4f", *[np.nan] * 4), GridError, "not a finite", id="NaN sform"
+        ),
+        pytest.param(
+            content(qform_code=1, qoffset_x=50),
+            GridError,
+            "sform and qform .* apart",
+            id="two places",
+        ),
+    ],
+)
+def test_bad_files(tmp_path, data, error, message):
+    path = stored(tmp_path, data, "x.nii.gz")
+    with pytest.raises(error, match=message) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_irregular_files(tmp_path):
+    with pytest.raises(FileFormatError, match="does not exist"):
+        read_image(tmp_path / "x.nii")
+    with pytest.raises(FileFormatError, match="is no regular file"):
+        read_image(tmp_path)
+
+
+def test_a_volume_that_is_not_there(tmp_path):
+    path = stored(tmp_path, content(np.stack([VALUES] * 2, -1)))
+    with pytest.raises(FileFormatError, match=r"expected a 4-D file with a volume 2"):
+        read_image(path, 2)
+
+
+def test_sform_and_qform_may_differ_by_rounding(tmp_path):
+    path = stored(tmp_path, content(qform_code=1, qoffset_x=90.3, sform_code=1))
+    image = nib.Nifti1Image(VALUES, AFFINE)
+    image.set_sform(AFFINE, 1)
+    image.set_qform(AFFINE, 1)
+    image.header["qoffset_x"] += 0.3
+    path.write_bytes(image.to_bytes())
+    assert read_image(path)[1] == Geometry(SHAPE, AFFINE)
+
+
+def read_or_refuse(read, path):
+    """The array that `read` returns, or None where it refuses in words of ours."""
+    try:
+        array, geometry = read(path)
+    except Vol3dSegError as error:
+        if str(path) not in str(error):
+            raise
+        return None
+    assert array.shape == geometry.shape
+    return array
+
+
+@given(st.integers(0, 351), st.integers(0, 255), st.booleans())
+def test_any_damaged_header_is_read_or_refused_in_words(tmp_path_factory, offset, byte, packed):
+    data = PLAIN[:offset] + bytes([byte]) + PLAIN[offset + 1 :]
+    path = tmp_path_factory.getbasetemp() / "damaged.nii"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    read_or_refuse(read_image, path)
+    read_or_refuse(read_labels, path)
+
+
+@given(st.integers(0, len(LARGE) - 1), st.integers(1, 255))
+def test_any_damaged_gzip_is_refused_or_harmless(tmp_path_factory, offset, change):
+    path = tmp_path_factory.getbasetemp() / "damaged.nii.gz"
+    path.write_bytes(LARGE[:offset] + bytes([LARGE[offset] ^ change]) + LARGE[offset + 1 :])
+    array = read_or_refuse(read_image, path)
+    if array is not None:
+        np.testing.assert_array_equal(array, NOISE)
+
+
+class TestWriting:
+    @pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+    def test_what_is_written_is_read(self, tmp_path, name, dtype):
+        geometry = Geometry(SHAPE, AFFINE)
+        write(tmp_path / "new" / name, VALUES.astype(dtype), geometry)
+        array, found = read_labels(tmp_path / "new" / name)
+        assert array.dtype == dtype
+        np.testing.assert_array_equal(array, VALUES.astype(dtype))
+        assert found == geometry
+        header = nib.load(tmp_path / "new" / name).header
+        assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 1)
+        assert header.get_xyzt_units()[0] == "mm"
+
+    def test_oblique_grids_come_back(self, tmp_path):
+        affine = AFFINE.copy()
+        affine[:3, :3] = nib.eulerangles.euler2mat(0.2, -0.1, 0.15) @ affine[:3, :3]
+        write(tmp_path / "x.nii", VALUES, Geometry(SHAPE, affine))
+        assert read_image(tmp_path / "x.nii")[1].fits(Geometry(SHAPE, affine), 1e-4)
+
+    def test_no_text_of_the_source_is_carried_over(self, tmp_path):
+        image = nib.Nifti1Image(VALUES, AFFINE)
+        for field in ("descrip", "aux_file", "intent_name", "db_name"):
+            image.header[field] = b"DOE^JOHN"
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"DOE^JOHN"))
+        path = stored(tmp_path, image.to_bytes())
+        assert b"DOE^JOHN" in path.read_bytes()
+        array, geometry = read_image(path)
+        write(tmp_path / "y.nii", array, geometry)
+        assert b"DOE" not in (tmp_path / "y.nii").read_bytes()
+
+    def test_the_same_input_gives_the_same_bytes(self, tmp_path):
+        for name in ("a.nii.gz", "b.nii.gz"):
+            write(tmp_path / name, VALUES, Geometry(SHAPE, AFFINE))
+        assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+        assert b"a.nii" not in (tmp_path / "a.nii.gz").read_bytes()
+
+    def test_a_place_that_cannot_be_written(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(OutputError, match="cannot be written"):
+            write(tmp_path / "file" / "x.nii", VALUES, Geometry(SHAPE, AFFINE))
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,234 @@
+"""Tiling laws, the predictor, model files, devices."""
+
+import itertools
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.reading import read_volume
+from vol3dseg.errors import DatasetError, DeviceError, ModelError
+from vol3dseg.inference.model_file import read_model, with_manifest
+from vol3dseg.inference.predictor import Predictor, load_predictor
+from vol3dseg.inference.session import OnnxBackend
+from vol3dseg.inference.tiling import gaussian_weights, sliding_window
+from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.volume import Volume
+
+shapes = st.tuples(*[st.integers(1, 20)] * 3)
+tiles = st.tuples(*[st.integers(1, 9)] * 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=shapes, tile=tiles, overlap=st.sampled_from([0, 0.25, 0.5, 0.75]))
+def test_identity_model_is_the_identity(shape, tile, overlap):
+    image = np.random.default_rng(0).random((*shape, 2), dtype=np.float32)
+    result = sliding_window(image, lambda patches: patches, 2, tile, overlap)
+    # float32: dozens of tiles add up at a voxel, each rounded
+    np.testing.assert_allclose(result, image, rtol=0, atol=4e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=shapes, tile=tiles, overlap=st.sampled_from([0, 0.5, 0.9]))
+def test_blending_weights_sum_to_one(shape, tile, overlap):
+    image = np.zeros((*shape, 1), dtype=np.float32)
+    result = sliding_window(image, np.ones_like, 1, tile, overlap)
+    np.testing.assert_allclose(result, 1, rtol=0, atol=4e-6)
+
+
+def test_gaussian_weights_fall_off_from_the_middle_and_stay_positive():
+    weights = gaussian_weights((9, 8, 7))
+    assert weights.shape == (9, 8, 7)
+    assert weights[4, 3, 3] == weights.max()
+    assert weights.min() == np.float32(1e-3)
+    np.testing.assert_array_equal(weights, weights[::-1, ::-1, ::-1])
+
+
+def orientations():
+    for order in itertools.permutations(range(3)):
+        for flips in itertools.product((1, -1), repeat=3):
+            yield pytest.param(order, flips, id=f"{order}{flips}".replace(" ", ""))
+
+
+@pytest.mark.parametrize(("order", "flips"), list(orientations()))
+def test_turning_a_volume_with_its_affine_turns_its_segmentation(order, flips, manifest):
+    rng = np.random.default_rng(5)
+    array = rng.random((19, 23, 17, 2), dtype=np.float32)
+    array[:4] = 0
+    angle = 0.2
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine[:3, 3] = (12.0, -30.0, 7.5)
+
+    def turn(values):
+        return np.transpose(values, (*order, *range(3, values.ndim)))[
+            tuple(slice(None, None, f) for f in flips)
+        ]
+
+    to_old = np.zeros((4, 4))
+    to_old[3, 3] = 1
+    for new, (old, flip) in enumerate(zip(order, flips, strict=True)):
+        to_old[old, new] = flip
+        to_old[old, 3] = 0 if flip == 1 else array.shape[old] - 1
+
+    def backend(patches):  # depends on position in the patch, so that tiling matters
+        ramp = np.linspace(0, 1, patches.shape[2], dtype=np.float32)[:, None, None]
+        score = patches[:, :1] + 0.1 * ramp
+        return np.concatenate([1 - score, score, 0 * score, 0 * score], axis=1)
+
+    predictor = Predictor(backend, manifest)
+    names = ("flair", "t1")
+    straight = predictor(Volume(array, Geometry(array.shape[:3], affine), names)).segmentation
+    turned_grid = Geometry(turn(array).shape[:3], affine @ to_old)
+    turned = predictor(Volume(turn(array), turned_grid, names)).segmentation
+    assert 0 < straight.array.mean() < 1
+    np.testing.assert_array_equal(turned.array, turn(straight.array))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 40, 5), (17, 16, 15)], ids=str)
+def test_volumes_smaller_than_a_tile_are_padded(shape, manifest, model_path):
+    array = np.random.default_rng(0).random((*shape, 2), dtype=np.float32)
+    prediction = load_predictor(model_path)(
+        Volume(array, Geometry(shape, np.eye(4)), ("flair", "t1"))
+    )
+    assert prediction.segmentation.array.shape == shape
+    np.testing.assert_allclose(prediction.probabilities.sum(axis=3), 1, atol=1e-5)
+
+
+def test_modalities_are_found_by_name_whatever_their_order(brats_folder, model_path):
+    predictor = load_predictor(model_path)
+    case = find_cases(brats_folder)[0]
+    straight = predictor(read_volume(case, ["flair", "t1"])).segmentation
+    swapped = predictor(read_volume(case, ["t1", "flair"])).segmentation
+    assert straight.array.any()
+    np.testing.assert_array_equal(straight.array, swapped.array)
+    with pytest.raises(DatasetError, match="t1"):
+        predictor(read_volume(case, ["flair"]))
+
+
+def test_intensity_scale_does_not_matter_under_z_score(brats_folder, model_path):
+    predictor = load_predictor(model_path)
+    volume = read_volume(find_cases(brats_folder)[0], ["flair", "t1"])
+    scaled = Volume(volume.array * np.float32(4), volume.geometry, volume.modalities)
+    np.testing.assert_array_equal(
+        predictor(volume).segmentation.array, predictor(scaled).segmentation.array
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_onnx_backend_says_what_it_runs_on(model_path, threads):
+    backend = OnnxBackend(model_path.read_bytes(), "cpu", threads)
+    assert backend.provider == "CPUExecutionProvider"
+    output = backend(np.zeros((2, 2, 4, 4, 4), dtype=np.float32))
+    assert output.shape == (2, 4, 4, 4, 4)
+
+
+def test_a_device_that_is_not_there_is_an_error(model_path, monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(DeviceError, match=r"pip install 'vol3dseg\[gpu\]'"):
+        load_predictor(model_path, "cuda")
+
+
+def test_a_silent_fallback_is_an_error(model_path, monkeypatch):
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda content, sess_options, providers: real(
+            content, sess_options, providers=["CPUExecutionProvider"]
+        ),
+    )
+    with pytest.raises(DeviceError, match="fell back to CPUExecutionProvider"):
+        load_predictor(model_path, "cuda")
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(model_path, brats_folder):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("no CUDA provider in this onnxruntime")
+    volume = read_volume(find_cases(brats_folder)[0], ["flair", "t1"])
+    cpu, cuda = (load_predictor(model_path, d)(volume).probabilities for d in ("cpu", "cuda"))
+    np.testing.assert_allclose(cpu, cuda, atol=1e-4)
+
+
+def foreign_operator(model):
+    model.graph.node[1].domain = "com.evil"
+
+
+def external_data(model):
+    tensor = model.graph.initializer[0]
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret.bin")
+
+
+def external_in_attribute(model):
+    tensor = onnx.TensorProto(name="hidden", data_type=1, dims=[1])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["unused"], value=tensor))
+
+
+def without_manifest(model):
+    del model.metadata_props[:]
+
+
+def newer_manifest(model):
+    text = model.metadata_props[0].value.replace('"version":1,"recipe"', '"version":2,"recipe"')
+    assert text != model.metadata_props[0].value
+    model.metadata_props[0].value = text
+
+
+def other_recipe(model):
+    prop = model.metadata_props[0]
+    prop.value = prop.value.replace('"crop":"nonzero"', '"crop":"none"')
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(foreign_operator, "com.evil", id="foreign operator"),
+        pytest.param(external_data, "another file", id="external data"),
+        pytest.param(external_in_attribute, "another file", id="external data in an attribute"),
+        pytest.param(without_manifest, "without the metadata", id="no manifest"),
+        pytest.param(newer_manifest, "another version", id="newer manifest"),
+        pytest.param(other_recipe, "fingerprint", id="edited recipe"),
+    ],
+)
+def test_a_model_that_is_not_ours_is_refused(model_path, change, message):
+    model = onnx.load_model_from_string(model_path.read_bytes())
+    change(model)
+    model_path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=message):
+        read_model(model_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(None, "no such file", id="missing"),
+        pytest.param(b"", "not an ONNX file", id="empty"),
+        pytest.param(b"<html></html>", "not an ONNX file", id="web page"),
+    ],
+)
+def test_a_file_that_is_no_onnx_is_refused(tmp_path, content, message):
+    path = tmp_path / "x.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=message):
+        read_model(path)
+
+
+def test_the_manifest_survives_the_file(model_path, manifest):
+    model = read_model(model_path)
+    assert model.manifest == manifest
+    graph = onnx.load_model_from_string(model.content)
+    assert with_manifest(graph, manifest) == model.content

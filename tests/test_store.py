@@ -1,0 +1,182 @@
+"""The prepared store: what a subset model reads, what is checked, what happens to bad cases."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import h5py
+import numpy as np
+import pytest
+
+from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.errors import DatasetError, RecipeMismatch, StoreError
+from vol3dseg.preprocessing.index import load_index, verify
+from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.volumes import nifti
+from vol3dseg.volumes.box import Box, grid_boxes
+from vol3dseg.volumes.geometry import Geometry
+
+
+def prepare(folder, out, recipe, labels, **options):
+    return preprocess(find_cases(folder), out, {}, recipe, labels, **options)
+
+
+def shift_t1(folder):
+    """Give each T1 a smaller non-zero box than its FLAIR, so that boxes of subsets differ."""
+    for path in sorted(folder.rglob("*_t1.nii.gz")):
+        array, geometry = nifti.read_image(path)
+        array[..., -6:] = 0
+        array[:5] = 0
+        nifti.write(path, array.astype(np.int16), geometry)
+
+
+@pytest.mark.parametrize("spacing", [None, (1.5, 0.8, 1.0)], ids=["own", "resampled"])
+def test_subset_model_reads_what_it_would_have_read_alone(
+    brats_folder, tmp_path, recipe, labels, spacing
+):
+    shift_t1(brats_folder)
+    both = recipe.model_copy(update={"spacing_mm": spacing})
+    index = prepare(brats_folder, tmp_path / "both", both, labels)
+    alone = prepare(brats_folder, tmp_path / "alone", both.select(["t1"]), labels)
+    for entry, own in zip(index.cases, alone.cases, strict=True):
+        subset = StoredCase.open(tmp_path / "both" / entry.file, ["t1"])
+        single = StoredCase.open(tmp_path / "alone" / own.file, ["t1"])
+        assert subset.stored != subset.box
+        assert subset.geometry == single.geometry
+        assert subset.patches().tobytes() == single.patches().tobytes()
+        for box in [*grid_boxes(subset.shape, (16, 16, 16), (8, 8, 8)), Box((-3,) * 3, (40,) * 3)]:
+            for ours, theirs in zip(subset.read(box), single.read(box), strict=True):
+                assert ours.tobytes() == theirs.tobytes()
+
+
+def test_patch_table_counts_voxels_of_each_class(brats_folder, tmp_path, recipe, labels):
+    index = prepare(brats_folder, tmp_path / "out", recipe, labels)
+    case = StoredCase.open(tmp_path / "out" / index.cases[0].file, ["flair", "t1"])
+    for *start, background, necrotic, edema, enhancing in case.patches().tolist():
+        _, label = case.read(Box.at(tuple(start), (16, 16, 16)).intersection(Box.whole(case.shape)))
+        counts = np.bincount(label.ravel(), minlength=4).tolist()
+        assert counts == [background, necrotic, edema, enhancing]
+
+
+def test_second_run_does_only_what_is_missing_or_changed(brats_folder, tmp_path, recipe, labels):
+    out = tmp_path / "out"
+    first = prepare(brats_folder, out, recipe, labels)
+    before = {e.id: (out / e.file).stat().st_mtime_ns for e in first.cases}
+    (out / first.cases[0].file).unlink()
+    array, grid = nifti.read_image(brats_folder / "Case_002" / "Case_002_t1.nii.gz")
+    nifti.write(
+        brats_folder / "Case_002" / "Case_002_t1.nii.gz", (array + 1).astype(np.int16), grid
+    )
+    second = prepare(brats_folder, out, recipe, labels)
+    redone = [e.id for e in second.cases if (out / e.file).stat().st_mtime_ns != before[e.id]]
+    assert redone == ["Case_001", "Case_002"]
+    assert second.cases[0] == first.cases[0]
+    assert second.cases[1].sha256 != first.cases[1].sha256
+
+
+def test_a_bad_case_is_named_and_the_others_go_on(brats_folder, tmp_path, recipe, labels):
+    (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(b"")
+    with ThreadPoolExecutor(2) as pool:
+        index = prepare(brats_folder, tmp_path / "out", recipe, labels, executor=pool)
+    assert [e.id for e in index.cases] == ["Case_001", "Case_003"]
+    assert "empty" in index.failed["Case_002"]
+    assert sorted(p.name for p in (tmp_path / "out/cases").iterdir()) == [
+        "Case_001.h5",
+        "Case_003.h5",
+    ]
+
+
+def test_missing_modality_and_missing_label(brats_folder, tmp_path, recipe, labels):
+    (brats_folder / "Case_001" / "Case_001_t1.nii.gz").unlink()
+    (brats_folder / "Case_002" / "Case_002_seg.nii.gz").unlink()
+    index = prepare(brats_folder, tmp_path / "out", recipe, labels)
+    assert "t1 is missing" in index.failed["Case_001"]
+    assert index.entry("Case_002").class_voxels is None
+
+
+def test_cases_without_a_required_class_are_left_out(brats_folder, tmp_path, recipe, labels):
+    path = brats_folder / "Case_003" / "Case_003_seg.nii.gz"
+    array, grid = nifti.read_labels(path)
+    nifti.write(path, np.where(array == 4, 2, array).astype(np.uint8), grid)
+    strict = labels.model_copy(update={"required": ("enhancing",)})
+    index = prepare(brats_folder, tmp_path / "out", recipe, strict)
+    assert list(index.left_out) == ["Case_003"]
+    assert "required class enhancing" in index.left_out["Case_003"]
+
+
+def test_labels_outside_the_box_are_counted(brats_folder, tmp_path, recipe, labels):
+    path = brats_folder / "Case_001" / "Case_001_seg.nii.gz"
+    array, grid = nifti.read_labels(path)
+    label = np.array(array)
+    label[0, 0, :3] = 1
+    nifti.write(path, label, grid)
+    index = prepare(brats_folder, tmp_path / "out", recipe, labels)
+    assert index.entry("Case_001").labels_outside == 3
+    assert index.entry("Case_001").labels_changed == 3
+    assert index.entry("Case_002").labels_outside == 0
+
+
+def test_another_recipe_is_refused_field_by_field(brats_folder, tmp_path, recipe, labels):
+    prepare(brats_folder, tmp_path / "out", recipe, labels)
+    other = recipe.model_copy(update={"crop": "none"})
+    with pytest.raises(RecipeMismatch, match="crop: none and nonzero"):
+        prepare(brats_folder, tmp_path / "out", other, labels)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        pytest.param(lambda p: p.unlink(), "is missing", id="missing"),
+        pytest.param(lambda p: p.write_bytes(p.read_bytes()[:-10]), "has .* bytes", id="truncated"),
+        pytest.param(
+            lambda p: p.write_bytes(p.read_bytes()[:-1] + b"!"), "SHA-256", id="one byte differs"
+        ),
+    ],
+)
+def test_a_damaged_case_is_refused_before_it_is_opened(
+    brats_folder, tmp_path, recipe, labels, damage, message
+):
+    index = prepare(brats_folder, tmp_path / "out", recipe, labels)
+    damage(tmp_path / "out" / index.cases[0].file)
+    with pytest.raises(StoreError, match=message):
+        verify(tmp_path / "out", index.cases[0])
+
+
+def test_a_foreign_or_damaged_index_is_refused(tmp_path, brats_folder, recipe, labels):
+    with pytest.raises(StoreError, match="expected a folder made by vol3dseg preprocess"):
+        load_index(tmp_path)
+    prepare(brats_folder, tmp_path / "out", recipe, labels)
+    path = tmp_path / "out" / "index.json"
+    path.write_text(path.read_text().replace('"crop": "nonzero"', '"crop": "none"'))
+    with pytest.raises(StoreError, match="fingerprint"):
+        load_index(tmp_path / "out")
+    path.write_text("{")
+    with pytest.raises(StoreError, match="damaged"):
+        load_index(tmp_path / "out")
+
+
+def test_no_cases(tmp_path, recipe, labels):
+    with pytest.raises(DatasetError, match="no cases"):
+        preprocess([], tmp_path, {}, recipe, labels)
+
+
+def test_a_write_that_fails_leaves_nothing(brats_folder, tmp_path, recipe, labels, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", full)
+    index = prepare(brats_folder, tmp_path / "out", recipe, labels)
+    assert len(index.failed) == 3
+    assert "No space left" in index.failed["Case_001"]
+    assert list((tmp_path / "out/cases").iterdir()) == []
+
+
+def test_label_on_another_grid_is_refused(brats_folder, tmp_path, recipe, labels):
+    path = brats_folder / "Case_001" / "Case_001_seg.nii.gz"
+    array, grid = nifti.read_labels(path)
+    moved = grid.affine.copy()
+    moved[0, 3] += 5
+    nifti.write(path, array, Geometry(grid.shape, moved))
+    index = prepare(brats_folder, tmp_path / "out", recipe, labels)
+    assert "different grids" in index.failed["Case_001"]
+    shutil.rmtree(brats_folder)

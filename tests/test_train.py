@@ -1,0 +1,182 @@
+"""A training run from end to end, small: what it leaves, that it repeats, that it can go on."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from vol3dseg.config import Config, load_config
+from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.reading import read_volume
+from vol3dseg.errors import ParityError, RecipeMismatch, RunError, StoreError
+from vol3dseg.inference.model_file import read_model
+from vol3dseg.inference.predictor import load_predictor
+from vol3dseg.preprocessing.preprocess import preprocess
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.train
+
+import keras  # noqa: E402 - after the skip
+
+from vol3dseg.export import export  # noqa: E402
+from vol3dseg.training.checkpoints import load_checkpoint  # noqa: E402
+from vol3dseg.training.fit import train  # noqa: E402
+from vol3dseg.training.results import KerasBackend  # noqa: E402
+
+RUN_FILES = {
+    "best.keras", "last.keras", "manifest.json", "config.yaml", "split.json", "split.png",
+    "training.log", "curves.png", "environment.json",
+}  # fmt: skip
+
+
+def make_config(recipe, **training):
+    data = load_config("crops32").model_dump(mode="json")
+    data["recipe"] = recipe.model_dump(mode="json")
+    data["split"] = {"validation": 0.3, "test": 0.0}
+    norm = training.pop("norm", "instance")
+    data["model"] = {"depth": 1, "width": 4, "norm": norm}
+    data["training"] = {
+        "epochs": 3,
+        "batch_size": 2,
+        "steps_per_epoch": 2,
+        "validation_patches": 3,
+        "deterministic": True,
+        "schedule": "constant",
+        **training,
+    }
+    return Config.model_validate(data)
+
+
+@pytest.fixture
+def prepared(brats_folder, tmp_path, recipe, labels):
+    folder = tmp_path / "prepared"
+    config = make_config(recipe).model_dump(mode="json")
+    preprocess(find_cases(brats_folder), folder, config, recipe, labels)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _fresh_session():
+    yield
+    keras.backend.clear_session()
+
+
+def log_of(run):
+    with (run / "training.log").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_the_line_from_run_to_segmentation(norm, prepared, brats_folder, tmp_path, recipe):
+    run, output = tmp_path / "run", tmp_path / "model.onnx"
+    before = sorted(p.name for p in prepared.rglob("*"))
+    manifest = train(prepared, run, make_config(recipe, norm=norm))
+    assert {p.name for p in run.iterdir()} == RUN_FILES
+    assert sorted(p.name for p in prepared.rglob("*")) == before
+    assert manifest.network.local == (norm == "batch")
+    assert manifest.validation is not None
+    assert manifest.validation.cases == 1
+    rows = log_of(run)
+    assert len(rows) == 3
+    assert {
+        "loss", "accuracy", "mean_iou", "precision", "sensitivity", "specificity", "dice",
+        "dice_necrotic_core", "dice_edema", "dice_enhancing", "val_loss", "val_dice_edema",
+    } <= set(rows[0])  # fmt: skip
+    best = min(range(3), key=lambda n: float(rows[n]["val_loss"]))
+    assert manifest.training.epoch == best + 1
+
+    exported = export.export_onnx(run, output)
+    assert exported.parity is not None
+    assert exported.parity.max_abs_difference <= 1e-4
+    assert read_model(output).manifest == exported
+    volume = read_volume(find_cases(brats_folder)[0], ["t1", "flair"])
+    ours = load_predictor(output, "cpu")(volume)
+    assert ours.segmentation.geometry == volume.geometry
+
+    backend = KerasBackend(load_checkpoint(run / "best.keras"))
+    predictor = load_predictor(output, "cpu")
+    patch = np.random.default_rng(0).normal(size=(1, 2, 16, 16, 16)).astype(np.float32)
+    np.testing.assert_allclose(predictor.backend(patch), backend(patch), atol=1e-4)
+
+
+def test_a_seeded_run_repeats_exactly_and_resumes(prepared, tmp_path, recipe):
+    config = make_config(recipe)
+    train(prepared, tmp_path / "one", config)
+    train(prepared, tmp_path / "two", config)
+    assert log_of(tmp_path / "one") == log_of(tmp_path / "two")
+    with pytest.raises(RunError, match="holds a run already"):
+        train(prepared, tmp_path / "one", config)
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(prepared, tmp_path, recipe):
+    config = make_config(recipe)
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(line):
+        if line.startswith("epoch 2/"):
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        train(prepared, tmp_path / "run", config, progress=cut)
+    assert not (tmp_path / "run" / "manifest.json").exists()
+    with pytest.raises(RunError, match="--resume"):
+        export.export_onnx(tmp_path / "run", tmp_path / "m.onnx")
+    manifest = train(prepared, tmp_path / "run", config, resume=True)
+    assert manifest.training.epochs == 3
+    train(prepared, tmp_path / "straight", config)
+    assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
+
+
+def test_a_subset_model_from_a_larger_store(prepared, brats_folder, tmp_path, recipe, labels):
+    config = make_config(recipe, modalities=["t1"])
+    train(prepared, tmp_path / "subset", config)
+    alone = recipe.select(["t1"])
+    preprocess(find_cases(brats_folder), tmp_path / "P1", {}, alone, labels)
+    train(tmp_path / "P1", tmp_path / "single", make_config(alone))
+    for ours, theirs in zip(
+        load_checkpoint(tmp_path / "subset" / "best.keras").get_weights(),
+        load_checkpoint(tmp_path / "single" / "best.keras").get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    manifest = export.export_onnx(tmp_path / "subset", tmp_path / "m.onnx")
+    assert manifest.recipe.modalities == ("t1",)
+    assert manifest.fingerprint == alone.fingerprint
+
+
+def test_without_a_checkpoint_callback_the_last_epoch_is_exported(prepared, tmp_path, recipe):
+    manifest = train(prepared, tmp_path / "run", make_config(recipe, model_checkpoint=False))
+    assert manifest.training.checkpoint == "last"
+    assert not (tmp_path / "run" / "best.keras").exists()
+    assert export.export_onnx(tmp_path / "run", tmp_path / "m.onnx").training.epoch == 3
+
+
+def test_parity_beyond_tolerance_writes_nothing(prepared, tmp_path, recipe, monkeypatch):
+    train(prepared, tmp_path / "run", make_config(recipe, epochs=1))
+    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    with pytest.raises(ParityError, match="not written"):
+        export.export_onnx(tmp_path / "run", tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_refusals(prepared, tmp_path, recipe):
+    other = recipe.model_copy(update={"patch_size": (8, 8, 8)})
+    with pytest.raises(RecipeMismatch, match="patch_size"):
+        train(prepared, tmp_path / "run", make_config(other))
+    with pytest.raises(StoreError, match=r"no index\.json"):
+        train(tmp_path, tmp_path / "run", make_config(recipe))
+    with pytest.raises(RunError, match=r"no last\.keras"):
+        train(prepared, tmp_path / "run", make_config(recipe), resume=True)
+    assert not (tmp_path / "run").exists()
+    train(prepared, tmp_path / "run", make_config(recipe, epochs=1))
+    (tmp_path / "run" / "best.keras").unlink()
+    (tmp_path / "run" / "last.keras").unlink()
+    with pytest.raises(RunError, match="no checkpoint"):
+        export.export_onnx(tmp_path / "run", tmp_path / "m.onnx")
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["versions"]["tensorflow"]
+    shutil.rmtree(prepared)

@@ -1,0 +1,161 @@
+"""The network: its parts, its instance norm, and how far it sees."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+import keras
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vol3dseg.config import ModelConfig
+from vol3dseg.training.unet import InstanceNormalization, build_unet, receptive_field_radius
+
+pytestmark = pytest.mark.train
+
+
+def kernels(model, kind):
+    return [layer.kernel.shape for layer in model.layers if type(layer) is kind]
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_output_is_one_probability_for_each_voxel_and_class(norm):
+    model = build_unet(ModelConfig(depth=2, width=2, norm=norm), channels=2, classes=3)
+    image = np.random.default_rng(0).normal(size=(2, 8, 4, 12, 2)).astype(np.float32)
+    output = np.asarray(model(image, training=False))
+    assert model.input_shape == (None, None, None, None, 2)
+    assert output.shape == (2, 8, 4, 12, 3)
+    assert output.dtype == np.float32
+    np.testing.assert_allclose(output.sum(axis=-1), 1, atol=1e-6)
+
+
+def test_filters_double_down_to_the_widest():
+    model = build_unet(ModelConfig(depth=2, width=4, max_width=12, norm="batch"), 2, 3)
+    assert kernels(model, keras.layers.Conv3D) == [
+        (3, 3, 3, 2, 4),
+        (3, 3, 3, 4, 4),
+        (3, 3, 3, 4, 8),
+        (3, 3, 3, 8, 8),
+        (3, 3, 3, 8, 12),
+        (3, 3, 3, 12, 12),
+        (3, 3, 3, 8 + 8, 8),
+        (3, 3, 3, 8, 8),
+        (3, 3, 3, 4 + 4, 4),
+        (3, 3, 3, 4, 4),
+        (1, 1, 1, 4, 3),
+    ]
+    assert kernels(model, keras.layers.Conv3DTranspose) == [(2, 2, 2, 8, 12), (2, 2, 2, 4, 8)]
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"),
+    [
+        pytest.param("batch", keras.layers.BatchNormalization, id="batch"),
+        pytest.param("instance", InstanceNormalization, id="instance"),
+    ],
+)
+def test_every_convolution_but_the_head_has_a_norm_and_no_bias(norm, kind):
+    model = build_unet(ModelConfig(depth=3, width=1, norm=norm), 1, 2)
+    assert sum(isinstance(layer, kind) for layer in model.layers) == 2 * (3 + 1 + 3)
+    biased = [layer.name for layer in model.layers if getattr(layer, "bias", None) is not None]
+    assert biased == ["head"]
+
+
+@pytest.mark.parametrize(("share", "layers"), [(0.0, 0), (0.5, 1)])
+def test_dropout_works_while_training_only(share, layers):
+    model = build_unet(ModelConfig(depth=1, width=4, dropout=share), 1, 2)
+    found = [n for n in model.layers if isinstance(n, keras.layers.SpatialDropout3D)]
+    assert len(found) == layers
+    image = np.random.default_rng(0).normal(size=(1, 4, 4, 4, 1)).astype(np.float32)
+    np.testing.assert_array_equal(model(image, training=False), model(image, training=False))
+
+
+def test_channels_last_whatever_keras_is_set_to():
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        model = build_unet(ModelConfig(depth=1, width=2), channels=3, classes=2)
+    finally:
+        keras.config.set_image_data_format(before)
+    assert model.output_shape == (None, None, None, None, 2)
+
+
+# Keras asks TensorFlow's tensors for arrays in the manner of numpy 1.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_a_saved_model_comes_back_the_same(tmp_path, norm):
+    model = build_unet(ModelConfig(depth=1, width=2, norm=norm), 1, 2)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    image = np.random.default_rng(0).normal(size=(1, 4, 4, 4, 1)).astype(np.float32)
+    np.testing.assert_array_equal(model(image, training=False), again(image, training=False))
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    size=st.tuples(*[st.integers(1, 5)] * 3),
+    channels=st.integers(1, 3),
+    mean=st.floats(-1000, 1000),
+)
+def test_instance_norm_is_its_formula_for_each_sample_and_channel(seed, size, channels, mean):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(mean, 2, size=(2, *size, channels)).astype(np.float32)
+    layer = InstanceNormalization()
+    layer.build(image.shape)
+    scale, shift = rng.normal(size=(2, channels)).astype(np.float32)
+    layer.set_weights([scale, shift])
+    exact = image.astype(np.float64)
+    centred = exact - exact.mean(axis=(1, 2, 3), keepdims=True)
+    variance = (centred**2).mean(axis=(1, 2, 3), keepdims=True)
+    expected = centred / np.sqrt(variance + 1e-5) * scale + shift
+    # The mean of numbers near 1000 has an error of about 1e-4 in float32; 1 / sqrt(epsilon) is 316.
+    np.testing.assert_allclose(layer(image), expected, atol=2e-5 + 1e-4 * abs(mean))
+
+
+def test_instance_norm_of_a_constant_is_its_shift():
+    layer = InstanceNormalization()
+    layer.build((None, None, None, None, 1))
+    layer.set_weights([np.array([3.0]), np.array([0.25])])
+    np.testing.assert_array_equal(layer(np.full((1, 2, 2, 2, 1), 7, np.float32)), 0.25)
+
+
+def test_instance_norm_keeps_float32_inside_under_mixed_precision():
+    layer = InstanceNormalization(dtype="mixed_float16")
+    # Squares of 1000 are infinite in float16.
+    image = np.array([-1000, 1000], np.float16).reshape(1, 2, 1, 1, 1)
+    output = layer(image)
+    assert output.dtype == "float16"
+    assert layer.scale.dtype == "float32"
+    np.testing.assert_array_equal(np.ravel(output), [-1, 1])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 6])
+def test_receptive_field_has_a_closed_form(depth):
+    assert receptive_field_radius(ModelConfig(depth=depth)) == 7 * 2**depth - 5
+
+
+@pytest.mark.parametrize(("depth", "axis"), [(1, 0), (1, 1), (1, 2), (2, 0)])
+def test_receptive_field_is_what_an_impulse_reaches(depth, axis):
+    config = ModelConfig(depth=depth, width=1, norm="batch")
+    model = build_unet(config, channels=1, classes=2)
+    for layer in model.layers:
+        # With nothing but positive weights no two ways through the network can cancel out.
+        if hasattr(layer, "kernel"):
+            layer.kernel.assign(np.ones(layer.kernel.shape))
+    model.get_layer("head").kernel.assign(np.array([1, 0]).reshape(1, 1, 1, 1, 2))
+    radius, step = receptive_field_radius(config), config.divisor
+    length = step * (2 * radius // step + 3)
+    size = [step, step, step]
+    size[axis] = length
+    # One impulse for each alignment with the pooling grid.
+    places = [length // 2 // step * step + offset for offset in range(step)]
+    image = np.zeros((step, *size, 1), np.float32)
+    for sample, place in zip(np.moveaxis(image, axis + 1, 1), places, strict=True):
+        sample[place] = 1
+    reached = np.moveaxis(np.asarray(model(image, training=False))[..., 0] != 0.5, axis + 1, 1)
+    distances = [
+        np.abs(np.flatnonzero(sample.any(axis=(1, 2))) - place).max()
+        for sample, place in zip(reached, places, strict=True)
+    ]
+    assert max(distances) == radius
