@@ -11,6 +11,7 @@ from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import ModelError, ParityError, RunError
 from vol3dseg.export.graph import convert
 from vol3dseg.export.parity import check_other_sizes, measure_parity
+from vol3dseg.export.precision import spell_out_imprecise_norms
 from vol3dseg.files import write_bytes
 from vol3dseg.inference.manifest import Manifest, Parity, parse_manifest, provenance
 from vol3dseg.inference.model_file import with_manifest
@@ -60,9 +61,10 @@ def export_onnx(run: Path, output: Path, prepared: Path | None = None) -> Manife
     model = load_checkpoint(path)
     recipe = manifest.recipe
     graph = convert(model, recipe.patch_size)
+    patches = _real_patches(run, config, prepared)
+    spelled_out = spell_out_imprecise_norms(graph, patches)
     content = graph.SerializeToString()
     check_other_sizes(content, len(recipe.modalities), recipe.patch_size, manifest.network.divisor)
-    patches = _real_patches(run, config, prepared)
     agreement = measure_parity(model, content, patches)
     if not agreement.max_abs_difference <= TOLERANCE:
         raise ParityError(
@@ -77,6 +79,7 @@ def export_onnx(run: Path, output: Path, prepared: Path | None = None) -> Manife
                 max_abs_difference=agreement.max_abs_difference,
                 label_agreement=agreement.label_agreement,
                 tolerance=TOLERANCE,
+                norms_spelled_out=spelled_out,
             ),
             "provenance": provenance(
                 "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy"

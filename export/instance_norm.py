@@ -1,12 +1,14 @@
 """One ONNX pass: the arithmetic of instance normalisation becomes `InstanceNormalization` nodes.
 
-tf2onnx writes the layer `vol3dseg.training.unet.InstanceNormalization` as ten small nodes, each of
-which reads and writes the whole feature map::
+tf2onnx writes the layer `vol3dseg.training.unet.InstanceNormalization` as a dozen small nodes, many
+of which read and write the whole feature map::
 
-    m = GlobalAveragePool(x)
+    m = mean(x)
     d = Sub(x, m)
-    r = Reciprocal(Sqrt(Add(GlobalAveragePool(Mul(d, d)), epsilon)))
+    r = Reciprocal(Sqrt(Add(mean(Mul(d, d)), epsilon)))
     y = Add(Mul(Mul(d, r), scale), shift)
+
+where a mean is one ReduceMean for each of i, j, k, or one GlobalAveragePool.
 
 One node for all of it is quicker and is what other runtimes recognise. TensorFlow and tf2onnx may
 reorder the factors, fold away a scale of ones or a shift of zeros, and leave a Reshape where a
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import ModelError
 
 Node = onnx.NodeProto
+_MEANS = ("ReduceMean", "GlobalAveragePool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ def fuse_instance_norms(model: onnx.ModelProto, expected: int) -> None:
     for number, norm in enumerate(found):
         _replace(graph, norm, number)
     _drop_unused(graph)
-    left = sum(node.op_type == "GlobalAveragePool" for node in graph.node)
+    left = sum(node.op_type in _MEANS for node in graph.node)
     if len(found) != expected or left:
         raise ModelError(
             f"instance norm: {len(found)} of {expected} layers became one InstanceNormalization "
@@ -172,8 +175,18 @@ def _epsilon(index: _Index, name: str, square: str, channels: int) -> float | No
 
 
 def _is_mean(index: _Index, name: str, source: str, channels: int) -> bool:
-    mean = index.maker(_before_reshape(index, name, channels), "GlobalAveragePool")
-    return mean is not None and mean.input[0] == source
+    """Tell whether a tensor is the mean of `source` over i, j, k, by one node or axis by axis."""
+    name, axes = _before_reshape(index, name, channels), set()
+    while (node := index.maker(name, *_MEANS)) is not None:
+        axes |= _axes(node)
+        name = node.input[0]
+    return name == source and axes == {2, 3, 4}
+
+
+def _axes(node: Node) -> set[int]:
+    if node.op_type == "GlobalAveragePool":
+        return {2, 3, 4}
+    return {axis for a in node.attribute if a.name == "axes" for axis in a.ints}
 
 
 def _before_reshape(index: _Index, name: str, channels: int) -> str:

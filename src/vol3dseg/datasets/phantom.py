@@ -32,7 +32,7 @@ _INTENSITY = np.array(
 )
 _LABELS = {"necrotic": 1, "edema": 2, "enhancing": 4}  # as BraTS stores them
 # Mean radius of each shell as a share of the tumour's, and how much it varies.
-_SHELLS = (("edema", 1.0, 0.1), ("enhancing", 0.66, 0.09), ("necrotic", 0.44, 0.09))
+_SHELLS = (("edema", 1.0, 0.1), ("enhancing", 0.64, 0.08), ("necrotic", 0.41, 0.08))
 _NOISE = 22.0  # standard deviation of each of the two channels that make the magnitude
 _SPACING_MM = 2.0
 
@@ -90,8 +90,8 @@ def _grow_tumour(
     radius = np.sqrt(sum((x - c) ** 2 for x, c in zip(axes, centre, strict=True)))
     edge = rng.uniform(0.38, 0.52)
     for kind, share, roughness in _SHELLS:
-        # Clipped, so that no shell ever reaches the one around it.
-        rough = 1 + roughness * np.clip(_smooth(tissue.shape, 6, rng), -2, 2)
+        # Clipped, so that each shell stays a voxel inside the next (at the default shape).
+        rough = 1 + roughness * np.clip(_smooth(tissue.shape, 6, rng), -1.5, 1.5)
         tissue[(radius < edge * share * rough) & (tissue >= 0)] = _TISSUES.index(kind)
 
 

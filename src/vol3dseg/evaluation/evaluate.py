@@ -98,10 +98,7 @@ class Summary:
 
 
 def evaluate_case(
-    case_id: str,
-    reference: Segmentation,
-    prediction: Segmentation,
-    empty: EmptyRule = "undefined",
+    case_id: str, reference: Segmentation, prediction: Segmentation, empty: EmptyRule = "undefined"
 ) -> CaseScores:
     """Judge one case: each foreground class, and each region as the union of its classes.
 
@@ -119,18 +116,8 @@ def evaluate_case(
         The two lie on different grids or have different classes, or a region bears the name of a
         class that it is not.
     """
-    if not reference.geometry.fits(prediction.geometry):
-        raise EvaluationError(
-            f"case {case_id}: prediction and reference lie on different grids: "
-            f"{prediction.geometry} at {_corner(prediction)} and {reference.geometry} at "
-            f"{_corner(reference)}; predict on the scan of the reference"
-        )
+    _check_fit(case_id, reference, prediction)
     labels = reference.labels
-    if labels.names != prediction.labels.names:
-        raise EvaluationError(
-            f"case {case_id}: the prediction's classes are {list(prediction.labels.names)}, the "
-            f"reference's {list(labels.names)}; read both with one label set"
-        )
     matrix = confusion(reference.array, prediction.array, len(labels.classes))
     ml = reference.geometry.voxel_volume_mm3 / 1000
     structures = {}
@@ -197,9 +184,7 @@ def evaluate_pairs(
 
 
 def match_cases(
-    predictions: Mapping[str, Path],
-    references: Mapping[str, Path],
-    allow_missing: bool = True,
+    predictions: Mapping[str, Path], references: Mapping[str, Path], allow_missing: bool = True
 ) -> list[tuple[str, Path, Path]]:
     """Pair predictions with references by case.
 
@@ -238,6 +223,20 @@ def match_cases(
 def _read(path: Path, labels: LabelSet) -> Segmentation:
     values, geometry = nifti.read_labels(path)
     return Segmentation(labels.encode(values, str(path)), geometry, labels)
+
+
+def _check_fit(case_id: str, reference: Segmentation, prediction: Segmentation) -> None:
+    if not reference.geometry.fits(prediction.geometry):
+        raise EvaluationError(
+            f"case {case_id}: prediction and reference lie on different grids: "
+            f"{prediction.geometry} at {_corner(prediction)} and {reference.geometry} at "
+            f"{_corner(reference)}; predict on the scan of the reference"
+        )
+    if reference.labels.names != prediction.labels.names:
+        raise EvaluationError(
+            f"case {case_id}: the prediction's classes are {list(prediction.labels.names)}, the "
+            f"reference's {list(reference.labels.names)}; read both with one label set"
+        )
 
 
 def _structures(labels: LabelSet) -> dict[str, tuple[int, ...]]:

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import MissingExtraError
+from vol3dseg.errors import EvaluationError, MissingExtraError
 from vol3dseg.files import atomic_path
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import Segmentation
 from vol3dseg.volumes.resampling import resample
 
-# Okabe and Ito, "Color Universal Design", 2008: told apart with any kind of colour vision.
-COLOURS = ("#E69F00", "#56B4E9", "#D55E00", "#009E73", "#F0E442", "#0072B2", "#CC79A7")
+# Okabe and Ito, "Color Universal Design", 2008: told apart with any kind of colour vision. The
+# order differs, because neighbouring classes must differ most, and yellow is lost on white paper.
+COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#0072B2", "#E69F00")
+_LINE_COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_TRAINING, _VALIDATION = 1.0, 2.4  # line widths [pt]
 
 
 def save_overlay(
@@ -27,7 +30,8 @@ def save_overlay(
 ) -> None:
     """Draw image, reference and prediction side by side, on the slice with most foreground.
 
-    Axial, in radiological view: the subject's left is on the right of the picture, front is up.
+    Axial, in radiological view: the subject's right is on the left of the picture, front is up.
+    The slice is chosen by the reference; by the prediction where there is none or it is empty.
 
     Parameters
     ----------
@@ -38,27 +42,35 @@ def save_overlay(
     reference : Segmentation or None
     prediction : Segmentation
     title : str
+
+    Raises
+    ------
+    EvaluationError
+        The three do not lie on one grid.
+    MissingExtraError
+        matplotlib is not installed.
     """
-    source = prediction.geometry
-    shown = reference or prediction
-    upright = _upright(shown.array, source)
-    level = int(np.count_nonzero(upright, axis=(0, 1)).argmax())
-    panels: list[tuple[str, NDArray[np.uint8] | None]] = [("image", None)]
-    if reference is not None:
-        panels.append(("reference", _upright(reference.array, source)[..., level]))
-    panels.append(("prediction", _upright(prediction.array, source)[..., level]))
-    grey = _upright(image, source)[..., level]
-    names = prediction.labels.foreground
-    figure = _figure(4.2 * len(panels), 5.0)
-    for axes, (name, label) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        low, high = np.percentile(grey, (1, 99.5))
-        axes.imshow(_radiological(grey), cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
-        if label is not None:
-            axes.imshow(_painted(_radiological(label), len(names)), interpolation="nearest")
+    grid = prediction.geometry
+    if image.shape != grid.shape or not (reference is None or reference.geometry.fits(grid)):
+        found = f"image {image.shape}, reference {reference and str(reference.geometry)}"
+        raise EvaluationError(f"{title}: {found} and prediction {grid} must lie on one grid")
+    labels = {} if reference is None else {"reference": _upright(reference.array, grid)}
+    labels["prediction"] = _upright(prediction.array, grid)
+    level = _fullest(list(labels.values()))
+    grey = _radiological(_upright(image, grid)[..., level])
+    names, (across, up, _) = prediction.labels.foreground, grid.canonical().spacing_mm
+    figure = _figure(4.2 * (len(labels) + 1), 4.2 * up * grey.shape[0] / across / grey.shape[1] + 1)
+    panels = figure.subplots(1, len(labels) + 1)
+    for axes, name in zip(panels, ("image", *labels), strict=True):
+        axes.imshow(grey, cmap="gray", **_window(grey), aspect=up / across)
         axes.set_title(name)
         axes.set_axis_off()
-    _legend(figure, names)
-    figure.suptitle(f"{title}, axial slice {level} (R on the left)")
+        axes.text(0.02, 0.5, "R", color="white", transform=axes.transAxes, va="center")
+    for axes, label in zip(panels[1:], labels.values(), strict=True):
+        picture = _painted(_radiological(label[..., level]), len(names))
+        axes.imshow(picture, interpolation="nearest", aspect=up / across)
+    _name_classes(figure, names)
+    figure.suptitle(f"{title}, axial slice {level}, R: the subject's right", parse_math=False)
     _save(figure, path)
 
 
@@ -70,20 +82,23 @@ def save_split(path: Path, parts: Mapping[str, Sequence[str]]) -> None:
     path : Path
         A .png file.
     parts : mapping from part to case ids
+
+    Raises
+    ------
+    MissingExtraError
+        matplotlib is not installed.
     """
-    figure = _figure(7.0, 1.9)
+    figure = _figure(7.0, 1.7)
     axes = figure.subplots()
-    left, total = 0, sum(map(len, parts.values()))
-    for colour, (name, ids) in zip(COLOURS, parts.items(), strict=False):
-        if not ids:
-            continue
-        axes.barh(0, len(ids), left=left, color=colour, label=f"{name}: {len(ids)}")
-        share = f"{len(ids) / total:.0%}"
-        axes.text(left + len(ids) / 2, 0, share, ha="center", va="center")
+    left, total = 0, max(sum(map(len, parts.values())), 1)
+    for number, (name, ids) in enumerate(parts.items()):
+        label = f"{name}: {len(ids)} ({len(ids) / total:.0%})"
+        axes.barh(0, len(ids), left=left, color=_colour(number), label=label)
         left += len(ids)
     axes.set_yticks([])
     axes.set_xlim(0, total)
     axes.set_xlabel("cases")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     _save(figure, path)
 
@@ -97,58 +112,99 @@ def save_curves(path: Path, training_log: Path) -> None:
         A .png file.
     training_log : Path
         Of Keras' CSVLogger.
+
+    Raises
+    ------
+    EvaluationError
+        The log holds no epoch.
+    MissingExtraError
+        matplotlib is not installed.
     """
     with training_log.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    columns = list(rows[0]) if rows else []
-    dice = [c for c in columns if c.startswith("dice")]
+    if not rows:
+        raise EvaluationError(f"{training_log}: holds no epoch; train for at least one")
+    dice = [column for column in rows[0] if column == "dice" or column.startswith("dice_")]
     figure = _figure(11.0, 4.2)
-    loss_axes, dice_axes = figure.subplots(1, 2)
-    _draw(loss_axes, rows, ["loss"])
-    _draw(dice_axes, rows, dice)
-    loss_axes.set_ylabel("loss")
-    dice_axes.set_ylabel("Dice of patches")
-    dice_axes.set_ylim(0, 1)
-    for axes in (loss_axes, dice_axes):
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+    axes_of_loss, axes_of_dice = figure.subplots(1, 2)
+    _draw(axes_of_loss, rows, {"loss": "loss"})
+    _draw(axes_of_dice, rows, {c: c.removeprefix("dice_").replace("_", " ") for c in dice})
+    axes_of_loss.set_ylabel("loss")
+    axes_of_dice.set_ylabel("Dice of patches")
+    axes_of_dice.set_ylim(0, 1)
+    figure.suptitle("training patches: thin lines; validation patches: thick lines", size="medium")
     _save(figure, path)
 
 
-def _draw(axes: Any, rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
-    """Draw columns of the log: a thin line for training, a thick one for validation."""
+def _draw(axes: Any, rows: Sequence[Mapping[str, str]], names: Mapping[str, str]) -> None:
+    """Draw columns of the log under their names: thin for training, thick for validation."""
     epochs = np.arange(1, len(rows) + 1)
-    for colour, column in zip(COLOURS, columns, strict=False):
-        for name, width in ((column, 1.0), (f"val_{column}", 2.2)):
-            if rows and name in rows[0]:
-                values = [float(row[name] or "nan") for row in rows]
-                axes.plot(epochs, values, color=colour, linewidth=width, label=name)
+    marker = "o" if len(rows) == 1 else None  # one epoch makes no line
+    for number, (column, name) in enumerate(names.items()):
+        colour = _LINE_COLOURS[number % len(_LINE_COLOURS)]
+        for key, width in ((column, _TRAINING), (f"val_{column}", _VALIDATION)):
+            if key in rows[0]:
+                values = [float(row[key] or "nan") for row in rows]
+                label = "mean" if name == "dice" else name
+                axes.plot(
+                    epochs,
+                    values,
+                    color=colour,
+                    linewidth=width,
+                    marker=marker,
+                    label=label if key == column else None,
+                )
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    if names:
+        axes.legend(fontsize="small")
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
 
 
 def _upright(array: NDArray[Any], source: Geometry) -> NDArray[Any]:
     return resample(array, source, source.canonical())
 
 
+def _fullest(labels: Sequence[NDArray[np.uint8]]) -> int:
+    """Return the axial slice with most foreground in the first map that has any; the middle."""
+    for label in labels:
+        areas = np.count_nonzero(label, axis=(0, 1))
+        if areas.any():
+            return int(areas.argmax())
+    return int(labels[0].shape[2] // 2)
+
+
 def _radiological(plane: NDArray[Any]) -> NDArray[Any]:
     """Turn an (i, j) plane in RAS axes so that front is up and the subject's right is left."""
-    return np.flip(plane.T, axis=0)[:, ::-1]
+    return np.flip(plane.T, axis=(0, 1))
+
+
+def _window(plane: NDArray[Any]) -> dict[str, float]:
+    """Return where grey begins and ends; zeros around the body do not count."""
+    inside = plane[plane != 0]
+    low, high = np.percentile(inside, (0.5, 99.5)) if inside.size else (0.0, 1.0)
+    return {"vmin": min(float(low), 0.0), "vmax": max(float(high), float(low) + 1e-6)}
 
 
 def _painted(label: NDArray[np.uint8], classes: int) -> NDArray[np.float64]:
     """Return an RGBA picture of class indices; background is transparent."""
     from matplotlib.colors import to_rgba
 
-    table = [(0.0, 0.0, 0.0, 0.0)]
-    table += [to_rgba(COLOURS[n % len(COLOURS)], 0.65) for n in range(classes)]
-    return np.array(table)[label]
+    colours = [to_rgba(_colour(number), 0.7) for number in range(classes)]
+    return np.array([(0.0, 0.0, 0.0, 0.0), *colours])[label]
 
 
-def _legend(figure: Any, names: Sequence[str]) -> None:
+def _name_classes(figure: Any, names: Sequence[str]) -> None:
     from matplotlib.patches import Patch
 
-    handles = [Patch(color=COLOURS[n % len(COLOURS)], label=name) for n, name in enumerate(names)]
-    figure.legend(handles=handles, loc="lower center", ncols=len(names), frameon=False)
+    handles = [Patch(color=_colour(n), label=name) for n, name in enumerate(names)]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(len(names), 6), frameon=False
+    )
 
 
 def _figure(width: float, height: float) -> Any:
@@ -162,4 +218,4 @@ def _figure(width: float, height: float) -> Any:
 
 def _save(figure: Any, path: Path) -> None:
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=110, format="png")

@@ -34,8 +34,8 @@ _ONLY_ONE = (
 )
 EMPTY_RULES = MappingProxyType(
     {
-        "undefined": "Where neither reference nor prediction has a class, its scores are undefined "
-        f"and left out of the means. {_ONLY_ONE}",
+        "undefined": "Where neither reference nor prediction has a class, Dice, IoU, precision and "
+        f"sensitivity are undefined and left out of the means. {_ONLY_ONE}",
         "one": "Where neither reference nor prediction has a class, Dice, IoU, precision and "
         f"sensitivity count as 1, as in the BraTS challenge. {_ONLY_ONE}",
     }

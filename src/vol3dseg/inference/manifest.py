@@ -107,12 +107,15 @@ class Parity(_Frozen):
         Share of voxels with the same most probable class.
     tolerance : float
         Largest difference that would have been accepted.
+    norms_spelled_out : int
+        Instance norms that are written as arithmetic, since onnxruntime's kernel was imprecise.
     """
 
     patches: int
     max_abs_difference: float
     label_agreement: float
     tolerance: float
+    norms_spelled_out: int = 0
 
 
 class Provenance(_Frozen):

@@ -51,15 +51,27 @@ class InstanceNormalization(keras.layers.Layer):  # type: ignore[misc]
     def call(self, inputs: Any) -> Any:
         """Normalise a (n, i, j, k, c) tensor; statistics in float32 whatever the policy."""
         values = keras.ops.cast(inputs, "float32")
-        centred = values - keras.ops.mean(values, axis=(1, 2, 3), keepdims=True)
+        centred = values - _mean(values)
         # Squares of differences, not the difference of squares, which cancels badly in float32.
-        variance = keras.ops.mean(keras.ops.square(centred), axis=(1, 2, 3), keepdims=True)
+        variance = _mean(keras.ops.square(centred))
         normal = centred * keras.ops.rsqrt(variance + self.epsilon)
         return keras.ops.cast(normal * self.scale + self.shift, inputs.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Return what a saved model needs to make the layer again."""
         return {**super().get_config(), "epsilon": self.epsilon}
+
+
+def _mean(values: Any) -> Any:
+    """Return the (n, 1, 1, 1, c) mean of each channel, one axis after the other.
+
+    TensorFlow adds up all axes at once in one float32 sum a channel, which is wrong by 1 % for a
+    channel of 96 x 96 x 96 voxels most of which are equal, as outside the body: every addition then
+    rounds the same way. The short sums along one axis are right to 1e-6.
+    """
+    for axis in (3, 2, 1):
+        values = keras.ops.mean(values, axis=axis, keepdims=True)
+    return values
 
 
 def build_unet(config: ModelConfig, channels: int, classes: int) -> Any:

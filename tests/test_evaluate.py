@@ -1,0 +1,288 @@
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from vol3dseg.errors import EvaluationError, FileFormatError, LabelError
+from vol3dseg.evaluation.evaluate import (
+    METRICS,
+    evaluate_case,
+    evaluate_pairs,
+    match_cases,
+    summarise,
+)
+from vol3dseg.evaluation.report import write_report
+from vol3dseg.evaluation.spread import spread_of
+from vol3dseg.volumes import nifti
+from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.labels import LabelSet, Segmentation
+
+GRID = Geometry((2, 2, 3), np.diag([1.0, 2.0, 5.0, 1.0]))  # voxels of 10 mm^3 = 0.01 ml
+CORE, EDEMA, RIM = 1, 2, 3
+
+
+def segmentation(values, labels, grid=GRID):
+    return Segmentation(np.array(values, np.uint8).reshape(grid.shape), grid, labels)
+
+
+def judged(name, reference, prediction, labels, empty="undefined"):
+    maps = (segmentation(values, labels) for values in (reference, prediction))
+    return evaluate_case(name, *maps, empty)
+
+
+@pytest.fixture
+def case_a(labels):
+    reference = [0, 0, 0, 0, CORE, CORE, EDEMA, EDEMA, EDEMA, EDEMA, RIM, RIM]
+    prediction = [0, 0, 0, 0, CORE, RIM, EDEMA, EDEMA, EDEMA, 0, RIM, RIM]
+    return judged("A", reference, prediction, labels)
+
+
+@pytest.fixture
+def case_b(labels):
+    """No core anywhere; edema missed; rim found."""
+    return judged("B", [0] * 10 + [EDEMA, RIM], [0] * 11 + [RIM], labels)
+
+
+def test_classes_and_regions_by_hand(case_a):
+    dice = {name: structure.scores.dice for name, structure in case_a.structures.items()}
+    assert dice == {
+        "necrotic core": 2 / 3,
+        "edema": 6 / 7,
+        "enhancing": 4 / 5,
+        "whole tumour": 14 / 15,
+        "tumour core": 1,  # core taken for rim is still core and rim together
+        "enhancing tumour": 4 / 5,
+    }
+
+
+def test_volumes_are_in_ml(case_a):
+    edema = case_a.structures["edema"]
+    assert edema.reference_ml == pytest.approx(0.04)
+    assert edema.prediction_ml == pytest.approx(0.03)
+
+
+def test_volumes_do_not_depend_on_obliqueness(labels):
+    turn = np.array([[0.6, -0.8, 0, 7], [0.8, 0.6, 0, -3], [0, 0, 1, 4], [0, 0, 0, 1]])
+    grid = Geometry(GRID.shape, turn @ GRID.affine)
+    one = segmentation([EDEMA] * 12, labels, grid)
+    assert evaluate_case("x", one, one).structures["edema"].reference_ml == pytest.approx(0.12)
+
+
+@given(hnp.arrays(np.uint8, (2, 12), elements=st.integers(0, 3)), st.integers(0, 2))
+def test_flipping_both_with_their_affine_leaves_scores(labels, maps, axis):
+    flipped = np.eye(4)
+    flipped[axis, axis], flipped[axis, 3] = -1, GRID.shape[axis] - 1
+    grid = Geometry(GRID.shape, GRID.affine @ flipped)
+    here = [segmentation(m, labels) for m in maps]
+    there = [segmentation(np.flip(s.array, axis), labels, grid) for s in here]
+    one, other = evaluate_case("x", *here), evaluate_case("x", *there)
+    for name in one.structures:
+        ours, theirs = one.structures[name], other.structures[name]
+        np.testing.assert_allclose(_numbers(ours), _numbers(theirs), rtol=1e-12)
+
+
+def _numbers(structure):
+    values = [getattr(structure.scores, metric) for metric in METRICS]
+    return [*values, structure.reference_ml, structure.prediction_ml]
+
+
+def _moved(x_mm):
+    affine = GRID.affine.copy()
+    affine[0, 3] += x_mm
+    return affine
+
+
+def test_other_grids_are_refused_naming_both(labels):
+    moved = Geometry(GRID.shape, _moved(9))
+    one, other = segmentation([0] * 12, labels), segmentation([0] * 12, labels, moved)
+    with pytest.raises(EvaluationError, match=r"case X: .*at \(9, 0, 0\) mm.*at \(0, 0, 0\) mm"):
+        evaluate_case("X", one, other)
+
+
+def test_rounding_of_affines_in_files_is_no_other_grid(labels):
+    one = segmentation([EDEMA] * 12, labels)
+    other = segmentation([EDEMA] * 12, labels, Geometry(GRID.shape, _moved(1e-4)))
+    assert evaluate_case("x", one, other).structures["edema"].scores.dice == 1
+
+
+def test_other_classes_are_refused(labels):
+    swapped = labels.model_copy(update={"classes": tuple(labels.classes[n] for n in (0, 2, 1, 3))})
+    with pytest.raises(EvaluationError, match=r"case X: .*read both with one label set"):
+        evaluate_case("X", segmentation([0] * 12, labels), segmentation([0] * 12, swapped))
+
+
+def test_a_region_that_bears_the_name_of_another_class_is_refused():
+    labels = LabelSet(
+        classes=[{"name": n, "read": [v], "write": v} for v, n in enumerate(["bg", "rim", "core"])],
+        regions={"rim": ("rim", "core")},
+    )
+    with pytest.raises(EvaluationError, match=r"'rim'.*name of its own"):
+        judged("X", [0] * 12, [0] * 12, labels)
+
+
+def test_summary_leaves_out_what_is_undefined(case_a, case_b, labels):
+    summary = summarise([case_a, case_b])
+    assert summary.cases == 2
+    assert summary.foreground == ("necrotic core", "edema", "enhancing")
+    core, edema = (summary.spreads[n]["dice"] for n in ("necrotic core", "edema"))
+    assert (core.cases, core.mean, core.std) == (1, 2 / 3, 0)
+    assert (edema.cases, edema.mean, edema.median) == (2, 3 / 7, 3 / 7)
+    assert edema.std == pytest.approx((6 / 7) / math.sqrt(2))
+    assert summary.spreads["edema"]["precision"].cases == 1  # of A alone: B predicts none
+    assert summary.mean_foreground_dice == pytest.approx((2 / 3 + 3 / 7 + 9 / 10) / 3)
+
+
+def test_summary_by_the_rule_one(labels):
+    case = judged("B", [0] * 10 + [EDEMA, RIM], [0] * 11 + [RIM], labels, empty="one")
+    summary = summarise([case])
+    assert summary.empty == "one"
+    assert summary.mean_dice("necrotic core") == 1
+    assert summary.mean_dice("edema") == 0
+    assert math.isnan(summary.pooled["pooled_dice_necrotic_core"])
+
+
+def test_a_class_that_no_case_has_has_no_mean(case_b):
+    summary = summarise([case_b])
+    assert summary.mean_dice("necrotic core") is None
+    assert summary.mean_foreground_dice == pytest.approx((0 + 1) / 2)
+
+
+def test_without_any_class_there_is_no_mean(labels):
+    assert summarise([judged("E", [0] * 12, [0] * 12, labels)]).mean_foreground_dice is None
+
+
+def test_a_summary_of_nothing_is_refused():
+    with pytest.raises(EvaluationError, match="no cases"):
+        summarise([])
+
+
+def test_cases_by_different_rules_are_not_summed_up(case_a, labels):
+    other = judged("O", [0] * 12, [0] * 12, labels, empty="one")
+    with pytest.raises(EvaluationError, match=r"A and O .*alike"):
+        summarise([case_a, other])
+
+
+SPREADS = [
+    pytest.param([1.0, 2.0, 6.0], (3, 3, 2, math.sqrt(7)), id="three"),
+    pytest.param([0.5, math.nan], (1, 0.5, 0.5, 0), id="one is defined"),
+    pytest.param([math.nan], (0, math.nan, math.nan, math.nan), id="none is defined"),
+    pytest.param([], (0, math.nan, math.nan, math.nan), id="none"),
+]
+
+
+@pytest.mark.parametrize(("values", "expected"), SPREADS)
+def test_spread(values, expected):
+    spread = spread_of(values)
+    found = (spread.cases, spread.mean, spread.median, spread.std)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_files_are_read_by_their_values(tmp_path, labels):
+    """The prediction writes enhancing as 4, the reference as 3."""
+    nifti.write(tmp_path / "p.nii.gz", np.full(GRID.shape, 4, np.uint8), GRID)
+    nifti.write(tmp_path / "r.nii", np.full(GRID.shape, 3, np.float32), GRID)
+    pairs = [("X", tmp_path / "p.nii.gz", tmp_path / "r.nii")]
+    (case,) = evaluate_pairs(pairs, labels)
+    assert case.structures["enhancing"].scores.dice == 1
+    assert case.empty == "undefined"
+    assert evaluate_pairs(pairs, labels, empty="one")[0].empty == "one"
+
+
+def test_bad_files_are_named(tmp_path, labels):
+    good, bad, none = (tmp_path / name for name in ("good.nii", "bad.nii", "none.nii"))
+    nifti.write(good, np.zeros(GRID.shape, np.uint8), GRID)
+    nifti.write(bad, np.full(GRID.shape, 9, np.uint8), GRID)
+    with pytest.raises(LabelError, match=r"bad\.nii: label values \[9\]"):
+        evaluate_pairs([("X", good, bad)], labels)
+    with pytest.raises(FileFormatError, match=r"none\.nii: does not exist"):
+        evaluate_pairs([("X", none, good)], labels)
+
+
+def test_matching(tmp_path):
+    p, r = tmp_path / "p", tmp_path / "r"
+    assert match_cases(
+        {"b": p / "b", "a": p / "a"}, {"a": r / "a", "b": r / "b", "c": r / "c"}
+    ) == [
+        ("b", p / "b", r / "b"),
+        ("a", p / "a", r / "a"),
+    ]
+
+
+def test_all_predictions_without_reference_are_named(tmp_path):
+    with pytest.raises(EvaluationError, match=r"without a reference: x, z; references are a, b"):
+        match_cases(dict.fromkeys("xaz", tmp_path), dict.fromkeys("ab", tmp_path))
+
+
+def test_all_references_without_prediction_are_named_where_none_may_miss(tmp_path):
+    predictions, references = dict.fromkeys("a", tmp_path), dict.fromkeys("abc", tmp_path)
+    with pytest.raises(EvaluationError, match=r"without a prediction: b, c;"):
+        match_cases(predictions, references, allow_missing=False)
+    assert len(match_cases(references, references, allow_missing=False)) == 3
+
+
+def refuse_constants(name):
+    raise AssertionError(f"JSON has no {name}")
+
+
+def test_report(tmp_path, case_a, case_b):
+    cases = [case_a, case_b]
+    write_report(tmp_path / "report", cases, summarise(cases))
+    folder = tmp_path / "report"
+    assert {p.name for p in folder.iterdir()} == {"cases.csv", "summary.json", "summary.md"}
+
+    with (folder / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"], row["structure"]) for row in rows] == [
+        (case.case_id, name) for case in cases for name in case.structures
+    ]
+    assert (rows[0]["dice"], rows[0]["reference_ml"]) == ("0.666667", "0.0200")
+    assert rows[6]["dice"] == ""  # the core of B, which neither map has
+    assert rows[7]["dice"] == "0.000000"  # its edema, which only the reference has
+
+    text = (folder / "summary.json").read_text()
+    summary = json.loads(text, parse_constant=refuse_constants)
+    assert summary["cases"] == 2
+    assert summary["empty_masks"]["rule"] == "undefined"
+    assert summary["structures"]["edema"]["dice"]["cases"] == 2
+    assert summary["mean_foreground"]["dice"] == summary["mean_foreground_dice"]
+    assert summary["pooled"]["pooled_accuracy"] == 21 / 24
+
+    table = (folder / "summary.md").read_text()
+    assert "# Scores over 2 cases" in table
+    assert "| necrotic core | 1 | 0.6667 ± 0.0000 |" in table
+    assert summary["empty_masks"]["meaning"] in table
+    assert "| pooled_accuracy | 0.8750 |" in table
+
+
+def test_report_of_undefined_scores_has_nulls_and_dashes(tmp_path, labels):
+    case = judged("E", [0] * 12, [0] * 12, labels)
+    write_report(tmp_path, [case], summarise([case]))
+    summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse_constants)
+    assert summary["mean_foreground_dice"] is None
+    assert summary["structures"]["edema"]["dice"] == {
+        "cases": 0, "mean": None, "median": None, "std": None,
+    }  # fmt: skip
+    table = (tmp_path / "summary.md").read_text()
+    assert "# Scores over 1 case\n" in table
+    assert "| edema | 0 | - ± - | - |" in table
+    assert "nan" not in table
+
+
+def test_report_states_the_rule_one(tmp_path, labels):
+    case = judged("E", [0] * 12, [0] * 12, labels, empty="one")
+    write_report(tmp_path, [case], summarise([case]))
+    rule = json.loads((tmp_path / "summary.json").read_text())["empty_masks"]
+    assert rule["rule"] == "one"
+    assert "count as 1, as in the BraTS challenge" in rule["meaning"]
+    assert rule["meaning"] in (tmp_path / "summary.md").read_text()
+
+
+def test_every_row_of_a_table_has_as_many_cells(tmp_path, case_a):
+    write_report(tmp_path, [case_a], summarise([case_a]))
+    lines = (tmp_path / "summary.md").read_text().splitlines()
+    assert {line.count("|") for line in lines if line.startswith("|")} == {3, 9}

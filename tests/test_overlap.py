@@ -1,0 +1,153 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from vol3dseg.errors import EvaluationError
+from vol3dseg.evaluation.overlap import (
+    EMPTY_RULES,
+    Counts,
+    confusion,
+    counts_of,
+    dice,
+    one_against_rest,
+    scores_of,
+)
+
+CLASSES = 4
+NAN = math.nan
+
+
+@st.composite
+def pairs(draw):
+    """Draw a reference and a prediction of one shape."""
+    shape = draw(hnp.array_shapes(min_dims=3, max_dims=3, max_side=5))
+    maps = hnp.arrays(np.uint8, shape, elements=st.integers(0, CLASSES - 1))
+    return draw(maps), draw(maps)
+
+
+def scores(reference, prediction, empty="undefined"):
+    matrix = confusion(reference, prediction, CLASSES)
+    return [scores_of(counts, empty) for counts in one_against_rest(matrix)]
+
+
+def values(score):
+    return [score.dice, score.iou, score.precision, score.sensitivity, score.specificity]
+
+
+@given(pairs())
+def test_every_voxel_is_counted_once(pair):
+    matrix = confusion(*pair, CLASSES)
+    for index, counts in enumerate(one_against_rest(matrix)):
+        reference, prediction = (array == index for array in pair)
+        assert counts == Counts(
+            tp=np.count_nonzero(reference & prediction),
+            fp=np.count_nonzero(~reference & prediction),
+            fn=np.count_nonzero(reference & ~prediction),
+            tn=np.count_nonzero(~reference & ~prediction),
+        )
+
+
+@given(pairs())
+def test_dice_and_iou_are_symmetric_and_precision_is_sensitivity_the_other_way_round(pair):
+    for one, other in zip(scores(*pair), scores(*pair[::-1]), strict=True):
+        np.testing.assert_equal([one.dice, one.iou], [other.dice, other.iou])
+        np.testing.assert_equal(one.precision, other.sensitivity)
+
+
+@given(pairs(), st.sampled_from(sorted(EMPTY_RULES)))
+def test_scores_lie_between_0_and_1_and_dice_follows_from_iou(pair, empty):
+    for score in scores(*pair, empty):
+        assert all(math.isnan(v) or 0 <= v <= 1 for v in values(score))
+        if not math.isnan(score.iou):
+            assert score.dice == pytest.approx(2 * score.iou / (1 + score.iou))
+
+
+@given(pairs(), st.integers(0, 2), st.permutations(range(3)))
+def test_flipping_and_turning_both_leaves_scores(pair, axis, order):
+    turned = [np.flip(array, axis).transpose(order) for array in pair]
+    for one, other in zip(scores(*pair), scores(*turned), strict=True):
+        np.testing.assert_equal(values(one), values(other))
+
+
+@given(pairs())
+def test_a_map_agrees_with_itself(pair):
+    for score in scores(pair[0], pair[0]):
+        assert all(math.isnan(v) or v == 1 for v in values(score))
+
+
+@given(pairs(), st.sets(st.integers(0, CLASSES - 1), min_size=1))
+def test_a_union_counts_like_one_class(pair, members):
+    union = counts_of(confusion(*pair, CLASSES), tuple(members))
+    masks = [np.isin(array, list(members)) for array in pair]
+    expected = confusion(*(mask.astype(np.uint8) for mask in masks), 2)
+    assert union == one_against_rest(expected)[1]
+    np.testing.assert_equal(scores_of(union).dice, dice(*masks))
+
+
+CASES = [
+    #            reference  prediction dice   iou    precision sensitivity specificity
+    pytest.param([1, 1, 0], [1, 0, 1], 2 / 4, 1 / 3, 1 / 2, 1 / 2, 0 / 1, id="one of two found"),
+    pytest.param([1, 0, 0], [1, 1, 1], 2 / 4, 1 / 3, 1 / 3, 1.0, 0.0, id="everything found"),
+    pytest.param([1, 1, 0, 0], [1, 0, 0, 0], 2 / 3, 1 / 2, 1, 1 / 2, 1, id="half missed"),
+    pytest.param([1, 0], [0, 1], 0, 0, 0, 0, 0, id="nothing in common"),
+    pytest.param([0, 0], [0, 0], NAN, NAN, NAN, NAN, 1, id="both empty"),
+    pytest.param([1, 0], [0, 0], 0, 0, NAN, 0, 1, id="prediction empty"),
+    pytest.param([0, 0], [1, 0], 0, 0, 0, NAN, 1 / 2, id="reference empty"),
+    pytest.param([1, 1], [1, 1], 1, 1, 1, 1, NAN, id="no background"),
+    pytest.param([], [], NAN, NAN, NAN, NAN, NAN, id="no voxels"),
+]
+
+
+@pytest.mark.parametrize(
+    ("reference", "prediction", "dice", "iou", "precision", "sensitivity", "specificity"), CASES
+)
+def test_by_hand(reference, prediction, dice, iou, precision, sensitivity, specificity):
+    score = scores(np.array(reference, np.uint8), np.array(prediction, np.uint8))[1]
+    np.testing.assert_allclose(values(score), [dice, iou, precision, sensitivity, specificity])
+
+
+ONES = [
+    pytest.param([0, 0], [0, 0], [1, 1, 1, 1, 1], id="both empty"),
+    pytest.param([1, 0], [0, 0], [0, 0, NAN, 0, 1], id="prediction empty"),
+    pytest.param([0, 0], [1, 0], [0, 0, 0, NAN, 1 / 2], id="reference empty"),
+    pytest.param([1, 0], [1, 0], [1, 1, 1, 1, 1], id="neither empty"),
+]
+
+
+@pytest.mark.parametrize(("reference", "prediction", "expected"), ONES)
+def test_by_the_rule_one_only_both_empty_differs(reference, prediction, expected):
+    score = scores(np.array(reference, np.uint8), np.array(prediction, np.uint8), "one")[1]
+    np.testing.assert_allclose(values(score), expected)
+
+
+def test_dice_of_masks():
+    reference, prediction = np.array([True, True, False]), np.array([True, False, False])
+    assert dice(reference, prediction) == 2 / 3
+    assert math.isnan(dice(~reference[:2], prediction[1:]))
+    assert dice(~reference[:2], prediction[1:], empty="one") == 1
+
+
+def test_rows_are_the_reference():
+    matrix = confusion(np.array([0, 1, 1], np.uint8), np.array([2, 1, 0], np.uint8), 3)
+    assert matrix.tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, 0]]
+
+
+def test_indices_do_not_overflow():
+    arrays = np.full(3, 254, np.uint8), np.full(3, 253, np.uint8)
+    assert confusion(*arrays, 255)[254, 253] == 3
+
+
+def test_other_shapes_are_refused_even_of_as_many_voxels():
+    with pytest.raises(EvaluationError, match=r"\(2, 3\).*\(3, 2\).*one shape"):
+        confusion(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8), 2)
+
+
+@pytest.mark.parametrize("swap", [False, True], ids=["reference", "prediction"])
+def test_an_index_that_is_no_class_is_refused(swap):
+    arrays = [np.array([0, 1], np.uint8), np.array([0, 4], np.uint8)]
+    with pytest.raises(EvaluationError, match=r"class index 4, expected 0 to 3"):
+        confusion(*(arrays[::-1] if swap else arrays), CLASSES)
