@@ -159,6 +159,17 @@ def test_a_case_that_fails_is_named_and_the_rest_goes_on(
     ]
 
 
+def test_a_case_that_failed_does_not_vanish_from_the_mean(
+    vol3dseg, brats_folder, model_path, tmp_path
+):
+    good = (brats_folder / "Case_002" / "Case_002_t1.nii.gz").read_bytes()
+    (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(b"")
+    vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
+    (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(good)
+    done = vol3dseg("evaluate", tmp_path / "O", brats_folder, "-o", tmp_path / "R")
+    refused(done, "Case_002")
+
+
 def test_no_header_text_of_the_source_is_carried_over(vol3dseg, brats_folder, model_path, tmp_path):
     for path in brats_folder.rglob("*.nii.gz"):
         image = nib.load(path)

@@ -1,5 +1,6 @@
 """What can be said of pictures without looking at them: size, sides, colours, refusals."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -174,8 +175,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_pictures_leave_pyplot_alone(tmp_path):
-    save_split(tmp_path / "split.png", {"train": ["a"]})
-    assert "matplotlib.pyplot" not in sys.modules
+    code = f"""
+import sys
+from pathlib import Path
+from vol3dseg.evaluation.figures import save_split
+save_split(Path({str(tmp_path)!r}) / "split.png", {{"train": ["a"]}})
+sys.exit("matplotlib.pyplot" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_missing_matplotlib_is_named_with_its_extra(monkeypatch, tmp_path):

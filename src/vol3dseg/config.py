@@ -205,7 +205,7 @@ def load_config(name_or_file: str | Path) -> Config:
     Parameters
     ----------
     name_or_file : str or Path
-        A path is what exists, or ends in .yaml or .yml.
+        A path is what is a file, or ends in .yaml or .yml; a folder does not hide a preset.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def load_config(name_or_file: str | Path) -> Config:
     path = Path(name_or_file)
     if path.is_file():
         return parse_config(_yaml(_text(path), str(path)), str(path))
-    if path.suffix in {".yaml", ".yml"} or path.exists():
+    if path.suffix in {".yaml", ".yml"}:
         raise ConfigError(f"{path}: no such config file; expected a YAML file or a preset's name")
     names = preset_names()
     if str(name_or_file) not in names:
