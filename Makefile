@@ -30,7 +30,7 @@ demo: setup  ## Run the whole line on phantoms
 	$(VENV)/bin/vol3dseg demo
 
 test: setup  ## Run the tests that take seconds
-	$(VENV)/bin/python -m pytest -m "not slow and not gpu"
+	$(VENV)/bin/python -m pytest -m "not slow and not gpu" $(PYTEST_OPTIONS)
 
 test-slow: setup  ## Run the tests that take minutes
 	$(VENV)/bin/python -m pytest -m "slow and not gpu"

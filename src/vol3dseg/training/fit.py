@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from vol3dseg.config import Config, TrainingConfig, dump_config
+from vol3dseg.datasets.splits import split_table
 from vol3dseg.errors import RunError
 from vol3dseg.evaluation.figures import save_curves, save_split
 from vol3dseg.files import write_json, write_text
@@ -24,9 +25,8 @@ from vol3dseg.training.checkpoints import (
     restore_checkpoint,
     trim_log,
 )
+from vol3dseg.training.compiled import compiled_model, steps_per_epoch
 from vol3dseg.training.data import RunData, open_data
-from vol3dseg.training.losses import make_loss
-from vol3dseg.training.metrics import make_metrics
 from vol3dseg.training.patches import (
     Batch,
     CaseReader,
@@ -37,7 +37,6 @@ from vol3dseg.training.patches import (
     validation_boxes,
 )
 from vol3dseg.training.results import describe_run
-from vol3dseg.training.unet import build_unet
 
 PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy")
 
@@ -84,8 +83,9 @@ def train(
     _require_validation(config, data)
     _seed(config.training)
     _write_inputs(run, config, data, prepared)
+    progress(split_table(data.split, data.subjects))
     if state is None or not state.stopped_early:
-        _fit(_compiled(config, data), run, config, data, state, progress)
+        _fit(compiled_model(config, data), run, config, data, state, progress)
     save_curves(run / "curves.png", run / "training.log")
     manifest = describe_run(run, config, data, progress)
     write_text(run / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
@@ -146,42 +146,6 @@ def _write_inputs(run: Path, config: Config, data: RunData, prepared: Path) -> N
     )
 
 
-def _compiled(config: Config, data: RunData) -> Any:
-    training, labels = config.training, config.labels
-    model = build_unet(config.model, len(config.model_recipe.modalities), len(labels.classes))
-    model.compile(
-        optimizer=_optimizer(training, _steps(list(data.training.values()), config)),
-        loss=make_loss(training),
-        metrics=make_metrics(labels.names),
-        jit_compile=False,  # XLA's 3-D convolutions on the CPU are several times slower
-    )
-    return model
-
-
-def _optimizer(training: TrainingConfig, steps: int) -> Any:
-    rate: Any = training.learning_rate
-    if training.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * training.epochs)
-    if training.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(
-            rate, weight_decay=training.weight_decay, global_clipnorm=training.clip_norm
-        )
-        # Decay pulls weights to 0; for scales and shifts of norms and for biases that is no prior.
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "shift"])
-        return optimizer
-    return keras.optimizers.Adam(rate, global_clipnorm=training.clip_norm)
-
-
-def _steps(cases: Sequence[StoredCase], config: Config) -> int:
-    """Return the steps of an epoch: as many patches as the cases have pieces of that size."""
-    training = config.training
-    if training.steps_per_epoch is not None:
-        return training.steps_per_epoch
-    patch = math.prod(config.recipe.patch_size)
-    pieces = sum(max(1, round(math.prod(case.shape) / patch)) for case in cases)
-    return max(1, math.ceil(pieces / training.batch_size))
-
-
 def _fit(
     model: Any,
     run: Path,
@@ -195,7 +159,7 @@ def _fit(
     if state is not None:
         restore_checkpoint(model, run / "last.keras")
     cases = list(data.training.values())
-    steps = _steps(cases, config)
+    steps = steps_per_epoch(cases, config)
     report = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: progress(_epoch_line(epoch, training.epochs, logs))
     )
