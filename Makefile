@@ -23,6 +23,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 $(LIGHT)/.ready: pyproject.toml constraints.txt $(shell find src cli export configs -name '*.py' -o -name '*.yaml')
 	$(PYTHON) -m venv $(LIGHT)
 	$(LIGHT)/bin/python $(PIP_INSTALL) '.[cpu]' build hypothesis import-linter mypy pytest setuptools types-PyYAML
+	rm -rf build
 	$(LIGHT)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps .
 	touch $@
 

@@ -1,5 +1,6 @@
 """The wheel: whole, and with one top-level name."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,8 +16,15 @@ MAPPED |= {"configs": "vol3dseg/configs"}
 
 
 def test_the_wheel_holds_every_file_under_one_name(tmp_path):
+    # From a copy: setuptools leaves a build folder behind, and its old files get into the wheel.
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for folder in ("src", "cli", "export", "configs"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, source],
         check=True,
         capture_output=True,
     )
@@ -30,5 +38,5 @@ def test_the_wheel_holds_every_file_under_one_name(tmp_path):
         for pattern in ("*.py", "*.yaml", "py.typed")
         for path in (ROOT / source).rglob(pattern)
     }
-    assert expected <= names
+    assert {name for name in names if name.startswith("vol3dseg/")} == expected
     assert any(name.endswith("licenses/LICENSE") for name in names)
