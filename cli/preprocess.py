@@ -32,7 +32,7 @@ def preprocess(dataset: Path, output: Path, config: str, workers: int | None) ->
     what is missing or has changed. A case that fails is named and the others go on; the exit code
     is 1 then.
     """
-    run_preprocess(dataset, output, config, workers or len(os.sched_getaffinity(0)))
+    run_preprocess(dataset, output, config, workers or os.cpu_count() or 1)
 
 
 def run_preprocess(dataset: Path, output: Path, config_name: str, workers: int) -> None:

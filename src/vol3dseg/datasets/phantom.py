@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.eulerangles import euler2mat
 from numpy.typing import NDArray
 
 from vol3dseg.volumes import nifti
@@ -125,15 +126,8 @@ def _placement(
 ) -> tuple[Geometry, tuple[int, ...], tuple[int, ...]]:
     """Return an oblique grid whose axes are in some order and direction, with that order."""
     angles = np.deg2rad(rng.uniform(-12, 12, 3))
-    rotation = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = (n for n in range(3) if n != axis)
-        turn = np.eye(3)
-        turn[a, a] = turn[b, b] = np.cos(angle)
-        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
-        rotation = turn @ rotation
     affine = np.eye(4)
-    affine[:3, :3] = rotation * _SPACING_MM
+    affine[:3, :3] = euler2mat(*angles) * _SPACING_MM
     affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2 + rng.uniform(-15, 15, 3)
     order = tuple(int(a) for a in rng.permutation(3))
     flips = tuple(int(s) for s in rng.choice([-1, 1], 3))

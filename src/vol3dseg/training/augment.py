@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from nibabel.eulerangles import euler2mat
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -75,7 +76,7 @@ def _rotate_and_scale(
     """
     angles = np.deg2rad(rng.uniform(-config.rotate_degrees, config.rotate_degrees, size=3))
     # The matrix leads from the new patch back into the old one: to enlarge is to step less.
-    matrix = _rotation(angles) / rng.uniform(*config.scale)
+    matrix = euler2mat(*angles) / rng.uniform(*config.scale)
     centre = (np.array(label.shape) - 1) / 2
     offset = centre - matrix @ centre
     moved = np.empty_like(image)
@@ -85,18 +86,6 @@ def _rotate_and_scale(
         )
     nearest = ndimage.affine_transform(label, matrix, offset, order=0, mode="constant", cval=0)
     return moved, np.ascontiguousarray(nearest)
-
-
-def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the (3, 3) matrix that turns about i, then j, then k [radian]."""
-    matrix = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = (n for n in range(3) if n != axis)
-        turn = np.eye(3)
-        turn[a, a] = turn[b, b] = np.cos(angle)
-        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
-        matrix = turn @ matrix
-    return matrix
 
 
 def _inside(modality: Image, change: Callable[[Image], Image]) -> Image:
