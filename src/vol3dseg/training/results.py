@@ -77,7 +77,7 @@ def describe_run(
     config : Config
     data : RunData
     progress : callable
-        Called with a line of text for each validation case.
+        Called with a line of text after every ten validation cases.
 
     Returns
     -------
@@ -142,7 +142,8 @@ def _validate(
         reference = Segmentation(label, case.geometry, config.labels)
         prediction = Segmentation(found, case.geometry, config.labels)
         scores.append(evaluate_case(case_id, reference, prediction))
-        progress(f"whole-volume validation {number}/{len(cases)}: {case_id}")
+        if number % 10 == 0 or number == len(cases):
+            progress(f"whole-volume validation {number}/{len(cases)}")
     summary = summarise(scores)
     return ValidationScores(
         cases=len(cases),
