@@ -55,7 +55,8 @@ def run_evaluate(
     if recorded is not None:
         # A case that failed in predict has no file; it must not vanish from the mean.
         known = {name: path for name, path in known.items() if name in recorded.cases}
-    labels = load_config(config_name).labels if config_name else load_record(predictions).labels
+    source = load_config(config_name) if config_name else recorded or load_record(predictions)
+    labels = source.labels
     pairs = match_cases(files, known, allow_missing=recorded is None)
     rule: EmptyRule = "one" if empty == "one" else "undefined"
     cases = evaluate_pairs(pairs, labels, rule)

@@ -95,7 +95,7 @@ def fuse_instance_norms(model: onnx.ModelProto, expected: int) -> None:
     found = [norm for node in graph.node if (norm := _match(index, node)) is not None]
     for number, norm in enumerate(found):
         _replace(graph, norm, number)
-    _drop_unused(graph)
+    drop_unused(graph)
     left = sum(node.op_type in _MEANS for node in graph.node)
     if len(found) != expected or left:
         raise ModelError(
@@ -229,7 +229,7 @@ def _replace(graph: onnx.GraphProto, norm: _Norm, number: int) -> None:
     graph.node[place].CopyFrom(fused)
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
+def drop_unused(graph: onnx.GraphProto) -> None:
     """Remove nodes, last to first, and constants that nothing takes any more."""
     wanted = {value.name for value in graph.output}
     for place in reversed(range(len(graph.node))):

@@ -15,6 +15,8 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from vol3dseg.export.instance_norm import drop_unused
+
 # Of values with a deviation near 1; over a dozen layers this stays well below 1e-4 in probability.
 _LARGEST_ERROR = 1e-5
 
@@ -42,6 +44,7 @@ def spell_out_imprecise_norms(model: onnx.ModelProto, patches: NDArray[np.float3
             graph.node.extend(_arithmetic(graph, node, f"norm_{number}"))
         else:
             graph.node.append(node)
+    drop_unused(graph)  # scales and shifts of the nodes that are gone
     return sum(error > _LARGEST_ERROR for error in errors.values())
 
 

@@ -47,6 +47,8 @@ def test_imprecise_norms_are_spelled_out_and_agree(model):
     assert kinds(graph)["ReduceMean"] == 6 * replaced
     assert after.max_abs_difference < before.max_abs_difference
     assert after.max_abs_difference < 1e-5
+    taken = {name for node in graph.graph.node for name in node.input}
+    assert {tensor.name for tensor in graph.graph.initializer} <= taken
     onnx.checker.check_model(graph, full_check=True)
     check_other_sizes(graph.SerializeToString(), 1, SIZE, 2)
 

@@ -115,7 +115,7 @@ class Parity(_Frozen):
     max_abs_difference: float
     label_agreement: float
     tolerance: float
-    norms_spelled_out: int = 0
+    norms_spelled_out: int
 
 
 class Provenance(_Frozen):
