@@ -1,3 +1,5 @@
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,30 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data: ../shared/data does not stand beside the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory):
+    """Open a page in headless Chromium; gives its DOM after scripts ran, and console messages."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.skip("no headless browser: install chromium to test pages")
+
+    def browse(path: Path, *options: str) -> tuple[str, list[str]]:
+        profile = tmp_path_factory.mktemp("browser")
+        done = subprocess.run(
+            [
+                browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+                "--no-first-run", "--disable-background-networking", "--disable-component-update",
+                "--disable-sync", f"--user-data-dir={profile}", "--enable-logging=stderr",
+                "--virtual-time-budget=5000", "--dump-dom", *options, path.resolve().as_uri(),
+            ],
+            capture_output=True, text=True, check=True, timeout=120,
+        )  # fmt: skip
+        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+    return browse
 
 
 @pytest.fixture(scope="session")

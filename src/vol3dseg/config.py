@@ -1,7 +1,9 @@
 """The config: one YAML file with everything that can be chosen, parsed into frozen models."""
 
 import difflib
+from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -192,11 +194,16 @@ class Config(_Section):
 
 
 def preset_names() -> list[str]:
-    """Return the names of the shipped presets."""
-    folder = resources.files("vol3dseg.configs")
-    return sorted(
-        e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml")
-    )
+    """Return the names of the shipped presets; one in a folder is named `folder/name`."""
+    return sorted(_presets(resources.files("vol3dseg.configs"), ""))
+
+
+def _presets(folder: Traversable, prefix: str) -> Iterator[str]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _presets(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".yaml"):
+            yield prefix + entry.name.removesuffix(".yaml")
 
 
 def load_config(name_or_file: str | Path) -> Config:
