@@ -61,11 +61,10 @@ def _straight_line(output: Path) -> None:
     run_train(prepared, run, None)
     _say(f"vol3dseg export-onnx {run} -o {model}")
     run_export(run, model)
-    _say(f"vol3dseg predict {model} {unseen} -o {predictions}")
-    run_predict(model, [unseen], predictions)
+    _say(f"vol3dseg predict {model} {unseen} -o {predictions} --picture-modality t1ce")
+    run_predict(model, [unseen], predictions, picture=True, picture_modality="t1ce")
     _say(f"vol3dseg evaluate {predictions} {unseen} -o {report}")
     summary = run_evaluate(predictions, unseen, report)
-    picture = _picture(unseen, predictions, output / "overlay.png")
     mean = summary.mean_foreground_dice or 0.0
     show_table(
         "The demo in short",
@@ -74,27 +73,9 @@ def _straight_line(output: Path) -> None:
             ["phantoms to learn from, unseen", f"{_TRAINING}, {_UNSEEN}"],
             ["mean Dice on unseen phantoms", f"{mean:.3f}"],
             ["model", f"{model} ({model.stat().st_size / 1e6:.1f} MB)"],
-            ["picture", str(picture)],
+            ["pictures", f"{predictions}/*.png"],
         ],
     )
-
-
-def _picture(dataset: Path, predictions: Path, path: Path) -> Path:
-    from vol3dseg.datasets.layouts import find_cases
-    from vol3dseg.datasets.reading import read_labels, read_volume
-    from vol3dseg.evaluation.figures import save_overlay
-    from vol3dseg.inference.batch import load_record
-    from vol3dseg.volumes import nifti
-    from vol3dseg.volumes.labels import Segmentation
-
-    case = find_cases(dataset)[0]
-    labels = load_record(predictions).labels
-    volume = read_volume(case, ["t1ce"])
-    values, grid = nifti.read_labels(predictions / f"{case.id}.nii.gz")
-    prediction = Segmentation(labels.encode(values, case.id), grid, labels)
-    reference = read_labels(case, labels, volume.geometry)
-    save_overlay(path, volume.array[..., 0], reference, prediction, f"{case.id}, t1ce")
-    return path
 
 
 def _say(text: str) -> None:

@@ -7,12 +7,14 @@ import sys
 import click
 
 from vol3dseg import __version__
+from vol3dseg.cli.compare import compare
 from vol3dseg.cli.demo import demo
 from vol3dseg.cli.evaluate import evaluate
 from vol3dseg.cli.export_onnx import export_onnx
 from vol3dseg.cli.info import info
 from vol3dseg.cli.predict import predict
 from vol3dseg.cli.preprocess import preprocess
+from vol3dseg.cli.show import show
 from vol3dseg.cli.train import train
 from vol3dseg.errors import Vol3dSegError
 
@@ -28,7 +30,7 @@ def cli() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
 
 
-for command in (preprocess, train, export_onnx, predict, evaluate, info, demo):
+for command in (preprocess, train, export_onnx, predict, evaluate, compare, info, show, demo):
     cli.add_command(command)
 
 

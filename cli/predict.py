@@ -10,7 +10,8 @@ import click
 from vol3dseg.cli.options import PathType, output_option, progress_bar
 
 if TYPE_CHECKING:
-    from vol3dseg.inference.batch import CaseRecord
+    from vol3dseg.datasets.case import Case
+    from vol3dseg.inference.batch import CaseRecord, Draw
 
 _DEVICES = ("auto", "cpu", "cuda", "openvino")
 
@@ -27,8 +28,14 @@ _DEVICES = ("auto", "cpu", "cuda", "openvino")
     help="One modality of one case; give it once per modality, instead of INPUT.",
 )
 @click.option("--id", "case_id", help="Name of the case given by --image.  [default: case]")
-@click.option("--split", type=PathType, help="A split.json; with --part, only its cases.")
-@click.option("--part", type=click.Choice(["train", "validation", "test"]), help="Part of --split.")
+@click.option("--split", type=PathType, help="A split.json: only its cases.")
+@click.option(
+    "--part",
+    "parts",
+    type=click.Choice(["train", "validation", "test"]),
+    multiple=True,
+    help="Only this part of --split; may be given again.  [default: all parts]",
+)
 @click.option("--device", type=click.Choice(_DEVICES), default="auto", show_default=True)
 @click.option(
     "--threads",
@@ -37,6 +44,16 @@ _DEVICES = ("auto", "cpu", "cuda", "openvino")
     help="Threads on the CPU.  [default: one per core]",
 )
 @click.option("--probabilities", is_flag=True, help="Write <id>_probabilities.nii.gz as well.")
+@click.option(
+    "--picture",
+    is_flag=True,
+    help="Write <id>.png as well, beside the case's own label map if it has one. Needs [report].",
+)
+@click.option(
+    "--picture-modality",
+    metavar="MODALITY",
+    help="What the picture shows; implies --picture.  [default: the model's first]",
+)
 def predict(
     model: Path,
     inputs: tuple[Path, ...],
@@ -44,10 +61,12 @@ def predict(
     images: tuple[str, ...],
     case_id: str | None,
     split: Path | None,
-    part: str | None,
+    parts: tuple[str, ...],
     device: str,
     threads: int,
     probabilities: bool,
+    picture: bool,
+    picture_modality: str | None,
 ) -> None:
     """Segment scans with MODEL, an ONNX file made by vol3dseg export-onnx.
 
@@ -55,11 +74,12 @@ def predict(
     one modality, a NIfTI file. Writes OUTPUT/<id>.nii.gz on the grid of the source, and
     OUTPUT/predictions.json. Needs no TensorFlow.
     """
-    if (split is None) != (part is None):
-        raise click.UsageError("--split and --part go together")
+    if parts and split is None:
+        raise click.UsageError("--part names a part of --split; give that as well")
     run_predict(
-        model, inputs, output, images=images, case_id=case_id, split=split, part=part,
+        model, inputs, output, images=images, case_id=case_id, split=split, parts=parts,
         device=device, threads=threads, probabilities=probabilities,
+        picture=picture or picture_modality is not None, picture_modality=picture_modality,
     )  # fmt: skip
 
 
@@ -71,13 +91,15 @@ def run_predict(
     images: Sequence[str] = (),
     case_id: str | None = None,
     split: Path | None = None,
-    part: str | None = None,
+    parts: Sequence[str] = (),
     device: str = "auto",
     threads: int = 0,
     probabilities: bool = False,
+    picture: bool = False,
+    picture_modality: str | None = None,
 ) -> None:
     """Segment in front of the user."""
-    from vol3dseg.datasets.selection import gather_cases, one_case, only_part
+    from vol3dseg.datasets.selection import gather_cases, one_case
     from vol3dseg.inference.batch import Record, predict_cases
     from vol3dseg.inference.manifest import provenance
     from vol3dseg.inference.model_file import read_model
@@ -89,8 +111,9 @@ def run_predict(
     if bool(images) == bool(inputs):
         raise click.UsageError("give INPUT, or --image once per modality, and not both")
     cases = [one_case(images, case_id or "case")] if images else gather_cases(inputs, modalities)
-    if split is not None and part is not None:
-        cases = only_part(cases, split, part)
+    if split is not None:
+        cases = _cases_of(cases, split, parts)
+    draw = _draw(modalities, picture_modality) if picture else None
     taken: Device = next(d for d in get_args(Device) if d == device)
     backend = OnnxBackend(model.content, taken, threads)
     click.echo(f"running on {backend.provider}")
@@ -102,7 +125,7 @@ def run_predict(
             bar.console.print(_line(case_id, record), highlight=False, soft_wrap=True)
 
         predictor = Predictor(backend, model.manifest)
-        records = predict_cases(cases, predictor, output, probabilities, advance)
+        records = predict_cases(cases, predictor, output, probabilities, draw, advance)
     Record(
         model_sha256=model.sha256,
         fingerprint=model.manifest.fingerprint,
@@ -117,8 +140,35 @@ def run_predict(
         sys.exit(1)
 
 
+def _cases_of(cases: "Sequence[Case]", split: Path, parts: Sequence[str]) -> "list[Case]":
+    """Return the cases of the named parts of a split, or of all parts that have any."""
+    from vol3dseg.datasets.selection import only_part
+    from vol3dseg.datasets.splits import PARTS, read_split
+
+    filled = [part for part in PARTS if read_split(split).part(part)]
+    return [
+        case for part in dict.fromkeys(parts or filled) for case in only_part(cases, split, part)
+    ]
+
+
+def _draw(modalities: Sequence[str], modality: str | None) -> "Draw":
+    """Return what draws a case; a missing matplotlib is said before the first case."""
+    from functools import partial
+
+    from vol3dseg.evaluation.figures import new_figure
+    from vol3dseg.evaluation.panel import save_case_panel
+
+    if modality is not None and modality not in modalities:
+        raise click.UsageError(
+            f"--picture-modality {modality}: the model's are {', '.join(modalities)}"
+        )
+    new_figure(1, 1)
+    return partial(save_case_panel, modality=modality or modalities[0])
+
+
 def _line(case_id: str, record: "CaseRecord") -> str:
     if record.error:
         return f"failed: {case_id}: {record.error}"
     found = ", ".join(f"{name} {ml:.2f} ml" for name, ml in record.volumes_ml.items())
-    return f"{case_id}: {found} ({sum(record.seconds.values()):.1f} s)"
+    note = f"; {record.picture_note}" if record.picture_note else ""
+    return f"{case_id}: {found} ({sum(record.seconds.values()):.1f} s){note}"

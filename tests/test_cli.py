@@ -112,7 +112,16 @@ def test_help_answers_at_once(vol3dseg):
     started = time.perf_counter()
     done = vol3dseg("--help")
     taken = time.perf_counter() - started
-    for command in ("preprocess", "train", "export-onnx", "predict", "evaluate", "info", "demo"):
+    for command in (
+        "preprocess",
+        "train",
+        "export-onnx",
+        "predict",
+        "evaluate",
+        "show",
+        "info",
+        "demo",
+    ):
         assert command in done.stdout
     modules = subprocess.run(
         [sys.executable, "-c", "import vol3dseg.cli.main, sys; print(*sys.modules)"],
@@ -143,6 +152,103 @@ def test_a_part_of_a_split(vol3dseg, brats_folder, model_path, tmp_path):
     done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O", *words)
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "O").glob("*.nii.gz")) == ["Case_003.nii.gz"]
+
+
+SPLIT = {"train": ["Case_001"], "validation": ["Case_002"], "test": ["Case_003"]}
+PARTS = [
+    pytest.param([], ["Case_001", "Case_002", "Case_003"], id="all parts"),
+    pytest.param(["test", "train", "test"], ["Case_001", "Case_003"], id="two parts"),
+]
+
+
+@pytest.mark.parametrize(("parts", "expected"), PARTS)
+def test_several_parts_of_a_split(parts, expected, vol3dseg, brats_folder, model_path, tmp_path):
+    (tmp_path / "split.json").write_text(json.dumps(SPLIT))
+    words = ["--split", tmp_path / "split.json", *(f"--part={part}" for part in parts)]
+    done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O", *words)
+    assert done.returncode == 0, done.stderr
+    assert sorted(json.loads((tmp_path / "O/predictions.json").read_text())["cases"]) == expected
+
+
+def test_a_part_without_a_split_is_wrong_usage(vol3dseg, brats_folder, model_path, tmp_path):
+    done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O", "--part", "test")
+    assert done.returncode == 2
+    assert "--split" in done.stderr
+
+
+def test_an_empty_part_is_passed_over_unless_asked_for(
+    vol3dseg, brats_folder, model_path, tmp_path
+):
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["Case_001"]}))
+    words = ("predict", model_path, brats_folder, "-o", tmp_path / "O")
+    done = vol3dseg(*words, "--split", tmp_path / "split.json")
+    assert "1 cases segmented" in done.stdout
+    done = vol3dseg(*words, "--split", tmp_path / "split.json", "--part", "test")
+    refused(done, "split.json", "part test", "it is empty")
+
+
+def test_pictures_beside_predictions(vol3dseg, brats_folder, model_path, tmp_path):
+    pytest.importorskip("matplotlib")
+    (brats_folder / "Case_002" / "Case_002_seg.nii.gz").unlink()
+    (brats_folder / "Case_003" / "Case_003_seg.nii.gz").write_bytes(b"")
+    (tmp_path / "O" / "Case_001.png").mkdir(parents=True)  # in the way of the first picture
+    done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O", "--picture")
+    assert done.returncode == 0, done.stderr
+    cases = json.loads((tmp_path / "O" / "predictions.json").read_text())["cases"]
+    assert cases["Case_001"]["file"] == "Case_001.nii.gz"
+    assert cases["Case_001"]["picture"] == ""
+    assert "no picture: " in cases["Case_001"]["picture_note"]
+    assert "no picture: " in done.stderr
+    assert (cases["Case_002"]["picture"], cases["Case_002"]["picture_note"]) == (
+        "Case_002.png", "",
+    )  # fmt: skip
+    assert "drawn without reference: " in cases["Case_003"]["picture_note"]
+    for name in ("Case_002", "Case_003"):
+        assert (tmp_path / "O" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_of_a_modality_that_the_model_does_not_have(
+    vol3dseg, brats_folder, model_path, tmp_path
+):
+    words = ("-o", tmp_path / "O", "--picture-modality", "t2")
+    done = vol3dseg("predict", model_path, brats_folder, *words)
+    assert done.returncode == 2
+    assert "flair, t1" in done.stderr
+    assert not (tmp_path / "O").exists()
+
+
+def test_show_draws_what_predict_wrote(vol3dseg, brats_folder, model_path, config_path, tmp_path):
+    pytest.importorskip("matplotlib")
+    case, png = brats_folder / "Case_001", tmp_path / "x.png"
+    vol3dseg("predict", model_path, case, "-o", tmp_path / "O")
+    image, label = (case / f"Case_001_{kind}.nii.gz" for kind in ("t1", "seg"))
+    done = vol3dseg("show", image, tmp_path / "O" / "Case_001.nii.gz", label, "-o", png)
+    assert done.returncode == 0, done.stderr
+    assert png.read_bytes().startswith(b"\x89PNG")
+    refused(vol3dseg("show", image, label, "-o", png), "predictions.json", "--config")
+    assert vol3dseg("show", image, label, "-o", png, "-c", config_path).returncode == 0
+    refused(vol3dseg("show", image, label, "-o", tmp_path / "x.jpg", "-c", config_path), ".png")
+
+
+def test_show_refuses_another_grid(vol3dseg, brats_folder, config_path, tmp_path):
+    one, other = (brats_folder / f"Case_00{n}" / f"Case_00{n}" for n in (1, 2))
+    words = (f"{one}_t1.nii.gz", f"{other}_seg.nii.gz", "-o", tmp_path / "x.png", "-c", config_path)
+    refused(vol3dseg("show", *words), "Case_002_seg", "different grids")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_missing_matplotlib_is_said_before_the_first_case(brats_folder, model_path, tmp_path):
+    code = f"""
+import sys
+sys.modules["matplotlib.figure"] = None
+sys.argv = ["vol3dseg", "predict", {str(model_path)!r}, {str(brats_folder)!r}, "-o",
+            {str(tmp_path / "O")!r}, "--picture"]
+from vol3dseg.cli.main import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    refused(done, "pip install 'vol3dseg[report]'")
+    assert not (tmp_path / "O").exists()
 
 
 def test_a_case_that_fails_is_named_and_the_rest_goes_on(

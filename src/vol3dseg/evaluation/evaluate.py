@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import EvaluationError
+from vol3dseg.evaluation.fitting import require_one_grid, require_same_classes
 from vol3dseg.evaluation.overlap import EmptyRule, Scores, confusion, counts_of, scores_of
 from vol3dseg.evaluation.pooled import pooled_table
 from vol3dseg.evaluation.spread import Spread, mean_defined, spread_of
@@ -116,7 +117,9 @@ def evaluate_case(
         The two lie on different grids or have different classes, or a region bears the name of a
         class that it is not.
     """
-    _check_fit(case_id, reference, prediction)
+    grids = {"prediction": prediction.geometry, "reference": reference.geometry}
+    require_one_grid(case_id, "predict on the scan of the reference", grids)
+    require_same_classes(case_id, prediction.labels, reference.labels)
     labels = reference.labels
     matrix = confusion(reference.array, prediction.array, len(labels.classes))
     ml = reference.geometry.voxel_volume_mm3 / 1000
@@ -178,9 +181,26 @@ def evaluate_pairs(
         A file cannot be read, or holds a value that is not in the label map.
     """
     return [
-        evaluate_case(case_id, _read(reference, labels), _read(prediction, labels), empty)
+        evaluate_case(
+            case_id,
+            read_segmentation(reference, labels),
+            read_segmentation(prediction, labels),
+            empty,
+        )
         for case_id, prediction, reference in pairs
     ]
+
+
+def read_segmentation(path: Path, labels: LabelSet) -> Segmentation:
+    """Read a label map.
+
+    Raises
+    ------
+    FileFormatError, LabelError
+        The file cannot be read, or holds a value that is not in the label map.
+    """
+    values, geometry = nifti.read_labels(path)
+    return Segmentation(labels.encode(values, str(path)), geometry, labels)
 
 
 def match_cases(
@@ -220,25 +240,6 @@ def match_cases(
     return [(name, path, references[name]) for name, path in predictions.items()]
 
 
-def _read(path: Path, labels: LabelSet) -> Segmentation:
-    values, geometry = nifti.read_labels(path)
-    return Segmentation(labels.encode(values, str(path)), geometry, labels)
-
-
-def _check_fit(case_id: str, reference: Segmentation, prediction: Segmentation) -> None:
-    if not reference.geometry.fits(prediction.geometry):
-        raise EvaluationError(
-            f"case {case_id}: prediction and reference lie on different grids: "
-            f"{prediction.geometry} at {_corner(prediction)} and {reference.geometry} at "
-            f"{_corner(reference)}; predict on the scan of the reference"
-        )
-    if reference.labels.names != prediction.labels.names:
-        raise EvaluationError(
-            f"case {case_id}: the prediction's classes are {list(prediction.labels.names)}, the "
-            f"reference's {list(reference.labels.names)}; read both with one label set"
-        )
-
-
 def _structures(labels: LabelSet) -> dict[str, tuple[int, ...]]:
     """Return the class indices of each foreground class, then of each region."""
     members: dict[str, tuple[int, ...]] = {
@@ -253,7 +254,3 @@ def _structures(labels: LabelSet) -> dict[str, tuple[int, ...]]:
                 "itself as well; give the region a name of its own"
             )
     return members
-
-
-def _corner(segmentation: Segmentation) -> str:
-    return "({:.4g}, {:.4g}, {:.4g}) mm".format(*segmentation.geometry.affine[:3, 3])

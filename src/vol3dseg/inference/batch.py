@@ -15,9 +15,13 @@ from vol3dseg.files import write_text
 from vol3dseg.inference.memory import peak_mb, reset_peak
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.volumes import nifti
-from vol3dseg.volumes.labels import LabelSet
+from vol3dseg.volumes.labels import LabelSet, Segmentation
+from vol3dseg.volumes.volume import Volume
 
 RECORD_NAME = "predictions.json"
+
+# Draws a case into a file; returns what is missing from the picture, in words, or nothing.
+Draw = Callable[[Path, Case, Volume, Segmentation], str]
 
 
 class _Frozen(BaseModel):
@@ -39,6 +43,11 @@ class CaseRecord(_Frozen):
         Peak memory of the process during this case [MB].
     volumes_ml : mapping from class to float
         Volume that was found [ml].
+    picture : str
+        The picture, relative to the record; empty if there is none.
+    picture_note : str
+        What is wrong with the picture, or why there is none though it was asked for; a case does
+        not fail for that.
     """
 
     file: str = ""
@@ -46,6 +55,8 @@ class CaseRecord(_Frozen):
     seconds: dict[str, float] = {}
     peak_mb: float | None = None
     volumes_ml: dict[str, float] = {}
+    picture: str = ""
+    picture_note: str = ""
 
 
 class Record(_Frozen):
@@ -99,6 +110,7 @@ def predict_cases(
     predictor: Predictor,
     folder: Path,
     keep_probabilities: bool = False,
+    draw: Draw | None = None,
     progress: Callable[[str, CaseRecord], None] = lambda case_id, record: None,
 ) -> dict[str, CaseRecord]:
     """Segment cases into `folder/<id>.nii.gz`; one that fails is recorded and the rest goes on.
@@ -110,13 +122,15 @@ def predict_cases(
     folder : Path
     keep_probabilities : bool
         Write `folder/<id>_probabilities.nii.gz` as well: (i, j, k, class) float32.
+    draw : callable or None
+        Draws each case into `folder/<id>.png`.
     progress : callable
         Called with each case and its record as it comes.
     """
     records = {}
     for case in cases:
         try:
-            records[case.id] = _predict_case(case, predictor, folder, keep_probabilities)
+            records[case.id] = _predict_case(case, predictor, folder, keep_probabilities, draw)
         except Vol3dSegError as error:
             records[case.id] = CaseRecord(error=str(error))
         progress(case.id, records[case.id])
@@ -124,7 +138,7 @@ def predict_cases(
 
 
 def _predict_case(
-    case: Case, predictor: Predictor, folder: Path, keep_probabilities: bool
+    case: Case, predictor: Predictor, folder: Path, keep_probabilities: bool, draw: Draw | None
 ) -> CaseRecord:
     reset_peak()
     started = time.perf_counter()
@@ -141,9 +155,23 @@ def _predict_case(
     seconds = {"read": read - started, **prediction.seconds, "write": time.perf_counter() - writing}
     ml = segmentation.geometry.voxel_volume_mm3 / 1000
     found = zip(segmentation.labels.names[1:], segmentation.counts()[1:], strict=True)
-    return CaseRecord(
+    record = CaseRecord(
         file=name,
         seconds={stage: round(s, 4) for stage, s in seconds.items()},
         peak_mb=peak_mb(),
         volumes_ml={label: round(count * ml, 4) for label, count in found},
     )
+    if draw is None:
+        return record
+    drawn = _draw_case(draw, folder / f"{case.id}.png", case, volume, segmentation)
+    return record.model_copy(update=drawn)
+
+
+def _draw_case(
+    draw: Draw, path: Path, case: Case, volume: Volume, segmentation: Segmentation
+) -> dict[str, str]:
+    try:
+        note = draw(path, case, volume, segmentation)
+    except Exception as error:  # noqa: BLE001 - the segmentation is written, whatever ails a picture
+        return {"picture_note": f"no picture: {' '.join(str(error).split())}"}
+    return {"picture": path.name, "picture_note": note}

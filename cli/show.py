@@ -1,0 +1,58 @@
+"""`vol3dseg show`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vol3dseg.cli.options import PathType, config_option, output_option
+
+if TYPE_CHECKING:
+    from vol3dseg.volumes.labels import LabelSet
+
+
+@click.command(short_help="Draw a segmentation over its image.")
+@click.argument("image", type=PathType)
+@click.argument("seg", type=PathType)
+@click.argument("reference", type=PathType, required=False)
+@output_option("the picture (.png)")
+@config_option("Where label names come from.  [default: predictions.json beside SEG]")
+@click.option("--channel", type=click.IntRange(min=0), help="Which volume of a 4-D IMAGE, from 0.")
+def show(
+    image: Path,
+    seg: Path,
+    reference: Path | None,
+    output: Path,
+    config: str | None,
+    channel: int | None,
+) -> None:
+    """Draw IMAGE, REFERENCE and SEG side by side, then each class by itself.
+
+    All are NIfTI files on one grid. The slice is the axial one with most of the reference, in
+    radiological view. Needs the [report] extra.
+    """
+    from vol3dseg.errors import OutputError
+    from vol3dseg.evaluation.evaluate import read_segmentation
+    from vol3dseg.evaluation.panel import save_panel
+    from vol3dseg.volumes import nifti
+    from vol3dseg.volumes.volume import Volume
+
+    if output.suffix.lower() != ".png":
+        raise OutputError(f"{output}: pictures are written as PNG; choose a name that ends in .png")
+    labels = _labels(seg, config)
+    volume = Volume.stack({_stem(image): nifti.read_image(image, channel)})
+    prediction = read_segmentation(seg, labels)
+    judged = read_segmentation(reference, labels) if reference is not None else None
+    save_panel(output, volume, prediction, judged, _stem(seg))
+    click.echo(f"picture -> {output}")
+
+
+def _labels(seg: Path, config: str | None) -> "LabelSet":
+    from vol3dseg.config import load_config
+    from vol3dseg.inference.batch import load_record
+
+    return load_config(config).labels if config else load_record(seg.parent).labels
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")
