@@ -64,7 +64,7 @@ def _straight_line(output: Path) -> None:
     _say(f"vol3dseg predict {model} {unseen} -o {predictions} --picture-modality t1ce")
     run_predict(model, [unseen], predictions, picture=True, picture_modality="t1ce")
     _say(f"vol3dseg evaluate {predictions} {unseen} -o {report}")
-    summary = run_evaluate(predictions, unseen, report)
+    summary = run_evaluate(predictions, unseen, report)["all"]
     mean = summary.mean_foreground_dice or 0.0
     show_table(
         "The demo in short",

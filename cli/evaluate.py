@@ -8,6 +8,9 @@ import click
 from vol3dseg.cli.options import PathType, config_option, output_option, show_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vol3dseg.datasets.splits import Split
     from vol3dseg.evaluation.evaluate import Summary
 
 
@@ -23,16 +26,27 @@ if TYPE_CHECKING:
     show_default=True,
     help="What a class counts that neither reference nor prediction has; BraTS counts one.",
 )
+@click.option(
+    "--split",
+    type=PathType,
+    help="A split.json: scores of each of its parts, in REPORT/<part>, and side by side.",
+)
 def evaluate(
-    predictions: Path, references: Path, output: Path, config: str | None, empty: str
+    predictions: Path,
+    references: Path,
+    output: Path,
+    config: str | None,
+    empty: str,
+    split: Path | None,
 ) -> None:
     """Score the label maps of PREDICTIONS against those of REFERENCES.
 
     REFERENCES is a dataset folder in a known layout, or a folder of files with the same names as
     the predictions. Every prediction must have a reference, and every case of predictions.json a
-    prediction. Writes cases.csv, summary.json and summary.md. Needs no TensorFlow.
+    prediction. Writes cases.csv, summary.json and summary.md; with --split into a folder for each
+    part that has predictions, and one summary.md over them. Needs no TensorFlow.
     """
-    run_evaluate(predictions, references, output, config, empty)
+    run_evaluate(predictions, references, output, config, empty, split)
 
 
 def run_evaluate(
@@ -41,12 +55,15 @@ def run_evaluate(
     output: Path,
     config_name: str | None = None,
     empty: str = "undefined",
-) -> "Summary":
-    """Evaluate in front of the user."""
+    split_file: Path | None = None,
+) -> "dict[str, Summary]":
+    """Evaluate in front of the user; return the summary of each part, of "all" without a split."""
     from vol3dseg.config import load_config
     from vol3dseg.datasets.references import label_files, reference_files
+    from vol3dseg.datasets.splits import read_split
     from vol3dseg.evaluation.evaluate import evaluate_pairs, match_cases, summarise
     from vol3dseg.evaluation.overlap import EmptyRule
+    from vol3dseg.evaluation.parts import group_by_part, write_parts
     from vol3dseg.evaluation.report import write_report
     from vol3dseg.inference.batch import RECORD_NAME, load_record
 
@@ -59,13 +76,35 @@ def run_evaluate(
     labels = source.labels
     pairs = match_cases(files, known, allow_missing=recorded is None)
     rule: EmptyRule = "one" if empty == "one" else "undefined"
-    cases = evaluate_pairs(pairs, labels, rule)
-    summary = summarise(cases)
-    write_report(output, cases, summary)
-    dice = [(name, summary.mean_dice(name)) for name in summary.names]
-    rows = [[name, "-" if value is None else f"{value:.4f}"] for name, value in dice]
-    mean = summary.mean_foreground_dice
-    rows.append(["mean of classes", "-" if mean is None else f"{mean:.4f}"])
-    show_table(f"Dice, mean over {len(cases)} cases", ["class or region", "Dice"], rows)
+    split = read_split(split_file) if split_file else None
+    groups = {"all": tuple(case_id for case_id, _, _ in pairs)}
+    if split is not None:
+        groups = group_by_part(groups["all"], split, str(split_file))
+    scores = {case.case_id: case for case in evaluate_pairs(pairs, labels, rule)}
+    cases = {part: [scores[case_id] for case_id in ids] for part, ids in groups.items()}
+    summaries = {part: summarise(of_part) for part, of_part in cases.items()}
+    if split is None:
+        write_report(output, cases["all"], summaries["all"])
+    else:
+        write_parts(output, cases, summaries, split)
+    _show(summaries, split)
     click.echo(f"report -> {output}")
-    return summary
+    return summaries
+
+
+def _show(summaries: "Mapping[str, Summary]", split: "Split | None") -> None:
+    """Print the scores per case, then the pooled ones, which must not be taken for them."""
+    from vol3dseg.evaluation.parts import (
+        NOT_COMPARABLE,
+        PER_CASE,
+        POOLED,
+        case_rows,
+        pooled_rows,
+        without_predictions,
+    )
+
+    show_table(PER_CASE, ["score", *summaries], case_rows(summaries, split))
+    show_table(POOLED, ["pooled score", *summaries], pooled_rows(summaries))
+    click.echo(NOT_COMPARABLE)
+    for part in without_predictions(summaries, split):
+        click.echo(f"left out: part {part} has no predictions")

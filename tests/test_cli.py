@@ -276,6 +276,42 @@ def test_a_case_that_failed_does_not_vanish_from_the_mean(
     refused(done, "Case_002")
 
 
+def test_parts_of_a_split_side_by_side(vol3dseg, brats_folder, model_path, tmp_path):
+    (tmp_path / "split.json").write_text(json.dumps(SPLIT))
+    split = ("--split", tmp_path / "split.json")
+    parts = ("--part", "train", "--part", "validation")
+    vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O", *split, *parts)
+    done = vol3dseg("evaluate", tmp_path / "O", brats_folder, "-o", tmp_path / "R", *split)
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "R").iterdir()) == [
+        "summary.md", "train", "validation",
+    ]  # fmt: skip
+    assert (tmp_path / "R" / "train" / "cases.csv").is_file()
+    assert done.stdout.index("Scores per case") < done.stdout.index("Pooled scores")
+    assert "not comparable" in done.stdout
+    assert "left out: part test has no predictions" in done.stdout
+
+
+def test_a_prediction_in_no_part_is_refused(vol3dseg, brats_folder, model_path, tmp_path):
+    (tmp_path / "split.json").write_text(json.dumps({**SPLIT, "test": []}))
+    vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
+    words = ("-o", tmp_path / "R", "--split", tmp_path / "split.json")
+    refused(vol3dseg("evaluate", tmp_path / "O", brats_folder, *words), "in no part: Case_003")
+    assert not (tmp_path / "R").exists()
+
+
+def test_a_failed_case_of_a_part_does_not_vanish_from_its_mean(
+    vol3dseg, brats_folder, model_path, tmp_path
+):
+    (tmp_path / "split.json").write_text(json.dumps(SPLIT))
+    good = (brats_folder / "Case_002" / "Case_002_t1.nii.gz").read_bytes()
+    (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(b"")
+    vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
+    (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(good)
+    words = ("-o", tmp_path / "R", "--split", tmp_path / "split.json")
+    refused(vol3dseg("evaluate", tmp_path / "O", brats_folder, *words), "Case_002")
+
+
 def test_no_header_text_of_the_source_is_carried_over(vol3dseg, brats_folder, model_path, tmp_path):
     for path in brats_folder.rglob("*.nii.gz"):
         image = nib.load(path)

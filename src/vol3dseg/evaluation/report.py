@@ -35,12 +35,12 @@ def markdown(summary: Summary) -> str:
     for name in summary.names:
         spread = summary.spreads[name]
         dice = spread["dice"]
-        others = [_number(spread[metric].mean) for metric in METRICS[1:]]
+        others = [number(spread[metric].mean) for metric in METRICS[1:]]
         lines.append(
-            f"| {_cell(name)} | {dice.cases} | {_number(dice.mean)} ± {_number(dice.std)} "
-            f"| {_number(dice.median)} | {' | '.join(others)} |"
+            f"| {cell(name)} | {dice.cases} | {number(dice.mean)} ± {number(dice.std)} "
+            f"| {number(dice.median)} | {' | '.join(others)} |"
         )
-    means = [_number(summary.mean_foreground[metric]) for metric in METRICS]
+    means = [number(summary.mean_foreground[metric]) for metric in METRICS]
     lines += [
         f"| **mean of foreground classes** | | {means[0]} | | {' | '.join(means[1:])} |",
         "",
@@ -51,10 +51,20 @@ def markdown(summary: Summary) -> str:
         "",
         "| pooled | value |",
         "|---|---:|",
-        *(f"| {_cell(name)} | {_number(value)} |" for name, value in summary.pooled.items()),
+        *(f"| {cell(name)} | {number(value)} |" for name, value in summary.pooled.items()),
         "",
     ]
     return "\n".join(lines)
+
+
+def cell(text: str) -> str:
+    """Return text so that it may stand in a cell of a Markdown table."""
+    return text.replace("|", "\\|")
+
+
+def number(value: float) -> str:
+    """Return a score as tables show it; a dash where it is undefined."""
+    return "-" if isnan(value) else f"{value:.4f}"
 
 
 def _csv(cases: Sequence[CaseScores]) -> str:
@@ -87,13 +97,5 @@ def _json(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
 def _null(value: float) -> float | None:
     return None if isnan(value) else value
-
-
-def _number(value: float) -> str:
-    return "-" if isnan(value) else f"{value:.4f}"
