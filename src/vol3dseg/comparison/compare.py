@@ -119,7 +119,8 @@ def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
     part = part or _common_part(runs)
     scores = [run.scores_of(part) for run in runs]
     _require_alike(runs, scores)
-    cases = tuple(case for case in scores[0].cases if all(case in set(s.cases) for s in scores))
+    common = set(scores[0].cases).intersection(*(found.cases for found in scores))
+    cases = tuple(case for case in scores[0].cases if case in common)
     if not cases:
         raise RunError(
             f"the runs have no case of the {part} part in common: {runs[0].folder} was judged on "

@@ -75,8 +75,8 @@ def _differences(comparison: Comparison) -> str:
 
 def _curves(comparison: Comparison) -> str:
     figures = [
-        _picture(_measure(column), pictures.draw_curves(comparison, column), "")
-        for column in pictures.curve_columns(comparison)
+        _picture(caption, pictures.draw_curves(comparison, column), "")
+        for column, caption in pictures.curve_columns(comparison).items()
     ]
     if not figures:
         return "<h2>Learning curves</h2>" + _note("No run has validation patches.")
@@ -84,22 +84,12 @@ def _curves(comparison: Comparison) -> str:
     return f'<h2>Learning curves</h2>{note}<div class="curves">{"".join(figures)}</div>'
 
 
-def _measure(column: str) -> str:
-    """Return what a column of training.log is: "val_dice_edema" gives "Dice, edema"."""
-    if column == "val_loss":
-        return "Loss (val_loss)"
-    name = column.removeprefix("val_dice").lstrip("_").replace("_", " ") or "mean of classes"
-    return f"Dice, {name} ({column})"
-
-
 def _table(comparison: Comparison, table: Table, kind: str = "") -> str:
     """Return a table; the letters of runs bear their colours."""
-    head = "".join(
-        f'<th class="words">{_badge(comparison, cell)}</th>'
-        if c < table.words
-        else f"<th>{escape(cell)}</th>"
-        for c, cell in enumerate(table.columns)
-    )
+    words = [
+        f'<th class="words">{_badge(comparison, c)}</th>' for c in table.columns[: table.words]
+    ]
+    head = "".join(words + [f"<th>{_text(c)}</th>" for c in table.columns[table.words :]])
     rows = "\n".join(
         "<tr>"
         + "".join(_cell(comparison, table, n, c) for c in range(len(table.columns)))
@@ -112,13 +102,20 @@ def _table(comparison: Comparison, table: Table, kind: str = "") -> str:
     )
 
 
+def _text(text: str) -> str:
+    """Return plain text as HTML: names of keys may break, what follows a mean stands below it."""
+    mean, sign, rest = escape(text).partition(" ± ")
+    tail = f' <span class="tail">{sign.strip()} {rest}</span>' if sign else ""
+    return mean.replace("_", "_<wbr>") + tail
+
+
 def _cell(comparison: Comparison, table: Table, row: int, column: int) -> str:
     text = table.rows[row][column]
     if table.columns[column] == "run":
         return f"<td>{_badge(comparison, text)}</td>"
     kinds = ["words"] * (column < table.words) + ["bold"] * ((row, column) in table.bold)
     kind = f' class="{" ".join(kinds)}"' if kinds else ""
-    return f"<td{kind}>{escape(text)}</td>"
+    return f"<td{kind}>{_text(text)}</td>"
 
 
 def _badge(comparison: Comparison, text: str) -> str:
@@ -129,7 +126,7 @@ def _badge(comparison: Comparison, text: str) -> str:
                 f'<span class="badge" style="border-bottom: 4px {line}" '
                 f'title="{escape(entry.name)}">{escape(text)}</span>'
             )
-    return escape(text)
+    return _text(text)
 
 
 def _picture(caption: str, content: bytes, note: str) -> str:

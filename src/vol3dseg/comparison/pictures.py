@@ -18,6 +18,7 @@ from vol3dseg.evaluation.figures import COLOURS
 _COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")
 _STYLES = (("-", "solid"), ("--", "dashed"), (":", "dotted"), ("-.", "dash-dotted"))
 _DPI = 150
+_WIDTH = 10.5  # of a row of panels [inch]; wider pictures have too small a print on a page
 _GREY = "#888888"
 _DIFFERENCE = "difference of Dice, first − second"
 
@@ -37,11 +38,14 @@ def line_style_name(number: int) -> str:
     return _STYLES[_style(number)][1]
 
 
-def curve_columns(comparison: Comparison) -> tuple[str, ...]:
-    """Return the columns of training.log to draw: `val_loss`, `val_dice` and that of each class."""
-    columns = dict.fromkeys(c for e in comparison.entries for c in e.run.curves)
-    each = sorted((c for c in columns if c.startswith("val_dice_")), key=list(columns).index)
-    return tuple(c for c in ("val_loss", "val_dice", *each) if c in columns)
+def curve_columns(comparison: Comparison) -> dict[str, str]:
+    """Return which columns of training.log can be drawn, each with what it is."""
+    known = {"val_loss": "loss (val_loss)", "val_dice": "Dice, mean of classes (val_dice)"}
+    for name in comparison.foreground:
+        column = "_".join(["val_dice", *name.lower().split()])  # as training logs it
+        known[column] = f"Dice, {name} ({column})"
+    columns = {column for entry in comparison.entries for column in entry.run.curves}
+    return {column: caption for column, caption in known.items() if column in columns}
 
 
 def draw_curves(comparison: Comparison, column: str) -> bytes:
@@ -98,10 +102,14 @@ def draw_cases(comparison: Comparison) -> bytes:
     """
     structures, entries = comparison.judged, comparison.entries
     width = max(2.0, 0.42 * len(entries) + 0.5)
-    figure = _figure(width * len(structures) + 0.8, 3.8)
-    panels = figure.subplots(1, len(structures), sharey=True, squeeze=False)[0]
+    across = max(1, min(len(structures), int(_WIDTH / width)))
+    down = -(-len(structures) // across)
+    figure = _figure(width * across + 0.8, (3.4 if down == 1 else 2.7) * down + 0.4)
+    panels = figure.subplots(down, across, sharey=True, squeeze=False)
     shifts = _shifts(len(comparison.cases))
-    for panel, structure in zip(panels, structures, strict=True):
+    for panel in panels.flat[len(structures) :]:
+        panel.set_axis_off()
+    for panel, structure in zip(panels.flat, structures, strict=False):
         strips = [_values(comparison, number, structure) for number in range(len(entries))]
         if len(strips) == 2:
             ends = [shifts, 1 + shifts]
@@ -116,8 +124,8 @@ def draw_cases(comparison: Comparison) -> bytes:
         panel.set_xlim(-0.6, len(entries) - 0.4)
         panel.set_title(_wrapped(structure), fontsize="medium", parse_math=False)
         panel.grid(axis="y", alpha=0.3)
-    panels[0].set_ylim(-0.03, 1.03)
-    panels[0].set_ylabel("Dice of a case")
+    panels[0, 0].set_ylim(-0.03, 1.03)
+    figure.supylabel("Dice of a case", fontsize="medium")
     return _png(figure)
 
 
@@ -127,7 +135,7 @@ def _dot(axes: Any, place: int, mean: float, ends: tuple[float, float], filled: 
         axes.hlines(place, *ends, color=shade, linewidth=1.4)
     if not isnan(mean):
         face = shade if filled else "white"
-        axes.plot(mean, place, "o", color=shade, markerfacecolor=face, markersize=5)
+        axes.plot(mean, place, "o", color=shade, markerfacecolor=face, markersize=4)
 
 
 def _values(comparison: Comparison, number: int, structure: str) -> list[float]:

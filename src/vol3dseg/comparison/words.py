@@ -56,11 +56,11 @@ def title(comparison: Comparison) -> str:
 def cases_note(comparison: Comparison) -> tuple[str, ...]:
     """Return what must be known of the cases: the part that they are, and who lacks some."""
     notes = [_PARTS[comparison.part]] if comparison.part in _PARTS else []
-    others: dict[tuple[str, ...], list[str]] = {}
+    common, others = set(comparison.cases), dict[tuple[str, ...], list[str]]()
     for entry in comparison.entries:
-        extra = tuple(case for case in entry.scores.cases if case not in comparison.cases)
+        extra = tuple(case for case in entry.scores.cases if case not in common)
         others.setdefault(extra, []).append(entry.letter)
-    lists = [f"{some(extra)} ({', '.join(runs)} only)" for extra, runs in others.items() if extra]
+    lists = [f"{some(extra)} (in {', '.join(runs)} only)" for extra, runs in others.items() if extra]
     if lists:
         notes.append(
             f"The runs were judged on different cases. Only the {len(comparison.cases)} that all "
