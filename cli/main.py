@@ -15,6 +15,7 @@ from vol3dseg.cli.info import info
 from vol3dseg.cli.predict import predict
 from vol3dseg.cli.preprocess import preprocess
 from vol3dseg.cli.show import show
+from vol3dseg.cli.split import split
 from vol3dseg.cli.train import train
 from vol3dseg.errors import Vol3dSegError
 
@@ -30,7 +31,18 @@ def cli() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
 
 
-for command in (preprocess, train, export_onnx, predict, evaluate, compare, info, show, demo):
+for command in (
+    preprocess,
+    split,
+    train,
+    export_onnx,
+    predict,
+    evaluate,
+    compare,
+    info,
+    show,
+    demo,
+):
     cli.add_command(command)
 
 

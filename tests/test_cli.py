@@ -154,6 +154,27 @@ def test_a_part_of_a_split(vol3dseg, brats_folder, model_path, tmp_path):
     assert sorted(p.name for p in (tmp_path / "O").glob("*.nii.gz")) == ["Case_003.nii.gz"]
 
 
+def test_split_shows_what_train_would_do(vol3dseg, brats_folder, config_path, tmp_path):
+    pytest.importorskip("matplotlib")
+    vol3dseg("preprocess", brats_folder, "-o", tmp_path / "P", "-c", config_path, "-j", 1)
+    done = vol3dseg("split", tmp_path / "P", "-o", tmp_path / "S", "--stratify")
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "S" / "split.md").read_text()
+    assert "stratified by foreground volume" in table
+    (train,) = [line for line in table.splitlines() if line.startswith("| train")]
+    assert train in done.stdout
+    array, grid = nifti.read_labels(brats_folder / "Case_001" / "Case_001_seg.nii.gz")
+    assert f"{np.count_nonzero(array) * grid.voxel_volume_mm3 / 1000:.4g}" in train
+    assert (tmp_path / "S" / "split.png").read_bytes().startswith(b"\x89PNG")
+
+    data = yaml.safe_load(config_path.read_text())
+    data["split"] = {"file": str(tmp_path / "S" / "split.json")}
+    config_path.write_text(yaml.safe_dump(data))
+    done = vol3dseg("split", tmp_path / "P", "-o", tmp_path / "T", "-c", config_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "T/split.json").read_text() == (tmp_path / "S/split.json").read_text()
+
+
 SPLIT = {"train": ["Case_001"], "validation": ["Case_002"], "test": ["Case_003"]}
 PARTS = [
     pytest.param([], ["Case_001", "Case_002", "Case_003"], id="all parts"),

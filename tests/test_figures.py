@@ -13,7 +13,14 @@ pytest.importorskip("matplotlib")
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from vol3dseg.evaluation.figures import COLOURS, class_colour, save_curves, save_split
+from vol3dseg.evaluation import figures
+from vol3dseg.evaluation.figures import (
+    COLOURS,
+    class_colour,
+    save_curves,
+    save_figure,
+    save_split,
+)
 
 SPLITS = [
     pytest.param({"train": "abcde", "validation": "fg", "test": "h"}, id="three parts"),
@@ -31,6 +38,36 @@ def test_split(parts, tmp_path):
     for number, ids in enumerate(parts.values()):
         width = (np.abs(bar - np.array(to_rgb(COLOURS[number]))).max(axis=1) < 0.02).mean()
         assert width == pytest.approx(len(ids) / total, abs=0.05)
+
+
+VOLUMES = [
+    pytest.param([1.0, 2.0, 3.0, 2.5, 1.5, 2.0, 1.0, 3.0], "linear", id="alike"),
+    pytest.param([0.1, 2.0, 30.0, 250.0, 1.5, 2.0, 1.0, 3.0], "log", id="of all sizes"),
+    pytest.param([0.0, 2.0, 30.0, 250.0, 1.5, 2.0, 1.0, 3.0], "symlog", id="one is empty"),
+    pytest.param([0.0] * 8, "linear", id="all are empty"),
+]
+
+
+@pytest.mark.parametrize(("volumes", "scale"), VOLUMES)
+@pytest.mark.parametrize("parts", SPLITS)
+def test_split_with_volumes(parts, volumes, scale, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: shown.append(figure))
+    lists = {name: list(ids) for name, ids in parts.items()}
+    of_case = dict(zip("abcdefgh", volumes, strict=True))
+    save_split(tmp_path / "split.png", lists, of_case)
+    boxes = shown[0].axes[1]
+    points = [sorted(y for _, y in c.get_offsets().tolist()) for c in boxes.collections]
+    assert points == [sorted(of_case[i] for i in ids) for ids in parts.values() if ids]
+    medians = [text.get_text() for text in boxes.get_xticklabels()]
+    assert [m.split(",")[0] for m in medians] == [name for name, ids in parts.items() if ids]
+    if len(parts["train"]) == 5:
+        assert boxes.get_yscale() == scale
+        assert f"median {sorted(volumes[:5])[2]:.4g} ml" in medians[0]
+        low, high = boxes.get_ylim()
+        assert low <= min(volumes[:5])
+        assert high >= max(volumes[:5])
+    save_figure(shown[0], tmp_path / "split.png")
 
 
 LOGS = [

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vol3dseg.datasets.splits import Split, SplitConfig, make_split, read_split, split_table
+from vol3dseg.datasets.splits import (
+    PARTS,
+    Split,
+    SplitConfig,
+    make_split,
+    read_split,
+    split_table,
+)
 from vol3dseg.errors import DatasetError
 
 
@@ -149,3 +156,93 @@ def test_table_counts_subjects_and_cases():
         "| validation | 1 | 1 | 25.0% |",
         "| test | 0 | 0 | 0.0% |",
     ]
+
+
+def test_table_with_volumes():
+    split = Split(train=("a", "b", "c"), validation=("d",))
+    volumes_ml = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 12.5}
+    lines = split_table(split, {i: i for i in "abcd"}, volumes_ml).splitlines()
+    assert lines[2:] == [
+        "| train | 3 | 3 | 75.0% | 2 | 1.5 to 3 |",
+        "| validation | 1 | 1 | 25.0% | 12.5 | 12.5 to 12.5 |",
+        "| test | 0 | 0 | 0.0% | - | - |",
+    ]
+    assert {line.count("|") for line in lines} == {7}
+
+
+volumes_of_subjects = st.dictionaries(
+    st.text("abcdef", min_size=1, max_size=3),
+    st.sampled_from([0.0, 0.1, 1.0, 2.5, 40.0]) | st.floats(0, 300),
+    min_size=5,
+    max_size=60,
+)
+
+
+@given(volumes_of_subjects, st.integers(0, 99), st.floats(0, 0.5), st.floats(0, 0.5))
+def test_below_any_volume_a_stratified_part_has_its_share_up_to_one(volumes, seed, share, other):
+    subjects = {name: name for name in volumes}
+    config = {"validation": share, "test": other, "seed": seed}
+    plain = make_split(subjects, SplitConfig(**config))
+    split = make_split(subjects, SplitConfig(**config, stratify=True), volumes)
+    assert sorted(split.ids) == sorted(volumes)
+    assert [len(split.part(p)) for p in PARTS] == [len(plain.part(p)) for p in PARTS]
+
+    def has_its_share(part, among):
+        for limit in set(volumes.values()):
+            below = [name for name in among if volumes[name] < limit]
+            expected = len(below) * len(part) / len(among)
+            assert abs(len(set(below) & set(part)) - expected) <= 1
+
+    has_its_share(split.validation, split.ids)
+    has_its_share(split.test, split.train + split.test)
+
+
+@given(scans_of_subjects, st.randoms(), st.integers(0, 9))
+def test_a_stratified_split_depends_on_seed_and_subjects_alone(subjects, random, seed):
+    config = SplitConfig(seed=seed, stratify=True)
+    volumes_ml = {case: 0.1 * len(case) for case in subjects}
+    split = make_split(subjects, config, volumes_ml)
+    people = [{subjects[i] for i in split.part(part)} for part in PARTS]
+    assert sum(map(len, people)) == len(set(subjects.values()))
+    names = list(subjects)
+    random.shuffle(names)
+    assert make_split({name: subjects[name] for name in names}, config, volumes_ml) == split
+
+
+def test_it_is_the_subject_whose_volume_counts():
+    """Twelve subjects of one large scan, twelve of as much in three scans, twelve tiny ones."""
+    subjects, volumes_ml = {}, {}
+    for n in range(12):
+        cases = {f"one{n}": 30.0, **{f"three{n}-{i}": 10.0 for i in range(3)}, f"tiny{n}": 1.0}
+        subjects |= {case: case.split("-")[0] for case in cases}
+        volumes_ml |= cases
+    config = SplitConfig(validation=1 / 12, test=0, stratify=True)
+    found = [
+        make_split(subjects, config.model_copy(update={"seed": s}), volumes_ml) for s in range(20)
+    ]
+    people = [{subjects[i] for i in split.validation} for split in found]
+    assert {sum(name.startswith("tiny") for name in names) for names in people} == {1}
+    # Were it the scan, there would be one of the three scans each time.
+    assert {sum(name.startswith("three") for name in names) for names in people} == {0, 1, 2}
+
+
+def test_another_seed_gives_another_stratified_split():
+    volumes_ml = dict.fromkeys(one_each(40), 1.0)
+    configs = (SplitConfig(seed=s, stratify=True) for s in (0, 1))
+    first, second = (make_split(one_each(40), config, volumes_ml) for config in configs)
+    assert first != second
+
+
+@pytest.mark.parametrize("volumes_ml", [None, {"case000": 1.0}])
+def test_an_unknown_volume_is_refused(volumes_ml):
+    config = SplitConfig(stratify=True)
+    with pytest.raises(DatasetError, match=r"split\.stratify: .*case001.* to false"):
+        make_split(one_each(5), config, volumes_ml)
+
+
+def test_a_split_in_words():
+    words = SplitConfig(validation=0.125, seed=3).in_words
+    assert "12.5 % of all subjects for validation, 15 % of the others" in words
+    assert "seed 3." in words
+    assert "stratified" in SplitConfig(stratify=True).in_words
+    assert SplitConfig(file=Path("s.json")).in_words == "Read from s.json."

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,12 @@ class SplitConfig(BaseModel):
     test : float
         Share of the others that training never sees; rounded up.
     seed : int
+    stratify : bool
+        Draw from subjects in order of their foreground volume, so that each part has small and
+        large ones alike; see `make_split`.
     file : Path or None
-        A JSON file with the lists `train`, `validation` and `test` of case ids, in place of chance.
+        A JSON file with the lists `train`, `validation` and `test` of case ids, in place of all the
+        above.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,7 +39,20 @@ class SplitConfig(BaseModel):
     validation: float = Field(default=0.2, ge=0, lt=1)
     test: float = Field(default=0.15, ge=0, lt=1)
     seed: int = Field(default=0, ge=0)
+    stratify: bool = False
     file: Path | None = None
+
+    @property
+    def in_words(self) -> str:
+        """How subjects are divided, for people."""
+        if self.file is not None:
+            return f"Read from {self.file}."
+        by = ", stratified by foreground volume" if self.stratify else ""
+        validation, test = (f"{100 * share:.4g} %" for share in (self.validation, self.test))
+        return (
+            f"{validation} of all subjects for validation, {test} of the others for test, both "
+            f"rounded up; drawn with seed {self.seed}{by}."
+        )
 
 
 class Split(BaseModel):
@@ -106,22 +124,33 @@ def read_split(path: Path) -> Split:
         ) from error
 
 
-def make_split(subjects: Mapping[str, str], config: SplitConfig) -> Split:
+def make_split(
+    subjects: Mapping[str, str], config: SplitConfig, volumes_ml: Mapping[str, float] | None = None
+) -> Split:
     """Divide cases into parts, subject by subject.
 
     As in the report behind the defaults, validation is taken from all subjects first and test from
     those that remain, both rounded up: 369 subjects give 250, 74 and 45. The outcome depends on the
     names of the subjects and the seed, not on the order of cases.
 
+    With `config.stratify`, subjects are sorted by the foreground volume of all their cases, equal
+    ones by chance, and cut into as many consecutive blocks as validation shall have subjects, of
+    equal size up to one; each block gives one, by chance. Test is drawn from the others in the same
+    way. So the parts are as large as otherwise, and among the subjects below any volume validation
+    has its share up to one.
+
     Parameters
     ----------
     subjects : mapping from case id to subject
     config : SplitConfig
+    volumes_ml : mapping from case id to float, or None
+        Foreground of each case [ml]; needed to stratify.
 
     Raises
     ------
     DatasetError
-        No subject would be left for training, or `config.file` does not fit these cases.
+        No subject would be left for training, a volume is missing, or `config.file` does not fit
+        these cases.
     """
     if config.file is not None:
         return _from_file(config.file, subjects)
@@ -133,8 +162,10 @@ def make_split(subjects: Mapping[str, str], config: SplitConfig) -> Split:
             f"{len(names)} subjects are too few: {validation} would go to validation and {test} to "
             "test, none to training; add cases, or lower split.validation or split.test"
         )
-    order = np.random.default_rng(config.seed).permutation(len(names))
-    drawn = [names[int(n)] for n in order]
+    rng = np.random.default_rng(config.seed)
+    drawn = [names[int(n)] for n in rng.permutation(len(names))]
+    if config.stratify:
+        drawn = _stratified(drawn, _volumes_of(subjects, volumes_ml or {}), (validation, test), rng)
     return Split(
         train=_cases_of(drawn[validation + test :], subjects),
         validation=_cases_of(drawn[:validation], subjects),
@@ -142,21 +173,70 @@ def make_split(subjects: Mapping[str, str], config: SplitConfig) -> Split:
     )
 
 
-def split_table(split: Split, subjects: Mapping[str, str]) -> str:
+def split_table(
+    split: Split, subjects: Mapping[str, str], volumes_ml: Mapping[str, float] | None = None
+) -> str:
     """Return a Markdown table of the subjects and cases in each part.
 
     Parameters
     ----------
     split : Split
     subjects : mapping from case id to subject
+    volumes_ml : mapping from case id to float, or None
+        Foreground of each case [ml]; the table gets the median over cases and the quartiles.
     """
     total = max(len(split.ids), 1)
     rows = ["| part | subjects | cases | share of cases |", "|---|---:|---:|---:|"]
+    if volumes_ml is not None:
+        rows = [f"{rows[0]} foreground, median [ml] | quartiles [ml] |", f"{rows[1]}---:|---:|"]
     for name in PARTS:
         cases = split.part(name)
         people = len({subjects[i] for i in cases})
-        rows.append(f"| {name} | {people} | {len(cases)} | {len(cases) / total:.1%} |")
+        row = f"| {name} | {people} | {len(cases)} | {len(cases) / total:.1%} |"
+        rows.append(row if volumes_ml is None else row + _quartiles([volumes_ml[i] for i in cases]))
     return "\n".join(rows)
+
+
+def _quartiles(volumes_ml: list[float]) -> str:
+    if not volumes_ml:
+        return " - | - |"
+    low, median, high = np.percentile(volumes_ml, (25, 50, 75)).tolist()
+    return f" {median:.4g} | {low:.4g} to {high:.4g} |"
+
+
+def _volumes_of(
+    subjects: Mapping[str, str], volumes_ml: Mapping[str, float]
+) -> Mapping[str, float]:
+    """Return the volume of each subject: the exact sum over its cases, in whatever order."""
+    missing = sorted(case for case in subjects if case not in volumes_ml)
+    if missing:
+        raise DatasetError(
+            f"split.stratify: the foreground volume of {len(missing)} cases is not known: "
+            f"{_some(missing)}; give them label maps, or set split.stratify to false"
+        )
+    parts: dict[str, list[float]] = {}
+    for case, subject in subjects.items():
+        parts.setdefault(subject, []).append(volumes_ml[case])
+    return {subject: math.fsum(each) for subject, each in parts.items()}
+
+
+def _stratified(
+    shuffled: list[str],
+    volumes_ml: Mapping[str, float],
+    counts: tuple[int, ...],
+    rng: np.random.Generator,
+) -> list[str]:
+    """Return the subjects anew: so many of all volumes, then so many of the others, then the rest.
+
+    Sorting is stable, so subjects of equal volume stay in the order of chance.
+    """
+    rest, drawn = sorted(shuffled, key=volumes_ml.__getitem__), []
+    for count in counts:
+        edges = [len(rest) * block // count for block in range(count + 1)] if count else []
+        chosen = [int(rng.integers(start, stop)) for start, stop in pairwise(edges)]
+        drawn += [rest[n] for n in chosen]
+        rest = [name for n, name in enumerate(rest) if n not in set(chosen)]
+    return drawn + rest
 
 
 def _share(count: int, fraction: float) -> int:

@@ -17,32 +17,35 @@ _LINE_COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00
 _TRAINING, _VALIDATION = 1.0, 2.4  # line widths [pt]
 
 
-def save_split(path: Path, parts: Mapping[str, Sequence[str]]) -> None:
-    """Draw how many cases each part of a split has.
+def save_split(
+    path: Path,
+    parts: Mapping[str, Sequence[str]],
+    volumes_ml: Mapping[str, float] | None = None,
+) -> None:
+    """Draw how many cases each part of a split has, and how large their foreground is.
 
     Parameters
     ----------
     path : Path
         A .png file.
     parts : mapping from part to case ids
+    volumes_ml : mapping from case id to float, or None
+        Foreground of each case [ml]; without it only the cases are counted.
 
     Raises
     ------
     MissingExtraError
         matplotlib is not installed.
     """
-    figure = new_figure(7.0, 1.7)
-    axes = figure.subplots()
-    left, total = 0, max(sum(map(len, parts.values())), 1)
-    for number, (name, ids) in enumerate(parts.items()):
-        label = f"{name}: {len(ids)} ({len(ids) / total:.0%})"
-        axes.barh(0, len(ids), left=left, color=class_colour(number), label=label)
-        left += len(ids)
-    axes.set_yticks([])
-    axes.set_xlim(0, total)
-    axes.set_xlabel("cases")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    if volumes_ml is None:
+        figure = new_figure(7.0, 1.7)
+        _draw_shares(figure.subplots(), parts)
+    else:
+        figure = new_figure(7.0, 5.0)
+        bar, boxes = figure.subplots(2, 1, height_ratios=[1, 5])
+        _draw_shares(bar, parts)
+        volumes = {name: [volumes_ml[i] for i in ids] for name, ids in parts.items()}
+        _draw_volumes(boxes, {name: each for name, each in volumes.items() if each})
     save_figure(figure, path)
 
 
@@ -77,6 +80,56 @@ def save_curves(path: Path, training_log: Path) -> None:
     axes_of_dice.set_ylim(0, 1)
     figure.suptitle("training patches: thin lines; validation patches: thick lines", size="medium")
     save_figure(figure, path)
+
+
+def _draw_shares(axes: Any, parts: Mapping[str, Sequence[str]]) -> None:
+    left, total = 0, max(sum(map(len, parts.values())), 1)
+    for number, (name, ids) in enumerate(parts.items()):
+        label = f"{name}: {len(ids)} ({len(ids) / total:.0%})"
+        axes.barh(0, len(ids), left=left, color=class_colour(number), label=label)
+        left += len(ids)
+    axes.set_yticks([])
+    axes.set_xlim(0, total)
+    axes.set_xlabel("cases")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+
+
+def _draw_volumes(axes: Any, volumes_ml: Mapping[str, Sequence[float]]) -> None:
+    """Draw the quartiles of each part, and each case as a point beside the others."""
+    rng = np.random.default_rng(0)  # spreads the points
+    for number, values in enumerate(volumes_ml.values()):
+        places = number + rng.uniform(-0.22, 0.22, len(values))
+        axes.scatter(
+            places, values, s=11, alpha=0.7,
+            color=class_colour(number), edgecolors="black", linewidths=0.3,
+        )  # fmt: skip
+        axes.boxplot(
+            values, positions=[number], widths=0.6, showfliers=False,
+            medianprops={"color": "black", "linewidth": 2.0},
+        )  # fmt: skip
+    names = [f"{name}, median {np.median(v):.4g} ml" for name, v in volumes_ml.items()]
+    axes.set_xticks(range(len(names)), names)
+    axes.set_ylabel("foreground of a case [ml]")
+    axes.grid(axis="y", alpha=0.3)
+    _spread(axes, volumes_ml)
+
+
+def _spread(axes: Any, volumes_ml: Mapping[str, Sequence[float]]) -> None:
+    """Give volumes of several orders of magnitude a logarithmic axis, with plain numbers."""
+    from matplotlib.ticker import LogFormatter, StrMethodFormatter
+
+    every = np.array([volume for values in volumes_ml.values() for volume in values])
+    positive = every[every > 0]
+    if not positive.size or positive.max() < 10 * positive.min():
+        return
+    if positive.size < every.size:  # a logarithm would lose the empty ones
+        axes.set_yscale("symlog", linthresh=positive.min())
+        axes.set_ylim(-0.3 * positive.min(), 2 * positive.max())
+    else:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _draw(axes: Any, rows: Sequence[Mapping[str, str]], names: Mapping[str, str]) -> None:

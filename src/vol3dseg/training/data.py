@@ -1,5 +1,6 @@
 """The prepared cases of a run: checked, split, opened for the model's modalities."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,15 @@ class RunData:
     split : Split
     subjects : mapping from case to subject
         Of the cases with a label map.
+    volumes_ml : mapping from case to float
+        Their foreground [ml].
     training, validation : mapping from case to StoredCase
     """
 
     index: Index
     split: Split
     subjects: Mapping[str, str]
+    volumes_ml: Mapping[str, float]
     training: Mapping[str, StoredCase]
     validation: Mapping[str, StoredCase]
 
@@ -55,15 +59,40 @@ def open_data(prepared: Path, config: Config) -> RunData:
             f"{prepared}: was prepared with other labels than the config's; "
             "prepare it again with this config"
         )
-    subjects = {e.id: e.subject for e in index.cases if e.class_voxels is not None}
-    if not subjects:
-        raise StoreError(
-            f"{prepared}: no case has a label map; expected labelled cases to learn from"
-        )
-    split = make_split(subjects, config.split)
+    subjects, volumes_ml = labelled_subjects(prepared, index), foreground_ml(index)
+    split = make_split(subjects, config.split, volumes_ml)
     modalities = config.model_recipe.modalities
 
     def opened(part: tuple[str, ...]) -> dict[str, StoredCase]:
         return {i: StoredCase.open(verify(prepared, index.entry(i)), modalities) for i in part}
 
-    return RunData(index, split, subjects, opened(split.train), opened(split.validation))
+    training, validation = opened(split.train), opened(split.validation)
+    return RunData(index, split, subjects, volumes_ml, training, validation)
+
+
+def labelled_subjects(prepared: Path, index: Index) -> dict[str, str]:
+    """Return the subject of each case that has a label map.
+
+    Raises
+    ------
+    StoreError
+        None has.
+    """
+    subjects = {e.id: e.subject for e in index.cases if e.class_voxels is not None}
+    if not subjects:
+        raise StoreError(
+            f"{prepared}: no case has a label map; expected labelled cases to learn from"
+        )
+    return subjects
+
+
+def foreground_ml(index: Index) -> dict[str, float]:
+    """Return the volume of all foreground classes together of each case with a label map [ml]."""
+    background = index.labels.names[0]
+    return {
+        entry.id: sum(count for name, count in entry.class_voxels.items() if name != background)
+        * math.prod(entry.source_spacing_mm)
+        / 1000
+        for entry in index.cases
+        if entry.class_voxels is not None
+    }

@@ -1,0 +1,43 @@
+"""What a run knows of its cases before it opens them; needs no TensorFlow."""
+
+from pathlib import Path
+
+import pytest
+
+from vol3dseg.errors import StoreError
+from vol3dseg.preprocessing.index import CaseEntry, Index
+from vol3dseg.training.data import foreground_ml, labelled_subjects
+
+
+def entry(name, class_voxels, spacing_mm=(1.0, 1.0, 1.0)):
+    return CaseEntry(
+        id=name, subject=name[0], file=f"cases/{name}.h5", bytes=1, sha256="", sources={},
+        shape=(9, 9, 9), source_shape=(9, 9, 9), source_spacing_mm=spacing_mm,
+        class_voxels=class_voxels,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def index(recipe, labels):
+    cases = (
+        entry("a1", {"background": 900, "edema": 300, "enhancing": 200}, (1.0, 2.0, 5.0)),
+        entry("a2", {"background": 900, "edema": 0, "enhancing": 0}),
+        entry("b1", None),
+    )
+    return Index(
+        recipe=recipe, fingerprint=recipe.fingerprint, labels=labels, config={}, cases=cases
+    )
+
+
+def test_volumes_are_of_all_foreground_in_ml(index):
+    assert foreground_ml(index) == pytest.approx({"a1": 500 * 10 / 1000, "a2": 0})
+
+
+def test_cases_without_a_label_map_have_no_part(index):
+    assert labelled_subjects(Path("P"), index) == {"a1": "a", "a2": "a"}
+
+
+def test_a_folder_without_label_maps_is_refused(index):
+    bare = index.model_copy(update={"cases": index.cases[2:]})
+    with pytest.raises(StoreError, match="P: no case has a label map"):
+        labelled_subjects(Path("P"), bare)
