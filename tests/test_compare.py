@@ -24,7 +24,6 @@ from vol3dseg.comparison.scores import CASE_MEAN
 from vol3dseg.comparison.tables import difference_table, probability, result_table
 from vol3dseg.config import dump_config, load_config, parse_config
 from vol3dseg.errors import ConfigError, MissingExtraError, OutputError, RunError
-from vol3dseg.inference.manifest import Manifest, Network, TrainingFacts, provenance
 
 BASE = load_config("crops32").model_dump(mode="json")
 SPLIT = {"train": ["t1", "t2"], "validation": ["v1", "v2", "v3"], "test": ["x1", "x2", "x3", "x4"]}
@@ -77,7 +76,7 @@ def some_dice(ids, seed):
 
 
 @pytest.fixture
-def make_run(tmp_path):
+def make_run(tmp_path, manifest):
     """Write a run folder as `vol3dseg train` leaves it, with scores of the validation part."""
 
     def make(name, noise=0, labels=LABELS, log=LOG, parts=("validation",), model=None, **training):
@@ -87,7 +86,7 @@ def make_run(tmp_path):
         write_csv(run / "training.log", list(log), zip(*log.values(), strict=True))
         (run / "config.yaml").write_text(dump_config(config), "utf-8")
         (run / "split.json").write_text(json.dumps(SPLIT))
-        (run / "manifest.json").write_text(manifest_of(config).model_dump_json())
+        (run / "manifest.json").write_text(manifest_of(config, manifest).model_dump_json())
         for number, part in enumerate(parts):
             write_scores(run / "scores" / part, some_dice(SPLIT[part], 10 * noise + number))
         return run
@@ -95,21 +94,22 @@ def make_run(tmp_path):
     return make
 
 
-def manifest_of(config):
-    recipe = config.model_recipe
-    return Manifest(
-        recipe=recipe,
-        fingerprint=recipe.fingerprint,
-        labels=config.labels,
-        network=Network(architecture={}, divisor=8, receptive_field=40, local=False),
-        overlap=0.5,
-        training=TrainingFacts(
-            data_fingerprint="ab" * 32, cases={"train": 2, "validation": 3, "test": 4},
-            checkpoint="best", epoch=2, epochs=3, val_loss=0.7, seed=config.training.seed,
-            loss=config.training.loss, optimizer=config.training.optimizer,
-        ),
-        provenance=provenance("numpy"),
-    )  # fmt: skip
+def manifest_of(config, manifest):
+    """Turn the fixture `manifest` into that of a run by `config`."""
+    recipe, training = config.model_recipe, config.training
+    facts = {
+        "data_fingerprint": "ab" * 32, "cases": {"train": 2, "validation": 3, "test": 4},
+        "checkpoint": "best", "epoch": 2, "epochs": 3, "val_loss": 0.7, "seed": training.seed,
+        "loss": training.loss, "optimizer": training.optimizer,
+    }  # fmt: skip
+    return manifest.model_copy(
+        update={
+            "recipe": recipe,
+            "fingerprint": recipe.fingerprint,
+            "labels": config.labels,
+            "training": manifest.training.model_copy(update=facts),
+        }
+    )
 
 
 def read(*folders):
@@ -204,8 +204,14 @@ def test_without_scores_the_commands_that_make_them_are_named(make_run):
     runs = read(make_run("a", parts=("test",)), make_run("b", parts=("validation",)))
     with pytest.raises(RunError) as error:
         compare(runs)
-    for part in ("test part: none of", "export-onnx", "--split", "vol3dseg evaluate", "--part"):
+    for part in ("test part: none of", "export-onnx", "--part test; vol3dseg evaluate", "--split"):
         assert part in str(error.value)
+
+
+def test_the_commands_are_those_for_the_fewest_runs_and_can_be_pasted(make_run):
+    runs = read(make_run("a"), make_run("b"), make_run("c d", parts=()))
+    with pytest.raises(RunError, match=r"export-onnx '.*c d' .*--part validation; .*c d/scores'"):
+        compare(runs)
 
 
 def test_one_run_alone_or_twice_is_refused(make_run, monkeypatch, tmp_path):

@@ -182,10 +182,10 @@ def _common_part(runs: Sequence[RunSummary]) -> str:
         f"{part} part: none of {some([str(run.folder) for run in each])}"
         for part, each in lacking.items()
     )
-    first = lacking["test"][0].folder
+    nearest = min(DEFAULT_PARTS, key=lambda part: len(lacking[part]))
     raise RunError(
         f"the runs have no scores of one part ({found}); choose a --part that all have, or "
-        f"{how_to_score(first, 'test')}"
+        f"{how_to_score(lacking[nearest][0].folder, nearest)}"
     )
 
 

@@ -128,7 +128,7 @@ def _case_differences(
     defined = ~np.isnan(table)
     table, defined = table[defined.any(axis=1)], defined[defined.any(axis=1)]
     means: NDArray[np.float64] = np.where(defined, table, 0).sum(axis=1) / defined.sum(axis=1)
-    return means.round(_DIGITS)
+    return means.round(_DIGITS) + 0.0  # no -0
 
 
 def _difference(structure: str, values: NDArray[np.float64], seed: int) -> Difference:
@@ -153,7 +153,8 @@ def _interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
         method="BCa",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    # An end that is 0 but for rounding must not pass for one beside 0.
+    return round(float(found.low), _DIGITS), round(float(found.high), _DIGITS)
 
 
 def _wilcoxon(values: NDArray[np.float64]) -> float:

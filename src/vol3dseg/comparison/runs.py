@@ -1,6 +1,7 @@
 """A finished run as its folder tells it: config, manifest, curves, scores."""
 
 import csv
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -56,11 +57,13 @@ class RunSummary:
 
 def how_to_score(folder: Path, part: str) -> str:
     """Return the commands that make the scores of a part of a run, as half a sentence."""
-    split = folder / "split.json"
+    run, split, scores = (
+        shlex.quote(str(path)) for path in (folder, folder / "split.json", folder / "scores")
+    )
     return (
-        f"make them with: vol3dseg export-onnx {folder} -o model.onnx; vol3dseg predict model.onnx "
+        f"make them with: vol3dseg export-onnx {run} -o model.onnx; vol3dseg predict model.onnx "
         f"DATASET -o PREDICTIONS --split {split} --part {part}; vol3dseg evaluate PREDICTIONS "
-        f"DATASET -o {folder / 'scores'} --split {split}"
+        f"DATASET -o {scores} --split {split}"
     )
 
 

@@ -60,7 +60,9 @@ def cases_note(comparison: Comparison) -> tuple[str, ...]:
     for entry in comparison.entries:
         extra = tuple(case for case in entry.scores.cases if case not in common)
         others.setdefault(extra, []).append(entry.letter)
-    lists = [f"{some(extra)} (in {', '.join(runs)} only)" for extra, runs in others.items() if extra]
+    lists = [
+        f"{some(extra)} (in {', '.join(runs)} only)" for extra, runs in others.items() if extra
+    ]
     if lists:
         notes.append(
             f"The runs were judged on different cases. Only the {len(comparison.cases)} that all "
