@@ -40,7 +40,7 @@ def line_style_name(number: int) -> str:
 
 def curve_columns(comparison: Comparison) -> dict[str, str]:
     """Return which columns of training.log can be drawn, each with what it is."""
-    known = {"val_loss": "loss (val_loss)", "val_dice": "Dice, mean of classes (val_dice)"}
+    known = {"val_loss": "Loss (val_loss)", "val_dice": "Dice, mean of classes (val_dice)"}
     for name in comparison.foreground:
         column = "_".join(["val_dice", *name.lower().split()])  # as training logs it
         known[column] = f"Dice, {name} ({column})"
