@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.errors import EvaluationError
 from vol3dseg.evaluation.axial import axial_view
 from vol3dseg.volumes import nifti
@@ -274,3 +276,14 @@ def test_a_label_map_that_cannot_be_read_is_left_out_and_said(case, image, tumou
     assert note.startswith("drawn without reference: ")
     assert "seg.nii.gz: the file is empty" in note
     assert "reference" not in words
+
+
+def test_a_whole_scan_is_shown_where_its_tumour_is_largest(shared_data, labels):
+    for case in find_cases(shared_data / "brats"):
+        scan = read_volume(case, ["flair"])
+        reference = read_labels(case, labels, scan.geometry)
+        areas = (reference.array > 0).sum(axis=(0, 1))
+        view = axial_view(scan, reference, reference)
+        assert np.count_nonzero(view.reference) == areas.max()
+        assert view.place.startswith(f"axial slice {areas.argmax() + 1} of 155")
+        assert max(view.grey.shape) < 200  # of 240 x 240: the empty border is cut off
