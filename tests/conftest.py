@@ -107,6 +107,8 @@ def make_manifest(recipe, labels):
             seed=0,
             loss="dice",
             optimizer="adam",
+            batch_size=2,
+            micro_batch=2,
         ),
         provenance=provenance("numpy"),
     )

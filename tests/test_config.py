@@ -29,7 +29,32 @@ def changed(**sections):
 
 
 def test_presets_are_all_shipped():
-    assert preset_names() == ["brats2020", "brats2023", "crops32", "demo", "hippocampus"]
+    report = [f"report/iteration-{number}" for number in range(1, 5)]
+    names = ["brats2020", "brats2023", "crops32", "demo", "hippocampus", *report]
+    assert preset_names() == names
+
+
+# The table of the report: what its four iterations are, and all that they may differ in.
+REPORT = {
+    1: {"modalities": ("t1ce", "flair"), "epochs": 50, "batch_size": 1, "model_checkpoint": True},
+    2: {"modalities": ("t1",), "epochs": 35, "batch_size": 32, "model_checkpoint": False},
+    3: {"modalities": ("t1ce", "flair"), "epochs": 35, "batch_size": 16, "model_checkpoint": False},
+    4: {"modalities": ("t1",), "epochs": 35, "batch_size": 1, "model_checkpoint": False},
+}
+
+
+@pytest.mark.parametrize("number", REPORT)
+def test_the_reports_iterations_differ_in_its_table_alone(number):
+    config, first = load_config(f"report/iteration-{number}"), load_config("report/iteration-1")
+    table = REPORT[number]
+    assert {key: getattr(config.training, key) for key in table} == table
+    assert (config.training.optimizer, config.training.loss) == ("adam", "cross_entropy")
+    assert config.training.early_stopping is not None
+    assert config.training.reduce_lr_on_plateau is None
+    rest = config.training.model_copy(update=REPORT[1])
+    assert config.model_copy(update={"training": rest}) == first
+    assert config.recipe == load_config("brats2020").recipe
+    assert config.labels == load_config("brats2020").labels
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -187,3 +212,45 @@ def test_yaml_cannot_build_objects(tmp_path):
 def test_numbers_with_an_exponent_stay_numbers(tmp_path):
     config = parse_config(changed(training={"learning_rate": 1e-5}), "test")
     assert yaml.safe_load(dump_config(config))["training"]["learning_rate"] == 1e-5
+
+
+def write_yaml(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_config_may_extend_another(tmp_path):
+    write_yaml(tmp_path / "base.yaml", "extends: crops32\ntraining: {epochs: 7, batch_size: 4}\n")
+    child = write_yaml(
+        tmp_path / "sub" / "child.yaml",
+        "extends: ../base.yaml\ntraining: {epochs: 9, augment: null}\n"
+        "recipe: {normalisation: {method: window, low: 0, high: 9}}\n",
+    )
+    config, preset = load_config(child), load_config("crops32")
+    assert (config.training.epochs, config.training.batch_size) == (9, 4)
+    assert config.training.augment is None
+    assert config.training.schedule == preset.training.schedule
+    assert config.labels == preset.labels
+    # Another method brings its own settings: none of the old method's are left.
+    assert {n.method for n in config.recipe.normalisation.values()} == {"window"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("extends: a.yaml\n", r"a\.yaml: extends 'a\.yaml'; .*circle", id="circle"),
+        pytest.param("extends: 3\n", r"a\.yaml: extends 3; expected the name", id="number"),
+        pytest.param("extends: b.yaml\n", r"b\.yaml: no such config file", id="missing file"),
+        pytest.param("extends: crops23\n", r"did you mean 'crops32'", id="missing preset"),
+        pytest.param("extends: demo\nmodle: {}\n", r"did you mean 'model'", id="unknown key"),
+    ],
+)
+def test_what_cannot_be_extended(text, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write_yaml(tmp_path / "a.yaml", text))
+
+
+def test_a_micro_batch_must_divide_the_batch():
+    with pytest.raises(ConfigError, match="micro_batch 3 must divide batch_size 8"):
+        parse_config(changed(training={"batch_size": 8, "micro_batch": 3}), "test")

@@ -182,7 +182,7 @@ def without_manifest(model):
 
 
 def newer_manifest(model):
-    text = model.metadata_props[0].value.replace('"version":1,"recipe"', '"version":2,"recipe"')
+    text = model.metadata_props[0].value.replace('"version":2,"recipe"', '"version":3,"recipe"')
     assert text != model.metadata_props[0].value
     model.metadata_props[0].value = text
 

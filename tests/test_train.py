@@ -27,7 +27,7 @@ from vol3dseg.training.results import KerasBackend  # noqa: E402
 
 RUN_FILES = {
     "best.keras", "last.keras", "manifest.json", "config.yaml", "split.json", "split.png",
-    "training.log", "curves.png", "environment.json",
+    "training.log", "curves.png", "environment.json", "scores",
 }  # fmt: skip
 
 

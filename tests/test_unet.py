@@ -153,7 +153,9 @@ def test_receptive_field_is_what_an_impulse_reaches(depth, axis):
     image = np.zeros((step, *size, 1), np.float32)
     for sample, place in zip(np.moveaxis(image, axis + 1, 1), places, strict=True):
         sample[place] = 1
-    reached = np.moveaxis(np.asarray(model(image, training=False))[..., 0] != 0.5, axis + 1, 1)
+    # Logits of (0, 0) make 0.5 up to rounding; what an impulse reaches is far from that.
+    found = np.asarray(model(image, training=False))[..., 0]
+    reached = np.moveaxis(np.abs(found - 0.5) > 1e-3, axis + 1, 1)
     distances = [
         np.abs(np.flatnonzero(sample.any(axis=(1, 2))) - place).max()
         for sample, place in zip(reached, places, strict=True)

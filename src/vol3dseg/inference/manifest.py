@@ -66,6 +66,10 @@ class TrainingFacts(_Frozen):
         Of the checkpoint, on the fixed list of validation patches.
     seed : int
     loss, optimizer : str
+    batch_size : int
+        Patches between two updates of the weights.
+    micro_batch : int
+        Patches that went through the network at once, whose gradients were added up.
     """
 
     data_fingerprint: str
@@ -77,6 +81,8 @@ class TrainingFacts(_Frozen):
     seed: int
     loss: str
     optimizer: str
+    batch_size: int
+    micro_batch: int
 
 
 class ValidationScores(_Frozen):
@@ -146,7 +152,7 @@ class Manifest(_Frozen):
     """
 
     format: Literal["vol3dseg.manifest"] = "vol3dseg.manifest"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     recipe: Recipe
     fingerprint: str
     labels: LabelSet

@@ -12,6 +12,7 @@ modalities spans, since a model of a subset sees only the box of that subset; it
 the start of the box.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,12 @@ class StoredCase:
     def shape(self) -> Shape:
         """Voxels along i, j, k."""
         return self.box.shape
+
+    @property
+    def memory_bytes(self) -> int:
+        """What image and label take in memory when they are read whole [bytes]."""
+        image, label = np.dtype(np.float32).itemsize, np.dtype(np.uint8).itemsize
+        return math.prod(self.shape) * (len(self.modalities) * image + label)
 
     @property
     def geometry(self) -> Geometry:

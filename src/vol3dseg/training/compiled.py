@@ -15,7 +15,11 @@ from vol3dseg.training.unet import build_unet
 
 
 def compiled_model(config: Config, data: RunData) -> Any:
-    """Return the network of `config`, ready to learn from `data`."""
+    """Return the network of `config`, ready to learn from `data`.
+
+    A micro-batch that is smaller than the batch must be set in `config`; Keras' optimizers then
+    average the gradients of as many steps as make a batch before they change a weight.
+    """
     training, labels = config.training, config.labels
     model = build_unet(config.model, len(config.model_recipe.modalities), len(labels.classes))
     model.compile(
@@ -29,20 +33,32 @@ def compiled_model(config: Config, data: RunData) -> Any:
 
 def _optimizer(training: TrainingConfig, steps: int) -> Any:
     rate: Any = training.learning_rate
+    options = {
+        "global_clipnorm": training.clip_norm,
+        "gradient_accumulation_steps": micro_batches(training)
+        if micro_batches(training) > 1
+        else None,
+    }
     if training.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * training.epochs)
     if training.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(
-            rate, weight_decay=training.weight_decay, global_clipnorm=training.clip_norm
-        )
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=training.weight_decay, **options)
         # Decay pulls weights to 0; for scales and shifts of norms and for biases that is no prior.
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "shift"])
         return optimizer
-    return keras.optimizers.Adam(rate, global_clipnorm=training.clip_norm)
+    return keras.optimizers.Adam(rate, **options)
+
+
+def micro_batches(training: TrainingConfig) -> int:
+    """Return how many micro-batches make a batch."""
+    return training.batch_size // (training.micro_batch or training.batch_size)
 
 
 def steps_per_epoch(cases: Sequence[StoredCase], config: Config) -> int:
-    """Return the steps of an epoch: as many patches as the cases have pieces of that size."""
+    """Return the steps of an epoch: as many patches as the cases have pieces of that size.
+
+    A step is a change of the weights; it takes all micro-batches of a batch.
+    """
     training = config.training
     if training.steps_per_epoch is not None:
         return training.steps_per_epoch

@@ -10,12 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vol3dseg.config import Config, TrainingConfig, dump_config
+from vol3dseg.config import Config, TrainingConfig, dump_config, load_config
 from vol3dseg.datasets.splits import split_table
 from vol3dseg.errors import RunError
 from vol3dseg.evaluation.figures import save_curves, save_split
 from vol3dseg.files import write_json, write_text
 from vol3dseg.inference.manifest import Manifest, provenance
+from vol3dseg.inference.memory import available_mb, resident_mb
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.training.augment import augment
 from vol3dseg.training.callbacks import make_callbacks
@@ -25,8 +26,9 @@ from vol3dseg.training.checkpoints import (
     restore_checkpoint,
     trim_log,
 )
-from vol3dseg.training.compiled import compiled_model, steps_per_epoch
+from vol3dseg.training.compiled import compiled_model, micro_batches, steps_per_epoch
 from vol3dseg.training.data import RunData, open_data
+from vol3dseg.training.memory import choose_micro_batch, describe_micro_batch
 from vol3dseg.training.patches import (
     Batch,
     CaseReader,
@@ -39,6 +41,9 @@ from vol3dseg.training.patches import (
 from vol3dseg.training.results import describe_run
 
 PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy")
+
+# What Python with TensorFlow has, where the system does not tell [MB].
+_PROGRAM_MB = 650.0
 
 Progress = Callable[[str], None]
 
@@ -58,7 +63,8 @@ def train(
         Made by `vol3dseg preprocess`; nothing is written into it.
     run : Path
         Gets best.keras, last.keras, manifest.json, config.yaml, split.json, split.png,
-        training.log, curves.png and environment.json.
+        training.log, curves.png, environment.json and, where there is a validation part,
+        scores/validation/.
     config : Config
         Its recipe must be the prepared one.
     resume : bool
@@ -69,7 +75,7 @@ def train(
     Returns
     -------
     Manifest
-        Also written to run/manifest.json.
+        Also written to run/manifest.json, last of all: a run that has one is finished.
 
     Raises
     ------
@@ -78,12 +84,13 @@ def train(
     StoreError
         The prepared folder does not fit the config.
     """
-    state = _state(run, config, resume)
+    state, config = _state(run, config, resume)
     data = open_data(prepared, config)
     _require_validation(config, data)
+    config = _with_micro_batch(config, data, progress)
     _seed(config.training)
     _write_inputs(run, config, data, prepared)
-    progress(split_table(data.split, data.subjects))
+    progress(split_table(data.split, data.subjects, data.volumes_ml))
     if state is None or not state.stopped_early:
         _fit(compiled_model(config, data), run, config, data, state, progress)
     save_curves(run / "curves.png", run / "training.log")
@@ -92,20 +99,45 @@ def train(
     return manifest
 
 
-def _state(run: Path, config: Config, resume: bool) -> TrainingState | None:
+def _state(run: Path, config: Config, resume: bool) -> tuple[TrainingState | None, Config]:
+    """Return where an interrupted run stands, with its config; (None, `config`) for a new run."""
     last = run / "last.keras"
     if not resume:
-        if last.exists() or (run / "training.log").exists():
+        # What was stopped within its first epoch has left nothing to lose.
+        if last.exists() or (run / "manifest.json").exists():
             raise RunError(f"{run}: holds a run already; use --resume or another folder")
-        return None
+        return None, config
     if not last.exists():
         raise RunError(f"{run}: no last.keras to resume from; start the run without --resume")
-    before = (run / "config.yaml").read_text(encoding="utf-8")
-    if before != dump_config(config):
+    before = load_config(run / "config.yaml")
+    # What the run has chosen by the memory of its machine stays so.
+    config = _replaced(config, config.training.micro_batch or before.training.micro_batch)
+    if before != config:
         raise RunError(f"{run}: config.yaml differs from this config; resume with the run's own")
     state = read_state(last)
     trim_log(run / "training.log", state.epochs)
-    return state
+    return state, config
+
+
+def _with_micro_batch(config: Config, data: RunData, progress: Progress) -> Config:
+    """Return the config with its micro-batch, after saying what the training will take."""
+    # On a GPU the network's memory is not the kernel's to count.
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    chosen = choose_micro_batch(
+        config,
+        data.training.values(),
+        data.validation.values(),
+        resident_mb() or _PROGRAM_MB,
+        None if on_gpu else available_mb(),
+    )
+    for line in describe_micro_batch(config, chosen):
+        progress(line)
+    return _replaced(config, chosen.size)
+
+
+def _replaced(config: Config, micro_batch: int | None) -> Config:
+    training = config.training.model_copy(update={"micro_batch": micro_batch})
+    return config.model_copy(update={"training": training})
 
 
 def _require_validation(config: Config, data: RunData) -> None:
@@ -127,7 +159,7 @@ def _write_inputs(run: Path, config: Config, data: RunData, prepared: Path) -> N
     write_text(run / "config.yaml", dump_config(config))
     parts = {name: list(data.split.part(name)) for name in ("train", "validation", "test")}
     write_json(run / "split.json", parts)
-    save_split(run / "split.png", parts)
+    save_split(run / "split.png", parts, data.volumes_ml)
     facts = provenance(*PACKAGES)
     threads = {
         "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
@@ -159,7 +191,8 @@ def _fit(
     if state is not None:
         restore_checkpoint(model, run / "last.keras")
     cases = list(data.training.values())
-    steps = steps_per_epoch(cases, config)
+    # Keras' steps are micro-batches, of which the optimizer makes its own.
+    steps = steps_per_epoch(cases, config) * micro_batches(training)
     report = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: progress(_epoch_line(epoch, training.epochs, logs))
     )
@@ -189,11 +222,11 @@ def _training_batch(config: Config, cases: Sequence[StoredCase]) -> Callable[[in
     training, size = config.training, config.recipe.patch_size
     reader = CaseReader(cases, training.cache_mb)
     sampler = PatchSampler(cases, size, training.foreground, training.seed)
-    if training.augment is None:
-        return training_batches(reader, sampler, training.batch_size, lambda i, s, rng: (i, s))
-    settings = training.augment
+    at_once, settings = training.micro_batch or training.batch_size, training.augment
+    if settings is None:
+        return training_batches(reader, sampler, at_once, lambda i, s, rng: (i, s))
     return training_batches(
-        reader, sampler, training.batch_size, lambda i, s, rng: augment(i, s, settings, rng)
+        reader, sampler, at_once, lambda i, s, rng: augment(i, s, settings, rng)
     )
 
 
@@ -205,8 +238,9 @@ def _validation(config: Config, data: RunData) -> tuple[Any, int | None]:
         cases, config.recipe.patch_size, training.validation_patches, training.seed
     )
     reader = CaseReader(cases, training.cache_mb // 4)
-    batch = validation_batches(reader, boxes, training.batch_size)
-    steps = math.ceil(len(boxes) / training.batch_size)
+    at_once = training.micro_batch or training.batch_size
+    batch = validation_batches(reader, boxes, at_once)
+    steps = math.ceil(len(boxes) / at_once)
     return _dataset(batch, range(steps), config), steps
 
 

@@ -44,7 +44,7 @@ class CaseReader:
 
     def _keep(self, number: int) -> Patch | None:
         case = self.cases[number]
-        size = int(np.prod(case.shape)) * (4 * len(case.modalities) + 1)
+        size = case.memory_bytes
         with self._lock:
             if number in self._kept:
                 return self._kept[number]

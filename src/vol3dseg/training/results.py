@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from vol3dseg.config import Config
 from vol3dseg.errors import RunError
-from vol3dseg.evaluation.evaluate import evaluate_case, summarise
+from vol3dseg.evaluation.evaluate import CaseScores, evaluate_case, summarise
+from vol3dseg.evaluation.report import write_report
 from vol3dseg.inference.manifest import (
     Manifest,
     Network,
@@ -74,6 +75,7 @@ def describe_run(
     Parameters
     ----------
     run : Path
+        Gets scores/validation/ with the scores of each whole validation volume.
     config : Config
     data : RunData
     progress : callable
@@ -102,7 +104,16 @@ def describe_run(
     )
     predictor = Predictor(KerasBackend(load_checkpoint(path)), manifest)
     scores = _validate(predictor, data.validation, config, progress)
-    return manifest.model_copy(update={"validation": scores})
+    if not scores:
+        return manifest
+    summary = summarise(scores)
+    write_report(run / "scores" / "validation", scores, summary)
+    found = ValidationScores(
+        cases=len(scores),
+        dice={name: summary.mean_dice(name) for name in summary.names},
+        mean_dice=summary.mean_foreground_dice,
+    )
+    return manifest.model_copy(update={"validation": found})
 
 
 def _facts(
@@ -123,6 +134,8 @@ def _facts(
         seed=training.seed,
         loss=training.loss,
         optimizer=training.optimizer,
+        batch_size=training.batch_size,
+        micro_batch=training.micro_batch or training.batch_size,
     )
 
 
@@ -131,10 +144,8 @@ def _validate(
     cases: Mapping[str, StoredCase],
     config: Config,
     progress: Callable[[str], None],
-) -> ValidationScores | None:
+) -> list[CaseScores]:
     """Segment whole volumes on their working grid, where the prepared labels lie."""
-    if not cases:
-        return None
     scores = []
     for number, (case_id, case) in enumerate(cases.items(), start=1):
         image, label = case.read(Box.whole(case.shape))
@@ -144,9 +155,4 @@ def _validate(
         scores.append(evaluate_case(case_id, reference, prediction))
         if number % 10 == 0 or number == len(cases):
             progress(f"whole-volume validation {number}/{len(cases)}")
-    summary = summarise(scores)
-    return ValidationScores(
-        cases=len(cases),
-        dice={name: summary.mean_dice(name) for name in summary.names},
-        mean_dice=summary.mean_foreground_dice,
-    )
+    return scores

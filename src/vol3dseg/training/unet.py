@@ -103,7 +103,7 @@ def build_unet(config: ModelConfig, channels: int, classes: int) -> Any:
         x = dropout(x)
     for level in reversed(range(config.depth)):
         up = keras.layers.Conv3DTranspose(
-            _filters(config, level),
+            config.widths[level],
             2,
             strides=2,
             data_format=_FORMAT,
@@ -163,7 +163,7 @@ def _block(x: Any, config: ModelConfig, level: int, part: str) -> Any:
     for number in range(1, _CONVOLUTIONS + 1):
         name = f"{part}_{level}_{number}"
         x = keras.layers.Conv3D(
-            _filters(config, level),
+            config.widths[level],
             3,
             padding="same",
             data_format=_FORMAT,
@@ -180,7 +180,3 @@ def _norm(config: ModelConfig, name: str) -> Any:
     if config.norm == "batch":
         return keras.layers.BatchNormalization(momentum=_MOMENTUM, epsilon=EPSILON, name=name)
     return InstanceNormalization(name=name)
-
-
-def _filters(config: ModelConfig, level: int) -> int:
-    return int(min(config.width * 2**level, config.max_width))

@@ -1,17 +1,10 @@
-"""The config: one YAML file with everything that can be chosen, parsed into frozen models."""
+"""The sections of a config as frozen models: what can be chosen, with its defaults and limits."""
 
-import difflib
-from collections.abc import Iterator
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vol3dseg.datasets.splits import SplitConfig
-from vol3dseg.errors import ConfigError
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes.labels import LabelSet
 
@@ -48,6 +41,11 @@ class ModelConfig(_Section):
     def divisor(self) -> int:
         """What every side of an input must be a multiple of [voxels]."""
         return int(2**self.depth)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Filters of each level, from the full grid down to the bottom."""
+        return tuple(min(self.width * 2**n, self.max_width) for n in range(self.depth + 1))
 
 
 class AugmentConfig(_Section):
@@ -104,6 +102,9 @@ class TrainingConfig(_Section):
     epochs, batch_size, steps_per_epoch : int
         Without `steps_per_epoch` an epoch draws as many patches as there are training cases, or
         patch-sized pieces of them.
+    micro_batch : int or None
+        Patches that go through the network at once; gradients are added up until the batch is
+        whole. It must divide `batch_size`. None takes the most that is estimated to fit in memory.
     validation_patches : int
         Length of the fixed list that `val_loss` is computed on.
     foreground : float
@@ -134,6 +135,7 @@ class TrainingConfig(_Section):
     modalities: tuple[str, ...] | None = None
     epochs: int = Field(default=50, ge=1)
     batch_size: int = Field(default=2, ge=1)
+    micro_batch: int | None = Field(default=None, ge=1)
     steps_per_epoch: int | None = Field(default=None, ge=1)
     validation_patches: int = Field(default=64, ge=1)
     foreground: float = Field(default=0.67, ge=0, le=1)
@@ -151,6 +153,15 @@ class TrainingConfig(_Section):
     deterministic: bool = False
     workers: int = Field(default=2, ge=1)
     cache_mb: int = Field(default=2048, ge=0)
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> "TrainingConfig":
+        if self.micro_batch is not None and self.batch_size % self.micro_batch:
+            raise ValueError(
+                f"micro_batch {self.micro_batch} must divide batch_size {self.batch_size}; "
+                "choose a divisor, or null for the most that fits in memory"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_hand_on_the_rate(self) -> "TrainingConfig":
@@ -191,120 +202,3 @@ class Config(_Section):
     def model_recipe(self) -> Recipe:
         """The recipe of the model that is trained: only its modalities."""
         return self.recipe.select(self.training.modalities or self.recipe.modalities)
-
-
-def preset_names() -> list[str]:
-    """Return the names of the shipped presets; one in a folder is named `folder/name`."""
-    return sorted(_presets(resources.files("vol3dseg.configs"), ""))
-
-
-def _presets(folder: Traversable, prefix: str) -> Iterator[str]:
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from _presets(entry, f"{prefix}{entry.name}/")
-        elif entry.name.endswith(".yaml"):
-            yield prefix + entry.name.removesuffix(".yaml")
-
-
-def load_config(name_or_file: str | Path) -> Config:
-    """Read a preset by name, or a YAML file.
-
-    Parameters
-    ----------
-    name_or_file : str or Path
-        A path is what is a file, or ends in .yaml or .yml; a folder does not hide a preset.
-
-    Raises
-    ------
-    ConfigError
-        There is no such preset or file, it is no YAML, or a key or value in it is not valid.
-    """
-    path = Path(name_or_file)
-    if path.is_file():
-        return parse_config(_yaml(_text(path), str(path)), str(path))
-    if path.suffix in {".yaml", ".yml"}:
-        raise ConfigError(f"{path}: no such config file; expected a YAML file or a preset's name")
-    names = preset_names()
-    if str(name_or_file) not in names:
-        guess = _suggestion(str(name_or_file), names)
-        raise ConfigError(f"no preset {str(name_or_file)!r}{guess}; presets: {', '.join(names)}")
-    text = resources.files("vol3dseg.configs").joinpath(f"{name_or_file}.yaml").read_text("utf-8")
-    return parse_config(_yaml(text, f"preset {name_or_file}"), f"preset {name_or_file}")
-
-
-def parse_config(data: object, source: str) -> Config:
-    """Turn parsed YAML or JSON into a `Config`.
-
-    Parameters
-    ----------
-    data : object
-        Expected: a mapping with the sections of `Config`.
-    source : str
-        Where it comes from, for the message.
-
-    Raises
-    ------
-    ConfigError
-        Every problem at once, each with its place; an unknown key with a suggestion.
-    """
-    try:
-        return Config.model_validate(data)
-    except ValidationError as error:
-        problems = "; ".join(_problem(e) for e in error.errors(include_url=False))
-        raise ConfigError(f"{source}: {problems}") from error
-
-
-def dump_config(config: Config) -> str:
-    """Return `config` as YAML that `load_config` reads back to an equal value."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a text file in UTF-8; expected YAML") from error
-
-
-def _yaml(text: str, source: str) -> object:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        detail = " ".join(str(error).split())
-        raise ConfigError(f"{source}: not valid YAML ({detail}); mend it there") from error
-
-
-def _problem(error: Any) -> str:
-    place = ".".join(map(str, error["loc"])) or "config"
-    if error["type"] == "extra_forbidden":
-        known = _fields_at(error["loc"][:-1])
-        return f"unknown key {place!r}{_suggestion(str(error['loc'][-1]), known)}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" + (
-        f" (found {error['input']!r})" if error["type"] not in {"missing", "value_error"} else ""
-    )
-
-
-def _fields_at(path: tuple[int | str, ...]) -> list[str]:
-    """Return the keys known at `path`: field names of the model that stands there."""
-    model: Any = Config
-    for part in path:
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            continue
-        found = _models_in(field.annotation)
-        model = found[0] if found else None
-    return list(getattr(model, "model_fields", {}))
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for a in getattr(annotation, "__args__", ()) for m in _models_in(a)]
-
-
-def _suggestion(wrong: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(wrong, known, n=1)
-    return (
-        f", did you mean {close[0]!r}?" if close else (f"; known: {', '.join(known)}" * bool(known))
-    )

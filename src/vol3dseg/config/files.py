@@ -1,0 +1,169 @@
+"""Configs as text: presets by name, YAML files, and what is said of a wrong one."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from vol3dseg.config.sections import Config
+from vol3dseg.errors import ConfigError
+
+# A config may build on another; this many generations are more than anybody can follow.
+_MOST_GENERATIONS = 8
+
+
+def preset_names() -> list[str]:
+    """Return the names of the shipped presets; one in a folder is named `folder/name`."""
+    return sorted(_presets(resources.files("vol3dseg.configs"), ""))
+
+
+def _presets(folder: Traversable, prefix: str) -> Iterator[str]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _presets(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".yaml"):
+            yield prefix + entry.name.removesuffix(".yaml")
+
+
+def load_config(name_or_file: str | Path) -> Config:
+    """Read a preset by name, or a YAML file.
+
+    A config that says `extends: NAME_OR_FILE` is that one with its own keys in their place; a file
+    is looked for beside the one that names it.
+
+    Parameters
+    ----------
+    name_or_file : str or Path
+        A path is what is a file, or ends in .yaml or .yml; a folder does not hide a preset.
+
+    Raises
+    ------
+    ConfigError
+        There is no such preset or file, it is no YAML, or a key or value in it is not valid.
+    """
+    data, source = _complete(str(name_or_file), Path(), _MOST_GENERATIONS)
+    return parse_config(data, source)
+
+
+def _complete(name: str, folder: Path, generations: int) -> tuple[object, str]:
+    """Return what a config says together with what it extends, and where it comes from."""
+    data, source, beside = _read(name, folder)
+    if not isinstance(data, Mapping) or "extends" not in data:
+        return data, source
+    own = dict(data)
+    parent = own.pop("extends")
+    if not isinstance(parent, str) or generations == 0:
+        raise ConfigError(
+            f"{source}: extends {parent!r}; expected the name of a preset or a YAML file, and no "
+            "circle of configs that extend each other"
+        )
+    base, _ = _complete(parent, beside, generations - 1)
+    return _merged(base, own), source
+
+
+def _merged(base: object, own: object) -> object:
+    """Return `base` with the keys of `own` in their place, section by section.
+
+    What names a method is one choice, and replaced as a whole: another's settings do not fit it.
+    """
+    if not isinstance(base, Mapping) or not isinstance(own, Mapping) or "method" in own:
+        return own
+    return {**base, **{key: _merged(base.get(key), value) for key, value in own.items()}}
+
+
+def _read(name: str, folder: Path) -> tuple[object, str, Path]:
+    """Return the parsed YAML of a preset or file, its name for messages, and its folder."""
+    path = folder / name
+    if path.is_file():
+        return _yaml(_text(path), str(path)), str(path), path.parent
+    if path.suffix in {".yaml", ".yml"}:
+        raise ConfigError(f"{path}: no such config file; expected a YAML file or a preset's name")
+    names = preset_names()
+    if name not in names:
+        guess = _suggestion(name, names)
+        raise ConfigError(f"no preset {name!r}{guess}; presets: {', '.join(names)}")
+    text = resources.files("vol3dseg.configs").joinpath(f"{name}.yaml").read_text("utf-8")
+    return _yaml(text, f"preset {name}"), f"preset {name}", Path()
+
+
+def parse_config(data: object, source: str) -> Config:
+    """Turn parsed YAML or JSON into a `Config`.
+
+    Parameters
+    ----------
+    data : object
+        Expected: a mapping with the sections of `Config`.
+    source : str
+        Where it comes from, for the message.
+
+    Raises
+    ------
+    ConfigError
+        Every problem at once, each with its place; an unknown key with a suggestion.
+    """
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(_problem(e) for e in error.errors(include_url=False))
+        raise ConfigError(f"{source}: {problems}") from error
+
+
+def dump_config(config: Config) -> str:
+    """Return `config` as YAML that `load_config` reads back to an equal value."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file in UTF-8; expected YAML") from error
+
+
+def _yaml(text: str, source: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        detail = " ".join(str(error).split())
+        raise ConfigError(f"{source}: not valid YAML ({detail}); mend it there") from error
+
+
+def _problem(error: Any) -> str:
+    place = ".".join(map(str, error["loc"])) or "config"
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(error["loc"][:-1])
+        return f"unknown key {place!r}{_suggestion(str(error['loc'][-1]), known)}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" + (
+        f" (found {error['input']!r})" if error["type"] not in {"missing", "value_error"} else ""
+    )
+
+
+def _fields_at(path: tuple[int | str, ...]) -> list[str]:
+    """Return the keys known at `path`: field names of the model that stands there."""
+    model: Any = Config
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            continue
+        found = _models_in(field.annotation)
+        model = found[0] if found else None
+    return list(getattr(model, "model_fields", {}))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for a in getattr(annotation, "__args__", ()) for m in _models_in(a)]
+
+
+def _suggestion(wrong: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(wrong, known, n=1)
+    return (
+        f", did you mean {close[0]!r}?" if close else (f"; known: {', '.join(known)}" * bool(known))
+    )
