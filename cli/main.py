@@ -12,6 +12,7 @@ from vol3dseg.cli.demo import demo
 from vol3dseg.cli.evaluate import evaluate
 from vol3dseg.cli.export_onnx import export_onnx
 from vol3dseg.cli.info import info
+from vol3dseg.cli.inspect import inspect
 from vol3dseg.cli.predict import predict
 from vol3dseg.cli.preprocess import preprocess
 from vol3dseg.cli.show import show
@@ -32,6 +33,7 @@ def cli() -> None:
 
 
 for command in (
+    inspect,
     preprocess,
     split,
     train,

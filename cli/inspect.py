@@ -1,0 +1,107 @@
+"""`vol3dseg inspect`."""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vol3dseg.cli.options import (
+    PathType,
+    config_option,
+    output_option,
+    progress_bar,
+    show_table,
+)
+
+if TYPE_CHECKING:
+    from vol3dseg.inspection.survey import Survey
+
+_SHOWN = 10  # suspects in the terminal
+
+
+@click.command(short_help="Look at a data set: suspects first, one HTML page.")
+@click.argument("dataset", type=PathType)
+@output_option("the page")
+@config_option("Where label names, modalities and labels.required come from.")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Cases that get a picture besides the suspects.",
+)
+@click.option(
+    "-j",
+    "--workers",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Processes to use; 1 works within this one.  [default: one per CPU]",
+)
+def inspect(
+    dataset: Path, output: Path, config: str | None, sample: int, workers: int | None
+) -> None:
+    """Look at the scans and masks of DATASET before anything is done with them.
+
+    DATASET is a folder in BraTS or Medical Segmentation Decathlon layout. Writes index.html, which
+    opens in a browser without a network, and cases.csv and suspects.json for programs. Needs the
+    extra [report].
+    """
+    run_inspect(dataset, output, config, sample, workers or os.cpu_count() or 1)
+
+
+def run_inspect(
+    dataset: Path, output: Path, config_name: str | None, sample: int, workers: int
+) -> "Survey":
+    """Inspect a data set in front of the user."""
+    from vol3dseg.config import load_config
+    from vol3dseg.files import write_text
+    from vol3dseg.inspection.page import page
+    from vol3dseg.inspection.pictures import require_pillow
+    from vol3dseg.inspection.survey import count_drawn, find_source, gallery, survey
+    from vol3dseg.inspection.tables import write_tables
+
+    require_pillow()
+    config = load_config(config_name) if config_name else None
+    source = find_source(
+        dataset, config.recipe.modalities if config else None, config.labels if config else None
+    )
+    with ExitStack() as stack:
+        executor = None
+        if workers > 1 and len(source.cases) > 1:
+            from concurrent.futures import ProcessPoolExecutor
+            from multiprocessing import get_context
+
+            size = min(workers, len(source.cases))
+            pool = ProcessPoolExecutor(size, mp_context=get_context("spawn"))
+            executor = stack.enter_context(pool)
+        bar = stack.enter_context(progress_bar())
+        task = bar.add_task("measuring", total=len(source.cases))
+        found = survey(source, executor, lambda: bar.advance(task))
+        drawing = bar.add_task("drawing", total=count_drawn(found, sample))
+        pictures = gallery(source, found, sample, executor, lambda: bar.advance(drawing))
+    write_tables(output, found)
+    write_text(output / "index.html", page(found, pictures))
+    _report(found, output)
+    return found
+
+
+def _report(found: "Survey", output: Path) -> None:
+    from vol3dseg.inspection.outliers import FEWEST_CASES
+
+    rows = [
+        [verdict.case_id, f"{verdict.score:.1f}", "; ".join(r.text for r in verdict.reasons)]
+        for verdict in found.suspects[:_SHOWN]
+    ]
+    if rows:
+        show_table("the most suspicious cases", ["case", "score", "reasons"], rows)
+    if len(found.cases) < FEWEST_CASES:
+        click.echo(
+            f"fewer than {FEWEST_CASES} cases: nothing to compare, so only what is wrong whatever "
+            "other cases are like was looked for"
+        )
+    click.echo(
+        f"{len(found.cases)} cases, {len(found.suspects)} suspect, {len(found.left_out)} left out "
+        f"-> {output / 'index.html'}"
+    )

@@ -1,0 +1,274 @@
+"""Which cases look wrong, and why, in words: the most suspicious first.
+
+Every reason has a score: how far it is beyond the limit from which on it counts, 1 at the limit. A
+case has the score of its worst reason.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from vol3dseg.inspection.facts import MASK, CaseFacts, Mirroring
+from vol3dseg.inspection.outliers import (
+    FEWEST_CASES,
+    Joint,
+    Key,
+    Usual,
+    features,
+    joint,
+    usual,
+)
+from vol3dseg.inspection.words import in_words
+
+CERTAIN = 100.0  # the score of what is wrong whatever the other cases are like
+_FLAT_SHARE = 0.5  # of the inside voxels with one value
+_CLIPPED_SHARE = 0.01  # of the inside voxels at the very end of the range
+_MIRROR_GAIN = 0.02  # nat per voxel
+_SWAP_GAIN = 10.0  # of squared distances, hence twice a logarithm of likelihoods
+_SWAP_SHARE = 0.25  # of the squared distance, which must go
+# Distance from the median at which a number counts as far out [spreads].
+_LIMITS = {
+    "noise": 5.0,
+    "contrast": 4.5,
+    "correlation": 4.5,
+    "scale": 5.0,
+    "skew": 4.5,
+    "volume": 3.5,
+    "spacing": 4.0,
+    "size": 4.0,
+}
+_REASONS = 5  # kept for a case; the worst
+_RARE = 0.05  # share of cases that may have another orientation, or lack a class
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that is wrong with a case, or unusual.
+
+    Parameters
+    ----------
+    kind : str
+        "files", "empty mask", "flat", "clipped", "mirrored", "swapped", "orientation",
+        "missing class", or the kind of a number of `outliers.features`.
+    text : str
+    score : float
+        1 at the limit from which on it counts.
+    """
+
+    kind: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is thought of a case.
+
+    Parameters
+    ----------
+    case_id : str
+    reasons : tuple of Reason
+        The worst first; empty where nothing is suspicious.
+    """
+
+    case_id: str
+    reasons: tuple[Reason, ...]
+
+    @property
+    def score(self) -> float:
+        """The score of the worst reason; 0 where there is none."""
+        return max((reason.score for reason in self.reasons), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mechanism:
+    """Something that can have happened to a case, which explains what is unusual of `names`."""
+
+    names: frozenset[str]
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What is known of the set."""
+
+    usual: Usual
+    joint: Joint
+    axis_codes: Mapping[str, int]
+    classes: Mapping[str, int]
+    cases: int
+
+
+def rank(cases: Sequence[CaseFacts]) -> list[Verdict]:
+    """Return a verdict on each case, the most suspicious first, equals by name.
+
+    With fewer than eight cases nothing can be called unusual: only what is wrong whatever other
+    cases are like is found then.
+    """
+    numbers = [features(case) for case in cases]
+    whole = _whole(cases, numbers)
+    verdicts = [
+        Verdict(case.case_id, _reasons(case, own, whole))
+        for case, own in zip(cases, numbers, strict=True)
+    ]
+    return sorted(verdicts, key=lambda v: (-v.score, v.case_id))
+
+
+def _whole(cases: Sequence[CaseFacts], numbers: Sequence[Mapping[Key, float]]) -> _Whole:
+    model = joint([_swappable(own) for own in numbers])
+    codes: dict[str, int] = {}
+    classes: dict[str, int] = {}
+    for case in cases:
+        if case.geometry is not None:
+            code = case.geometry.axis_codes
+            codes[code] = codes.get(code, 0) + 1
+        for name, volume_ml in (case.volumes_ml or {}).items():
+            classes[name] = classes.get(name, 0) + (volume_ml > 0)
+    labelled = sum(bool(case.foreground_ml) for case in cases)
+    return _Whole(usual(numbers), model, codes, classes, labelled)
+
+
+def _reasons(case: CaseFacts, own: Mapping[Key, float], whole: _Whole) -> tuple[Reason, ...]:
+    swapped = _swapped(own, whole)
+    # A later one that is about the same modality is a consequence of the earlier.
+    mechanisms = [_mirrored(case), *_noisy(own, whole.usual, swapped), swapped]
+    explained: set[str] = set()
+    reasons = [*_certain(case), *_rare(case, whole)]
+    for found in filter(None, mechanisms):
+        if not explained & found.names:
+            explained |= found.names
+            reasons.append(found.reason)
+    reasons += _unusual(own, whole.usual, explained)
+    return tuple(sorted(reasons, key=lambda r: -r.score)[:_REASONS])
+
+
+def _certain(case: CaseFacts) -> Iterator[Reason]:
+    """Give what is wrong whatever the other cases are like."""
+    for problem in case.problems:
+        yield Reason("files", problem, CERTAIN)
+    if case.volumes_ml is not None and not case.foreground_ml:
+        yield Reason("empty mask", f"{MASK} is empty", CERTAIN)
+    for name, facts in case.modalities.items():
+        if facts.commonest >= _FLAT_SHARE:
+            who = "all voxels" if facts.deviation == 0 else f"{facts.commonest:.0%} of its voxels"
+            yield Reason("flat", f"{name} is flat: {who} have one value", CERTAIN)
+            continue
+        for end, share in (("smallest", facts.at_minimum), ("largest", facts.at_maximum)):
+            if share >= _CLIPPED_SHARE:
+                value = facts.minimum if end == "smallest" else facts.maximum
+                text = f"{name} looks clipped: {share:.1%} of its voxels have the {end} value, "
+                yield Reason(
+                    "clipped", text + f"{value:.4g}", 1 + float(np.log(share / _CLIPPED_SHARE))
+                )
+
+
+def _rare(case: CaseFacts, whole: _Whole) -> Iterator[Reason]:
+    """Give orientations and absent classes that few cases share."""
+    total, usual_codes = sum(whole.axis_codes.values()), max(whole.axis_codes.values(), default=0)
+    others = total - usual_codes
+    if case.geometry is not None and total >= FEWEST_CASES and others <= max(_RARE * total, 1):
+        code = case.geometry.axis_codes
+        if whole.axis_codes[code] < usual_codes:
+            common = max(whole.axis_codes, key=lambda c: whole.axis_codes[c])
+            text = f"axes run {code}; {usual_codes} of {total} cases run {common}"
+            yield Reason("orientation", text, 1.5)
+    if case.foreground_ml and whole.cases >= FEWEST_CASES:
+        for name, count in whole.classes.items():
+            lacking = whole.cases - count
+            if not (case.volumes_ml or {}).get(name) and lacking <= max(_RARE * whole.cases, 1):
+                text = f"{MASK} has no {name}; {count} of {whole.cases} cases have it"
+                yield Reason("missing class", text, 1.0)
+
+
+def _mirrored(case: CaseFacts) -> _Mechanism | None:
+    """Return what looks mirrored; the one image that explains most."""
+    best = max(case.mirrorings, key=lambda m: m.gain, default=None)
+    if best is None or best.gain < _MIRROR_GAIN:
+        return None
+    names = [m.name for m in case.mirrorings]
+    pair = len(names) == 2  # then nobody can tell which of the two it is
+    what = " or ".join(names) if pair else best.name
+    reason = Reason("mirrored", _mirror_text(what, best, case), best.gain / _MIRROR_GAIN)
+    return _Mechanism(frozenset(names if pair else (best.name,)), reason)
+
+
+def _mirror_text(what: str, found: Mirroring, case: CaseFacts) -> str:
+    ends = {"L": "left-right", "R": "left-right", "A": "front-back", "P": "front-back"}
+    code = case.geometry.axis_codes[found.axis] if case.geometry else "?"
+    others = "the images" if found.name == MASK else "the other modalities"
+    return (
+        f"{what} looks mirrored along {'ijk'[found.axis]} ({ends.get(code, 'up-down')}): "
+        f"correlation with {others} is {found.before:.2f}, {found.after:.2f} after mirroring"
+    )
+
+
+def _swappable(numbers: Mapping[Key, float]) -> dict[Key, float]:
+    return {key: v for key, v in numbers.items() if key[0] in ("contrast", "correlation")}
+
+
+def _swapped(own: Mapping[Key, float], whole: _Whole) -> _Mechanism | None:
+    """Return the two modalities whose exchange makes the case usual."""
+    keys, numbers = whole.joint.usual.keys, _swappable(own)
+    names = sorted({name for key in keys if key[0] == "correlation" for name in key[1:]})
+    here = whole.joint.distance(numbers)
+    there = {
+        pair: whole.joint.distance(_exchanged(numbers, *pair, keys))
+        for pair in combinations(names, 2)
+    }
+    best = min(there, key=lambda pair: there[pair], default=None)
+    if best is None or here - there[best] < max(_SWAP_GAIN, _SWAP_SHARE * here):
+        return None
+    text = (
+        f"{best[0]} and {best[1]} look swapped: contrasts and correlations are {np.sqrt(here):.1f} "
+        f"spreads from the usual as they are, {np.sqrt(there[best]):.1f} if exchanged"
+    )
+    return _Mechanism(frozenset(best), Reason("swapped", text, (here - there[best]) / _SWAP_GAIN))
+
+
+def _noisy(
+    own: Mapping[Key, float], known: Usual, swapped: _Mechanism | None
+) -> Iterator[_Mechanism]:
+    """Give modalities that are noisier than usual, even if the two that look swapped are."""
+    names = sorted(swapped.names) if swapped else []
+    partner = dict(zip(names, reversed(names), strict=True))
+    places = {key: n for n, key in enumerate(known.keys) if key[0] == "noise"}
+    for key, place in places.items():
+        value, limit = own.get(key, 0.0), _LIMITS["noise"]
+        as_swapped = places.get(("noise", partner.get(key[1], key[1])), place)
+        score = min(known.far_out_of(n, value) for n in (place, as_swapped)) / limit
+        if score > 1:
+            median = float(known.location[place])
+            yield _Mechanism(
+                frozenset({key[1]}), Reason("noise", in_words(key, value, median), score)
+            )
+
+
+def _exchanged(
+    numbers: Mapping[Key, float], first: str, second: str, keys: Sequence[Key]
+) -> dict[Key, float]:
+    other = {first: second, second: first}
+    found = {}
+    for key in keys:
+        kind, *names = key
+        turned = [other.get(n, n) for n in names]
+        if kind == "contrast":
+            turned[0] = names[0]  # a class, whatever it is called
+        source = (kind, *turned)
+        if source not in numbers and kind == "correlation":
+            source = (kind, *reversed(turned))
+        if source in numbers:
+            found[key] = numbers[source]
+    return found
+
+
+def _unusual(own: Mapping[Key, float], known: Usual, explained: set[str]) -> Iterator[Reason]:
+    for place, (key, median) in enumerate(zip(known.keys, known.location.tolist(), strict=True)):
+        if key not in own or key[0] == "noise":
+            continue
+        if key[0] in ("contrast", "correlation") and explained & set(key[1:]):
+            continue
+        score = abs(known.far_out_of(place, own[key])) / _LIMITS[key[0]]
+        if score > 1:
+            yield Reason(key[0], in_words(key, own[key], median), score)

@@ -1,0 +1,399 @@
+"""What is measured of a case, and which cases of a set look wrong."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vol3dseg.config import load_config
+from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.phantom import make_phantoms
+from vol3dseg.inspection.facts import MASK
+from vol3dseg.inspection.gather import over_cases
+from vol3dseg.inspection.likeness import coarse, mirrorings, ranked
+from vol3dseg.inspection.measure import (
+    Contents,
+    inside_of,
+    measure,
+    measure_contents,
+    noise,
+    read_contents,
+)
+from vol3dseg.inspection.survey import Source, find_source, survey
+from vol3dseg.inspection.suspects import CERTAIN, rank
+from vol3dseg.volumes import nifti
+from vol3dseg.volumes.geometry import Geometry
+
+MODALITIES = ("flair", "t1", "t1ce", "t2")
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    """Twelve small scans with a tumour, in memory."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    make_phantoms(folder, 12, seed=3, shape=(36, 40, 32))
+    return [read_contents(case, MODALITIES, None) for case in find_cases(folder)]
+
+
+@pytest.fixture(scope="module")
+def good(phantoms):
+    return [facts(n, contents) for n, contents in enumerate(phantoms)]
+
+
+def facts(number, contents):
+    return measure_contents(f"case {number:02d}", f"case {number:02d}", contents)
+
+
+def cut_off(image):
+    return np.minimum(image, np.percentile(image, 98))
+
+
+def first_reason(good, spoilt):
+    """Put a spoilt case among the good ones; return its first reason and its place."""
+    verdicts = rank([*good[:-1], spoilt])
+    place = [v.case_id for v in verdicts].index(spoilt.case_id)
+    assert verdicts[place].reasons, "not suspect"
+    return verdicts[place].reasons[0], place
+
+
+def spoilt(contents, **changed):
+    return facts(11, replace(contents, images={**contents.images, **changed}))
+
+
+@given(st.floats(0.5, 500.0), st.integers(0, 99))
+def test_noise_is_that_of_white_noise_whatever_smooth_lies_below(sigma, seed):
+    rng = np.random.default_rng(seed)
+    i, j, k = np.meshgrid(*map(np.arange, (20, 20, 20)), indexing="ij")
+    smooth = 30 * i - 8 * j + 0.5 * i * k + j**2
+    image = smooth + rng.normal(0, sigma, smooth.shape)
+    assert noise(image, np.ones(image.shape, dtype=bool)) == pytest.approx(sigma, rel=0.1)
+
+
+def test_noise_is_not_told_of_thin_or_tiny_bodies():
+    image = np.ones((9, 9, 9))
+    assert noise(image[..., :2], image[..., :2] > 0) is None
+    assert noise(image, np.zeros(image.shape, dtype=bool)) is None
+    assert noise(image, np.ones(image.shape, dtype=bool)) == 0.0
+
+
+@pytest.mark.parametrize("factor", [0.01, 1000.0])
+def test_facts_do_not_depend_on_the_scale_of_intensities(phantoms, factor):
+    contents = phantoms[0]
+    images = {name: (a * factor).astype(np.float32) for name, a in contents.images.items()}
+    one, other = facts(0, contents), facts(0, replace(contents, images=images))
+    assert one.correlations == pytest.approx(other.correlations, abs=1e-3)
+    assert one.contrasts == pytest.approx(other.contrasts, abs=1e-3)
+    for name in MODALITIES:
+        assert one.modalities[name].noise == pytest.approx(other.modalities[name].noise, rel=1e-3)
+
+
+def test_contrast_and_volume_of_a_known_case():
+    image = np.arange(1, 1001, dtype=np.float32).reshape(10, 10, 10)
+    classes = np.zeros(image.shape, dtype=np.uint8)
+    classes[:5] = 1
+    grid = Geometry(image.shape, np.diag([2.0, 1.0, 1.0, 1.0]))
+    found = facts(0, Contents(grid, {"t1": image}, classes, ("core",), ()))
+    assert found.contrasts == {("core", "t1"): pytest.approx(-np.sqrt(3), rel=1e-3)}
+    assert found.volumes_ml == {"core": 1.0}
+    assert found.foreground_ml == 1.0
+
+
+@pytest.mark.parametrize(
+    ("background", "inside"),
+    [
+        pytest.param(0.0, 875, id="zero"),
+        pytest.param(-3.5, 875, id="floor of z-scores"),
+        pytest.param(None, 1000, id="none"),
+    ],
+)
+def test_inside_is_what_is_not_background(background, inside):
+    image = np.random.default_rng(0).normal(5, 1, (10, 10, 10)).astype(np.float32)
+    if background is not None:
+        image[5:, 5:, 5:] = background
+    assert np.count_nonzero(inside_of(image)) == inside
+
+
+def test_coarse_keeps_small_grids_and_averages_large_ones():
+    small, inside = np.ones((64, 3, 5), dtype=np.float32), np.ones((64, 3, 5), dtype=bool)
+    assert coarse(small, inside)[0] is small
+    large = np.repeat(np.arange(65, dtype=np.float32), 2)[:, None, None] * np.ones((1, 2, 2))
+    array, mask = coarse(large, large < 60)
+    assert array.shape == (43, 2, 2)
+    assert array[0, 0, 0] == pytest.approx((0 + 0 + 1) / 3)
+    assert mask.any()
+    assert not mask.all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("name", MODALITIES)
+def test_a_mirrored_modality_is_found_with_its_axis(name, axis, phantoms, good):
+    contents = phantoms[11]
+    assert all(m.gain < 0 for m in good[11].mirrorings)
+    reason, place = first_reason(
+        good, spoilt(contents, **{name: np.flip(contents.images[name], axis)})
+    )
+    assert reason.kind == "mirrored"
+    assert reason.text.startswith(f"{name} looks mirrored along {'ijk'[axis]} (")
+    assert place == 0
+
+
+def test_a_mirrored_mask_is_found(phantoms, good):
+    contents = replace(phantoms[11], classes=np.flip(phantoms[11].classes, 0))
+    assert first_reason(good, facts(11, contents))[0].text.startswith(f"{MASK} looks mirrored")
+
+
+def test_of_two_images_nobody_can_tell_which_is_mirrored(phantoms):
+    images = {"t1": phantoms[0].images["t1"], "t2": np.flip(phantoms[0].images["t2"], 1)}
+    found = rank([facts(0, replace(phantoms[0], images=images, classes=None))])[0]
+    assert found.reasons[0].text.startswith("t1 or t2 looks mirrored along j")
+
+
+def test_an_image_alone_or_flat_is_not_compared():
+    image = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    inside = np.ones(image.shape, dtype=bool)
+    assert mirrorings({"t1": ranked(image, inside)}, {"t1": inside}) == ()
+    images = {"t1": ranked(image, inside), "t2": np.zeros_like(image)}
+    assert mirrorings(images, {"t1": inside, "t2": ~inside}) == ()
+
+
+@pytest.mark.parametrize("pair", [("flair", "t1"), ("t1", "t2"), ("flair", "t1ce")])
+def test_swapped_modalities_are_found(pair, phantoms, good):
+    contents = phantoms[11]
+    first, second = pair
+    images = {first: contents.images[second], second: contents.images[first]}
+    reason, place = first_reason(good, spoilt(contents, **images))
+    assert reason.kind == "swapped"
+    assert reason.text.startswith(f"{first} and {second} look swapped")
+    assert place == 0
+
+
+def test_noise_is_found_and_not_taken_for_a_swap(phantoms, good):
+    image = phantoms[11].images["t2"]
+    added = np.random.default_rng(1).normal(0, image.std(), image.shape) * (image > 0)
+    reason, place = first_reason(good, spoilt(phantoms[11], t2=(image + added).astype(np.float32)))
+    assert reason.kind == "noise"
+    assert reason.text.startswith("t2 is much noisier than in other cases (")
+    assert place == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        pytest.param(
+            lambda c: replace(c, classes=np.zeros_like(c.classes)),
+            "empty mask", "the mask is empty", id="empty mask",
+        ),
+        pytest.param(
+            lambda c: replace(c, images={**c.images, "t2": np.zeros_like(c.images["t2"])}),
+            "flat", "t2 is flat: all voxels have one value", id="zeros",
+        ),
+        pytest.param(
+            lambda c: replace(c, images={**c.images, "t2": np.full_like(c.images["t2"], 7)}),
+            "flat", "t2 is flat", id="constant",
+        ),
+        pytest.param(
+            lambda c: replace(c, images={**c.images, "t1": cut_off(c.images["t1"])}),
+            "clipped", "t1 looks clipped: ", id="clipped",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_by_itself_is_found_in_a_single_case(change, kind, words, phantoms):
+    (verdict,) = rank([facts(0, change(phantoms[0]))])
+    assert verdict.reasons[0].kind == kind
+    assert verdict.reasons[0].text.startswith(words)
+    assert verdict.score >= 1
+
+
+def test_a_good_case_alone_is_not_suspect(good):
+    assert [v.reasons for v in rank(good[:1])] == [()]
+    assert rank([]) == []
+
+
+def scaled_grid(case, factors):
+    grid = case.geometry
+    return replace(case, geometry=Geometry(grid.shape, grid.affine @ np.diag([*factors, 1.0])))
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        pytest.param(
+            lambda c: scaled_grid(c, (1, 1, 3)), "spacing",
+            "the spacing along k is unusually wide (6 mm vs. median 2 mm)", id="spacing",
+        ),
+        pytest.param(
+            lambda c: replace(c, geometry=Geometry((400, 400, 400), c.geometry.affine)), "size",
+            "the scan is unusually long along ", id="shape",
+        ),
+        pytest.param(
+            lambda c: replace(c, volumes_ml={n: v * 1e-4 for n, v in c.volumes_ml.items()}),
+            "volume", " is unusually small (", id="volume",
+        ),
+        pytest.param(
+            lambda c: replace(c, volumes_ml={**c.volumes_ml, "value 4": 0.0}), "missing class",
+            "the mask has no value 4; 11 of 12 cases have it", id="missing class",
+        ),
+        pytest.param(
+            lambda c: replace(c, contrasts={**c.contrasts, ("value 2", "flair"): -4.0}),
+            "contrast", "value 2 is unusually dark in flair (-4.0 vs. median +", id="contrast",
+        ),
+        pytest.param(
+            lambda c: replace(c, correlations={**c.correlations, ("t1", "t1ce"): -0.9}),
+            "correlation", "t1 and t1ce are unusually little alike (correlation -0.90 vs. median ",
+            id="correlation",
+        ),
+        pytest.param(
+            lambda c: with_modality(c, low=0.0, median=1e6, high=1e9, maximum=2e9), "scale",
+            "the range of intensities of t1 is unusually wide (1e+09 vs. median ", id="scale",
+        ),
+        pytest.param(
+            lambda c: with_modality(c, median=c.modalities["t1"].low), "skew",
+            "the median of t1 lies unusually low in its range (0.00 vs. ", id="skew",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_unusual_is_said_in_words(change, kind, words, good):
+    even = [replace(c, geometry=Geometry((36, 36, 36), np.diag([2.0, 2, 2, 1]))) for c in good]
+    verdict = next(v for v in rank([*even[:-1], change(even[-1])]) if v.case_id == "case 11")
+    assert any(r.kind == kind and words in r.text for r in verdict.reasons), verdict.reasons
+
+
+def with_modality(case, **changed):
+    modalities = {**case.modalities, "t1": replace(case.modalities["t1"], **changed)}
+    return replace(case, modalities=modalities)
+
+
+def test_the_one_that_runs_otherwise_is_named(good):
+    grid = Geometry((36, 36, 36), np.diag([2.0, 2, 2, 1]))
+    turned = Geometry(grid.shape, np.diag([-2.0, -2, 2, 1]))
+    cases = [replace(c, geometry=turned if n == 5 else grid) for n, c in enumerate(good)]
+    verdict = rank(cases)[0]
+    assert verdict.case_id == "case 05"
+    assert verdict.reasons[0].text == "axes run LPS; 11 of 12 cases run RAS"
+
+
+def test_the_ranking_does_not_depend_on_the_order_of_cases(good):
+    one = rank([scaled_grid(good[0], (2, 2, 2)), *good[1:]])
+    assert rank([*good[1:], scaled_grid(good[0], (2, 2, 2))]) == one
+    assert sorted(v.case_id for v in one) == [c.case_id for c in good]
+    scores = [v.score for v in one]
+    assert scores == sorted(scores, reverse=True)
+
+
+def broken(folder, spoil):
+    """Spoil Case_002 in place; return what is measured of it."""
+    spoil(folder / "Case_002", *nifti.read_image(folder / "Case_002" / "Case_002_t1.nii.gz"))
+    (case,) = (c for c in find_cases(folder) if c.id == "Case_002")
+    return measure(case, ("flair", "t1"), load_config("brats2020").labels)
+
+
+def shifted(grid):
+    affine = grid.affine.copy()
+    affine[:3, 3] += 5
+    return Geometry(grid.shape, affine)
+
+
+T1, SEG = "Case_002_t1.nii.gz", "Case_002_seg.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        pytest.param(lambda f, a, g: (f / T1).unlink(), "t1 is missing; found flair", id="missing"),
+        pytest.param(
+            lambda f, a, g: (f / T1).write_bytes(b"\x1f\x8b\x08\x00"), "truncated", id="truncated"
+        ),
+        pytest.param(
+            lambda f, a, g: nifti.write(f / T1, np.where(a > 0, np.nan, 0.0), g), "NaN", id="NaN"
+        ),
+        pytest.param(
+            lambda f, a, g: nifti.write(f / T1, a, shifted(g)), "lies on another grid", id="grid"
+        ),
+        pytest.param(
+            lambda f, a, g: nifti.write(f / SEG, (a > 0).astype(np.uint8), shifted(g)),
+            "the mask lies on another grid", id="grid of the mask",
+        ),
+        pytest.param(
+            lambda f, a, g: nifti.write(f / SEG, 7 * (a > 0).astype(np.uint8), g),
+            "label values [7]", id="unknown label",
+        ),
+    ],
+)  # fmt: skip
+def test_a_case_with_bad_files_is_certainly_suspect(spoil, words, brats_folder):
+    found = broken(brats_folder, spoil)
+    (verdict,) = rank([found])
+    assert verdict.score == CERTAIN
+    assert verdict.reasons[0].kind == "files"
+    assert words in verdict.reasons[0].text
+    assert found.modalities, "what can be read is measured all the same"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        pytest.param(np.linspace(0, 1, 8640), "no whole numbers", id="fractions"),
+        pytest.param(np.arange(8640), "is it an image", id="image"),
+    ],
+)
+def test_without_a_config_labels_must_look_like_labels(values, words, brats_folder):
+    def spoil(folder, array, grid):
+        image = values.astype(np.float32).reshape(array.shape)
+        nifti.write(folder / SEG, image, grid)
+
+    broken(brats_folder, spoil)
+    (case,) = (c for c in find_cases(brats_folder) if c.id == "Case_002")
+    assert words in measure(case, ("t1",)).problems[0]
+
+
+def test_classes_are_named_by_value_or_by_the_config(brats_folder):
+    case = find_cases(brats_folder)[0]
+    plain = measure(case, ("t1",))
+    named = measure(case, ("t1",), load_config("brats2020").labels)
+    assert list(plain.volumes_ml) == ["value 1", "value 2", "value 4"]
+    assert list(named.volumes_ml) == ["necrotic core", "edema", "enhancing"]
+    assert list(plain.volumes_ml.values()) == list(named.volumes_ml.values())
+
+
+def test_who_lacks_a_required_class_is_left_out_with_the_reason(brats_folder):
+    path = brats_folder / "Case_002" / SEG
+    values, grid = nifti.read_labels(path)
+    nifti.write(path, np.where(values == 4, 2, values).astype(np.uint8), grid)
+    labels = load_config("brats2020").labels
+    found = survey(find_source(brats_folder, ("t1",), labels))
+    assert found.left_out == {"Case_002": "lacks the required class enhancing"}
+    everyone = labels.model_copy(update={"required": ()})
+    assert survey(find_source(brats_folder, ("t1",), everyone)).left_out == {}
+
+
+def test_side_by_side_equals_one_by_one(brats_folder):
+    source = find_source(brats_folder)
+    with ThreadPoolExecutor(2) as pool:
+        assert str(survey(source, pool)) == str(survey(source))
+
+
+class Killed:
+    """An executor whose processes die."""
+
+    def submit(self, function, case):
+        future = Future()
+        future.set_exception(BrokenProcessPool("dead"))
+        return future
+
+
+def test_a_killed_worker_makes_a_suspect_with_the_reason(brats_folder):
+    source = find_source(brats_folder)
+    found = survey(Source(source.folder, "BraTS", source.cases, ("t1",), None), Killed())
+    assert all("use fewer workers" in v.reasons[0].text for v in found.verdicts)
+    assert len(found.verdicts) == 3
+
+
+def test_a_pool_that_is_dead_already_answers_for_all():
+    class Dead:
+        def submit(self, function, case):
+            raise BrokenProcessPool("dead")
+
+    assert list(over_cases(str, [1, 2], Dead(), lambda case, reason: case)) == [1, 2]
