@@ -6,7 +6,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint co
 SHARED ?= ../shared/data
 
 .PHONY: help setup demo test test-slow check-gpu format lint types imports light check \
-	trial-hippocampus trial-crops clean
+	trial-hippocampus trial-crops trial-report clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -63,6 +63,9 @@ trial-hippocampus: setup  ## Train on the hippocampus cases with a test part; ab
 
 trial-crops: setup  ## Train on the BraTS crops, predict the two whole cases
 	$(VENV)/bin/python -m benchmarks.trial_crops $(SHARED)/brats20-crops $(SHARED)/brats
+
+trial-report: setup  ## Train the report's four iterations and ours on the BraTS crops; about an hour
+	$(VENV)/bin/python -m benchmarks.trial_report $(SHARED)/brats20-crops
 
 clean:  ## Remove what was made
 	rm -rf $(VENV) $(LIGHT) build dist demo-output trials src/*.egg-info
