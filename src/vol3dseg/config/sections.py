@@ -154,6 +154,16 @@ class TrainingConfig(_Section):
     workers: int = Field(default=2, ge=1)
     cache_mb: int = Field(default=2048, ge=0)
 
+    @property
+    def at_once(self) -> int:
+        """Patches that go through the network at once: the micro-batch, or the whole batch."""
+        return self.micro_batch or self.batch_size
+
+    @property
+    def micro_batches(self) -> int:
+        """How many micro-batches make a batch."""
+        return self.batch_size // self.at_once
+
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> "TrainingConfig":
         if self.micro_batch is not None and self.batch_size % self.micro_batch:

@@ -33,11 +33,11 @@ def compiled_model(config: Config, data: RunData) -> Any:
 
 def _optimizer(training: TrainingConfig, steps: int) -> Any:
     rate: Any = training.learning_rate
+    # Keras takes 2 or more; one micro-batch is a batch.
+    accumulated = training.micro_batches if training.micro_batches > 1 else None
     options = {
         "global_clipnorm": training.clip_norm,
-        "gradient_accumulation_steps": micro_batches(training)
-        if micro_batches(training) > 1
-        else None,
+        "gradient_accumulation_steps": accumulated,
     }
     if training.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * training.epochs)
@@ -47,11 +47,6 @@ def _optimizer(training: TrainingConfig, steps: int) -> Any:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "shift"])
         return optimizer
     return keras.optimizers.Adam(rate, **options)
-
-
-def micro_batches(training: TrainingConfig) -> int:
-    """Return how many micro-batches make a batch."""
-    return training.batch_size // (training.micro_batch or training.batch_size)
 
 
 def steps_per_epoch(cases: Sequence[StoredCase], config: Config) -> int:

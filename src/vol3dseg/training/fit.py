@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vol3dseg.config import Config, TrainingConfig, dump_config, load_config
+from vol3dseg.config import Config, TrainingConfig, load_config
 from vol3dseg.datasets.splits import split_table
 from vol3dseg.errors import RunError
-from vol3dseg.evaluation.figures import save_curves, save_split
-from vol3dseg.files import write_json, write_text
-from vol3dseg.inference.manifest import Manifest, provenance
-from vol3dseg.inference.memory import available_mb, resident_mb
+from vol3dseg.evaluation.figures import save_curves
+from vol3dseg.files import write_text
+from vol3dseg.inference.manifest import Manifest
+from vol3dseg.inference.memory import available_mb, peak_mb, resident_mb
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.training.augment import augment
 from vol3dseg.training.callbacks import make_callbacks
@@ -26,9 +26,9 @@ from vol3dseg.training.checkpoints import (
     restore_checkpoint,
     trim_log,
 )
-from vol3dseg.training.compiled import compiled_model, micro_batches, steps_per_epoch
+from vol3dseg.training.compiled import compiled_model, steps_per_epoch
 from vol3dseg.training.data import RunData, open_data
-from vol3dseg.training.memory import choose_micro_batch, describe_micro_batch
+from vol3dseg.training.memory import MicroBatch, choose_micro_batch, describe_micro_batch
 from vol3dseg.training.patches import (
     Batch,
     CaseReader,
@@ -39,8 +39,7 @@ from vol3dseg.training.patches import (
     validation_boxes,
 )
 from vol3dseg.training.results import describe_run
-
-PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy")
+from vol3dseg.training.run_folder import write_environment, write_inputs
 
 # What Python with TensorFlow has, where the system does not tell [MB].
 _PROGRAM_MB = 650.0
@@ -87,12 +86,17 @@ def train(
     state, config = _state(run, config, resume)
     data = open_data(prepared, config)
     _require_validation(config, data)
-    config = _with_micro_batch(config, data, progress)
+    chosen = _micro_batch(config, data)
+    for line in describe_micro_batch(config, chosen):
+        progress(line)
+    config = _with_micro_batch(config, chosen.size)
     _seed(config.training)
-    _write_inputs(run, config, data, prepared)
+    write_inputs(run, config, data)
+    write_environment(run, config, prepared, chosen.estimate)
     progress(split_table(data.split, data.subjects, data.volumes_ml))
     if state is None or not state.stopped_early:
         _fit(compiled_model(config, data), run, config, data, state, progress)
+        write_environment(run, config, prepared, chosen.estimate, peak_mb())
     save_curves(run / "curves.png", run / "training.log")
     manifest = describe_run(run, config, data, progress)
     write_text(run / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
@@ -111,7 +115,8 @@ def _state(run: Path, config: Config, resume: bool) -> tuple[TrainingState | Non
         raise RunError(f"{run}: no last.keras to resume from; start the run without --resume")
     before = load_config(run / "config.yaml")
     # What the run has chosen by the memory of its machine stays so.
-    config = _replaced(config, config.training.micro_batch or before.training.micro_batch)
+    size = config.training.micro_batch or before.training.micro_batch
+    config = _with_micro_batch(config, size)
     if before != config:
         raise RunError(f"{run}: config.yaml differs from this config; resume with the run's own")
     state = read_state(last)
@@ -119,24 +124,20 @@ def _state(run: Path, config: Config, resume: bool) -> tuple[TrainingState | Non
     return state, config
 
 
-def _with_micro_batch(config: Config, data: RunData, progress: Progress) -> Config:
-    """Return the config with its micro-batch, after saying what the training will take."""
+def _micro_batch(config: Config, data: RunData) -> MicroBatch:
     # On a GPU the network's memory is not the kernel's to count.
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    chosen = choose_micro_batch(
+    return choose_micro_batch(
         config,
         data.training.values(),
         data.validation.values(),
         resident_mb() or _PROGRAM_MB,
         None if on_gpu else available_mb(),
     )
-    for line in describe_micro_batch(config, chosen):
-        progress(line)
-    return _replaced(config, chosen.size)
 
 
-def _replaced(config: Config, micro_batch: int | None) -> Config:
-    training = config.training.model_copy(update={"micro_batch": micro_batch})
+def _with_micro_batch(config: Config, size: int | None) -> Config:
+    training = config.training.model_copy(update={"micro_batch": size})
     return config.model_copy(update={"training": training})
 
 
@@ -155,29 +156,6 @@ def _seed(training: TrainingConfig) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _write_inputs(run: Path, config: Config, data: RunData, prepared: Path) -> None:
-    write_text(run / "config.yaml", dump_config(config))
-    parts = {name: list(data.split.part(name)) for name in ("train", "validation", "test")}
-    write_json(run / "split.json", parts)
-    save_split(run / "split.png", parts, data.volumes_ml)
-    facts = provenance(*PACKAGES)
-    threads = {
-        "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
-        "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
-    }
-    write_json(
-        run / "environment.json",
-        {
-            **facts.model_dump(),
-            "prepared": str(prepared.resolve()),
-            "seed": config.training.seed,
-            "deterministic": config.training.deterministic,
-            "threads": threads,
-            "devices": [device.name for device in tf.config.list_physical_devices()],
-        },
-    )
-
-
 def _fit(
     model: Any,
     run: Path,
@@ -192,7 +170,7 @@ def _fit(
         restore_checkpoint(model, run / "last.keras")
     cases = list(data.training.values())
     # Keras' steps are micro-batches, of which the optimizer makes its own.
-    steps = steps_per_epoch(cases, config) * micro_batches(training)
+    steps = steps_per_epoch(cases, config) * training.micro_batches
     report = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: progress(_epoch_line(epoch, training.epochs, logs))
     )
@@ -222,7 +200,7 @@ def _training_batch(config: Config, cases: Sequence[StoredCase]) -> Callable[[in
     training, size = config.training, config.recipe.patch_size
     reader = CaseReader(cases, training.cache_mb)
     sampler = PatchSampler(cases, size, training.foreground, training.seed)
-    at_once, settings = training.micro_batch or training.batch_size, training.augment
+    at_once, settings = training.at_once, training.augment
     if settings is None:
         return training_batches(reader, sampler, at_once, lambda i, s, rng: (i, s))
     return training_batches(
@@ -238,9 +216,8 @@ def _validation(config: Config, data: RunData) -> tuple[Any, int | None]:
         cases, config.recipe.patch_size, training.validation_patches, training.seed
     )
     reader = CaseReader(cases, training.cache_mb // 4)
-    at_once = training.micro_batch or training.batch_size
-    batch = validation_batches(reader, boxes, at_once)
-    steps = math.ceil(len(boxes) / at_once)
+    batch = validation_batches(reader, boxes, training.at_once)
+    steps = math.ceil(len(boxes) / training.at_once)
     return _dataset(batch, range(steps), config), steps
 
 

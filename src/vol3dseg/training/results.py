@@ -135,7 +135,7 @@ def _facts(
         loss=training.loss,
         optimizer=training.optimizer,
         batch_size=training.batch_size,
-        micro_batch=training.micro_batch or training.batch_size,
+        micro_batch=training.at_once,
     )
 
 

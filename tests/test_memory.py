@@ -1,0 +1,139 @@
+"""What a training is said to take: laws of the estimate, and the measured peak beside it."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from vol3dseg.config import ModelConfig, load_config, parse_config
+from vol3dseg.inference import memory as kernel
+from vol3dseg.training import memory
+from vol3dseg.training.memory import choose_micro_batch, describe_micro_batch
+
+CASES = [SimpleNamespace(memory_bytes=60 * 2**20)] * 50
+
+
+def config_with(name="brats2020", model=None, **training):
+    data = load_config(name).model_dump(mode="json")
+    data["training"].update(training)
+    data["model"].update(model or {})
+    return parse_config(data, "test")
+
+
+def chosen(config, free_mb, cases=CASES):
+    return choose_micro_batch(config, cases, cases[:10], start_mb=650, free_mb=free_mb)
+
+
+@pytest.mark.parametrize(
+    ("batch", "free_mb", "size"),
+    [
+        pytest.param(16, 60_000, 16, id="all of it"),
+        pytest.param(16, 22_000, 8, id="half of it"),
+        pytest.param(32, 22_000, 8, id="a quarter of it"),
+        pytest.param(12, 9_000, 2, id="divisors only"),
+        pytest.param(16, 1_000, 1, id="nothing fits"),
+        pytest.param(16, None, 16, id="nothing is known"),
+    ],
+)
+def test_the_largest_micro_batch_that_fits_is_taken(batch, free_mb, size):
+    choice = chosen(config_with(batch_size=batch), free_mb)
+    assert choice.size == size
+    assert choice.fits == (free_mb != 1_000)
+
+
+def test_a_given_micro_batch_is_kept_and_warned_of():
+    config = config_with(batch_size=16, micro_batch=16)
+    choice = chosen(config, free_mb=8_000)
+    assert choice.size == 16
+    assert any("warning: that may be more" in line for line in describe_micro_batch(config, choice))
+
+
+def test_more_of_anything_takes_more():
+    sizes = [
+        chosen(config, None).estimate.total_mb
+        for config in (
+            config_with(batch_size=1),
+            config_with(batch_size=2),
+            config_with(batch_size=2, model={"width": 32}),
+        )
+    ]
+    assert sizes == sorted(sizes)
+    batch, instance = (config_with(model={"norm": n}) for n in ("batch", "instance"))
+    assert chosen(batch, None).estimate.total_mb < chosen(instance, None).estimate.total_mb
+    few = chosen(config_with(), None, CASES[:3]).estimate.patches_mb
+    assert chosen(config_with(), None).estimate.patches_mb > few
+
+
+@pytest.mark.parametrize(
+    ("norm", "loss", "said"),
+    [
+        ("instance", "cross_entropy", "instance norm sees each patch by itself"),
+        ("batch", "cross_entropy", "batch norm takes its statistics from 4 patches"),
+        ("instance", "dice", "the loss pools Dice over 4 patches"),
+    ],
+)
+def test_the_log_says_whose_statistics_count(norm, loss, said):
+    config = config_with(model={"norm": norm}, batch_size=8, micro_batch=4, loss=loss)
+    *_, line = describe_micro_batch(config, chosen(config, 60_000))
+    assert "as 2 micro-batches of 4" in line
+    assert said in line
+    assert ("pools Dice" in line) == (loss == "dice")
+
+
+def test_a_whole_batch_says_nothing_of_micro_batches():
+    config = config_with(batch_size=2)
+    (line,) = describe_micro_batch(config, chosen(config, 60_000))
+    assert "58.6 GB are free" in line
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("max", 4096.0), ("1073741824", 1024.0 - 100), ("9223372036854771712", 4096.0)],
+)
+def test_a_container_may_leave_less_than_the_system(limit, expected, tmp_path, monkeypatch):
+    (tmp_path / "meminfo").write_text("MemTotal: 8388608 kB\nMemAvailable:    4194304 kB\n")
+    (tmp_path / "status").write_text("VmHWM:\t  204800 kB\nVmRSS:\t  102400 kB\n")
+    (tmp_path / "limit").write_text(limit + "\n")
+    monkeypatch.setattr(kernel, "_SYSTEM", tmp_path / "meminfo")
+    monkeypatch.setattr(kernel, "_STATUS", tmp_path / "status")
+    monkeypatch.setattr(kernel, "_LIMITS", (tmp_path / "limit", tmp_path / "none"))
+    assert kernel.available_mb() == expected
+    assert (kernel.resident_mb(), kernel.peak_mb()) == (100.0, 200.0)
+
+
+def test_a_system_that_tells_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernel, "_STATUS", tmp_path / "none")
+    assert kernel.available_mb() is None
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize(("depth", "width", "most"), [(1, 4, 320), (3, 8, 24)])
+def test_outputs_and_weights_are_those_of_the_network(depth, width, most, norm):
+    pytest.importorskip("tensorflow")
+    import keras
+
+    from vol3dseg.training.unet import build_unet
+
+    config = ModelConfig(depth=depth, width=width, max_width=most, norm=norm)
+    model = build_unet(config, channels=3, classes=4)
+    side = config.divisor * 2
+    every = keras.Model(model.input, [layer.output for layer in model.layers])
+    outputs = every(np.zeros((1, side, side, side, 3), np.float32))
+    numbers = sum(np.size(output) for output in outputs) / side**3
+    assert memory._outputs_per_voxel(config, 3, 4) == pytest.approx(numbers)
+    kernels = sum(np.size(layer.kernel) for layer in model.layers if hasattr(layer, "kernel"))
+    assert memory._weights(config, 3, 4) == kernels
+
+
+@pytest.mark.train
+def test_the_measured_peak_is_near_the_estimate(tmp_path):
+    """In a process of its own, since a peak remembers all that a process has done."""
+    pytest.importorskip("tensorflow")
+    command = [sys.executable, "-m", "benchmarks.memory", str(tmp_path), "--quick"]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    found = json.loads((tmp_path / "quick" / "environment.json").read_text())["memory_mb"]
+    assert found["peak"] == pytest.approx(found["estimated"], rel=0.25)
