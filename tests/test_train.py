@@ -21,6 +21,7 @@ pytestmark = pytest.mark.train
 import keras  # noqa: E402 - after the skip
 
 from vol3dseg.export import export  # noqa: E402
+from vol3dseg.training import fit  # noqa: E402
 from vol3dseg.training.checkpoints import load_checkpoint  # noqa: E402
 from vol3dseg.training.fit import train  # noqa: E402
 from vol3dseg.training.results import KerasBackend  # noqa: E402
@@ -44,6 +45,8 @@ def make_config(recipe, **training):
         "validation_patches": 3,
         "deterministic": True,
         "schedule": "constant",
+        "reduce_lr_on_plateau": None,
+        "early_stopping": None,
         **training,
     }
     return Config.model_validate(data)
@@ -131,10 +134,13 @@ def test_an_interrupted_run_goes_on_where_it_stopped(prepared, tmp_path, recipe)
     assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
 
 
-def test_a_subset_model_from_a_larger_store(prepared, brats_folder, tmp_path, recipe, labels):
-    config = make_config(recipe, modalities=["t1"])
-    train(prepared, tmp_path / "subset", config)
-    alone = recipe.select(["t1"])
+@pytest.mark.parametrize("modalities", [("t1",), ("flair",), ("t1", "flair")])
+def test_one_store_serves_every_subset(
+    modalities, prepared, brats_folder, tmp_path, recipe, labels
+):
+    before = {path: path.read_bytes() for path in prepared.rglob("*") if path.is_file()}
+    train(prepared, tmp_path / "subset", make_config(recipe, modalities=modalities))
+    alone = recipe.select(modalities)
     preprocess(find_cases(brats_folder), tmp_path / "P1", {}, alone, labels)
     train(tmp_path / "P1", tmp_path / "single", make_config(alone))
     for ours, theirs in zip(
@@ -144,8 +150,56 @@ def test_a_subset_model_from_a_larger_store(prepared, brats_folder, tmp_path, re
     ):
         np.testing.assert_array_equal(ours, theirs)
     manifest = export.export_onnx(tmp_path / "subset", tmp_path / "m.onnx")
-    assert manifest.recipe.modalities == ("t1",)
+    assert manifest.recipe.modalities == modalities
     assert manifest.fingerprint == alone.fingerprint
+    after = {path: path.read_bytes() for path in prepared.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_micro_batches_see_what_the_batch_sees(prepared, tmp_path, recipe):
+    """With instance norm and cross-entropy a batch in parts is the same batch, up to rounding."""
+    logs = {}
+    for size in (4, 2, 1):
+        config = make_config(
+            recipe, batch_size=4, micro_batch=size, steps_per_epoch=1, loss="cross_entropy"
+        )
+        manifest = train(prepared, tmp_path / str(size), config)
+        assert (manifest.training.batch_size, manifest.training.micro_batch) == (4, size)
+        logs[size] = log_of(tmp_path / str(size))
+    for size in (2, 1):
+        for whole, parts in zip(logs[4], logs[size], strict=True):
+            # Adam turns rounding of gradients near 0 into steps, so the two drift a little apart.
+            for value in ("loss", "val_loss"):
+                assert float(parts[value]) == pytest.approx(float(whole[value]), rel=2e-3)
+            assert whole["learning_rate"] == parts["learning_rate"]
+        first, same = logs[4][0]["loss"], logs[size][0]["loss"]
+        assert float(same) == pytest.approx(float(first), rel=1e-5)
+
+
+def test_a_resumed_run_keeps_the_micro_batch_that_it_chose(prepared, tmp_path, recipe, monkeypatch):
+    lines = []
+
+    def cut(line):
+        lines.append(line)
+        if line.startswith("epoch 1/"):
+            raise KeyboardInterrupt
+
+    config = make_config(recipe, batch_size=4)
+    monkeypatch.setattr(fit, "available_mb", lambda: 1.0)  # on a machine that is full
+    with pytest.raises(KeyboardInterrupt):
+        train(prepared, tmp_path / "run", config, progress=cut)
+    assert any("4 micro-batches of 1" in line for line in lines)
+    monkeypatch.setattr(fit, "available_mb", lambda: 1e6)  # and on one that is not
+    other = make_config(recipe, batch_size=4, micro_batch=2)
+    with pytest.raises(RunError, match=r"config\.yaml differs"):
+        train(prepared, tmp_path / "run", other, resume=True)
+    early = shutil.copytree(tmp_path / "run", tmp_path / "early")
+    assert train(prepared, tmp_path / "run", config, resume=True).training.micro_batch == 1
+    # A run that was stopped before its first checkpoint has nothing to go on with: it starts anew.
+    (early / "last.keras").unlink()
+    with pytest.raises(RunError, match=r"no last\.keras"):
+        train(prepared, early, config, resume=True)
+    assert train(prepared, early, config).training.micro_batch == 4
 
 
 def test_without_a_checkpoint_callback_the_last_epoch_is_exported(prepared, tmp_path, recipe):
