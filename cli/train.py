@@ -116,6 +116,7 @@ _DONE, _DONE_BEFORE = "finished", "had been finished"
 def _train_apart(prepared: Path, run: Path, config: "Config", resume: bool) -> str:
     """Train in a process of its own, so that what one run breaks or leaves ends with it."""
     from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
     from traceback import print_exception
 
@@ -129,7 +130,12 @@ def _train_apart(prepared: Path, run: Path, config: "Config", resume: bool) -> s
         error = future.exception()
     if error is None:
         outcome: str = future.result()
-    else:
+    elif isinstance(error, BrokenProcessPool):
+        outcome = (
+            "failed: its process was killed, perhaps for want of memory; set a smaller "
+            "training.micro_batch and go on with --resume"
+        )
+    else:  # a bug: the traceback is kept, the other runs go on
         print_exception(error)
         outcome = f"failed: {type(error).__name__}: {error}"
     if outcome != _DONE:
