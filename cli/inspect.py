@@ -1,7 +1,5 @@
 """`vol3dseg inspect`."""
 
-import os
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +9,10 @@ from vol3dseg.cli.options import (
     PathType,
     config_option,
     output_option,
+    processes,
     progress_bar,
     show_table,
+    workers_option,
 )
 
 if TYPE_CHECKING:
@@ -32,13 +32,7 @@ _SHOWN = 10  # suspects in the terminal
     show_default=True,
     help="Cases that get a picture besides the suspects.",
 )
-@click.option(
-    "-j",
-    "--workers",
-    type=click.IntRange(min=1),
-    default=None,
-    help="Processes to use; 1 works within this one.  [default: one per CPU]",
-)
+@workers_option()
 def inspect(
     dataset: Path, output: Path, config: str | None, sample: int, workers: int | None
 ) -> None:
@@ -48,11 +42,11 @@ def inspect(
     opens in a browser without a network, and cases.csv and suspects.json for programs. Needs the
     extra [report].
     """
-    run_inspect(dataset, output, config, sample, workers or os.cpu_count() or 1)
+    run_inspect(dataset, output, config, sample, workers)
 
 
 def run_inspect(
-    dataset: Path, output: Path, config_name: str | None, sample: int, workers: int
+    dataset: Path, output: Path, config_name: str | None, sample: int, workers: int | None
 ) -> "Survey":
     """Inspect a data set in front of the user."""
     from vol3dseg.config import load_config
@@ -67,16 +61,7 @@ def run_inspect(
     source = find_source(
         dataset, config.recipe.modalities if config else None, config.labels if config else None
     )
-    with ExitStack() as stack:
-        executor = None
-        if workers > 1 and len(source.cases) > 1:
-            from concurrent.futures import ProcessPoolExecutor
-            from multiprocessing import get_context
-
-            size = min(workers, len(source.cases))
-            pool = ProcessPoolExecutor(size, mp_context=get_context("spawn"))
-            executor = stack.enter_context(pool)
-        bar = stack.enter_context(progress_bar())
+    with processes(workers, len(source.cases)) as executor, progress_bar() as bar:
         task = bar.add_task("measuring", total=len(source.cases))
         found = survey(source, executor, lambda: bar.advance(task))
         drawing = bar.add_task("drawing", total=count_drawn(found, sample))
@@ -95,7 +80,8 @@ def _report(found: "Survey", output: Path) -> None:
         for verdict in found.suspects[:_SHOWN]
     ]
     if rows:
-        show_table("the most suspicious cases", ["case", "score", "reasons"], rows)
+        columns = ["case", "score", "reasons"]
+        show_table("The most suspicious cases", columns, rows, words=["reasons"])
     if len(found.cases) < FEWEST_CASES:
         click.echo(
             f"fewer than {FEWEST_CASES} cases: nothing to compare, so only what is wrong whatever "

@@ -1,12 +1,16 @@
 """Options that several commands share, and how progress is shown."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from rich.progress import Progress
 
 PathType = click.Path(path_type=Path)
@@ -24,6 +28,31 @@ def config_option(help_text: str, required: bool = False) -> Callable[[Any], Any
     return click.option(
         "-c", "--config", "config", required=required, metavar="NAME_OR_FILE", help=help_text
     )
+
+
+def workers_option() -> Callable[[Any], Any]:
+    """Return the option --workers; None stands for one process per CPU."""
+    return click.option(
+        "-j",
+        "--workers",
+        type=click.IntRange(min=1),
+        default=None,
+        help="Processes to use; 1 works within this one.  [default: one per CPU]",
+    )
+
+
+@contextmanager
+def processes(workers: int | None, cases: int) -> "Iterator[Executor | None]":
+    """Give an executor for work on cases side by side; None where one process is enough."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    size = min(workers or os.cpu_count() or 1, cases)
+    if size <= 1:
+        yield None
+        return
+    with ProcessPoolExecutor(size, mp_context=get_context("spawn")) as pool:
+        yield pool
 
 
 def progress_bar() -> "Progress":
@@ -48,14 +77,17 @@ def progress_bar() -> "Progress":
     )
 
 
-def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table."""
+def show_table(
+    title: str, columns: list[str], rows: list[list[str]], words: Collection[str] = ()
+) -> None:
+    """Print a table; the first column and those in `words` hold text, the others numbers."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+        text = number == 0 or column in words
+        table.add_column(column, justify="left" if text else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console().print(table)

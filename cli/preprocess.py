@@ -1,14 +1,19 @@
 """`vol3dseg preprocess`."""
 
-import os
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vol3dseg.cli.options import PathType, config_option, output_option, progress_bar
+from vol3dseg.cli.options import (
+    PathType,
+    config_option,
+    output_option,
+    processes,
+    progress_bar,
+    workers_option,
+)
 
 if TYPE_CHECKING:
     from vol3dseg.preprocessing.index import Index
@@ -18,13 +23,7 @@ if TYPE_CHECKING:
 @click.argument("dataset", type=PathType)
 @output_option("the prepared folder")
 @config_option("A preset or a YAML file; its recipe says what is done.", required=True)
-@click.option(
-    "-j",
-    "--workers",
-    type=click.IntRange(min=1),
-    default=None,
-    help="Processes to use; 1 works within this one.  [default: one per CPU]",
-)
+@workers_option()
 def preprocess(dataset: Path, output: Path, config: str, workers: int | None) -> None:
     """Crop, resample and normalise the scans of DATASET into HDF5.
 
@@ -32,10 +31,12 @@ def preprocess(dataset: Path, output: Path, config: str, workers: int | None) ->
     what is missing or has changed. A case that fails is named and the others go on; the exit code
     is 1 then.
     """
-    run_preprocess(dataset, output, config, workers or os.cpu_count() or 1)
+    run_preprocess(dataset, output, config, workers)
 
 
-def run_preprocess(dataset: Path, output: Path, config_name: str, workers: int) -> None:
+def run_preprocess(
+    dataset: Path, output: Path, config_name: str, workers: int | None = None
+) -> None:
     """Prepare a data set in front of the user."""
     from vol3dseg.config import load_config
     from vol3dseg.datasets.layouts import find_cases
@@ -44,15 +45,7 @@ def run_preprocess(dataset: Path, output: Path, config_name: str, workers: int) 
 
     config = load_config(config_name)
     cases = find_cases(dataset)
-    with ExitStack() as stack:
-        executor = None
-        if workers > 1 and len(cases) > 1:
-            from concurrent.futures import ProcessPoolExecutor
-            from multiprocessing import get_context
-
-            pool = ProcessPoolExecutor(min(workers, len(cases)), mp_context=get_context("spawn"))
-            executor = stack.enter_context(pool)
-        bar = stack.enter_context(progress_bar())
+    with processes(workers, len(cases)) as executor, progress_bar() as bar:
         task = bar.add_task("preparing", total=len(cases))
 
         def advance(outcome: Outcome) -> None:

@@ -105,7 +105,8 @@ def run_train_several(
         n: _changed(load_config(c), changes) for n, c in zip(names, config_names, strict=True)
     }
     outcomes = {name: _train_apart(prepared, runs / name, c, resume) for name, c in configs.items()}
-    show_table("Runs", ["run", "outcome"], [[str(runs / n), what] for n, what in outcomes.items()])
+    rows = [[str(runs / name), what] for name, what in outcomes.items()]
+    show_table("Runs", ["run", "outcome"], rows, words=["outcome"])
     if any(what not in (_DONE, _DONE_BEFORE) for what in outcomes.values()):
         raise SystemExit(1)
 
