@@ -6,7 +6,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint co
 SHARED ?= ../shared/data
 
 .PHONY: help setup demo test test-slow check-gpu format lint types imports light check \
-	trial-hippocampus trial-crops trial-report clean
+	trial-hippocampus trial-crops trial-report trial-inspect trial-memory clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -66,6 +66,12 @@ trial-crops: setup  ## Train on the BraTS crops, predict the two whole cases
 
 trial-report: setup  ## Train the report's four iterations and ours on the BraTS crops; about an hour
 	$(VENV)/bin/python -m benchmarks.trial_report $(SHARED)/brats20-crops
+
+trial-inspect: setup  ## Plant bad cases among the BraTS crops and count how many inspect finds
+	$(VENV)/bin/python -m benchmarks.trial_inspect $(SHARED)/brats20-crops
+
+trial-memory: setup  ## Measure the peak of batches of 16 and 32 beside the estimate; some 15 minutes
+	$(VENV)/bin/python -m benchmarks.memory trials/memory
 
 clean:  ## Remove what was made
 	rm -rf $(VENV) $(LIGHT) build dist demo-output trials src/*.egg-info

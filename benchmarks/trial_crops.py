@@ -20,7 +20,7 @@ def main(crops: Path, whole: Path, folder: Path) -> None:
     changed_config("crops32", {}, config)
     seconds = learn(crops, config, folder)
     judge(folder, crops, "test", "--split", folder / "run" / "split.json", "--part", "test")
-    judge(folder, whole, "whole")
+    judge(folder, whole, "whole", "--picture")
     for path in sorted((folder / "predictions-whole").glob("*.nii.gz")):
         _check(path, next(whole.rglob(path.name.replace(".nii.gz", "_t1.nii.gz"))))
     for name in ("test", "whole"):
