@@ -32,8 +32,11 @@ def run_compare(runs: tuple[Path, ...], output: Path, part: str | None = None) -
     from vol3dseg.comparison.report import write_comparison
     from vol3dseg.comparison.runs import read_run
     from vol3dseg.comparison.tables import number
+    from vol3dseg.files import require_writable
 
-    comparison = compare_runs([read_run(run) for run in runs], part)
+    found = [read_run(run) for run in runs]
+    require_writable(output)
+    comparison = compare_runs(found, part)
     write_comparison(output, comparison)
     columns = ["run", *comparison.foreground, "mean of classes"]
     rows = [

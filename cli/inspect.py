@@ -50,7 +50,7 @@ def run_inspect(
 ) -> "Survey":
     """Inspect a data set in front of the user."""
     from vol3dseg.config import load_config
-    from vol3dseg.files import write_text
+    from vol3dseg.files import require_writable, write_text
     from vol3dseg.inspection.page import page
     from vol3dseg.inspection.pictures import require_pillow
     from vol3dseg.inspection.survey import count_drawn, find_source, gallery, survey
@@ -61,6 +61,7 @@ def run_inspect(
     source = find_source(
         dataset, config.recipe.modalities if config else None, config.labels if config else None
     )
+    require_writable(output)
     with processes(workers, len(source.cases)) as executor, progress_bar() as bar:
         task = bar.add_task("measuring", total=len(source.cases))
         found = survey(source, executor, lambda: bar.advance(task))
@@ -87,7 +88,8 @@ def _report(found: "Survey", output: Path) -> None:
             f"fewer than {FEWEST_CASES} cases: nothing to compare, so only what is wrong whatever "
             "other cases are like was looked for"
         )
+    count = len(found.cases)
     click.echo(
-        f"{len(found.cases)} cases, {len(found.suspects)} suspect, {len(found.left_out)} left out "
-        f"-> {output / 'index.html'}"
+        f"{count} case{'s' * (count != 1)}, {len(found.suspects)} suspect, "
+        f"{len(found.left_out)} left out -> {output / 'index.html'}"
     )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from rich.progress import Progress
+    from rich.text import Text
 
 PathType = click.Path(path_type=Path)
 
@@ -84,10 +85,18 @@ def show_table(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=_plain(title), title_justify="left")
     for number, column in enumerate(columns):
         text = number == 0 or column in words
-        table.add_column(column, justify="left" if text else "right", overflow="fold")
+        table.add_column(_plain(column), justify="left" if text else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_plain, row))
     Console().print(table)
+
+
+def _plain(text: str) -> "Text":
+    """Return what rich shows as it is: names of files may look like its markup."""
+    from rich.text import Text
+
+    # A file name that is not UTF-8 holds lone surrogates, which no terminal takes.
+    return Text(text.encode(errors="backslashreplace").decode())

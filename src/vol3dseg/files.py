@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,9 +57,30 @@ def write_bytes(final: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def require_writable(folder: Path) -> None:
+    """Make a folder and try to write into it: ask before work that takes long, not after it.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror}); choose a writable place with room"
+        ) from error
+
+
 def write_text(final: Path, content: str) -> None:
-    """Write `content` to `final` atomically, as UTF-8."""
-    write_bytes(final, content.encode())
+    """Write `content` to `final` atomically, as UTF-8.
+
+    Names of files that are not UTF-8 hold lone surrogates; these become backslash escapes.
+    """
+    write_bytes(final, content.encode(errors="backslashreplace"))
 
 
 def write_json(final: Path, value: object) -> None:
