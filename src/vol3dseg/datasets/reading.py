@@ -2,12 +2,33 @@
 
 from collections.abc import Iterable
 
-from vol3dseg.datasets.case import Case
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError, GridError
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 from vol3dseg.volumes.volume import Volume
+
+
+class ImageReader:
+    """Reads images one after the other; those that lie in one file, one open of it.
+
+    Remembers the last file, so that a 4-D file is unpacked once and not for each of its modalities.
+    Let go of it before you need the memory.
+    """
+
+    def __init__(self) -> None:
+        self._file: nifti.NiftiFile | None = None
+
+    def read(self, source: ImageSource) -> tuple[NDArray[np.float32], Geometry]:
+        """Read one image; raises the errors of `nifti.read_image`."""
+        if self._file is None or self._file.path != source.path:
+            self._file = None  # let go of it before the next is unpacked
+            self._file = nifti.NiftiFile(source.path)
+        return self._file.image(source.channel)
 
 
 def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
@@ -27,9 +48,9 @@ def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
     GridError
         The modalities lie on different grids.
     """
-    sources = case.select(modalities).images
+    images = _read_images(case.select(modalities))
     try:
-        return Volume.stack({n: nifti.read_image(s.path, s.channel) for n, s in sources.items()})
+        return Volume.stack(images)
     except GridError as error:
         raise GridError(f"case {case.id}: {error}") from error
 
@@ -58,7 +79,13 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
     values, geometry = nifti.read_labels(case.label)
     if not geometry.fits(grid):
         raise GridError(
-            f"case {case.id}: label and image lie on different grids: {case.label} has {geometry}, "
-            f"the image {grid}; resample one onto the other first"
+            f"case {case.id}: label and image lie on different grids: {case.label} has "
+            f"{geometry.placed()}, the image {grid.placed()}; resample one onto the other, or mend "
+            "the header"
         )
     return Segmentation(labels.encode(values, str(case.label)), grid, labels)
+
+
+def _read_images(case: Case) -> dict[str, tuple[NDArray[np.float32], Geometry]]:
+    reader = ImageReader()
+    return {name: reader.read(source) for name, source in case.images.items()}

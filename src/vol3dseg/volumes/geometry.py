@@ -72,6 +72,11 @@ class Geometry:
         spacing = "x".join(f"{s:.4g}" for s in self.spacing_mm)
         return f"{size} voxels of {spacing} mm, axes {self.axis_codes}"
 
+    def placed(self) -> str:
+        """Return the grid in words, with the place of its first voxel."""
+        x, y, z = self.affine[:3, 3].tolist()
+        return f"{self} from ({x:.4g}, {y:.4g}, {z:.4g}) mm"
+
     @property
     def spacing_mm(self) -> Spacing:
         """Distance between neighbouring voxel centres along i, j, k [mm], from the affine."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,8 +110,8 @@ class LabelSet(BaseModel):
         LabelError
             A value is not whole, not among the values to read, or a second one of the same class.
         """
-        whole = _whole_numbers(values, source)
-        found = np.unique(whole).tolist()
+        whole = whole_numbers(values, source)
+        found = [int(value) for value in np.unique(whole)]
         table = {value: index for index, label in enumerate(self.classes) for value in label.read}
         unexpected = [v for v in found if v not in table]
         if unexpected:
@@ -136,21 +137,39 @@ class LabelSet(BaseModel):
         return np.array([label.write for label in self.classes], dtype=np.uint8)[indices]
 
 
-def _whole_numbers(values: NDArray[np.generic], source: str) -> NDArray[np.int64]:
+def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
+    """Return the values of a label map, those that are floats rounded.
+
+    Parameters
+    ----------
+    values : array
+        Any numeric type; floats must be whole numbers up to 1e-3.
+    source : str
+        What the values come from, for the error message.
+
+    Returns
+    -------
+    array, shape and type of `values`
+        No wider type: a label map of a byte a voxel shall not become one of eight.
+
+    Raises
+    ------
+    LabelError
+        A value is NaN, infinite or not whole.
+    """
     if np.issubdtype(values.dtype, np.integer) or values.dtype == np.bool_:
-        return values.astype(np.int64)
-    real = values.astype(np.float64)
-    if not np.isfinite(real).all():
+        return values
+    if not np.isfinite(values).all():
         raise LabelError(f"{source}: the label map holds NaN or infinity; expected whole numbers")
-    rounded = np.rint(real)
-    off = np.abs(real - rounded) > 1e-3
+    rounded: NDArray[Any] = np.rint(values)
+    off = np.abs(values - rounded) > 1e-3
     if off.any():
         raise LabelError(
-            f"{source}: the label map holds {float(real[off][0]):.4g}, which is no whole number "
+            f"{source}: the label map holds {float(values[off][0]):.4g}, which is no whole number "
             f"({int(off.sum())} such voxels); was it resampled with interpolation, or is it an "
             "image? Export the labels again with nearest-neighbour interpolation"
         )
-    return rounded.astype(np.int64)
+    return rounded
 
 
 def _hint(unexpected: list[int]) -> str:

@@ -26,6 +26,43 @@ _HEADERS = {348: (nib.Nifti1Header, nib.Nifti1Image), 540: (nib.Nifti2Header, ni
 _log = logging.getLogger(__name__)
 
 
+class NiftiFile:
+    """An open file: unpacked once, its volumes are turned into arrays one by one.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI-1 or NIfTI-2 in one file, plain or gzip.
+
+    Raises
+    ------
+    FileFormatError
+        The file is missing, empty, truncated, damaged or no NIfTI.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._image = _open(path)
+
+    def image(self, channel: int | None = None) -> tuple[NDArray[np.float32], Geometry]:
+        """Return one modality; see `read_image`."""
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite: refused below
+            values = _select(self._image, self.path, channel)
+            array = np.asarray(values.astype(np.float32, order="C"))
+        if not np.isfinite(array).all():
+            bad = int(np.size(array) - np.isfinite(array).sum())
+            raise IntensityError(
+                f"{self.path}: {bad} voxels are NaN or infinite; expected finite intensities; "
+                "replace them in the file, with 0 outside the body for instance"
+            )
+        return array, _geometry(self._image, array.shape, self.path)
+
+    def labels(self) -> tuple[NDArray[Any], Geometry]:
+        """Return the label map; see `read_labels`."""
+        array = _select(self._image, self.path, None)
+        return array, _geometry(self._image, array.shape, self.path)
+
+
 def read_image(path: Path, channel: int | None = None) -> tuple[NDArray[np.float32], Geometry]:
     """Read one modality.
 
@@ -50,16 +87,7 @@ def read_image(path: Path, channel: int | None = None) -> tuple[NDArray[np.float
     IntensityError
         A voxel is NaN or infinite.
     """
-    image = _open(path)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite: refused below
-        array = np.asarray(_select(image, path, channel).astype(np.float32, order="C"))
-    if not np.isfinite(array).all():
-        bad = int(np.size(array) - np.isfinite(array).sum())
-        raise IntensityError(
-            f"{path}: {bad} voxels are NaN or infinite; expected finite intensities; "
-            "replace them in the file, with 0 outside the body for instance"
-        )
-    return array, _geometry(image, array.shape, path)
+    return NiftiFile(path).image(channel)
 
 
 def read_labels(path: Path) -> tuple[NDArray[Any], Geometry]:
@@ -67,9 +95,7 @@ def read_labels(path: Path) -> tuple[NDArray[Any], Geometry]:
 
     Raises the errors of `read_image`, but for those on voxel values.
     """
-    image = _open(path)
-    array = _select(image, path, None)
-    return array, _geometry(image, array.shape, path)
+    return NiftiFile(path).labels()
 
 
 def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
@@ -166,20 +192,21 @@ def _select(image: Any, path: Path, channel: int | None) -> NDArray[Any]:
     dtype = image.get_data_dtype()
     if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
         raise FileFormatError(f"{path}: voxels are {dtype}; expected plain numbers, not colours")
+    shape = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    alone = len(shape) == 3 and channel in (None, 0)
+    if not alone and not (len(shape) == 4 and channel is not None and channel < shape[3]):
+        wanted = "three axes" if channel is None else f"a 4-D file with a volume {channel}"
+        raise FileFormatError(f"{path}: has shape {shape}; expected {wanted}; split the file")
+    # One volume by itself: scaled to floats, the whole of a 4-D file would be several times larger.
+    volume = () if alone else (channel,)
+    last = (0,) * (len(image.shape) - len(shape))
     try:
-        array: NDArray[Any] = np.asanyarray(image.dataobj)
+        array: NDArray[Any] = np.asanyarray(image.dataobj[(..., *volume, *last)])
     except (OSError, ValueError) as error:
         raise FileFormatError(f"{path}: truncated or damaged ({error}); copy it again") from error
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if channel is not None and array.ndim == 3 and channel == 0:
-        return array
-    if channel is not None and array.ndim == 4 and channel < array.shape[3]:
-        return array[..., channel]
-    if channel is None and array.ndim == 3:
-        return array
-    wanted = "three axes" if channel is None else f"a 4-D file with a volume {channel}"
-    raise FileFormatError(f"{path}: has shape {array.shape}; expected {wanted}; split the file")
+    return array
 
 
 def _geometry(image: Any, shape: tuple[int, ...], path: Path) -> Geometry:

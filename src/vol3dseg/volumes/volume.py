@@ -56,8 +56,8 @@ class Volume:
         for name, (_, other) in others:
             if not geometry.fits(other):
                 raise GridError(
-                    f"{first} and {name} lie on different grids: {geometry} and {other}; "
-                    "resample one onto the other first"
+                    f"{first} and {name} lie on different grids: {geometry.placed()} and "
+                    f"{other.placed()}; resample one onto the other, or mend the header"
                 )
         channels = np.stack([array for array, _ in images.values()])
         return cls(np.moveaxis(channels, 0, -1), geometry, tuple(images))
