@@ -28,6 +28,7 @@ _BATCHES = {
         "training": _STEPS,
     },
 }
+_TOLERANCE = 0.25
 _QUICK = {
     "quick": {
         "extends": "brats2020",
@@ -51,11 +52,15 @@ def main(folder: Path, quick: bool) -> None:
         run("train", folder / "prepared", "-o", folder / name, "--config", path)
         text = (folder / name / "environment.json").read_text(encoding="utf-8")
         found = json.loads(text)["memory_mb"]
+        if found["peak"] is None:
+            raise SystemExit("this system does not tell the peak of a process; run it on Linux")
         ratio = found["estimated"] / found["peak"]
         sys.stdout.write(
             f"\n{name}: estimated {found['estimated']} MB, peak {found['peak']} MB, "
             f"ratio {ratio:.2f}\n"
         )
+        if not 1 - _TOLERANCE <= ratio <= 1 + _TOLERANCE:
+            raise SystemExit(f"{name}: the estimate is off by more than {_TOLERANCE:.0%}")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,9 @@ def run_evaluate(
     files, known = label_files(predictions), reference_files(references)
     recorded = load_record(predictions) if (predictions / RECORD_NAME).exists() else None
     if recorded is not None:
-        # A case that failed in predict has no file; it must not vanish from the mean.
+        # A case that failed must not vanish from the mean, nor count with an older model's file.
+        failed = {name for name, case in recorded.cases.items() if case.error}
+        files = {name: path for name, path in files.items() if name not in failed}
         known = {name: path for name, path in known.items() if name in recorded.cases}
     source = load_config(config_name) if config_name else recorded or load_record(predictions)
     labels = source.labels

@@ -99,7 +99,6 @@ def run_predict(
     picture_modality: str | None = None,
 ) -> None:
     """Segment in front of the user."""
-    from vol3dseg.datasets.selection import gather_cases, one_case
     from vol3dseg.inference.batch import Record, predict_cases
     from vol3dseg.inference.manifest import provenance
     from vol3dseg.inference.model_file import read_model
@@ -108,9 +107,7 @@ def run_predict(
 
     model = read_model(model_path)
     modalities = model.manifest.recipe.modalities
-    if bool(images) == bool(inputs):
-        raise click.UsageError("give INPUT, or --image once per modality, and not both")
-    cases = [one_case(images, case_id or "case")] if images else gather_cases(inputs, modalities)
+    cases = _chosen(inputs, modalities, images, case_id)
     if split is not None:
         cases = _cases_of(cases, split, parts)
     draw = _draw(modalities, picture_modality) if picture else None
@@ -122,7 +119,8 @@ def run_predict(
 
         def advance(case_id: str, record: "CaseRecord") -> None:
             bar.advance(task)
-            bar.console.print(_line(case_id, record), highlight=False, soft_wrap=True)
+            line = _line(case_id, record)
+            bar.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
         predictor = Predictor(backend, model.manifest)
         records = predict_cases(cases, predictor, output, probabilities, draw, advance)
@@ -140,12 +138,26 @@ def run_predict(
         sys.exit(1)
 
 
+def _chosen(
+    inputs: Sequence[Path], modalities: Sequence[str], images: Sequence[str], case_id: str | None
+) -> "list[Case]":
+    from vol3dseg.datasets.selection import gather_cases, one_case
+
+    if bool(images) == bool(inputs):
+        raise click.UsageError("give INPUT, or --image once per modality, and not both")
+    return [one_case(images, case_id or "case")] if images else gather_cases(inputs, modalities)
+
+
 def _cases_of(cases: "Sequence[Case]", split: Path, parts: Sequence[str]) -> "list[Case]":
     """Return the cases of the named parts of a split, or of all parts that have any."""
     from vol3dseg.datasets.selection import only_part
     from vol3dseg.datasets.splits import PARTS, read_split
+    from vol3dseg.errors import DatasetError
 
-    filled = [part for part in PARTS if read_split(split).part(part)]
+    read = read_split(split)
+    filled = [part for part in PARTS if read.part(part)]
+    if not filled:
+        raise DatasetError(f"{split}: all parts are empty; expected case ids in at least one")
     return [
         case for part in dict.fromkeys(parts or filled) for case in only_part(cases, split, part)
     ]

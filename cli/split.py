@@ -27,7 +27,9 @@ def split(prepared: Path, output: Path, config: str | None, stratify: bool) -> N
 
     index = load_index(prepared)
     source = load_config(config) if config else parse_config(index.config, f"{prepared}/index.json")
-    settings = source.split.model_copy(update={"stratify": stratify or source.split.stratify})
+    settings = source.split
+    if stratify:
+        settings = settings.model_copy(update={"stratify": True, "file": None})
     subjects, volumes_ml = labelled_subjects(prepared, index), foreground_ml(index)
     parts = make_split(subjects, settings, volumes_ml)
     table = split_table(parts, subjects, volumes_ml)

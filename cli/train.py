@@ -123,18 +123,19 @@ def _train_apart(prepared: Path, run: Path, config: "Config", resume: bool) -> s
 
     click.secho(f"\n{run.name} -> {run}", bold=True)
     if resume and (run / "manifest.json").is_file():
-        click.echo(_DONE_BEFORE)
-        return _DONE_BEFORE
+        outcome = _finished_with(run, config)
+        click.echo(outcome, err=outcome != _DONE_BEFORE)
+        return outcome
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         goes_on = resume and (run / "last.keras").is_file()
         future = pool.submit(_train_or_say_why, prepared, run, config, goes_on)
         error = future.exception()
     if error is None:
-        outcome: str = future.result()
+        outcome = future.result()
     elif isinstance(error, BrokenProcessPool):
         outcome = (
-            "failed: its process was killed, perhaps for want of memory; set a smaller "
-            "training.micro_batch and go on with --resume"
+            "failed: its process was killed, perhaps for want of memory; free some and go on with "
+            "--resume, or train in another folder with a smaller training.micro_batch"
         )
     else:  # a bug: the traceback is kept, the other runs go on
         print_exception(error)
@@ -142,6 +143,20 @@ def _train_apart(prepared: Path, run: Path, config: "Config", resume: bool) -> s
     if outcome != _DONE:
         click.echo(outcome, err=True)
     return outcome
+
+
+def _finished_with(run: Path, config: "Config") -> str:
+    """Return the outcome of a run that was finished before, perhaps with another config."""
+    from vol3dseg.config import load_config
+
+    before = load_config(run / "config.yaml")
+    differences = before.differences(config.resumes(before))
+    if not differences:
+        return _DONE_BEFORE
+    return (
+        f"failed: {run} was finished with another config, which differs in {differences}; "
+        "train in another folder, or remove it"
+    )
 
 
 def _train_or_say_why(prepared: Path, run: Path, config: "Config", resume: bool) -> str:

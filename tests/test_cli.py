@@ -1,6 +1,7 @@
 """The command line as a user meets it: the line of deployment, one clear line per refusal."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -173,6 +174,9 @@ def test_split_shows_what_train_would_do(vol3dseg, brats_folder, config_path, tm
     done = vol3dseg("split", tmp_path / "P", "-o", tmp_path / "T", "-c", config_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "T/split.json").read_text() == (tmp_path / "S/split.json").read_text()
+    anew = ("-o", tmp_path / "U", "-c", config_path, "--stratify")
+    vol3dseg("split", tmp_path / "P", *anew)
+    assert "stratified by foreground volume" in (tmp_path / "U" / "split.md").read_text()
 
 
 SPLIT = {"train": ["Case_001"], "validation": ["Case_002"], "test": ["Case_003"]}
@@ -293,8 +297,11 @@ def test_a_case_that_failed_does_not_vanish_from_the_mean(
     (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(b"")
     vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
     (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(good)
-    done = vol3dseg("evaluate", tmp_path / "O", brats_folder, "-o", tmp_path / "R")
-    refused(done, "Case_002")
+    words = ("evaluate", tmp_path / "O", brats_folder, "-o", tmp_path / "R")
+    refused(vol3dseg(*words), "Case_002")
+    # Nor does a file that an earlier prediction left in the same folder stand in for it.
+    shutil.copy(tmp_path / "O" / "Case_001.nii.gz", tmp_path / "O" / "Case_002.nii.gz")
+    refused(vol3dseg(*words), "Case_002")
 
 
 def test_parts_of_a_split_side_by_side(vol3dseg, brats_folder, model_path, tmp_path):

@@ -254,3 +254,43 @@ def test_what_cannot_be_extended(text, message, tmp_path):
 def test_a_micro_batch_must_divide_the_batch():
     with pytest.raises(ConfigError, match="micro_batch 3 must divide batch_size 8"):
         parse_config(changed(training={"batch_size": 8, "micro_batch": 3}), "test")
+
+
+def test_what_one_config_takes_away_from_another(tmp_path):
+    each = "{flair: {method: zscore}, t1: {method: window, low: 0, high: 9}}"
+    text = (
+        "extends: crops32\n"
+        "labels:\n  classes:\n    - {name: background, read: [0], write: 0}\n"
+        "    - {name: tumour, read: [1], write: 1}\n  regions: {}\n"
+        f"recipe: {{modalities: [flair, t1], normalisation: {each}}}\n"
+    )
+    config = load_config(write_yaml(tmp_path / "a.yaml", text))
+    assert config.labels.regions == {}
+    assert [n.method for n in config.recipe.normalisation.values()] == ["zscore", "window"]
+    again = write_yaml(
+        tmp_path / "b.yaml", "extends: a.yaml\nrecipe:\n  normalisation: {method: zscore}\n"
+    )
+    assert {n.method for n in load_config(again).recipe.normalisation.values()} == {"zscore"}
+
+
+def test_a_preset_does_not_depend_on_where_one_stands(tmp_path, monkeypatch):
+    before = load_config("crops32")
+    write_yaml(tmp_path / "brats2020", "training: {epochs: 3}\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_config("crops32") == before
+
+
+def test_differences_are_named_by_their_place():
+    config = load_config("crops32")
+    other = parse_config(
+        {**config.model_dump(mode="json"), "model": {"depth": 2}, "split": {"seed": 4}}, "x"
+    )
+    assert config.differences(config) == ""
+    assert config.differences(other) == "split.seed: 0 and 4; model.depth: 3 and 2"
+
+
+def test_an_open_micro_batch_is_that_of_the_run_before():
+    config = load_config("crops32")
+    assert config.resumes(config.with_micro_batch(2)).training.micro_batch == 2
+    given = config.with_micro_batch(4)
+    assert given.resumes(config.with_micro_batch(2)) == given

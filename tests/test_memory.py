@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_more_of_anything_takes_more():
             config_with(batch_size=2, model={"width": 32}),
         )
     ]
-    assert sizes == sorted(sizes)
+    assert all(less < more for less, more in pairwise(sizes))
     batch, instance = (config_with(model={"norm": n}) for n in ("batch", "instance"))
     assert chosen(batch, None).estimate.total_mb < chosen(instance, None).estimate.total_mb
     few = chosen(config_with(), None, CASES[:3]).estimate.patches_mb
@@ -89,24 +90,64 @@ def test_a_whole_batch_says_nothing_of_micro_batches():
     assert "58.6 GB are free" in line
 
 
-@pytest.mark.parametrize(
-    ("limit", "expected"),
-    [("max", 4096.0), ("1073741824", 1024.0 - 100), ("9223372036854771712", 4096.0)],
-)
-def test_a_container_may_leave_less_than_the_system(limit, expected, tmp_path, monkeypatch):
+GB = 2**30
+UNIFIED = {"limit": "memory.max", "use": "memory.current", "back": "inactive_file"}
+LEGACY = {
+    "limit": "memory.limit_in_bytes", "use": "memory.usage_in_bytes", "back": "total_inactive_file",
+}  # fmt: skip
+
+
+def make_group(folder, names, limit, use, back=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names["limit"]).write_text(f"{limit}\n")
+    (folder / names["use"]).write_text(f"{use}\n")
+    (folder / "memory.stat").write_text(f"cache 7\n{names['back']} {back}\n")
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """A system with 4 GB to give and no control groups."""
     (tmp_path / "meminfo").write_text("MemTotal: 8388608 kB\nMemAvailable:    4194304 kB\n")
-    (tmp_path / "status").write_text("VmHWM:\t  204800 kB\nVmRSS:\t  102400 kB\n")
-    (tmp_path / "limit").write_text(limit + "\n")
     monkeypatch.setattr(kernel, "_SYSTEM", tmp_path / "meminfo")
+    monkeypatch.setattr(kernel, "_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(kernel, "_GROUPS_ROOT", tmp_path / "groups")
+    return tmp_path
+
+
+GROUPS = [
+    pytest.param("0::/\n", "", UNIFIED, ("max", GB, 0), 4096, id="no limit"),
+    pytest.param("0::/job/step\n", "job/step", UNIFIED, (2 * GB, GB, 0), 1024, id="own group"),
+    pytest.param("0::/job/step\n", "job", UNIFIED, (2 * GB, GB, 0), 1024, id="a group above"),
+    pytest.param("0::/\n", "", UNIFIED, (3 * GB, 2 * GB, GB), 2048, id="cache can be given back"),
+    pytest.param("4:cpu:/x\n3:memory:/x\n", "memory/x", LEGACY, (GB, 0, 0), 1024, id="version 1"),
+    pytest.param("0::/job\n", "other", UNIFIED, (GB, 0, 0), 4096, id="another's group"),
+    pytest.param("0::/\n", "", UNIFIED, (64 * GB, 0, 0), 4096, id="more than the system has"),
+]
+
+
+@pytest.mark.parametrize(("mine", "group", "names", "values", "left_mb"), GROUPS)
+def test_a_container_or_job_may_leave_less_than_the_system(
+    mine, group, names, values, left_mb, system
+):
+    (system / "cgroup").write_text(mine)
+    make_group(system / "groups" / group, names, *values)
+    assert kernel.available_mb() == left_mb
+
+
+def test_a_system_without_control_groups(system):
+    assert kernel.available_mb() == 4096
+
+
+def test_fields_of_this_process(tmp_path, monkeypatch):
+    (tmp_path / "status").write_text("VmHWM:\t  204800 kB\nVmRSS:\t  102400 kB\n")
     monkeypatch.setattr(kernel, "_STATUS", tmp_path / "status")
-    monkeypatch.setattr(kernel, "_LIMITS", (tmp_path / "limit", tmp_path / "none"))
-    assert kernel.available_mb() == expected
     assert (kernel.resident_mb(), kernel.peak_mb()) == (100.0, 200.0)
 
 
 def test_a_system_that_tells_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(kernel, "_STATUS", tmp_path / "none")
-    assert kernel.available_mb() is None
+    for name in ("_STATUS", "_SYSTEM"):
+        monkeypatch.setattr(kernel, name, tmp_path / "none")
+    assert (kernel.available_mb(), kernel.resident_mb()) == (None, None)
 
 
 @pytest.mark.train
@@ -136,4 +177,5 @@ def test_the_measured_peak_is_near_the_estimate(tmp_path):
     command = [sys.executable, "-m", "benchmarks.memory", str(tmp_path), "--quick"]
     subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads((tmp_path / "quick" / "environment.json").read_text())["memory_mb"]
-    assert found["peak"] == pytest.approx(found["estimated"], rel=0.25)
+    growth = {name: found[name] - found["before"] for name in ("peak", "estimated")}
+    assert growth["peak"] == pytest.approx(growth["estimated"], rel=0.25)

@@ -263,11 +263,18 @@ def test_a_case_is_drawn_beside_its_own_label_map(case, image, tumour, tmp_path,
     assert "reference" in words
 
 
-def test_the_modality_asked_for_is_drawn(case, image, tumour, tmp_path, words):
-    both = np.concatenate([image.array, image.array], axis=3)
-    stack = Volume(both, RAS, ("t1", "flair"))
+def test_the_modality_asked_for_is_drawn(case, image, tumour, tmp_path, words, monkeypatch):
+    shown = []
+
+    def seen(volume, *maps):
+        shown.append(volume.array)
+        return axial_view(volume, *maps)
+
+    monkeypatch.setattr(panel, "axial_view", seen)
+    stack = Volume(np.concatenate([image.array, image.array + 7], axis=3), RAS, ("t1", "flair"))
     save_case_panel(tmp_path / "o.png", case, stack, tumour, "flair")
     assert words[1] == "flair"
+    np.testing.assert_array_equal(shown[0], image.array + 7)
 
 
 def test_a_label_map_that_cannot_be_read_is_left_out_and_said(case, image, tumour, tmp_path, words):

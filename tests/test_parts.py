@@ -19,6 +19,7 @@ from vol3dseg.evaluation.parts import (
     without_predictions,
     write_parts,
 )
+from vol3dseg.evaluation.report import write_report
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import Segmentation
 
@@ -97,6 +98,12 @@ def test_the_report_says_that_the_tables_are_not_comparable(summaries):
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in tables} == {4}
     assert "| score | train | validation |" in tables
+
+
+def test_files_of_an_evaluation_without_parts_are_not_left_beside_them(cases, summaries, tmp_path):
+    write_report(tmp_path, cases["train"], summaries["train"])
+    write_parts(tmp_path, cases, summaries, SPLIT)
+    assert {p.name for p in tmp_path.iterdir()} == {"summary.md", "train", "validation"}
 
 
 def test_each_part_has_a_report_of_its_own(cases, summaries, tmp_path):

@@ -156,13 +156,15 @@ def test_one_store_serves_every_subset(
     assert after == before
 
 
-def test_micro_batches_see_what_the_batch_sees(prepared, tmp_path, recipe):
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_micro_batches_see_what_the_batch_sees(schedule, prepared, tmp_path, recipe):
     """With instance norm and cross-entropy a batch in parts is the same batch, up to rounding."""
     logs = {}
     for size in (4, 2, 1):
         config = make_config(
-            recipe, batch_size=4, micro_batch=size, steps_per_epoch=1, loss="cross_entropy"
-        )
+            recipe, batch_size=4, micro_batch=size, steps_per_epoch=1, loss="cross_entropy",
+            schedule=schedule,
+        )  # fmt: skip
         manifest = train(prepared, tmp_path / str(size), config)
         assert (manifest.training.batch_size, manifest.training.micro_batch) == (4, size)
         logs[size] = log_of(tmp_path / str(size))
@@ -200,6 +202,37 @@ def test_a_resumed_run_keeps_the_micro_batch_that_it_chose(prepared, tmp_path, r
     with pytest.raises(RunError, match=r"no last\.keras"):
         train(prepared, early, config, resume=True)
     assert train(prepared, early, config).training.micro_batch == 4
+
+
+def test_a_finished_run_keeps_its_record_and_another_split_is_refused(
+    prepared, brats_folder, tmp_path, recipe, labels
+):
+    config, run = make_config(recipe, epochs=1), tmp_path / "run"
+    train(prepared, run, config)
+    record, weights = ((run / n).read_bytes() for n in ("environment.json", "best.keras"))
+    train(prepared, run, config, resume=True)
+    assert (run / "environment.json").read_bytes() == record
+    assert (run / "best.keras").read_bytes() == weights
+    shutil.copytree(brats_folder / "Case_001", brats_folder / "Case_000")
+    for path in (brats_folder / "Case_000").iterdir():
+        path.rename(path.with_name(path.name.replace("001", "000")))
+    preprocess(find_cases(brats_folder), prepared, {}, recipe, labels)
+    with pytest.raises(RunError, match=r"split\.json differs"):
+        train(prepared, run, config, resume=True)
+
+
+def test_a_run_that_starts_anew_does_not_keep_a_best_epoch_of_before(prepared, tmp_path, recipe):
+    config = make_config(recipe, epochs=1)
+    train(prepared, tmp_path / "run", config)
+    for name in ("last.keras", "manifest.json"):  # as if killed between best and last
+        (tmp_path / "run" / name).unlink()
+
+    def stop(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(prepared, tmp_path / "run", config, progress=stop)
+    assert not (tmp_path / "run" / "best.keras").exists()
 
 
 def test_without_a_checkpoint_callback_the_last_epoch_is_exported(prepared, tmp_path, recipe):

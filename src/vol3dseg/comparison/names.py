@@ -18,7 +18,8 @@ _WORDS = {
 # What tells two runs of one name apart best comes first; what is in no list comes last.
 _FIRST = ("model.norm", "training.learning_rate", "training.schedule", "model.depth", "model.width")
 _LAST = (
-    "training.micro_batch", "training.seed", "split.seed", "data.training_cases", "data.fingerprint",
+    "training.micro_batch", "training.seed", "split.seed", "data.training_cases",
+    "data.fingerprint",
 )  # fmt: skip
 # In every name already, or of no meaning for what a run is.
 _NEVER = (

@@ -50,7 +50,7 @@ def load_config(name_or_file: str | Path) -> Config:
     return parse_config(data, source)
 
 
-def _complete(name: str, folder: Path, generations: int) -> tuple[object, str]:
+def _complete(name: str, folder: Path | None, generations: int) -> tuple[object, str]:
     """Return what a config says together with what it extends, and where it comes from."""
     data, source, beside = _read(name, folder)
     if not isinstance(data, Mapping) or "extends" not in data:
@@ -59,8 +59,8 @@ def _complete(name: str, folder: Path, generations: int) -> tuple[object, str]:
     parent = own.pop("extends")
     if not isinstance(parent, str) or generations == 0:
         raise ConfigError(
-            f"{source}: extends {parent!r}; expected the name of a preset or a YAML file, and no "
-            "circle of configs that extend each other"
+            f"{source}: extends {parent!r}; expected the name of a preset or a YAML file, at most "
+            f"{_MOST_GENERATIONS} generations and no circle of configs that extend each other"
         )
     base, _ = _complete(parent, beside, generations - 1)
     return _merged(base, own), source
@@ -69,17 +69,23 @@ def _complete(name: str, folder: Path, generations: int) -> tuple[object, str]:
 def _merged(base: object, own: object) -> object:
     """Return `base` with the keys of `own` in their place, section by section.
 
-    What names a method is one choice, and replaced as a whole: another's settings do not fit it.
+    What names a method is one choice, and replaced as a whole: another's settings do not fit it. So
+    is what an empty mapping stands for, or nothing could be taken away.
     """
-    if not isinstance(base, Mapping) or not isinstance(own, Mapping) or "method" in own:
+    if not isinstance(base, Mapping) or not isinstance(own, Mapping) or not own:
+        return own
+    if "method" in base or "method" in own:
         return own
     return {**base, **{key: _merged(base.get(key), value) for key, value in own.items()}}
 
 
-def _read(name: str, folder: Path) -> tuple[object, str, Path]:
-    """Return the parsed YAML of a preset or file, its name for messages, and its folder."""
-    path = folder / name
-    if path.is_file():
+def _read(name: str, folder: Path | None) -> tuple[object, str, Path | None]:
+    """Return the parsed YAML of a preset or file, its name for messages, and a file's folder.
+
+    Without a folder only presets count: what they extend must not depend on where one stands.
+    """
+    path = (folder or Path()) / name
+    if folder is not None and path.is_file():
         return _yaml(_text(path), str(path)), str(path), path.parent
     if path.suffix in {".yaml", ".yml"}:
         raise ConfigError(f"{path}: no such config file; expected a YAML file or a preset's name")
@@ -88,7 +94,7 @@ def _read(name: str, folder: Path) -> tuple[object, str, Path]:
         guess = _suggestion(name, names)
         raise ConfigError(f"no preset {name!r}{guess}; presets: {', '.join(names)}")
     text = resources.files("vol3dseg.configs").joinpath(f"{name}.yaml").read_text("utf-8")
-    return _yaml(text, f"preset {name}"), f"preset {name}", Path()
+    return _yaml(text, f"preset {name}"), f"preset {name}", None
 
 
 def parse_config(data: object, source: str) -> Config:

@@ -1,6 +1,7 @@
 """The sections of a config as frozen models: what can be chosen, with its defaults and limits."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -208,7 +209,34 @@ class Config(_Section):
             )
         return self
 
+    def with_micro_batch(self, size: int | None) -> "Config":
+        """Return the config with another micro-batch; `size` must divide the batch size."""
+        training = self.training.model_copy(update={"micro_batch": size})
+        return self.model_copy(update={"training": training})
+
+    def resumes(self, before: "Config") -> "Config":
+        """Return this config with the micro-batch that `before` took, where this leaves it open."""
+        return self.with_micro_batch(self.training.micro_batch or before.training.micro_batch)
+
+    def differences(self, other: "Config") -> str:
+        """Return in words what differs between two configs; empty where nothing does."""
+        ours, theirs = (_flat(c.model_dump(mode="json")) for c in (self, other))
+        return "; ".join(
+            f"{key}: {ours.get(key)} and {theirs.get(key)}"
+            for key in dict.fromkeys([*ours, *theirs])
+            if ours.get(key) != theirs.get(key)
+        )
+
     @property
     def model_recipe(self) -> Recipe:
         """The recipe of the model that is trained: only its modalities."""
         return self.recipe.select(self.training.modalities or self.recipe.modalities)
+
+
+def _flat(data: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, with keys such as "training.loss"."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        nested = _flat(value, f"{place}{key}.") if isinstance(value, Mapping) else {}
+        found |= nested or {place + key: value}
+    return found

@@ -72,6 +72,8 @@ def write_parts(
     """
     for part, scores in cases.items():
         write_report(folder / part, scores, summaries[part])
+    for name in ("cases.csv", "summary.json"):  # of an evaluation without parts
+        (folder / name).unlink(missing_ok=True)
     write_text(folder / "summary.md", parts_markdown(summaries, split))
 
 
@@ -79,13 +81,15 @@ def parts_markdown(summaries: Mapping[str, Summary], split: Split) -> str:
     """Return the two tables with a column for each part, as Markdown."""
     first = next(iter(summaries.values()))
     missing = without_predictions(summaries, split)
-    left_out = (
-        [f"Without predictions, hence left out: {', '.join(missing)}.", ""] if missing else []
-    )
+    left_out = [
+        f"Without predictions, hence left out: {', '.join(missing)}. "
+        "A folder of that name is of another evaluation.",
+        "",
+    ]
     lines = [
         "# Scores by part of the split",
         "",
-        *left_out,
+        *(left_out if missing else []),
         f"## {PER_CASE}",
         "",
         *_table("score", summaries, case_rows(summaries, split)),

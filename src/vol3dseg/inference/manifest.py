@@ -185,7 +185,8 @@ def parse_manifest(text: str | bytes, source: str) -> Manifest:
         place = ".".join(map(str, first["loc"])) or "document"
         raise ModelError(
             f"{source}: damaged manifest, or one of another version of vol3dseg ({place}: "
-            f"{first['msg']}); export the model again with vol3dseg {__version__}"
+            f"{first['msg']}); with vol3dseg {__version__}, a model's is written anew by "
+            "vol3dseg export-onnx, a finished run's by vol3dseg train --resume"
         ) from error
     if manifest.fingerprint != manifest.recipe.fingerprint:
         raise ModelError(

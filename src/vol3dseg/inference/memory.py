@@ -5,11 +5,11 @@ from pathlib import Path
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _SYSTEM = Path("/proc/meminfo")
-# What a container may use at most, by cgroup version 2 and 1.
-_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
+_GROUPS = Path("/proc/self/cgroup")
+_GROUPS_ROOT = Path("/sys/fs/cgroup")
+# Limit, use, and the field of memory.stat with what of the use can be given back; version 2 and 1.
+_UNIFIED = ("memory.max", "memory.current", "inactive_file")
+_LEGACY = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def reset_peak() -> None:
@@ -33,17 +33,41 @@ def resident_mb() -> float | None:
 def available_mb() -> float | None:
     """Return what this process can still take without swapping [MB]; None where it is not known.
 
-    The smaller of what the system can give and what the limit of a container leaves.
+    The smallest of what the system can give and what the limits of containers and jobs leave.
     """
-    system, mine = _field_mb(_SYSTEM, "MemAvailable"), resident_mb()
-    if system is None or mine is None:
-        return None
-    return min([system, *(limit - mine for limit in _container_limits_mb())])
+    system = _field_mb(_SYSTEM, "MemAvailable")
+    return None if system is None else min([system, *_left_by_groups_mb()])
 
 
-def _container_limits_mb() -> list[float]:
-    texts = [path.read_text().strip() for path in _LIMITS if path.is_file()]
-    return [int(text) / 2**20 for text in texts if text.isdecimal()]  # "max" is no limit
+def _left_by_groups_mb() -> list[float]:
+    """Return what each control group that this process is in leaves, its own and all above."""
+    try:
+        lines = _GROUPS.read_text().splitlines()
+    except OSError:
+        return []
+    left = []
+    for line in lines:
+        _, kinds, group = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        root = _GROUPS_ROOT / "memory" if kinds else _GROUPS_ROOT
+        here = root / group.lstrip("/")
+        for folder in (here, *here.parents):
+            if folder.is_relative_to(root):
+                left += _left_mb(folder, *(_LEGACY if kinds else _UNIFIED))
+    return left
+
+
+def _left_mb(group: Path, limit: str, use: str, reclaimable: str) -> list[float]:
+    """Return what one control group leaves; nothing where it has no limit."""
+    try:
+        most = (group / limit).read_text().strip()
+        taken = int((group / use).read_text())
+        rows = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+        back = next((int(value) for name, value in rows if name == reclaimable), 0)
+    except OSError:
+        return []
+    return [(int(most) - taken + back) / 2**20] if most.isdecimal() else []  # "max" is no limit
 
 
 def _field_mb(path: Path, name: str) -> float | None:

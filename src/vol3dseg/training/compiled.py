@@ -40,13 +40,41 @@ def _optimizer(training: TrainingConfig, steps: int) -> Any:
         "gradient_accumulation_steps": accumulated,
     }
     if training.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * training.epochs)
+        rate = CosineDecayOverBatches(rate, steps * training.epochs, training.micro_batches)
     if training.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(rate, weight_decay=training.weight_decay, **options)
         # Decay pulls weights to 0; for scales and shifts of norms and for biases that is no prior.
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "shift"])
         return optimizer
     return keras.optimizers.Adam(rate, **options)
+
+
+@keras.saving.register_keras_serializable(package="vol3dseg")
+class CosineDecayOverBatches(keras.optimizers.schedules.CosineDecay):  # type: ignore[misc]
+    """Cosine decay that counts changes of the weights; Keras counts micro-batches.
+
+    Parameters
+    ----------
+    initial_learning_rate : float
+    decay_steps : int
+        Changes of the weights until the rate is 0.
+    micro_batches : int
+        That make one change of the weights.
+    """
+
+    def __init__(
+        self, initial_learning_rate: float, decay_steps: int, micro_batches: int, **options: Any
+    ) -> None:
+        super().__init__(initial_learning_rate, decay_steps, **options)
+        self.micro_batches = micro_batches
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate at micro-batch number `step`."""
+        return super().__call__(keras.ops.floor_divide(step, self.micro_batches))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what a saved optimizer needs to make the schedule again."""
+        return {**super().get_config(), "micro_batches": self.micro_batches}
 
 
 def steps_per_epoch(cases: Sequence[StoredCase], config: Config) -> int:

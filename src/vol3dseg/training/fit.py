@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from vol3dseg.config import Config, TrainingConfig, load_config
-from vol3dseg.datasets.splits import split_table
+from vol3dseg.datasets.splits import read_split, split_table
 from vol3dseg.errors import RunError
 from vol3dseg.evaluation.figures import save_curves
 from vol3dseg.files import write_text
@@ -86,15 +86,16 @@ def train(
     state, config = _state(run, config, resume)
     data = open_data(prepared, config)
     _require_validation(config, data)
+    _require_same_split(run, data, state)
     chosen = _micro_batch(config, data)
     for line in describe_micro_batch(config, chosen):
         progress(line)
-    config = _with_micro_batch(config, chosen.size)
+    config = config.with_micro_batch(chosen.size)
     _seed(config.training)
     write_inputs(run, config, data)
-    write_environment(run, config, prepared, chosen.estimate)
     progress(split_table(data.split, data.subjects, data.volumes_ml))
-    if state is None or not state.stopped_early:
+    if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
+        write_environment(run, config, prepared, chosen.estimate)
         _fit(compiled_model(config, data), run, config, data, state, progress)
         write_environment(run, config, prepared, chosen.estimate, peak_mb())
     save_curves(run / "curves.png", run / "training.log")
@@ -110,15 +111,18 @@ def _state(run: Path, config: Config, resume: bool) -> tuple[TrainingState | Non
         # What was stopped within its first epoch has left nothing to lose.
         if last.exists() or (run / "manifest.json").exists():
             raise RunError(f"{run}: holds a run already; use --resume or another folder")
+        (run / "best.keras").unlink(missing_ok=True)
         return None, config
     if not last.exists():
         raise RunError(f"{run}: no last.keras to resume from; start the run without --resume")
     before = load_config(run / "config.yaml")
     # What the run has chosen by the memory of its machine stays so.
-    size = config.training.micro_batch or before.training.micro_batch
-    config = _with_micro_batch(config, size)
+    config = config.resumes(before)
     if before != config:
-        raise RunError(f"{run}: config.yaml differs from this config; resume with the run's own")
+        raise RunError(
+            f"{run}: config.yaml differs from this config in {before.differences(config)}; "
+            "resume with the run's own, or train in another folder"
+        )
     state = read_state(last)
     trim_log(run / "training.log", state.epochs)
     return state, config
@@ -136,17 +140,20 @@ def _micro_batch(config: Config, data: RunData) -> MicroBatch:
     )
 
 
-def _with_micro_batch(config: Config, size: int | None) -> Config:
-    training = config.training.model_copy(update={"micro_batch": size})
-    return config.model_copy(update={"training": training})
-
-
 def _require_validation(config: Config, data: RunData) -> None:
     training = config.training
     if not data.validation and (training.reduce_lr_on_plateau or training.early_stopping):
         raise RunError(
             "the split has no validation cases, but reduce_lr_on_plateau and early_stopping watch "
             "val_loss; raise split.validation, or set both to null"
+        )
+
+
+def _require_same_split(run: Path, data: RunData, state: TrainingState | None) -> None:
+    if state is not None and read_split(run / "split.json") != data.split:
+        raise RunError(
+            f"{run}: split.json differs from the split of the prepared cases, expected the same: "
+            "cases were added, removed or divided anew since; train in another folder"
         )
 
 

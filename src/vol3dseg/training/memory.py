@@ -2,8 +2,8 @@
 
 The network's part is proportional to the outputs of all its layers: the backward pass needs most of
 them, and some more beside. The factors were measured with TensorFlow 2.21 and oneDNN on a CPU over
-patches of 32 to 128 voxels, widths of 8 to 32 and depths of 2 to 5; `python -m benchmarks.memory`
-measures them again.
+patches of 32 to 128 voxels, widths of 8 to 32, depths of 2 to 5 and four classes;
+`python -m benchmarks.memory` compares the estimate with the peak of the report's batches.
 """
 
 import math

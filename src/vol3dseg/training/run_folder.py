@@ -48,6 +48,7 @@ def write_environment(
         "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
     }
     memory = {
+        "before": round(estimate.start_mb),
         "estimated": round(estimate.total_mb),
         "peak": None if peak_mb is None else round(peak_mb),
     }
