@@ -14,7 +14,7 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.phantom import make_phantoms
 from vol3dseg.inspection.facts import MASK
 from vol3dseg.inspection.gather import over_cases
-from vol3dseg.inspection.likeness import coarse, mirrorings, ranked
+from vol3dseg.inspection.likeness import coarse, correlations, mirrorings, ranked
 from vol3dseg.inspection.measure import (
     Contents,
     inside_of,
@@ -156,8 +156,33 @@ def test_an_image_alone_or_flat_is_not_compared():
     image = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
     inside = np.ones(image.shape, dtype=bool)
     assert mirrorings({"t1": ranked(image, inside)}, {"t1": inside}) == ()
-    images = {"t1": ranked(image, inside), "t2": np.zeros_like(image)}
-    assert mirrorings(images, {"t1": inside, "t2": ~inside}) == ()
+    flat = {"t1": ranked(image, inside), "t2": ranked(np.full_like(image, 7), inside)}
+    assert mirrorings(flat, dict.fromkeys(flat, inside)) == ()
+    assert correlations(flat, dict.fromkeys(flat, inside)) == {}
+
+
+@given(st.lists(st.sampled_from([-3.5, 0.0, 1.0, 7.0]), max_size=30))
+def test_ranks_are_even_centred_and_one_for_equals(values):
+    image = np.array([9.0, *values], dtype=np.float32)
+    inside = np.arange(image.size) > 0
+    ranks = ranked(image, inside)
+    assert ranks[0] == 0
+    assert ranks.dtype == np.float32
+    assert float(ranks.sum()) == pytest.approx(0, abs=1e-4)
+    assert np.abs(ranks).max() <= 0.5
+    for value in set(values):
+        assert np.ptp(ranks[inside & (image == value)]) == 0
+    if len(set(values)) < 2:
+        assert not ranks.any()
+
+
+def test_images_of_two_values_are_not_alike_for_their_places():
+    rng = np.random.default_rng(0)
+    inside = np.ones((16, 16, 16), dtype=bool)
+    images = {name: rng.integers(0, 2, inside.shape).astype(np.float32) for name in ("t1", "t2")}
+    ranks = {name: ranked(image, inside) for name, image in images.items()}
+    found = correlations(ranks, dict.fromkeys(images, inside))
+    assert abs(found["t1", "t2"]) < 0.05
 
 
 @pytest.mark.parametrize("pair", [("flair", "t1"), ("t1", "t2"), ("flair", "t1ce")])
@@ -169,6 +194,16 @@ def test_swapped_modalities_are_found(pair, phantoms, good):
     assert reason.kind == "swapped"
     assert reason.text.startswith(f"{first} and {second} look swapped")
     assert place == 0
+
+
+def test_a_modality_that_is_missing_is_not_swapped(phantoms, good):
+    images = {name: a for name, a in phantoms[11].images.items() if name != "t1"}
+    t2 = images["t2"]
+    images["t2"] = np.where(t2 > 0, t2.max() + 1 - t2, 0).astype(np.float32)
+    reasons = rank([*good[:-1], facts(11, replace(phantoms[11], images=images))])[0].reasons
+    assert reasons
+    for reason in reasons:
+        assert reason.kind != "swapped" or "t1 " not in reason.text
 
 
 def test_noise_is_found_and_not_taken_for_a_swap(phantoms, good):
@@ -196,6 +231,10 @@ def test_noise_is_found_and_not_taken_for_a_swap(phantoms, good):
             "flat", "t2 is flat", id="constant",
         ),
         pytest.param(
+            lambda c: replace(c, images={**c.images, "t2": 7 * np.float32(c.images["t2"] > 0)}),
+            "flat", "t2 is flat: all voxels inside have one value", id="constant inside",
+        ),
+        pytest.param(
             lambda c: replace(c, images={**c.images, "t1": cut_off(c.images["t1"])}),
             "clipped", "t1 looks clipped: ", id="clipped",
         ),
@@ -211,6 +250,14 @@ def test_what_is_wrong_by_itself_is_found_in_a_single_case(change, kind, words, 
 def test_a_good_case_alone_is_not_suspect(good):
     assert [v.reasons for v in rank(good[:1])] == [()]
     assert rank([]) == []
+
+
+def test_one_of_eight_cases_does_not_widen_what_is_usual(good):
+    """Seven cases have a noise of 0.03 to 0.07, and one of 0.35."""
+    levels = (0.03, 0.04, 0.05, 0.06, 0.07, 0.05, 0.04, 0.35)
+    cases = [with_modality(case, noise=v) for case, v in zip(good[:8], levels, strict=True)]
+    noisy = [v.case_id for v in rank(cases) if any(r.kind == "noise" for r in v.reasons)]
+    assert noisy == ["case 07"]
 
 
 def scaled_grid(case, factors):

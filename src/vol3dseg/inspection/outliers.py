@@ -101,7 +101,9 @@ def usual(cases: Sequence[Mapping[Key, float]]) -> Usual:
     apart = np.abs(table - location)
     floors = np.array([FLOORS[key[0]] for key in keys])
     if keys:
-        middle, most = np.nanmedian(apart, axis=0), np.nanpercentile(apart, 90, axis=0)
+        middle = np.nanmedian(apart, axis=0)
+        # Of few cases an interpolated percentile would be drawn towards the one that is far out.
+        most = np.nanpercentile(apart, 90, axis=0, method="lower")
         floors = np.maximum(floors, np.maximum(_MAD * middle, most / _P90))
     return Usual(keys, location, floors)
 

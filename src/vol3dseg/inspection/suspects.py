@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from vol3dseg.inspection.facts import MASK, CaseFacts, Mirroring
+from vol3dseg.inspection.facts import MASK, CaseFacts, Mirroring, ModalityFacts
 from vol3dseg.inspection.outliers import (
     FEWEST_CASES,
     Joint,
@@ -152,8 +152,7 @@ def _certain(case: CaseFacts) -> Iterator[Reason]:
         yield Reason("empty mask", f"{MASK} is empty", CERTAIN)
     for name, facts in case.modalities.items():
         if facts.commonest >= _FLAT_SHARE:
-            who = "all voxels" if facts.deviation == 0 else f"{facts.commonest:.0%} of its voxels"
-            yield Reason("flat", f"{name} is flat: {who} have one value", CERTAIN)
+            yield Reason("flat", f"{name} is flat: {_who(facts)} have one value", CERTAIN)
             continue
         for end, share in (("smallest", facts.at_minimum), ("largest", facts.at_maximum)):
             if share >= _CLIPPED_SHARE:
@@ -162,6 +161,13 @@ def _certain(case: CaseFacts) -> Iterator[Reason]:
                 yield Reason(
                     "clipped", text + f"{value:.4g}", 1 + float(np.log(share / _CLIPPED_SHARE))
                 )
+
+
+def _who(facts: ModalityFacts) -> str:
+    """Return which voxels have the commonest value."""
+    if facts.inside == 0:
+        return "all voxels"
+    return f"{'all' if facts.deviation == 0 else f'{facts.commonest:.0%} of the'} voxels inside"
 
 
 def _rare(case: CaseFacts, whole: _Whole) -> Iterator[Reason]:
@@ -211,7 +217,10 @@ def _swappable(numbers: Mapping[Key, float]) -> dict[Key, float]:
 def _swapped(own: Mapping[Key, float], whole: _Whole) -> _Mechanism | None:
     """Return the two modalities whose exchange makes the case usual."""
     keys, numbers = whole.joint.usual.keys, _swappable(own)
-    names = sorted({name for key in keys if key[0] == "correlation" for name in key[1:]})
+    # Not of all cases: what this one lacks counts as usual, and would make any exchange look good.
+    names = sorted(
+        {n for key in keys if key in numbers and key[0] == "correlation" for n in key[1:]}
+    )
     here = whole.joint.distance(numbers)
     there = {
         pair: whole.joint.distance(_exchanged(numbers, *pair, keys))
