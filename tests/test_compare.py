@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,12 @@ pytest.importorskip("matplotlib")
 from vol3dseg.cli.compare import compare as compare_command
 from vol3dseg.comparison.compare import compare
 from vol3dseg.comparison.names import letters, run_names
-from vol3dseg.comparison.pictures import colour, line_style
+from vol3dseg.comparison.pictures import (
+    colour,
+    draw_cases,
+    draw_differences,
+    line_style,
+)
 from vol3dseg.comparison.report import markdown, write_comparison
 from vol3dseg.comparison.runs import read_run
 from vol3dseg.comparison.scores import CASE_MEAN
@@ -540,3 +546,43 @@ def test_the_command(make_run, tmp_path):
     assert (tmp_path / "out" / "comparison.html").is_file()
     with pytest.raises(RunError, match="no scores of the test part"):
         CliRunner().invoke(compare_command, [*words, "--part", "test"], catch_exceptions=False)
+
+
+def size_of(png):
+    """Width and height of a PNG [pixels], as its header says."""
+    return tuple(int.from_bytes(png[start : start + 4]) for start in (16, 20))
+
+
+def test_pictures_of_many_classes_are_wrapped(make_run):
+    names = [f"class {number} of many" for number in range(9)]
+    classes = [{"name": "background", "read": [0], "write": 0}]
+    classes += [{"name": n, "read": [v], "write": v} for v, n in enumerate(names, start=1)]
+    runs = []
+    for number in range(2):
+        run = make_run(f"{number}", labels={"classes": classes}, parts=())
+        rows = [[c, n, 0.5 + number / 10, *[0.5] * 4, 1, 1] for n in names for c in ("v1", "v2")]
+        part = run / "scores" / "validation"
+        write_scores(part, {"v1": [0.5] * 3, "v2": [0.5] * 3})
+        write_csv(part / "cases.csv", COLUMNS, rows)
+        runs.append(run)
+    comparison = compare(read(*runs))
+    for draw in (draw_cases, draw_differences):
+        assert size_of(draw(comparison))[0] <= 12 * 150
+
+
+def test_pictures_of_many_pairs_stay_within_what_browsers_show(make_run):
+    comparison = compare(read(make_run("a"), make_run("b", noise=1)))
+    many = replace(comparison, pairs=comparison.pairs * 900)
+    assert 15_000 < max(size_of(draw_differences(many))) <= 16_000
+
+
+def test_the_command_finds_a_place_that_cannot_be_written_before_it_compares(
+    make_run, tmp_path, monkeypatch
+):
+    from vol3dseg.comparison import compare as module
+
+    monkeypatch.setattr(module, "compare", None)
+    (tmp_path / "file").touch()
+    words = [str(make_run("a")), str(make_run("b")), "-o", str(tmp_path / "file")]
+    with pytest.raises(OutputError, match=r"file: cannot be written .*; choose a writable place"):
+        CliRunner().invoke(compare_command, words, catch_exceptions=False)

@@ -114,8 +114,12 @@ def test_cases_of_equal_dice_do_not_bear_on_p_but_on_the_mean():
 
 
 def test_ties_are_ties_in_spite_of_rounding():
-    """0.3 - 0.2 and 0.9 - 0.8 are not the same float, though both are 0.1."""
-    assert one([0.3, 0.9, 0.1], [0.2, 0.8, 0.2]).p == one([0.2, 0.2, 0.1], [0.1, 0.1, 0.2]).p
+    """All are 0.1 or -0.1, but 0.8 - 0.7 and 0.2 - 0.1 are not the same float.
+
+    Three of four equal ranks are positive: 10 of 16 patterns of signs are as far from even.
+    """
+    assert 0.8 - 0.7 != 0.2 - 0.1
+    assert one([0.3, 0.2, 0.8, 0.1], [0.2, 0.1, 0.7, 0.2]).p == 10 / 16
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():

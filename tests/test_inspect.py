@@ -1,8 +1,9 @@
 """What is measured of a case, and which cases of a set look wrong."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vol3dseg.config import load_config
+from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.phantom import make_phantoms
+from vol3dseg.errors import DatasetError
 from vol3dseg.inspection.facts import MASK
 from vol3dseg.inspection.gather import over_cases
 from vol3dseg.inspection.likeness import coarse, correlations, mirrorings, ranked
@@ -23,7 +26,7 @@ from vol3dseg.inspection.measure import (
     noise,
     read_contents,
 )
-from vol3dseg.inspection.survey import Source, find_source, survey
+from vol3dseg.inspection.survey import find_source, survey
 from vol3dseg.inspection.suspects import CERTAIN, rank
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
@@ -350,7 +353,10 @@ T1, SEG = "Case_002_t1.nii.gz", "Case_002_seg.nii.gz"
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        pytest.param(lambda f, a, g: (f / T1).unlink(), "t1 is missing; found flair", id="missing"),
+        pytest.param(
+            lambda f, a, g: (f / T1).unlink(),
+            "case Case_002: t1 is missing; found flair; add the file, or", id="missing",
+        ),
         pytest.param(
             lambda f, a, g: (f / T1).write_bytes(b"\x1f\x8b\x08\x00"), "truncated", id="truncated"
         ),
@@ -358,7 +364,8 @@ T1, SEG = "Case_002_t1.nii.gz", "Case_002_seg.nii.gz"
             lambda f, a, g: nifti.write(f / T1, np.where(a > 0, np.nan, 0.0), g), "NaN", id="NaN"
         ),
         pytest.param(
-            lambda f, a, g: nifti.write(f / T1, a, shifted(g)), "lies on another grid", id="grid"
+            lambda f, a, g: nifti.write(f / T1, a, shifted(g)),
+            "Case_002_t1.nii.gz: t1 lies on another grid: 24x20x18 voxels", id="grid",
         ),
         pytest.param(
             lambda f, a, g: nifti.write(f / SEG, (a > 0).astype(np.uint8), shifted(g)),
@@ -379,11 +386,30 @@ def test_a_case_with_bad_files_is_certainly_suspect(spoil, words, brats_folder):
     assert found.modalities, "what can be read is measured all the same"
 
 
+@pytest.mark.parametrize(("name", "others"), [(T1, "the others"), (SEG, "the images")])
+def test_grids_of_another_place_are_told_apart(name, others, brats_folder):
+    """Shape, spacing and axes are the same: the text must say what differs."""
+
+    def spoil(folder, array, grid):
+        nifti.write(folder / name, (array > 0).astype(np.uint8), shifted(grid))
+
+    (problem,) = broken(brats_folder, spoil).problems
+    grid = nifti.read_image(brats_folder / "Case_002" / "Case_002_flair.nii.gz")[1]
+    for words in (f": {shifted(grid).placed()}; ", f"; {others} on {grid.placed()}; "):
+        assert words in problem
+    assert problem.endswith("; resample one onto the other, or mend the header")
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        pytest.param(np.linspace(0, 1, 8640), "no whole numbers", id="fractions"),
-        pytest.param(np.arange(8640), "is it an image", id="image"),
+        pytest.param(np.linspace(0, 1, 8640), "which is no whole number", id="fractions"),
+        pytest.param(
+            np.arange(8640),
+            "8639 values besides 0, expected fewer than 255; is it an image? Put",
+            id="image",
+        ),
+        pytest.param(np.full(8640, np.nan), "holds NaN", id="NaN"),
     ],
 )
 def test_without_a_config_labels_must_look_like_labels(values, words, brats_folder):
@@ -405,6 +431,70 @@ def test_classes_are_named_by_value_or_by_the_config(brats_folder):
     assert list(plain.volumes_ml.values()) == list(named.volumes_ml.values())
 
 
+def test_rounding_errors_of_labels_are_forgiven_with_and_without_a_config(brats_folder):
+    path = brats_folder / "Case_002" / SEG
+    values, grid = nifti.read_labels(path)
+    plain = measure(find_cases(brats_folder)[1], ("t1",))
+    nifti.write(path, values.astype(np.float32) * np.float32(1 + 1e-6), grid)
+    for labels in (None, load_config("brats2020").labels):
+        found = measure(find_cases(brats_folder)[1], ("t1",), labels)
+        assert found.problems == ()
+        assert list(found.volumes_ml.values()) == list(plain.volumes_ml.values())
+
+
+def test_as_many_classes_as_a_byte_holds(brats_folder):
+    path = brats_folder / "Case_002" / SEG
+    grid = nifti.read_labels(path)[1]
+    nifti.write(path, np.minimum(np.arange(8640), 254).astype(np.int16).reshape(grid.shape), grid)
+    found = measure(find_cases(brats_folder)[1], ("t1",))
+    assert found.problems == ()
+    assert len(found.volumes_ml) == 254
+    assert min(found.volumes_ml.values()) > 0
+
+
+def test_a_case_without_an_image_is_a_suspect_and_has_volumes(brats_folder):
+    plain = measure(find_cases(brats_folder)[0], ("t1",))
+    for path in brats_folder.rglob("*.nii.gz"):
+        if not path.name.endswith("_seg.nii.gz"):
+            path.unlink()
+    found = survey(find_source(brats_folder))
+    assert [verdict.reasons[0].text for verdict in found.verdicts] == [
+        f"case Case_00{n}: no image; found Case_00{n}_seg.nii.gz; add the scans" for n in (1, 2, 3)
+    ]
+    assert found.cases[0].volumes_ml == plain.volumes_ml
+    assert found.cases[0].geometry.fits(plain.geometry)
+
+
+def test_a_mask_counts_where_all_images_are_damaged(brats_folder):
+    for path in (brats_folder / "Case_001").iterdir():
+        if not path.name.endswith("_seg.nii.gz"):
+            path.write_bytes(b"")
+    found = measure(find_cases(brats_folder)[0], ("flair", "t1"))
+    assert len(found.problems) == 2
+    assert found.foreground_ml > 0
+
+
+def test_a_file_of_several_modalities_is_unpacked_once(tmp_path, monkeypatch):
+    grid = Geometry((6, 7, 8), np.eye(4))
+    array = np.random.default_rng(0).normal(5, 1, (*grid.shape, 3)).astype(np.float32)
+    array[0, 0, 0, 1] = np.nan
+    nifti.write(tmp_path / "x.nii.gz", array, grid)
+    names = ("a", "b", "c")
+    images = {name: ImageSource(tmp_path / "x.nii.gz", n) for n, name in enumerate(names)}
+    opened, unpack = [], nifti._content
+    monkeypatch.setattr(nifti, "_content", lambda path: opened.append(path) or unpack(path))
+    found = measure(Case("x", "x", images), names)
+    assert len(opened) == 1
+    assert list(found.modalities) == ["a", "c"]
+    assert "1 voxels are NaN" in found.problems[0]
+
+
+def test_a_damaged_file_of_several_modalities_is_named_once(tmp_path):
+    (tmp_path / "x.nii").write_bytes(b"")
+    images = {name: ImageSource(tmp_path / "x.nii", n) for n, name in enumerate("ab")}
+    assert len(measure(Case("x", "x", images), ("a", "b")).problems) == 1
+
+
 def test_who_lacks_a_required_class_is_left_out_with_the_reason(brats_folder):
     path = brats_folder / "Case_002" / SEG
     values, grid = nifti.read_labels(path)
@@ -418,12 +508,12 @@ def test_who_lacks_a_required_class_is_left_out_with_the_reason(brats_folder):
 
 def test_side_by_side_equals_one_by_one(brats_folder):
     source = find_source(brats_folder)
-    with ThreadPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         assert str(survey(source, pool)) == str(survey(source))
 
 
-class Killed:
-    """An executor whose processes die."""
+class Dying:
+    """An executor whose processes die over a case."""
 
     def submit(self, function, case):
         future = Future()
@@ -431,16 +521,25 @@ class Killed:
         return future
 
 
-def test_a_killed_worker_makes_a_suspect_with_the_reason(brats_folder):
-    source = find_source(brats_folder)
-    found = survey(Source(source.folder, "BraTS", source.cases, ("t1",), None), Killed())
-    assert all("use fewer workers" in v.reasons[0].text for v in found.verdicts)
-    assert len(found.verdicts) == 3
+class Dead:
+    """An executor whose processes are dead already."""
+
+    def submit(self, function, case):
+        raise BrokenProcessPool("dead")
 
 
-def test_a_pool_that_is_dead_already_answers_for_all():
-    class Dead:
+@pytest.mark.parametrize("pool", [Dying(), Dead()])
+def test_a_killed_worker_is_no_fault_of_the_cases(pool, brats_folder):
+    words = r"^case Case_00\d: the worker process .* killed, .*; .* with fewer --workers$"
+    with pytest.raises(DatasetError, match=words):
+        survey(find_source(brats_folder), pool)
+
+
+def test_results_come_from_more_cases_than_wait_at_once():
+    class Here:
         def submit(self, function, case):
-            raise BrokenProcessPool("dead")
+            future = Future()
+            future.set_result(function(case))
+            return future
 
-    assert list(over_cases(str, [1, 2], Dead(), lambda case, reason: case)) == [1, 2]
+    assert sorted(over_cases(abs, range(-100, 0), Here())) == list(range(1, 101))

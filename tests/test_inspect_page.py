@@ -1,6 +1,7 @@
 """The command and its page, opened in a browser without a network."""
 
 import csv
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -8,14 +9,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+pytest.importorskip("PIL")
+
+from PIL import Image
+
 from vol3dseg.cli.inspect import run_inspect
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.errors import MissingExtraError
+from vol3dseg.errors import MissingExtraError, OutputError
+from vol3dseg.evaluation.figures import COLOURS
 from vol3dseg.inspection.measure import Contents, measure
 from vol3dseg.inspection.overview import plain
 from vol3dseg.inspection.page import page
-from vol3dseg.inspection.pictures import draw_contents, require_pillow
-from vol3dseg.inspection.survey import Gallery, Survey, count_drawn
+from vol3dseg.inspection.pictures import colour_of, draw_contents, require_pillow
+from vol3dseg.inspection.survey import Gallery, Survey, count_drawn, find_source, survey
 from vol3dseg.inspection.suspects import rank
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
@@ -66,12 +72,51 @@ def test_the_page_opens_offline_and_shows_everything(browse, brats_folder, tmp_p
     assert "cases 1 to 3 of 3, page 1 of 1" in dom
     assert dom.count('<article class="case">') == len(found.verdicts) == 3
     assert dom.count('src="data:image/webp;base64,') == 2 + 2 * 2  # the example and the sample
-    assert dom.count("No picture: not in the sample.</p>") == 1
+    assert dom.count("No picture: not among those drawn.</p>") == 1
     assert "24 × 20 × 18" in dom
     assert "With fewer than 8 cases" in dom
     printed = capsys.readouterr().out
     assert "fewer than 8 cases" in printed
     assert str(tmp_path / "out" / "index.html") in printed.replace("\n", "")
+
+
+def test_worker_processes_and_one_case(brats_folder, tmp_path, capsys):
+    for number in (2, 3):
+        found = run_inspect(brats_folder, tmp_path / "out", None, sample=2, workers=2)
+        assert len(found.verdicts) == 5 - number
+        shutil.rmtree(brats_folder / f"Case_00{number}")
+    run_inspect(brats_folder, tmp_path / "out", None, sample=2, workers=2)
+    assert "\n1 case, 0 suspect" in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_first_case(
+    brats_folder, tmp_path, monkeypatch
+):
+    from vol3dseg.inspection import survey as module
+
+    monkeypatch.setattr(module, "measure", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file: cannot be written .*; choose a writable place"):
+        run_inspect(brats_folder, tmp_path / "file", None, sample=2, workers=1)
+
+
+def test_a_mask_that_cannot_be_used_is_not_called_absent(browse, brats_folder, tmp_path):
+    (brats_folder / "Case_001" / "Case_001_seg.nii.gz").write_bytes(b"")
+    found = survey(find_source(brats_folder))
+    (tmp_path / "index.html").write_text(page(found, Gallery(None, {})), "utf-8")
+    dom, _ = browse(tmp_path / "index.html")
+    assert dom.count("No label map, or none that can be used.</p>") == 1
+
+
+def test_files_named_in_reasons_are_text(browse, brats_folder, tmp_path):
+    target = brats_folder / HOSTILE
+    target.mkdir()
+    shutil.copy(brats_folder / "Case_001" / "Case_001_seg.nii.gz", target / f"{HOSTILE}_seg.nii.gz")
+    run_inspect(brats_folder, tmp_path, None, sample=0, workers=1)
+    dom, console = browse(tmp_path / "index.html")
+    assert not console
+    assert "<img src=x" not in dom.lower()
+    assert "no image; found &lt;img src=x onerror=alert(1)&gt;_001_seg.nii.gz" in dom
 
 
 def test_hostile_names_are_text(browse, brats_folder, tmp_path):
@@ -151,10 +196,7 @@ def test_suspects_are_drawn_and_no_more_than_the_sample_besides(brats_folder):
 
 
 def pixels(picture):
-    image_module = pytest.importorskip("PIL.Image")
-    import io
-
-    return np.asarray(image_module.open(io.BytesIO(picture.content)).convert("RGB")).astype(int)
+    return np.asarray(Image.open(io.BytesIO(picture.content)).convert("RGB")).astype(int)
 
 
 @pytest.mark.parametrize("affine", [np.diag([1.0, 1, 2, 1]), np.diag([-1.0, -1, 2, 1])])
@@ -192,6 +234,16 @@ def test_thick_slices_keep_their_proportions():
     coronal = pixels(picture)[:, 84:164].sum(axis=2) > 30
     assert np.flatnonzero(coronal.any(axis=1)).size >= 78  # 40 mm high, as it is wide
     assert "without a mask" in picture.alternative
+
+
+def test_classes_have_the_colours_that_other_pictures_give_them(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib.colors", None)
+    first = [colour_of(number) for number in range(2 * len(COLOURS))]
+    assert first[: len(COLOURS)] == [colour.lower() for colour in COLOURS]
+    assert len(set(first)) == len(first)
+    assert first[len(COLOURS)] == "#eaae80"  # half way from the first to white
 
 
 def test_without_pillow_the_remedy_is_named(monkeypatch, brats_folder, tmp_path):

@@ -23,6 +23,16 @@ A message names what happened, what was expected and how to mend it. The command
 one line and exits with 1; anything else is a bug and keeps its traceback.
 """
 
+from collections.abc import Sequence
+
+_LISTED = 5  # names in a message; more would bury the remedy
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first names of a list, and how many more there are, for a message."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
 
 class Vol3dSegError(Exception):
     """Base of every error that vol3dseg raises on purpose."""

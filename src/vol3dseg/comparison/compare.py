@@ -7,9 +7,9 @@ from itertools import combinations
 from vol3dseg.comparison.differences import Difference, holm_adjusted, paired_differences
 from vol3dseg.comparison.names import letters, run_names
 from vol3dseg.comparison.parameters import Parameter, side_by_side
-from vol3dseg.comparison.runs import RunSummary, how_to_score, some
+from vol3dseg.comparison.runs import RunSummary, how_to_score
 from vol3dseg.comparison.scores import CASE_MEAN, PartScores
-from vol3dseg.errors import RunError
+from vol3dseg.errors import RunError, some_of
 from vol3dseg.evaluation.spread import Spread, mean_defined, spread_of
 
 DEFAULT_PARTS = ("test", "validation")
@@ -119,14 +119,7 @@ def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
     part = part or _common_part(runs)
     scores = [run.scores_of(part) for run in runs]
     _require_alike(runs, scores)
-    common = set(scores[0].cases).intersection(*(found.cases for found in scores))
-    cases = tuple(case for case in scores[0].cases if case in common)
-    if not cases:
-        raise RunError(
-            f"the runs have no case of the {part} part in common: {runs[0].folder} was judged on "
-            f"{some(scores[0].cases)}; evaluate all runs on the same cases, or choose "
-            "another --part"
-        )
+    cases = _common_cases(runs, scores)
     entries = _entries(runs, scores, cases)
     foreground = runs[0].manifest.labels.foreground
     return Comparison(
@@ -137,6 +130,18 @@ def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
         parameters=side_by_side(runs),
         pairs=_pairs(entries, cases, (*foreground, CASE_MEAN)),
     )
+
+
+def _common_cases(runs: Sequence[RunSummary], scores: Sequence[PartScores]) -> tuple[str, ...]:
+    first = scores[0]
+    common = set(first.cases).intersection(*(found.cases for found in scores))
+    if not common:
+        raise RunError(
+            f"the runs have no case of the {first.part} part in common: {runs[0].folder} was "
+            f"judged on {some_of(first.cases)}; evaluate all runs on the same cases, or choose "
+            "another --part"
+        )
+    return tuple(case for case in first.cases if case in common)
 
 
 def _entries(
@@ -179,7 +184,7 @@ def _common_part(runs: Sequence[RunSummary]) -> str:
             return part
     lacking = {part: [r for r in runs if part not in r.scores] for part in DEFAULT_PARTS}
     found = "; ".join(
-        f"{part} part: none of {some([str(run.folder) for run in each])}"
+        f"{part} part: none of {some_of([str(run.folder) for run in each])}"
         for part, each in lacking.items()
     )
     nearest = min(DEFAULT_PARTS, key=lambda part: len(lacking[part]))

@@ -9,7 +9,8 @@ spreads. Of each class or region, over the cases where both runs define Dice:
 - the p of Wilcoxon's signed-rank test (Wilcoxon 1945, "Individual Comparisons by Ranking
   Methods"), two-sided. Cases of equal Dice are left out of the test first, as Wilcoxon did
   (SciPy's `zero_method="wilcox"`); with none but such cases p is undefined. It is exact for up to
-  50 cases without ties, and a normal approximation otherwise, as `scipy.stats.wilcoxon` chooses;
+  50 cases without ties and for up to 13 with ties (all sign patterns), and a normal approximation
+  otherwise, as `scipy.stats.wilcoxon` chooses;
 - that p adjusted for the number of tests (Holm 1979, "A Simple Sequentially Rejective Multiple
   Test Procedure").
 

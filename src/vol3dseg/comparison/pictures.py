@@ -5,19 +5,21 @@ apart.
 """
 
 import io
-from math import isnan, nan
+import textwrap
+from math import isnan
 from typing import Any
 
 import numpy as np
 
 from vol3dseg.comparison.compare import Comparison
-from vol3dseg.errors import MissingExtraError
-from vol3dseg.evaluation.figures import COLOURS
+from vol3dseg.evaluation.figures import COLOURS, new_figure
 
 # Yellow is lost on white paper, above all as a thin line.
 _COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")
 _STYLES = (("-", "solid"), ("--", "dashed"), (":", "dotted"), ("-.", "dash-dotted"))
 _DPI = 150
+_LONGEST = 16_000  # side of a picture [pixels]; browsers show no more
+_LETTERS = 20  # in a line of a panel's title
 _WIDTH = 10.5  # of a row of panels [inch]; wider pictures have too small a print on a page
 _GREY = "#888888"
 _DIFFERENCE = "difference of Dice, first − second"
@@ -50,7 +52,7 @@ def curve_columns(comparison: Comparison) -> dict[str, str]:
 
 def draw_curves(comparison: Comparison, column: str) -> bytes:
     """Draw one column of training.log over epochs, a line for each run."""
-    figure = _figure(6.2, 3.9)
+    figure = new_figure(6.2, 3.9)
     axes = figure.subplots()
     for number, entry in enumerate(comparison.entries):
         values = entry.run.curves.get(column)
@@ -78,8 +80,9 @@ def draw_differences(comparison: Comparison) -> bytes:
     Where the interval excludes 0 the dot is filled.
     """
     structures, pairs = comparison.judged, comparison.pairs
-    figure = _figure(2.3 * len(structures) + 1.2, 0.26 * len(pairs) + 1.3)
-    panels = figure.subplots(1, len(structures), sharex=True, sharey=True, squeeze=False)[0]
+    down, across = _rows(len(structures), 2.3)
+    figure = new_figure(2.3 * across + 1.2, (0.26 * len(pairs) + 1.0) * down + 0.3)
+    panels = _panels(figure, (down, across), len(structures), sharex=True)
     places = np.arange(len(pairs))[::-1]
     for panel, structure in zip(panels, structures, strict=True):
         panel.axvline(0, color=_GREY, linewidth=1)
@@ -89,6 +92,7 @@ def draw_differences(comparison: Comparison) -> bytes:
         panel.set_title(_wrapped(structure), fontsize="medium", parse_math=False)
         panel.grid(axis="x", alpha=0.3)
         panel.tick_params(axis="y", length=0)
+        panel.tick_params(axis="x", labelbottom=True)  # a panel may have none below it
     panels[0].set_yticks(places, [f"{pair.first} − {pair.second}" for pair in pairs])
     panels[0].set_ylim(-0.7, len(pairs) - 0.3)
     figure.supxlabel(_DIFFERENCE, fontsize="medium")
@@ -102,14 +106,11 @@ def draw_cases(comparison: Comparison) -> bytes:
     """
     structures, entries = comparison.judged, comparison.entries
     width = max(2.0, 0.42 * len(entries) + 0.5)
-    across = max(1, min(len(structures), int(_WIDTH / width)))
-    down = -(-len(structures) // across)
-    figure = _figure(width * across + 0.8, (3.4 if down == 1 else 2.7) * down + 0.4)
-    panels = figure.subplots(down, across, sharey=True, squeeze=False)
+    down, across = _rows(len(structures), width)
+    figure = new_figure(width * across + 0.8, (3.4 if down == 1 else 2.7) * down + 0.4)
+    panels = _panels(figure, (down, across), len(structures))
     shifts = _shifts(len(comparison.cases))
-    for panel in panels.flat[len(structures) :]:
-        panel.set_axis_off()
-    for panel, structure in zip(panels.flat, structures, strict=False):
+    for panel, structure in zip(panels, structures, strict=True):
         strips = [_values(comparison, number, structure) for number in range(len(entries))]
         if len(strips) == 2:
             ends = [shifts, 1 + shifts]
@@ -124,9 +125,23 @@ def draw_cases(comparison: Comparison) -> bytes:
         panel.set_xlim(-0.6, len(entries) - 0.4)
         panel.set_title(_wrapped(structure), fontsize="medium", parse_math=False)
         panel.grid(axis="y", alpha=0.3)
-    panels[0, 0].set_ylim(-0.03, 1.03)
+    panels[0].set_ylim(-0.03, 1.03)
     figure.supylabel("Dice of a case", fontsize="medium")
     return _png(figure)
+
+
+def _rows(count: int, width: float) -> tuple[int, int]:
+    """Return how many panels of a width [inch] go below and beside each other."""
+    across = max(1, min(count, int(_WIDTH / width)))
+    return -(-count // across), across
+
+
+def _panels(figure: Any, shape: tuple[int, int], count: int, sharex: bool = False) -> list[Any]:
+    """Return `count` panels, row by row; what is left over of the last row stays empty."""
+    every = list(figure.subplots(*shape, sharex=sharex, sharey=True, squeeze=False).flat)
+    for panel in every[count:]:
+        panel.set_axis_off()
+    return every[:count]
 
 
 def _dot(axes: Any, place: int, mean: float, ends: tuple[float, float], filled: bool) -> None:
@@ -140,7 +155,7 @@ def _dot(axes: Any, place: int, mean: float, ends: tuple[float, float], filled: 
 
 def _values(comparison: Comparison, number: int, structure: str) -> list[float]:
     entry = comparison.entries[number]
-    return [entry.value(case, structure) for case in comparison.cases] or [nan]
+    return [entry.value(case, structure) for case in comparison.cases]
 
 
 def _shifts(count: int) -> Any:
@@ -150,29 +165,15 @@ def _shifts(count: int) -> Any:
 
 
 def _wrapped(text: str) -> str:
-    words, lines = text.split(), [""]
-    for word in words:
-        if lines[-1] and len(lines[-1]) + len(word) > 18:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(line if len(line) <= 24 else f"{line[:23]}…" for line in lines[:3])
+    return "\n".join(textwrap.wrap(text, _LETTERS, max_lines=3, placeholder="…"))
 
 
 def _style(number: int) -> int:
     return (number + number // len(_COLOURS)) % len(_STYLES)
 
 
-def _figure(width: float, height: float) -> Any:
-    """Return a matplotlib figure without pyplot, which would keep it alive and want a screen."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "report") from error
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def _png(figure: Any) -> bytes:
     content = io.BytesIO()
-    figure.savefig(content, dpi=_DPI, format="png", metadata={"Software": None})
+    dpi = min(_DPI, _LONGEST / max(figure.get_size_inches()))
+    figure.savefig(content, dpi=dpi, format="png", metadata={"Software": None})
     return content.getvalue()

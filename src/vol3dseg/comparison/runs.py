@@ -2,7 +2,7 @@
 
 import csv
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -10,10 +10,8 @@ from pathlib import Path
 from vol3dseg.comparison.scores import CASES_NAME, PartScores, read_part
 from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.splits import PARTS, Split, read_split
-from vol3dseg.errors import RunError
+from vol3dseg.errors import RunError, some_of
 from vol3dseg.inference.manifest import Manifest, parse_manifest
-
-_LISTED = 5  # names in a message; more would bury the remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +81,8 @@ def read_run(folder: Path) -> RunSummary:
     ConfigError, DatasetError, ModelError
         config.yaml, split.json or manifest.json cannot be read.
     """
-    if not (folder / "config.yaml").is_file():
-        raise RunError(
-            f"{folder}: not a run, it has no config.yaml; expected a folder made by vol3dseg train"
-        )
+    _require_finished(folder)
     manifest = folder / "manifest.json"
-    if not manifest.is_file():
-        raise RunError(
-            f"{folder}: an unfinished run, it has no manifest.json; finish it with vol3dseg train "
-            f"PREPARED -o {folder} --resume"
-        )
     split = read_split(folder / "split.json")
     scores = {
         part: read_part(folder / "scores" / part, part)
@@ -111,9 +101,16 @@ def read_run(folder: Path) -> RunSummary:
     )
 
 
-def some(names: Sequence[str]) -> str:
-    """Return the first few names, for a message."""
-    return ", ".join(names[:_LISTED]) + ", ..." * (len(names) > _LISTED)
+def _require_finished(folder: Path) -> None:
+    if not (folder / "config.yaml").is_file():
+        raise RunError(
+            f"{folder}: not a run, it has no config.yaml; expected a folder made by vol3dseg train"
+        )
+    if not (folder / "manifest.json").is_file():
+        raise RunError(
+            f"{folder}: an unfinished run, it has no manifest.json; finish it with vol3dseg train "
+            f"PREPARED -o {folder} --resume"
+        )
 
 
 def _require_own_part(folder: Path, scores: PartScores, split: Split) -> None:
@@ -126,7 +123,7 @@ def _require_own_part(folder: Path, scores: PartScores, split: Split) -> None:
         if wrong:
             raise RunError(
                 f"{folder / 'scores' / scores.part}: holds scores of cases that split.json puts "
-                f"into the {part} part: {some(wrong)}; predict and evaluate with --split "
+                f"into the {part} part: {some_of(wrong)}; predict and evaluate with --split "
                 f"{folder / 'split.json'}"
             )
 

@@ -1,7 +1,7 @@
 """What must be said beside the numbers, once for Markdown and HTML alike; plain text."""
 
 from vol3dseg.comparison.compare import Comparison
-from vol3dseg.comparison.runs import some
+from vol3dseg.errors import some_of
 from vol3dseg.evaluation.overlap import EMPTY_RULES
 
 POOLED = (
@@ -61,7 +61,7 @@ def cases_note(comparison: Comparison) -> tuple[str, ...]:
         extra = tuple(case for case in entry.scores.cases if case not in common)
         others.setdefault(extra, []).append(entry.letter)
     lists = [
-        f"{some(extra)} (in {', '.join(runs)} only)" for extra, runs in others.items() if extra
+        f"{some_of(extra)} (in {', '.join(runs)} only)" for extra, runs in others.items() if extra
     ]
     if lists:
         notes.append(

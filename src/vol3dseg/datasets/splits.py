@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from vol3dseg.errors import DatasetError
+from vol3dseg.errors import DatasetError, some_of
 from vol3dseg.files import write_json
 
 PARTS = ("train", "validation", "test")
-_LISTED = 5  # names in a message; more would bury the remedy
 
 
 class SplitConfig(BaseModel):
@@ -73,7 +72,7 @@ class Split(BaseModel):
     def _disjoint(self) -> "Split":
         twice = sorted(i for i, times in Counter(self.ids).items() if times > 1)
         if twice:
-            raise ValueError(f"cases are listed twice: {_some(twice)}; keep each in one part")
+            raise ValueError(f"cases are listed twice: {some_of(twice)}; keep each in one part")
         return self
 
     @property
@@ -212,7 +211,7 @@ def _volumes_of(
     if missing:
         raise DatasetError(
             f"split.stratify: the foreground volume of {len(missing)} cases is not known: "
-            f"{_some(missing)}; give them label maps, or set split.stratify to false"
+            f"{some_of(missing)}; give them label maps, or set split.stratify to false"
         )
     parts: dict[str, list[float]] = {}
     for case, subject in subjects.items():
@@ -260,17 +259,12 @@ def _from_file(path: Path, subjects: Mapping[str, str]) -> Split:
         "cases are in no part": sorted(set(subjects) - listed),
         "subjects are in two parts": sorted(s for s, p in parts_of.items() if len(p) > 1),
     }
-    found = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
+    found = [f"{len(names)} {what}: {some_of(names)}" for what, names in problems.items() if names]
     if not split.train:
         found.append("no case is in train")
     if found:
         raise DatasetError(f"{path}: {'; '.join(found)}; mend the lists, or make a new split")
     return split
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
 
 
 def _reason(error: ValidationError | OSError) -> str:

@@ -162,10 +162,9 @@ def class_colour(number: int) -> tuple[float, float, float]:
 
     The eighth class and those after it have paler shades of the same colours.
     """
-    from matplotlib.colors import to_rgb
-
     shade = 0.5 ** (number // len(COLOURS))
-    red, green, blue = (1 - shade * (1 - part) for part in to_rgb(COLOURS[number % len(COLOURS)]))
+    parts = bytes.fromhex(COLOURS[number % len(COLOURS)].removeprefix("#"))
+    red, green, blue = (1 - shade * (1 - part / 255) for part in parts)
     return red, green, blue
 
 

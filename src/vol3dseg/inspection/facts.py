@@ -78,7 +78,7 @@ class CaseFacts:
     ----------
     case_id, subject : str
     geometry : Geometry or None
-        The grid that most images lie on; None where no image could be read.
+        The grid that most images lie on, or the mask where no image can be read; None without both.
     modalities : mapping from modality to ModalityFacts
     contrasts : mapping from (class, modality) to float
         Mean inside the class minus mean of the unlabelled rest [standard deviations inside].

@@ -1,11 +1,12 @@
 """One function over many cases, here or in other processes; results come as they are ready."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from vol3dseg.datasets.case import Case
+from vol3dseg.errors import DatasetError
 
 Result = TypeVar("Result")
 _WAITING = 64  # cases handed over and not yet answered; thousands of results would pile up
@@ -15,7 +16,6 @@ def over_cases(
     function: Callable[[Case], Result],
     cases: Sequence[Case],
     executor: Executor | None,
-    lost: Callable[[Case, str], Result],
 ) -> Iterator[Result]:
     """Give the result for each case, in the order in which they are ready.
 
@@ -26,31 +26,32 @@ def over_cases(
     cases : sequence of Case
     executor : Executor or None
         None works here, one case after the other.
-    lost : callable
-        Gives the result for a case, and the reason in words, whose process was killed.
+
+    Raises
+    ------
+    DatasetError
+        A worker process was killed. That breaks the whole pool, and is no fault of the cases that
+        come after, so nothing is said of them.
     """
     if executor is None:
         yield from map(function, cases)
         return
     for start in range(0, len(cases), _WAITING):
-        part = cases[start : start + _WAITING]
-        yield from _part(function, part, executor, lost)
+        yield from _part(function, cases[start : start + _WAITING], executor)
 
 
 def _part(
-    function: Callable[[Case], Result],
-    cases: Sequence[Case],
-    executor: Executor,
-    lost: Callable[[Case, str], Result],
+    function: Callable[[Case], Result], cases: Iterable[Case], executor: Executor
 ) -> Iterator[Result]:
-    reason = "a worker process was killed, perhaps for want of memory; use fewer workers"
+    futures = {}
     try:
-        futures = {executor.submit(function, case): case for case in cases}
-    except BrokenProcessPool:
-        yield from (lost(case, reason) for case in cases)
-        return
-    for future in as_completed(futures):
-        try:
+        for case in cases:
+            futures[executor.submit(function, case)] = case
+        for future in as_completed(futures):
+            case = futures[future]
             yield future.result()
-        except BrokenProcessPool:
-            yield lost(futures[future], reason)
+    except BrokenProcessPool as error:
+        raise DatasetError(
+            f"case {case.id}: the worker process of this case or of one beside it was killed, "
+            "perhaps for want of memory; inspect again with fewer --workers"
+        ) from error

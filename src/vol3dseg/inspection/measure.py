@@ -1,6 +1,5 @@
 """From the files of one case to its facts; one case is in memory at a time."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.reading import ImageReader
 from vol3dseg.errors import LabelError, Vol3dSegError
 from vol3dseg.inspection.facts import (
     HISTOGRAM_BINS,
@@ -20,7 +20,7 @@ from vol3dseg.inspection.facts import (
 from vol3dseg.inspection.likeness import coarse, correlations, mirrorings, ranked
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import LabelSet
+from vol3dseg.volumes.labels import LabelSet, whole_numbers
 
 Image = NDArray[np.float32]
 Classes = NDArray[np.uint8]
@@ -37,6 +37,7 @@ class Contents:
     Parameters
     ----------
     geometry : Geometry or None
+        Of most images; of the label map where there is no image.
     images : mapping from modality to (i, j, k) array of float32
         All on `geometry`.
     classes : (i, j, k) array of uint8, or None
@@ -67,19 +68,22 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
     geometry = _commonest_grid([grid for _, grid in found.values()])
     images = {}
     for name, (array, grid) in found.items():
-        if geometry is not None and geometry.fits(grid):
+        if geometry is None or geometry.fits(grid):
             images[name] = array
         else:
-            problems.append(f"{name} lies on another grid: {grid}; the others on {geometry}")
+            place = f"{case.images[name].path}: {name}"
+            problems.append(_elsewhere(place, grid, f"the others on {geometry.placed()}"))
     classes: Classes | None = None
     names: tuple[str, ...] = ()
     if case.label is not None:
         try:
             values, grid = nifti.read_labels(case.label)
-            if geometry is not None and not geometry.fits(grid):
-                problems.append(f"{MASK} lies on another grid: {grid}; the images on {geometry}")
-            else:
+            if geometry is None or geometry.fits(grid):
                 classes, names = _encode(values, labels, str(case.label))
+                geometry = geometry or grid
+            else:
+                place = f"{case.label}: {MASK}"
+                problems.append(_elsewhere(place, grid, f"the images on {geometry.placed()}"))
         except Vol3dSegError as error:
             problems.append(str(error))
     return Contents(geometry, images, classes, names, tuple(problems))
@@ -128,17 +132,33 @@ def measure_contents(case_id: str, subject: str, contents: Contents) -> CaseFact
 def _read_images(
     case: Case, modalities: tuple[str, ...]
 ) -> tuple[dict[str, tuple[Image, Geometry]], list[str]]:
-    found, problems = {}, []
+    if not case.images:
+        there = case.label.name if case.label else "nothing"
+        return {}, [f"case {case.id}: no image; found {there}; add the scans"]
+    found: dict[str, tuple[Image, Geometry]] = {}
+    problems: list[str] = []
+    reader = ImageReader()
     for name in modalities:
         source = case.images.get(name)
         if source is None:
-            problems.append(f"{name} is missing; found {', '.join(case.images) or 'no image'}")
+            problems.append(
+                f"case {case.id}: {name} is missing; found {', '.join(case.images)}; add the file, "
+                "or choose other modalities"
+            )
             continue
         try:
-            found[name] = nifti.read_image(source.path, source.channel)
+            found[name] = reader.read(source)
         except Vol3dSegError as error:
             problems.append(str(error))
-    return found, problems
+    # A damaged file that should hold several modalities is one problem.
+    return found, list(dict.fromkeys(problems))
+
+
+def _elsewhere(what: str, grid: Geometry, others: str) -> str:
+    return (
+        f"{what} lies on another grid: {grid.placed()}; {others}; resample one onto the other, or "
+        "mend the header"
+    )
 
 
 def _commonest_grid(grids: list[Geometry]) -> Geometry | None:
@@ -152,14 +172,17 @@ def _encode(
     """Return class indices and names of the classes from 1 on."""
     if labels is not None:
         return labels.encode(values, source), labels.foreground
-    found, places = np.unique(values, return_inverse=True)
-    if not np.isfinite(found).all() or (found != np.rint(found)).any():
-        raise LabelError(f"{source}: the label map holds values that are no whole numbers")
-    if found.size > _MOST_CLASSES:
-        raise LabelError(f"{source}: holds {found.size} values; is it an image, not a label map?")
-    order = [0, *(int(v) for v in found if v != 0)]
-    table = np.array([order.index(int(v)) for v in found], dtype=np.uint8)
-    return table[places].reshape(values.shape), tuple(f"value {v}" for v in order[1:])
+    whole = whole_numbers(values, source)
+    found = [int(value) for value in np.unique(whole) if value != 0]
+    if len(found) > _MOST_CLASSES:
+        raise LabelError(
+            f"{source}: holds {len(found)} values besides 0, expected fewer than "
+            f"{_MOST_CLASSES + 1}; is it an image? Put the label map there"
+        )
+    classes = np.zeros(whole.shape, dtype=np.uint8)
+    for index, value in enumerate(found, start=1):
+        classes[whole == value] = index
+    return classes, tuple(f"value {value}" for value in found)
 
 
 def inside_of(array: Image) -> NDArray[np.bool_]:
@@ -257,6 +280,6 @@ def _contrasts(
 def _volumes_ml(contents: Contents) -> dict[str, float] | None:
     if contents.classes is None or contents.geometry is None:
         return None
-    counts = Counter(dict(enumerate(np.bincount(contents.classes.ravel()).tolist())))
+    counts = np.bincount(contents.classes.ravel(), minlength=len(contents.names) + 1).tolist()
     voxel_ml = contents.geometry.voxel_volume_mm3 / 1000
     return {name: counts[n] * voxel_ml for n, name in enumerate(contents.names, start=1)}

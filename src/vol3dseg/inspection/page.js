@@ -73,7 +73,7 @@
     const reasons = item.left_out ? [...item.reasons, `left out: ${item.left_out}`] : item.reasons;
     if (reasons.length) parts.push(make("ul", reasons.map((text) => make("li", text))));
     if (item.pictures) parts.push(make("div", item.pictures.map((p) => figure(p, item.id)), "strips"));
-    else parts.push(make("p", item.readable ? "No picture: not in the sample." : "No picture: no image could be read.", "note"));
+    else parts.push(make("p", item.readable ? "No picture: not among those drawn." : "No picture: no image could be read.", "note"));
     const names = Object.keys(item.modalities);
     parts.push(make("div", names.map((name) => {
       const m = item.modalities[name];
@@ -86,7 +86,7 @@
     const tables = [table(["modality", "1 %", "median", "99 %", "noise", "inside"], rows)];
     if (item.volumes) {
       tables.push(table(["class", "ml"], data.classes.map((name, n) => [[swatch(n), name], name in item.volumes ? short(item.volumes[name]) : "0"])));
-    } else tables.push(make("p", "No label map.", "note"));
+    } else tables.push(make("p", "No label map, or none that can be used.", "note"));
     if (item.grid) tables.push(table(["geometry", ""], Object.entries(item.grid)));
     parts.push(make("div", tables, "columns"));
     return make("article", parts, item.score ? "case suspect" : "case");

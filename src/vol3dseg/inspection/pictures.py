@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import MissingExtraError
-from vol3dseg.evaluation.figures import COLOURS
+from vol3dseg.evaluation.figures import class_colour
 from vol3dseg.inspection.measure import Contents, inside_of, read_contents
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
@@ -63,7 +63,7 @@ def require_pillow() -> None:
 
 def colour_of(number: int) -> str:
     """Return the colour of the foreground class `number`, from 0, as "#rrggbb"."""
-    return COLOURS[number % len(COLOURS)]
+    return f"#{bytes(round(255 * part) for part in class_colour(number)).hex()}"
 
 
 def draw(

@@ -132,10 +132,15 @@ def survey(
         Where cases are measured side by side; None does one after the other here.
     progress : callable
         Called after each case.
+
+    Raises
+    ------
+    DatasetError
+        A worker process was killed.
     """
     function = partial(measure, modalities=source.modalities, labels=source.labels)
     found = {}
-    for facts in over_cases(function, source.cases, executor, _lost):
+    for facts in over_cases(function, source.cases, executor):
         found[facts.case_id] = facts
         progress()
     cases = tuple(found[case_id] for case_id in sorted(found))
@@ -150,10 +155,6 @@ def survey(
         modalities=source.modalities,
         classes=_classes(cases, source.labels),
     )
-
-
-def _lost(case: Case, reason: str) -> CaseFacts:
-    return CaseFacts(case.id, case.subject, problems=(reason,))
 
 
 def _left_out(cases: Sequence[CaseFacts], required: Sequence[str]) -> dict[str, str]:
@@ -194,6 +195,8 @@ def gallery(
 
     Raises
     ------
+    DatasetError
+        A worker process was killed.
     MissingExtraError
         Pillow is not installed.
     """
@@ -202,7 +205,7 @@ def gallery(
     task = partial(draw, modalities=source.modalities, labels=source.labels, classes=found.classes)
     cases = {case.id: case for case in source.cases}
     drawings = {}
-    for drawing in over_cases(task, [cases[i] for i in chosen], executor, _undrawn):
+    for drawing in over_cases(task, [cases[i] for i in chosen], executor):
         drawings[drawing.case_id] = drawing.pictures
         progress()
     larger = task(cases[example], side=_EXAMPLE_SIDE) if example else None
@@ -212,10 +215,6 @@ def gallery(
 def count_drawn(found: Survey, sample: int) -> int:
     """Return how many cases `gallery` will draw."""
     return len(_chosen(found, sample))
-
-
-def _undrawn(case: Case, reason: str) -> Drawing:
-    return Drawing(case.id, ())
 
 
 def _chosen(found: Survey, sample: int) -> list[str]:

@@ -1,15 +1,12 @@
 """Known layouts of dataset folders; a new one is one file here and one line below."""
 
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.layouts.brats import BratsLayout
 from vol3dseg.datasets.layouts.decathlon import DecathlonLayout
-from vol3dseg.errors import DatasetError
-
-_LISTED = 5  # names of a folder's content in a message
+from vol3dseg.errors import DatasetError, some_of
 
 
 class Layout(Protocol):
@@ -71,5 +68,4 @@ def find_cases(folder: Path) -> list[Case]:
 
 def _content(folder: Path) -> str:
     names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return (", ".join(islice(names, _LISTED)) + more) or "nothing"
+    return some_of(names) or "nothing"

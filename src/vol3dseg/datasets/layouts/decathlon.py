@@ -15,11 +15,10 @@ from pathlib import Path, PurePosixPath
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.errors import DatasetError
+from vol3dseg.errors import DatasetError, some_of
 from vol3dseg.volumes.nifti import SUFFIXES
 
 FILE_NAME = "dataset.json"
-_LISTED = 5  # names in a message; more would bury the remedy
 
 
 class _Entry(BaseModel):
@@ -77,7 +76,7 @@ class DecathlonLayout:
         twice = [name for name, times in Counter(c.id for c in cases).items() if times > 1]
         if twice:
             raise DatasetError(
-                f"{folder / FILE_NAME}: lists cases twice: {_some(twice)}; keep one entry of each"
+                f"{folder / FILE_NAME}: lists cases twice: {some_of(twice)}; keep one entry of each"
             )
         return sorted(cases, key=lambda case: case.id)
 
@@ -104,7 +103,7 @@ def _check_paths(folder: Path, entries: list[_Entry]) -> None:
         "of another format than .nii or .nii.gz": [p for p in listed if not _is_nifti(p)],
         "missing": [p for p in listed if not _leaves(p) and not (folder / p).is_file()],
     }
-    found = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
+    found = [f"{len(names)} {what}: {some_of(names)}" for what, names in problems.items() if names]
     if found:
         raise DatasetError(
             f"{folder / FILE_NAME}: lists files that cannot be used: {'; '.join(found)}; "
@@ -127,8 +126,3 @@ def _case(folder: Path, entry: _Entry, modality: Mapping[int, str]) -> Case:
     several = len(modality) > 1
     images = {m: ImageSource(path, number if several else None) for number, m in modality.items()}
     return Case(name, name, images, folder / entry.label if entry.label else None)
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
