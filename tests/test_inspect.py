@@ -15,17 +15,11 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.phantom import make_phantoms
 from vol3dseg.errors import DatasetError
+from vol3dseg.inspection.contents import Contents, read_contents
 from vol3dseg.inspection.facts import MASK
 from vol3dseg.inspection.gather import over_cases
 from vol3dseg.inspection.likeness import coarse, correlations, mirrorings, ranked
-from vol3dseg.inspection.measure import (
-    Contents,
-    inside_of,
-    measure,
-    measure_contents,
-    noise,
-    read_contents,
-)
+from vol3dseg.inspection.measure import inside_of, measure, measure_contents, noise
 from vol3dseg.inspection.survey import find_source, survey
 from vol3dseg.inspection.suspects import CERTAIN, rank
 from vol3dseg.volumes import nifti

@@ -17,7 +17,8 @@ from vol3dseg.cli.inspect import run_inspect
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import MissingExtraError, OutputError
 from vol3dseg.evaluation.figures import COLOURS
-from vol3dseg.inspection.measure import Contents, measure
+from vol3dseg.inspection.contents import Contents
+from vol3dseg.inspection.measure import measure
 from vol3dseg.inspection.overview import plain
 from vol3dseg.inspection.page import page
 from vol3dseg.inspection.pictures import colour_of, draw_contents, require_pillow

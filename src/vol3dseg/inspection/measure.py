@@ -1,15 +1,12 @@
 """From the files of one case to its facts; one case is in memory at a time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.reading import ImageReader
-from vol3dseg.errors import LabelError, Vol3dSegError
+from vol3dseg.inspection.contents import Contents, Image, read_contents
 from vol3dseg.inspection.facts import (
     HISTOGRAM_BINS,
     HISTOGRAM_RANGE,
@@ -18,75 +15,10 @@ from vol3dseg.inspection.facts import (
     ModalityFacts,
 )
 from vol3dseg.inspection.likeness import coarse, correlations, mirrorings, ranked
-from vol3dseg.volumes import nifti
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import LabelSet, whole_numbers
-
-Image = NDArray[np.float32]
-Classes = NDArray[np.uint8]
+from vol3dseg.volumes.labels import LabelSet
 
 _BACKGROUND_SHARE = 0.1  # of all voxels that have the smallest value: it is no tissue then
-_MOST_CLASSES = 254
 _FEWEST = 20  # voxels that a mean is taken over
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What could be read of a case.
-
-    Parameters
-    ----------
-    geometry : Geometry or None
-        Of most images; of the label map where there is no image.
-    images : mapping from modality to (i, j, k) array of float32
-        All on `geometry`.
-    classes : (i, j, k) array of uint8, or None
-        0 is background, n the class `names[n - 1]`.
-    names : tuple of str
-    problems : tuple of str
-    """
-
-    geometry: Geometry | None
-    images: Mapping[str, Image]
-    classes: Classes | None
-    names: tuple[str, ...]
-    problems: tuple[str, ...]
-
-
-def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | None) -> Contents:
-    """Read what can be read of a case; what cannot is said in words.
-
-    Parameters
-    ----------
-    case : Case
-    modalities : tuple of str
-        Those that it should have.
-    labels : LabelSet or None
-        None names classes by their values.
-    """
-    found, problems = _read_images(case, modalities)
-    geometry = _commonest_grid([grid for _, grid in found.values()])
-    images = {}
-    for name, (array, grid) in found.items():
-        if geometry is None or geometry.fits(grid):
-            images[name] = array
-        else:
-            place = f"{case.images[name].path}: {name}"
-            problems.append(_elsewhere(place, grid, f"the others on {geometry.placed()}"))
-    classes: Classes | None = None
-    names: tuple[str, ...] = ()
-    if case.label is not None:
-        try:
-            values, grid = nifti.read_labels(case.label)
-            if geometry is None or geometry.fits(grid):
-                classes, names = _encode(values, labels, str(case.label))
-                geometry = geometry or grid
-            else:
-                place = f"{case.label}: {MASK}"
-                problems.append(_elsewhere(place, grid, f"the images on {geometry.placed()}"))
-        except Vol3dSegError as error:
-            problems.append(str(error))
-    return Contents(geometry, images, classes, names, tuple(problems))
 
 
 def measure(case: Case, modalities: tuple[str, ...], labels: LabelSet | None = None) -> CaseFacts:
@@ -127,62 +59,6 @@ def measure_contents(case_id: str, subject: str, contents: Contents) -> CaseFact
         volumes_ml=_volumes_ml(contents),
         problems=contents.problems,
     )
-
-
-def _read_images(
-    case: Case, modalities: tuple[str, ...]
-) -> tuple[dict[str, tuple[Image, Geometry]], list[str]]:
-    if not case.images:
-        there = case.label.name if case.label else "nothing"
-        return {}, [f"case {case.id}: no image; found {there}; add the scans"]
-    found: dict[str, tuple[Image, Geometry]] = {}
-    problems: list[str] = []
-    reader = ImageReader()
-    for name in modalities:
-        source = case.images.get(name)
-        if source is None:
-            problems.append(
-                f"case {case.id}: {name} is missing; found {', '.join(case.images)}; add the file, "
-                "or choose other modalities"
-            )
-            continue
-        try:
-            found[name] = reader.read(source)
-        except Vol3dSegError as error:
-            problems.append(str(error))
-    # A damaged file that should hold several modalities is one problem.
-    return found, list(dict.fromkeys(problems))
-
-
-def _elsewhere(what: str, grid: Geometry, others: str) -> str:
-    return (
-        f"{what} lies on another grid: {grid.placed()}; {others}; resample one onto the other, or "
-        "mend the header"
-    )
-
-
-def _commonest_grid(grids: list[Geometry]) -> Geometry | None:
-    """Return the grid that most others fit; the first of equals."""
-    return max(grids, key=lambda g: sum(g.fits(other) for other in grids), default=None)
-
-
-def _encode(
-    values: NDArray[Any], labels: LabelSet | None, source: str
-) -> tuple[Classes, tuple[str, ...]]:
-    """Return class indices and names of the classes from 1 on."""
-    if labels is not None:
-        return labels.encode(values, source), labels.foreground
-    whole = whole_numbers(values, source)
-    found = [int(value) for value in np.unique(whole) if value != 0]
-    if len(found) > _MOST_CLASSES:
-        raise LabelError(
-            f"{source}: holds {len(found)} values besides 0, expected fewer than "
-            f"{_MOST_CLASSES + 1}; is it an image? Put the label map there"
-        )
-    classes = np.zeros(whole.shape, dtype=np.uint8)
-    for index, value in enumerate(found, start=1):
-        classes[whole == value] = index
-    return classes, tuple(f"value {value}" for value in found)
 
 
 def inside_of(array: Image) -> NDArray[np.bool_]:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import MissingExtraError
 from vol3dseg.evaluation.figures import class_colour
-from vol3dseg.inspection.measure import Contents, inside_of, read_contents
+from vol3dseg.inspection.contents import Contents, read_contents
+from vol3dseg.inspection.measure import inside_of
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import LabelSet

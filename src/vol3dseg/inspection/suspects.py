@@ -6,11 +6,18 @@ case has the score of its worst reason.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
-from vol3dseg.inspection.facts import MASK, CaseFacts, Mirroring, ModalityFacts
+from vol3dseg.inspection.facts import MASK, CaseFacts, ModalityFacts
+from vol3dseg.inspection.mechanisms import (
+    LIMITS,
+    Reason,
+    mirrored,
+    noisy,
+    swappable,
+    swapped,
+)
 from vol3dseg.inspection.outliers import (
     FEWEST_CASES,
     Joint,
@@ -25,41 +32,8 @@ from vol3dseg.inspection.words import in_words
 CERTAIN = 100.0  # the score of what is wrong whatever the other cases are like
 _FLAT_SHARE = 0.5  # of the inside voxels with one value
 _CLIPPED_SHARE = 0.01  # of the inside voxels at the very end of the range
-_MIRROR_GAIN = 0.02  # nat per voxel
-_SWAP_GAIN = 10.0  # of squared distances, hence twice a logarithm of likelihoods
-_SWAP_SHARE = 0.25  # of the squared distance, which must go
-# Distance from the median at which a number counts as far out [spreads].
-_LIMITS = {
-    "noise": 5.0,
-    "contrast": 4.5,
-    "correlation": 4.5,
-    "scale": 5.0,
-    "skew": 4.5,
-    "volume": 3.5,
-    "spacing": 4.0,
-    "size": 4.0,
-}
 _REASONS = 5  # kept for a case; the worst
 _RARE = 0.05  # share of cases that may have another orientation, or lack a class
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One thing that is wrong with a case, or unusual.
-
-    Parameters
-    ----------
-    kind : str
-        "files", "empty mask", "flat", "clipped", "mirrored", "swapped", "orientation",
-        "missing class", or the kind of a number of `outliers.features`.
-    text : str
-    score : float
-        1 at the limit from which on it counts.
-    """
-
-    kind: str
-    text: str
-    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +54,6 @@ class Verdict:
     def score(self) -> float:
         """The score of the worst reason; 0 where there is none."""
         return max((reason.score for reason in self.reasons), default=0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Mechanism:
-    """Something that can have happened to a case, which explains what is unusual of `names`."""
-
-    names: frozenset[str]
-    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +83,7 @@ def rank(cases: Sequence[CaseFacts]) -> list[Verdict]:
 
 
 def _whole(cases: Sequence[CaseFacts], numbers: Sequence[Mapping[Key, float]]) -> _Whole:
-    model = joint([_swappable(own) for own in numbers])
+    model = joint([swappable(own) for own in numbers])
     codes: dict[str, int] = {}
     classes: dict[str, int] = {}
     for case in cases:
@@ -131,9 +97,9 @@ def _whole(cases: Sequence[CaseFacts], numbers: Sequence[Mapping[Key, float]]) -
 
 
 def _reasons(case: CaseFacts, own: Mapping[Key, float], whole: _Whole) -> tuple[Reason, ...]:
-    swapped = _swapped(own, whole)
+    exchange = swapped(own, whole.joint)
     # A later one that is about the same modality is a consequence of the earlier.
-    mechanisms = [_mirrored(case), *_noisy(own, whole.usual, swapped), swapped]
+    mechanisms = [mirrored(case), *noisy(own, whole.usual, exchange), exchange]
     explained: set[str] = set()
     reasons = [*_certain(case), *_rare(case, whole)]
     for found in filter(None, mechanisms):
@@ -188,96 +154,12 @@ def _rare(case: CaseFacts, whole: _Whole) -> Iterator[Reason]:
                 yield Reason("missing class", text, 1.0)
 
 
-def _mirrored(case: CaseFacts) -> _Mechanism | None:
-    """Return what looks mirrored; the one image that explains most."""
-    best = max(case.mirrorings, key=lambda m: m.gain, default=None)
-    if best is None or best.gain < _MIRROR_GAIN:
-        return None
-    names = [m.name for m in case.mirrorings]
-    pair = len(names) == 2  # then nobody can tell which of the two it is
-    what = " or ".join(names) if pair else best.name
-    reason = Reason("mirrored", _mirror_text(what, best, case), best.gain / _MIRROR_GAIN)
-    return _Mechanism(frozenset(names if pair else (best.name,)), reason)
-
-
-def _mirror_text(what: str, found: Mirroring, case: CaseFacts) -> str:
-    ends = {"L": "left-right", "R": "left-right", "A": "front-back", "P": "front-back"}
-    code = case.geometry.axis_codes[found.axis] if case.geometry else "?"
-    others = "the images" if found.name == MASK else "the other modalities"
-    return (
-        f"{what} looks mirrored along {'ijk'[found.axis]} ({ends.get(code, 'up-down')}): "
-        f"correlation with {others} is {found.before:.2f}, {found.after:.2f} after mirroring"
-    )
-
-
-def _swappable(numbers: Mapping[Key, float]) -> dict[Key, float]:
-    return {key: v for key, v in numbers.items() if key[0] in ("contrast", "correlation")}
-
-
-def _swapped(own: Mapping[Key, float], whole: _Whole) -> _Mechanism | None:
-    """Return the two modalities whose exchange makes the case usual."""
-    keys, numbers = whole.joint.usual.keys, _swappable(own)
-    # Not of all cases: what this one lacks counts as usual, and would make any exchange look good.
-    names = sorted(
-        {n for key in keys if key in numbers and key[0] == "correlation" for n in key[1:]}
-    )
-    here = whole.joint.distance(numbers)
-    there = {
-        pair: whole.joint.distance(_exchanged(numbers, *pair, keys))
-        for pair in combinations(names, 2)
-    }
-    best = min(there, key=lambda pair: there[pair], default=None)
-    if best is None or here - there[best] < max(_SWAP_GAIN, _SWAP_SHARE * here):
-        return None
-    text = (
-        f"{best[0]} and {best[1]} look swapped: contrasts and correlations are {np.sqrt(here):.1f} "
-        f"spreads from the usual as they are, {np.sqrt(there[best]):.1f} if exchanged"
-    )
-    return _Mechanism(frozenset(best), Reason("swapped", text, (here - there[best]) / _SWAP_GAIN))
-
-
-def _noisy(
-    own: Mapping[Key, float], known: Usual, swapped: _Mechanism | None
-) -> Iterator[_Mechanism]:
-    """Give modalities that are noisier than usual, even if the two that look swapped are."""
-    names = sorted(swapped.names) if swapped else []
-    partner = dict(zip(names, reversed(names), strict=True))
-    places = {key: n for n, key in enumerate(known.keys) if key[0] == "noise"}
-    for key, place in places.items():
-        value, limit = own.get(key, 0.0), _LIMITS["noise"]
-        as_swapped = places.get(("noise", partner.get(key[1], key[1])), place)
-        score = min(known.far_out_of(n, value) for n in (place, as_swapped)) / limit
-        if score > 1:
-            median = float(known.location[place])
-            yield _Mechanism(
-                frozenset({key[1]}), Reason("noise", in_words(key, value, median), score)
-            )
-
-
-def _exchanged(
-    numbers: Mapping[Key, float], first: str, second: str, keys: Sequence[Key]
-) -> dict[Key, float]:
-    other = {first: second, second: first}
-    found = {}
-    for key in keys:
-        kind, *names = key
-        turned = [other.get(n, n) for n in names]
-        if kind == "contrast":
-            turned[0] = names[0]  # a class, whatever it is called
-        source = (kind, *turned)
-        if source not in numbers and kind == "correlation":
-            source = (kind, *reversed(turned))
-        if source in numbers:
-            found[key] = numbers[source]
-    return found
-
-
 def _unusual(own: Mapping[Key, float], known: Usual, explained: set[str]) -> Iterator[Reason]:
     for place, (key, median) in enumerate(zip(known.keys, known.location.tolist(), strict=True)):
         if key not in own or key[0] == "noise":
             continue
         if key[0] in ("contrast", "correlation") and explained & set(key[1:]):
             continue
-        score = abs(known.far_out_of(place, own[key])) / _LIMITS[key[0]]
+        score = abs(known.far_out_of(place, own[key])) / LIMITS[key[0]]
         if score > 1:
             yield Reason(key[0], in_words(key, own[key], median), score)
