@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_volume
-from vol3dseg.errors import EvaluationError, Vol3dSegError
+from vol3dseg.errors import EvaluationError, OutputError, Vol3dSegError
 from vol3dseg.files import write_text
 from vol3dseg.inference.memory import peak_mb, reset_peak
 from vol3dseg.inference.predictor import Predictor
@@ -142,29 +142,42 @@ def _predict_case(
 ) -> CaseRecord:
     reset_peak()
     started = time.perf_counter()
+    target = folder / f"{case.id}.nii.gz"
+    extras = folder / f"{case.id}_probabilities.nii.gz", folder / f"{case.id}.png"
+    _require_no_input(case, target, *extras)
     volume = read_volume(case, predictor.manifest.recipe.modalities)
     read = time.perf_counter()
     prediction = predictor(volume)
     segmentation, writing = prediction.segmentation, time.perf_counter()
-    name = f"{case.id}.nii.gz"
-    if keep_probabilities:
-        path = folder / f"{case.id}_probabilities.nii.gz"
-        nifti.write(path, np.asarray(prediction.probabilities), volume.geometry)
     values = segmentation.labels.decode(segmentation.array)
-    nifti.write(folder / name, values, segmentation.geometry)
+    nifti.write(target, values, segmentation.geometry)
+    for path in extras:
+        if path.is_file():  # of an earlier prediction: nobody shall take it for this one's
+            path.unlink()
+    if keep_probabilities:
+        nifti.write(extras[0], np.asarray(prediction.probabilities), volume.geometry)
     seconds = {"read": read - started, **prediction.seconds, "write": time.perf_counter() - writing}
     ml = segmentation.geometry.voxel_volume_mm3 / 1000
     found = zip(segmentation.labels.names[1:], segmentation.counts()[1:], strict=True)
     record = CaseRecord(
-        file=name,
+        file=target.name,
         seconds={stage: round(s, 4) for stage, s in seconds.items()},
         peak_mb=peak_mb(),
         volumes_ml={label: round(count * ml, 4) for label, count in found},
     )
     if draw is None:
         return record
-    drawn = _draw_case(draw, folder / f"{case.id}.png", case, volume, segmentation)
+    drawn = _draw_case(draw, extras[1], case, volume, segmentation)
     return record.model_copy(update=drawn)
+
+
+def _require_no_input(case: Case, *outputs: Path) -> None:
+    taken = {path.resolve() for path in case.paths}.intersection(p.resolve() for p in outputs)
+    if taken:
+        raise OutputError(
+            f"{min(taken)}: is a file of case {case.id}, which its segmentation would replace; "
+            "choose another output folder"
+        )
 
 
 def _draw_case(
