@@ -40,10 +40,10 @@ def show(
     if output.suffix.lower() != ".png":
         raise OutputError(f"{output}: pictures are written as PNG; choose a name that ends in .png")
     labels = _labels(seg, config)
-    volume = Volume.stack({_stem(image): nifti.read_image(image, channel)})
+    volume = Volume.stack({nifti.stem(image) or image.name: nifti.read_image(image, channel)})
     prediction = read_segmentation(seg, labels)
     judged = read_segmentation(reference, labels) if reference is not None else None
-    save_panel(output, volume, prediction, judged, _stem(seg))
+    save_panel(output, volume, prediction, judged, nifti.stem(seg) or seg.name)
     click.echo(f"picture -> {output}")
 
 
@@ -52,7 +52,3 @@ def _labels(seg: Path, config: str | None) -> "LabelSet":
     from vol3dseg.inference.batch import load_record
 
     return load_config(config).labels if config else load_record(seg.parent).labels
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import DatasetError
-from vol3dseg.volumes.nifti import SUFFIXES
+from vol3dseg.volumes import nifti
 
 
 def label_files(folder: Path) -> dict[str, Path]:
@@ -21,11 +21,8 @@ def label_files(folder: Path) -> dict[str, Path]:
         raise DatasetError(f"{folder}: no such folder; expected one of label maps (.nii.gz)")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
-        if suffix is None or path.name.startswith("."):
-            continue
-        name = path.name[: -len(suffix)]
-        if name.endswith("_probabilities"):
+        name = nifti.stem(path)
+        if name is None or name.startswith(".") or name.endswith("_probabilities"):
             continue
         if name in found:
             raise DatasetError(f"{folder}: case {name} is there twice; remove {path.name}")

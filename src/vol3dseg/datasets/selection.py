@@ -7,7 +7,7 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DatasetError
-from vol3dseg.volumes.nifti import SUFFIXES
+from vol3dseg.volumes import nifti
 
 
 def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case]:
@@ -75,8 +75,8 @@ def only_part(cases: Sequence[Case], split_file: Path, part: str) -> list[Case]:
 
 
 def _single_file(path: Path, modalities: Sequence[str]) -> Case:
-    suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
-    if suffix is None or not path.exists():
+    name = nifti.stem(path)
+    if name is None or not path.exists():
         found = "not a NIfTI file" if path.exists() else "does not exist"
         raise DatasetError(f"{path}: {found}; expected a folder of cases or a .nii[.gz] file")
     if len(modalities) != 1:
@@ -84,5 +84,4 @@ def _single_file(path: Path, modalities: Sequence[str]) -> Case:
             f"{path}: one file, but the model needs {len(modalities)} modalities "
             f"({', '.join(modalities)}); name each with --image MODALITY=FILE"
         )
-    name = path.name[: -len(suffix)]
     return Case(name, name, {modalities[0]: ImageSource(path)})

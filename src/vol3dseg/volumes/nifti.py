@@ -19,11 +19,17 @@ from vol3dseg.errors import FileFormatError, GridError, IntensityError
 from vol3dseg.files import write_bytes
 from vol3dseg.volumes.geometry import Geometry
 
-SUFFIXES = (".nii.gz", ".nii")
+_SUFFIXES = (".nii.gz", ".nii")
 _GZIP_MAGIC = b"\x1f\x8b"
 _DEFLATE_MAX_RATIO = 1032  # of RFC 1951: more than this no deflate stream can expand
 _HEADERS = {348: (nib.Nifti1Header, nib.Nifti1Image), 540: (nib.Nifti2Header, nib.Nifti2Image)}
 _log = logging.getLogger(__name__)
+
+
+def stem(path: Path) -> str | None:
+    """Return the name of a NIfTI file without its suffix; None if it has another suffix."""
+    suffix = next((s for s in _SUFFIXES if path.name.lower().endswith(s)), None)
+    return None if suffix is None else path.name[: -len(suffix)]
 
 
 class NiftiFile:

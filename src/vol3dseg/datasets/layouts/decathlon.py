@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError, some_of
-from vol3dseg.volumes.nifti import SUFFIXES
+from vol3dseg.volumes import nifti
 
 FILE_NAME = "dataset.json"
 
@@ -98,9 +98,10 @@ def _read(path: Path) -> _Description:
 
 def _check_paths(folder: Path, entries: list[_Entry]) -> None:
     listed = [p for entry in entries for p in (entry.image, entry.label) if p is not None]
+    others = [p for p in listed if nifti.stem(Path(p)) is None]
     problems = {
         "outside of the folder": [p for p in listed if _leaves(p)],
-        "of another format than .nii or .nii.gz": [p for p in listed if not _is_nifti(p)],
+        "of another format than .nii or .nii.gz": others,
         "missing": [p for p in listed if not _leaves(p) and not (folder / p).is_file()],
     }
     found = [f"{len(names)} {what}: {some_of(names)}" for what, names in problems.items() if names]
@@ -116,13 +117,9 @@ def _leaves(path: str) -> bool:
     return pure.is_absolute() or ".." in pure.parts
 
 
-def _is_nifti(path: str) -> bool:
-    return path.lower().endswith(SUFFIXES)
-
-
 def _case(folder: Path, entry: _Entry, modality: Mapping[int, str]) -> Case:
     path = folder / entry.image
-    name = path.name[: path.name.lower().rindex(".nii")]
+    name = nifti.stem(path) or path.name
     several = len(modality) > 1
     images = {m: ImageSource(path, number if several else None) for number, m in modality.items()}
     return Case(name, name, images, folder / entry.label if entry.label else None)
