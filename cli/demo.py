@@ -49,7 +49,7 @@ _MARKER = ".vol3dseg-demo"
 def _straight_line(output: Path) -> None:
     from vol3dseg.cli.evaluate import run_evaluate
     from vol3dseg.cli.export_onnx import run_export
-    from vol3dseg.cli.predict import run_predict
+    from vol3dseg.cli.predict import Choice, Manner, run_predict
     from vol3dseg.cli.preprocess import run_preprocess
     from vol3dseg.cli.train import run_train
 
@@ -62,7 +62,7 @@ def _straight_line(output: Path) -> None:
     _say(f"vol3dseg export-onnx {run} -o {model}")
     run_export(run, model)
     _say(f"vol3dseg predict {model} {unseen} -o {predictions} --picture-modality t1ce")
-    run_predict(model, [unseen], predictions, picture=True, picture_modality="t1ce")
+    run_predict(model, Choice([unseen]), predictions, Manner(picture=True, picture_modality="t1ce"))
     _say(f"vol3dseg evaluate {predictions} {unseen} -o {report}")
     summary = run_evaluate(predictions, unseen, report)["all"]
     mean = summary.mean_foreground_dice or 0.0

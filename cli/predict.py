@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -77,26 +78,37 @@ def predict(
     if parts and split is None:
         raise click.UsageError("--part names a part of --split; give that as well")
     run_predict(
-        model, inputs, output, images=images, case_id=case_id, split=split, parts=parts,
-        device=device, threads=threads, probabilities=probabilities,
-        picture=picture or picture_modality is not None, picture_modality=picture_modality,
-    )  # fmt: skip
+        model,
+        Choice(inputs, images, case_id, split, parts),
+        output,
+        Manner(device, threads, probabilities, picture or bool(picture_modality), picture_modality),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which cases are segmented; see the options of the command."""
+
+    inputs: Sequence[Path]
+    images: Sequence[str] = ()
+    case_id: str | None = None
+    split: Path | None = None
+    parts: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How they are segmented and what is written; see the options of the command."""
+
+    device: str = "auto"
+    threads: int = 0
+    probabilities: bool = False
+    picture: bool = False
+    picture_modality: str | None = None
 
 
 def run_predict(
-    model_path: Path,
-    inputs: Sequence[Path],
-    output: Path,
-    *,
-    images: Sequence[str] = (),
-    case_id: str | None = None,
-    split: Path | None = None,
-    parts: Sequence[str] = (),
-    device: str = "auto",
-    threads: int = 0,
-    probabilities: bool = False,
-    picture: bool = False,
-    picture_modality: str | None = None,
+    model_path: Path, choice: Choice, output: Path, manner: Manner | None = None
 ) -> None:
     """Segment in front of the user."""
     from vol3dseg.inference.batch import Record, predict_cases
@@ -105,14 +117,13 @@ def run_predict(
     from vol3dseg.inference.predictor import Predictor
     from vol3dseg.inference.session import Device, OnnxBackend
 
+    manner = manner or Manner()
     model = read_model(model_path)
     modalities = model.manifest.recipe.modalities
-    cases = _chosen(inputs, modalities, images, case_id)
-    if split is not None:
-        cases = _cases_of(cases, split, parts)
-    draw = _draw(modalities, picture_modality) if picture else None
-    taken: Device = next(d for d in get_args(Device) if d == device)
-    backend = OnnxBackend(model.content, taken, threads)
+    cases = _chosen(choice, modalities)
+    draw = _draw(modalities, manner.picture_modality) if manner.picture else None
+    device: Device = next(d for d in get_args(Device) if d == manner.device)
+    backend = OnnxBackend(model.content, device, manner.threads)
     click.echo(f"running on {backend.provider}")
     with progress_bar() as bar:
         task = bar.add_task("segmenting", total=len(cases))
@@ -123,7 +134,7 @@ def run_predict(
             bar.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
         predictor = Predictor(backend, model.manifest)
-        records = predict_cases(cases, predictor, output, probabilities, draw, advance)
+        records = predict_cases(cases, predictor, output, manner.probabilities, draw, advance)
     Record(
         model_sha256=model.sha256,
         fingerprint=model.manifest.fingerprint,
@@ -138,14 +149,16 @@ def run_predict(
         sys.exit(1)
 
 
-def _chosen(
-    inputs: Sequence[Path], modalities: Sequence[str], images: Sequence[str], case_id: str | None
-) -> "list[Case]":
+def _chosen(choice: Choice, modalities: Sequence[str]) -> "list[Case]":
     from vol3dseg.datasets.selection import gather_cases, one_case
 
-    if bool(images) == bool(inputs):
+    if bool(choice.images) == bool(choice.inputs):
         raise click.UsageError("give INPUT, or --image once per modality, and not both")
-    return [one_case(images, case_id or "case")] if images else gather_cases(inputs, modalities)
+    if choice.images:
+        cases = [one_case(choice.images, choice.case_id or "case")]
+    else:
+        cases = gather_cases(choice.inputs, modalities)
+    return cases if choice.split is None else _cases_of(cases, choice.split, choice.parts)
 
 
 def _cases_of(cases: "Sequence[Case]", split: Path, parts: Sequence[str]) -> "list[Case]":
