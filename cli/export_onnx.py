@@ -15,16 +15,24 @@ from vol3dseg.cli.options import PathType, output_option
     type=PathType,
     help="The prepared folder, if it has moved since training; parity is measured on its patches.",
 )
-def export_onnx(run: Path, output: Path, prepared: Path | None) -> None:
+@click.option(
+    "--standalone",
+    is_flag=True,
+    help="One graph from raw intensities to labels, for C#, C++, Java or JavaScript.",
+)
+def export_onnx(run: Path, output: Path, prepared: Path | None, standalone: bool) -> None:
     """Turn the checkpoint of RUN into one ONNX file that carries its manifest.
 
     Needs the [train] extra. The graph is compared with the Keras model on real patches first; if
-    they differ by more than 1e-4 in probability, nothing is written.
+    they differ by more than 1e-4 in probability, nothing is written. With --standalone the file
+    does all that vol3dseg predict does to a scan, but reading it: see docs/standalone.md.
     """
-    run_export(run, output, prepared)
+    run_export(run, output, prepared, standalone)
 
 
-def run_export(run: Path, output: Path, prepared: Path | None = None) -> None:
+def run_export(
+    run: Path, output: Path, prepared: Path | None = None, standalone: bool = False
+) -> None:
     """Export in front of the user."""
     from vol3dseg.errors import MissingExtraError
 
@@ -33,9 +41,9 @@ def run_export(run: Path, output: Path, prepared: Path | None = None) -> None:
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "tensorflow", "train") from error
 
-    parity = export(run, output, prepared).parity
+    parity = export(run, output, prepared, standalone).parity
     size = output.stat().st_size / 1e6
-    click.echo(f"{output}: {size:.1f} MB, opset 17, manifest inside")
+    click.echo(f"{output}: {size:.1f} MB, opset 17, manifest inside{', standalone' * standalone}")
     if parity:
         click.echo(
             f"equals the trained model: largest difference {parity.max_abs_difference:.1e}, "

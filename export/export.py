@@ -12,6 +12,8 @@ from vol3dseg.errors import ModelError, ParityError, RunError
 from vol3dseg.export.graph import convert
 from vol3dseg.export.parity import check_other_sizes, measure_parity
 from vol3dseg.export.precision import spell_out_imprecise_norms
+from vol3dseg.export.standalone import make_standalone, require_standalone
+from vol3dseg.export.standalone_check import check_standalone
 from vol3dseg.files import write_bytes
 from vol3dseg.inference.manifest import Manifest, Parity, parse_manifest, provenance
 from vol3dseg.inference.model_file import with_manifest
@@ -25,7 +27,9 @@ TOLERANCE = 1e-4
 _PATCHES = 4
 
 
-def export_onnx(run: Path, output: Path, prepared: Path | None = None) -> Manifest:
+def export_onnx(
+    run: Path, output: Path, prepared: Path | None = None, standalone: bool = False
+) -> Manifest:
     """Turn the checkpoint of a run into one self-describing ONNX file.
 
     Parameters
@@ -36,6 +40,8 @@ def export_onnx(run: Path, output: Path, prepared: Path | None = None) -> Manife
     prepared : Path or None
         The folder that the run learned from, if it has moved since; parity is measured on its
         patches.
+    standalone : bool
+        Write one graph from raw intensities to labels instead (`vol3dseg.export.standalone`).
 
     Returns
     -------
@@ -47,11 +53,14 @@ def export_onnx(run: Path, output: Path, prepared: Path | None = None) -> Manife
     RunError
         The run is not finished or has no checkpoint, or its prepared folder is gone.
     ModelError
-        The converted graph is not what it should be.
+        The converted graph is not what it should be, or the model cannot be standalone.
     ParityError
-        Probabilities of the two differ by more than 1e-4. Nothing is written then.
+        Probabilities of the two differ by more than 1e-4, or the standalone graph gives other
+        labels. Nothing is written then.
     """
     config, manifest = _read_run(run)
+    if standalone:
+        require_standalone(manifest, str(run))
     path, kind = checkpoint_of(run, config)
     if kind != manifest.training.checkpoint:
         raise RunError(
@@ -86,7 +95,11 @@ def export_onnx(run: Path, output: Path, prepared: Path | None = None) -> Manife
             ),
         }
     )
-    write_bytes(output, with_manifest(graph, complete))
+    file = with_manifest(graph, complete)
+    if standalone:
+        file = make_standalone(graph, complete).SerializeToString()
+        check_standalone(file, content, complete, patches)
+    write_bytes(output, file)
     return complete
 
 

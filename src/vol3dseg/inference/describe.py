@@ -23,9 +23,13 @@ def describe(path: Path) -> tuple[str, dict[str, Any]]:
         It is none of these, or damaged.
     """
     if path.is_file():
-        model = read_model(path)
-        facts = {"sha256": model.sha256, "bytes": len(model.content)}
-        return "model", {**facts, **model.manifest.model_dump(mode="json")}
+        model = read_model(path, allow_standalone=True)
+        facts: dict[str, Any] = {"sha256": model.sha256, "bytes": len(model.content)}
+        kind = "model"
+        if model.standalone is not None:
+            kind = "standalone model, from raw intensities to labels"
+            facts["standalone"] = model.standalone.model_dump(mode="json")
+        return kind, {**facts, **model.manifest.model_dump(mode="json")}
     if (path / FILE_NAME).is_file():
         return "prepared folder", load_index(path).model_dump(mode="json")
     manifest = path / "manifest.json"

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from vol3dseg.errors import ModelError
 from vol3dseg.inference.manifest import METADATA_KEY, Manifest, parse_manifest
+from vol3dseg.inference.standalone import STANDALONE_KEY, Standalone, parse_standalone
 
 _DOMAINS = {"", "ai.onnx"}
 
@@ -25,21 +26,30 @@ class ModelFile:
     manifest : Manifest
     sha256 : str
         Of `content`.
+    standalone : Standalone or None
+        How it is called, if it is a graph from raw intensities to labels and not a network alone.
     """
 
     content: bytes
     manifest: Manifest
     sha256: str
+    standalone: Standalone | None = None
 
 
-def read_model(path: Path) -> ModelFile:
+def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
     """Read an ONNX file that vol3dseg exported.
+
+    Parameters
+    ----------
+    path : Path
+    allow_standalone : bool
+        Take graphs from raw intensities to labels as well, which no predictor can use.
 
     Raises
     ------
     ModelError
-        The file is missing, no ONNX, has no manifest of ours, or refers to other files or to
-        operators outside the ONNX standard.
+        The file is missing, no ONNX, has no manifest of ours, refers to other files or to
+        operators outside the ONNX standard, or is standalone where that is not allowed.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected an ONNX file of vol3dseg export-onnx")
@@ -53,14 +63,22 @@ def read_model(path: Path) -> ModelFile:
         ) from error
     if not model.graph.node:
         raise ModelError(f"{path}: not an ONNX file with a graph; copy or export it again")
-    text = {prop.key: prop.value for prop in model.metadata_props}.get(METADATA_KEY)
+    properties = {prop.key: prop.value for prop in model.metadata_props}
+    text, call = properties.get(METADATA_KEY), properties.get(STANDALONE_KEY)
     if text is None:
         raise ModelError(
             f"{path}: an ONNX file without the metadata {METADATA_KEY!r}; expected one made by "
             "vol3dseg export-onnx, since preprocessing and labels are read from it"
         )
+    if call is not None and not allow_standalone:
+        raise ModelError(
+            f"{path}: a standalone graph, from raw intensities to labels, for programs without "
+            "vol3dseg; expected a network alone; export the run again without --standalone"
+        )
     _refuse_foreign(model, path)
-    return ModelFile(content, parse_manifest(text, str(path)), hashlib.sha256(content).hexdigest())
+    manifest, sha256 = parse_manifest(text, str(path)), hashlib.sha256(content).hexdigest()
+    standalone = None if call is None else parse_standalone(call, str(path))
+    return ModelFile(content, manifest, sha256, standalone)
 
 
 def with_manifest(model: onnx.ModelProto, manifest: Manifest) -> bytes:

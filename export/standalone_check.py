@@ -1,0 +1,123 @@
+"""The proof that a standalone graph labels a scan as the network does behind our own steps."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import ParityError
+from vol3dseg.inference.manifest import Manifest
+from vol3dseg.preprocessing.normalise import Normalisation, Window
+from vol3dseg.preprocessing.recipe import prepare
+from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.volume import Volume
+
+# Where the two largest probabilities are nearer, rounding may decide.
+CLEAR = 1e-4
+# Zeros round a patch, so that crop and padding have something to do; odd, to fit no divisor.
+_BEFORE, _AFTER = (3, 1, 5), (2, 7, 4)
+
+
+def check_standalone(
+    standalone: bytes, network: bytes, manifest: Manifest, patches: NDArray[np.float32]
+) -> None:
+    """Compare a standalone graph with prepare, network and argmax, on scans made of real patches.
+
+    Parameters
+    ----------
+    standalone, network : bytes
+        ONNX files, run by onnxruntime on the CPU.
+    manifest : Manifest
+    patches : (n, i, j, k, c) array
+        Prepared voxels.
+
+    Raises
+    ------
+    ParityError
+        Labels differ where the two largest probabilities differ by more than 1e-4, or a scan of
+        zeros is not all background.
+    """
+    inner, whole = _session(network), _session(standalone)
+    for patch in patches:
+        scan = _as_scanned(patch, manifest)
+        expected, clear = one_pass(scan, manifest, inner)
+        found = _label(scan, whole)
+        wrong = int(((found != expected) & clear).sum())
+        if wrong:
+            raise ParityError(
+                f"the standalone graph gives other labels to {wrong} of {found.size} voxels than "
+                "vol3dseg does; expected none; please report this with config.yaml"
+            )
+    nothing = Volume(np.zeros_like(scan.array), scan.geometry, scan.modalities)
+    if _label(nothing, whole).any():
+        raise ParityError(
+            "the standalone graph gives labels to a scan of zeros; expected background; please "
+            "report this with config.yaml"
+        )
+
+
+def one_pass(
+    scan: Volume, manifest: Manifest, network: Any
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Label a scan in one pass with our own steps.
+
+    Parameters
+    ----------
+    scan : Volume
+        In axes closest to RAS.
+    manifest : Manifest
+    network : onnxruntime.InferenceSession
+
+    Returns
+    -------
+    values : (i, j, k) array of uint8
+        To write; background everywhere if the scan is zero everywhere.
+    clear : (i, j, k) array of bool
+        Where the two largest probabilities differ by more than 1e-4.
+    """
+    prepared = prepare(scan, manifest.recipe)
+    image = np.moveaxis(prepared.volume.array, -1, 0)
+    behind = [(0, -n % manifest.network.divisor) for n in image.shape[1:]]
+    padded = np.pad(image, [(0, 0), *behind])[None]
+    probabilities = network.run(["probabilities"], {"image": padded})[0][0]
+    i, j, k = image.shape[1:]
+    inside = probabilities[:, :i, :j, :k]
+    values = np.zeros(scan.geometry.shape, dtype=np.uint8)
+    if scan.array.any():
+        values[prepared.box.slices] = manifest.labels.decode(inside.argmax(0).astype(np.uint8))
+    second, first = np.sort(inside, axis=0)[-2:]
+    clear = np.ones(scan.geometry.shape, dtype=bool)
+    clear[prepared.box.slices] = first - second > CLEAR
+    return values, clear
+
+
+def _as_scanned(patch: NDArray[np.float32], manifest: Manifest) -> Volume:
+    """Return a scan whose prepared voxels are much like a patch, with zeros round it."""
+    recipe = manifest.recipe
+    margins = [*zip(_BEFORE, _AFTER, strict=True), (0, 0)]
+    raw = [
+        _raw(patch[..., channel], recipe.normalisation[modality])
+        for channel, modality in enumerate(recipe.modalities)
+    ]
+    array = np.pad(np.stack(raw, axis=-1), margins)
+    return Volume(array, Geometry(array.shape[:3], np.eye(4)), recipe.modalities)
+
+
+def _raw(image: NDArray[np.float32], step: Normalisation) -> NDArray[np.float32]:
+    if isinstance(step, Window):
+        return image * np.float32(step.high - step.low) + np.float32(step.low)
+    return np.where(image == 0, np.float32(0), image * np.float32(100) + np.float32(1000))
+
+
+def _label(scan: Volume, standalone: Any) -> NDArray[np.uint8]:
+    images = {name: scan.array[..., c] for c, name in enumerate(scan.modalities)}
+    found = standalone.run(["labels"], {n: np.ascontiguousarray(a) for n, a in images.items()})
+    return np.asarray(found[0], dtype=np.uint8)
+
+
+def _session(content: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
