@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 LIGHT := .venv-light
+NODE := .node
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SHARED ?= ../shared/data
 
-.PHONY: help setup demo test test-slow check-gpu format lint types imports light check \
+.PHONY: help setup node demo test test-slow check-gpu format lint types imports light check \
 	trial-hippocampus trial-crops trial-report trial-inspect trial-memory clean
 
 help:  ## Show the targets
@@ -15,16 +16,23 @@ setup: $(VENV)/.ready  ## Make .venv with everything, for training and developme
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(PIP_INSTALL) --editable '.[train,cpu,dev]'
+	$(VENV)/bin/python $(PIP_INSTALL) --editable '.[train,cpu,openvino,dev]'
 	touch $@
 
 # The package as a user installs it, from a wheel and without TensorFlow: types, imports and the
 # tests of deployment are checked here, since an editable install hides the mapped folders.
 $(LIGHT)/.ready: pyproject.toml constraints.txt $(shell find src cli export configs -name '*.py' -o -name '*.yaml')
 	$(PYTHON) -m venv $(LIGHT)
-	$(LIGHT)/bin/python $(PIP_INSTALL) '.[cpu]' build hypothesis import-linter mypy pytest setuptools types-PyYAML
+	$(LIGHT)/bin/python $(PIP_INSTALL) '.[cpu,openvino]' build hypothesis import-linter mypy pytest setuptools types-PyYAML
 	rm -rf build
 	$(LIGHT)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps .
+	touch $@
+
+node: $(NODE)/.ready  ## Get onnxruntime for Node.js, which runs standalone graphs in the tests
+
+# Its install script would fetch more than the tests need.
+$(NODE)/.ready: Makefile
+	npm install --prefix $(NODE) --ignore-scripts --no-audit --no-fund --silent onnxruntime-node@1.30.0
 	touch $@
 
 demo: setup  ## Run the whole line on phantoms
@@ -74,4 +82,4 @@ trial-memory: setup  ## Measure the peak of batches of 16 and 32 beside the esti
 	$(VENV)/bin/python -m benchmarks.memory trials/memory
 
 clean:  ## Remove what was made
-	rm -rf $(VENV) $(LIGHT) build dist demo-output trials src/*.egg-info
+	rm -rf $(VENV) $(LIGHT) $(NODE) build dist demo-output trials src/*.egg-info

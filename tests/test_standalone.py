@@ -1,0 +1,382 @@
+"""One graph from raw intensities to labels: the same as our own steps round the network."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vol3dseg.config import load_config
+from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.reading import read_volume
+from vol3dseg.errors import ModelError, ParityError
+from vol3dseg.export.standalone import make_standalone, require_standalone
+from vol3dseg.export.standalone_check import check_standalone, one_pass
+from vol3dseg.inference.describe import describe
+from vol3dseg.inference.model_file import read_model, with_manifest
+from vol3dseg.preprocessing.normalise import Window, ZScore
+from vol3dseg.preprocessing.recipe import Recipe, prepare
+from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.resampling import resample
+from vol3dseg.volumes.volume import Volume
+
+ort = pytest.importorskip("onnxruntime")
+
+ROOT = Path(__file__).resolve().parents[1]
+MODALITIES = ("flair", "t1")
+STEPS = [
+    ZScore(),
+    ZScore(mask="all"),
+    ZScore(clip_percentiles=(0.5, 99.5)),
+    ZScore(mask="all", clip_percentiles=(0, 100)),
+    ZScore(clip_percentiles=(30, 70)),
+    ZScore(clip_percentiles=(50, 51)),
+    Window(method="window", low=-200, high=300.5),
+]
+
+
+def unet(channels, classes, depth=2, width=4, seed=0):
+    """A U-Net with random weights; no part of it says how large its input is."""
+    rng, nodes, weights = np.random.default_rng(seed), [], []
+
+    def add(kind, *inputs, **facts):
+        name = f"{kind}_{len(nodes)}"
+        nodes.append(onnx.helper.make_node(kind, inputs, [name], **facts))
+        return name
+
+    def weight(*shape, size=1.0):
+        array = size * rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
+        weights.append(onnx.numpy_helper.from_array(array.astype(np.float32), f"w{len(weights)}"))
+        return weights[-1].name
+
+    def block(x, a, b):
+        kernels = weight(b, a, 3, 3, 3, size=1.5)
+        return add("LeakyRelu", add("Conv", x, kernels, weight(b, size=0.2), pads=[1] * 6))
+
+    x, skips, wide = block("image", channels, width), [], width
+    for _ in range(depth):
+        skips.append(x)
+        pooled = add("MaxPool", x, kernel_shape=[2] * 3, strides=[2] * 3)
+        x, wide = block(pooled, wide, 2 * wide), 2 * wide
+    for skip in reversed(skips):
+        up = add("ConvTranspose", x, weight(wide, wide // 2, 2, 2, 2, size=3), strides=[2] * 3)
+        x, wide = block(add("Concat", skip, up, axis=1), wide, wide // 2), wide // 2
+    logits = add("Conv", x, weight(classes, width, 1, 1, 1, size=4), weight(classes))
+    nodes.append(onnx.helper.make_node("Softmax", [logits], ["probabilities"], axis=1))
+    ends = [
+        onnx.helper.make_tensor_value_info(name, 1, ["n", sides, "i", "j", "k"])
+        for name, sides in (("image", channels), ("probabilities", classes))
+    ]
+    graph = onnx.helper.make_graph(nodes, "unet", ends[:1], ends[1:], weights)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+
+
+NETWORK = unet(2, 4)
+
+
+def session(model):
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return ort.InferenceSession(model.SerializeToString(), options)
+
+
+def images(volume):
+    return {m: np.ascontiguousarray(volume.array[..., c]) for c, m in enumerate(volume.modalities)}
+
+
+SEEN = "network/image"
+
+
+def with_seen(model):
+    """Let what the network sees be an output as well."""
+    channels = len(model.graph.input)
+    value = onnx.helper.make_tensor_value_info(SEEN, 1, [1, channels, None, None, None])
+    model.graph.output.append(value)
+    return model
+
+
+def padded(volume, manifest):
+    """What the network should see, by our own steps."""
+    array = prepare(volume, manifest.recipe).volume.array
+    behind = [(0, -n % manifest.network.divisor) for n in array.shape[:3]]
+    return np.moveaxis(np.pad(array, [*behind, (0, 0)]), -1, 0)[None]
+
+
+def copy_of(model):
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    return other
+
+
+def deep(manifest):
+    """The manifest of a network of depth 3."""
+    network = manifest.network.model_copy(update={"divisor": 8})
+    return manifest.model_copy(update={"network": network})
+
+
+def scan(array):
+    return Volume(array, Geometry(array.shape[:3], np.eye(4)), MODALITIES)
+
+
+def blob(shape, seed=0, kind="head"):
+    """Two modalities, zero in a margin whose width differs between them; or some odd case."""
+    rng = np.random.default_rng(seed)
+    array = np.zeros((*shape, 2), dtype=np.float32)
+    for channel in range(2):
+        start = [int(rng.integers(0, n)) for n in shape]
+        stop = [int(rng.integers(a + 1, n + 1)) for a, n in zip(start, shape, strict=True)]
+        inside = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        part = array[(*inside, channel)]
+        part[...] = rng.normal(300, 200, part.shape).round(int(rng.integers(0, 3)))
+        part[rng.random(part.shape) < 0.1] = 0
+    if kind == "one empty":
+        array[..., 1] = 0
+    elif kind == "constant":
+        array[..., 0] = np.where(array[..., 0] != 0, 1000.1, 0)
+    elif kind == "one voxel":
+        array[...] = 0
+        array[shape[0] // 2, -1, 0] = 7
+    elif kind == "full":
+        array += 1e4
+    return array
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """Run the program of docs/standalone.md in Node.js."""
+    modules, program = ROOT / ".node" / "node_modules", shutil.which("node")
+    if program is None or not (modules / "onnxruntime-node").is_dir():
+        pytest.skip("no Node.js with onnxruntime-node: install Node.js and npm, then `make node`")
+    text = (ROOT / "docs" / "standalone.md").read_text(encoding="utf-8")
+    script = tmp_path_factory.mktemp("node") / "segment.cjs"
+    script.write_text(re.search(r"```js\n(.*?)```", text, re.DOTALL)[1], encoding="utf-8")
+
+    def node(*words):
+        command = [program, str(script), *map(str, words)]
+        environment = {**os.environ, "NODE_PATH": str(modules)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+
+    return node
+
+
+def changed(manifest, **recipe):
+    new = Recipe.model_validate({**manifest.recipe.model_dump(), **recipe})
+    return manifest.model_copy(update={"recipe": new, "fingerprint": new.fingerprint})
+
+
+sizes = st.tuples(*[st.integers(1, 21)] * 3)
+kinds = st.sampled_from(["head", "one empty", "constant", "one voxel", "full"])
+
+
+@pytest.mark.parametrize("crop", ["nonzero", "none"])
+@pytest.mark.parametrize("step", STEPS, ids=lambda s: "-".join(map(str, s.model_dump().values())))
+def test_the_network_sees_what_prepare_gives(step, crop, manifest):
+    whole = changed(manifest, crop=crop, normalisation={"flair": step, "t1": ZScore()})
+    graph = session(with_seen(make_standalone(NETWORK, whole)))
+
+    @given(shape=sizes, seed=st.integers(0, 99), kind=kinds)
+    def law(shape, seed, kind):
+        volume = scan(blob(shape, seed, kind))
+        (found,) = graph.run([SEEN], images(volume))
+        # A constant image is its mean up to rounding, divided by 1e-8.
+        np.testing.assert_allclose(found, padded(volume, whole), rtol=2e-7, atol=2e-5)
+
+    law()
+
+
+@pytest.mark.parametrize("crop", ["nonzero", "none"])
+def test_labels_are_those_of_one_pass(crop, manifest):
+    whole = changed(manifest, crop=crop)
+    inner, graph = session(NETWORK), session(make_standalone(NETWORK, whole))
+    seen = set()
+
+    @given(shape=sizes, seed=st.integers(0, 99), kind=kinds)
+    def law(shape, seed, kind):
+        volume = scan(blob(shape, seed, kind))
+        expected, clear = one_pass(volume, whole, inner)
+        (found,) = graph.run(None, images(volume))
+        assert (found.dtype, found.shape) == (np.uint8, shape)
+        np.testing.assert_array_equal(found[clear], expected[clear])
+        seen.update(np.unique(found).tolist())
+
+    law()
+    assert seen == {0, 1, 2, 4}  # stored values, and no class that never came up
+
+
+@pytest.mark.parametrize("crop", ["nonzero", "none"])
+@pytest.mark.parametrize("step", STEPS, ids=lambda s: "-".join(map(str, s.model_dump().values())))
+def test_a_scan_of_zeros_is_background(step, crop, manifest):
+    whole = changed(manifest, crop=crop, normalisation={"flair": step, "t1": step})
+    graph = session(with_seen(make_standalone(NETWORK, whole)))
+    volume = scan(np.zeros((9, 6, 7, 2), dtype=np.float32))
+    labels, seen = graph.run(["labels", SEEN], images(volume))
+    assert labels.shape == (9, 6, 7)
+    assert not labels.any()
+    assert np.isfinite(seen).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_values_that_are_not_finite_stop_the_run(modality, value, manifest):
+    graph = session(make_standalone(NETWORK, manifest))
+    array = blob((8, 8, 8))
+    array[4, 4, 4, MODALITIES.index(modality)] = value
+    with pytest.raises(Exception, match=f"{modality} holds NaN or infinity"):
+        graph.run(None, images(scan(array)))
+
+
+@pytest.mark.parametrize("sides", [(7, 8, 8), (8, 8, 1), (9, 9, 9)], ids=str)
+def test_modalities_of_different_sizes_stop_the_run(sides, manifest):
+    graph = session(make_standalone(NETWORK, manifest))
+    other = np.ones(sides, dtype=np.float32)
+    with pytest.raises(Exception, match=r"dimension|size|shape|broadcast"):
+        graph.run(None, {"flair": np.ones((8, 8, 8), dtype=np.float32), "t1": other})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"local": False}, r"\(instance norm\).*model.norm: batch", id="instance norm"),
+        pytest.param({"spacing_mm": (1, 1, 2)}, "resamples.*spacing_mm: null", id="resampling"),
+        pytest.param(
+            {"local": False, "spacing_mm": (1, 1, 2)}, "instance.*resamples", id="both at once"
+        ),
+        pytest.param({"modalities": ("t1", "labels")}, "labels.*names of inputs", id="labels"),
+        pytest.param({"modalities": ("network/w0",)}, "network/w0.*inputs", id="inner name"),
+    ],
+)
+def test_refusals_say_why_and_what_instead(change, message, manifest):
+    if not change.pop("local", True):
+        facts = {"local": False, "architecture": {"norm": "instance"}}
+        network = manifest.network.model_copy(update=facts)
+        manifest = manifest.model_copy(update={"network": network})
+    if "modalities" in change:
+        change["normalisation"] = {"method": "zscore"}
+    whole = changed(manifest, **change)
+    with pytest.raises(ModelError, match=rf"^run: .*--standalone: .*{message}.*vol3dseg predict"):
+        require_standalone(whole, "run")
+    with pytest.raises(ModelError, match=message):
+        make_standalone(NETWORK, whole)
+
+
+def test_another_opset_is_refused(manifest):
+    other = copy_of(NETWORK)
+    other.opset_import[0].version = 18
+    with pytest.raises(ModelError, match=r"ai.onnx.*18.*expected ai.onnx 17"):
+        make_standalone(other, manifest)
+
+
+def test_the_file_says_what_it_is(manifest, tmp_path):
+    path = tmp_path / "standalone.onnx"
+    path.write_bytes(make_standalone(NETWORK, manifest).SerializeToString())
+    kind, facts = describe(path)
+    assert kind.startswith("standalone model")
+    assert facts["fingerprint"] == manifest.fingerprint
+    graph = ort.InferenceSession(path)
+    properties = graph.get_modelmeta().custom_metadata_map
+    call = json.loads(properties["vol3dseg.standalone"])
+    assert facts["standalone"] == call
+    assert call["inputs"] == [i.name for i in graph.get_inputs()] == ["flair", "t1"]
+    assert [call["output"]] == [o.name for o in graph.get_outputs()] == ["labels"]
+    assert call["values"] == {
+        "background": 0, "necrotic core": 1, "edema": 2, "enhancing": 4,
+    }  # fmt: skip
+    with pytest.raises(ModelError, match=r"standalone graph.*without --standalone"):
+        read_model(path)
+
+
+def test_predict_refuses_it_in_one_line(manifest, brats_folder, tmp_path):
+    path = tmp_path / "standalone.onnx"
+    path.write_bytes(make_standalone(NETWORK, manifest).SerializeToString())
+    code = "from vol3dseg.cli.main import main; main()"
+    words = ["predict", path, brats_folder, "-o", tmp_path / "out"]
+    command = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "export the run again without --standalone" in done.stderr
+
+
+def test_damaged_metadata_is_refused(manifest, tmp_path):
+    model = make_standalone(NETWORK, manifest)
+    next(p for p in model.metadata_props if p.key == "vol3dseg.standalone").value = "{"
+    path = tmp_path / "standalone.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"damaged metadata 'vol3dseg\.standalone'"):
+        describe(path)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda s: "-".join(map(str, s.model_dump().values())))
+def test_the_check_before_writing_takes_a_right_graph(step, manifest):
+    whole = changed(manifest, normalisation={"flair": step, "t1": step})
+    patches = np.random.default_rng(0).normal(size=(2, 8, 8, 8, 2)).astype(np.float32)
+    patches[1] = 0
+    content = make_standalone(NETWORK, whole).SerializeToString()
+    check_standalone(content, with_manifest(copy_of(NETWORK), whole), whole, patches)
+
+
+def test_the_check_sees_a_graph_that_is_another(manifest):
+    patches = np.random.default_rng(0).normal(size=(1, 8, 8, 8, 2)).astype(np.float32)
+    network = with_manifest(copy_of(NETWORK), manifest)
+    wrong = changed(manifest, normalisation={"flair": ZScore(), "t1": ZScore(mask="all")})
+    content = make_standalone(NETWORK, wrong).SerializeToString()
+    with pytest.raises(ParityError, match=r"other labels to \d+ of"):
+        check_standalone(content, network, manifest, patches)
+
+
+# --- real cases -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real(shared_data, labels):
+    """A whole case with four modalities, its manifest, network, standalone graph and one pass."""
+    recipe = load_config("brats2020").recipe
+    facts = {"recipe": recipe, "fingerprint": recipe.fingerprint, "labels": labels}
+    case = find_cases(shared_data / "brats")[0]
+    volume = read_volume(case, recipe.modalities)
+    canonical = volume.geometry.canonical()
+    channels = [resample(volume.array[..., c], volume.geometry, canonical) for c in range(4)]
+    turned = Volume(np.stack(channels, axis=-1), canonical, recipe.modalities)
+    return case, facts, turned, unet(4, 4, depth=3, width=4)
+
+
+def equal_where_clear(found, expected, clear):
+    """Check the labels; returns how many of the unclear ones differ."""
+    np.testing.assert_array_equal(found[clear], expected[clear])
+    assert (~clear).mean() < 1e-3
+    assert all((expected == value).sum() > 1000 for value in (0, 1, 2, 4))
+    return int((found != expected).sum())
+
+
+def test_a_whole_case(real, manifest):
+    _, facts, volume, network = real
+    whole = deep(manifest.model_copy(update=facts))
+    expected, clear = one_pass(volume, whole, session(network))
+    graph = session(with_seen(make_standalone(network, whole)))
+    found, seen = graph.run(["labels", SEEN], images(volume))
+    np.testing.assert_allclose(seen, padded(volume, whole), rtol=2e-7, atol=1e-7)
+    equal_where_clear(found, expected, clear)
+
+
+def test_a_whole_case_in_javascript(real, manifest, node, tmp_path):
+    case, facts, volume, network = real
+    whole = deep(manifest.model_copy(update=facts))
+    expected, clear = one_pass(volume, whole, session(network))
+    (tmp_path / "model.onnx").write_bytes(make_standalone(network, whole).SerializeToString())
+    scans = [f"{m}={case.images[m].path}" for m in volume.modalities]
+    node(tmp_path / "model.onnx", tmp_path / "labels.raw", *scans)
+    source = nib.load(case.images["flair"].path)
+    home = np.fromfile(tmp_path / "labels.raw", np.uint8).reshape(source.shape, order="F")
+    found = resample(home, Geometry(source.shape, source.affine), volume.geometry)
+    equal_where_clear(found, expected, clear)
