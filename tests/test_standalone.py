@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vol3dseg.config import load_config
+from vol3dseg.cli.export_onnx import run_export
+from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ModelError, ParityError
@@ -24,6 +25,7 @@ from vol3dseg.export.standalone_check import check_standalone, one_pass
 from vol3dseg.inference.describe import describe
 from vol3dseg.inference.model_file import read_model, with_manifest
 from vol3dseg.preprocessing.normalise import Window, ZScore
+from vol3dseg.preprocessing.preprocess import preprocess
 from vol3dseg.preprocessing.recipe import Recipe, prepare
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.resampling import resample
@@ -42,6 +44,8 @@ STEPS = [
     ZScore(clip_percentiles=(50, 51)),
     Window(method="window", low=-200, high=300.5),
 ]
+
+WINDOWS = dict.fromkeys(MODALITIES, STEPS[-1])
 
 
 def unet(channels, classes, depth=2, width=4, seed=0):
@@ -126,6 +130,12 @@ def deep(manifest):
 
 def scan(array):
     return Volume(array, Geometry(array.shape[:3], np.eye(4)), MODALITIES)
+
+
+def turned(volume):
+    """The scan in axes closest to RAS."""
+    grid = volume.geometry.canonical()
+    return Volume(resample(volume.array, volume.geometry, grid), grid, volume.modalities)
 
 
 def blob(shape, seed=0, kind="head"):
@@ -335,6 +345,66 @@ def test_the_check_sees_a_graph_that_is_another(manifest):
         check_standalone(content, network, manifest, patches)
 
 
+@pytest.fixture
+def run(brats_folder, tmp_path, recipe, labels):
+    """Train for one step; gives the run's folder."""
+    pytest.importorskip("tensorflow")
+    from vol3dseg.training.fit import train
+
+    def run(norm):
+        data = load_config("crops32").model_dump(mode="json")
+        data["recipe"] = recipe.model_dump(mode="json")
+        data["split"] = {"validation": 0.3, "test": 0.0}
+        data["model"] = {"depth": 1, "width": 4, "norm": norm}
+        data["training"] |= {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1}
+        config = Config.model_validate(data)
+        preprocess(
+            find_cases(brats_folder), tmp_path / "P", config.model_dump(mode="json"), recipe, labels
+        )
+        train(tmp_path / "P", tmp_path / "run", config)
+        return tmp_path / "run"
+
+    return run
+
+
+@pytest.mark.train
+def test_a_trained_network(run, brats_folder, tmp_path, capsys):
+    folder, alone = run("batch"), tmp_path / "standalone.onnx"
+    run_export(folder, tmp_path / "model.onnx")
+    run_export(folder, alone, standalone=True)
+    assert "manifest inside, standalone" in capsys.readouterr().out
+    model = read_model(tmp_path / "model.onnx")
+    manifest = read_model(alone, allow_standalone=True).manifest
+    assert manifest.parity == model.manifest.parity
+    (case, *_) = find_cases(brats_folder)
+    volume = turned(read_volume(case, MODALITIES))
+    expected, clear = one_pass(volume, manifest, ort.InferenceSession(model.content))
+    (found,) = ort.InferenceSession(alone).run(None, images(volume))
+    np.testing.assert_array_equal(found[clear], expected[clear])
+
+
+@pytest.mark.train
+def test_instance_norm_is_refused_before_the_work(run, tmp_path):
+    folder = run("instance")
+    (folder / "best.keras").unlink()
+    with pytest.raises(ModelError, match=r"run: .*\(instance norm\).*model.norm: batch"):
+        run_export(folder, tmp_path / "standalone.onnx", standalone=True)
+    assert not (tmp_path / "standalone.onnx").exists()
+
+
+@pytest.mark.train
+def test_a_wrong_graph_is_not_written(run, tmp_path, monkeypatch):
+    from vol3dseg.export import export
+
+    def forgetful(network, manifest):
+        return make_standalone(network, changed(manifest, normalisation=WINDOWS))
+
+    monkeypatch.setattr(export, "make_standalone", forgetful)
+    with pytest.raises(ParityError, match="other labels"):
+        run_export(run("batch"), tmp_path / "standalone.onnx", standalone=True)
+    assert not (tmp_path / "standalone.onnx").exists()
+
+
 # --- real cases -----------------------------------------------------------------------------------
 
 
@@ -344,11 +414,8 @@ def real(shared_data, labels):
     recipe = load_config("brats2020").recipe
     facts = {"recipe": recipe, "fingerprint": recipe.fingerprint, "labels": labels}
     case = find_cases(shared_data / "brats")[0]
-    volume = read_volume(case, recipe.modalities)
-    canonical = volume.geometry.canonical()
-    channels = [resample(volume.array[..., c], volume.geometry, canonical) for c in range(4)]
-    turned = Volume(np.stack(channels, axis=-1), canonical, recipe.modalities)
-    return case, facts, turned, unet(4, 4, depth=3, width=4)
+    volume = turned(read_volume(case, recipe.modalities))
+    return case, facts, volume, unet(4, 4, depth=3, width=4)
 
 
 def equal_where_clear(found, expected, clear):
