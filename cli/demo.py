@@ -62,7 +62,8 @@ def _straight_line(output: Path) -> None:
     _say(f"vol3dseg export-onnx {run} -o {model}")
     run_export(run, model)
     _say(f"vol3dseg predict {model} {unseen} -o {predictions} --picture-modality t1ce")
-    run_predict(model, Choice([unseen]), predictions, Manner(picture=True, picture_modality="t1ce"))
+    manner = Manner(picture=True, picture_modality="t1ce")
+    run_predict(model, Choice([unseen]), predictions, manner=manner)
     _say(f"vol3dseg evaluate {predictions} {unseen} -o {report}")
     summary = run_evaluate(predictions, unseen, report)["all"]
     mean = summary.mean_foreground_dice or 0.0

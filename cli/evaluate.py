@@ -65,7 +65,7 @@ def run_evaluate(
     from vol3dseg.evaluation.overlap import EmptyRule
     from vol3dseg.evaluation.parts import group_by_part, write_parts
     from vol3dseg.evaluation.report import write_report
-    from vol3dseg.inference.batch import RECORD_NAME, load_record
+    from vol3dseg.inference.record import RECORD_NAME, load_record
 
     files, known = label_files(predictions), reference_files(references)
     recorded = load_record(predictions) if (predictions / RECORD_NAME).exists() else None

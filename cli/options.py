@@ -1,10 +1,11 @@
 """Options that several commands share, and how progress is shown."""
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -15,6 +16,27 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PathType = click.Path(path_type=Path)
+
+
+class SizeType(click.ParamType[float]):
+    """An amount of memory, as 2GB, 900 MB or 1.5GiB; becomes MiB."""
+
+    name = "size"
+    _UNITS: ClassVar[dict[str, float]] = {
+        "MB": 1e6, "GB": 1e9, "MIB": 2**20, "GIB": 2**30, "M": 2**20, "G": 2**30,
+    }  # fmt: skip
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the amount [MiB]."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)", str(value).strip())
+        unit = found and self._UNITS.get(found[2].upper())
+        if not found or not unit or float(found[1]) == 0:
+            self.fail(f"{value!r} is no amount of memory; expected one as 2GB or 900MB", param, ctx)
+        return float(found[1]) * unit / 2**20
 
 
 def output_option(what: str) -> Callable[[Any], Any]:

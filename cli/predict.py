@@ -4,17 +4,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
-from vol3dseg.cli.options import PathType, output_option, progress_bar
+from vol3dseg.cli.options import PathType, SizeType, output_option, progress_bar
 
 if TYPE_CHECKING:
     from vol3dseg.datasets.case import Case
-    from vol3dseg.inference.batch import CaseRecord, Draw
+    from vol3dseg.inference.batch import Draw
+    from vol3dseg.inference.model_file import ModelFile
+    from vol3dseg.inference.predictor import Predictor
+    from vol3dseg.inference.record import CaseRecord, Record
 
-_DEVICES = ("auto", "cpu", "cuda", "openvino")
+_DEVICES = ("auto", "cpu", "cuda", "tensorrt", "openvino")
+_PRECISIONS = ("float32", "bfloat16")
 
 
 @click.command(short_help="Segment scans with an exported model.")
@@ -37,7 +41,35 @@ _DEVICES = ("auto", "cpu", "cuda", "openvino")
     multiple=True,
     help="Only this part of --split; may be given again.  [default: all parts]",
 )
-@click.option("--device", type=click.Choice(_DEVICES), default="auto", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(_DEVICES),
+    default="auto",
+    show_default=True,
+    help="auto: CUDA, else OpenVINO, else onnxruntime on the CPU, by what is installed.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(_PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="What the network computes in; bfloat16 needs OpenVINO and a processor that has it.",
+)
+@click.option(
+    "--max-memory",
+    type=SizeType(),
+    help="What the process may take in all, as 2GB or 900MB.  [default: most of what is free]",
+)
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Read each case and tell how it would be computed, in what memory and time; no more.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Skip cases that this model has segmented into OUTPUT, if their files are unharmed.",
+)
 @click.option(
     "--threads",
     type=click.IntRange(min=0),
@@ -64,6 +96,10 @@ def predict(
     split: Path | None,
     parts: tuple[str, ...],
     device: str,
+    precision: str,
+    max_memory: float | None,
+    explain: bool,
+    resume: bool,
     threads: int,
     probabilities: bool,
     picture: bool,
@@ -77,12 +113,13 @@ def predict(
     """
     if parts and split is None:
         raise click.UsageError("--part names a part of --split; give that as well")
-    run_predict(
-        model,
-        Choice(inputs, images, case_id, split, parts),
-        output,
-        Manner(device, threads, probabilities, picture or bool(picture_modality), picture_modality),
-    )
+    choice = Choice(inputs, images, case_id, split, parts)
+    runtime = Runtime(device, precision, threads, max_memory)
+    if explain:
+        run_explain(model, choice, runtime)
+        return
+    manner = Manner(probabilities, picture or bool(picture_modality), picture_modality, resume)
+    run_predict(model, choice, output, runtime, manner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,34 +134,44 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How they are segmented and what is written; see the options of the command."""
+class Runtime:
+    """What the network runs on; see the options of the command."""
 
     device: str = "auto"
+    precision: str = "float32"
     threads: int = 0
+    max_memory_mb: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """What is written, and what is left as it is; see the options of the command."""
+
     probabilities: bool = False
     picture: bool = False
     picture_modality: str | None = None
+    resume: bool = False
 
 
 def run_predict(
-    model_path: Path, choice: Choice, output: Path, manner: Manner | None = None
+    model_path: Path,
+    choice: Choice,
+    output: Path,
+    runtime: Runtime | None = None,
+    manner: Manner | None = None,
 ) -> None:
     """Segment in front of the user."""
-    from vol3dseg.inference.batch import Record, predict_cases
-    from vol3dseg.inference.manifest import provenance
-    from vol3dseg.inference.model_file import read_model
-    from vol3dseg.inference.predictor import Predictor
-    from vol3dseg.inference.session import Device, OnnxBackend
+    from vol3dseg.inference.batch import Wanted, predict_cases
+    from vol3dseg.inference.record import Record
 
-    manner = manner or Manner()
-    model = read_model(model_path)
+    runtime, manner = runtime or Runtime(), manner or Manner()
+    model, predictor, provider = _load(model_path, runtime)
     modalities = model.manifest.recipe.modalities
     cases = _chosen(choice, modalities)
     draw = _draw(modalities, manner.picture_modality) if manner.picture else None
-    device: Device = next(d for d in get_args(Device) if d == manner.device)
-    backend = OnnxBackend(model.content, device, manner.threads)
-    click.echo(f"running on {backend.provider}")
+    record = Record.of(model, provider)
+    if manner.resume:
+        record, cases = _resumed(record, cases, output)
     with progress_bar() as bar:
         task = bar.add_task("segmenting", total=len(cases))
 
@@ -133,20 +180,66 @@ def run_predict(
             line = _line(case_id, record)
             bar.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
-        predictor = Predictor(backend, model.manifest)
-        records = predict_cases(cases, predictor, output, manner.probabilities, draw, advance)
-    Record(
-        model_sha256=model.sha256,
-        fingerprint=model.manifest.fingerprint,
-        provider=backend.provider,
-        labels=model.manifest.labels,
-        versions=provenance("onnxruntime", "onnxruntime-gpu", "numpy", "nibabel").versions,
-        cases=records,
-    ).save(output)
-    failed = sum(bool(record.error) for record in records.values())
-    click.echo(f"{len(records) - failed} cases segmented, {failed} failed -> {output}")
+        # Whoever limits the memory has none for the next case.
+        wanted = Wanted(manner.probabilities, draw, ahead=runtime.max_memory_mb is None)
+        records = predict_cases(cases, predictor, output, record, wanted, advance).cases
+    failed = sum(bool(records[case.id].error) for case in cases)
+    click.echo(f"{len(cases) - failed} cases segmented, {failed} failed -> {output}")
     if failed:
         sys.exit(1)
+
+
+def run_explain(model_path: Path, choice: Choice, runtime: Runtime) -> None:
+    """Tell how each case would be computed."""
+    from vol3dseg.datasets.reading import read_volume
+    from vol3dseg.errors import Vol3dSegError
+    from vol3dseg.preprocessing.recipe import prepare
+
+    model, predictor, _ = _load(model_path, runtime)
+    recipe, failed = model.manifest.recipe, False
+    for case in _chosen(choice, recipe.modalities):
+        try:
+            prepared = prepare(read_volume(case, recipe.modalities), recipe)
+            plan = predictor.plan(prepared.volume.geometry, prepared.source)
+        except Vol3dSegError as error:
+            failed = True
+            click.echo(f"{case.id}: cannot be segmented: {error}")
+            continue
+        size = "x".join(map(str, plan.shape))
+        seconds = predictor.expected_seconds(plan)
+        click.echo(f"{case.id}: {size} voxels after preparing: {plan}, about {seconds:.1f} s")
+    if failed:
+        sys.exit(1)
+
+
+def _load(model_path: Path, runtime: Runtime) -> "tuple[ModelFile, Predictor, str]":
+    from vol3dseg.inference.model_file import read_model
+    from vol3dseg.inference.predictor import make_predictor
+    from vol3dseg.inference.session import DEVICES, PRECISIONS, open_session
+
+    model = read_model(model_path)
+    device = next(d for d in DEVICES if d == runtime.device)
+    precision = next(p for p in PRECISIONS if p == runtime.precision)
+    session = open_session(model.content, device, runtime.threads, precision)
+    click.echo(f"running on {session.provider}")
+    predictor = make_predictor(model, session, runtime.max_memory_mb, runtime.threads)
+    return model, predictor, session.provider
+
+
+def _resumed(
+    record: "Record", cases: "Sequence[Case]", output: Path
+) -> "tuple[Record, list[Case]]":
+    """Return the record with what is complete, and the cases that are not."""
+    from vol3dseg.inference.record import RECORD_NAME, load_record
+
+    if not (output / RECORD_NAME).exists():
+        return record, list(cases)
+    before = load_record(output)
+    before.require_same_model(record, output)
+    complete = {c.id: before.cases[c.id] for c in cases if before.is_complete(c.id, output)}
+    click.echo(f"{len(complete)} of {len(cases)} cases are complete")
+    resumed = record.model_copy(update={"cases": complete})
+    return resumed, [case for case in cases if case.id not in complete]
 
 
 def _chosen(choice: Choice, modalities: Sequence[str]) -> "list[Case]":

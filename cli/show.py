@@ -49,6 +49,6 @@ def show(
 
 def _labels(seg: Path, config: str | None) -> "LabelSet":
     from vol3dseg.config import load_config
-    from vol3dseg.inference.batch import load_record
+    from vol3dseg.inference.record import load_record
 
     return load_config(config).labels if config else load_record(seg.parent).labels

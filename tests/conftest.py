@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, settings
 
 from vol3dseg.config import load_config
 from vol3dseg.inference.manifest import Manifest, Network, TrainingFacts, provenance
-from vol3dseg.inference.model_file import with_manifest
+from vol3dseg.inference.model_file import ModelFile, with_manifest
+from vol3dseg.inference.record import Record
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
@@ -88,6 +89,18 @@ def recipe():
 def manifest(recipe, labels):
     """What a model of `recipe` says of itself."""
     return make_manifest(recipe, labels)
+
+
+@pytest.fixture
+def record(manifest):
+    """What is said of a model before its first case."""
+    return Record.of(ModelFile(b"", manifest, "0" * 64), "nothing")
+
+
+@pytest.fixture(scope="session")
+def manifest_of():
+    """Return the manifest of a recipe and labels."""
+    return make_manifest
 
 
 def make_manifest(recipe, labels):

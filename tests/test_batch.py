@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.inference.batch import predict_cases
+from vol3dseg.inference.batch import Wanted, predict_cases
 from vol3dseg.inference.predictor import Predictor
+from vol3dseg.inference.record import load_record
 
 
 @pytest.fixture
@@ -19,24 +20,55 @@ def predictor(manifest):
 
 
 @pytest.mark.parametrize("name", ["{}.nii.gz", "{}_probabilities.nii.gz", "{}.png"])
-def test_a_scan_is_never_written_over(name, predictor, brats_folder):
+def test_a_scan_is_never_written_over(name, predictor, record, brats_folder):
     case = find_cases(brats_folder)[0]
     scan = case.images["flair"].path
     taken = scan.rename(scan.with_name(name.format(case.id)))
     images = {**case.images, "flair": type(case.images["flair"])(taken)}
     content = taken.read_bytes()
     moved = type(case)(case.id, case.subject, images)
-    record = predict_cases([moved], predictor, scan.parent)[case.id]
+    record = predict_cases([moved], predictor, scan.parent, record).cases[case.id]
     assert f"{taken.name}: is a file of case {case.id}" in record.error
     assert "choose another output folder" in record.error
     assert taken.read_bytes() == content
 
 
-def test_a_new_segmentation_keeps_no_picture_of_an_older_one(predictor, brats_folder, tmp_path):
+def test_a_new_segmentation_keeps_no_picture_of_an_older_one(
+    predictor, record, brats_folder, tmp_path
+):
     folder = tmp_path / "out"
     cases = find_cases(brats_folder)[:1]
-    predict_cases(cases, predictor, folder, True, lambda path, *_: path.write_bytes(b"") or "")
+    wanted = Wanted(probabilities=True, draw=lambda path, *_: path.write_bytes(b"") or "")
+    predict_cases(cases, predictor, folder, record, wanted)
     names = {path.name.removeprefix(cases[0].id) for path in folder.iterdir()}
-    assert names == {".nii.gz", "_probabilities.nii.gz", ".png"}
-    predict_cases(cases, predictor, folder)
-    assert [path.name for path in folder.iterdir()] == [f"{cases[0].id}.nii.gz"]
+    assert names == {".nii.gz", "_probabilities.nii.gz", ".png", "predictions.json"}
+    predict_cases(cases, predictor, folder, record)
+    names = {path.name.removeprefix(cases[0].id) for path in folder.iterdir()}
+    assert names == {".nii.gz", "predictions.json"}
+
+
+def test_a_case_that_fails_is_named_and_the_rest_goes_on(predictor, record, brats_folder, tmp_path):
+    (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(b"")
+    cases = find_cases(brats_folder)
+    found = predict_cases(cases, predictor, tmp_path / "out", record)
+    assert [bool(found.cases[case.id].error) for case in cases] == [False, True, False]
+    assert "the file is empty" in found.cases["Case_002"].error
+    assert load_record(tmp_path / "out") == found
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_reading_ahead_changes_nothing(ahead, predictor, record, brats_folder, tmp_path):
+    cases = find_cases(brats_folder)
+    found = predict_cases(cases, predictor, tmp_path, record, Wanted(ahead=ahead))
+    assert list(found.cases) == [case.id for case in cases]
+    for case in cases:
+        assert found.is_complete(case.id, tmp_path)
+
+
+def test_complete_is_what_is_there_byte_for_byte(predictor, record, brats_folder, tmp_path):
+    cases = find_cases(brats_folder)
+    found = predict_cases(cases, predictor, tmp_path, record)
+    (tmp_path / "Case_001.nii.gz").unlink()
+    (tmp_path / "Case_002.nii.gz").write_bytes(b"else")
+    assert [found.is_complete(case.id, tmp_path) for case in cases] == [False, False, True]
+    assert not found.is_complete("Case_004", tmp_path)

@@ -8,6 +8,7 @@ import time
 
 import nibabel as nib
 import numpy as np
+import onnx
 import pytest
 import yaml
 
@@ -193,6 +194,48 @@ def test_several_parts_of_a_split(parts, expected, vol3dseg, brats_folder, model
     done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O", *words)
     assert done.returncode == 0, done.stderr
     assert sorted(json.loads((tmp_path / "O/predictions.json").read_text())["cases"]) == expected
+
+
+def test_resume_does_what_is_missing_or_harmed(vol3dseg, brats_folder, model_path, tmp_path):
+    words = ("predict", model_path, brats_folder, "-o", tmp_path / "O", "--device", "cpu")
+    vol3dseg(*words)
+    whole = {p.name: p.read_bytes() for p in (tmp_path / "O").glob("*.nii.gz")}
+    (tmp_path / "O" / "Case_001.nii.gz").unlink()
+    (tmp_path / "O" / "Case_002.nii.gz").write_bytes(b"cut off")
+    kept = (tmp_path / "O" / "Case_003.nii.gz").stat().st_mtime_ns
+    done = vol3dseg(*words, "--resume")
+    assert "1 of 3 cases are complete" in done.stdout
+    assert "2 cases segmented, 0 failed" in done.stdout
+    assert {p.name: p.read_bytes() for p in (tmp_path / "O").glob("*.nii.gz")} == whole
+    assert (tmp_path / "O" / "Case_003.nii.gz").stat().st_mtime_ns == kept
+    record = json.loads((tmp_path / "O" / "predictions.json").read_text())
+    assert sorted(record["cases"]) == ["Case_001", "Case_002", "Case_003"]
+
+    other = onnx.load(model_path)
+    other.doc_string = "another file"
+    onnx.save(other, tmp_path / "other.onnx")
+    words = ("predict", tmp_path / "other.onnx", brats_folder, "-o", tmp_path / "O", "--resume")
+    refused(vol3dseg(*words), "predictions.json", "was made with model", "another folder")
+
+
+def test_explain_tells_the_plan_and_writes_nothing(vol3dseg, brats_folder, model_path, tmp_path):
+    words = ("predict", model_path, brats_folder, "-o", tmp_path / "O")
+    done = vol3dseg(*words, "--explain", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("one pass over") == 3
+    assert " MB, about " in done.stdout
+    assert not (tmp_path / "O").exists()
+    done = vol3dseg(*words, "--explain", "--max-memory", "20MB")
+    assert done.returncode == 1
+    assert done.stdout.count("cannot be segmented: a volume of ") == 3
+
+
+@pytest.mark.parametrize("text", ["2", "GB", "0GB", "2 bananas", "-1GB"])
+def test_amounts_of_memory_have_a_unit(text, vol3dseg, brats_folder, model_path, tmp_path):
+    words = ("predict", model_path, brats_folder, "-o", tmp_path / "O", f"--max-memory={text}")
+    done = vol3dseg(*words)
+    assert done.returncode == 2
+    assert "expected one as 2GB or 900MB" in done.stderr
 
 
 def test_a_part_without_a_split_is_wrong_usage(vol3dseg, brats_folder, model_path, tmp_path):
@@ -393,8 +436,8 @@ REFUSALS = [
         id="one file for two modalities",
     ),
     pytest.param(
-        lambda f, m, c, t: ("predict", m, f, "-o", t / "O", "--device", "openvino"),
-        ("openvino", "pip install 'vol3dseg[openvino]'"),
+        lambda f, m, c, t: ("predict", m, f, "-o", t / "O", "--device", "cuda"),
+        ("cuda", "pip install 'vol3dseg[gpu]'"),
         id="a device that is not there",
     ),
     pytest.param(

@@ -8,15 +8,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import DatasetError, DeviceError, ModelError
 from vol3dseg.inference.model_file import read_model, with_manifest
+from vol3dseg.inference.onnx_backend import OnnxBackend
+from vol3dseg.inference.plan import Planner
 from vol3dseg.inference.predictor import Predictor, load_predictor
-from vol3dseg.inference.session import OnnxBackend
-from vol3dseg.inference.tiling import gaussian_weights, sliding_window
+from vol3dseg.inference.tiling import gaussian_weights, run_tiles
+from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.volume import Volume
+
+
+def blend(image, backend, classes, tile, overlap, manifest_of):
+    """Return the (i, j, k, class) result of blended tiles."""
+    recipe = Recipe(modalities=("m",), normalisation={"method": "zscore"}, patch_size=tile)
+    labels = load_config("crops32").labels
+    manifest = manifest_of(recipe, labels).model_copy(update={"overlap": overlap})
+    plan = Planner(manifest, bytes_per_voxel=1).blended(image.shape[:3])
+    rows = [np.array(row) for row in run_tiles(image, backend, classes, plan)]
+    return np.moveaxis(np.concatenate(rows, axis=1), 0, -1)
+
 
 shapes = st.tuples(*[st.integers(1, 20)] * 3)
 tiles = st.tuples(*[st.integers(1, 9)] * 3)
@@ -24,18 +38,18 @@ tiles = st.tuples(*[st.integers(1, 9)] * 3)
 
 @settings(max_examples=40, deadline=None)
 @given(shape=shapes, tile=tiles, overlap=st.sampled_from([0, 0.25, 0.5, 0.75]))
-def test_identity_model_is_the_identity(shape, tile, overlap):
+def test_identity_model_is_the_identity(manifest_of, shape, tile, overlap):
     image = np.random.default_rng(0).random((*shape, 2), dtype=np.float32)
-    result = sliding_window(image, lambda patches: patches, 2, tile, overlap)
+    result = blend(image, lambda patches: patches, 2, tile, overlap, manifest_of)
     # float32: dozens of tiles add up at a voxel, each rounded
     np.testing.assert_allclose(result, image, rtol=0, atol=4e-6)
 
 
 @settings(max_examples=40, deadline=None)
 @given(shape=shapes, tile=tiles, overlap=st.sampled_from([0, 0.5, 0.9]))
-def test_blending_weights_sum_to_one(shape, tile, overlap):
-    image = np.zeros((*shape, 1), dtype=np.float32)
-    result = sliding_window(image, np.ones_like, 1, tile, overlap)
+def test_blending_weights_sum_to_one(manifest_of, shape, tile, overlap):
+    image = np.ones((*shape, 1), dtype=np.float32)
+    result = blend(image, np.ones_like, 1, tile, overlap, manifest_of)
     np.testing.assert_allclose(result, 1, rtol=0, atol=4e-6)
 
 
@@ -92,7 +106,7 @@ def test_turning_a_volume_with_its_affine_turns_its_segmentation(order, flips, m
 def test_volumes_smaller_than_a_tile_are_padded(shape, manifest, model_path):
     array = np.random.default_rng(0).random((*shape, 2), dtype=np.float32)
     prediction = load_predictor(model_path)(
-        Volume(array, Geometry(shape, np.eye(4)), ("flair", "t1"))
+        Volume(array, Geometry(shape, np.eye(4)), ("flair", "t1")), keep_probabilities=True
     )
     assert prediction.segmentation.array.shape == shape
     np.testing.assert_allclose(prediction.probabilities.sum(axis=3), 1, atol=1e-5)
@@ -150,6 +164,27 @@ def test_a_silent_fallback_is_an_error(model_path, monkeypatch):
         load_predictor(model_path, "cuda")
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_openvino_agrees_with_onnxruntime(precision, model_path, brats_folder):
+    pytest.importorskip("openvino")
+    volume = read_volume(find_cases(brats_folder)[0], ["flair", "t1"])
+    try:
+        ours = load_predictor(model_path, "openvino", precision=precision)
+    except DeviceError as error:
+        assert "not in bfloat16" in str(error)  # noqa: PT017 - either outcome is right
+        return
+    expected = load_predictor(model_path, "cpu")(volume, keep_probabilities=True)
+    found = ours(volume, keep_probabilities=True)
+    assert ours.backend.provider == f"OpenVINO CPU {precision}"
+    tolerance = {"float32": 1e-5, "bfloat16": 3e-2}[precision]
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=tolerance)
+
+
+def test_bfloat16_is_for_openvino(model_path):
+    with pytest.raises(DeviceError, match="use --device openvino for bfloat16"):
+        load_predictor(model_path, "cpu", precision="bfloat16")
+
+
 @pytest.mark.gpu
 def test_cuda_agrees_with_the_cpu(model_path, brats_folder):
     import onnxruntime
@@ -157,7 +192,7 @@ def test_cuda_agrees_with_the_cpu(model_path, brats_folder):
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("no CUDA provider in this onnxruntime")
     volume = read_volume(find_cases(brats_folder)[0], ["flair", "t1"])
-    cpu, cuda = (load_predictor(model_path, d)(volume).probabilities for d in ("cpu", "cuda"))
+    cpu, cuda = (load_predictor(model_path, d)(volume, True).probabilities for d in ("cpu", "cuda"))
     np.testing.assert_allclose(cpu, cuda, atol=1e-4)
 
 

@@ -28,7 +28,7 @@ def test_whole_brats_cases_come_home(shared_data):
         assert abs(inside.std() - 1) < 1e-3
 
 
-def test_prediction_is_written_on_the_grid_of_the_source(shared_data, tmp_path, manifest):
+def test_prediction_is_written_on_the_grid_of_the_source(shared_data, tmp_path, manifest, record):
     cases = find_cases(shared_data / "brats")
     recipe = load_config("brats2020").recipe.select(["flair", "t1"])
     whole = manifest.model_copy(update={"recipe": recipe, "overlap": 0.0})
@@ -37,7 +37,7 @@ def test_prediction_is_written_on_the_grid_of_the_source(shared_data, tmp_path, 
         score = patches[:, :1] > 2
         return np.concatenate([~score, 0 * score, 0 * score, score], axis=1).astype(np.float32)
 
-    records = predict_cases(cases, Predictor(bright_flair, whole), tmp_path)
+    records = predict_cases(cases, Predictor(bright_flair, whole), tmp_path, record).cases
     for case in cases:
         assert records[case.id].error == ""
         ours = nib.load(tmp_path / f"{case.id}.nii.gz")

@@ -16,6 +16,7 @@
     │   └── ParityError                   the export does not equal the trained model
     ├── EvaluationError    (ValueError)   predictions that do not fit their references
     ├── DeviceError        (RuntimeError) a device or provider that is not there
+    ├── MemoryLimitError   (MemoryError)  what does not fit into the memory that is given
     ├── OutputError        (OSError)      a place that cannot be written
     └── MissingExtraError  (ImportError)  an optional dependency that is not installed
 
@@ -88,6 +89,10 @@ class EvaluationError(Vol3dSegError, ValueError):
 
 class DeviceError(Vol3dSegError, RuntimeError):
     """A device or provider was asked for that is not there."""
+
+
+class MemoryLimitError(Vol3dSegError, MemoryError):
+    """What does not fit into the memory that is given."""
 
 
 class OutputError(Vol3dSegError, OSError):

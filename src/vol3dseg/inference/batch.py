@@ -1,174 +1,173 @@
-"""Many cases, one after the other: files in, files and a record out."""
+"""Many cases: files in, files and a record out; the next is read while the network runs."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_volume
-from vol3dseg.errors import EvaluationError, OutputError, Vol3dSegError
-from vol3dseg.files import write_text
+from vol3dseg.errors import OutputError, Vol3dSegError
+from vol3dseg.files import sha256_file
 from vol3dseg.inference.memory import peak_mb, reset_peak
-from vol3dseg.inference.predictor import Predictor
+from vol3dseg.inference.predictor import Prediction, Predictor
+from vol3dseg.inference.record import CaseRecord, Record
+from vol3dseg.preprocessing.recipe import Prepared, prepare
 from vol3dseg.volumes import nifti
-from vol3dseg.volumes.labels import LabelSet, Segmentation
+from vol3dseg.volumes.labels import Segmentation
 from vol3dseg.volumes.volume import Volume
-
-RECORD_NAME = "predictions.json"
 
 # Draws a case into a file; returns what is missing from the picture, in words, or nothing.
 Draw = Callable[[Path, Case, Volume, Segmentation], str]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is done with each case.
 
-
-class CaseRecord(_Frozen):
-    """What became of one case.
-
-    Attributes
+    Parameters
     ----------
-    file : str
-        The label map, relative to the record; empty for a case that failed.
-    error : str
-        Why it failed; empty for one that did not.
-    seconds : mapping from stage to float
-        Time of "read", "prepare", "infer", "restore" and "write" [s].
-    peak_mb : float or None
-        Peak memory of the process during this case [MB].
-    volumes_ml : mapping from class to float
-        Volume that was found [ml].
-    picture : str
-        The picture, relative to the record; empty if there is none.
-    picture_note : str
-        What is wrong with the picture, or why there is none though it was asked for; a case does
-        not fail for that.
+    probabilities : bool
+        Write `<id>_probabilities.nii.gz` as well: (i, j, k, class) float32.
+    draw : callable or None
+        Draws each case into `<id>.png`.
+    ahead : bool
+        Read and prepare the next case while the network runs on this one; it has to be held in
+        memory beside it.
     """
 
-    file: str = ""
-    error: str = ""
-    seconds: dict[str, float] = {}
-    peak_mb: float | None = None
-    volumes_ml: dict[str, float] = {}
-    picture: str = ""
-    picture_note: str = ""
+    probabilities: bool = False
+    draw: Draw | None = None
+    ahead: bool = True
 
 
-class Record(_Frozen):
-    """`predictions.json`: which model said it, what its labels mean, case by case.
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A case that is read and prepared; the scan itself only where it is drawn."""
 
-    Attributes
-    ----------
-    model_sha256, fingerprint : str
-    provider : str
-        Of onnxruntime.
-    labels : LabelSet
-        Names, and the values that are written in the files.
-    versions : mapping from package to version
-    cases : mapping from case to CaseRecord
-    """
-
-    format: Literal["vol3dseg.predictions"] = "vol3dseg.predictions"
-    version: Literal[1] = 1
-    model_sha256: str
-    fingerprint: str
-    provider: str
-    labels: LabelSet
-    versions: dict[str, str]
-    cases: dict[str, CaseRecord] = {}
-
-    def save(self, folder: Path) -> None:
-        """Write `predictions.json` into `folder`, atomically."""
-        write_text(folder / RECORD_NAME, self.model_dump_json(indent=1) + "\n")
-
-
-def load_record(folder: Path) -> Record:
-    """Read `predictions.json` of a folder of predictions.
-
-    Raises
-    ------
-    EvaluationError
-        It is missing or damaged.
-    """
-    path = folder / RECORD_NAME
-    if not path.is_file():
-        raise EvaluationError(f"{folder}: no {RECORD_NAME}; name the labels with --config")
-    try:
-        return Record.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first: Any = error.errors(include_url=False)[0]
-        raise EvaluationError(f"{path}: damaged ({first['msg']}); predict again") from error
+    prepared: Prepared
+    volume: Volume | None
+    seconds: dict[str, float]
 
 
 def predict_cases(
-    cases: Iterable[Case],
+    cases: Sequence[Case],
     predictor: Predictor,
     folder: Path,
-    keep_probabilities: bool = False,
-    draw: Draw | None = None,
+    record: Record,
+    wanted: Wanted | None = None,
     progress: Callable[[str, CaseRecord], None] = lambda case_id, record: None,
-) -> dict[str, CaseRecord]:
+) -> Record:
     """Segment cases into `folder/<id>.nii.gz`; one that fails is recorded and the rest goes on.
 
     Parameters
     ----------
-    cases : iterable of Case
+    cases : sequence of Case
     predictor : Predictor
     folder : Path
-    keep_probabilities : bool
-        Write `folder/<id>_probabilities.nii.gz` as well: (i, j, k, class) float32.
-    draw : callable or None
-        Draws each case into `folder/<id>.png`.
+        Gets predictions.json as well, anew after each case.
+    record : Record
+        What is said of the model; cases in it stay, but for those that are segmented now.
+    wanted : Wanted or None
     progress : callable
         Called with each case and its record as it comes.
+
+    Returns
+    -------
+    Record
+        As written.
     """
-    records = {}
-    for case in cases:
+    wanted = wanted or Wanted()
+    record.save(folder)
+    for case, ready in _read_ahead(cases, predictor, folder, wanted):
+        reset_peak()
         try:
-            records[case.id] = _predict_case(case, predictor, folder, keep_probabilities, draw)
+            found = _predict_case(case, ready.result(), predictor, folder, wanted)
         except Vol3dSegError as error:
-            records[case.id] = CaseRecord(error=str(error))
-        progress(case.id, records[case.id])
-    return records
+            found = CaseRecord(error=str(error))
+        del ready
+        record = record.model_copy(update={"cases": {**record.cases, case.id: found}})
+        record.save(folder)
+        progress(case.id, found)
+    return record
+
+
+def _read_ahead(
+    cases: Sequence[Case], predictor: Predictor, folder: Path, wanted: Wanted
+) -> "Iterator[tuple[Case, Future[_Ready]]]":
+    """Give each case and what will be it when it is read; the following one is on its way."""
+    with ThreadPoolExecutor(1) as pool:
+
+        def start(number: int) -> "Future[_Ready] | None":
+            if number >= len(cases):
+                return None
+            return pool.submit(_read, cases[number], predictor, folder, wanted)
+
+        following = start(0)
+        for number, case in enumerate(cases):
+            ready = following or start(number)
+            following = start(number + 1) if wanted.ahead else None
+            if ready is not None:
+                yield case, ready
+
+
+def _read(case: Case, predictor: Predictor, folder: Path, wanted: Wanted) -> _Ready:
+    started = time.perf_counter()
+    _require_no_input(case, *_outputs(case, folder))
+    volume = read_volume(case, predictor.manifest.recipe.modalities)
+    read = time.perf_counter()
+    prepared = prepare(volume, predictor.manifest.recipe)
+    seconds = {"read": read - started, "prepare": time.perf_counter() - read}
+    return _Ready(prepared, volume if wanted.draw else None, seconds)
 
 
 def _predict_case(
-    case: Case, predictor: Predictor, folder: Path, keep_probabilities: bool, draw: Draw | None
+    case: Case, ready: _Ready, predictor: Predictor, folder: Path, wanted: Wanted
 ) -> CaseRecord:
-    reset_peak()
-    started = time.perf_counter()
-    target = folder / f"{case.id}.nii.gz"
-    extras = folder / f"{case.id}_probabilities.nii.gz", folder / f"{case.id}.png"
-    _require_no_input(case, target, *extras)
-    volume = read_volume(case, predictor.manifest.recipe.modalities)
-    read = time.perf_counter()
-    prediction = predictor(volume)
-    segmentation, writing = prediction.segmentation, time.perf_counter()
+    prediction = predictor.segment(ready.prepared, wanted.probabilities)
+    writing = time.perf_counter()
+    target, *extras = _outputs(case, folder)
+    _write(prediction, target, extras, wanted)
+    seconds = {
+        **ready.seconds, **prediction.seconds, "write": time.perf_counter() - writing
+    }  # fmt: skip
+    segmentation = prediction.segmentation
+    ml = segmentation.geometry.voxel_volume_mm3 / 1000
+    counts = zip(segmentation.labels.names[1:], segmentation.counts()[1:], strict=True)
+    record = CaseRecord(
+        file=target.name,
+        seconds={stage: round(s, 4) for stage, s in seconds.items()},
+        peak_mb=peak_mb(),
+        plan=str(prediction.plan),
+        planned_mb=prediction.planned_mb,
+        volumes_ml={label: round(count * ml, 4) for label, count in counts},
+        sha256=sha256_file(target),
+    )
+    if wanted.draw is None or ready.volume is None:
+        return record
+    drawn = _draw_case(wanted.draw, extras[1], case, ready.volume, segmentation)
+    return record.model_copy(update=drawn)
+
+
+def _outputs(case: Case, folder: Path) -> tuple[Path, Path, Path]:
+    """Return where label map, probabilities and picture of a case go."""
+    suffixes = (".nii.gz", "_probabilities.nii.gz", ".png")
+    labels, probabilities, picture = (folder / f"{case.id}{suffix}" for suffix in suffixes)
+    return labels, probabilities, picture
+
+
+def _write(prediction: Prediction, target: Path, extras: Sequence[Path], wanted: Wanted) -> None:
+    segmentation = prediction.segmentation
     values = segmentation.labels.decode(segmentation.array)
     nifti.write(target, values, segmentation.geometry)
     for path in extras:
         if path.is_file():  # of an earlier prediction: nobody shall take it for this one's
             path.unlink()
-    if keep_probabilities:
-        nifti.write(extras[0], np.asarray(prediction.probabilities), volume.geometry)
-    seconds = {"read": read - started, **prediction.seconds, "write": time.perf_counter() - writing}
-    ml = segmentation.geometry.voxel_volume_mm3 / 1000
-    found = zip(segmentation.labels.names[1:], segmentation.counts()[1:], strict=True)
-    record = CaseRecord(
-        file=target.name,
-        seconds={stage: round(s, 4) for stage, s in seconds.items()},
-        peak_mb=peak_mb(),
-        volumes_ml={label: round(count * ml, 4) for label, count in found},
-    )
-    if draw is None:
-        return record
-    drawn = _draw_case(draw, extras[1], case, volume, segmentation)
-    return record.model_copy(update=drawn)
+    if wanted.probabilities:
+        nifti.write(extras[0], np.asarray(prediction.probabilities), segmentation.geometry)
 
 
 def _require_no_input(case: Case, *outputs: Path) -> None:

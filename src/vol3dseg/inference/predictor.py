@@ -1,20 +1,34 @@
 """From a scan to its segmentation: the predictor that validates in training and is deployed."""
 
+import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
+from vol3dseg.inference.footprint import footprint
+from vol3dseg.inference.homeward import CHUNK_MB, Homeward
 from vol3dseg.inference.manifest import Manifest
-from vol3dseg.inference.model_file import read_model
-from vol3dseg.inference.session import Backend, Device, OnnxBackend
-from vol3dseg.inference.tiling import sliding_window
-from vol3dseg.preprocessing.recipe import prepare, restore_probabilities
+from vol3dseg.inference.memory import available_mb, resident_mb
+from vol3dseg.inference.model_file import ModelFile, read_model
+from vol3dseg.inference.onnx_backend import usable_cores
+from vol3dseg.inference.plan import Plan, Planner
+from vol3dseg.inference.session import Backend, Device, Precision, Session, open_session
+from vol3dseg.inference.tiling import Progress, run_tiles
+from vol3dseg.preprocessing.recipe import Prepared, prepare
+from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import Segmentation
 from vol3dseg.volumes.volume import Volume
+
+_SHARE = 0.85  # of free memory that is taken unless a limit is given
+_UNKNOWN_MB = 4096.0  # for the network where the system does not tell what is free
+_GPU_MB = 4096.0  # of a GPU's own memory, unless a limit is given
+_FLOAT = 4  # bytes
+_MB = 2**20
+_PROBE = 64  # voxels a side of what is run to learn the speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +39,20 @@ class Prediction:
     ----------
     segmentation : Segmentation
         On the grid of the scan.
-    probabilities : (i, j, k, class) array of float32
-        On the grid of the scan.
+    probabilities : (i, j, k, class) array of float32, or None
+        On the grid of the scan, where they were asked for.
+    plan : Plan
+        How the network was run.
+    planned_mb : float or None
+        Peak memory of the process that was expected of it [MB]; None where that is not known.
     seconds : mapping from stage to float
-        Time of "prepare", "infer" and "restore" [s].
+        Time of "infer" and "restore" [s]; of "prepare" too, where a `Volume` was given.
     """
 
     segmentation: Segmentation
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.float32] | None
+    plan: Plan
+    planned_mb: float | None
     seconds: dict[str, float]
 
 
@@ -42,17 +62,38 @@ class Predictor:
     Parameters
     ----------
     backend : Backend
-        Patches in, probabilities out: an `OnnxBackend`, a Keras model, a lambda in tests.
+        Patches in, probabilities out: a `Session`, a Keras model, a lambda in tests.
     manifest : Manifest
         Recipe, labels and tiling.
+    planner : Planner or None
+        None blends overlapping training patches, whatever memory there is.
+    max_memory_mb : float or None
+        What the process may take in all [MB]; None takes most of what is free.
+    threads : int
+        That bring probabilities home; 0 takes one for each core that this process may use.
     """
 
-    def __init__(self, backend: Backend, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        manifest: Manifest,
+        planner: Planner | None = None,
+        max_memory_mb: float | None = None,
+        threads: int = 0,
+    ) -> None:
         self.backend = backend
         self.manifest = manifest
+        self.max_memory_mb = max_memory_mb
+        self._planner = planner
+        self._threads = threads or usable_cores()
+        self._seconds_per_voxel: float | None = None
+        self._kept_mb = 0.0  # what the runtime has kept of earlier runs, and will use again
 
     def __call__(
-        self, volume: Volume, progress: Callable[[int, int], None] = lambda done, total: None
+        self,
+        volume: Volume,
+        keep_probabilities: bool = False,
+        progress: Progress = lambda done, total: None,
     ) -> Prediction:
         """Segment a scan.
 
@@ -60,6 +101,8 @@ class Predictor:
         ----------
         volume : Volume
             As read from its files; it may have more modalities than the model needs, in any order.
+        keep_probabilities : bool
+            They take four bytes for each class and voxel of the scan.
         progress : callable
             Called with the tiles done and their number.
 
@@ -67,54 +110,145 @@ class Predictor:
         ------
         DatasetError
             A modality of the model is missing.
+        MemoryLimitError
+            The scan does not fit into the memory that is given.
         """
-        times = [time.perf_counter()]
+        started = time.perf_counter()
         prepared = prepare(volume, self.manifest.recipe)
-        times.append(time.perf_counter())
-        probabilities = self.infer(prepared.volume.array, progress)
-        times.append(time.perf_counter())
-        home = restore_probabilities(probabilities, prepared.volume.geometry, volume.geometry)
-        labels = home.argmax(axis=3).astype(np.uint8)
-        times.append(time.perf_counter())
-        stages = zip(("prepare", "infer", "restore"), np.diff(times).tolist(), strict=True)
-        segmentation = Segmentation(labels, volume.geometry, self.manifest.labels)
-        return Prediction(segmentation, home, {name: round(s, 4) for name, s in stages})
+        seconds = {"prepare": round(time.perf_counter() - started, 4)}
+        found = self.segment(prepared, keep_probabilities, progress)
+        return replace(found, seconds={**seconds, **found.seconds})
+
+    def segment(
+        self,
+        prepared: Prepared,
+        keep_probabilities: bool = False,
+        progress: Progress = lambda done, total: None,
+    ) -> Prediction:
+        """Segment a scan that `prepare` has brought to what the network sees.
+
+        The scan as read is not needed any more: let go of it first, if memory is short. Parameters
+        and errors are those of a call.
+        """
+        image, working = prepared.volume.array, prepared.volume.geometry
+        source, classes = prepared.source, len(self.manifest.labels.classes)
+        plan, before = self.plan(working, source, keep_probabilities), resident_mb()
+        result_mb = self._result_mb(source, keep_probabilities)
+        home = Homeward(working, source, classes, keep_probabilities, self._threads)
+        started, restore = time.perf_counter(), 0.0
+        for rows in run_tiles(image, self.backend, classes, plan, progress):
+            finished = time.perf_counter()
+            home.add(rows)
+            restore += time.perf_counter() - finished
+        infer = time.perf_counter() - started - restore
+        self._seconds_per_voxel = infer / plan.computed
+        segmentation = Segmentation(home.labels, source, self.manifest.labels)
+        seconds = {"infer": round(infer, 4), "restore": round(restore, 4)}
+        planned_mb, after = None, resident_mb()
+        if before and after and self._planner:
+            planned_mb = round(before - self._kept_mb + plan.memory_mb + result_mb, 1)
+            self._kept_mb = max(0.0, self._kept_mb + after - before - result_mb)
+        return Prediction(segmentation, home.probabilities, plan, planned_mb, seconds)
 
     def infer(
-        self,
-        image: NDArray[np.float32],
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        self, image: NDArray[np.float32], progress: Progress = lambda done, total: None
     ) -> NDArray[np.float32]:
         """Return the (i, j, k, class) probabilities of a prepared (i, j, k, c) image."""
-        return sliding_window(
-            image,
-            self.backend,
-            len(self.manifest.labels.classes),
-            self.manifest.recipe.patch_size,
-            self.manifest.overlap,
-            progress,
-        )
+        grid = Geometry((image.shape[0], image.shape[1], image.shape[2]), np.eye(4))
+        plan = self.plan(grid, grid, keep_probabilities=True)
+        classes, first = len(self.manifest.labels.classes), 0
+        found = np.empty((classes, *grid.shape), dtype=np.float32)
+        for rows in run_tiles(image, self.backend, classes, plan, progress):
+            found[:, first : first + rows.shape[1]] = rows
+            first += rows.shape[1]
+        return np.moveaxis(found, 0, -1)
+
+    def plan(self, working: Geometry, source: Geometry, keep_probabilities: bool = False) -> Plan:
+        """Return how a scan will go through the network.
+
+        Parameters
+        ----------
+        working, source : Geometry
+            Grid that the network sees, and that of the scan.
+        keep_probabilities : bool
+
+        Raises
+        ------
+        MemoryLimitError
+            Nothing fits into the memory that is given.
+        """
+        if self._planner is None:
+            return Planner(self.manifest, bytes_per_voxel=0).blended(working.shape)
+        left_mb = self._left_mb() - self._result_mb(source, keep_probabilities)
+        return self._planner.plan(working.shape, left_mb)
+
+    def _result_mb(self, source: Geometry, keep_probabilities: bool) -> float:
+        """Return what labels, kept probabilities and the work of bringing them home take [MB]."""
+        classes = len(self.manifest.labels.classes)
+        each = 1 + classes * _FLOAT * keep_probabilities
+        return math.prod(source.shape) * each / _MB + CHUNK_MB * self._threads
+
+    def _left_mb(self) -> float:
+        """Return what this process may take beside what it has [MB]."""
+        if self.max_memory_mb is not None:
+            return self.max_memory_mb - (resident_mb() or 0) + self._kept_mb
+        free = available_mb()
+        return _UNKNOWN_MB if free is None else _SHARE * free + self._kept_mb
+
+    def expected_seconds(self, plan: Plan) -> float:
+        """Return how long the network will take, from the last scan or a small run of it [s]."""
+        if self._seconds_per_voxel is None:
+            divisor = self.manifest.network.divisor
+            side = divisor * -(-min(_PROBE, *plan.size) // divisor)
+            patch = np.zeros((1, len(self.manifest.recipe.modalities), side, side, side), "f4")
+            self.backend(patch)  # the first run makes code for this size
+            started = time.perf_counter()
+            self.backend(patch)
+            self._seconds_per_voxel = (time.perf_counter() - started) / side**3
+        return self._seconds_per_voxel * plan.computed
 
 
-def load_predictor(path: str | Path, device: Device = "auto", threads: int = 0) -> Predictor:
+def make_predictor(
+    model: ModelFile, session: Session, max_memory_mb: float | None = None, threads: int = 0
+) -> Predictor:
+    """Make a predictor of a model that is read and loaded; see `load_predictor`."""
+    graph = onnx.load_model_from_string(model.content)
+    taken = footprint(graph, model.manifest.network.divisor)
+    each = taken.live_numbers * _FLOAT * session.overhead
+    most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
+    planner = Planner(model.manifest, each, most_mb)
+    return Predictor(session, model.manifest, planner, max_memory_mb, threads)
+
+
+def load_predictor(
+    path: str | Path,
+    device: Device = "auto",
+    threads: int = 0,
+    precision: Precision = "float32",
+    max_memory_mb: float | None = None,
+) -> Predictor:
     """Make a predictor of an exported model.
 
     Parameters
     ----------
     path : str or Path
         An ONNX file made by `vol3dseg export-onnx`.
-    device : "auto", "cpu", "cuda" or "openvino"
+    device : "auto", "cpu", "cuda", "tensorrt" or "openvino"
     threads : int
-        Threads on the CPU; 0 leaves the number to onnxruntime.
+        Threads on the CPU; 0 takes one for each core that this process may use.
+    precision : "float32" or "bfloat16"
+    max_memory_mb : float or None
+        What the process may take in all [MB]; None takes most of what is free.
 
     Raises
     ------
     ModelError
         The file is not such a model.
     DeviceError
-        The device is not there.
+        The device is not there, or cannot compute in this precision.
     MissingExtraError
-        No onnxruntime is installed.
+        The runtime is not installed.
     """
     model = read_model(Path(path))
-    return Predictor(OnnxBackend(model.content, device, threads), model.manifest)
+    session = open_session(model.content, device, threads, precision)
+    return make_predictor(model, session, max_memory_mb, threads)

@@ -1,112 +1,86 @@
-"""onnxruntime sessions: the right device or an error, never a silent fallback."""
+"""Which runtime and device a network runs on: the one asked for or an error, never another."""
 
-from typing import Any, Literal, Protocol
+from contextlib import suppress
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import DeviceError, MissingExtraError, ModelError
+from vol3dseg.errors import DeviceError
 
-Device = Literal["auto", "cpu", "cuda", "openvino"]
-DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "openvino")
-
-_PROVIDERS = {
-    "cuda": "CUDAExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
-_PACKAGES = {"cuda": "gpu", "openvino": "openvino", "cpu": "cpu"}
+Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
+DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "tensorrt", "openvino")
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
 class Backend(Protocol):
     """What a predictor needs of a network: patches in, probabilities out."""
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities."""
+        """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities.
+
+        The answer is the caller's until the next call.
+        """
         ...
 
 
-class OnnxBackend:
-    """A network in an onnxruntime session.
+class Session(Backend, Protocol):
+    """A network that is loaded, and what is known of how it runs.
+
+    Attributes
+    ----------
+    provider : str
+        Runtime and device, for people and records.
+    overhead : float
+        Memory of a run over that of the tensors that must be kept at once (`Footprint`).
+    on_gpu : bool
+        Whether that is the memory of a GPU, which the kernel's account does not show.
+    """
+
+    provider: str
+    overhead: float
+    on_gpu: bool
+
+
+def open_session(
+    content: bytes, device: Device = "auto", threads: int = 0, precision: Precision = "float32"
+) -> Session:
+    """Load a network.
 
     Parameters
     ----------
     content : bytes
         The ONNX model.
-    device : "auto", "cpu", "cuda" or "openvino"
-        "auto" takes the first of CUDA, OpenVINO and CPU that works; `provider` says which.
+    device : "auto", "cpu", "cuda", "tensorrt" or "openvino"
+        "auto" takes CUDA if onnxruntime has it and it works, else OpenVINO if its package is
+        installed, else onnxruntime's CPU provider. `Session.provider` says which.
     threads : int
-        Threads of the CPU provider; 0 leaves the number to onnxruntime.
+        Threads on the CPU; 0 takes one for each core that this process may use.
+    precision : "float32" or "bfloat16"
+        What convolutions compute in. bfloat16 is for OpenVINO, on processors that have it.
 
     Raises
     ------
     DeviceError
-        The device is not there, or onnxruntime fell back to another.
+        The device is not there or lacks the precision, or the runtime fell back to another.
     MissingExtraError
-        No onnxruntime is installed.
+        The runtime is not installed.
     ModelError
-        onnxruntime cannot load the model.
+        The runtime cannot load the model.
     """
+    from vol3dseg.inference.onnx_backend import OnnxBackend, has_cuda
+    from vol3dseg.inference.openvino_backend import OpenVinoBackend, is_installed
 
-    def __init__(self, content: bytes, device: Device = "auto", threads: int = 0) -> None:
-        runtime = _onnxruntime()
-        candidates = _candidates(device, runtime.get_available_providers())
-        problems: list[str] = []
-        for name in candidates:
-            session, problem = _open(runtime, content, name, threads)
-            if session is not None:
-                self._session = session
-                self.provider = _PROVIDERS[name]
-                return
-            problems.append(f"{name}: {problem}")
-        raise DeviceError(
-            f"device {device!r} cannot be used ({'; '.join(problems)}); expected a working "
-            "provider; choose --device cpu, or mend the driver"
-        )
-
-    def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities."""
-        return np.asarray(self._session.run(["probabilities"], {"image": patches})[0])
-
-
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "cpu") from error
-    return onnxruntime
-
-
-def _candidates(device: Device, available: list[str]) -> list[str]:
-    """Return the devices to try, best first."""
     if device == "auto":
-        return [name for name, provider in _PROVIDERS.items() if provider in available]
-    if _PROVIDERS[device] not in available:
+        if has_cuda() and precision == "float32":
+            with suppress(DeviceError):
+                return OnnxBackend(content, "cuda", threads)
+        device = "openvino" if precision == "bfloat16" or is_installed() else "cpu"
+    if device == "openvino":
+        return OpenVinoBackend(content, threads, precision)
+    if precision != "float32":
         raise DeviceError(
-            f"device {device!r} needs {_PROVIDERS[device]}, this onnxruntime has "
-            f"{', '.join(available)}; install it with: pip install "
-            f"'vol3dseg[{_PACKAGES[device]}]' (only one onnxruntime package may be installed)"
+            f"device {device!r} computes in float32 only; use --device openvino for {precision}"
         )
-    return [device]
-
-
-def _open(runtime: Any, content: bytes, name: str, threads: int) -> tuple[Any, str]:
-    """Return a session on exactly this device, or None and the reason."""
-    if name == "cuda" and hasattr(runtime, "preload_dlls"):
-        runtime.preload_dlls()  # CUDA and cuDNN from their wheels, not from the system
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        session = runtime.InferenceSession(
-            content, sess_options=options, providers=[_PROVIDERS[name]]
-        )
-    except Exception as error:  # onnxruntime's classes share no base but Exception
-        if name == "cpu":
-            detail = " ".join(str(error).split())
-            raise ModelError(f"onnxruntime cannot load the model: {detail}") from error
-        return None, " ".join(str(error).split())
-    taken = session.get_providers()[0]
-    if taken != _PROVIDERS[name]:
-        return None, f"onnxruntime fell back to {taken}"
-    return session, ""
+    return OnnxBackend(content, device, threads)

@@ -56,6 +56,33 @@ def resample(
     return _filled(np.ascontiguousarray(result), maps, fill)
 
 
+def resample_part(
+    part: NDArray[Any], start: int, maps: tuple[AxisMap, AxisMap, AxisMap], fill: float = 0.0
+) -> NDArray[Any]:
+    """Bring some rows of an image to those voxels of another grid that need no other rows.
+
+    Parameters
+    ----------
+    part : (rows, j, k) array
+        The rows of the source from `start` on.
+    start : int
+    maps : (3,) tuple of AxisMap
+        From the axes of the whole source to those of a box in the target. The one of the source's
+        first axis has no voxel outside, and none that any other row has weight in.
+    fill : float
+        Value of target voxels outside the source.
+
+    Returns
+    -------
+    (*box.shape,) array
+        Equal to `resample` of the whole, bit for bit.
+    """
+    result = np.moveaxis(part, [m.axis for m in maps], [0, 1, 2])
+    for axis, axis_map in enumerate(maps):
+        result = _along(result, axis, axis_map, start if axis_map.axis == 0 else 0)
+    return _filled(np.ascontiguousarray(result), maps, fill)
+
+
 def resample_labels(
     array: NDArray[np.uint8], source: Geometry, target: Geometry, box: Box | None = None
 ) -> NDArray[np.uint8]:
@@ -146,10 +173,12 @@ def _filled(array: NDArray[Any], maps: tuple[AxisMap, ...], fill: float) -> NDAr
     return array
 
 
-def _along(array: NDArray[Any], axis: int, axis_map: AxisMap) -> NDArray[Any]:
+def _along(array: NDArray[Any], axis: int, axis_map: AxisMap, start: int = 0) -> NDArray[Any]:
+    """Interpolate along one axis; `array` holds the source from `start` on."""
     if axis_map.is_indexing:
-        return _indexed(array, axis, axis_map)
+        return _indexed(array, axis, axis_map, start)
     taps, weights = axis_map.taps()
+    taps = np.clip(taps - start, 0, array.shape[axis] - 1)  # those without weight may lie outside
     shape = [1] * array.ndim
     shape[axis] = axis_map.count
     terms = (
@@ -162,11 +191,11 @@ def _along(array: NDArray[Any], axis: int, axis_map: AxisMap) -> NDArray[Any]:
     return total
 
 
-def _indexed(array: NDArray[Any], axis: int, axis_map: AxisMap) -> NDArray[Any]:
+def _indexed(array: NDArray[Any], axis: int, axis_map: AxisMap, start: int) -> NDArray[Any]:
     if axis_map.outside.any():
         return np.take(array, np.clip(axis_map.nearest, 0, axis_map.size - 1), axis=axis)
     step = int(axis_map.scale)
-    first = int(axis_map.offset) + step * axis_map.first
+    first = int(axis_map.offset) + step * axis_map.first - start
     last = first + step * axis_map.count
     index = [slice(None)] * array.ndim
     index[axis] = slice(first, last if last >= 0 else None, step)

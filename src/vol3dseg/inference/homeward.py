@@ -1,0 +1,166 @@
+"""Probabilities on the working grid, row by row, to labels on the grid of the scan."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.volumes.axes import AxisMap, axis_maps
+from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.resampling import resample_part
+
+_CHUNK = 2**19  # voxels of the scan's grid at once
+CHUNK_MB = 30.0  # that a thread takes for them
+
+
+class Homeward:
+    """Takes rows of probabilities as they are finished; what is brought home is forgotten.
+
+    Parameters
+    ----------
+    working, source : Geometry
+        Axes are parallel.
+    classes : int
+    keep_probabilities : bool
+    threads : int
+
+    Attributes
+    ----------
+    labels : (i, j, k) array of uint8
+        Class indices on `source`: the most probable class, the first of equals; background outside
+        of the working grid. Complete when all rows have been added.
+    probabilities : (i, j, k, class) array of float32, or None
+        On `source`, if they are kept.
+    """
+
+    def __init__(
+        self,
+        working: Geometry,
+        source: Geometry,
+        classes: int,
+        keep_probabilities: bool = False,
+        threads: int = 1,
+    ) -> None:
+        self._maps = axis_maps(working, source)
+        self._axis = next(t for t, m in enumerate(self._maps) if m.axis == 0)
+        self._need = _needs(self._maps[self._axis])
+        self._waiting = np.zeros((classes, 0, *working.shape[1:]), dtype=np.float32)
+        self._first = 0  # row that `_waiting` begins with
+        self._todo = ~self._maps[self._axis].outside
+        self._threads = threads
+        self.labels: NDArray[np.uint8] = np.zeros(source.shape, dtype=np.uint8)
+        self._kept: NDArray[np.float32] | None = None
+        if keep_probabilities:
+            self._kept = np.zeros((classes, *source.shape), dtype=np.float32)
+            self._kept[0] = 1
+
+    @property
+    def probabilities(self) -> NDArray[np.float32] | None:
+        """Those on `source`, with classes on the last axis."""
+        return None if self._kept is None else np.moveaxis(self._kept, 0, -1)
+
+    def add(self, rows: NDArray[np.float32]) -> None:
+        """Take the next (class, rows, j, k) probabilities; the array may be reused afterwards."""
+        if all(m.is_indexing for m in self._maps) and self._kept is None:
+            self._place(most_probable(rows), self._first)
+            self._first += rows.shape[1]
+            return
+        first = self._first
+        known = np.concatenate([self._waiting, rows], axis=1) if self._waiting.size else rows
+        ready = self._todo & (self._need[:, 1] <= first + known.shape[1])
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(lambda part: self._bring(known, first, *part), self._chunks(ready)))
+        self._todo &= ~ready
+        self._first = int(self._need[self._todo, 0].min(initial=first + known.shape[1]))
+        self._waiting = known[:, self._first - first :].copy()
+
+    def _place(self, labels: NDArray[np.uint8], first: int) -> None:
+        """Copy label rows home, where every voxel of one grid is a voxel of the other."""
+        theirs, ours = [], []
+        for axis_map in self._maps:
+            start = first if axis_map.axis == 0 else 0
+            at = axis_map.nearest - start
+            inside = np.flatnonzero((at >= 0) & (at < labels.shape[axis_map.axis]))
+            if inside.size == 0:
+                return
+            ours.append(slice(int(inside[0]), int(inside[-1]) + 1))
+            theirs.append(_steps(int(at[inside[0]]), int(at[inside[-1]])))
+        turned = np.moveaxis(labels, [m.axis for m in self._maps], [0, 1, 2])
+        self.labels[tuple(ours)] = turned[tuple(theirs)]
+
+    def _chunks(self, ready: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+        """Cut the rows of the scan's grid that are ready into ranges."""
+        where = np.flatnonzero(ready)
+        if where.size:
+            plane = self.labels.size // self.labels.shape[self._axis]
+            step = max(1, _CHUNK // plane)
+            stop = int(where[-1]) + 1
+            yield from ((n, min(n + step, stop)) for n in range(int(where[0]), stop, step))
+
+    def _bring(self, known: NDArray[np.float32], first: int, start: int, stop: int) -> None:
+        own = replace(self._maps[self._axis], first=start, count=stop - start)
+        a, b, c = (own if t == self._axis else m for t, m in enumerate(self._maps))
+        low = int(self._need[start:stop, 0].min()) - first
+        high = int(self._need[start:stop, 1].max()) - first
+        place: tuple[slice, ...] = (slice(None),) * self._axis + (slice(start, stop),)
+        best: NDArray[np.float32] | None = None
+        labels = np.zeros(self.labels[place].shape, dtype=np.uint8)
+        for index, values in enumerate(known[:, low:high]):
+            found = resample_part(values, first + low, (a, b, c), fill=float(index == 0))
+            if self._kept is not None:
+                self._kept[index][place] = found
+            best = _update(best, found, labels, index)
+        self.labels[place] = labels
+
+
+def most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the most probable class of each voxel, the first of equals.
+
+    Parameters
+    ----------
+    probabilities : (class, i, j, k) array
+
+    Returns
+    -------
+    (i, j, k) array of uint8
+    """
+    labels: NDArray[np.uint8] = np.zeros(probabilities.shape[1:], dtype=np.uint8)
+    for row in range(len(labels)):  # of a size that stays in the processor's cache
+        best: NDArray[np.float32] | None = None
+        for index, values in enumerate(probabilities[:, row]):
+            best = _update(best, values, labels[row], index)
+    return labels
+
+
+def _update(
+    best: NDArray[np.float32] | None,
+    values: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    index: int,
+) -> NDArray[np.float32]:
+    """Let class `index` win where it is above the best so far."""
+    if best is None:
+        return values
+    wins = values > best
+    np.putmask(labels, wins, np.uint8(index))
+    return np.maximum(best, values)
+
+
+def _needs(axis_map: AxisMap) -> NDArray[np.intp]:
+    """Return (count, 2): the source rows that each target row has weight in, half-open."""
+    if axis_map.is_indexing:
+        at = axis_map.nearest
+        return np.stack([at, at + 1], axis=1)
+    taps, weights = axis_map.taps()
+    low = np.where(weights > 0, taps, axis_map.size).min(axis=1)
+    high = np.where(weights > 0, taps, -1).max(axis=1)
+    return np.stack([low, high + 1], axis=1)
+
+
+def _steps(first: int, last: int) -> slice:
+    """Return the slice from one place to another, both included, forwards or backwards."""
+    if last >= first:
+        return slice(first, last + 1)
+    return slice(first, last - 1 if last else None, -1)

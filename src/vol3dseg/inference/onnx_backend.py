@@ -1,0 +1,124 @@
+"""Networks in onnxruntime: on exactly the provider asked for, never a silent fallback."""
+
+import os
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import DeviceError, MissingExtraError, ModelError
+
+OnnxDevice = Literal["cpu", "cuda", "tensorrt"]
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_EXTRAS = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu"}
+
+
+class OnnxBackend:
+    """A network in an onnxruntime session.
+
+    Parameters
+    ----------
+    content : bytes
+        The ONNX model.
+    device : "cpu", "cuda" or "tensorrt"
+    threads : int
+        Threads of the CPU provider; 0 takes one for each core that this process may use.
+
+    Attributes
+    ----------
+    provider : str
+    overhead : float
+    on_gpu : bool
+        See `session.Session`.
+
+    Raises
+    ------
+    DeviceError
+        The device is not there, or onnxruntime fell back to another.
+    MissingExtraError
+        No onnxruntime is installed.
+    ModelError
+        onnxruntime cannot load the model.
+    """
+
+    # Measured by `python -m benchmarks.footprint`: the arena keeps freed blocks for the next layer.
+    overhead = 1.65
+
+    def __init__(self, content: bytes, device: OnnxDevice = "cpu", threads: int = 0) -> None:
+        runtime = _onnxruntime()
+        self.provider = _PROVIDERS[device]
+        self.on_gpu = device != "cpu"
+        available = runtime.get_available_providers()
+        if self.provider not in available:
+            raise DeviceError(
+                f"device {device!r} needs {self.provider}, this onnxruntime has "
+                f"{', '.join(available)}; install it with: pip install "
+                f"'vol3dseg[{_EXTRAS[device]}]' (only one onnxruntime package may be installed)"
+            )
+        self._session = _open(runtime, content, device, threads)
+        self._options = runtime.RunOptions()
+        if device == "cpu":
+            # Cases differ in size: blocks of the last one would stay beside those of the next.
+            self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+    def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities."""
+        feed = {"image": patches}
+        return np.asarray(self._session.run(["probabilities"], feed, self._options)[0])
+
+
+def has_cuda() -> bool:
+    """Return whether an onnxruntime with a CUDA provider is installed."""
+    try:
+        return _PROVIDERS["cuda"] in _onnxruntime().get_available_providers()
+    except MissingExtraError:
+        return False
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "cpu") from error
+    return onnxruntime
+
+
+def _open(runtime: Any, content: bytes, device: str, threads: int) -> Any:
+    """Return a session on exactly this device."""
+    if device != "cpu" and hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()  # CUDA and cuDNN from their wheels, not from the system
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.log_severity_level = 3
+    # One block for a whole run is laid out anew for each size of input, and takes a third more.
+    options.enable_mem_pattern = False
+    wanted = [_PROVIDERS[device]]
+    if device == "tensorrt":
+        wanted.append(_PROVIDERS["cuda"])  # for the operators that TensorRT lacks
+    try:
+        session = runtime.InferenceSession(content, sess_options=options, providers=wanted)
+    except Exception as error:  # onnxruntime's classes share no base but Exception
+        detail = " ".join(str(error).split())
+        if device == "cpu":
+            raise ModelError(f"onnxruntime cannot load the model: {detail}") from error
+        raise _unusable(device, detail) from error
+    taken = session.get_providers()[0]
+    if taken != _PROVIDERS[device]:
+        raise _unusable(device, f"onnxruntime fell back to {taken}")
+    return session
+
+
+def _unusable(device: str, problem: str) -> DeviceError:
+    return DeviceError(
+        f"device {device!r} cannot be used ({problem}); expected a working provider; choose "
+        "--device cpu, or mend the driver"
+    )

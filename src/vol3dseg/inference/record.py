@@ -1,0 +1,142 @@
+"""`predictions.json`: what became of each case, beside the label maps."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vol3dseg.errors import EvaluationError
+from vol3dseg.files import sha256_file, write_text
+from vol3dseg.inference.manifest import provenance
+from vol3dseg.inference.model_file import ModelFile
+from vol3dseg.volumes.labels import LabelSet
+
+RECORD_NAME = "predictions.json"
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "nibabel")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CaseRecord(_Frozen):
+    """What became of one case.
+
+    Attributes
+    ----------
+    file : str
+        The label map, relative to the record; empty for a case that failed.
+    error : str
+        Why it failed; empty for one that did not.
+    seconds : mapping from stage to float
+        Time of "read", "prepare", "infer", "restore" and "write" [s].
+    peak_mb : float or None
+        Peak memory of the process during this case [MB].
+    plan : str
+        How the network was run, in words.
+    planned_mb : float or None
+        Peak memory of the process that was expected before the network ran [MB].
+    volumes_ml : mapping from class to float
+        Volume that was found [ml].
+    sha256 : str
+        Of the file; what `--resume` checks.
+    picture : str
+        The picture, relative to the record; empty if there is none.
+    picture_note : str
+        What is wrong with the picture, or why there is none though it was asked for; a case does
+        not fail for that.
+    """
+
+    file: str = ""
+    error: str = ""
+    seconds: dict[str, float] = {}
+    peak_mb: float | None = None
+    plan: str = ""
+    planned_mb: float | None = None
+    volumes_ml: dict[str, float] = {}
+    sha256: str = ""
+    picture: str = ""
+    picture_note: str = ""
+
+
+class Record(_Frozen):
+    """`predictions.json`: which model said it, what its labels mean, case by case.
+
+    Attributes
+    ----------
+    model_sha256, fingerprint : str
+    provider : str
+        Runtime, device and precision.
+    labels : LabelSet
+        Names, and the values that are written in the files.
+    versions : mapping from package to version
+    cases : mapping from case to CaseRecord
+    """
+
+    format: Literal["vol3dseg.predictions"] = "vol3dseg.predictions"
+    version: Literal[2] = 2
+    model_sha256: str
+    fingerprint: str
+    provider: str
+    labels: LabelSet
+    versions: dict[str, str]
+    cases: dict[str, CaseRecord] = {}
+
+    def save(self, folder: Path) -> None:
+        """Write `predictions.json` into `folder`, atomically."""
+        write_text(folder / RECORD_NAME, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def of(cls, model: ModelFile, provider: str) -> "Record":
+        """Return the record of a model, without cases."""
+        return cls(
+            model_sha256=model.sha256,
+            fingerprint=model.manifest.fingerprint,
+            provider=provider,
+            labels=model.manifest.labels,
+            versions=provenance(*_PACKAGES).versions,
+        )
+
+    def require_same_model(self, other: "Record", folder: Path) -> None:
+        """Refuse to go on with another model or on another provider.
+
+        Raises
+        ------
+        EvaluationError
+        """
+        facts = [
+            ("model", self.model_sha256, other.model_sha256),
+            ("provider", self.provider, other.provider),
+        ]
+        for fact, ours, theirs in facts:
+            if ours != theirs:
+                raise EvaluationError(
+                    f"{folder / RECORD_NAME}: was made with {fact} {ours}, now it is {theirs}; "
+                    "resume with the same, or segment into another folder"
+                )
+
+    def is_complete(self, case_id: str, folder: Path) -> bool:
+        """Return whether the label map of a case is there, byte for byte as it was written."""
+        case = self.cases.get(case_id)
+        if case is None or case.error or not case.sha256:
+            return False
+        path = folder / case.file
+        return path.is_file() and sha256_file(path) == case.sha256
+
+
+def load_record(folder: Path) -> Record:
+    """Read `predictions.json` of a folder of predictions.
+
+    Raises
+    ------
+    EvaluationError
+        It is missing or damaged.
+    """
+    path = folder / RECORD_NAME
+    if not path.is_file():
+        raise EvaluationError(f"{folder}: no {RECORD_NAME}; name the labels with --config")
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first: Any = error.errors(include_url=False)[0]
+        raise EvaluationError(f"{path}: damaged ({first['msg']}); predict again") from error

@@ -1,0 +1,76 @@
+"""Rows of probabilities brought home one by one equal the whole brought home at once."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vol3dseg.inference import homeward as module
+from vol3dseg.inference.homeward import Homeward, most_probable
+from vol3dseg.preprocessing.recipe import restore_probabilities
+from vol3dseg.volumes.box import Box
+from vol3dseg.volumes.geometry import Geometry
+
+
+def grids(seed, spacing):
+    """Return a source grid with turned axes, and a cropped working grid made from it."""
+    rng = np.random.default_rng(seed)
+    order, flips = rng.permutation(3), rng.choice([-1.0, 1.0], 3)
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for axis, (to, flip) in enumerate(zip(order, flips, strict=True)):
+        affine[to, axis] = flip * (1, 1.5, 0.8)[axis]
+    affine[:3, 3] = rng.uniform(-50, 50, 3)
+    source = Geometry(tuple(rng.integers(8, 20, 3).tolist()), affine)
+    grid = source.canonical()
+    if spacing is not None:
+        grid = grid.with_spacing((spacing, spacing, 2 * spacing))
+    start = [int(rng.integers(0, n // 3 + 1)) for n in grid.shape]
+    stop = [int(rng.integers(2 * n // 3 + 1, n + 1)) for n in grid.shape]
+    return grid.cropped(Box(tuple(start), tuple(stop))), source
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    spacing=st.sampled_from([None, 0.7, 1.3, 3.0]),
+    keep=st.booleans(),
+    threads=st.sampled_from([1, 2]),
+)
+def test_row_by_row_equals_all_at_once(seed, spacing, keep, threads):
+    working, source = grids(seed, spacing)
+    rng = np.random.default_rng(seed)
+    probabilities = rng.random((3, *working.shape)).astype(np.float32)
+    probabilities /= probabilities.sum(axis=0)
+    expected = restore_probabilities(np.moveaxis(probabilities, 0, -1), working, source)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK", 300)  # several chunks in each step
+        home = Homeward(working, source, 3, keep, threads)
+        first = 0
+        while first < working.shape[0]:
+            stop = first + int(rng.integers(1, 6))
+            rows = probabilities[:, first:stop].copy()
+            home.add(rows)
+            rows[:] = np.nan  # the caller may use it again
+            first = stop
+    np.testing.assert_array_equal(home.labels, expected.argmax(axis=3))
+    if keep:
+        np.testing.assert_array_equal(home.probabilities, expected)
+    else:
+        assert home.probabilities is None
+
+
+def test_what_waits_is_a_few_rows_and_not_the_volume():
+    source = Geometry((60, 8, 8), np.diag([1.0, 1, 1, 1]))
+    working = source.with_spacing((2.0, 1.0, 1.0))
+    home = Homeward(working, source, 2)
+    for _ in range(working.shape[0]):
+        home.add(np.full((2, 1, 8, 8), 0.5, dtype=np.float32))
+        assert home._waiting.shape[1] <= 2
+
+
+def test_the_first_of_equals_is_the_most_probable():
+    tied = np.array([0.4, 0.4, 0.2], dtype=np.float32)[:, None, None, None]
+    assert most_probable(tied).item() == 0
+    assert most_probable(tied[::-1]).item() == 1

@@ -1,0 +1,197 @@
+"""Plans: what they cover, what they cost, and that exact ones equal one pass."""
+
+import itertools
+import math
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vol3dseg.config import load_config
+from vol3dseg.errors import MemoryLimitError
+from vol3dseg.inference.footprint import footprint
+from vol3dseg.inference.onnx_backend import OnnxBackend
+from vol3dseg.inference.plan import Planner
+from vol3dseg.inference.tiling import run_tiles
+from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.volumes.box import Box
+
+shapes = st.tuples(*[st.integers(1, 70)] * 3)
+MB = 2**20
+
+
+@pytest.fixture(scope="session")
+def planner_of(manifest_of):
+    """Return a planner for a network of one byte a voxel."""
+
+    def make(divisor, receptive_field, local=True, patch=(16, 16, 16), overlap=0.5):
+        recipe = Recipe(modalities=("m",), normalisation={"method": "zscore"}, patch_size=patch)
+        manifest = manifest_of(recipe, load_config("crops32").labels)
+        facts = {"divisor": divisor, "receptive_field": receptive_field, "local": local}
+        network = manifest.network.model_copy(update=facts)
+        changes = {"network": network, "overlap": overlap}
+        return Planner(manifest.model_copy(update=changes), bytes_per_voxel=float(MB))
+
+    return make
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=shapes,
+    divisor=st.sampled_from([1, 2, 4, 8]),
+    reach=st.integers(0, 20),
+    share=st.floats(0.05, 1.2),
+)
+def test_tiles_keep_each_voxel_once_and_read_all_around_it(
+    planner_of, shape, divisor, reach, share
+):
+    padded = [divisor * -(-n // divisor) for n in shape]
+    limit = math.prod(padded) * share
+    try:
+        plan = planner_of(divisor, reach).plan(shape, limit)
+    except MemoryLimitError:
+        return
+    assert plan.memory_mb <= limit
+    if plan.blended:
+        return
+    assert plan.exact
+    kept = np.zeros(shape, dtype=int)
+    for tile in plan.tiles:
+        kept[tile.keep.slices] += 1
+        for axis in range(3):
+            start, stop = tile.read.start[axis], tile.read.stop[axis]
+            assert start % divisor == stop % divisor == 0
+            assert start <= max(0, tile.keep.start[axis] - reach)
+            assert stop >= min(padded[axis], tile.keep.stop[axis] + reach)
+    assert (kept == 1).all()
+    assert plan.computed == sum(math.prod(tile.read.shape) for tile in plan.tiles)
+    assert plan.size == tuple(max(t.read.shape[a] for t in plan.tiles) for a in range(3))
+
+
+def test_the_cheapest_cut_is_taken(planner_of):
+    """By brute force over all numbers of pieces, without the memory of unfinished rows."""
+    plan = planner_of(4, 4).plan((64, 40, 24), 30_000)
+    cheapest = math.inf
+    for counts in itertools.product(range(1, 17), range(1, 11), range(1, 7)):
+        total, largest = 1, 1
+        for extent, count in zip((64, 40, 24), counts, strict=True):
+            step = 4 * -(-extent // (4 * count))
+            lengths = [min(extent, s + step + 4) - max(0, s - 4) for s in range(0, extent, step)]
+            total, largest = total * sum(lengths), largest * max(lengths)
+        if largest <= 29_990:
+            cheapest = min(cheapest, total)
+    assert plan.computed == cheapest
+
+
+def test_everything_fits_where_there_is_memory_enough(planner_of):
+    plan = planner_of(8, 100).plan((50, 60, 70), 1e9)
+    assert [tile.read for tile in plan.tiles] == [Box((0, 0, 0), (56, 64, 72))]
+    assert plan.exact
+    assert str(plan).startswith("one pass over 56x64x72 voxels; 1.23 times")
+
+
+def test_a_narrower_halo_where_the_whole_one_costs_too_much_is_said(planner_of):
+    plan = planner_of(8, 100).plan((400, 400, 400), 200.0**3)
+    assert not plan.exact
+    assert plan.halo < 100
+    assert "close to one pass, not equal" in str(plan)
+
+
+def test_a_network_that_sees_the_whole_tile_gets_its_training_patch(planner_of):
+    plan = planner_of(8, 100, local=False).plan((50, 60, 70), 1e9)
+    assert plan.blended
+    assert plan.size == (16, 16, 16)
+    assert plan.step == (8, 8, 8)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_what_does_not_fit_is_refused_with_a_remedy(planner_of, local):
+    with pytest.raises(MemoryLimitError, match=r"at least .* 10 MB are left; raise --max-mem"):
+        planner_of(8, 100, local).plan((400, 400, 400), 10)
+
+
+def small_unet(rng, width=3):
+    """Two levels, random weights, no norm: outputs depend on 6 voxels each way."""
+
+    def conv(name, inputs, outputs, size):
+        weights = rng.normal(0, 0.3, (outputs, inputs, size, size, size)).astype(np.float32)
+        initializers.append(onnx.numpy_helper.from_array(weights, name))
+
+    initializers = []
+    conv("w0", 1, width, 3)
+    conv("w1", width, width, 3)
+    conv("w3", 2 * width, 4, 3)
+    up = rng.normal(0, 0.3, (width, width, 2, 2, 2)).astype(np.float32)
+    initializers.append(onnx.numpy_helper.from_array(up, "w2"))
+    pads = {"pads": [1] * 6}
+    nodes = [
+        onnx.helper.make_node("Conv", ["image", "w0"], ["c0"], **pads),
+        onnx.helper.make_node("LeakyRelu", ["c0"], ["a0"]),
+        onnx.helper.make_node("MaxPool", ["a0"], ["p"], kernel_shape=[2] * 3, strides=[2] * 3),
+        onnx.helper.make_node("Conv", ["p", "w1"], ["c1"], **pads),
+        onnx.helper.make_node("ConvTranspose", ["c1", "w2"], ["u"], strides=[2] * 3),
+        onnx.helper.make_node("Concat", ["a0", "u"], ["j"], axis=1),
+        onnx.helper.make_node("Conv", ["j", "w3"], ["c3"], **pads),
+        onnx.helper.make_node("Softmax", ["c3"], ["probabilities"], axis=1),
+    ]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, 1, ["n", channels, "i", "j", "k"])
+        for name, channels in (("image", 1), ("probabilities", 4))
+    ]
+    graph = onnx.helper.make_graph(nodes, "small", ends[:1], ends[1:], initializers)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+
+
+REACH = 6  # 1 + 2 * 1 + 1 and one more of each pooled voxel, up to the next even number
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["full", "empty places"])
+def test_exact_tiles_equal_one_pass(planner_of, empty):
+    rng = np.random.default_rng(3)
+    backend = OnnxBackend(small_unet(rng).SerializeToString())
+    image = rng.normal(0, 1, (61, 58, 65, 1)).astype(np.float32)
+    if empty:
+        image[3:60, 5:57, 2:64] = 0
+
+    planner, runs = planner_of(2, REACH), []
+
+    def counted(patches):
+        runs.append(patches.any())
+        return backend(patches)
+
+    def result(memory_mb):
+        plan = planner.plan(image.shape[:3], memory_mb)
+        rows = [np.array(row) for row in run_tiles(image, counted, 4, plan)]
+        return plan, np.concatenate(rows, axis=1)
+
+    one, expected = result(1e9)
+    many, found = result(26**3)
+    assert len(one.tiles) == 1
+    assert many.exact
+    assert len(many.tiles) >= 8
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    if empty:
+        assert len(runs) < 1 + len(many.tiles), "empty tiles are not computed"
+
+
+def test_a_halo_one_voxel_short_is_not_exact(planner_of):
+    """Otherwise the test above could not fail."""
+    rng = np.random.default_rng(3)
+    backend = OnnxBackend(small_unet(rng).SerializeToString())
+    image = rng.normal(0, 1, (41, 38, 45, 1)).astype(np.float32)
+    results = []
+    for memory_mb in (1e9, 26**3):
+        plan = planner_of(2, 2).plan(image.shape[:3], memory_mb)
+        results.append(np.concatenate([np.array(r) for r in run_tiles(image, backend, 4, plan)], 1))
+    assert np.abs(results[0] - results[1]).max() > 1e-3
+
+
+def test_the_footprint_of_a_small_network_counted_by_hand():
+    """At the last convolution: skip 3, upsampled 3 and both joined 6, as they are joined."""
+    found = footprint(small_unet(np.random.default_rng(0)), 2)
+    assert found.live_numbers == 12
+    level1 = (3 * 3 * 27 + 3 * 3 * 8) / 8
+    assert found.multiplications == 1 * 3 * 27 + level1 + 6 * 4 * 27
