@@ -86,10 +86,10 @@ def _limits(build: GraphBuilder, step: ZScore, counted: str, mask: str) -> list[
         zero = build.constant([0], np.float32)
         zeros = build.add("Slice", zero, build.integers(0), missing)
         values = build.add("Concat", values, zeros, axis=0)
-    return [_percentile(build, values, share) for share in step.clip_percentiles]
+    return [percentile(build, values, share) for share in step.clip_percentiles]
 
 
-def _percentile(build: GraphBuilder, values: str, percent: float) -> str:
+def percentile(build: GraphBuilder, values: str, percent: float) -> str:
     """Return what `numpy.percentile` does by default: linear between neighbours in order.
 
     The neighbours are found among the smallest or the largest values, whichever are fewer.
