@@ -25,7 +25,8 @@ def describe(path: Path) -> tuple[str, dict[str, Any]]:
     if path.is_file():
         model = read_model(path, allow_standalone=True)
         facts: dict[str, Any] = {"sha256": model.sha256, "bytes": len(model.content)}
-        kind = "model"
+        quantised = model.manifest.quantisation
+        kind = "model" if quantised is None else f"{quantised.precision} model"
         if model.standalone is not None:
             kind = "standalone model, from raw intensities to labels"
             facts["standalone"] = model.standalone.model_dump(mode="json")

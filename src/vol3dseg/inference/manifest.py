@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vol3dseg import __version__
 from vol3dseg.errors import ModelError
+from vol3dseg.inference.quantisation import Quantisation
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes.labels import LabelSet
 
@@ -147,7 +148,9 @@ class Manifest(_Frozen):
     validation : ValidationScores or None
         None where there was no validation part.
     parity : Parity or None
-        None in a run; always there in an ONNX file.
+        None in a run; always there in an ONNX file. Of the float32 graph, if this one is quantised.
+    quantisation : Quantisation or None
+        None where all is float32.
     provenance : Provenance
     """
 
@@ -161,6 +164,7 @@ class Manifest(_Frozen):
     training: TrainingFacts
     validation: ValidationScores | None = None
     parity: Parity | None = None
+    quantisation: Quantisation | None = None
     provenance: Provenance
 
 
