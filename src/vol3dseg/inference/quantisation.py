@@ -1,4 +1,4 @@
-"""What the manifest of a quantised graph says of it; `vol3dseg.export.quantise` makes such a graph."""
+"""What the manifest says of a quantised graph; `vol3dseg.export.quantise` makes such graphs."""
 
 from typing import Literal
 
