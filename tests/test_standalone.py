@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import onnx
 import pytest
@@ -26,6 +25,7 @@ from vol3dseg.export.standalone_check import check_standalone, one_pass
 from vol3dseg.export.standalone_normalise import percentile
 from vol3dseg.inference.describe import describe
 from vol3dseg.inference.model_file import read_model, with_manifest
+from vol3dseg.inference.predictor import load_predictor
 from vol3dseg.preprocessing.normalise import Window, ZScore
 from vol3dseg.preprocessing.preprocess import preprocess
 from vol3dseg.preprocessing.recipe import Recipe, prepare
@@ -122,12 +122,6 @@ def copy_of(model):
     other = onnx.ModelProto()
     other.CopyFrom(model)
     return other
-
-
-def deep(manifest):
-    """The manifest of a network of depth 3."""
-    network = manifest.network.model_copy(update={"divisor": 8})
-    return manifest.model_copy(update={"network": network})
 
 
 def scan(array):
@@ -446,18 +440,28 @@ def test_a_wrong_graph_is_not_written(run, tmp_path, monkeypatch):
 # --- real cases -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def real(shared_data, labels):
-    """A whole case with four modalities, its manifest, network, standalone graph and one pass."""
+@pytest.fixture
+def real(shared_data, manifest, tmp_path):
+    """A whole case, a standalone graph, and what `predict` says in one pass."""
     recipe = load_config("brats2020").recipe
-    facts = {"recipe": recipe, "fingerprint": recipe.fingerprint, "labels": labels}
+    network = manifest.network.model_copy(update={"divisor": 8, "receptive_field": 51})
+    facts = {"recipe": recipe, "fingerprint": recipe.fingerprint, "network": network}
+    whole, graph = manifest.model_copy(update=facts), unet(4, 4, depth=3)
+    standalone = make_standalone(graph, whole)
+    (tmp_path / "model.onnx").write_bytes(with_manifest(graph, whole))
+    predictor = load_predictor(tmp_path / "model.onnx", "cpu", max_memory_mb=8000)
     case = find_cases(shared_data / "brats")[0]
-    volume = turned(read_volume(case, recipe.modalities))
-    return case, facts, volume, unet(4, 4, depth=3, width=4)
+    volume = read_volume(case, recipe.modalities)
+    prediction = predictor(volume, keep_probabilities=True)
+    assert len(prediction.plan.tiles) == 1
+    return case, volume, whole, standalone, prediction
 
 
-def equal_where_clear(found, expected, clear):
+def equal_where_clear(found, prediction):
     """Check the labels, and count where the two largest probabilities are too near each other."""
+    expected = prediction.segmentation.labels.decode(prediction.segmentation.array)
+    second, first = np.sort(prediction.probabilities, axis=-1)[..., -2:].transpose(3, 0, 1, 2)
+    clear = first - second > 1e-4
     np.testing.assert_array_equal(found[clear], expected[clear])
     assert all((expected == value).sum() > 1000 for value in (0, 1, 2, 4))
     unclear, differ = int((~clear).sum()), int((found != expected).sum())
@@ -465,24 +469,20 @@ def equal_where_clear(found, expected, clear):
     assert differ <= 0.1 * unclear  # none
 
 
-def test_a_whole_case(real, manifest):
-    _, facts, volume, network = real
-    whole = deep(manifest.model_copy(update=facts))
-    expected, clear = one_pass(volume, whole, session(network))
-    graph = session(with_seen(make_standalone(network, whole)))
-    found, seen = graph.run(["labels", SEEN], images(volume))
-    np.testing.assert_allclose(seen, padded(volume, whole), rtol=2e-7, atol=1e-7)
-    equal_where_clear(found, expected, clear)
+def test_a_whole_case(real):
+    _, volume, whole, standalone, prediction = real
+    canonical = turned(volume)
+    graph = session(with_seen(copy_of(standalone)))
+    found, seen = graph.run(["labels", SEEN], images(canonical))
+    np.testing.assert_allclose(seen, padded(canonical, whole), rtol=2e-7, atol=1e-7)
+    home = resample(found, canonical.geometry, volume.geometry)
+    equal_where_clear(home, prediction)
 
 
-def test_a_whole_case_in_javascript(real, manifest, node, tmp_path):
-    case, facts, volume, network = real
-    whole = deep(manifest.model_copy(update=facts))
-    expected, clear = one_pass(volume, whole, session(network))
-    (tmp_path / "model.onnx").write_bytes(make_standalone(network, whole).SerializeToString())
+def test_a_whole_case_in_javascript(real, node, tmp_path):
+    case, volume, _, standalone, prediction = real
+    (tmp_path / "standalone.onnx").write_bytes(standalone.SerializeToString())
     scans = [f"{m}={case.images[m].path}" for m in volume.modalities]
-    node(tmp_path / "model.onnx", tmp_path / "labels.raw", *scans)
-    source = nib.load(case.images["flair"].path)
-    home = np.fromfile(tmp_path / "labels.raw", np.uint8).reshape(source.shape, order="F")
-    found = resample(home, Geometry(source.shape, source.affine), volume.geometry)
-    equal_where_clear(found, expected, clear)
+    node(tmp_path / "standalone.onnx", tmp_path / "labels.raw", *scans)
+    found = np.fromfile(tmp_path / "labels.raw", dtype=np.uint8)
+    equal_where_clear(found.reshape(volume.geometry.shape, order="F"), prediction)
