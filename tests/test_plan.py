@@ -41,7 +41,7 @@ def planner_of(manifest_of):
 @given(
     shape=shapes,
     divisor=st.sampled_from([1, 2, 4, 8]),
-    reach=st.integers(0, 20),
+    reach=st.integers(0, 16),
     share=st.floats(0.05, 1.2),
 )
 def test_tiles_keep_each_voxel_once_and_read_all_around_it(
@@ -67,21 +67,19 @@ def test_tiles_keep_each_voxel_once_and_read_all_around_it(
             assert stop >= min(padded[axis], tile.keep.stop[axis] + reach)
     assert (kept == 1).all()
     assert plan.computed == sum(math.prod(tile.read.shape) for tile in plan.tiles)
-    assert plan.size == tuple(max(t.read.shape[a] for t in plan.tiles) for a in range(3))
+    assert {tile.read.shape for tile in plan.tiles} == {plan.size}, "one size, one code"
 
 
 def test_the_cheapest_cut_is_taken(planner_of):
-    """By brute force over all numbers of pieces, without the memory of unfinished rows."""
+    """By brute force over all sizes, without the memory of unfinished rows."""
     plan = planner_of(4, 4).plan((64, 40, 24), 30_000)
     cheapest = math.inf
-    for counts in itertools.product(range(1, 17), range(1, 11), range(1, 7)):
-        total, largest = 1, 1
-        for extent, count in zip((64, 40, 24), counts, strict=True):
-            step = 4 * -(-extent // (4 * count))
-            lengths = [min(extent, s + step + 4) - max(0, s - 4) for s in range(0, extent, step)]
-            total, largest = total * sum(lengths), largest * max(lengths)
-        if largest <= 29_990:
-            cheapest = min(cheapest, total)
+    for size in itertools.product(*(range(12, n + 1, 4) for n in (64, 40, 24))):
+        count = [
+            1 if n == s else -(-(n - 8) // (s - 8)) for n, s in zip((64, 40, 24), size, strict=True)
+        ]
+        if math.prod(size) <= 29_990:
+            cheapest = min(cheapest, math.prod(count) * math.prod(size))
     assert plan.computed == cheapest
 
 
@@ -195,3 +193,22 @@ def test_the_footprint_of_a_small_network_counted_by_hand():
     assert found.live_numbers == 12
     level1 = (3 * 3 * 27 + 3 * 3 * 8) / 8
     assert found.multiplications == 1 * 3 * 27 + level1 + 6 * 4 * 27
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=shapes,
+    patch=st.tuples(*[st.sampled_from([8, 16, 24])] * 3),
+    overlap=st.sampled_from([0, 0.25, 0.5]),
+)
+def test_blended_tiles_are_counted_rightly(planner_of, shape, patch, overlap):
+    plan = planner_of(8, 100, local=False, patch=patch, overlap=overlap).blended(shape)
+    assert plan.computed == sum(math.prod(tile.read.shape) for tile in plan.tiles)
+
+
+def test_smaller_blended_tiles_where_a_halo_leaves_no_room(planner_of):
+    """A halo of 16 in tiles of 40 keeps 8 voxels a side; blending keeps 20."""
+    planner = planner_of(8, 100, patch=(96, 96, 96))
+    plan = planner.plan((400, 400, 400), planner._rows_mb(48, (400, 400, 400), 5) + 40**3)
+    assert plan.blended
+    assert max(plan.size) < 96

@@ -8,6 +8,7 @@ patches, and overlapping ones are blended.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
@@ -19,7 +20,7 @@ from vol3dseg.inference.manifest import Manifest
 from vol3dseg.volumes.box import Box, Shape, grid_boxes
 
 # Widths of a halo to be tried where one as wide as the receptive field costs too much [voxels].
-_NARROWER = (64, 48, 32)
+_NARROWER = (64, 48, 32, 16)
 # Computed voxels, over those with the narrowest halo: more is too much.
 _DEARER = 1.5
 _FLOAT = 4  # bytes
@@ -53,9 +54,9 @@ class Plan:
     padded : (3,) tuple of int
         The volume with the zeros behind it, where tiles with a halo end [voxels].
     size : (3,) tuple of int
-        Of the largest tile, halo included [voxels].
+        Of a tile, halo included [voxels].
     step : (3,) tuple of int
-        From tile to tile [voxels]; a tile without its halo has this size.
+        From tile to tile, where there are several [voxels].
     halo : int
         Computed around a tile and thrown away, on each side inside the volume [voxels].
     blended : bool
@@ -65,7 +66,7 @@ class Plan:
     computed : int
         Voxels of all tiles together.
     memory_mb : float
-        Of the network for the largest tile, and of unfinished rows of the result [MB].
+        Of the network for a tile, and of unfinished rows of the result [MB].
     """
 
     shape: Shape
@@ -81,26 +82,23 @@ class Plan:
     @property
     def tiles(self) -> list[Tile]:
         """All tiles, in order of i, then j, then k; together they keep every voxel."""
-        whole = Box.whole(self.shape)
         if self.blended:
+            whole = Box.whole(self.shape)
             boxes = grid_boxes(self.shape, self.size, self.step)
             return [Tile(box, box.intersection(whole)) for box in boxes]
-        axes = [_reads(n, s, self.halo) for n, s in zip(self.padded, self.step, strict=True)]
-        a, b, c = (range(0, n, s) for n, s in zip(self.padded, self.step, strict=True))
-        return [
-            Tile(_box(reads), Box.at(start, self.step).intersection(whole))
-            for reads, start in zip(product(*axes), product(a, b, c), strict=True)
-        ]
+        axes = zip(self.padded, self.size, self.shape, strict=True)
+        places = product(*(_places(n, size, self.halo, kept) for n, size, kept in axes))
+        return [Tile(_box(read for read, _ in p), _box(keep for _, keep in p)) for p in places]
 
     def __str__(self) -> str:
-        count, size = len(self.tiles), "x".join(map(str, self.size))
+        count, size = self.computed // math.prod(self.size), "x".join(map(str, self.size))
         if self.blended:
             what = f"{count} tiles of {size} voxels, {'x'.join(map(str, self.step))} apart, blended"
         elif count == 1:
             what = f"one pass over {size} voxels"
         else:
             result = "equal to one pass" if self.exact else "close to one pass, not equal"
-            what = f"{count} tiles of up to {size} voxels with a halo of {self.halo}: {result}"
+            what = f"{count} tiles of {size} voxels with a halo of {self.halo}: {result}"
         times = self.computed / math.prod(self.shape)
         return f"{what}; {times:.2f} times the volume is computed, in {self.memory_mb:.0f} MB"
 
@@ -140,24 +138,39 @@ class Planner:
         """
         memory_mb = min(memory_mb, self.most_mb)
         plans = self._with_halo(shape, memory_mb) if self.manifest.network.local else []
-        if plans:
-            least = plans[-1].computed
-            return next(plan for plan in plans if plan.computed <= _DEARER * least)
-        blended = self.blended(shape)
-        if blended.memory_mb > memory_mb:
+        blended = [plan for plan in self._blended(shape) if plan.memory_mb <= memory_mb]
+        plans += blended[:1]
+        if not plans:
+            smallest = self._blended(shape)[-1]
             raise MemoryLimitError(
                 f"a volume of {'x'.join(map(str, shape))} voxels needs at least "
-                f"{blended.memory_mb:.0f} MB for {blended}, and {max(memory_mb, 0):.0f} MB are "
+                f"{smallest.memory_mb:.0f} MB for {smallest}, and {max(memory_mb, 0):.0f} MB are "
                 "left; raise --max-memory, close other programs, or use --precision bfloat16"
             )
-        return blended
+        least = min(plan.computed for plan in plans)
+        return next(plan for plan in plans if plan.computed <= _DEARER * least)
 
     def blended(self, shape: Shape) -> Plan:
         """Return the plan with overlapping training patches, whatever it needs."""
-        size = self.manifest.recipe.patch_size
+        return self._blended(shape)[0]
+
+    def _blended(self, shape: Shape) -> list[Plan]:
+        """Return plans with overlapping tiles: of training patches; of smaller ones, if local."""
+        patch, divisor = self.manifest.recipe.patch_size, self.manifest.network.divisor
+        longest = max(patch)
+        smallest = 0 if self.manifest.network.local else longest - 1
+        sides = range(longest, smallest, -divisor)
+        a, b, c = patch
+        sizes = [(min(a, side), min(b, side), min(c, side)) for side in sides]
+        return [self._with_overlap(shape, size) for size in sizes]
+
+    def _with_overlap(self, shape: Shape, size: Shape) -> Plan:
         i, j, k = (max(1, round(n * (1 - self.manifest.overlap))) for n in size)
         step = (i, j, k)
-        count = sum(1 for _ in grid_boxes(shape, size, step))
+        count = math.prod(
+            1 if extent <= side else 1 + -(-(extent - side) // each)
+            for extent, side, each in zip(shape, size, step, strict=True)
+        )
         rows_mb = self._rows_mb(size[0], shape, numbers=self._classes + 1)
         return Plan(
             shape=shape,
@@ -186,8 +199,8 @@ class Planner:
         padded = (i, j, k)
         cuts = [_cuts(n, divisor, halo) for n in padded]
         computed = _products([[cut.computed for cut in axis] for axis in cuts])
-        voxels = _products([[cut.largest for cut in axis] for axis in cuts])
-        rows_mb = np.array([self._rows_mb(cut.step, shape, self._classes) for cut in cuts[0]])
+        voxels = _products([[cut.size for cut in axis] for axis in cuts])
+        rows_mb = np.array([self._rows_mb(cut.size, shape, self._classes) for cut in cuts[0]])
         memory = voxels * self.bytes_per_voxel / _MB + rows_mb[:, None, None]
         memory[0, 0, 0] -= rows_mb[0]  # of one pass the network's own answer is the result
         fitting = np.where(memory <= memory_mb, computed, np.inf)
@@ -198,8 +211,8 @@ class Planner:
         return Plan(
             shape=shape,
             padded=padded,
-            size=(a.largest, b.largest, c.largest),
-            step=(a.step, b.step, c.step),
+            size=(a.size, b.size, c.size),
+            step=(a.step(halo), b.step(halo), c.step(halo)),
             halo=halo,
             blended=False,
             exact=exact or (a.count, b.count, c.count) == (1, 1, 1),
@@ -218,34 +231,48 @@ class Planner:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """One way to cut an axis: pieces of `step` voxels, with halo `largest`, `computed` in all."""
+    """One way to cut an axis: `count` tiles of `size` voxels, halo included."""
 
     count: int
-    step: int
-    largest: int
-    computed: int
+    size: int
+
+    @property
+    def computed(self) -> int:
+        return self.count * self.size
+
+    def step(self, halo: int) -> int:
+        return self.size if self.count == 1 else self.size - 2 * halo
 
 
 def _cuts(extent: int, divisor: int, halo: int) -> list[_Cut]:
-    """Return every way to cut an axis, from one piece on."""
-    units = extent // divisor
-    steps = sorted({divisor * -(-units // count) for count in range(1, units + 1)}, reverse=True)
-    cuts = []
-    for step in steps:
-        lengths = [stop - start for start, stop in _reads(extent, step, halo)]
-        cuts.append(_Cut(len(lengths), step, max(lengths), sum(lengths)))
+    """Return every way to cut an axis that makes sense, from one tile on.
+
+    All tiles have one size, for which runtimes make their code once. At the ends of the axis a tile
+    needs no halo, so there it keeps that much more.
+    """
+    cuts, inner = [_Cut(1, extent)], extent - 2 * halo
+    for count in range(2, max(inner, 0) // divisor + 1):
+        size = _multiple(-(-inner // count), divisor) + 2 * halo
+        if size < cuts[-1].size:
+            cuts.append(_Cut(-(-inner // (size - 2 * halo)), size))
     return cuts
 
 
-def _reads(extent: int, step: int, halo: int) -> list[tuple[int, int]]:
-    """Return what each piece of an axis reads: itself and the halo, as far as there is volume."""
-    starts = range(0, extent, step)
-    return [(max(0, start - halo), min(extent, start + step + halo)) for start in starts]
+def _places(extent: int, size: int, halo: int, kept: int) -> list[tuple[range, range]]:
+    """Return what each tile of an axis reads, and what it keeps of the first `kept` voxels."""
+    step = size - 2 * halo
+    count = 1 if size == extent else -(-(extent - 2 * halo) // step)
+    starts = [min(n * step, extent - size) for n in range(count)]
+    edges = [0, *(start + size - halo for start in starts[:-1]), kept]
+    return [
+        (range(start, start + size), range(min(low, kept), min(high, kept)))
+        for start, low, high in zip(starts, edges, edges[1:], strict=False)
+    ]
 
 
-def _box(ranges: tuple[tuple[int, int], ...]) -> Box:
-    (a, b), (c, d), (e, f) = ranges
-    return Box((a, c, e), (b, d, f))
+def _box(ranges: Iterable[range]) -> Box:
+    i, j, k = ranges
+    return Box((i.start, j.start, k.start), (i.stop, j.stop, k.stop))
 
 
 def _multiple(extent: int, divisor: int) -> int:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,6 +72,8 @@ class Predictor:
         What the process may take in all [MB]; None takes most of what is free.
     threads : int
         That bring probabilities home; 0 takes one for each core that this process may use.
+    release : callable
+        Gives back what the runtime keeps between runs; called after each where memory is limited.
     """
 
     def __init__(
@@ -80,12 +83,14 @@ class Predictor:
         planner: Planner | None = None,
         max_memory_mb: float | None = None,
         threads: int = 0,
+        release: Callable[[], None] = lambda: None,
     ) -> None:
         self.backend = backend
         self.manifest = manifest
         self.max_memory_mb = max_memory_mb
         self._planner = planner
         self._threads = threads or usable_cores()
+        self._release = release
         self._seconds_per_voxel: float | None = None
         self._kept_mb = 0.0  # what the runtime has kept of earlier runs, and will use again
 
@@ -141,6 +146,8 @@ class Predictor:
             home.add(rows)
             restore += time.perf_counter() - finished
         infer = time.perf_counter() - started - restore
+        if self.max_memory_mb is not None:
+            self._release()
         self._seconds_per_voxel = infer / plan.computed
         segmentation = Segmentation(home.labels, source, self.manifest.labels)
         seconds = {"infer": round(infer, 4), "restore": round(restore, 4)}
@@ -217,7 +224,7 @@ def make_predictor(
     each = taken.live_numbers * _FLOAT * session.overhead
     most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
     planner = Planner(model.manifest, each, most_mb)
-    return Predictor(session, model.manifest, planner, max_memory_mb, threads)
+    return Predictor(session, model.manifest, planner, max_memory_mb, threads, session.release)
 
 
 def load_predictor(

@@ -42,6 +42,10 @@ class Session(Backend, Protocol):
     overhead: float
     on_gpu: bool
 
+    def release(self) -> None:
+        """Give back the memory that is kept for the next run."""
+        ...
+
 
 def open_session(
     content: bytes, device: Device = "auto", threads: int = 0, precision: Precision = "float32"
