@@ -61,6 +61,11 @@ _PRECISIONS = ("float32", "bfloat16")
     help="What the process may take in all, as 2GB or 900MB.  [default: most of what is free]",
 )
 @click.option(
+    "--exact",
+    is_flag=True,
+    help="Only tiles whose result equals one pass over the whole scan, however long they take.",
+)
+@click.option(
     "--explain",
     is_flag=True,
     help="Read each case and tell how it would be computed, in what memory and time; no more.",
@@ -98,6 +103,7 @@ def predict(
     device: str,
     precision: str,
     max_memory: float | None,
+    exact: bool,
     explain: bool,
     resume: bool,
     threads: int,
@@ -114,7 +120,7 @@ def predict(
     if parts and split is None:
         raise click.UsageError("--part names a part of --split; give that as well")
     choice = Choice(inputs, images, case_id, split, parts)
-    runtime = Runtime(device, precision, threads, max_memory)
+    runtime = Runtime(device, precision, threads, max_memory, exact)
     if explain:
         run_explain(model, choice, runtime)
         return
@@ -141,6 +147,7 @@ class Runtime:
     precision: str = "float32"
     threads: int = 0
     max_memory_mb: float | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +229,9 @@ def _load(model_path: Path, runtime: Runtime) -> "tuple[ModelFile, Predictor, st
     precision = next(p for p in PRECISIONS if p == runtime.precision)
     session = open_session(model.content, device, runtime.threads, precision)
     click.echo(f"running on {session.provider}")
-    predictor = make_predictor(model, session, runtime.max_memory_mb, runtime.threads)
+    predictor = make_predictor(
+        model, session, runtime.max_memory_mb, runtime.threads, runtime.exact
+    )
     return model, predictor, session.provider
 
 

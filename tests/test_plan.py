@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vol3dseg.config import load_config
-from vol3dseg.errors import MemoryLimitError
+from vol3dseg.errors import MemoryLimitError, ModelError
 from vol3dseg.inference.footprint import footprint
 from vol3dseg.inference.onnx_backend import OnnxBackend
 from vol3dseg.inference.plan import Planner
@@ -97,6 +98,17 @@ def test_a_narrower_halo_where_the_whole_one_costs_too_much_is_said(planner_of):
     assert "close to one pass, not equal" in str(plan)
 
 
+def test_only_exact_plans_where_nothing_else_will_do(planner_of):
+    planner = replace(planner_of(8, 100), only_exact=True)
+    plan = planner.plan((400, 400, 400), 250.0**3)
+    assert plan.exact
+    assert plan.halo == 104
+    with pytest.raises(MemoryLimitError, match="or leave --exact away"):
+        planner.plan((400, 400, 400), 200.0**3)
+    with pytest.raises(ModelError, match=r"train with model\.norm: batch"):
+        replace(planner_of(8, 100, local=False), only_exact=True)
+
+
 def test_a_network_that_sees_the_whole_tile_gets_its_training_patch(planner_of):
     plan = planner_of(8, 100, local=False).plan((50, 60, 70), 1e9)
     assert plan.blended
@@ -106,7 +118,7 @@ def test_a_network_that_sees_the_whole_tile_gets_its_training_patch(planner_of):
 
 @pytest.mark.parametrize("local", [True, False])
 def test_what_does_not_fit_is_refused_with_a_remedy(planner_of, local):
-    with pytest.raises(MemoryLimitError, match=r"at least .* 10 MB are left; raise --max-mem"):
+    with pytest.raises(MemoryLimitError, match=r"the 10 MB that are left; .* MB would do for"):
         planner_of(8, 100, local).plan((400, 400, 400), 10)
 
 
@@ -173,6 +185,17 @@ def test_exact_tiles_equal_one_pass(planner_of, empty):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     if empty:
         assert len(runs) < 1 + len(many.tiles), "empty tiles are not computed"
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_scan_of_nothing_is_background(planner_of, local):
+    def never(patches):
+        raise AssertionError("there is nothing to compute")
+
+    plan = planner_of(2, REACH, local).plan((30, 20, 10), 1e9)
+    (rows, *_) = run_tiles(np.zeros((30, 20, 10, 1), np.float32), never, 4, plan)
+    assert rows[0].min() == 1
+    assert rows[1:].max() == 0
 
 
 def test_a_halo_one_voxel_short_is_not_exact(planner_of):

@@ -15,7 +15,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import MemoryLimitError
+from vol3dseg.errors import MemoryLimitError, ModelError
 from vol3dseg.inference.manifest import Manifest
 from vol3dseg.volumes.box import Box, Shape, grid_boxes
 
@@ -115,11 +115,26 @@ class Planner:
         What the network needs for each voxel of a tile.
     most_mb : float
         What the network may take at most, whatever is left [MB].
+    only_exact : bool
+        Whether to take nothing but what equals one pass, however dear.
+
+    Raises
+    ------
+    ModelError
+        `only_exact`, but outputs depend on the whole tile.
     """
 
     manifest: Manifest
     bytes_per_voxel: float
     most_mb: float = math.inf
+    only_exact: bool = False
+
+    def __post_init__(self) -> None:
+        if self.only_exact and not self.manifest.network.local:
+            raise ModelError(
+                "no tiling of this model is exact: its norm takes its statistics from the whole "
+                "tile; leave --exact away, or train with model.norm: batch"
+            )
 
     def plan(self, shape: Shape, memory_mb: float) -> Plan:
         """Return the plan that computes least within `memory_mb`; the widest halo of about equals.
@@ -139,13 +154,14 @@ class Planner:
         memory_mb = min(memory_mb, self.most_mb)
         plans = self._with_halo(shape, memory_mb) if self.manifest.network.local else []
         blended = [plan for plan in self._blended(shape) if plan.memory_mb <= memory_mb]
-        plans += blended[:1]
+        plans = [plan for plan in [*plans, *blended[:1]] if plan.exact or not self.only_exact]
         if not plans:
             smallest = self._blended(shape)[-1]
             raise MemoryLimitError(
-                f"a volume of {'x'.join(map(str, shape))} voxels needs at least "
-                f"{smallest.memory_mb:.0f} MB for {smallest}, and {max(memory_mb, 0):.0f} MB are "
-                "left; raise --max-memory, close other programs, or use --precision bfloat16"
+                f"a volume of {'x'.join(map(str, shape))} voxels needs more than the "
+                f"{max(memory_mb, 0):.0f} MB that are left; {smallest.memory_mb:.0f} MB would do "
+                f"for {smallest}; raise --max-memory, close other programs, use --precision "
+                f"bfloat16{', or leave --exact away' if self.only_exact else ''}"
             )
         least = min(plan.computed for plan in plans)
         return next(plan for plan in plans if plan.computed <= _DEARER * least)
@@ -184,13 +200,18 @@ class Planner:
             memory_mb=math.prod(size) * self.bytes_per_voxel / _MB + rows_mb,
         )
 
+    def with_halo(self, shape: Shape, halo: int, memory_mb: float) -> Plan | None:
+        """Return the cheapest plan with a halo of at least this width, None if none fits."""
+        network = self.manifest.network
+        wide = _multiple(halo, network.divisor)
+        return self._cheapest(shape, wide, wide >= network.receptive_field, memory_mb)
+
     def _with_halo(self, shape: Shape, memory_mb: float) -> list[Plan]:
         """Return the cheapest plan for each width of the halo that fits, the widest first."""
         network = self.manifest.network
         exact = _multiple(network.receptive_field, network.divisor)
-        narrower = (_multiple(n, network.divisor) for n in _NARROWER)
-        halos = [exact, *(n for n in narrower if n < exact)]
-        found = (self._cheapest(shape, halo, halo == exact, memory_mb) for halo in halos)
+        halos = [exact, *(n for n in _NARROWER if _multiple(n, network.divisor) < exact)]
+        found = (self.with_halo(shape, halo, memory_mb) for halo in halos)
         return [plan for plan in found if plan is not None]
 
     def _cheapest(self, shape: Shape, halo: int, exact: bool, memory_mb: float) -> Plan | None:

@@ -216,14 +216,18 @@ class Predictor:
 
 
 def make_predictor(
-    model: ModelFile, session: Session, max_memory_mb: float | None = None, threads: int = 0
+    model: ModelFile,
+    session: Session,
+    max_memory_mb: float | None = None,
+    threads: int = 0,
+    only_exact: bool = False,
 ) -> Predictor:
     """Make a predictor of a model that is read and loaded; see `load_predictor`."""
     graph = onnx.load_model_from_string(model.content)
     taken = footprint(graph, model.manifest.network.divisor)
     each = taken.live_numbers * _FLOAT * session.overhead
     most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
-    planner = Planner(model.manifest, each, most_mb)
+    planner = Planner(model.manifest, each, most_mb, only_exact)
     return Predictor(session, model.manifest, planner, max_memory_mb, threads, session.release)
 
 
@@ -233,6 +237,7 @@ def load_predictor(
     threads: int = 0,
     precision: Precision = "float32",
     max_memory_mb: float | None = None,
+    only_exact: bool = False,
 ) -> Predictor:
     """Make a predictor of an exported model.
 
@@ -246,11 +251,13 @@ def load_predictor(
     precision : "float32" or "bfloat16"
     max_memory_mb : float or None
         What the process may take in all [MB]; None takes most of what is free.
+    only_exact : bool
+        Whether to take no plan but those that equal one pass over the whole volume.
 
     Raises
     ------
     ModelError
-        The file is not such a model.
+        The file is not such a model, or has no exact tiles.
     DeviceError
         The device is not there, or cannot compute in this precision.
     MissingExtraError
@@ -258,4 +265,4 @@ def load_predictor(
     """
     model = read_model(Path(path))
     session = open_session(model.content, device, threads, precision)
-    return make_predictor(model, session, max_memory_mb, threads)
+    return make_predictor(model, session, max_memory_mb, threads, only_exact)

@@ -44,7 +44,8 @@ def run_tiles(
 
     A tile with nothing but zeros in it is not computed. Its outputs are those that the network has
     for a tile of zeros, in the middle, where outputs depend on the receptive field alone (and, if
-    the plan is exact, where the tile does not touch the volume's border); otherwise background.
+    the plan is exact, where the tile does not touch the volume's border); otherwise background. A
+    volume with nothing in it is background.
 
     Parameters
     ----------
@@ -82,9 +83,10 @@ class _Runner:
         self.classes = classes
         self._channels = np.moveaxis(image, -1, 0)
         self._backend = backend
+        self._background = np.array([1.0, *[0.0] * (classes - 1)], dtype=np.float32)
         self._progress = progress
         self._done, self._total = 0, len(plan.tiles)
-        self._nothing: NDArray[np.float32] | None = None
+        self._nothing: NDArray[np.float32] | None = None if image.any() else self._background
 
     def outputs(self, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Rows]]:
         """Give each tile with its (class, i, j, k) output, good until the next is asked for."""
@@ -95,7 +97,7 @@ class _Runner:
 
     def _output(self, tile: Tile) -> Rows:
         patch = _patch(self._channels, tile.read)
-        if not self._may_skip(tile) or patch.any():
+        if patch.any() or not self._may_skip(tile):
             return np.asarray(self._backend(patch)[0])
         if self._nothing is None:
             self._nothing = self._of_nothing(patch)
@@ -103,7 +105,7 @@ class _Runner:
         return np.broadcast_to(answer, (self.classes, *tile.read.shape))
 
     def _may_skip(self, tile: Tile) -> bool:
-        if not self.plan.exact:
+        if not self.plan.exact or self._nothing is self._background:
             return True
         # Layers pad with zeros at the border, which is not what they hold elsewhere.
         ends = zip(tile.read.start, tile.read.stop, self.plan.padded, strict=True)
@@ -112,8 +114,7 @@ class _Runner:
     def _of_nothing(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probabilities of an empty place."""
         if self.plan.blended:
-            # Statistics of nothing, as an instance norm takes them, tell nothing.
-            return np.array([1.0, *[0.0] * (self.classes - 1)], dtype=np.float32)
+            return self._background  # an instance norm's statistics of nothing tell nothing
         middle = tuple(n // 2 for n in patch.shape[2:])
         return np.array(self._backend(patch)[0][:, *middle])
 
