@@ -25,6 +25,7 @@ from vol3dseg.volumes.labels import Segmentation
 from vol3dseg.volumes.volume import Volume
 
 _SHARE = 0.85  # of free memory that is taken unless a limit is given
+_MARGIN = 0.96  # of a limit that is given; the rest is for the estimate's own error
 _UNKNOWN_MB = 4096.0  # for the network where the system does not tell what is free
 _GPU_MB = 4096.0  # of a GPU's own memory, unless a limit is given
 _FLOAT = 4  # bytes
@@ -198,7 +199,7 @@ class Predictor:
     def _left_mb(self) -> float:
         """Return what this process may take beside what it has [MB]."""
         if self.max_memory_mb is not None:
-            return self.max_memory_mb - (resident_mb() or 0) + self._kept_mb
+            return _MARGIN * self.max_memory_mb - (resident_mb() or 0) + self._kept_mb
         free = available_mb()
         return _UNKNOWN_MB if free is None else _SHARE * free + self._kept_mb
 

@@ -1,10 +1,22 @@
 """Intensities of one modality, brought to a common scale."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_PORTION = 2**22  # values at once: float64 copies of a whole CT would take gigabytes
+
+
+def _rows(array: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Give an array in parts of about a portion along i, each with its place."""
+    step = max(1, _PORTION // max(1, array[:1].size))
+    for start in range(0, array.shape[0], step):
+        rows = slice(start, start + step)
+        # Files have i fastest, so parts of their arrays are scattered; they are used several times.
+        yield rows, np.ascontiguousarray(array[rows])
 
 
 class ZScore(BaseModel):
@@ -34,16 +46,51 @@ class ZScore(BaseModel):
 
     def __call__(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the normalised (i, j, k) array; a constant image becomes 0 everywhere."""
-        inside = array != 0 if self.mask == "nonzero" else np.ones(array.shape, dtype=bool)
-        values = array[inside]
-        if values.size == 0:
-            return np.zeros_like(array)
+        limits = None
         if self.clip_percentiles is not None:
-            values = np.clip(values, *np.percentile(values, self.clip_percentiles))
-        mean, deviation = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-        result = np.zeros_like(array)
-        result[inside] = (values - mean) / max(deviation, 1e-8)
+            values = np.concatenate([*self._values(array), np.empty(0, np.float32)])
+            limits = np.percentile(values, self.clip_percentiles) if values.size else None
+        count, total, squares = 0, 0.0, 0.0
+        for values in self._values(array, limits):
+            count += values.size
+            total += np.add.reduce(values, dtype=np.float64)
+        if count == 0:
+            return np.zeros_like(array)
+        mean = total / count
+        for values in self._values(array, limits):
+            apart = values - mean
+            squares += np.add.reduce(apart * apart)
+        deviation = max(np.sqrt(squares / count), 1e-8)
+        result = np.zeros(array.shape, dtype=np.float32)
+        for rows, part in _rows(array):
+            inside = self._inside(part)
+            values = part[inside] if limits is None else np.clip(part[inside], *limits)
+            result[rows][inside] = (values - mean) / deviation
         return result
+
+    @property
+    def ignores_zeros(self) -> bool:
+        """Whether an image may be cropped to what is not zero first, without any other result."""
+        return self.mask == "nonzero"
+
+    def _inside(self, array: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return array != 0 if self.mask == "nonzero" else np.ones(array.shape, dtype=bool)
+
+    def _values(
+        self, array: NDArray[np.float32], limits: NDArray[np.float64] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Give the values inside the mask, in portions that do not depend on what is outside."""
+        waiting: list[NDArray[np.float32]] = []
+        for _, part in _rows(array):
+            found = part[self._inside(part)]
+            waiting.append(found if limits is None else np.clip(found, *limits))
+            if sum(values.size for values in waiting) >= _PORTION:
+                values = np.concatenate(waiting)
+                whole = values.size - values.size % _PORTION
+                yield from np.split(values[:whole], whole // _PORTION)
+                waiting = [values[whole:]]
+        if any(values.size for values in waiting):
+            yield np.concatenate(waiting)
 
 
 class Window(BaseModel):
@@ -66,6 +113,11 @@ class Window(BaseModel):
         if not self.low < self.high:
             raise ValueError("low must be smaller than high")
         return self
+
+    @property
+    def ignores_zeros(self) -> bool:
+        """Whether an image may be cropped to what is not zero first, without any other result."""
+        return True
 
     def __call__(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the normalised (i, j, k) array."""

@@ -25,6 +25,7 @@ from vol3dseg.volumes.resampling import (
     nearest_labels,
     resample,
     resample_labels,
+    turned,
 )
 from vol3dseg.volumes.volume import Volume
 
@@ -174,18 +175,24 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
         raise DatasetError(f"modality {missing} is missing; the scan has {volume.modalities}")
     canonical = volume.geometry.canonical()
     grid = canonical.with_spacing(recipe.spacing_mm) if recipe.spacing_mm else canonical
-    channels: dict[str, NDArray[np.float32]] = {}
-    boxes: dict[str, Box] = {}
-    for name in recipe.modalities:
-        raw = volume.array[..., volume.modalities.index(name)]
-        image = resample(raw, volume.geometry, canonical)
-        whole = recipe.crop == "none"
-        boxes[name] = Box.whole(grid.shape) if whole else nonzero_box(image, canonical, grid)
-        channels[name] = recipe.normalisation[name](image)
+    views = {
+        name: turned(volume.array[..., volume.modalities.index(name)], volume.geometry, canonical)
+        for name in recipe.modalities
+    }
+    if recipe.crop == "none":
+        boxes = dict.fromkeys(views, Box.whole(grid.shape))
+    else:
+        boxes = {name: nonzero_box(view, canonical, grid) for name, view in views.items()}
     box = box_of(boxes, recipe.modalities)
-    working = grid.cropped(box)
-    images = {n: (resample(a, canonical, grid, box=box), working) for n, a in channels.items()}
-    return Prepared(Volume.stack(images), volume.geometry, grid, box, boxes)
+    array = np.empty((len(views), *box.shape), dtype=np.float32)
+    for number, (name, view) in enumerate(views.items()):
+        normalisation = recipe.normalisation[name]
+        if grid == canonical and normalisation.ignores_zeros:
+            array[number] = normalisation(np.ascontiguousarray(view[box.slices]))
+        else:
+            array[number] = resample(normalisation(view), canonical, grid, box=box)
+    prepared = Volume(np.moveaxis(array, 0, -1), grid.cropped(box), recipe.modalities)
+    return Prepared(prepared, volume.geometry, grid, box, boxes)
 
 
 def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:

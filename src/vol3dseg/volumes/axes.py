@@ -69,6 +69,15 @@ class AxisMap:
         taps = np.clip(taps, 0, self.size - 1).astype(np.intp)
         return taps, weights.astype(np.float32)
 
+    def reach(self) -> tuple[int, int]:
+        """Return the range of source voxels that have weight in any of the target voxels.
+
+        Targets outside of the source count with its nearest voxel.
+        """
+        taps, weights = self.taps()
+        used = taps[weights > 0]
+        return int(used.min()), int(used.max()) + 1
+
     def touched(self, first: int, stop: int) -> tuple[int, int]:
         """Return the range of target voxels that source voxels `first` to `stop` have weight in."""
         taps, weights = self.taps()

@@ -10,15 +10,19 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
+from isal.igzip_lib import IsalError
 from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, GridError, IntensityError
 from vol3dseg.files import write_bytes
 from vol3dseg.volumes.geometry import Geometry
 
+_LEVEL = 2  # of ISA-L's 0 to 3; files of label maps are the smallest then
 _SUFFIXES = (".nii.gz", ".nii")
 _GZIP_MAGIC = b"\x1f\x8b"
 _DEFLATE_MAX_RATIO = 1032  # of RFC 1951: more than this no deflate stream can expand
@@ -48,14 +52,15 @@ class NiftiFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._image = _open(path)
+        self._content = _content(path)
+        self._image = _open(self._content, path)
 
     def image(self, channel: int | None = None) -> tuple[NDArray[np.float32], Geometry]:
         """Return one modality; see `read_image`."""
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite: refused below
-            values = _select(self._image, self.path, channel)
-            array = np.asarray(values.astype(np.float32, order="C"))
-        if not np.isfinite(array).all():
+            values = self._select(channel)
+            array = np.asarray(values.astype(np.float32))
+        if not (np.issubdtype(values.dtype, np.integer) or np.isfinite(array).all()):
             bad = int(np.size(array) - np.isfinite(array).sum())
             raise IntensityError(
                 f"{self.path}: {bad} voxels are NaN or infinite; expected finite intensities; "
@@ -65,8 +70,42 @@ class NiftiFile:
 
     def labels(self) -> tuple[NDArray[Any], Geometry]:
         """Return the label map; see `read_labels`."""
-        array = _select(self._image, self.path, None)
+        array = self._select(None)
         return array, _geometry(self._image, array.shape, self.path)
+
+    def _select(self, channel: int | None) -> NDArray[Any]:
+        """Return one volume, scaled as the header says; a view of the file if that is nothing."""
+        dtype = self._image.get_data_dtype()
+        if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
+            raise FileFormatError(
+                f"{self.path}: voxels are {dtype}; expected plain numbers, not colours"
+            )
+        shape = self._image.shape
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
+        alone = len(shape) == 3 and channel in (None, 0)
+        if not alone and not (len(shape) == 4 and channel is not None and channel < shape[3]):
+            wanted = "three axes" if channel is None else f"a 4-D file with a volume {channel}"
+            raise FileFormatError(
+                f"{self.path}: has shape {shape}; expected {wanted}; split the file"
+            )
+        # One volume by itself: scaled to floats, the whole of a 4-D file would be several times
+        # larger.
+        volume = () if alone else (channel,)
+        last = (0,) * (len(self._image.shape) - len(shape))
+        place = (..., *volume, *last)
+        proxy = self._image.dataobj
+        try:
+            stored: NDArray[Any] = np.ndarray(
+                proxy.shape, proxy.dtype, self._content, proxy.offset, order="F"
+            )
+            if (proxy.slope, proxy.inter) == (1, 0):
+                return np.asarray(stored[place])
+            return np.asanyarray(apply_read_scaling(stored[place], proxy.slope, proxy.inter))
+        except (TypeError, ValueError) as error:
+            raise FileFormatError(
+                f"{self.path}: truncated or damaged ({error}); copy it again"
+            ) from error
 
 
 def read_image(path: Path, channel: int | None = None) -> tuple[NDArray[np.float32], Geometry]:
@@ -122,12 +161,11 @@ def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     image.set_qform(geometry.affine, code=1)
     content = image.to_bytes()
     if path.name.lower().endswith(".gz"):
-        content = gzip.compress(content, compresslevel=4, mtime=0)
+        content = igzip.compress(content, compresslevel=_LEVEL, mtime=0)
     write_bytes(path, content)
 
 
-def _open(path: Path) -> Any:
-    content = _content(path)
+def _open(content: bytes, path: Path) -> Any:
     image_class = _HEADERS[_header_size(content, path)][1]
     try:
         with LoggingOutputSuppressor(), np.errstate(invalid="ignore", over="ignore"):
@@ -152,8 +190,8 @@ def _content(path: Path) -> bytes:
         start = inflater.decompress(packed, 540)
         if inflater.eof or len(start) == 540:  # otherwise truncated, which the next line finds
             _check_size(start, len(packed) * _DEFLATE_MAX_RATIO, path)
-        return gzip.decompress(packed)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        return bytes(igzip.decompress(packed))
+    except (EOFError, zlib.error, IsalError, gzip.BadGzipFile) as error:
         raise FileFormatError(
             f"{path}: truncated or damaged gzip stream ({error}); copy or export it again"
         ) from error
@@ -192,27 +230,6 @@ def _check_size(start: bytes, available: int, path: Path) -> None:
             f"{path}: truncated: header promises {claimed} bytes, the file can hold at most "
             f"{available}; copy or export it again"
         )
-
-
-def _select(image: Any, path: Path, channel: int | None) -> NDArray[Any]:
-    dtype = image.get_data_dtype()
-    if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
-        raise FileFormatError(f"{path}: voxels are {dtype}; expected plain numbers, not colours")
-    shape = image.shape
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    alone = len(shape) == 3 and channel in (None, 0)
-    if not alone and not (len(shape) == 4 and channel is not None and channel < shape[3]):
-        wanted = "three axes" if channel is None else f"a 4-D file with a volume {channel}"
-        raise FileFormatError(f"{path}: has shape {shape}; expected {wanted}; split the file")
-    # One volume by itself: scaled to floats, the whole of a 4-D file would be several times larger.
-    volume = () if alone else (channel,)
-    last = (0,) * (len(image.shape) - len(shape))
-    try:
-        array: NDArray[Any] = np.asanyarray(image.dataobj[(..., *volume, *last)])
-    except (OSError, ValueError) as error:
-        raise FileFormatError(f"{path}: truncated or damaged ({error}); copy it again") from error
-    return array
 
 
 def _geometry(image: Any, shape: tuple[int, ...], path: Path) -> Geometry:

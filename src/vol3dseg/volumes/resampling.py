@@ -6,6 +6,8 @@ the start of the whole target, so a voxel's value does not depend, to the last b
 voxels are computed with it.
 """
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from vol3dseg.volumes.axes import AxisMap, axis_maps
 from vol3dseg.volumes.box import Box, Shape
 from vol3dseg.volumes.geometry import Geometry
+
+_PORTION = 2**23  # source voxels at once
 
 
 def resample(
@@ -50,10 +54,41 @@ def resample(
         The axes are not parallel.
     """
     maps = axis_maps(source, target, box)
+    rows = next(t for t, m in enumerate(maps) if m.axis == 0)
+    step = _rows_at_once(maps, rows)
+    if maps[rows].is_indexing or step >= maps[rows].count:
+        return _brought(array, maps, fill)
+    # Terms of all taps at once would take several times the memory of the result.
+    result = np.empty((*(m.count for m in maps), *array.shape[3:]), dtype=np.float32)
+    for start in range(0, maps[rows].count, step):
+        count = min(step, maps[rows].count - start)
+        part = replace(maps[rows], first=maps[rows].first + start, count=count)
+        a, b, c = (part if t == rows else m for t, m in enumerate(maps))
+        place: list[Any] = [slice(None)] * 3
+        place[rows] = slice(start, start + count)
+        low, high = part.reach()
+        result[tuple(place)] = _brought(array[low:high], (a, b, c), fill, low)
+    return result
+
+
+def turned(array: NDArray[Any], source: Geometry, target: Geometry) -> NDArray[Any]:
+    """Return a view of an image on a grid that differs by order and direction of axes only.
+
+    Parameters
+    ----------
+    array : (i, j, k) array
+        On `source`.
+    source, target : Geometry
+
+    Returns
+    -------
+    (*target.shape,) array
+    """
+    maps = axis_maps(source, target)
     result = np.moveaxis(array, [m.axis for m in maps], [0, 1, 2])
     for axis, axis_map in enumerate(maps):
-        result = _along(result, axis, axis_map)
-    return _filled(np.ascontiguousarray(result), maps, fill)
+        result = _indexed(result, axis, axis_map, 0)
+    return result
 
 
 def resample_part(
@@ -77,10 +112,7 @@ def resample_part(
     (*box.shape,) array
         Equal to `resample` of the whole, bit for bit.
     """
-    result = np.moveaxis(part, [m.axis for m in maps], [0, 1, 2])
-    for axis, axis_map in enumerate(maps):
-        result = _along(result, axis, axis_map, start if axis_map.axis == 0 else 0)
-    return _filled(np.ascontiguousarray(result), maps, fill)
+    return _brought(part, maps, fill, start)
 
 
 def resample_labels(
@@ -162,6 +194,22 @@ def _pin(
     axes = np.argsort(order)
     values = np.transpose(array[np.ix_(*inside)], axes)
     result[np.ix_(*(places[a][inside[a]] for a in axes))] = values
+
+
+def _brought(
+    array: NDArray[Any], maps: tuple[AxisMap, AxisMap, AxisMap], fill: float, start: int = 0
+) -> NDArray[Any]:
+    """Interpolate along all axes; `array` holds the source's rows from `start` on."""
+    result = np.moveaxis(array, [m.axis for m in maps], [0, 1, 2])
+    for axis, axis_map in enumerate(maps):
+        result = _along(result, axis, axis_map, start if axis_map.axis == 0 else 0)
+    return _filled(np.ascontiguousarray(result), maps, fill)
+
+
+def _rows_at_once(maps: tuple[AxisMap, AxisMap, AxisMap], rows: int) -> int:
+    """Return how many target rows are brought at once, so that their source rows are few."""
+    plane = math.prod(m.size for t, m in enumerate(maps) if t != rows)
+    return max(1, int(_PORTION / plane / max(1.0, abs(maps[rows].scale))))
 
 
 def _filled(array: NDArray[Any], maps: tuple[AxisMap, ...], fill: float) -> NDArray[Any]:

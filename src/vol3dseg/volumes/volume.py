@@ -59,5 +59,6 @@ class Volume:
                     f"{first} and {name} lie on different grids: {geometry.placed()} and "
                     f"{other.placed()}; resample one onto the other, or mend the header"
                 )
-        channels = np.stack([array for array, _ in images.values()])
+        arrays = [array for array, _ in images.values()]
+        channels = arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
         return cls(np.moveaxis(channels, 0, -1), geometry, tuple(images))
