@@ -6,7 +6,7 @@ import struct
 import zlib
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -22,6 +22,7 @@ from vol3dseg.errors import FileFormatError, GridError, IntensityError
 from vol3dseg.files import write_bytes
 from vol3dseg.volumes.geometry import Geometry
 
+_ISAL_ERROR = cast("type[Exception]", IsalError)  # its stub takes the class for an instance
 _LEVEL = 2  # of ISA-L's 0 to 3; files of label maps are the smallest then
 _SUFFIXES = (".nii.gz", ".nii")
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -191,7 +192,7 @@ def _content(path: Path) -> bytes:
         if inflater.eof or len(start) == 540:  # otherwise truncated, which the next line finds
             _check_size(start, len(packed) * _DEFLATE_MAX_RATIO, path)
         return bytes(igzip.decompress(packed))
-    except (EOFError, zlib.error, IsalError, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, _ISAL_ERROR, gzip.BadGzipFile) as error:
         raise FileFormatError(
             f"{path}: truncated or damaged gzip stream ({error}); copy or export it again"
         ) from error
