@@ -30,7 +30,7 @@ _HALOS = (16, 32, 48, 64, 80, 96, 112)
 _OVERLAPS = (0.25, 0.5, 0.75)
 _SIDES = (0.5, 1.0, 1.5, 2.0)  # of the training patch
 _MANY = 1e6  # bytes for a voxel of a tile: all else is nothing beside it
-_TILE_SHARE = 0.25  # of the volume that a tile has at most, so that there are several
+_TILE_SHARE = 0.5  # of the volume that a tile has at most, so that there are several
 
 
 def main(model: Path, dataset: Path, device: str) -> None:
@@ -73,7 +73,8 @@ def _plans(predictor: Predictor, shape: Shape) -> Iterator[tuple[str, Plan]]:
         return
     yield "one pass", planner.plan(shape, float("inf"))
     memory_mb = np.prod(shape) * _MANY * _TILE_SHARE / 2**20
-    for halo in _HALOS:
+    divisor = manifest.network.divisor
+    for halo in (n for n in _HALOS if n < manifest.network.receptive_field + divisor):
         plan = planner.with_halo(shape, halo, float("inf"))
         for share in (1, 2, 4, 8):
             plan = planner.with_halo(shape, halo, float(memory_mb * share)) or plan

@@ -147,6 +147,45 @@ def make_graph(channels, classes):
     return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
 
 
+@pytest.fixture(scope="session")
+def small_unet():
+    """Return what makes a U-Net of two levels."""
+    return make_small_unet
+
+
+def make_small_unet(rng, width=3):
+    """Two levels, random weights, no norm: outputs depend on 6 voxels each way."""
+
+    def conv(name, inputs, outputs, size):
+        weights = rng.normal(0, 0.3, (outputs, inputs, size, size, size)).astype(np.float32)
+        initializers.append(onnx.numpy_helper.from_array(weights, name))
+
+    initializers = []
+    conv("w0", 1, width, 3)
+    conv("w1", width, width, 3)
+    conv("w3", 2 * width, 4, 3)
+    up = rng.normal(0, 0.3, (width, width, 2, 2, 2)).astype(np.float32)
+    initializers.append(onnx.numpy_helper.from_array(up, "w2"))
+    pads = {"pads": [1] * 6}
+    nodes = [
+        onnx.helper.make_node("Conv", ["image", "w0"], ["c0"], **pads),
+        onnx.helper.make_node("LeakyRelu", ["c0"], ["a0"]),
+        onnx.helper.make_node("MaxPool", ["a0"], ["p"], kernel_shape=[2] * 3, strides=[2] * 3),
+        onnx.helper.make_node("Conv", ["p", "w1"], ["c1"], **pads),
+        onnx.helper.make_node("ConvTranspose", ["c1", "w2"], ["u"], strides=[2] * 3),
+        onnx.helper.make_node("Concat", ["a0", "u"], ["j"], axis=1),
+        onnx.helper.make_node("Conv", ["j", "w3"], ["c3"], **pads),
+        onnx.helper.make_node("Softmax", ["c3"], ["probabilities"], axis=1),
+    ]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, 1, ["n", channels, "i", "j", "k"])
+        for name, channels in (("image", 1), ("probabilities", 4))
+    ]
+    graph = onnx.helper.make_graph(nodes, "small", ends[:1], ends[1:], initializers)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+
+
 @pytest.fixture
 def model_path(tmp_path, manifest):
     """An ONNX file with a manifest, made without TensorFlow."""

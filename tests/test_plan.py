@@ -5,7 +5,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,44 +121,11 @@ def test_what_does_not_fit_is_refused_with_a_remedy(planner_of, local):
         planner_of(8, 100, local).plan((400, 400, 400), 10)
 
 
-def small_unet(rng, width=3):
-    """Two levels, random weights, no norm: outputs depend on 6 voxels each way."""
-
-    def conv(name, inputs, outputs, size):
-        weights = rng.normal(0, 0.3, (outputs, inputs, size, size, size)).astype(np.float32)
-        initializers.append(onnx.numpy_helper.from_array(weights, name))
-
-    initializers = []
-    conv("w0", 1, width, 3)
-    conv("w1", width, width, 3)
-    conv("w3", 2 * width, 4, 3)
-    up = rng.normal(0, 0.3, (width, width, 2, 2, 2)).astype(np.float32)
-    initializers.append(onnx.numpy_helper.from_array(up, "w2"))
-    pads = {"pads": [1] * 6}
-    nodes = [
-        onnx.helper.make_node("Conv", ["image", "w0"], ["c0"], **pads),
-        onnx.helper.make_node("LeakyRelu", ["c0"], ["a0"]),
-        onnx.helper.make_node("MaxPool", ["a0"], ["p"], kernel_shape=[2] * 3, strides=[2] * 3),
-        onnx.helper.make_node("Conv", ["p", "w1"], ["c1"], **pads),
-        onnx.helper.make_node("ConvTranspose", ["c1", "w2"], ["u"], strides=[2] * 3),
-        onnx.helper.make_node("Concat", ["a0", "u"], ["j"], axis=1),
-        onnx.helper.make_node("Conv", ["j", "w3"], ["c3"], **pads),
-        onnx.helper.make_node("Softmax", ["c3"], ["probabilities"], axis=1),
-    ]
-    ends = [
-        onnx.helper.make_tensor_value_info(name, 1, ["n", channels, "i", "j", "k"])
-        for name, channels in (("image", 1), ("probabilities", 4))
-    ]
-    graph = onnx.helper.make_graph(nodes, "small", ends[:1], ends[1:], initializers)
-    opset = [onnx.helper.make_opsetid("", 17)]
-    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
-
-
 REACH = 6  # 1 + 2 * 1 + 1 and one more of each pooled voxel, up to the next even number
 
 
 @pytest.mark.parametrize("empty", [False, True], ids=["full", "empty places"])
-def test_exact_tiles_equal_one_pass(planner_of, empty):
+def test_exact_tiles_equal_one_pass(planner_of, small_unet, empty):
     rng = np.random.default_rng(3)
     backend = OnnxBackend(small_unet(rng).SerializeToString())
     image = rng.normal(0, 1, (61, 58, 65, 1)).astype(np.float32)
@@ -198,7 +164,7 @@ def test_a_scan_of_nothing_is_background(planner_of, local):
     assert rows[1:].max() == 0
 
 
-def test_a_halo_one_voxel_short_is_not_exact(planner_of):
+def test_a_halo_one_voxel_short_is_not_exact(planner_of, small_unet):
     """Otherwise the test above could not fail."""
     rng = np.random.default_rng(3)
     backend = OnnxBackend(small_unet(rng).SerializeToString())
@@ -210,7 +176,7 @@ def test_a_halo_one_voxel_short_is_not_exact(planner_of):
     assert np.abs(results[0] - results[1]).max() > 1e-3
 
 
-def test_the_footprint_of_a_small_network_counted_by_hand():
+def test_the_footprint_of_a_small_network_counted_by_hand(small_unet):
     """At the last convolution: skip 3, upsampled 3 and both joined 6, as they are joined."""
     found = footprint(small_unet(np.random.default_rng(0)), 2)
     assert found.live_numbers == 12
