@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.evaluation.evaluate import evaluate_case, summarise
+from vol3dseg.inference.homeward import Homeward
 from vol3dseg.inference.plan import Plan, Planner
 from vol3dseg.inference.predictor import Predictor, load_predictor
 from vol3dseg.inference.session import DEVICES
 from vol3dseg.inference.tiling import run_tiles
-from vol3dseg.preprocessing.recipe import prepare, restore_probabilities
+from vol3dseg.preprocessing.recipe import prepare
 from vol3dseg.volumes.box import Shape
 from vol3dseg.volumes.labels import Segmentation
 
@@ -50,8 +51,9 @@ def main(model: Path, dataset: Path, device: str) -> None:
             first = found if first is None else first
             unlike = float(np.mean(found.argmax(-1) != first.argmax(-1)))
             apart.setdefault(name, []).append((float(np.abs(found - first).max()), unlike))
-            home = restore_probabilities(found, prepared.volume.geometry, prepared.source)
-            prediction = Segmentation(home.argmax(-1).astype("u1"), prepared.source, labels)
+            home = Homeward(prepared.volume.geometry, prepared.source, len(labels.classes))
+            home.add(np.moveaxis(found, -1, 0))
+            prediction = Segmentation(home.labels, prepared.source, labels)
             scores.setdefault(name, []).append(evaluate_case(case.id, reference, prediction))
     sys.stdout.write("| tiles | largest difference | labels that differ | mean Dice |\n")
     sys.stdout.write("|---|---:|---:|---:|\n")

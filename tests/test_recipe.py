@@ -5,13 +5,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vol3dseg.errors import ConfigError, DatasetError, RecipeMismatch
+from vol3dseg.inference.homeward import Homeward
 from vol3dseg.preprocessing.normalise import Window, ZScore
 from vol3dseg.preprocessing.recipe import (
     Recipe,
     prepare,
     prepare_labels,
     restore_labels,
-    restore_probabilities,
 )
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
@@ -182,9 +182,10 @@ def test_probabilities_sum_to_one_at_home(geometry, spacing_mm, seed):
     array[1:3, 1:3, 1:3] = rng.normal(5, 1, (2, 2, 2, 1))
     prepared = prepare(Volume(array, geometry, ("t1",)), recipe(spacing_mm=spacing_mm))
     working = prepared.volume.geometry
-    probabilities = rng.random((*working.shape, 3)).astype(np.float32)
-    probabilities /= probabilities.sum(axis=-1, keepdims=True)
-    home = restore_probabilities(probabilities, working, geometry)
+    probabilities = rng.random((3, *working.shape)).astype(np.float32)
+    homeward = Homeward(working, geometry, 3, keep_probabilities=True)
+    homeward.add(probabilities / probabilities.sum(axis=0))
+    home = homeward.probabilities
     np.testing.assert_allclose(home.sum(axis=-1), 1, atol=1e-5)
     near = prepared.grid.cropped(
         Box.at(prepared.box.shifted((-1, -1, -1)).start, tuple(n + 2 for n in prepared.box.shape))

@@ -13,8 +13,6 @@ class Quantisation(BaseModel):
     precision : "int8"
     patches : int
         Of training cases, on which the ranges of activations were found.
-    float32_convolutions : int
-        Convolutions that were left in float32.
     provider : str
         Runtime and device on which both graphs were judged.
     cases : int
@@ -33,7 +31,6 @@ class Quantisation(BaseModel):
 
     precision: Literal["int8"]
     patches: int
-    float32_convolutions: int
     provider: str
     cases: int
     mean_dice: float

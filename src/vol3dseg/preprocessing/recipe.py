@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vol3dseg.errors import ConfigError, DatasetError, RecipeMismatch
@@ -223,25 +222,3 @@ def restore_labels(segmentation: Segmentation, source: Geometry) -> Segmentation
     coarser = any(abs(m.scale) < 1 for m in axis_maps(working, source))
     bring = interpolate_labels if coarser else nearest_labels
     return Segmentation(bring(segmentation.array, working, source), source, segmentation.labels)
-
-
-def restore_probabilities(
-    probabilities: NDArray[np.float32], working: Geometry, source: Geometry
-) -> NDArray[np.float32]:
-    """Bring probabilities from the working grid home; outside the box all is background.
-
-    Parameters
-    ----------
-    probabilities : (i, j, k, class) array
-        On `working`; class 0 is the background.
-    working, source : Geometry
-
-    Returns
-    -------
-    (*source.shape, class) array
-    """
-    home = np.zeros((*source.shape, probabilities.shape[3]), dtype=np.float32)
-    for index in range(probabilities.shape[3]):
-        fill = float(index == 0)
-        home[..., index] = resample(probabilities[..., index], working, source, fill=fill)
-    return home
