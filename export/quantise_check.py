@@ -1,0 +1,161 @@
+"""What int8 costs: both graphs on whole validation volumes, through the predictor that is deployed.
+
+Runtimes fuse the nodes of a quantised graph in ways of their own, and not all of them are right
+(`vol3dseg.export.quantise`), so both graphs are judged where int8 is worth its while: in OpenVINO,
+if it is installed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from vol3dseg.errors import ParityError, RunError
+from vol3dseg.evaluation.evaluate import CaseScores, evaluate_case, summarise
+from vol3dseg.export.quantise import quantise
+from vol3dseg.inference.manifest import Manifest
+from vol3dseg.inference.model_file import ModelFile
+from vol3dseg.inference.openvino_backend import is_installed
+from vol3dseg.inference.predictor import make_predictor
+from vol3dseg.inference.quantisation import Quantisation
+from vol3dseg.inference.session import Device, open_session
+from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.volumes.box import Box
+from vol3dseg.volumes.labels import Segmentation
+
+LARGEST_DROP = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a graph loses against another one on whole volumes.
+
+    Parameters
+    ----------
+    provider : str
+        Runtime and device of the graph that is judged.
+    cases : int
+    dice : float or None
+        Mean over foreground classes of their mean Dice over cases; None if no case has any.
+    dice_drop : float
+        By how much that is below the other graph's; NaN if it is None for either.
+    label_agreement : float
+        Share of voxels with the same label from both.
+    """
+
+    provider: str
+    cases: int
+    dice: float | None
+    dice_drop: float
+    label_agreement: float
+
+
+def quantise_proven(
+    plain: onnx.ModelProto,
+    content: bytes,
+    manifest: Manifest,
+    patches: NDArray[np.float32],
+    cases: Mapping[str, StoredCase],
+    progress: Callable[[str], None] = lambda line: None,
+) -> tuple[onnx.ModelProto, Manifest]:
+    """Quantise a network and judge the result.
+
+    Parameters
+    ----------
+    plain : onnx.ModelProto
+        The network with instance norms as single nodes.
+    content : bytes
+        The float32 graph that was proven to equal the trained model.
+    manifest : Manifest
+    patches : (n, i, j, k, c) array of float32
+        Of training cases; ranges of activations are found on them.
+    cases : mapping from case to StoredCase
+        The validation part.
+    progress : callable
+        Called with a line of text after every ten cases.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Without metadata.
+    Manifest
+        With `quantisation`.
+
+    Raises
+    ------
+    RunError
+        There are no validation cases, or none has a class of the foreground.
+    ParityError
+        Mean Dice drops by more than 0.002.
+    """
+    if not cases:
+        raise RunError(
+            "int8 is judged on the validation part, and this run has none; export it without --int8"
+        )
+    quantised = quantise(plain, patches)
+    cost = measure_cost(content, quantised.SerializeToString(), manifest, cases, progress)
+    if cost.dice is None:
+        raise RunError(
+            f"int8 is judged by Dice, but none of the {cost.cases} validation cases has a class of "
+            "the foreground; export the run without --int8"
+        )
+    if not cost.dice_drop <= LARGEST_DROP:
+        raise ParityError(
+            f"int8 lowers mean Dice on {cost.cases} validation cases by {cost.dice_drop:.4f}, to "
+            f"{cost.dice:.4f} ({cost.provider}); expected at most {LARGEST_DROP}; export the run "
+            "without --int8"
+        )
+    facts = Quantisation(
+        precision="int8",
+        patches=len(patches),
+        provider=cost.provider,
+        cases=cost.cases,
+        mean_dice=cost.dice,
+        dice_drop=cost.dice_drop,
+        tolerance=LARGEST_DROP,
+        label_agreement=cost.label_agreement,
+    )
+    return quantised, manifest.model_copy(update={"quantisation": facts})
+
+
+def measure_cost(
+    reference: bytes,
+    judged: bytes,
+    manifest: Manifest,
+    cases: Mapping[str, StoredCase],
+    progress: Callable[[str], None] = lambda line: None,
+) -> Cost:
+    """Segment whole prepared volumes with two graphs, and compare what they say.
+
+    Parameters
+    ----------
+    reference, judged : bytes
+        ONNX models of one manifest; both go through the plan of the first.
+    manifest : Manifest
+    cases : mapping from case to StoredCase
+        At least one.
+    progress : callable
+        Called with a line of text after every ten cases.
+    """
+    device: Device = "openvino" if is_installed() else "cpu"
+    file = ModelFile(reference, manifest, sha256="")
+    sessions = [open_session(content, device) for content in (reference, judged)]
+    predictors = [make_predictor(file, session) for session in sessions]
+    scores: tuple[list[CaseScores], list[CaseScores]] = [], []
+    equal = voxels = 0
+    for number, (name, case) in enumerate(cases.items(), start=1):
+        image, label = case.read(Box.whole(case.shape))
+        found = [predictor.infer(image).argmax(axis=3).astype(np.uint8) for predictor in predictors]
+        truth = Segmentation(label, case.geometry, manifest.labels)
+        for kept, labels in zip(scores, found, strict=True):
+            prediction = Segmentation(labels, case.geometry, manifest.labels)
+            kept.append(evaluate_case(name, truth, prediction))
+        equal += int(np.count_nonzero(found[0] == found[1]))
+        voxels += label.size
+        if number % 10 == 0 or number == len(cases):
+            progress(f"int8 against float32 on whole volumes {number}/{len(cases)}")
+    before, after = (summarise(part).mean_foreground_dice for part in scores)
+    drop = np.nan if before is None or after is None else before - after
+    return Cost(sessions[1].provider, len(cases), after, drop, equal / voxels)
