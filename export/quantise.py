@@ -2,8 +2,8 @@
 
 Before each convolution its input is rounded to 256 steps and its weights to 255, a scale of their
 own for each output channel. The runtime then fuses convolution, rectifier and rounding into one
-kernel of integers. Everything else is left to float32: instance norms, and what follows the last
-convolution.
+kernel of integers. Instance norms stay in float32, and so does the last convolution: half of what
+int8 lost in Dice was lost there, and it takes next to no time.
 
 What was found by trying, in OpenVINO 2026.4 on a processor with AVX512-VNNI:
 
@@ -71,6 +71,7 @@ def quantise(model: onnx.ModelProto, patches: NDArray[np.float32]) -> onnx.Model
     if len(patches) == 0:
         raise ModelError("int8: found no patches to find ranges on; expected at least one")
     named = _with_names(model)
+    last = [node.name for node in named.graph.node if node.op_type == "Conv"][-1:]
     ranges = _ranges(named, patches)
     _share_ranges(named.graph, ranges)
     quantizer = QDQQuantizer(
@@ -81,7 +82,7 @@ def quantise(model: onnx.ModelProto, patches: NDArray[np.float32]) -> onnx.Model
         activation_qType=QuantType.QUInt8,
         tensors_range=ranges,
         nodes_to_quantize=[],
-        nodes_to_exclude=[],
+        nodes_to_exclude=last,
         op_types_to_quantize=list(_OPERATORS),
         extra_options={
             "QuantizeBias": False,
