@@ -1,0 +1,375 @@
+"""int8: what is rounded and where, and that no file is written that loses too much."""
+
+import json
+
+import numpy as np
+import pytest
+from onnx import helper, numpy_helper
+
+pytest.importorskip("onnxruntime")
+
+from vol3dseg.cli.export_onnx import run_export
+from vol3dseg.config import Config, load_config
+from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.reading import read_volume
+from vol3dseg.errors import ModelError, ParityError, RunError
+from vol3dseg.export import quantise_check
+from vol3dseg.export.quantise import quantise
+from vol3dseg.export.quantise_check import measure_cost, quantise_proven
+from vol3dseg.inference.describe import describe
+from vol3dseg.inference.model_file import read_model, with_manifest
+from vol3dseg.inference.onnx_backend import OnnxBackend
+from vol3dseg.inference.predictor import load_predictor
+from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.preprocessing.store import StoredCase
+
+CHANNELS, CLASSES, WIDTH = 2, 4, 8
+NORMS = [pytest.param(False, id="folded norm"), pytest.param(True, id="instance norm")]
+
+
+def network(instance_norm=False, seed=0):
+    """A U-Net of two levels with random weights, as `convert` writes it."""
+    rng, nodes, weights = np.random.default_rng(seed), [], []
+
+    def add(kind, *inputs, **facts):
+        name = f"{kind}_{len(nodes)}"
+        nodes.append(helper.make_node(kind, inputs, [name], name=name, **facts))
+        return name
+
+    def weight(*shape, size=1.0, middle=0.0):
+        array = middle + size * rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
+        weights.append(numpy_helper.from_array(array.astype(np.float32), f"w{len(weights)}"))
+        return weights[-1].name
+
+    def block(x, a, b):
+        x = add("Conv", x, weight(b, a, 3, 3, 3, size=1.5), weight(b, size=0.2), pads=[1] * 6)
+        if instance_norm:
+            x = add("InstanceNormalization", x, weight(b, size=0.2, middle=1), weight(b, size=0.2))
+        return add("LeakyRelu", x, alpha=0.01)
+
+    skip = block(block("image", CHANNELS, WIDTH), WIDTH, WIDTH)
+    low = block(add("MaxPool", skip, kernel_shape=[2] * 3, strides=[2] * 3), WIDTH, 2 * WIDTH)
+    up = add("ConvTranspose", low, weight(2 * WIDTH, WIDTH, 2, 2, 2, size=3), strides=[2] * 3)
+    x = block(add("Concat", skip, up, axis=1), 2 * WIDTH, WIDTH)
+    x = add("Conv", x, weight(CLASSES, WIDTH, 1, 1, 1, size=4), weight(CLASSES))
+    nodes.append(helper.make_node("Softmax", [x], ["probabilities"], axis=1))
+    ends = [
+        helper.make_tensor_value_info(name, 1, ["n", sides, "i", "j", "k"])
+        for name, sides in (("image", CHANNELS), ("probabilities", CLASSES))
+    ]
+    graph = helper.make_graph(nodes, "unet", ends[:1], ends[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def noise(count, seed=0):
+    """Patches of a head: zeros round it, noise within."""
+    patches = np.zeros((count, 16, 16, 16, CHANNELS), dtype=np.float32)
+    inner = np.random.default_rng(seed).normal(size=(count, 12, 12, 12, CHANNELS))
+    patches[:, 2:-2, 2:-2, 2:-2] = inner
+    return patches
+
+
+def channels_first(patches):
+    return np.ascontiguousarray(np.moveaxis(patches, -1, 1))
+
+
+def run_on(backend, model, patches):
+    session = backend(model.SerializeToString())
+    return np.concatenate([session(image[None]).copy() for image in channels_first(patches)])
+
+
+@pytest.fixture(params=NORMS)
+def pair(request):
+    """A network, and the same in int8."""
+    model = network(request.param)
+    return model, quantise(model, noise(8))
+
+
+# --- the graph ------------------------------------------------------------------------------------
+
+
+def makers(model):
+    return {name: node for node in model.graph.node for name in node.output}
+
+
+def constants(model):
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def test_every_convolution_but_the_last_sees_integers(pair):
+    _, model = pair
+    made, given = makers(model), constants(model)
+    *inner, last = [n for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose")]
+    assert len(inner) == 5
+    for node in inner:
+        assert made[node.input[1]].op_type == "DequantizeLinear"
+        assert given[made[node.input[1]].input[0]].dtype == np.int8
+    assert given[last.input[1]].dtype == np.float32
+
+
+def test_weights_have_a_scale_for_each_output_channel(pair):
+    model, quantised = pair
+    made, given, before = makers(quantised), constants(quantised), constants(model)
+    nodes = {node.name: node for node in quantised.graph.node}
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose") and made.get(nodes[node.name].input[1]):
+            back = made[nodes[node.name].input[1]]
+            axis = 0 if node.op_type == "Conv" else 1
+            scale = given[back.input[1]]
+            shape = [-1 if a == axis else 1 for a in range(5)]
+            found = given[back.input[0]] * scale.reshape(shape)
+            assert scale.shape == (found.shape[axis],)
+            # Each value is off by half a step at most.
+            error = np.abs(found - before[node.input[1]])
+            assert (error <= 0.501 * scale.reshape(shape)).all()
+
+
+def test_nothing_is_rounded_between_a_convolution_and_its_rectifier_or_twice(pair):
+    _, model = pair
+    made = makers(model)
+    rounded = [n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"]
+    assert len(rounded) == len(set(rounded))
+    kinds = [made[name].op_type for name in rounded if name in made]
+    assert set(kinds) == {"LeakyRelu", "ConvTranspose"}
+    assert "image" in rounded
+
+
+def rounding_of(model, name):
+    """Scale and zero point that a value was rounded with."""
+    made, given = makers(model), constants(model)
+    node = made[name]
+    assert node.op_type == "DequantizeLinear"
+    return tuple(given[node.input[k]] for k in (1, 2))
+
+
+def test_both_inputs_of_a_concat_have_one_scale(pair):
+    _, model = pair
+    (concat,) = [n for n in model.graph.node if n.op_type == "Concat"]
+    first, second = (rounding_of(model, name) for name in concat.input)
+    assert first == second
+    assert first[1].dtype == np.uint8
+
+
+def test_zero_is_zero_before_a_transposed_convolution(pair):
+    _, model = pair
+    (up,) = [n for n in model.graph.node if n.op_type == "ConvTranspose"]
+    assert rounding_of(model, up.input[0])[1] == 0
+
+
+def test_values_that_are_negative_in_earnest_are_kept(small_unet):
+    model = small_unet(np.random.default_rng(0))  # no rectifier before the transposed convolution
+    quantised = quantise(model, noise(4)[..., :1])
+    (up,) = [n for n in quantised.graph.node if n.op_type == "ConvTranspose"]
+    assert 50 < rounding_of(quantised, up.input[0])[1] < 200
+
+
+def test_standard_operators_only_and_any_size(pair, manifest, tmp_path):
+    _, model = pair
+    path = tmp_path / "model.onnx"
+    path.write_bytes(with_manifest(model, manifest))
+    content = read_model(path).content
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
+    found = OnnxBackend(content)(np.zeros((2, CHANNELS, 8, 12, 10), dtype=np.float32))
+    assert found.shape == (2, CLASSES, 8, 12, 10)
+
+
+def test_the_given_network_stays_as_it_is():
+    model = network()
+    content = model.SerializeToString()
+    quantise(model, noise(1))
+    assert model.SerializeToString() == content
+
+
+# --- what it computes -----------------------------------------------------------------------------
+
+
+def test_close_to_float32_on_other_patches(pair):
+    model, quantised = pair
+    patches = noise(4, seed=1)
+    expected, found = (run_on(OnnxBackend, m, patches) for m in (model, quantised))
+    assert np.mean(expected.argmax(1) == found.argmax(1)) > 0.97
+    assert 1e-4 < np.abs(expected - found).mean() < 0.01
+
+
+def test_openvino_computes_what_the_nodes_say(pair):
+    pytest.importorskip("openvino")
+    from vol3dseg.inference.openvino_backend import OpenVinoBackend
+
+    _, model = pair
+    patches = noise(4, seed=1)
+    expected, found = (run_on(b, model, patches) for b in (OnnxBackend, OpenVinoBackend))
+    # A value between two steps may go either way.
+    assert np.abs(expected - found).mean() < 1e-3
+    assert np.mean(expected.argmax(1) == found.argmax(1)) > 0.998
+
+
+def test_a_scan_of_zeros_gives_numbers():
+    model = quantise(network(), np.zeros((1, 16, 16, 16, CHANNELS), dtype=np.float32))
+    assert np.isfinite(run_on(OnnxBackend, model, noise(1))).all()
+
+
+def test_no_patches_are_refused():
+    with pytest.raises(ModelError, match="found no patches"):
+        quantise(network(), noise(0))
+
+
+# --- what it costs --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def local(manifest):
+    """The manifest of `network`."""
+    facts = {"divisor": 2, "receptive_field": 12}
+    return manifest.model_copy(update={"network": manifest.network.model_copy(update=facts)})
+
+
+@pytest.fixture
+def cases(brats_folder, tmp_path, recipe, labels):
+    out = tmp_path / "prepared"
+    index = preprocess(find_cases(brats_folder), out, {}, recipe, labels)
+    return {e.id: StoredCase.open(out / e.file, recipe.modalities) for e in index.cases}
+
+
+def test_a_network_costs_nothing_against_itself(local, cases):
+    content = network().SerializeToString()
+    cost = measure_cost(content, content, local, cases)
+    assert (cost.cases, cost.dice_drop, cost.label_agreement) == (3, 0, 1)
+    assert 0 < cost.dice < 1
+
+
+def test_the_cost_is_told_by_the_second_network(local, cases):
+    graphs = [network(seed=seed).SerializeToString() for seed in (0, 1)]
+    there, back = (measure_cost(*pair, local, cases) for pair in (graphs, graphs[::-1]))
+    assert there.dice_drop == -back.dice_drop != 0
+    assert there.dice == pytest.approx(back.dice - there.dice_drop)
+    assert there.label_agreement == back.label_agreement < 1
+
+
+def proven(local, cases, model=None, lines=()):
+    model = model or network()
+    content = model.SerializeToString()
+    return quantise_proven(model, content, local, noise(4), cases, lines.append if lines else len)
+
+
+def test_the_manifest_tells_what_it_cost(local, cases, monkeypatch):
+    monkeypatch.setattr(quantise_check, "LARGEST_DROP", 1)
+    lines = [""]
+    model, manifest = proven(local, cases, lines=lines)
+    facts = manifest.quantisation
+    cost = measure_cost(network().SerializeToString(), model.SerializeToString(), local, cases)
+    assert (facts.precision, facts.patches, facts.cases, facts.tolerance) == ("int8", 4, 3, 1)
+    assert facts.mean_dice == cost.dice
+    assert facts.dice_drop == cost.dice_drop
+    assert 0.9 < facts.label_agreement == cost.label_agreement < 1
+    assert manifest.model_copy(update={"quantisation": None}) == local
+    assert lines[-1].endswith("3/3")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_another_network_is_refused(seed, local, cases, monkeypatch):
+    content = network(seed=seed).SerializeToString()
+    worse = measure_cost(content, network().SerializeToString(), local, cases).dice_drop > 0
+    good, bad = (network(seed=s) for s in ((seed, 0) if worse else (0, seed)))
+    monkeypatch.setattr(quantise_check, "quantise", lambda plain, patches: bad)
+    with pytest.raises(ParityError, match=r"lowers mean Dice on 3 .* by 0\.\d+.*at most 0\.002"):
+        proven(local, cases, good)
+
+
+def test_no_validation_part_is_refused(local):
+    with pytest.raises(RunError, match="this run has none"):
+        proven(local, {})
+
+
+def test_a_validation_part_without_foreground_is_refused(local, cases, monkeypatch):
+    def without_foreground(case, box):
+        image, label = StoredCase.read(case, box)
+        return image, np.zeros_like(label)
+
+    background = network()
+    bias = background.graph.initializer[-1]
+    bias.CopyFrom(numpy_helper.from_array(np.array([1e6, 0, 0, 0], "f4"), bias.name))
+    monkeypatch.setattr(quantise_check, "quantise", lambda plain, patches: background)
+    empty = {name: Unlabelled(case, without_foreground) for name, case in cases.items()}
+    with pytest.raises(RunError, match="none of the 3 validation cases has a class"):
+        proven(local, empty, background)
+
+
+class Unlabelled:
+    """A case all of whose voxels are background."""
+
+    def __init__(self, case, read):
+        self.shape, self.geometry = case.shape, case.geometry
+        self.read = lambda box: read(case, box)
+
+
+# --- from a run to a file -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(brats_folder, tmp_path, recipe, labels):
+    """Train for one step; gives the run's folder."""
+    pytest.importorskip("tensorflow")
+    from vol3dseg.training.fit import train
+
+    def run(norm):
+        data = load_config("crops32").model_dump(mode="json")
+        data["recipe"] = recipe.model_dump(mode="json")
+        data["split"] = {"validation": 0.3, "test": 0.0}
+        data["model"] = {"depth": 1, "width": 4, "norm": norm}
+        data["training"] |= {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1}
+        config = Config.model_validate(data)
+        preprocess(
+            find_cases(brats_folder), tmp_path / "P", config.model_dump(mode="json"), recipe, labels
+        )
+        train(tmp_path / "P", tmp_path / "run", config)
+        return tmp_path / "run"
+
+    return run
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_from_a_run_to_a_model(norm, run, brats_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(quantise_check, "LARGEST_DROP", 1)
+    folder, path = run(norm), tmp_path / "model-int8.onnx"
+    run_export(folder, tmp_path / "model.onnx")
+    run_export(folder, path, int8=True)
+    said = capsys.readouterr().out
+    assert "its float32 graph equals the trained model" in said
+    assert "int8: mean Dice" in said
+    assert path.stat().st_size < (tmp_path / "model.onnx").stat().st_size
+    kind, facts = describe(path)
+    assert kind == "int8 model"
+    assert facts["quantisation"]["patches"] > 0
+    assert facts["parity"] == describe(tmp_path / "model.onnx")[1]["parity"]
+    (case, *_) = find_cases(brats_folder)
+    volume = read_volume(case, ("flair", "t1"))
+    paths = (tmp_path / "model.onnx", path)
+    one, other = (load_predictor(p)(volume).segmentation.array for p in paths)
+    assert np.mean(one == other) > 0.9
+
+
+@pytest.mark.train
+def test_what_loses_too_much_is_not_written(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantise_check, "LARGEST_DROP", -1)
+    with pytest.raises(ParityError, match="export the run without --int8"):
+        run_export(run("batch"), tmp_path / "model.onnx", int8=True)
+    assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.train
+def test_a_run_without_a_validation_part(run, tmp_path):
+    folder = run("batch")
+    split = json.loads((folder / "split.json").read_text())
+    split["train"], split["validation"] = split["train"] + split["validation"], []
+    (folder / "split.json").write_text(json.dumps(split))
+    with pytest.raises(RunError, match="judged on the validation part"):
+        run_export(folder, tmp_path / "model.onnx", int8=True)
+    assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.train
+def test_standalone_and_int8_exclude_each_other(tmp_path):
+    pytest.importorskip("tensorflow")
+    with pytest.raises(ModelError, match="leave --standalone or --int8 away"):
+        run_export(tmp_path, tmp_path / "model.onnx", standalone=True, int8=True)
