@@ -94,7 +94,9 @@ def export_onnx(
         training = open_cases(lambda split: _spread(split.train, _INT8_PATCHES))
         seen = _real_patches(training, config, _INT8_PATCHES)
         judged = open_cases(lambda split: split.validation)
-        graph, complete = quantise_proven(plain, content, complete, seen, judged, progress)
+        graph, complete = quantise_proven(
+            plain, content, complete, seen, judged, str(output), progress
+        )
     file = with_manifest(graph, complete)
     if standalone:
         file = make_standalone(graph, complete).SerializeToString()

@@ -5,6 +5,7 @@ Runtimes fuse the nodes of a quantised graph in ways of their own, and not all o
 if it is installed.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from vol3dseg.export.quantise import quantise
 from vol3dseg.inference.manifest import Manifest
 from vol3dseg.inference.model_file import ModelFile
 from vol3dseg.inference.openvino_backend import is_installed
-from vol3dseg.inference.predictor import make_predictor
+from vol3dseg.inference.predictor import Predictor, make_predictor
 from vol3dseg.inference.quantisation import Quantisation
 from vol3dseg.inference.session import Device, open_session
 from vol3dseg.preprocessing.store import StoredCase
@@ -30,22 +31,19 @@ LARGEST_DROP = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a graph loses against another one on whole volumes.
+    """What a network loses against another one on whole volumes.
 
     Parameters
     ----------
-    provider : str
-        Runtime and device of the graph that is judged.
     cases : int
     dice : float or None
         Mean over foreground classes of their mean Dice over cases; None if no case has any.
     dice_drop : float
-        By how much that is below the other graph's; NaN if it is None for either.
+        By how much that is below the other network's; NaN if it is None for either.
     label_agreement : float
         Share of voxels with the same label from both.
     """
 
-    provider: str
     cases: int
     dice: float | None
     dice_drop: float
@@ -58,6 +56,7 @@ def quantise_proven(
     manifest: Manifest,
     patches: NDArray[np.float32],
     cases: Mapping[str, StoredCase],
+    where: str,
     progress: Callable[[str], None] = lambda line: None,
 ) -> tuple[onnx.ModelProto, Manifest]:
     """Quantise a network and judge the result.
@@ -73,6 +72,8 @@ def quantise_proven(
         Of training cases; ranges of activations are found on them.
     cases : mapping from case to StoredCase
         The validation part.
+    where : str
+        The file to be written, for messages.
     progress : callable
         Called with a line of text after every ten cases.
 
@@ -92,25 +93,30 @@ def quantise_proven(
     """
     if not cases:
         raise RunError(
-            "int8 is judged on the validation part, and this run has none; export it without --int8"
+            f"{where}: not written: int8 is judged on the validation part, and this run has none; "
+            "export it without --int8"
         )
     quantised = quantise(plain, patches)
-    cost = measure_cost(content, quantised.SerializeToString(), manifest, cases, progress)
+    device: Device = "openvino" if is_installed() else "cpu"
+    file = ModelFile(content, manifest, sha256="")  # one plan for both
+    session = open_session(quantised.SerializeToString(), device)
+    predictors = [make_predictor(file, s) for s in (open_session(content, device), session)]
+    cost = measure_cost(*predictors, cases, progress)
     if cost.dice is None:
         raise RunError(
-            f"int8 is judged by Dice, but none of the {cost.cases} validation cases has a class of "
-            "the foreground; export the run without --int8"
+            f"{where}: not written: int8 is judged by Dice, but none of the {cost.cases} "
+            "validation cases has a class of the foreground; export the run without --int8"
         )
     if not cost.dice_drop <= LARGEST_DROP:
         raise ParityError(
-            f"int8 lowers mean Dice on {cost.cases} validation cases by {cost.dice_drop:.4f}, to "
-            f"{cost.dice:.4f} ({cost.provider}); expected at most {LARGEST_DROP}; export the run "
-            "without --int8"
+            f"{where}: not written: int8 lowers mean Dice on {cost.cases} validation cases by "
+            f"{cost.dice_drop:.4f}, to {cost.dice:.4f} ({session.provider}); expected at most "
+            f"{LARGEST_DROP}; export the run without --int8"
         )
     facts = Quantisation(
         precision="int8",
         patches=len(patches),
-        provider=cost.provider,
+        provider=session.provider,
         cases=cost.cases,
         mean_dice=cost.dice,
         dice_drop=cost.dice_drop,
@@ -121,41 +127,39 @@ def quantise_proven(
 
 
 def measure_cost(
-    reference: bytes,
-    judged: bytes,
-    manifest: Manifest,
+    reference: Predictor,
+    judged: Predictor,
     cases: Mapping[str, StoredCase],
     progress: Callable[[str], None] = lambda line: None,
 ) -> Cost:
-    """Segment whole prepared volumes with two graphs, and compare what they say.
+    """Segment whole prepared volumes with two networks, and compare what they say.
 
     Parameters
     ----------
-    reference, judged : bytes
-        ONNX models of one manifest; both go through the plan of the first.
-    manifest : Manifest
+    reference, judged : Predictor
+        Of one manifest.
     cases : mapping from case to StoredCase
         At least one.
     progress : callable
         Called with a line of text after every ten cases.
     """
-    device: Device = "openvino" if is_installed() else "cpu"
-    file = ModelFile(reference, manifest, sha256="")
-    sessions = [open_session(content, device) for content in (reference, judged)]
-    predictors = [make_predictor(file, session) for session in sessions]
     scores: tuple[list[CaseScores], list[CaseScores]] = [], []
     equal = voxels = 0
     for number, (name, case) in enumerate(cases.items(), start=1):
         image, label = case.read(Box.whole(case.shape))
-        found = [predictor.infer(image).argmax(axis=3).astype(np.uint8) for predictor in predictors]
-        truth = Segmentation(label, case.geometry, manifest.labels)
+        found = [_labels(predictor, image) for predictor in (reference, judged)]
+        classes = reference.manifest.labels
+        truth = Segmentation(label, case.geometry, classes)
         for kept, labels in zip(scores, found, strict=True):
-            prediction = Segmentation(labels, case.geometry, manifest.labels)
-            kept.append(evaluate_case(name, truth, prediction))
+            kept.append(evaluate_case(name, truth, Segmentation(labels, case.geometry, classes)))
         equal += int(np.count_nonzero(found[0] == found[1]))
         voxels += label.size
         if number % 10 == 0 or number == len(cases):
             progress(f"int8 against float32 on whole volumes {number}/{len(cases)}")
     before, after = (summarise(part).mean_foreground_dice for part in scores)
-    drop = np.nan if before is None or after is None else before - after
-    return Cost(sessions[1].provider, len(cases), after, drop, equal / voxels)
+    drop = math.nan if before is None or after is None else before - after
+    return Cost(len(cases), after, drop, equal / voxels)
+
+
+def _labels(predictor: Predictor, image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return predictor.infer(image).argmax(axis=3).astype(np.uint8)
