@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 LIGHT := .venv-light
 NODE := .node
+BENCH := .bench
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SHARED ?= ../shared/data
 
 .PHONY: help setup node demo test test-slow check-gpu format lint types imports light check \
-	trial-hippocampus trial-crops trial-report trial-inspect trial-memory clean
+	bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-memory \
+	clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -81,5 +83,23 @@ trial-inspect: setup  ## Plant bad cases among the BraTS crops and count how man
 trial-memory: setup  ## Measure the peak of batches of 16 and 32 beside the estimate; some 15 minutes
 	$(VENV)/bin/python -m benchmarks.memory trials/memory
 
+bench: bench-environments  ## Compare predictors on a real case; some 25 minutes on a quiet machine
+	$(VENV)/bin/python -m benchmarks.predict $(SHARED)/brats --json $(BENCH)/predict.json
+
+# What pip takes for torch depends on its indexes: on Linux, give it one of CPU builds, or the CUDA
+# build of several GB comes and computes on the CPU all the same.
+CONTESTANTS := onnxruntime openvino onnxruntime-openvino torch
+bench-environments: setup $(CONTESTANTS:%=$(BENCH)/%/.ready)  ## Make an environment for each contestant
+
+$(BENCH)/onnxruntime/.ready: PACKAGES = --editable '.[cpu]'
+$(BENCH)/openvino/.ready: PACKAGES = --editable '.[openvino]'
+$(BENCH)/onnxruntime-openvino/.ready: PACKAGES = --editable . onnxruntime-openvino
+$(BENCH)/torch/.ready: PACKAGES = torch monai nnunetv2
+
+$(BENCH)/%/.ready: pyproject.toml constraints.txt benchmarks/constraints.txt
+	$(PYTHON) -m venv $(BENCH)/$*
+	$(BENCH)/$*/bin/python $(PIP_INSTALL) --constraint benchmarks/constraints.txt $(PACKAGES)
+	touch $@
+
 clean:  ## Remove what was made
-	rm -rf $(VENV) $(LIGHT) $(NODE) build dist demo-output trials src/*.egg-info
+	rm -rf $(VENV) $(LIGHT) $(NODE) $(BENCH) build dist demo-output trials src/*.egg-info

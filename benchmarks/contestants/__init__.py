@@ -1,0 +1,1 @@
+"""One worker process for each contestant, and the lines that it speaks."""

@@ -1,0 +1,48 @@
+"""Ours, preparing a data set: what `vol3dseg preprocess` does, in warm processes."""
+
+import multiprocessing
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contestants.ours import PACKAGES
+from benchmarks.contestants.protocol import Call, serve
+from vol3dseg.config import load_config
+from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.volumes.box import Box
+
+
+def make(settings: dict[str, Any]) -> dict[str, Call]:
+    """Find the cases; dataset, output : folders; processes : number."""
+    config = load_config("brats2020")
+    cases, folder = find_cases(Path(settings["dataset"])), Path(settings["output"])
+    pool = None
+    if settings["processes"] > 1:
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(settings["processes"], mp_context=context)
+
+    def run(most: int | None = None) -> dict[str, Any]:
+        shutil.rmtree(folder, ignore_errors=True)
+        data = config.model_dump(mode="json")
+        chosen = cases[:most]
+        index = preprocess(chosen, folder, data, config.recipe, config.labels, pool)
+        if len(index.cases) != len(chosen):
+            raise RuntimeError(f"failed: {index.failed}; left out: {index.left_out}")
+        return {"cases": len(chosen)}
+
+    def answer(file: str) -> dict[str, Any]:
+        stored = StoredCase.open(folder / "cases" / f"{cases[0].id}.h5", config.recipe.modalities)
+        image, _ = stored.read(Box.whole(stored.shape))
+        np.save(file, image)
+        return {}
+
+    return {"run": run, "answer": answer}
+
+
+if __name__ == "__main__":
+    serve(make, PACKAGES)
