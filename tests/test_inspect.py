@@ -475,8 +475,10 @@ def test_a_file_of_several_modalities_is_unpacked_once(tmp_path, monkeypatch):
     nifti.write(tmp_path / "x.nii.gz", array, grid)
     names = ("a", "b", "c")
     images = {name: ImageSource(tmp_path / "x.nii.gz", n) for n, name in enumerate(names)}
-    opened, unpack = [], nifti._content
-    monkeypatch.setattr(nifti, "_content", lambda path: opened.append(path) or unpack(path))
+    opened, unpack = [], nifti.NiftiFile._unpacked
+    monkeypatch.setattr(
+        nifti.NiftiFile, "_unpacked", lambda file: opened.append(file.path) or unpack(file)
+    )
     found = measure(Case("x", "x", images), names)
     assert len(opened) == 1
     assert list(found.modalities) == ["a", "c"]

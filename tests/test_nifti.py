@@ -1,15 +1,27 @@
 import gzip
+import os
 import struct
+import tracemalloc
+import zlib
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vol3dseg.errors import FileFormatError, GridError, IntensityError, OutputError, Vol3dSegError
+from vol3dseg.errors import (
+    FileFormatError,
+    GridError,
+    IntensityError,
+    MemoryLimitError,
+    OutputError,
+    Vol3dSegError,
+)
+from vol3dseg.volumes import gzipped, nifti
 from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.nifti import read_image, read_labels, write
+from vol3dseg.volumes.nifti import NiftiFile, read_image, read_labels, write
 
 AFFINE = np.array([[-1.5, 0, 0, 90], [0, -1.25, 0, 126], [0, 0, 2, -72], [0, 0, 0, 1]])
 SHAPE = (5, 6, 7)
@@ -124,6 +136,97 @@ class TestReading:
         assert geometry.axis_codes == "LPS"
 
 
+def zeros_then(data):
+    return PACKED + bytes(100) + data
+
+
+@st.composite
+def files(draw):
+    """A NIfTI file of any kind that we read, and what nibabel says is in it."""
+    dtype = draw(st.sampled_from(["u1", "i1", "i2", "u2", "i4", "i8", "f4", "f8"]))
+    order = draw(st.sampled_from("<>"))
+    shape = draw(st.tuples(*[st.integers(1, 6)] * 3))
+    volumes = draw(st.sampled_from([(), (1,), (3,), (2, 1)]))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    values = rng.integers(0, 100, (*shape, *volumes)).astype(dtype)
+    header = draw(st.sampled_from([nib.Nifti1Header, nib.Nifti2Header]))(endianness=order)
+    header.set_data_dtype(np.dtype(dtype).newbyteorder(order))
+    image_class = nib.Nifti1Image if len(header.binaryblock) == 348 else nib.Nifti2Image
+    image = image_class(values, AFFINE, header)
+    if draw(st.booleans()):
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 99))
+    data = bytearray(image.to_bytes())
+    slope, inter = draw(st.sampled_from([(1, 0), (0, 7), (0.5, -3), (1, 2.25), (-2, 0)]))
+    place, kind = (112, "2f") if image_class is nib.Nifti1Image else (176, "2d")
+    struct.pack_into(f"{order}{kind}", data, place, slope, inter)
+    data += bytes(draw(st.sampled_from([0, 5])))  # behind the voxels
+    return bytes(data), image_class.from_bytes(bytes(data))
+
+
+@settings(max_examples=100)
+@given(files(), st.sampled_from(["plain", "gzip", "in members"]), st.sampled_from([16, 2**20]))
+def test_voxels_are_those_that_nibabel_reads(tmp_path_factory, made, packing, portion):
+    data, oracle = made
+    if packing == "gzip":
+        data = gzip.compress(data)
+    elif packing == "in members":
+        data = b"".join(gzip.compress(data[n : n + 200]) for n in range(0, len(data), 200))
+    path = tmp_path_factory.getbasetemp() / "any.nii"
+    path.write_bytes(data)
+    volumes = np.asanyarray(oracle.dataobj).reshape(*oracle.shape[:3], -1, order="F")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nifti, "PORTION", portion)
+        patch.setattr(gzipped, "PORTION", portion)
+        file = NiftiFile(path)
+        for channel in range(volumes.shape[3]):
+            array, geometry = file.image(channel)
+            assert array.dtype == np.float32
+            np.testing.assert_array_equal(array, volumes[..., channel].astype(np.float32))
+            assert geometry.fits(Geometry(oracle.shape[:3], AFFINE))
+        if volumes.shape[3] == 1:
+            labels, _ = read_labels(path)
+            assert labels.dtype == volumes.dtype.newbyteorder("=")
+            np.testing.assert_array_equal(labels, volumes[..., 0])
+
+
+def test_an_image_goes_where_it_is_told(tmp_path):
+    path = stored(tmp_path, PACKED)
+    place = np.empty((*SHAPE, 2), np.float32, order="F")[..., 1]
+    array, _ = NiftiFile(path).image(out=place)
+    assert np.shares_memory(array, place)
+    np.testing.assert_array_equal(place, VALUES)
+    elsewhere, _ = NiftiFile(path).image(out=np.empty((2, 2, 2), np.float32))
+    np.testing.assert_array_equal(elsewhere, VALUES)
+
+
+def test_reading_takes_little_memory_but_for_the_result(tmp_path):
+    values = np.random.default_rng(0).integers(0, 9, (128, 128, 128)).astype(np.int16)
+    path = stored(tmp_path, gzip.compress(content(values), 1))
+    tracemalloc.start()
+    array, _ = read_image(path)
+    assert tracemalloc.get_traced_memory()[1] < array.nbytes + 6 * gzipped.PORTION
+    tracemalloc.stop()
+
+
+def test_zeros_behind_a_gzip_stream_are_padding(tmp_path):
+    assert read_image(stored(tmp_path, zeros_then(b"")))[1].shape == SHAPE
+
+
+def test_more_voxels_than_memory(tmp_path):
+    """140 TB of float32, more than any process can address, in a file that can hold them."""
+    header = patched(content(np.ones((64, 64, 64), np.uint8)), 42, "hhh", 32767, 32767, 32767)
+    path = stored(tmp_path, gzip.compress(header))
+    os.truncate(path, 35 * 10**9)  # sparse: takes no room
+    with pytest.raises(MemoryLimitError, match="do not fit into memory; crop the file"):
+        read_image(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="needs Linux's /proc")
+def test_what_the_system_cannot_read_is_said_in_words():
+    with pytest.raises(FileFormatError, match=r"/proc/self/mem: cannot be read \(.*\); mend its"):
+        read_image(Path("/proc/self/mem"))
+
+
 def nan_at(*index, value=np.nan):
     array = VALUES.copy()
     array[index] = value
@@ -151,6 +254,12 @@ LARGE = gzip.compress(content(NOISE))
         pytest.param(LARGE[: len(LARGE) // 2], FileFormatError, "truncated", id="large gzip, half"),
         pytest.param(PACKED[:-8] + b"\1\2\3\4" + PACKED[-4:], FileFormatError, "damaged", id="CRC"),
         pytest.param(PACKED[:-4] + b"\1\2\3\4", FileFormatError, "damaged", id="length"),
+        pytest.param(PACKED + b"garbage", FileFormatError, "damaged", id="garbage behind it"),
+        pytest.param(zeros_then(PACKED[:9]), FileFormatError, "truncated", id="half a member"),
+        pytest.param(zeros_then(PACKED[:-8] + bytes(8)), FileFormatError, "CRC", id="its CRC"),
+        pytest.param(
+            gzip.compress(PLAIN[:-1]), FileFormatError, "1 bytes of its voxels", id="a voxel short"
+        ),
         pytest.param(
             LARGE[:5000] + bytes([LARGE[5000] ^ 16]) + LARGE[5001:],
             FileFormatError,
@@ -318,6 +427,47 @@ class TestWriting:
             write(tmp_path / name, VALUES, Geometry(SHAPE, AFFINE))
         assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
         assert b"a.nii" not in (tmp_path / "a.nii.gz").read_bytes()
+
+    @pytest.mark.parametrize("order", "CF")
+    @pytest.mark.parametrize("volumes", [(), (2,)], ids=["3-D", "4-D"])
+    @pytest.mark.parametrize("dtype", ["u1", "<i2", ">i2", "f4", "f8"])
+    def test_the_bytes_are_those_that_nibabel_writes(self, tmp_path, dtype, volumes, order):
+        shape, geometry = (70, 50, 90), Geometry((70, 50, 90), AFFINE)
+        values = np.random.default_rng(0).integers(0, 99, (*shape, *volumes))
+        array = np.array(values, dtype=dtype, order=order)
+        image = nib.Nifti1Image(array, AFFINE)
+        image.set_data_dtype(array.dtype)
+        image.header.set_xyzt_units("mm")
+        image.set_sform(AFFINE, code=1)
+        image.set_qform(AFFINE, code=1)
+        for name in ("x.nii", "x.nii.gz"):
+            write(tmp_path / name, array, geometry)
+        assert (tmp_path / "x.nii").read_bytes() == image.to_bytes()
+        packed = (tmp_path / "x.nii.gz").read_bytes()
+        assert gzip.decompress(packed) == image.to_bytes()
+        inflater = zlib.decompressobj(wbits=31)  # some readers take the first member only
+        assert inflater.decompress(packed) == image.to_bytes()
+        assert inflater.eof
+        assert inflater.unused_data == b""
+
+    def test_the_bytes_do_not_depend_on_the_number_of_threads(self, tmp_path, monkeypatch):
+        values = np.random.default_rng(0).normal(size=(128, 128, 50)).astype(np.float32)
+        for threads in (1, 2, 5):
+            monkeypatch.setattr(nifti, "usable_cores", lambda threads=threads: threads)
+            write(tmp_path / f"{threads}.nii.gz", values, Geometry(values.shape, AFFINE))
+        assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+    def test_other_readers_read_it(self, tmp_path, shared_data):
+        """And a real label map takes at most 1.3 times what gzip makes of it at level 4."""
+        folder = shared_data / "brats" / "BraTS2021_00495"
+        array, geometry = read_labels(folder / f"{folder.name}_seg.nii.gz")
+        write(tmp_path / "x.nii.gz", array.astype(np.uint8), geometry)
+        np.testing.assert_array_equal(nib.load(tmp_path / "x.nii.gz").dataobj, array)
+        packed = (tmp_path / "x.nii.gz").read_bytes()
+        assert len(packed) <= 1.3 * len(gzip.compress(gzip.decompress(packed), 4))
+        sitk = pytest.importorskip("SimpleITK")
+        found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "x.nii.gz")))
+        np.testing.assert_array_equal(found.T, array)
 
     def test_a_place_that_cannot_be_written(self, tmp_path):
         (tmp_path / "file").touch()

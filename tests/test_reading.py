@@ -1,12 +1,15 @@
 """From the files of a case to arrays on one grid, and what is said where there is no such grid."""
 
+import gzip
+import os
+
 import numpy as np
 import pytest
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
-from vol3dseg.errors import FileFormatError, GridError, IntensityError
+from vol3dseg.errors import FileFormatError, GridError, IntensityError, MemoryLimitError
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
 
@@ -26,8 +29,10 @@ def several(tmp_path):
 @pytest.fixture
 def opened(monkeypatch):
     """The paths of files that were unpacked."""
-    found, unpack = [], nifti._content
-    monkeypatch.setattr(nifti, "_content", lambda path: found.append(path) or unpack(path))
+    found, unpack = [], nifti.NiftiFile._unpacked
+    monkeypatch.setattr(
+        nifti.NiftiFile, "_unpacked", lambda file: found.append(file.path) or unpack(file)
+    )
     return found
 
 
@@ -50,8 +55,66 @@ def test_a_bad_modality_of_several_is_refused(several):
 def test_modalities_in_files_of_their_own_are_read_each(brats_folder, opened):
     case = find_cases(brats_folder)[0]
     volume = read_volume(case, ("t1", "flair"))
-    assert opened == [case.images["t1"].path, case.images["flair"].path]
-    np.testing.assert_array_equal(volume.array[..., 0], nifti.read_image(opened[0])[0])
+    assert sorted(opened) == sorted([case.images["t1"].path, case.images["flair"].path])
+    np.testing.assert_array_equal(volume.array[..., 0], nifti.read_image(case.images["t1"].path)[0])
+
+
+def test_channels_lie_one_after_the_other_as_in_files(brats_folder):
+    volume = read_volume(find_cases(brats_folder)[0], ("t1", "flair"))
+    assert volume.array.T.flags.c_contiguous
+
+
+def broken(folder, **damage):
+    """A case whose files are damaged so: name=what is written into it."""
+    case = find_cases(folder)[0]
+    for name, content in damage.items():
+        case.images[name].path.write_bytes(content)
+    return case
+
+
+@pytest.mark.parametrize("names", [("t1", "flair"), ("flair", "t1")])
+def test_the_first_of_several_errors_is_raised_whichever_thread_is_first(brats_folder, names):
+    case = broken(brats_folder, flair=b"", t1=b"no NIfTI" * 99)
+    expected = {"flair": "the file is empty", "t1": "not a NIfTI"}[names[0]]
+    for _ in range(20):
+        with pytest.raises(FileFormatError, match=expected):
+            read_volume(case, names)
+
+
+def test_a_later_error_in_an_earlier_file_waits_for_its_turn(several, tmp_path):
+    """Modalities a and c lie in one file, b in another: the NaN of c comes after b's error."""
+    (tmp_path / "b.nii").write_bytes(b"")
+    case, _ = several
+    images = {**case.images, "b": ImageSource(tmp_path / "b.nii")}
+    with pytest.raises(FileFormatError, match="the file is empty"):
+        read_volume(Case("x", "x", images), "abc")
+
+
+@pytest.mark.parametrize("names", [("t1", "flair"), ("flair", "t1")])
+def test_images_of_other_shapes_are_refused_whichever_is_first(brats_folder, names):
+    case = find_cases(brats_folder)[0]
+    array, grid = nifti.read_labels(case.images["t1"].path)
+    smaller = Geometry((*grid.shape[:2], grid.shape[2] - 1), grid.affine)
+    nifti.write(case.images["t1"].path, array[..., :-1], smaller)
+    for _ in range(20):
+        with pytest.raises(GridError, match=f"{names[0]} and {names[1]} lie on different grids"):
+            read_volume(case, names)
+
+
+def test_more_images_than_memory(tmp_path):
+    """140 TB each, more than any process can address, in files that can hold them."""
+    ones, grid = np.ones((64, 64, 64), np.uint8), Geometry((64, 64, 64), np.eye(4))
+    nifti.write(tmp_path / "one.nii", ones, grid)
+    content = bytearray((tmp_path / "one.nii").read_bytes())
+    content[42:48] = np.array([32767] * 3, np.int16).tobytes()
+    for name in "ab":
+        (tmp_path / name).write_bytes(gzip.compress(content))
+        os.truncate(tmp_path / name, 35 * 10**9)  # sparse: takes no room
+    case = Case("x", "x", {name: ImageSource(tmp_path / name) for name in "ab"})
+    with pytest.raises(
+        MemoryLimitError, match=r"2 images of \(32767, 32767, 32767\) voxels do not"
+    ):
+        read_volume(case, "ab")
 
 
 def moved(path):

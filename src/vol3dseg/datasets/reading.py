@@ -1,19 +1,20 @@
 """From the files of a case to arrays on one grid."""
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.cores import usable_cores
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.errors import DatasetError, GridError
+from vol3dseg.errors import DatasetError, GridError, MemoryLimitError, Vol3dSegError
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import LabelSet, Segmentation
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.volumes.volume import Volume, one_grid
 
 
 class ImageReader:
@@ -50,12 +51,45 @@ def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
         A file cannot be read, or holds NaN or infinity.
     GridError
         The modalities lie on different grids.
+    MemoryLimitError
+        The images do not fit into memory.
     """
-    images = _read_images(case.select(modalities))
+    chosen = case.select(modalities)
+    channels = _Channels(len(chosen.images))
+    grids = _read_images(chosen, channels)
     try:
-        return Volume.stack(images)
+        geometry = one_grid(grids)
     except GridError as error:
         raise GridError(f"case {case.id}: {error}") from error
+    return Volume(channels.array, geometry, tuple(grids))
+
+
+class _Channels:
+    """The array of all modalities, made when the first file has told its shape.
+
+    Channels lie one after the other in memory, each with its first axis the fastest, as in files.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._lock = Lock()
+        self.array: NDArray[np.float32] = np.empty((0, 0, 0, count), dtype=np.float32)
+
+    def place(self, number: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return where a channel goes; of another shape if that is not what the others have."""
+        with self._lock:
+            if self.array.size == 0 and len(shape) == 3:
+                self.array = self._empty((self._count, *shape[::-1]))
+        return self.array[..., number]
+
+    def _empty(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        try:
+            return np.empty(shape, dtype=np.float32).T
+        except MemoryError as error:
+            raise MemoryLimitError(
+                f"{self._count} images of {shape[:0:-1]} voxels do not fit into memory; crop them, "
+                "or use a machine with more"
+            ) from error
 
 
 def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
@@ -89,17 +123,31 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
     return Segmentation(labels.encode(values, str(case.label)), grid, labels)
 
 
-def _read_images(case: Case) -> dict[str, tuple[NDArray[np.float32], Geometry]]:
+def _read_images(case: Case, channels: _Channels) -> dict[str, Geometry]:
     """Read files side by side: what takes time is unpacking, which lets other threads run."""
+    names = list(case.images)
     by_file: dict[Path, list[str]] = {}
     for name, source in case.images.items():
         by_file.setdefault(source.path, []).append(name)
 
-    def read(names: list[str]) -> dict[str, tuple[NDArray[np.float32], Geometry]]:
-        reader = ImageReader()
-        return {name: reader.read(case.images[name]) for name in names}
+    def read(path: Path, wanted: list[str]) -> dict[str, Geometry | Vol3dSegError]:
+        found: dict[str, Geometry | Vol3dSegError] = {}
+        try:
+            file = nifti.NiftiFile(path)
+            for name in wanted:
+                place = channels.place(names.index(name), file.shape[:3])
+                found[name] = file.image(case.images[name].channel, place)[1]
+        except Vol3dSegError as error:
+            found[wanted[len(found)]] = error
+        return found
 
-    with ThreadPoolExecutor(min(len(by_file), os.cpu_count() or 1)) as pool:
-        parts = pool.map(read, by_file.values())  # the first error, in their order, is raised
-        found = {name: image for part in parts for name, image in part.items()}
-    return {name: found[name] for name in case.images}
+    with ThreadPoolExecutor(min(len(by_file), usable_cores())) as pool:
+        parts = list(pool.map(read, by_file.keys(), by_file.values()))
+    outcomes = {name: outcome for part in parts for name, outcome in part.items()}
+    grids = {}
+    for name in names:  # whichever thread was first, the first error in this order is raised
+        outcome = outcomes[name]
+        if isinstance(outcome, Vol3dSegError):
+            raise outcome
+        grids[name] = outcome
+    return grids

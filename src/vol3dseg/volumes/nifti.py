@@ -1,34 +1,24 @@
 """NIfTI files, through nibabel, with the checks that nibabel leaves to its caller."""
 
-import gzip
-import logging
-import struct
-import zlib
-from itertools import product
+import math
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import nibabel as nib
 import numpy as np
-from isal import igzip
-from isal.igzip_lib import IsalError
-from nibabel.filebasedimages import ImageFileError
-from nibabel.imageglobals import LoggingOutputSuppressor
-from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from vol3dseg.errors import FileFormatError, GridError, IntensityError
-from vol3dseg.files import write_bytes
+from vol3dseg.cores import usable_cores
+from vol3dseg.errors import FileFormatError, IntensityError, MemoryLimitError
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.gzipped import PORTION, Stream, write_stream
+from vol3dseg.volumes.layout import contiguous
+from vol3dseg.volumes.nifti_header import fresh_header, geometry_of, read_header
 
-_ISAL_ERROR = cast("type[Exception]", IsalError)  # its stub takes the class for an instance
-_LEVEL = 2  # of ISA-L's 0 to 3; files of label maps are the smallest then
+_LINE = 64  # bytes that processors fetch at once
 _SUFFIXES = (".nii.gz", ".nii")
-_GZIP_MAGIC = b"\x1f\x8b"
-_DEFLATE_MAX_RATIO = 1032  # of RFC 1951: more than this no deflate stream can expand
-_HEADERS = {348: (nib.Nifti1Header, nib.Nifti1Image), 540: (nib.Nifti2Header, nib.Nifti2Image)}
-_log = logging.getLogger(__name__)
 
 
 def stem(path: Path) -> str | None:
@@ -38,74 +28,140 @@ def stem(path: Path) -> str | None:
 
 
 class NiftiFile:
-    """An open file: unpacked once, its volumes are turned into arrays one by one.
+    """A file whose header is read and checked; its voxels are unpacked when they are asked for.
+
+    Those of one volume go straight into their array; those of several are kept as they are stored,
+    so that the file is unpacked once.
 
     Parameters
     ----------
     path : Path
         NIfTI-1 or NIfTI-2 in one file, plain or gzip.
 
+    Attributes
+    ----------
+    path : Path
+    shape : tuple of int
+        Voxels along the axes; without those of one voxel behind the third.
+
     Raises
     ------
     FileFormatError
-        The file is missing, empty, truncated, damaged or no NIfTI.
+        The file is missing or empty, its header is truncated or damaged, or it is no NIfTI.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._content = _content(path)
-        self._image = _open(self._content, path)
+        with Stream(path) as stream:
+            self._header = read_header(stream)
+        self._scaling = self._header.get_slope_inter()
+        self._kept: NDArray[Any] | None = None
+        self.shape: tuple[int, ...] = self._header.get_data_shape()
+        while len(self.shape) > 3 and self.shape[-1] == 1:
+            self.shape = self.shape[:-1]
 
-    def image(self, channel: int | None = None) -> tuple[NDArray[np.float32], Geometry]:
-        """Return one modality; see `read_image`."""
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite: refused below
-            values = self._select(channel)
-            array = np.asarray(values.astype(np.float32))
-        if not (np.issubdtype(values.dtype, np.integer) or np.isfinite(array).all()):
-            bad = int(np.size(array) - np.isfinite(array).sum())
+    def image(
+        self, channel: int | None = None, out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], Geometry]:
+        """Return one modality; see `read_image`.
+
+        Parameters
+        ----------
+        channel : int or None
+        out : (i, j, k) array of float32, or None
+            Where to put it, if its shape is `shape`; contiguous, the first axis fastest.
+        """
+        array, bad = self._array(channel, np.dtype(np.float32), out)
+        if bad:
             raise IntensityError(
                 f"{self.path}: {bad} voxels are NaN or infinite; expected finite intensities; "
                 "replace them in the file, with 0 outside the body for instance"
             )
-        return array, _geometry(self._image, array.shape, self.path)
+        return array, geometry_of(self._header, array.shape, self.path)
 
     def labels(self) -> tuple[NDArray[Any], Geometry]:
         """Return the label map; see `read_labels`."""
-        array = self._select(None)
-        return array, _geometry(self._image, array.shape, self.path)
+        self._volume(None)
+        one = np.zeros(1, dtype=self._header.get_data_dtype())
+        dtype = apply_read_scaling(one, *self._scaling).dtype
+        array, _ = self._array(None, dtype.newbyteorder("="))
+        return array, geometry_of(self._header, array.shape, self.path)
 
-    def _select(self, channel: int | None) -> NDArray[Any]:
-        """Return one volume, scaled as the header says; a view of the file if that is nothing."""
-        dtype = self._image.get_data_dtype()
+    def _array(
+        self, channel: int | None, dtype: np.dtype[Any], out: NDArray[Any] | None = None
+    ) -> tuple[NDArray[Any], int]:
+        """Return one volume, scaled as the header says, and how many voxels are not finite."""
+        volume = self._volume(channel)
+        array, shape = out, self.shape[:3]
+        if array is None or array.shape != shape:
+            array = self._empty(math.prod(shape), dtype).reshape(shape, order="F")
+        target = array.reshape(-1, order="F")  # a view, since the first axis is the fastest
+        at, bad = 0, 0
+        # What float32 cannot hold becomes infinite, and is counted.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for stored in self._unpacked() if volume is None else self._portions(volume):
+                values = apply_read_scaling(stored, *self._scaling)
+                part = target[at : at + values.size]
+                part[:] = values
+                at += values.size
+                if values.dtype.kind == "f":
+                    bad += values.size - int(np.count_nonzero(np.isfinite(part)))
+        return array, bad
+
+    def _volume(self, channel: int | None) -> int | None:
+        """Return which volume of several this is, None if there is only one."""
+        dtype = self._header.get_data_dtype()
         if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
             raise FileFormatError(
                 f"{self.path}: voxels are {dtype}; expected plain numbers, not colours"
             )
-        shape = self._image.shape
-        while len(shape) > 3 and shape[-1] == 1:
-            shape = shape[:-1]
-        alone = len(shape) == 3 and channel in (None, 0)
-        if not alone and not (len(shape) == 4 and channel is not None and channel < shape[3]):
-            wanted = "three axes" if channel is None else f"a 4-D file with a volume {channel}"
-            raise FileFormatError(
-                f"{self.path}: has shape {shape}; expected {wanted}; split the file"
-            )
-        # One volume by itself: scaled to floats, the whole of a 4-D file would be several times
-        # larger.
-        volume = () if alone else (channel,)
-        last = (0,) * (len(self._image.shape) - len(shape))
-        place = (..., *volume, *last)
-        proxy = self._image.dataobj
+        shape = self.shape
+        if len(shape) == 3 and channel in (None, 0):
+            return None
+        if len(shape) == 4 and channel is not None and channel < shape[3]:
+            return channel
+        wanted = "three axes" if channel is None else f"a 4-D file with a volume {channel}"
+        raise FileFormatError(f"{self.path}: has shape {shape}; expected {wanted}; split the file")
+
+    def _portions(self, volume: int) -> Iterator[NDArray[Any]]:
+        """Give the stored voxels of one volume of several."""
+        if self._kept is None:
+            kept, at = self._empty(math.prod(self.shape), self._header.get_data_dtype()), 0
+            for values in self._unpacked():
+                kept[at : at + values.size] = values
+                at += values.size
+            self._kept = kept
+        size, step = math.prod(self.shape[:3]), PORTION // self._kept.itemsize
+        whole = self._kept[volume * size : (volume + 1) * size]
+        for start in range(0, size, step):
+            yield whole[start : start + step]
+
+    def _unpacked(self) -> Iterator[NDArray[Any]]:
+        """Give all stored voxels, in the order of the file, and verify the checksum after them."""
+        dtype, left = self._header.get_data_dtype(), math.prod(self.shape)
+        with Stream(self.path) as stream:
+            stream.skip(int(self._header["vox_offset"]))
+            while left:
+                wanted = min(left, PORTION // dtype.itemsize) * dtype.itemsize
+                content = stream.read(wanted)
+                if len(content) < wanted:
+                    lacking = left * dtype.itemsize - len(content)
+                    raise FileFormatError(
+                        f"{self.path}: truncated: {lacking} bytes of its voxels are missing; "
+                        "copy or export it again"
+                    )
+                values = np.frombuffer(content, dtype)
+                left -= values.size
+                yield values
+            stream.drain()
+
+    def _empty(self, size: int, dtype: DTypeLike) -> NDArray[Any]:
         try:
-            stored: NDArray[Any] = np.ndarray(
-                proxy.shape, proxy.dtype, self._content, proxy.offset, order="F"
-            )
-            if (proxy.slope, proxy.inter) == (1, 0):
-                return np.asarray(stored[place])
-            return np.asanyarray(apply_read_scaling(stored[place], proxy.slope, proxy.inter))
-        except (TypeError, ValueError) as error:
-            raise FileFormatError(
-                f"{self.path}: truncated or damaged ({error}); copy it again"
+            return np.empty(size, dtype=dtype)
+        except MemoryError as error:
+            raise MemoryLimitError(
+                f"{self.path}: its {self.shape} voxels do not fit into memory; crop the file, or "
+                "use a machine with more"
             ) from error
 
 
@@ -155,105 +211,15 @@ def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
         Stored with its own type.
     geometry : Geometry
     """
-    image = nib.Nifti1Image(array, geometry.affine)
-    image.set_data_dtype(array.dtype)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(geometry.affine, code=1)
-    image.set_qform(geometry.affine, code=1)
-    content = image.to_bytes()
-    if path.name.lower().endswith(".gz"):
-        content = igzip.compress(content, compresslevel=_LEVEL, mtime=0)
-    write_bytes(path, content)
+    header = fresh_header(array.shape, array.dtype, geometry)
+    write_stream(path, chain([memoryview(header)], _stored(array)), usable_cores())
 
 
-def _open(content: bytes, path: Path) -> Any:
-    image_class = _HEADERS[_header_size(content, path)][1]
-    try:
-        with LoggingOutputSuppressor(), np.errstate(invalid="ignore", over="ignore"):
-            return image_class.from_bytes(content)
-    except (ImageFileError, HeaderDataError) as error:
-        raise FileFormatError(f"{path}: damaged NIfTI header ({error}); export it again") from error
-
-
-def _content(path: Path) -> bytes:
-    """Return the whole file, unpacked; draining the stream is what checks its CRC."""
-    if not path.is_file():
-        found = "is no regular file" if path.exists() else "does not exist"
-        raise FileFormatError(f"{path}: {found}; expected a NIfTI file (.nii or .nii.gz)")
-    packed = path.read_bytes()
-    if not packed:
-        raise FileFormatError(f"{path}: the file is empty; copy or export it again")
-    if not packed.startswith(_GZIP_MAGIC):
-        _check_size(packed[:540], len(packed), path)
-        return packed
-    try:
-        inflater = zlib.decompressobj(wbits=31)
-        start = inflater.decompress(packed, 540)
-        if inflater.eof or len(start) == 540:  # otherwise truncated, which the next line finds
-            _check_size(start, len(packed) * _DEFLATE_MAX_RATIO, path)
-        return bytes(igzip.decompress(packed))
-    except (EOFError, zlib.error, _ISAL_ERROR, gzip.BadGzipFile) as error:
-        raise FileFormatError(
-            f"{path}: truncated or damaged gzip stream ({error}); copy or export it again"
-        ) from error
-
-
-def _header_size(content: bytes, path: Path) -> int:
-    for order in "<>":
-        size = struct.unpack(f"{order}i", content[:4])[0] if len(content) >= 4 else 0
-        magic = content[344:348] if size == 348 else content[4:8]
-        if size in _HEADERS and magic in (b"n+1\0", b"n+2\0"):
-            return int(size)
-    raise FileFormatError(f"{path}: not a NIfTI file in one piece; expected .nii or .nii.gz")
-
-
-def _check_size(start: bytes, available: int, path: Path) -> None:
-    """Refuse a header that claims more voxels than the file can hold, before allocating them."""
-    size = _header_size(start, path)
-    if len(start) < size:
-        raise FileFormatError(f"{path}: ends within its header; copy or export it again")
-    try:
-        with LoggingOutputSuppressor():  # what nibabel mends by itself is told below, or harmless
-            header = _HEADERS[size][0](start[:size], check=True)
-    except HeaderDataError as error:
-        raise FileFormatError(f"{path}: damaged NIfTI header ({error}); export it again") from error
-    shape, offset = header.get_data_shape(), float(header["vox_offset"])
-    if not shape or min(shape) < 1:
-        raise FileFormatError(f"{path}: header says {shape} voxels; expected at least one per axis")
-    if not size <= offset < float("inf"):
-        raise FileFormatError(
-            f"{path}: header says that voxels begin at byte {offset:g}, expected {size} or later, "
-            "behind the header; export it again"
-        )
-    claimed = int(np.prod(shape, dtype=object)) * header.get_data_dtype().itemsize + int(offset)
-    if claimed > available:
-        raise FileFormatError(
-            f"{path}: truncated: header promises {claimed} bytes, the file can hold at most "
-            f"{available}; copy or export it again"
-        )
-
-
-def _geometry(image: Any, shape: tuple[int, ...], path: Path) -> Geometry:
-    header = image.header
-    try:
-        geometry = Geometry(shape, image.affine)
-        sform, qform = (header.get_sform(coded=True), header.get_qform(coded=True))
-    except (GridError, ValueError, np.linalg.LinAlgError) as error:
-        raise GridError(f"{path}: {error}") from error
-    if sform[1] == 0 and qform[1] == 0:
-        _log.warning("%s: the header says nothing of orientation; read as %s", path, geometry)
-    if sform[1] > 0 and qform[1] > 0:
-        _check_forms(sform[0], qform[0], geometry, path)
-    return geometry
-
-
-def _check_forms(
-    sform: NDArray[np.float64], qform: NDArray[np.float64], geometry: Geometry, path: Path
-) -> None:
-    corners = np.array([[*c, 1] for c in product(*((0, n - 1) for n in geometry.shape))]).T
-    apart_mm = np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max()
-    if apart_mm > 0.5 * min(geometry.spacing_mm):
-        raise GridError(
-            f"{path}: sform and qform place the volume up to {apart_mm:.3g} mm apart; expected "
-            "one place; set the wrong one's code to 0"
-        )
+def _stored(array: NDArray[Any]) -> Iterator[memoryview]:
+    """Give an array as files hold it, the first axis fastest, in portions."""
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    plane_bytes = math.prod(array.shape[:2]) * array.itemsize
+    step = max(1, PORTION // plane_bytes, _LINE // array.itemsize)
+    for volume in native.T if array.ndim == 4 else [native.T]:
+        for start in range(0, len(volume), step):
+            yield contiguous(volume[start : start + step]).data

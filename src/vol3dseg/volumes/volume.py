@@ -1,5 +1,6 @@
 """Images of one or several modalities on one grid."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,13 +53,29 @@ class Volume:
         GridError
             The images lie on different grids.
         """
-        (first, (_, geometry)), *others = images.items()
-        for name, (_, other) in others:
-            if not geometry.fits(other):
-                raise GridError(
-                    f"{first} and {name} lie on different grids: {geometry.placed()} and "
-                    f"{other.placed()}; resample one onto the other, or mend the header"
-                )
+        geometry = one_grid({name: grid for name, (_, grid) in images.items()})
         arrays = [array for array, _ in images.values()]
         channels = arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
         return cls(np.moveaxis(channels, 0, -1), geometry, tuple(images))
+
+
+def one_grid(grids: Mapping[str, Geometry]) -> Geometry:
+    """Return the grid that all images lie on: that of the first.
+
+    Parameters
+    ----------
+    grids : mapping from modality to Geometry
+
+    Raises
+    ------
+    GridError
+        They differ.
+    """
+    (first, geometry), *others = grids.items()
+    for name, other in others:
+        if not geometry.fits(other):
+            raise GridError(
+                f"{first} and {name} lie on different grids: {geometry.placed()} and "
+                f"{other.placed()}; resample one onto the other, or mend the header"
+            )
+    return geometry

@@ -1,0 +1,137 @@
+"""Files as streams of bytes, plain or gzip, front to back; checksums are verified.
+
+gzip goes through ISA-L. What is read or written comes in portions, so that neither the packed nor
+the unpacked file is ever held as a whole.
+"""
+
+import gzip
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from isal import igzip, igzip_threaded
+from isal.isal_zlib import IsalError
+
+from vol3dseg.errors import FileFormatError
+from vol3dseg.files import atomic_path
+
+PORTION = 2**20  # bytes: what was just unpacked is still in the processor's cache
+_LEVEL = 2  # of ISA-L's 0 to 3; files of label maps are the smallest then
+_MAGIC = b"\x1f\x8b"
+_MAX_RATIO = 1032  # of RFC 1951: more than this no deflate stream can expand
+_ISAL_ERROR = cast("type[Exception]", IsalError)  # its stub takes the class for an instance
+
+
+class Stream:
+    """An open file, unpacked as it is read if it is gzip, whatever its name says.
+
+    Parameters
+    ----------
+    path : Path
+
+    Attributes
+    ----------
+    path : Path
+    most : int
+        No more bytes than this can come out.
+
+    Raises
+    ------
+    FileFormatError
+        The file is missing, irregular, empty or cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            found = "is no regular file" if path.exists() else "does not exist"
+            raise FileFormatError(f"{path}: {found}; expected a NIfTI file (.nii or .nii.gz)")
+        try:
+            with path.open("rb") as file:
+                start = file.read(len(_MAGIC))
+                self.most = os.fstat(file.fileno()).st_size
+            if start == _MAGIC:
+                self.most *= _MAX_RATIO
+            self._file: Any = igzip.open(path) if start == _MAGIC else path.open("rb")
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if not start:
+            self.close()
+            raise FileFormatError(f"{path}: the file is empty; copy or export it again")
+
+    def read(self, size: int) -> bytes:
+        """Return the next `size` bytes; fewer only where the stream ends.
+
+        Raises
+        ------
+        FileFormatError
+            The gzip stream is truncated or damaged, or the file cannot be read.
+        """
+        try:
+            return bytes(self._file.read(size))
+        except (EOFError, _ISAL_ERROR, gzip.BadGzipFile) as error:
+            raise FileFormatError(
+                f"{self.path}: truncated or damaged gzip stream ({error}); copy or export it again"
+            ) from error
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+
+    def skip(self, size: int) -> None:
+        """Pass over `size` bytes, or to the end; errors are those of `read`."""
+        while size > 0 and (passed := len(self.read(min(size, PORTION)))):
+            size -= passed
+
+    def drain(self) -> None:
+        """Read to the end, which is what verifies the checksum; errors are those of `read`."""
+        while self.read(PORTION):
+            pass
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def write_stream(path: Path, portions: Iterable[bytes | memoryview], threads: int = 1) -> None:
+    """Write a file atomically; packed by threads if its name ends in .gz.
+
+    Parameters
+    ----------
+    path : Path
+    portions : iterable of bytes or memoryview
+    threads : int
+        That pack; the bytes written do not depend on their number.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        if not path.name.lower().endswith(".gz"):
+            with temporary.open("wb") as file:
+                file.writelines(portions)
+            return
+        with igzip_threaded.open(
+            temporary, "wb", compresslevel=_LEVEL, threads=threads, block_size=PORTION
+        ) as packed:
+            for portion in portions:
+                packed.write(portion)
+
+
+def _unreadable(path: Path, error: OSError) -> FileFormatError:
+    return FileFormatError(
+        f"{path}: cannot be read ({error.strerror}); mend its permissions, or copy it again"
+    )

@@ -1,0 +1,128 @@
+"""Headers of NIfTI files: checked before anything is allocated, and made anew."""
+
+import logging
+import struct
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import DTypeLike, NDArray
+
+from vol3dseg.errors import FileFormatError, GridError
+from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.gzipped import Stream
+
+_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+_log = logging.getLogger(__name__)
+_quiet = logging.getLogger(f"{__name__}.mended")  # what nibabel mends is told below, or harmless
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+
+
+def read_header(stream: Stream) -> Any:
+    """Read the header of a NIfTI file, mended where that is harmless.
+
+    Parameters
+    ----------
+    stream : Stream
+        At its start.
+
+    Returns
+    -------
+    nibabel.Nifti1Header or nibabel.Nifti2Header
+
+    Raises
+    ------
+    FileFormatError
+        It is none, damaged, or promises more than the file can hold.
+    """
+    start, path = stream.read(max(_HEADERS)), stream.path
+    size = _header_size(start, path)
+    if len(start) < size:
+        raise FileFormatError(f"{path}: ends within its header; copy or export it again")
+    try:
+        # Not with `check=True`: it writes to a log of nibabel's, which threads cannot silence.
+        header = _HEADERS[size](start[:size], check=False)
+        header.check_fix(logger=_quiet)
+        header.get_slope_inter()
+    except HeaderDataError as error:
+        raise FileFormatError(f"{path}: damaged NIfTI header ({error}); export it again") from error
+    _check_size(header, size, stream)
+    return header
+
+
+def _header_size(content: bytes, path: Path) -> int:
+    for order in "<>":
+        size = struct.unpack(f"{order}i", content[:4])[0] if len(content) >= 4 else 0
+        magic = content[344:348] if size == 348 else content[4:8]
+        if size in _HEADERS and magic in (b"n+1\0", b"n+2\0"):
+            return int(size)
+    raise FileFormatError(f"{path}: not a NIfTI file in one piece; expected .nii or .nii.gz")
+
+
+def _check_size(header: Any, size: int, stream: Stream) -> None:
+    """Refuse a header that claims more voxels than the file can hold, before allocating them."""
+    path, available = stream.path, stream.most
+    shape, offset = header.get_data_shape(), float(header["vox_offset"])
+    if not shape or min(shape) < 1:
+        raise FileFormatError(f"{path}: header says {shape} voxels; expected at least one per axis")
+    if not size <= offset < float("inf"):
+        raise FileFormatError(
+            f"{path}: header says that voxels begin at byte {offset:g}, expected {size} or later, "
+            "behind the header; export it again"
+        )
+    claimed = int(np.prod(shape, dtype=object)) * header.get_data_dtype().itemsize + int(offset)
+    if claimed > available:
+        raise FileFormatError(
+            f"{path}: truncated: header promises {claimed} bytes, the file can hold at most "
+            f"{available}; copy or export it again"
+        )
+
+
+def geometry_of(header: Any, shape: tuple[int, ...], path: Path) -> Geometry:
+    """Return the grid that a header places an array of `shape` on.
+
+    Raises
+    ------
+    GridError
+        The header's geometry is not usable.
+    """
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):
+            geometry = Geometry(shape, header.get_best_affine())
+            sform, qform = (header.get_sform(coded=True), header.get_qform(coded=True))
+    except (GridError, HeaderDataError, ValueError, np.linalg.LinAlgError) as error:
+        raise GridError(f"{path}: {error}") from error
+    if sform[1] == 0 and qform[1] == 0:
+        _log.warning("%s: the header says nothing of orientation; read as %s", path, geometry)
+    if sform[1] > 0 and qform[1] > 0:
+        _check_forms(sform[0], qform[0], geometry, path)
+    return geometry
+
+
+def _check_forms(
+    sform: NDArray[np.float64], qform: NDArray[np.float64], geometry: Geometry, path: Path
+) -> None:
+    corners = np.array([[*c, 1] for c in product(*((0, n - 1) for n in geometry.shape))]).T
+    apart_mm = np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max()
+    if apart_mm > 0.5 * min(geometry.spacing_mm):
+        raise GridError(
+            f"{path}: sform and qform place the volume up to {apart_mm:.3g} mm apart; expected "
+            "one place; set the wrong one's code to 0"
+        )
+
+
+def fresh_header(shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) -> bytes:
+    """Return the bytes before the voxels of a NIfTI-1 file: nothing in them but the grid."""
+    header = nib.Nifti1Header()
+    header.set_data_shape(shape)
+    header.set_data_dtype(dtype)
+    header.set_xyzt_units("mm")
+    header.set_sform(geometry.affine, code=1)
+    header.set_qform(geometry.affine, code=1)
+    header.set_slope_inter(1, 0)
+    header["vox_offset"] = len(header.binaryblock) + 4  # four zeros: no extensions
+    return bytes(header.binaryblock) + bytes(4)
