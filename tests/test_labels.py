@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
 from vol3dseg.errors import GridError, LabelError
+from vol3dseg.volumes import layout
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import Label, LabelSet, Segmentation
 
@@ -34,6 +37,33 @@ def test_values_of_any_type(dtype):
     encoded = BRATS.encode(values, "x")
     assert encoded.dtype == np.uint8
     assert encoded.ravel().tolist() == [0, 3, 2, 1]
+
+
+@given(
+    arrays(np.int16, (3, 4, 5), elements=st.sampled_from([0, 1, 2, 4])),
+    st.permutations(range(3)),
+    st.sampled_from([-1, 1]),
+)
+def test_the_order_of_axes_in_memory_does_not_matter(values, order, step):
+    view = np.transpose(values, order)[:, ::step]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "_PORTION", 7)
+        encoded = BRATS.encode(view, "x")
+        grid = Geometry(encoded.shape, np.eye(4))
+        counts = Segmentation(encoded, grid, BRATS).counts()
+    np.testing.assert_array_equal(encoded, np.array([0, 1, 2, 0, 3])[view])
+    assert counts == tuple(np.bincount(encoded.ravel(), minlength=4).tolist())
+
+
+def test_counting_takes_no_memory_of_the_size_of_the_map():
+    labels = Segmentation(
+        np.ones((128, 128, 128), np.uint8), Geometry((128,) * 3, np.eye(4)), BRATS
+    )
+    labels.array[::2] = 3
+    tracemalloc.start()
+    assert labels.counts() == (0, 64 * 128**2, 0, 64 * 128**2)
+    assert tracemalloc.get_traced_memory()[1] < labels.array.nbytes
+    tracemalloc.stop()
 
 
 def test_alternatives_between_files():

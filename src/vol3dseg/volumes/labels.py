@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vol3dseg.errors import GridError, LabelError
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.layout import in_portions
 
 
 class Label(BaseModel):
@@ -111,7 +112,7 @@ class LabelSet(BaseModel):
             A value is not whole, not among the values to read, or a second one of the same class.
         """
         whole = whole_numbers(values, source)
-        found = [int(value) for value in np.unique(whole)]
+        found = distinct(whole)
         table = {value: index for index, label in enumerate(self.classes) for value in label.read}
         unexpected = [v for v in found if v not in table]
         if unexpected:
@@ -127,14 +128,26 @@ class LabelSet(BaseModel):
                     "alternatives between files (BraTS 2024 uses 4 for a resection cavity and 3 "
                     "for enhancing tumour), so give each its own class in labels.classes"
                 )
-        result = np.zeros(whole.shape, dtype=np.uint8)
-        for value in found:
-            result[whole == value] = table[value]
+        result = np.zeros_like(whole, dtype=np.uint8)
+        for part, place in in_portions(whole, result):
+            for value in found:
+                np.putmask(place, part == value, np.uint8(table[value]))
         return result
 
     def decode(self, indices: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Turn class indices into the values to write."""
         return np.array([label.write for label in self.classes], dtype=np.uint8)[indices]
+
+
+def distinct(values: NDArray[Any]) -> list[int]:
+    """Return the different values of an array of whole numbers, rising."""
+    found: set[int] = set()
+    for (part,) in in_portions(values):
+        if part.min() == part.max():  # most of a label map is background
+            found.add(int(part[0]))
+        else:
+            found.update(int(value) for value in np.unique(part))
+    return sorted(found)
 
 
 def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
@@ -208,4 +221,11 @@ class Segmentation:
 
     def counts(self) -> tuple[int, ...]:
         """Return the voxels of each class, background first."""
-        return tuple(np.bincount(self.array.ravel(), minlength=len(self.labels.classes)).tolist())
+        counts = np.zeros(256, dtype=np.int64)
+        for (part,) in in_portions(self.array):  # the whole would be turned into eight bytes each
+            if part.min() == part.max():  # most is background
+                counts[part[0]] += part.size
+            else:
+                counts += np.bincount(part, minlength=256)
+        last = int(np.flatnonzero(counts)[-1]) + 1
+        return tuple(counts[: max(last, len(self.labels.classes))].tolist())
