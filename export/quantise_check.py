@@ -100,8 +100,8 @@ def quantise_proven(
     device: Device = "openvino" if is_installed() else "cpu"
     file = ModelFile(content, manifest, sha256="")  # one plan for both
     session = open_session(quantised.SerializeToString(), device)
-    predictors = [make_predictor(file, s) for s in (open_session(content, device), session)]
-    cost = measure_cost(*predictors, cases, progress)
+    reference = make_predictor(file, open_session(content, device))
+    cost = measure_cost(reference, make_predictor(file, session), cases, progress)
     if cost.dice is None:
         raise RunError(
             f"{where}: not written: int8 is judged by Dice, but none of the {cost.cases} "
@@ -162,4 +162,5 @@ def measure_cost(
 
 
 def _labels(predictor: Predictor, image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return predictor.infer(image).argmax(axis=3).astype(np.uint8)
+    labels: NDArray[np.uint8] = predictor.infer(image).argmax(axis=3).astype(np.uint8)
+    return labels
