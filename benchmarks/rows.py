@@ -104,7 +104,7 @@ def reference(given: Given) -> Contestant:
 def network(given: Given) -> list[Contestant]:
     """Return the contestants of the network part."""
     last, low = {"channels_last": True}, {"precision": "bfloat16"}
-    others = [
+    others: list[tuple[str, str, dict[str, Any]]] = [
         (MONAI, "monai_network", {}),
         (f"{MONAI}, {_LAST}", "monai_network", last),
         (f"{MONAI}, {_LAST}, bfloat16", "monai_network", {**last, **low}),
@@ -200,9 +200,9 @@ def _ours(
         (_OV16, "openvino", "openvino", "bfloat16", model),
         *[("ours, OpenVINO int8", "openvino", "openvino", "float32", int8)] * int8.exists(),
     ]
+    both = "onnxruntime-openvino"  # an environment and a way to run in it
     for precision in ("float32", "bfloat16"):
-        name = f"onnxruntime-openvino {precision}"
-        runtimes.append((f"ours, {name}", *["onnxruntime-openvino"] * 2, precision, model))
+        runtimes.append((f"ours, {both} {precision}", both, both, precision, model))
     found = []
     for name, environment, device, precision, path in runtimes:
         settings = {

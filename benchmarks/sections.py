@@ -32,8 +32,9 @@ def network(bench: Bench, done: Done) -> list[Section]:
 
 def files(bench: Bench, done: Done) -> list[Section]:
     """Compare files in to file out."""
-    found = bench.measure(rows.files(bench.given))
-    return [Section(FILES, [_file_row(bench, each) for each in found], rows.FILE_BASELINES)]
+    found = bench.measure(rows.files(bench.given), finish=_patch_of_nnunet(bench))
+    table = [_file_row(bench, each) for each in found]
+    return [Section(FILES, table, rows.FILE_BASELINES, [_twin_note(table)])]
 
 
 def limited(bench: Bench, done: Done) -> list[Section]:
@@ -57,19 +58,31 @@ def limited(bench: Bench, done: Done) -> list[Section]:
 
 
 def _answers(bench: Bench) -> Finish:
-    work = bench.given.work
-    answer, patch = str(work / "answer.npy"), str(work / "answer-patch.npy")
+    answer = bench.given.work / "answer.npy"
 
     def finish(contestant: Contestant, worker: Worker) -> dict[str, Any]:
         if contestant.module == "matrix":
             return {}
-        worker.ask("answer", file=answer)
-        worker.ask("patch", image=str(work / "patch.npy"), file=patch)
-        difference = bench.referee.patch_difference(Path(patch))
-        agreement = bench.referee.network_agreement(Path(answer))
-        return {"agreement": agreement, "patch_difference": difference}
+        worker.ask("answer", file=str(answer))
+        agreement = bench.referee.network_agreement(answer)
+        return {"agreement": agreement, **_patch(bench, worker)}
 
     return finish
+
+
+def _patch_of_nnunet(bench: Bench) -> Finish:
+    """Return what asks nnU-Net for its network's output: it has been through files of its own."""
+
+    def finish(contestant: Contestant, worker: Worker) -> dict[str, Any]:
+        return _patch(bench, worker) if contestant.name == rows.NNUNET else {}
+
+    return finish
+
+
+def _patch(bench: Bench, worker: Worker) -> dict[str, Any]:
+    given, answer = bench.given.work / "patch.npy", bench.given.work / "answer-patch.npy"
+    worker.ask("patch", image=str(given), file=str(answer))
+    return {"patch_difference": bench.referee.patch_difference(answer)}
 
 
 def _network_row(each: Measured) -> Row:

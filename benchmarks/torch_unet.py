@@ -87,7 +87,8 @@ def load_twin(weights: Path) -> TorchUnet:
     channels, classes = kernels["encoder_0"].shape[3], arrays["head/bias"].shape[0]
     twin = TorchUnet(channels, classes, widths)
     twin.load_state_dict(_state(arrays))
-    return twin.eval()
+    twin.eval()
+    return twin
 
 
 def _block(name: str, channels: int, width: int) -> dict[str, nn.Module]:
