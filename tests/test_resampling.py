@@ -77,7 +77,8 @@ def test_a_finer_grid_follows_a_ramp(spacing_mm, turn):
     np.testing.assert_allclose(result[inner], expected[inner], atol=1e-4)
 
 
-@given(seeds, spacings, turns, st.tuples(*[st.integers(-20, 20)] * 3))
+# Nearer to the source's 2 mm, grids are less than a thousandth of a voxel apart, which is ignored.
+@given(seeds, st.tuples(*[st.floats(0.5, 1.99)] * 3), turns, st.tuples(*[st.integers(-20, 20)] * 3))
 def test_simpleitk_interpolates_alike_on_finer_grids(seed, spacing_mm, turn, percent):
     turn = {**turn, "angles": [n / 100 for n in percent]}  # ITK's SVD fails at tiny angles
     sitk = pytest.importorskip("SimpleITK")
