@@ -1,6 +1,8 @@
 import gzip
 import os
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -457,14 +459,38 @@ class TestWriting:
             write(tmp_path / f"{threads}.nii.gz", values, Geometry(values.shape, AFFINE))
         assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs a malloc that spoils memory on wish")
+    def test_the_bytes_do_not_depend_on_what_memory_held_before(self, tmp_path):
+        """With ISA-L, which is faster still, one in twenty-five small streams does."""
+        code = (
+            "import sys, hashlib, pathlib, numpy as np\n"
+            "from vol3dseg.volumes.gzipped import write_stream\n"
+            "rng, found = np.random.default_rng(0), hashlib.sha256()\n"
+            "for size in [*range(20, 400), 5000, 2**21 + 70]:\n"
+            "    path = pathlib.Path(sys.argv[1]) / 'x.gz'\n"
+            "    write_stream(path, [rng.choice([0, 0, 0, 1, 2, 3], size).astype(np.uint8)], 2)\n"
+            "    found.update(path.read_bytes())\n"
+            "print(found.hexdigest())\n"
+        )
+        hashes = {
+            subprocess.run(
+                [sys.executable, "-c", code, tmp_path],
+                check=True,
+                capture_output=True,
+                env={**os.environ, "MALLOC_PERTURB_": byte},
+            ).stdout
+            for byte in ("1", "85", "170")
+        }
+        assert len(hashes) == 1
+
     def test_other_readers_read_it(self, tmp_path, shared_data):
-        """And a real label map takes at most 1.3 times what gzip makes of it at level 4."""
+        """And a real label map takes little more than what gzip makes of it at level 4."""
         folder = shared_data / "brats" / "BraTS2021_00495"
         array, geometry = read_labels(folder / f"{folder.name}_seg.nii.gz")
         write(tmp_path / "x.nii.gz", array.astype(np.uint8), geometry)
         np.testing.assert_array_equal(nib.load(tmp_path / "x.nii.gz").dataobj, array)
         packed = (tmp_path / "x.nii.gz").read_bytes()
-        assert len(packed) <= 1.3 * len(gzip.compress(gzip.decompress(packed), 4))
+        assert len(packed) <= 1.05 * len(gzip.compress(gzip.decompress(packed), 4))
         sitk = pytest.importorskip("SimpleITK")
         found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "x.nii.gz")))
         np.testing.assert_array_equal(found.T, array)
