@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -13,6 +15,7 @@ from vol3dseg.training.checkpoints import (
     restore_checkpoint,
     trim_log,
 )
+from vol3dseg.training.compiled import CosineDecayOverBatches
 
 pytestmark = [
     pytest.mark.train,
@@ -92,6 +95,22 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, how, message):
         restore_checkpoint(tiny_model(), path)
     with pytest.raises(RunError, match=r"last\.keras: "):
         read_state(path)
+
+
+def test_a_program_that_does_not_train_can_load_every_schedule(tmp_path):
+    path = tmp_path / "last.keras"
+    model = tiny_model()
+    model.compile(keras.optimizers.AdamW(CosineDecayOverBatches(0.1, 10, 2)), "mse")
+    model.save(path)
+    code = (
+        "import sys; from pathlib import Path; "
+        "from vol3dseg.training.checkpoints import load_checkpoint; "
+        "print(load_checkpoint(Path(sys.argv[1])).optimizer.name)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "adam_w", done.stderr
 
 
 def test_a_model_without_state_cannot_be_resumed(tmp_path):

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vol3dseg.errors import RunError
 from vol3dseg.files import atomic_path, write_text
 
-# Loading a model finds our layer, losses and metrics only when their modules were imported.
-from vol3dseg.training import losses, metrics, unet  # noqa: F401
+# Loading a model finds what is ours (layer, loss, metrics, rate) only if its module was imported.
+from vol3dseg.training import compiled, losses, metrics, unet  # noqa: F401
 
 _MEMBER = "vol3dseg-state.json"
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
