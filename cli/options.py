@@ -1,6 +1,5 @@
 """Options that several commands share, and how progress is shown."""
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -70,11 +69,14 @@ def processes(workers: int | None, cases: int) -> "Iterator[Executor | None]":
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    size = min(workers or os.cpu_count() or 1, cases)
+    from vol3dseg.cores import limit_cores, usable_cores
+
+    size = min(workers or usable_cores(), cases)
     if size <= 1:
         yield None
         return
-    with ProcessPoolExecutor(size, mp_context=get_context("spawn")) as pool:
+    share = usable_cores() // size
+    with ProcessPoolExecutor(size, get_context("spawn"), limit_cores, (share,)) as pool:
         yield pool
 
 

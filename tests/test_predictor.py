@@ -267,3 +267,20 @@ def test_the_manifest_survives_the_file(model_path, manifest):
     assert model.manifest == manifest
     graph = onnx.load_model_from_string(model.content)
     assert with_manifest(graph, manifest) == model.content
+
+
+@pytest.mark.parametrize("limit_mb", [None, 10_000.0])
+def test_what_the_runtime_keeps_is_given_back_where_memory_is_limited(limit_mb, manifest):
+    released = []
+    predictor = Predictor(
+        lambda patches: np.zeros((1, 4, *patches.shape[2:]), np.float32),
+        manifest,
+        max_memory_mb=limit_mb,
+        release=lambda: released.append("once"),
+    )
+    image = np.ones((20, 20, 20, len(manifest.recipe.modalities)), np.float32)
+    predictor.infer(image)
+    assert len(released) == (limit_mb is not None)
+    volume = Volume(image, Geometry(image.shape[:3], np.eye(4)), manifest.recipe.modalities)
+    predictor(volume)
+    assert len(released) == 2 * (limit_mb is not None)

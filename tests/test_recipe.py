@@ -234,22 +234,28 @@ class TestRecipe:
         recipe().require_equal(recipe(), "P", "M")
 
 
+def normalised(step, image):
+    return step.fitted(image)(image)
+
+
 class TestNormalisation:
     VALUES = np.array([0, 2, 4, 6], np.float32).reshape(1, 1, 4)
 
     def test_zscore_inside_the_mask(self):
         # mean of 2, 4, 6 is 4, variance (4 + 0 + 4) / 3
         expected = np.array([0, -2, 0, 2]) / np.sqrt(8 / 3)
-        np.testing.assert_allclose(ZScore()(self.VALUES).ravel(), expected, rtol=1e-6)
+        np.testing.assert_allclose(normalised(ZScore(), self.VALUES).ravel(), expected, rtol=1e-6)
 
     def test_zscore_of_all(self):
         # mean of 0, 2, 4, 6 is 3, variance (9 + 1 + 1 + 9) / 4
         expected = np.array([-3, -1, 1, 3]) / np.sqrt(5)
-        np.testing.assert_allclose(ZScore(mask="all")(self.VALUES).ravel(), expected, rtol=1e-6)
+        np.testing.assert_allclose(
+            normalised(ZScore(mask="all"), self.VALUES).ravel(), expected, rtol=1e-6
+        )
 
     def test_clipping_is_inside_the_mask_too(self):
         # 50 % of 2, 4, 6 is 4: clipped to 4, 4, 6, mean 14/3, variance 8/9
-        result = ZScore(clip_percentiles=(50, 100))(self.VALUES).ravel()
+        result = normalised(ZScore(clip_percentiles=(50, 100)), self.VALUES).ravel()
         expected = np.array([0, -2 / 3, -2 / 3, 4 / 3]) / np.sqrt(8 / 9)
         np.testing.assert_allclose(result, expected, rtol=1e-6)
 
@@ -258,19 +264,36 @@ class TestNormalisation:
     )
     def test_without_spread_all_is_zero(self, value):
         for mask in ("nonzero", "all"):
-            result = ZScore(mask=mask)(np.full((3, 3, 3), value, np.float32))
+            result = normalised(ZScore(mask=mask), np.full((3, 3, 3), value, np.float32))
             assert result.dtype == np.float32
             assert not result.any()
+
+    @pytest.mark.parametrize("mask", ["nonzero", "all"])
+    @pytest.mark.parametrize("clip", [None, (1, 99)])
+    def test_many_groups_of_values_have_the_moments_of_all(self, mask, clip):
+        rng = np.random.default_rng(0)
+        image = rng.normal(1000, 30, (70, 60, 90)).astype(np.float32)
+        image *= np.linspace(0.5, 2, 70, dtype=np.float32)[:, None, None]  # groups differ
+        image[rng.random(image.shape) < 0.3] = 0
+        values = (image[image != 0] if mask == "nonzero" else image).astype(np.float64)
+        limits = (-np.inf, np.inf) if clip is None else np.percentile(values, clip)
+        values = np.clip(values, *limits)
+        expected = (np.clip(image.astype(np.float64), *limits) - values.mean()) / values.std()
+        expected[(image == 0) & (mask == "nonzero")] = 0
+        for held in (image, np.asfortranarray(image)):
+            found = normalised(ZScore(mask=mask, clip_percentiles=clip), held)
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
     @given(st.floats(0.1, 1000), st.floats(-1000, 1000), seeds)
     def test_zscore_forgets_scale_and_shift(self, scale, shift, seed):
         values = np.random.default_rng(seed).normal(size=(4, 4, 4))
         assume(not np.any(values * scale + shift == 0))
-        a, b = (ZScore(mask="all")(v.astype(np.float32)) for v in (values, values * scale + shift))
+        images = (values.astype(np.float32), (values * scale + shift).astype(np.float32))
+        a, b = (normalised(ZScore(mask="all"), image) for image in images)
         np.testing.assert_allclose(a, b, atol=2e-3 * (1 + abs(shift) / scale / 100))
 
     def test_window(self):
-        result = Window(method="window", low=2, high=4)(self.VALUES + 1)
+        result = normalised(Window(method="window", low=2, high=4), self.VALUES + 1)
         assert result.ravel().tolist() == [0, 1 / 2, 1, 1]
 
     @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vol3dseg.errors import GridError
+from vol3dseg.volumes import resampling
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.resampling import nearest_labels, resample, resample_labels
@@ -135,6 +136,44 @@ def test_channels_go_along():
     for channel in range(2):
         single = resample(values[..., channel], source, target)
         np.testing.assert_array_equal(result[..., channel], single)
+
+
+orders = st.permutations(range(3))
+boxes = st.tuples(*[st.tuples(st.integers(0, 3), st.integers(1, 4))] * 3)
+
+
+@given(shapes, spacings, turns, orders, st.integers(1, 200), boxes)
+def test_voxels_do_not_depend_on_what_is_computed_with_them(
+    shape, spacing_mm, turn, order, portion, ends
+):
+    """Nor on how memory holds them: to the last bit, for any portions and any part."""
+    source = grid(shape, (1.0, 1.3, 0.8), **turn)
+    target = source.canonical().with_spacing(spacing_mm)
+    box = Box(*zip(*((a, a + n) for a, n in ends), strict=True))
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    whole = resample(values, source, target, fill=7)
+    held = np.ascontiguousarray(values.transpose(order)).transpose(np.argsort(order))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resampling, "_PORTION", portion)
+        parted = resample(held, source, target, fill=7)
+        part = resample(held, source, target, fill=7, box=box)
+        doubled = resample(held, source, target, fill=7, each=lambda voxels: 2 * voxels)
+    assert parted.tobytes() == whole.tobytes()
+    overlap = box.intersection(Box.whole(target.shape))
+    if all(overlap.shape):
+        inside = part[overlap.relative_to(box).slices]
+        np.testing.assert_array_equal(inside, whole[overlap.slices])
+    twice = resample(2 * values, source, target, fill=7)
+    np.testing.assert_array_equal(doubled, twice)
+
+
+def test_the_result_goes_where_it_is_wanted():
+    source = grid((4, 5, 6))
+    values = np.random.default_rng(0).normal(size=source.shape).astype(np.float32)
+    for target in (source.with_spacing((0.7, 1.0, 2.0)), source.canonical()):
+        out = np.full(target.shape, 9, np.float32)
+        assert resample(values, source, target, out=out) is out
+        np.testing.assert_array_equal(out, resample(values, source, target))
 
 
 def test_the_input_is_left_alone():

@@ -1,11 +1,11 @@
 """Networks in onnxruntime: on exactly the provider asked for, never a silent fallback."""
 
-import os
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.cores import usable_cores
 from vol3dseg.errors import DeviceError, MissingExtraError, ModelError
 
 OnnxDevice = Literal["cpu", "cuda", "tensorrt"]
@@ -80,11 +80,6 @@ def has_cuda() -> bool:
         return _PROVIDERS["cuda"] in _onnxruntime().get_available_providers()
     except MissingExtraError:
         return False
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _onnxruntime() -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.cores import usable_cores
 from vol3dseg.errors import DeviceError, MissingExtraError, ModelError
-from vol3dseg.inference.onnx_backend import usable_cores
 from vol3dseg.inference.session import Precision
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}

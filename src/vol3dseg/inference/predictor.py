@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,15 +10,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from vol3dseg.cores import usable_cores
 from vol3dseg.inference.footprint import footprint
 from vol3dseg.inference.homeward import CHUNK_MB, Homeward
 from vol3dseg.inference.manifest import Manifest
 from vol3dseg.inference.memory import available_mb, resident_mb
 from vol3dseg.inference.model_file import ModelFile, read_model
-from vol3dseg.inference.onnx_backend import usable_cores
 from vol3dseg.inference.plan import Plan, Planner
 from vol3dseg.inference.session import Backend, Device, Precision, Session, open_session
-from vol3dseg.inference.tiling import Progress, run_tiles
+from vol3dseg.inference.tiling import Progress, Rows, run_tiles
 from vol3dseg.preprocessing.recipe import Prepared, prepare
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import Segmentation
@@ -142,13 +142,11 @@ class Predictor:
         result_mb = self._result_mb(source, keep_probabilities)
         home = Homeward(working, source, classes, keep_probabilities, self._threads)
         started, restore = time.perf_counter(), 0.0
-        for rows in run_tiles(image, self.backend, classes, plan, progress):
+        for rows in self._run(image, plan, progress):
             finished = time.perf_counter()
             home.add(rows)
             restore += time.perf_counter() - finished
         infer = time.perf_counter() - started - restore
-        if self.max_memory_mb is not None:
-            self._release()
         self._seconds_per_voxel = infer / plan.computed
         segmentation = Segmentation(home.labels, source, self.manifest.labels)
         seconds = {"infer": round(infer, 4), "restore": round(restore, 4)}
@@ -164,12 +162,22 @@ class Predictor:
         """Return the (i, j, k, class) probabilities of a prepared (i, j, k, c) image."""
         grid = Geometry((image.shape[0], image.shape[1], image.shape[2]), np.eye(4))
         plan = self.plan(grid, grid, keep_probabilities=True)
-        classes, first = len(self.manifest.labels.classes), 0
-        found = np.empty((classes, *grid.shape), dtype=np.float32)
-        for rows in run_tiles(image, self.backend, classes, plan, progress):
+        found = np.empty((len(self.manifest.labels.classes), *grid.shape), dtype=np.float32)
+        first = 0
+        for rows in self._run(image, plan, progress):
             found[:, first : first + rows.shape[1]] = rows
             first += rows.shape[1]
         return np.moveaxis(found, 0, -1)
+
+    def _run(self, image: NDArray[np.float32], plan: Plan, progress: Progress) -> Iterator[Rows]:
+        """Give rows of probabilities as they are finished."""
+        try:
+            yield from run_tiles(
+                image, self.backend, len(self.manifest.labels.classes), plan, progress
+            )
+        finally:
+            if self.max_memory_mb is not None:
+                self._release()
 
     def plan(self, working: Geometry, source: Geometry, keep_probabilities: bool = False) -> Plan:
         """Return how a scan will go through the network.

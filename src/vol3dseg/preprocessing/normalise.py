@@ -1,22 +1,20 @@
 """Intensities of one modality, brought to a common scale."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_PORTION = 2**22  # values at once: float64 copies of a whole CT would take gigabytes
+from vol3dseg.preprocessing.percentiles import percentiles
+from vol3dseg.volumes.layout import contiguous, in_portions
 
+# Normalises voxels of one image, one by one; they may have any shape.
+Scale = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-def _rows(array: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Give an array in parts of about a portion along i, each with its place."""
-    step = max(1, _PORTION // max(1, array[:1].size))
-    for start in range(0, array.shape[0], step):
-        rows = slice(start, start + step)
-        # Files have i fastest, so parts of their arrays are scattered; they are used several times.
-        yield rows, np.ascontiguousarray(array[rows])
+_GROUP = 2**16  # values whose moments are taken at once: as float64 they stay in the cache
+_ROWS = 16  # at once, at least: the cache lines of files whose first axis is the fastest
 
 
 class ZScore(BaseModel):
@@ -44,53 +42,62 @@ class ZScore(BaseModel):
                 raise ValueError("clip_percentiles must rise within 0 to 100")
         return self
 
-    def __call__(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the normalised (i, j, k) array; a constant image becomes 0 everywhere."""
+    def fitted(self, array: NDArray[np.float32]) -> Scale:
+        """Return what normalises this (i, j, k) image; a constant one becomes 0 everywhere."""
         limits = None
         if self.clip_percentiles is not None:
-            values = np.concatenate([*self._values(array), np.empty(0, np.float32)])
-            limits = np.percentile(values, self.clip_percentiles) if values.size else None
-        count, total, squares = 0, 0.0, 0.0
-        for values in self._values(array, limits):
-            count += values.size
-            total += np.add.reduce(values, dtype=np.float64)
-        if count == 0:
-            return np.zeros_like(array)
-        mean = total / count
-        for values in self._values(array, limits):
-            apart = values - mean
-            squares += np.add.reduce(apart * apart)
-        deviation = max(np.sqrt(squares / count), 1e-8)
-        result = np.zeros(array.shape, dtype=np.float32)
-        for rows, part in _rows(array):
-            inside = self._inside(part)
-            values = part[inside] if limits is None else np.clip(part[inside], *limits)
-            result[rows][inside] = (values - mean) / deviation
-        return result
+            limits = percentiles(lambda: self._groups(array), self.clip_percentiles)
+        mean, deviation = _moments(self._groups(array, limits))
+
+        def scale(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
+            result = np.empty_like(voxels)
+            for ours, theirs in in_portions(result, voxels):
+                values = theirs if limits is None else np.clip(theirs, *limits)
+                ours[:] = (values - mean) / deviation
+                if self.mask == "nonzero":
+                    np.putmask(ours, theirs == 0, 0)
+            return result
+
+        return scale
 
     @property
     def ignores_zeros(self) -> bool:
         """Whether an image may be cropped to what is not zero first, without any other result."""
         return self.mask == "nonzero"
 
-    def _inside(self, array: NDArray[np.float32]) -> NDArray[np.bool_]:
-        return array != 0 if self.mask == "nonzero" else np.ones(array.shape, dtype=bool)
-
-    def _values(
+    def _groups(
         self, array: NDArray[np.float32], limits: NDArray[np.float64] | None = None
     ) -> Iterator[NDArray[np.float32]]:
-        """Give the values inside the mask, in portions that do not depend on what is outside."""
-        waiting: list[NDArray[np.float32]] = []
-        for _, part in _rows(array):
-            found = part[self._inside(part)]
-            waiting.append(found if limits is None else np.clip(found, *limits))
-            if sum(values.size for values in waiting) >= _PORTION:
-                values = np.concatenate(waiting)
-                whole = values.size - values.size % _PORTION
-                yield from np.split(values[:whole], whole // _PORTION)
-                waiting = [values[whole:]]
-        if any(values.size for values in waiting):
-            yield np.concatenate(waiting)
+        """Give the values inside the mask, in groups that do not depend on what is outside."""
+        waiting: NDArray[np.float32] = np.empty(0, dtype=np.float32)
+        step = max(_ROWS, _GROUP // max(1, array[:1].size))
+        for start in range(0, array.shape[0], step):
+            for (values,) in in_portions(contiguous(array[start : start + step])):
+                inside = values[values != 0] if self.mask == "nonzero" else values
+                found = inside if limits is None else np.clip(inside, *limits)
+                waiting = np.concatenate([waiting, found])
+                whole = waiting.size - waiting.size % _GROUP
+                if whole:
+                    yield from np.split(waiting[:whole], whole // _GROUP)
+                    waiting = waiting[whole:]
+        if waiting.size:
+            yield waiting
+
+
+def _moments(groups: Iterator[NDArray[np.float32]]) -> tuple[np.float64, np.float64]:
+    """Return mean and standard deviation, of groups joined by Chan, Golub and LeVeque (1979).
+
+    The deviation is at least 1e-8, so that constant images can be divided by it.
+    """
+    count, mean, squares = 0, np.float64(0), np.float64(0)
+    for values in groups:
+        own = np.add.reduce(values, dtype=np.float64) / values.size
+        apart = values - own
+        away, total = own - mean, count + values.size
+        squares += np.add.reduce(apart * apart) + away * away * count * values.size / total
+        mean += away * values.size / total
+        count = total
+    return mean, np.float64(max(np.sqrt(squares / max(count, 1)), 1e-8))
 
 
 class Window(BaseModel):
@@ -119,10 +126,17 @@ class Window(BaseModel):
         """Whether an image may be cropped to what is not zero first, without any other result."""
         return True
 
-    def __call__(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the normalised (i, j, k) array."""
-        scaled = (array - np.float32(self.low)) / np.float32(self.high - self.low)
-        return np.clip(scaled, 0, 1, out=scaled)
+    def fitted(self, array: NDArray[np.float32]) -> Scale:
+        """Return what normalises an image: any, since the window is fixed."""
+        low, width = np.float32(self.low), np.float32(self.high - self.low)
+
+        def scale(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
+            result = np.empty_like(voxels)
+            for ours, theirs in in_portions(result, voxels):
+                np.clip((theirs - low) / width, 0, 1, out=ours)
+            return result
+
+        return scale
 
 
 Normalisation = Annotated[ZScore | Window, Field(discriminator="method")]

@@ -5,12 +5,15 @@ steps. A recipe travels with what was made by it: prepared store, run, ONNX file
 """
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from vol3dseg.cores import usable_cores
 from vol3dseg.errors import ConfigError, DatasetError, RecipeMismatch
 from vol3dseg.files import canonical_json, sha256_text
 from vol3dseg.preprocessing.crop import nonzero_box
@@ -19,6 +22,7 @@ from vol3dseg.volumes.axes import axis_maps
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import Segmentation
+from vol3dseg.volumes.layout import copy_voxels, in_portions
 from vol3dseg.volumes.resampling import (
     interpolate_labels,
     nearest_labels,
@@ -178,20 +182,36 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
         name: turned(volume.array[..., volume.modalities.index(name)], volume.geometry, canonical)
         for name in recipe.modalities
     }
-    if recipe.crop == "none":
-        boxes = dict.fromkeys(views, Box.whole(grid.shape))
-    else:
-        boxes = {name: nonzero_box(view, canonical, grid) for name, view in views.items()}
-    box = box_of(boxes, recipe.modalities)
-    array = np.empty((len(views), *box.shape), dtype=np.float32)
-    for number, (name, view) in enumerate(views.items()):
-        normalisation = recipe.normalisation[name]
-        if grid == canonical and normalisation.ignores_zeros:
-            array[number] = normalisation(np.ascontiguousarray(view[box.slices]))
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        if recipe.crop == "none":
+            boxes = dict.fromkeys(views, Box.whole(grid.shape))
         else:
-            array[number] = resample(normalisation(view), canonical, grid, box=box)
+            found = pool.map(lambda view: nonzero_box(view, canonical, grid), views.values())
+            boxes = dict(zip(views, found, strict=True))
+        box = box_of(boxes, recipe.modalities)
+        array = np.empty((len(views), *box.shape), dtype=np.float32)
+        steps = [recipe.normalisation[name] for name in views]
+        if grid == canonical:
+            parts = (view[box.slices] for view in views.values())
+            list(pool.map(_normalise, steps, views.values(), parts, array))
+    if grid != canonical:
+        for target, view, step in zip(array, views.values(), steps, strict=True):
+            resample(view, canonical, grid, box=box, each=step.fitted(view), out=target)
     prepared = Volume(np.moveaxis(array, 0, -1), grid.cropped(box), recipe.modalities)
     return Prepared(prepared, volume.geometry, grid, box, boxes)
+
+
+def _normalise(
+    step: Normalisation,
+    image: NDArray[np.float32],
+    part: NDArray[np.float32],
+    target: NDArray[np.float32],
+) -> None:
+    """Put `part` of an image into `target`, normalised as the whole image is."""
+    copy_voxels(target, part)
+    scale = step.fitted(target if step.ignores_zeros else image)
+    for (voxels,) in in_portions(target):
+        voxels[:] = scale(voxels)
 
 
 def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:

@@ -1,23 +1,28 @@
 """From one grid to another whose axes are parallel to it.
 
 Parallel axes make resampling separable: one short list of source voxels and weights per axis and
-output voxel. Sums run over these taps elementwise, in a fixed order, and places are counted from
-the start of the whole target, so a voxel's value does not depend, to the last bit, on which other
-voxels are computed with it.
+output voxel. Sums run over these taps elementwise, along the target's axes in a fixed order, and
+places are counted from the start of the whole target, so a voxel's value does not depend, to the
+last bit, on which other voxels are computed with it, nor on how files hold them. The last axis is
+the first, since in most files its planes lie apart: whole planes are added up, and fewer are left.
 """
 
-import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.cores import usable_cores
 from vol3dseg.volumes.axes import AxisMap, axis_maps
 from vol3dseg.volumes.box import Box, Shape
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.layout import contiguous, copy_voxels
 
-_PORTION = 2**23  # source voxels at once
+_PORTION = 2**22  # source voxels that a thread brings at once
 
 
 def resample(
@@ -26,6 +31,8 @@ def resample(
     target: Geometry,
     fill: float = 0.0,
     box: Box | None = None,
+    each: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[Any]:
     """Bring an image, or probabilities, from one grid to another: linear, anti-aliased.
 
@@ -43,6 +50,11 @@ def resample(
         Value of target voxels outside the source.
     box : Box or None
         Compute this part of the target only; its voxels equal those of the whole bit for bit.
+    each : callable or None
+        Applied to the voxels of the source first, each by itself, portion by portion, so that no
+        second array of the source's size is needed.
+    out : array of float32, or None
+        Where the result goes.
 
     Returns
     -------
@@ -54,20 +66,30 @@ def resample(
         The axes are not parallel.
     """
     maps = axis_maps(source, target, box)
-    rows = next(t for t, m in enumerate(maps) if m.axis == 0)
-    step = _rows_at_once(maps, rows)
-    if maps[rows].is_indexing or step >= maps[rows].count:
-        return _brought(array, maps, fill)
-    # Terms of all taps at once would take several times the memory of the result.
-    result = np.empty((*(m.count for m in maps), *array.shape[3:]), dtype=np.float32)
-    for start in range(0, maps[rows].count, step):
-        count = min(step, maps[rows].count - start)
-        part = replace(maps[rows], first=maps[rows].first + start, count=count)
-        a, b, c = (part if t == rows else m for t, m in enumerate(maps))
-        place: list[Any] = [slice(None)] * 3
-        place[rows] = slice(start, start + count)
-        low, high = part.reach()
-        result[tuple(place)] = _brought(array[low:high], (a, b, c), fill, low)
+    if all(m.is_indexing for m in maps):
+        found = _brought(array if each is None else each(array), maps, fill)
+        if out is None:
+            return np.ascontiguousarray(found)
+        out[...] = found
+        return out
+    slow = max(range(3), key=lambda axis: abs(array.strides[axis]))
+    cut = next(t for t, m in enumerate(maps) if m.axis == slow)
+    result = (
+        np.empty((*(m.count for m in maps), *array.shape[3:]), np.float32) if out is None else out
+    )
+    step = _planes_at_once(array, maps[cut])
+
+    def bring(start: int) -> None:
+        count = min(step, maps[cut].count - start)
+        own = replace(maps[cut], first=maps[cut].first + start, count=count)
+        low, high = own.reach()
+        part = array[(slice(None),) * slow + (slice(low, high),)]
+        a, b, c = (own if t == cut else m for t, m in enumerate(maps))
+        found = _brought(part if each is None else each(part), (a, b, c), fill, slow, low)
+        copy_voxels(result[(slice(None),) * cut + (slice(start, start + count),)], found)
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        list(pool.map(bring, range(0, maps[cut].count, step)))
     return result
 
 
@@ -112,7 +134,7 @@ def resample_part(
     (*box.shape,) array
         Equal to `resample` of the whole, bit for bit.
     """
-    return _brought(part, maps, fill, start)
+    return contiguous(_brought(part, maps, fill, start=start))
 
 
 def resample_labels(
@@ -158,11 +180,15 @@ def interpolate_labels(
     best = np.zeros(shape, dtype=np.float32)
     result = np.zeros(shape, dtype=np.uint8)
     for value in np.unique(array).tolist():
-        mask = (array == value).astype(np.float32)
-        share = resample(mask, source, target, fill=float(value == 0), box=box)
+        fill = float(value == 0)
+        share = resample(array, source, target, fill, box, partial(_is, value))
         wins = share > best
         result[wins], best[wins] = value, share[wins]
     return result
+
+
+def _is(value: int, array: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.equal(array, value).astype(np.float32)
 
 
 def nearest_labels(
@@ -197,51 +223,83 @@ def _pin(
 
 
 def _brought(
-    array: NDArray[Any], maps: tuple[AxisMap, AxisMap, AxisMap], fill: float, start: int = 0
+    array: NDArray[Any],
+    maps: tuple[AxisMap, AxisMap, AxisMap],
+    fill: float,
+    cut: int = 0,
+    start: int = 0,
 ) -> NDArray[Any]:
-    """Interpolate along all axes; `array` holds the source's rows from `start` on."""
+    """Interpolate along all axes; `array` holds the source from `start` on along its axis `cut`."""
     result = np.moveaxis(array, [m.axis for m in maps], [0, 1, 2])
-    for axis, axis_map in enumerate(maps):
-        result = _along(result, axis, axis_map, start if axis_map.axis == 0 else 0)
-    return _filled(np.ascontiguousarray(result), maps, fill)
+    for axis in (2, 1, 0):
+        first = start if maps[axis].axis == cut else 0
+        result = _along(result, axis, maps[axis], first)
+    return _filled(result, maps, fill)
 
 
-def _rows_at_once(maps: tuple[AxisMap, AxisMap, AxisMap], rows: int) -> int:
-    """Return how many target rows are brought at once, so that their source rows are few."""
-    plane = math.prod(m.size for t, m in enumerate(maps) if t != rows)
-    return max(1, int(_PORTION / plane / max(1.0, abs(maps[rows].scale))))
+def _planes_at_once(array: NDArray[Any], slow: AxisMap) -> int:
+    """Return how many target planes are brought at once, so that those of the source are few."""
+    plane = array.size / array.shape[slow.axis]
+    return max(1, int(_PORTION / plane / max(1.0, abs(slow.scale))))
 
 
 def _filled(array: NDArray[Any], maps: tuple[AxisMap, ...], fill: float) -> NDArray[Any]:
     for axis, axis_map in enumerate(maps):
-        if axis_map.outside.any():
+        if axis_map.outside.any():  # then `array` is a copy
             index: list[Any] = [slice(None)] * array.ndim
             index[axis] = axis_map.outside
             array[tuple(index)] = fill
     return array
 
 
-def _along(array: NDArray[Any], axis: int, axis_map: AxisMap, start: int = 0) -> NDArray[Any]:
-    """Interpolate along one axis; `array` holds the source from `start` on."""
+def _along(array: NDArray[Any], axis: int, axis_map: AxisMap, start: int) -> NDArray[Any]:
+    """Interpolate along one axis; `array` holds the source from `start` on.
+
+    Plane by plane of the axis that is the slowest in memory, so that sums stay in the cache.
+    """
     if axis_map.is_indexing:
         return _indexed(array, axis, axis_map, start)
     taps, weights = axis_map.taps()
     taps = np.clip(taps - start, 0, array.shape[axis] - 1)  # those without weight may lie outside
-    shape = [1] * array.ndim
-    shape[axis] = axis_map.count
-    terms = (
-        np.take(array, tap, axis=axis) * weight.reshape(shape)
-        for tap, weight in zip(taps.T, weights.T, strict=True)
-    )
-    total: NDArray[Any] = next(terms)
-    for term in terms:
-        total += term
-    return total
+    order = sorted(range(array.ndim), key=lambda a: -abs(array.strides[a]))
+    planes, at = array.transpose(order), order.index(axis)
+    shape = [axis_map.count if a == axis else array.shape[a] for a in order]
+    result = np.empty(shape, dtype=np.float32)
+    term = np.empty(shape[1:], dtype=np.float32)
+    if at == 0:
+        for total, chosen, factors in zip(result, taps, weights, strict=True):
+            _add_up(total, term, ((planes[tap], f) for tap, f in zip(chosen, factors, strict=True)))
+    else:
+        aligned = [1] * len(shape[1:])
+        aligned[at - 1] = axis_map.count
+        columns = [w.reshape(aligned) for w in weights.T]
+        for total, plane in zip(result, planes, strict=True):
+            _add_up(total, term, zip(_taken(plane, taps, at - 1), columns, strict=True))
+    return result.transpose(np.argsort(order))
+
+
+def _taken(plane: NDArray[Any], taps: NDArray[np.intp], axis: int) -> Iterator[NDArray[Any]]:
+    plane = contiguous(plane)
+    for tap in taps.T:
+        yield np.take(plane, tap, axis=axis)
+
+
+def _add_up(
+    total: NDArray[np.float32],
+    term: NDArray[np.float32],
+    products: Iterable[tuple[NDArray[Any], Any]],
+) -> None:
+    """Write the sum of products into `total`; `term` is scratch."""
+    for number, (values, factor) in enumerate(products):
+        np.multiply(values, factor, out=term if number else total)
+        if number:
+            total += term
 
 
 def _indexed(array: NDArray[Any], axis: int, axis_map: AxisMap, start: int) -> NDArray[Any]:
     if axis_map.outside.any():
-        return np.take(array, np.clip(axis_map.nearest, 0, axis_map.size - 1), axis=axis)
+        nearest = np.clip(axis_map.nearest - start, 0, array.shape[axis] - 1)
+        return np.take(array, nearest, axis=axis)
     step = int(axis_map.scale)
     first = int(axis_map.offset) + step * axis_map.first - start
     last = first + step * axis_map.count

@@ -1,0 +1,77 @@
+"""Percentiles of more values than should be sorted at once."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BITS = np.uint32(16)  # of a float32 that are counted in each pass
+_BINS = 2**16
+_SIGN = np.uint32(2**31)
+
+
+def percentiles(
+    groups: Callable[[], Iterable[NDArray[np.float32]]], percents: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return percentiles as `numpy.percentile` does, to the last bit, without an array of all.
+
+    Values are counted by the upper half of their bits, then those in the bins that matter by the
+    lower half: a radix selection in two passes. Between two values the percentile is interpolated.
+
+    Parameters
+    ----------
+    groups : callable
+        Gives all values, in groups; called twice. No NaN.
+    percents : (n,) sequence of float
+        0 to 100 [%].
+
+    Returns
+    -------
+    (n,) array of float64
+        Without values, minus infinity to infinity: no limits.
+    """
+    upper = sum((_counts(keys >> _BITS) for keys in _keys(groups())), np.zeros(_BINS, np.intp))
+    count = int(upper.sum())
+    if count == 0:
+        return np.where(np.array(percents) < 50, -np.inf, np.inf)
+    places = np.array(percents, dtype=np.float64) / np.float32(100) * (count - 1)
+    below = np.floor(places).astype(np.intp)
+    ranks = np.stack([below, np.minimum(below + 1, count - 1)])
+    low, high = _at(ranks, upper, groups)
+    share, apart = places - below, high - low
+    found: NDArray[np.float64] = np.where(
+        share < 0.5, low + apart * share, high - apart * (1 - share)
+    )
+    return found
+
+
+def _at(
+    ranks: NDArray[np.intp],
+    upper: NDArray[np.intp],
+    groups: Callable[[], Iterable[NDArray[np.float32]]],
+) -> NDArray[np.float32]:
+    """Return the values that would stand at `ranks` if all were sorted."""
+    ends = np.cumsum(upper)
+    bins = np.searchsorted(ends, ranks, side="right")
+    lower = {int(b): np.zeros(_BINS, np.intp) for b in np.unique(bins)}
+    for keys in _keys(groups()):
+        theirs = keys >> _BITS
+        for wanted, counts in lower.items():
+            counts += _counts(keys[theirs == wanted] & np.uint32(_BINS - 1))
+    keys = np.empty(ranks.shape, dtype=np.uint32)
+    for place, number in np.ndenumerate(bins):
+        rank = ranks[place] - (ends[number] - upper[number])
+        rest = np.searchsorted(np.cumsum(lower[int(number)]), rank, side="right")
+        keys[place] = int(number) * _BINS + int(rest)
+    return np.where(keys & _SIGN, keys ^ _SIGN, ~keys).view(np.float32)
+
+
+def _keys(groups: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.uint32]]:
+    """Give whole numbers in the order of the values: bits of floats rise with their size."""
+    for values in groups:
+        sign = (values.view(np.int32) >> 31).view(np.uint32)  # all bits set where negative
+        yield values.view(np.uint32) ^ (sign | _SIGN)
+
+
+def _counts(halves: NDArray[np.uint32]) -> NDArray[np.intp]:
+    return np.bincount(halves, minlength=_BINS)
