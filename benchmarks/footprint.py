@@ -1,9 +1,11 @@
 """Memory of a run over that of the tensors that must be kept at once: what planning multiplies by.
 
 python -m benchmarks.footprint
+python -m benchmarks.footprint MODEL cpu|openvino float32|bfloat16 I J K
 
 For networks of several widths, depths and norms, each runtime runs two sizes of input in a process
-of its own; printed is the peak over the count of `vol3dseg.inference.footprint`.
+of its own; printed is the peak over the count of `vol3dseg.inference.footprint`. The second form
+measures one model, an int8 one for instance, on one size of input.
 """
 
 import itertools
@@ -51,7 +53,7 @@ def measure(path: Path, device: str, precision: str, size: list[int]) -> None:
     """Run once in this process; print the peak over the count."""
     model = onnx.load(path)
     divisor = 16
-    live_mb = footprint(model, divisor).live_numbers * 4 * np.prod(size) / 2**20
+    taken = footprint(model, divisor)
     session = open_session(
         path.read_bytes(),
         next(d for d in DEVICES if d == device),
@@ -62,8 +64,10 @@ def measure(path: Path, device: str, precision: str, size: list[int]) -> None:
     reset_peak()
     for _ in range(2):
         session(patch)
+    counted = taken.float_bytes if device == "cpu" else taken.rounded_bytes
+    counted_mb = counted * np.prod(size) / 2**20
     taken_mb = (peak_mb() or 0.0) - before
-    sys.stdout.write(f"{taken_mb:.0f} MB, {taken_mb / live_mb:.2f} of what is counted\n")
+    sys.stdout.write(f"{taken_mb:.0f} MB, {taken_mb / counted_mb:.2f} of what is counted\n")
 
 
 def _write(settings: dict[str, Any], path: Path) -> None:

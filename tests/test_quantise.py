@@ -17,6 +17,7 @@ from vol3dseg.export import quantise_check
 from vol3dseg.export.quantise import quantise
 from vol3dseg.export.quantise_check import measure_cost, quantise_proven
 from vol3dseg.inference.describe import describe
+from vol3dseg.inference.footprint import footprint
 from vol3dseg.inference.model_file import ModelFile, read_model, with_manifest
 from vol3dseg.inference.onnx_backend import OnnxBackend
 from vol3dseg.inference.predictor import load_predictor, make_predictor
@@ -95,6 +96,16 @@ def makers(model):
 
 def constants(model):
     return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def test_what_is_rounded_is_counted_as_bytes(pair):
+    """Norms of instances are not rounded, so there a convolution's output stays float32."""
+    model, quantised = (footprint(each, 4) for each in pair)
+    assert quantised.multiplications == model.multiplications
+    kinds = {node.op_type for node in pair[0].graph.node}
+    most = 0.9 if "InstanceNormalization" in kinds else 0.5
+    assert quantised.float_bytes == model.float_bytes
+    assert 0.25 <= quantised.rounded_bytes / model.rounded_bytes <= most
 
 
 def test_every_convolution_but_the_last_sees_integers(pair):

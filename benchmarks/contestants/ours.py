@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.inference.footprint import Footprint
 from vol3dseg.inference.model_file import ModelFile, read_model
 from vol3dseg.inference.predictor import Predictor, make_predictor
 from vol3dseg.inference.session import DEVICES, PRECISIONS, Session, open_session
@@ -54,7 +55,6 @@ class OnnxruntimeOpenVino:
     The toolkit uses the package openvino instead, which is newer; here both are measured.
     """
 
-    overhead = 1.6
     on_gpu = False
 
     def __init__(self, content: bytes, threads: int, precision: str) -> None:
@@ -81,6 +81,10 @@ class OnnxruntimeOpenVino:
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities."""
         return np.asarray(self._session.run(["probabilities"], {"image": patches})[0])
+
+    def bytes_per_voxel(self, taken: Footprint) -> float:
+        """Return what planning counts with: onnxruntime's own."""
+        return 1.6 * taken.float_bytes
 
     def release(self) -> None:
         """Keep everything: this runtime offers no way to give memory back."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.cores import usable_cores
 from vol3dseg.errors import DeviceError, MissingExtraError, ModelError
+from vol3dseg.inference.footprint import Footprint
 
 OnnxDevice = Literal["cpu", "cuda", "tensorrt"]
 _PROVIDERS = {
@@ -15,6 +16,10 @@ _PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 _EXTRAS = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu"}
+
+# Over what must be kept at once, measured by `python -m benchmarks.footprint`: the arena keeps
+# freed blocks for the next layer.
+_OVERHEAD = 1.6
 
 
 class OnnxBackend:
@@ -31,7 +36,6 @@ class OnnxBackend:
     Attributes
     ----------
     provider : str
-    overhead : float
     on_gpu : bool
         See `session.Session`.
 
@@ -44,9 +48,6 @@ class OnnxBackend:
     ModelError
         onnxruntime cannot load the model.
     """
-
-    # Measured by `python -m benchmarks.footprint`: the arena keeps freed blocks for the next layer.
-    overhead = 1.6
 
     def __init__(self, content: bytes, device: OnnxDevice = "cpu", threads: int = 0) -> None:
         runtime = _onnxruntime()
@@ -69,6 +70,13 @@ class OnnxBackend:
         """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities."""
         feed = {"image": patches}
         return np.asarray(self._session.run(["probabilities"], feed, self._options)[0])
+
+    def bytes_per_voxel(self, taken: Footprint) -> float:
+        """Return the memory of a run for each voxel of its input.
+
+        A quantised network takes hardly less: what was rounded is floats again in between.
+        """
+        return _OVERHEAD * taken.float_bytes
 
     def release(self) -> None:
         """Do nothing: the arena shrinks after each run."""

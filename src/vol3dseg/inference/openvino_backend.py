@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from vol3dseg.cores import usable_cores
 from vol3dseg.errors import DeviceError, MissingExtraError, ModelError
+from vol3dseg.inference.footprint import Footprint
 from vol3dseg.inference.session import Precision
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
-# Measured by `python -m benchmarks.footprint`.
+# Over what must be kept at once, measured by `python -m benchmarks.footprint`.
 _OVERHEADS = {"float32": 1.25, "bfloat16": 0.65}
+_INT8_OVERHEAD = 1.9
 
 
 class OpenVinoBackend:
@@ -29,7 +31,6 @@ class OpenVinoBackend:
     Attributes
     ----------
     provider : str
-    overhead : float
     on_gpu : bool
         See `session.Session`.
 
@@ -63,7 +64,7 @@ class OpenVinoBackend:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self.provider = f"OpenVINO CPU {precision}"
-        self.overhead = _OVERHEADS[precision]
+        self._overhead = _OVERHEADS[precision]
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities.
@@ -72,6 +73,12 @@ class OpenVinoBackend:
         """
         found = self._request.infer([patches], share_inputs=True, share_outputs=True)
         return np.asarray(found[0])
+
+    def bytes_per_voxel(self, taken: Footprint) -> float:
+        """Return the memory of a run for each voxel of its input."""
+        if taken.rounded_bytes < taken.float_bytes:
+            return _INT8_OVERHEAD * taken.rounded_bytes
+        return self._overhead * taken.float_bytes
 
     def release(self) -> None:
         """Give back the memory that is kept for the next run."""

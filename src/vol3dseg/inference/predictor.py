@@ -234,7 +234,7 @@ def make_predictor(
     """Make a predictor of a model that is read and loaded; see `load_predictor`."""
     graph = onnx.load_model_from_string(model.content)
     taken = footprint(graph, model.manifest.network.divisor)
-    each = taken.live_numbers * _FLOAT * session.overhead
+    each = session.bytes_per_voxel(taken)
     most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
     planner = Planner(model.manifest, each, most_mb, only_exact)
     return Predictor(session, model.manifest, planner, max_memory_mb, threads, session.release)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import DeviceError
+from vol3dseg.inference.footprint import Footprint
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
 DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "tensorrt", "openvino")
@@ -32,15 +33,16 @@ class Session(Backend, Protocol):
     ----------
     provider : str
         Runtime and device, for people and records.
-    overhead : float
-        Memory of a run over that of the tensors that must be kept at once (`Footprint`).
     on_gpu : bool
         Whether that is the memory of a GPU, which the kernel's account does not show.
     """
 
     provider: str
-    overhead: float
     on_gpu: bool
+
+    def bytes_per_voxel(self, taken: Footprint) -> float:
+        """Return the memory of a run for each voxel of its input."""
+        ...
 
     def release(self) -> None:
         """Give back the memory that is kept for the next run."""
