@@ -1,7 +1,7 @@
 """Memory of a run over that of the tensors that must be kept at once: what planning multiplies by.
 
 python -m benchmarks.footprint
-python -m benchmarks.footprint MODEL cpu|openvino float32|bfloat16 I J K
+python -m benchmarks.footprint MODEL cpu|lean|openvino float32|bfloat16 I J K
 
 For networks of several widths, depths and norms, each runtime runs two sizes of input in a process
 of its own; printed is the peak over the count of `vol3dseg.inference.footprint`. The second form
@@ -29,7 +29,12 @@ _NETWORKS: list[dict[str, Any]] = [
     {"width": 32, "depth": 4, "norm": "batch"},
     {"width": 16, "depth": 3, "norm": "instance"},
 ]
-_RUNTIMES = [("cpu", "float32"), ("openvino", "float32"), ("openvino", "bfloat16")]
+_RUNTIMES = [
+    ("cpu", "float32"),
+    ("lean", "float32"),  # cpu as it is under --max-memory
+    ("openvino", "float32"),
+    ("openvino", "bfloat16"),
+]
 _SIZES = [(96, 96, 96), (144, 176, 144)]
 _CHANNELS, _CLASSES = 4, 4
 
@@ -56,15 +61,16 @@ def measure(path: Path, device: str, precision: str, size: list[int]) -> None:
     taken = footprint(model, divisor)
     session = open_session(
         path.read_bytes(),
-        next(d for d in DEVICES if d == device),
+        "cpu" if device == "lean" else next(d for d in DEVICES if d == device),
         precision=next(p for p in PRECISIONS if p == precision),
+        lean=device == "lean",
     )
     patch = np.zeros((1, _CHANNELS, *size), dtype=np.float32)
     before = resident_mb() or 0.0
     reset_peak()
     for _ in range(2):
         session(patch)
-    counted = taken.float_bytes if device == "cpu" else taken.rounded_bytes
+    counted = taken.rounded_bytes if device == "openvino" else taken.float_bytes
     counted_mb = counted * np.prod(size) / 2**20
     taken_mb = (peak_mb() or 0.0) - before
     sys.stdout.write(f"{taken_mb:.0f} MB, {taken_mb / counted_mb:.2f} of what is counted\n")

@@ -230,7 +230,8 @@ def _load(model_path: Path, runtime: Runtime) -> "tuple[ModelFile, Predictor, st
     model = read_model(model_path)
     device = next(d for d in DEVICES if d == runtime.device)
     precision = next(p for p in PRECISIONS if p == runtime.precision)
-    session = open_session(model.content, device, runtime.threads, precision)
+    lean = runtime.max_memory_mb is not None
+    session = open_session(model.content, device, runtime.threads, precision, lean)
     click.echo(f"running on {session.provider}")
     predictor = make_predictor(
         model, session, runtime.max_memory_mb, runtime.threads, runtime.exact

@@ -46,7 +46,9 @@ def _open(content: bytes, settings: dict[str, Any]) -> Session:
     if settings["device"] == "onnxruntime-openvino":
         return OnnxruntimeOpenVino(content, threads, precision)
     device = next(d for d in DEVICES if d == settings["device"])
-    return open_session(content, device, threads, next(p for p in PRECISIONS if p == precision))
+    lean = settings.get("max_memory_mb") is not None
+    found = next(p for p in PRECISIONS if p == precision)
+    return open_session(content, device, threads, found, lean)
 
 
 class OnnxruntimeOpenVino:

@@ -11,8 +11,9 @@ from vol3dseg.volumes.axes import AxisMap, axis_maps
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.resampling import resample_part
 
+_PORTION = 2**22  # probabilities that are copied to those that wait
 _CHUNK = 2**19  # voxels of the scan's grid at once
-CHUNK_MB = 30.0  # that a thread takes for them
+CHUNK_MB = 30.0  # that a thread takes for them, and its share of a portion
 
 
 class Homeward:
@@ -67,8 +68,13 @@ class Homeward:
             self._place(most_probable(rows), self._first)
             self._first += rows.shape[1]
             return
+        step = max(1, _PORTION // rows[:, :1].size)
+        for start in range(0, rows.shape[1], step):
+            self._add(rows[:, start : start + step])
+
+    def _add(self, rows: NDArray[np.float32]) -> None:
         first = self._first
-        known = np.concatenate([self._waiting, rows], axis=1) if self._waiting.size else rows
+        known = np.concatenate([self._waiting, rows], axis=1)
         ready = self._todo & (self._need[:, 1] <= first + known.shape[1])
         with ThreadPoolExecutor(self._threads) as pool:
             list(pool.map(lambda part: self._bring(known, first, *part), self._chunks(ready)))

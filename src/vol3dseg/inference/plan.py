@@ -115,6 +115,8 @@ class Planner:
         What the network needs for each voxel of a tile.
     most_mb : float
         What the network may take at most, whatever is left [MB].
+    fixed_mb : float
+        What the network takes whatever the tile [MB].
     only_exact : bool
         Whether to take nothing but what equals one pass, however dear.
 
@@ -127,6 +129,7 @@ class Planner:
     manifest: Manifest
     bytes_per_voxel: float
     most_mb: float = math.inf
+    fixed_mb: float = 0.0
     only_exact: bool = False
 
     def __post_init__(self) -> None:
@@ -197,7 +200,7 @@ class Planner:
             blended=True,
             exact=False,
             computed=count * math.prod(size),
-            memory_mb=math.prod(size) * self.bytes_per_voxel / _MB + rows_mb,
+            memory_mb=math.prod(size) * self.bytes_per_voxel / _MB + rows_mb + self.fixed_mb,
         )
 
     def with_halo(self, shape: Shape, halo: int, memory_mb: float) -> Plan | None:
@@ -222,7 +225,7 @@ class Planner:
         computed = _products([[cut.computed for cut in axis] for axis in cuts])
         voxels = _products([[cut.size for cut in axis] for axis in cuts])
         rows_mb = np.array([self._rows_mb(cut.size, shape, self._classes) for cut in cuts[0]])
-        memory = voxels * self.bytes_per_voxel / _MB + rows_mb[:, None, None]
+        memory = voxels * self.bytes_per_voxel / _MB + rows_mb[:, None, None] + self.fixed_mb
         memory[0, 0, 0] -= rows_mb[0]  # of one pass the network's own answer is the result
         fitting = np.where(memory <= memory_mb, computed, np.inf)
         best = np.unravel_index(fitting.argmin(), fitting.shape)

@@ -26,6 +26,7 @@ from vol3dseg.volumes.volume import Volume
 
 _SHARE = 0.85  # of free memory that is taken unless a limit is given
 _MARGIN = 0.96  # of a limit that is given; the rest is for the estimate's own error
+_LAID_OUT = 4.0  # times the weights: runtimes lay them out for their kernels, size by size
 _UNKNOWN_MB = 4096.0  # for the network where the system does not tell what is free
 _GPU_MB = 4096.0  # of a GPU's own memory, unless a limit is given
 _FLOAT = 4  # bytes
@@ -93,7 +94,9 @@ class Predictor:
         self._threads = threads or usable_cores()
         self._release = release
         self._seconds_per_voxel: float | None = None
-        self._kept_mb = 0.0  # what the runtime has kept of earlier runs, and will use again
+        # What the runtime has kept of earlier runs, and will use again; with a limit it keeps less,
+        # and little of that is of use to tiles of another size.
+        self._kept_mb = 0.0
 
     def __call__(
         self,
@@ -153,7 +156,8 @@ class Predictor:
         planned_mb, after = None, resident_mb()
         if before and after and self._planner:
             planned_mb = round(before - self._kept_mb + plan.memory_mb + result_mb, 1)
-            self._kept_mb = max(0.0, self._kept_mb + after - before - result_mb)
+            if self.max_memory_mb is None:
+                self._kept_mb = max(0.0, self._kept_mb + after - before - result_mb)
         return Prediction(segmentation, home.probabilities, plan, planned_mb, seconds)
 
     def infer(
@@ -207,7 +211,7 @@ class Predictor:
     def _left_mb(self) -> float:
         """Return what this process may take beside what it has [MB]."""
         if self.max_memory_mb is not None:
-            return _MARGIN * self.max_memory_mb - (resident_mb() or 0) + self._kept_mb
+            return _MARGIN * self.max_memory_mb - (resident_mb() or 0)
         free = available_mb()
         return _UNKNOWN_MB if free is None else _SHARE * free + self._kept_mb
 
@@ -236,7 +240,8 @@ def make_predictor(
     taken = footprint(graph, model.manifest.network.divisor)
     each = session.bytes_per_voxel(taken)
     most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
-    planner = Planner(model.manifest, each, most_mb, only_exact)
+    fixed_mb = _LAID_OUT * len(model.content) / _MB
+    planner = Planner(model.manifest, each, most_mb, fixed_mb, only_exact)
     return Predictor(session, model.manifest, planner, max_memory_mb, threads, session.release)
 
 
@@ -273,5 +278,6 @@ def load_predictor(
         The runtime is not installed.
     """
     model = read_model(Path(path))
-    session = open_session(model.content, device, threads, precision)
+    lean = max_memory_mb is not None
+    session = open_session(model.content, device, threads, precision, lean)
     return make_predictor(model, session, max_memory_mb, threads, only_exact)

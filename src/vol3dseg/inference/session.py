@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import DeviceError
 from vol3dseg.inference.footprint import Footprint
+from vol3dseg.inference.memory import give_back_at_once
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
 DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "tensorrt", "openvino")
@@ -50,7 +51,11 @@ class Session(Backend, Protocol):
 
 
 def open_session(
-    content: bytes, device: Device = "auto", threads: int = 0, precision: Precision = "float32"
+    content: bytes,
+    device: Device = "auto",
+    threads: int = 0,
+    precision: Precision = "float32",
+    lean: bool = False,
 ) -> Session:
     """Load a network.
 
@@ -65,6 +70,8 @@ def open_session(
         Threads on the CPU; 0 takes one for each core that this process may use.
     precision : "float32" or "bfloat16"
         What convolutions compute in. bfloat16 is for OpenVINO, on processors that have it.
+    lean : bool
+        Keep little memory rather than be quick. This holds for the whole process.
 
     Raises
     ------
@@ -78,6 +85,8 @@ def open_session(
     from vol3dseg.inference.onnx_backend import OnnxBackend, has_cuda
     from vol3dseg.inference.openvino_backend import OpenVinoBackend, is_installed
 
+    if lean:
+        give_back_at_once()
     if device == "auto":
         if has_cuda() and precision == "float32":
             with suppress(DeviceError):
@@ -89,4 +98,4 @@ def open_session(
         raise DeviceError(
             f"device {device!r} computes in float32 only; use --device openvino for {precision}"
         )
-    return OnnxBackend(content, device, threads)
+    return OnnxBackend(content, device, threads, lean)
