@@ -66,6 +66,11 @@ _PRECISIONS = ("float32", "bfloat16")
     help="Only tiles whose result equals one pass over the whole scan, however long they take.",
 )
 @click.option(
+    "--overlap",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of a side that blended tiles have in common.  [default: what the model says]",
+)
+@click.option(
     "--explain",
     is_flag=True,
     help="Read each case and tell how it would be computed, in what memory and time; no more.",
@@ -104,6 +109,7 @@ def predict(
     precision: str,
     max_memory: float | None,
     exact: bool,
+    overlap: float | None,
     explain: bool,
     resume: bool,
     threads: int,
@@ -120,7 +126,7 @@ def predict(
     if parts and split is None:
         raise click.UsageError("--part names a part of --split; give that as well")
     choice = Choice(inputs, images, case_id, split, parts)
-    runtime = Runtime(device, precision, threads, max_memory, exact)
+    runtime = Runtime(device, precision, threads, max_memory, exact, overlap)
     if explain:
         run_explain(model, choice, runtime)
         return
@@ -148,6 +154,7 @@ class Runtime:
     threads: int = 0
     max_memory_mb: float | None = None
     exact: bool = False
+    overlap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +198,8 @@ def run_predict(
         wanted = Wanted(manner.probabilities, draw, ahead=runtime.max_memory_mb is None)
         records = predict_cases(cases, predictor, output, record, wanted, advance).cases
     failed = sum(bool(records[case.id].error) for case in cases)
-    click.echo(f"{len(cases) - failed} cases segmented, {failed} failed -> {output}")
+    noun = "case" if len(cases) - failed == 1 else "cases"
+    click.echo(f"{len(cases) - failed} {noun} segmented, {failed} failed -> {output}")
     if failed:
         sys.exit(1)
 
@@ -234,7 +242,7 @@ def _load(model_path: Path, runtime: Runtime) -> "tuple[ModelFile, Predictor, st
     session = open_session(model.content, device, runtime.threads, precision, lean)
     click.echo(f"running on {session.provider}")
     predictor = make_predictor(
-        model, session, runtime.max_memory_mb, runtime.threads, runtime.exact
+        model, session, runtime.max_memory_mb, runtime.threads, runtime.exact, runtime.overlap
     )
     return model, predictor, session.provider
 

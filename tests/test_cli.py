@@ -250,7 +250,7 @@ def test_an_empty_part_is_passed_over_unless_asked_for(
     (tmp_path / "split.json").write_text(json.dumps({"train": ["Case_001"]}))
     words = ("predict", model_path, brats_folder, "-o", tmp_path / "O")
     done = vol3dseg(*words, "--split", tmp_path / "split.json")
-    assert "1 cases segmented" in done.stdout
+    assert "1 case segmented" in done.stdout
     done = vol3dseg(*words, "--split", tmp_path / "split.json", "--part", "test")
     refused(done, "split.json", "part test", "it is empty")
 

@@ -140,6 +140,20 @@ def test_onnx_backend_says_what_it_runs_on(model_path, threads):
     assert output.shape == (2, 4, 4, 4, 4)
 
 
+@pytest.mark.parametrize(("overlap", "step"), [(None, 4), (0.0, 8), (0.75, 2)])
+def test_the_overlap_of_blended_tiles_can_be_chosen(manifest, tmp_path, small_unet, overlap, step):
+    network = manifest.network.model_copy(update={"local": False})
+    recipe = manifest.recipe.model_copy(update={"patch_size": (8, 8, 8)})
+    changes = {"network": network, "recipe": recipe, "fingerprint": recipe.fingerprint}
+    of_tiles = manifest.model_copy(update=changes)
+    path = tmp_path / "tiles.onnx"
+    path.write_bytes(with_manifest(small_unet(np.random.default_rng(0)), of_tiles))
+    grid = Geometry((20, 20, 20), np.eye(4))
+    plan = load_predictor(path, "cpu", overlap=overlap).plan(grid, grid)
+    assert plan.blended
+    assert plan.step == (step, step, step)
+
+
 def test_a_device_that_is_not_there_is_an_error(model_path, monkeypatch):
     import onnxruntime
 

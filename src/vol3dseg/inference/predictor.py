@@ -234,6 +234,7 @@ def make_predictor(
     max_memory_mb: float | None = None,
     threads: int = 0,
     only_exact: bool = False,
+    overlap: float | None = None,
 ) -> Predictor:
     """Make a predictor of a model that is read and loaded; see `load_predictor`."""
     graph = onnx.load_model_from_string(model.content)
@@ -241,8 +242,11 @@ def make_predictor(
     each = session.bytes_per_voxel(taken)
     most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
     fixed_mb = _LAID_OUT * len(model.content) / _MB
-    planner = Planner(model.manifest, each, most_mb, fixed_mb, only_exact)
-    return Predictor(session, model.manifest, planner, max_memory_mb, threads, session.release)
+    manifest = model.manifest
+    if overlap is not None:
+        manifest = manifest.model_copy(update={"overlap": overlap})
+    planner = Planner(manifest, each, most_mb, fixed_mb, only_exact)
+    return Predictor(session, manifest, planner, max_memory_mb, threads, session.release)
 
 
 def load_predictor(
@@ -252,6 +256,7 @@ def load_predictor(
     precision: Precision = "float32",
     max_memory_mb: float | None = None,
     only_exact: bool = False,
+    overlap: float | None = None,
 ) -> Predictor:
     """Make a predictor of an exported model.
 
@@ -267,6 +272,9 @@ def load_predictor(
         What the process may take in all [MB]; None takes most of what is free.
     only_exact : bool
         Whether to take no plan but those that equal one pass over the whole volume.
+    overlap : float or None
+        Share of a side that blended tiles have in common, from 0 to below 1; None takes the
+        model's own.
 
     Raises
     ------
@@ -280,4 +288,4 @@ def load_predictor(
     model = read_model(Path(path))
     lean = max_memory_mb is not None
     session = open_session(model.content, device, threads, precision, lean)
-    return make_predictor(model, session, max_memory_mb, threads, only_exact)
+    return make_predictor(model, session, max_memory_mb, threads, only_exact, overlap)
