@@ -310,5 +310,6 @@ def _line(case_id: str, record: "CaseRecord") -> str:
         return f"failed: {case_id}: {record.error}"
     found = ", ".join(f"{name} {ml:.2f} ml" for name, ml in record.volumes_ml.items())
     note = f"; {record.picture_note}" if record.picture_note else ""
-    note += "".join(f"; {n} voxels of {m} were replaced" for m, n in record.replaced.items())
+    for modality, count in record.replaced.items():
+        note += f"; {count} voxels of {modality} were NaN or infinite and were replaced"
     return f"{case_id}: {found} ({sum(record.seconds.values()):.1f} s){note}"

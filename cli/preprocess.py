@@ -68,7 +68,10 @@ def run_preprocess(
 def _report(index: "Index", output: Path) -> None:
     for entry in index.cases:
         for modality, count in entry.replaced.items():
-            click.echo(f"note: case {entry.id}: {count} voxels of {modality} were replaced")
+            click.echo(
+                f"note: case {entry.id}: {count} voxels of {modality} were NaN or infinite and "
+                "were replaced"
+            )
         if entry.labels_outside:
             click.echo(
                 f"warning: case {entry.id}: {entry.labels_outside} labelled voxels lie outside the "

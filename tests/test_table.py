@@ -367,7 +367,10 @@ class TestWriting:
                 id="names that would be lost",
             ),
             pytest.param(
-                Case("a", "a", {"t1": ImageSource(Path("x")), "t2": ImageSource(Path("y"), onto=Path())}),
+                Case(
+                    "a", "a",
+                    {"t1": ImageSource(Path("x")), "t2": ImageSource(Path("y"), onto=Path("z"))},
+                ),
                 "case a: t2 is resampled onto another image than t1",
                 id="resampled onto something else",
             ),

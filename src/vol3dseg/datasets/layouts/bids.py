@@ -37,7 +37,7 @@ class _File:
     suffix: str
 
     def belongs_to(self, case: str) -> bool:
-        return f"{self.path.name}_".startswith(f"{case}_")
+        return self.path.name.startswith(f"{case}_")
 
     @property
     def modality(self) -> str:
