@@ -1,6 +1,7 @@
 """Dataset tables: what is read from them, what is said of wrong ones, the way there and back."""
 
 import json
+import re
 import string
 from pathlib import Path
 
@@ -106,6 +107,20 @@ class TestReading:
         text = f"id,t1\nup,../a/t1.nii.gz\nwhole,{tmp_path}/b/t1.nii.gz\n"
         paths = [case.images["t1"].path for case in find_cases(table(text, "tables/x.csv"))]
         assert paths == [tmp_path / "a/t1.nii.gz", tmp_path / "b/t1.nii.gz"]
+
+    @pytest.mark.parametrize(("kind", "number"), [("csv", 2), ("json", 1)])
+    def test_the_examples_of_the_docs(self, tmp_path, kind, number):
+        docs = (Path(__file__).parents[1] / "docs/datasets.md").read_text(encoding="utf-8")
+        example = docs.split(f"```{kind}\n")[1].split("```")[0]
+        for name in re.findall(r"ann/\w+\.nii\.gz", example):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        (tmp_path / f"x.{kind}").write_text(example)
+        cases = find_cases(tmp_path / f"x.{kind}")
+        assert [case.id for case in cases] == ["Ann-2021", "Ann-2022"][:number]
+        last = cases[-1].images
+        assert (last["t1"].channel, last["t1"].nan) == (1, 0.0)
+        assert kind == "json" or last["t2"].onto == last["flair"].path
 
     def test_its_name(self, table):
         assert layout_of(table(GOOD)).name == "table"
