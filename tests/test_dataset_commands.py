@@ -196,3 +196,22 @@ def test_inspect_reads_as_the_table_asks(run, table, tmp_path, cell):
     assert done.exit_code == 0, done.output
     refused = "2 voxels are NaN or infinite" in (tmp_path / "I/suspects.json").read_text()
     assert refused == (cell == "")
+
+
+def test_references_that_are_wrong_say_so(run, table, model_path, brats_folder, tmp_path):
+    run("predict", model_path, table("t1_nan", ["0"] * 3), "-o", tmp_path / "O")
+    dataset = as_nnunet(find_cases(brats_folder), tmp_path / "dataset")
+    (dataset / "dataset.json").unlink()
+    done = run("evaluate", tmp_path / "O", dataset, "-o", tmp_path / "R")
+    assert done.exit_code == 1
+    assert f"{dataset}/dataset.json: is missing; the numbers of the images" in done.stderr
+
+
+def test_references_in_one_folder_may_look_like_one_case(run, brats_folder, model_path, tmp_path):
+    run("predict", model_path, brats_folder, "-o", tmp_path / "O")
+    for case in find_cases(brats_folder):
+        move(case.label, tmp_path / f"labels/{case.id}_seg.nii.gz")
+        move(tmp_path / f"O/{case.id}.nii.gz", tmp_path / f"named/{case.id}_seg.nii.gz")
+    words = ("evaluate", tmp_path / "named", tmp_path / "labels", "-o", tmp_path / "R")
+    done = run(*words, "-c", "crops32")
+    assert done.exit_code == 0, done.output

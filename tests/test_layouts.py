@@ -226,6 +226,10 @@ class TestUnknown:
         with pytest.raises(DatasetError, match="does not exist"):
             find_cases(tmp_path / "nowhere")
 
+    def test_a_name_that_no_folder_can_have(self, tmp_path):
+        with pytest.raises(DatasetError, match=r"cannot be read \(File name too long\); mend its"):
+            find_cases(tmp_path / ("x" * 300))
+
     def test_a_file(self, tmp_path):
         (tmp_path / "x.nii").touch()
         with pytest.raises(DatasetError, match="is no folder and no table"):

@@ -158,6 +158,12 @@ class TestNnunet:
             'channel_names, such as {"0": "T1"}'
         )
 
+    @pytest.mark.parametrize("content", ['{"training": 5}', '{"training": [3, {"image": 4}]}', "7"])
+    def test_whatever_a_description_is(self, tmp_path, content):
+        nnunet(tmp_path, description=None)
+        (tmp_path / "dataset.json").write_text(content)
+        assert "dataset.json: damaged or not of nnU-Net" in refusal(tmp_path)
+
 
 class TestBids:
     def test_modalities_by_suffix(self, tmp_path):
@@ -240,6 +246,11 @@ class TestBids:
             "derivatives/b/sub-04/anat/sub-04_dseg.nii.gz; "
             "expected one of each; move the others away, or name the files in a dataset table"
         )
+
+    def test_a_link_to_nothing_is_not_passed_over(self, tmp_path):
+        touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz")
+        (tmp_path / "sub-01/anat/sub-01_T2w.nii.gz").symlink_to(tmp_path / "not/fetched")
+        assert list(find_cases(tmp_path)[0].images) == ["t1", "t2"]
 
     def test_a_session_without_its_name(self, tmp_path):
         touch(tmp_path, "sub-01/ses-1/anat/sub-01_T1w.nii.gz")

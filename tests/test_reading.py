@@ -203,7 +203,7 @@ def test_an_image_is_brought_onto_the_grid_of_another(tmp_path, names, labels):
     case = turned_copy(tmp_path)
     with pytest.raises(GridError, match="lie on different grids"):
         read_volume(case, ("t1", "t2"))
-    onto = replace(case.images["t2"], onto=case.images["t1"].path)
+    onto = replace(case.images["t2"], onto=case.images["t1"])
     asked = replace(case, images={**case.images, "t2": onto}, label_resampled=True)
     volume = read_volume(asked, names)
     assert volume.geometry == GRID

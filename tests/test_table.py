@@ -64,7 +64,7 @@ class TestReading:
         t1 = tmp_path / "a/t1.nii.gz"
         assert first.subject == "Ann"
         assert first.images["t1"] == ImageSource(t1, channel=2, nan=-1000.0)
-        assert first.images["t2"] == ImageSource(tmp_path / "a/t2.nii.gz", onto=t1)
+        assert first.images["t2"] == ImageSource(tmp_path / "a/t2.nii.gz", onto=first.images["t1"])
         assert first.label_resampled
         assert second.subject == "b"
         assert second.images["t2"] == ImageSource(tmp_path / "b/t2.nii.gz")
@@ -100,7 +100,7 @@ class TestReading:
         (case,) = find_cases(table(json.dumps([{**entry, "t2_resample": True}]), "x.json"))
         assert case.id == "7"
         assert (case.images["t1"].channel, case.images["t1"].nan) == (1, 0.0)
-        assert case.images["t2"].onto == case.images["t1"].path
+        assert case.images["t2"].onto == case.images["t1"]
 
     def test_paths_may_lead_elsewhere(self, table, tmp_path):
         (tmp_path / "tables").mkdir()
@@ -120,7 +120,7 @@ class TestReading:
         assert [case.id for case in cases] == ["Ann-2021", "Ann-2022"][:number]
         last = cases[-1].images
         assert (last["t1"].channel, last["t1"].nan) == (1, 0.0)
-        assert kind == "json" or last["t2"].onto == last["flair"].path
+        assert kind == "json" or last["t2"].onto == last["flair"]
 
     def test_its_name(self, table):
         assert layout_of(table(GOOD)).name == "table"
@@ -149,7 +149,12 @@ class TestRefusals:
                 id="missing file",
             ),
             pytest.param(
-                "id,t1\na,a\n", "row 2: t1: a is a folder, expected a file", id="folder"
+                "id,t1\na,a\n", "row 2: t1: a is no file", id="folder"
+            ),
+            pytest.param(
+                f"id,t1,t2\na,{'x' * 300},a\0b\n",
+                f"row 2: t1: {'x' * 300} is not there; row 2: t2: 'a\\x00b' is not there",
+                id="text that names no file",
             ),
             pytest.param(
                 "id,t1,label\na,a/t1.nii.gz,a/lab.nii.gz\n",
@@ -305,7 +310,7 @@ def cases_in(draw, folder):
     for number, case_id in enumerate(sorted(ids)):
         images = {}
         for modality in modalities:
-            onto = next(iter(images.values())).path if images and draw(st.booleans()) else None
+            onto = next(iter(images.values())) if images and draw(st.booleans()) else None
             images[modality] = ImageSource(
                 folder / draw(NAMES) / f"{number}{draw(NAMES)}.nii",
                 channel=draw(st.none() | st.integers(0, 99)),
@@ -384,7 +389,10 @@ class TestWriting:
             pytest.param(
                 Case(
                     "a", "a",
-                    {"t1": ImageSource(Path("x")), "t2": ImageSource(Path("y"), onto=Path("z"))},
+                    {
+                        "t1": ImageSource(Path("x")),
+                        "t2": ImageSource(Path("y"), onto=ImageSource(Path("z"))),
+                    },
                 ),
                 "case a: t2 is resampled onto another image than t1",
                 id="resampled onto something else",

@@ -21,7 +21,7 @@ class ImageSource:
         What replaces NaN and infinity; None refuses them.
     series : str or None
         Which series of a DICOM folder.
-    onto : Path or None
+    onto : ImageSource or None
         The image is resampled onto the grid of this one; None leaves it where it is.
     """
 
@@ -29,12 +29,12 @@ class ImageSource:
     channel: int | None = None
     nan: float | None = None
     series: str | None = None
-    onto: Path | None = None
+    onto: "ImageSource | None" = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files that are read for the image."""
-        return (self.path, self.onto) if self.onto else (self.path,)
+        return (self.path, self.onto.path) if self.onto else (self.path,)
 
     @property
     def intake(self) -> str:
@@ -43,7 +43,7 @@ class ImageSource:
             (self.series is not None, f"series {self.series}"),
             (self.channel is not None, f"volume {self.channel}"),
             (self.nan is not None, f"NaN is {self.nan}"),
-            (self.onto is not None, f"onto {self.onto.name if self.onto else ''}"),
+            (self.onto is not None, f"onto {self.onto.path.name if self.onto else ''}"),
         )
         return "".join(f", {words}" for asked, words in done if asked)
 

@@ -70,7 +70,7 @@ def _image(
     """
     if source.onto is None:
         return _stored(file, source, place(file.shape[:3]) if place else None)
-    target = nifti.NiftiFile(source.onto).geometry()
+    target = _opened(source.onto).geometry()
     stored, geometry, replaced = _stored(file, source)
     array = bring_image(stored, geometry, target)
     if place is not None:

@@ -1,5 +1,7 @@
 """Known layouts of data sets; a new one is one file here and one line below."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -47,8 +49,15 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def layout_of(path: Path) -> Layout | None:
-    """Return the layout of a data set; None if it has no known one, or is not there."""
-    return next((layout for layout in LAYOUTS if layout.recognises(path)), None)
+    """Return the layout of a data set; None if it has no known one, or is not there.
+
+    Raises
+    ------
+    DatasetError
+        A folder cannot be looked into.
+    """
+    with _readable(path):
+        return next((layout for layout in LAYOUTS if layout.recognises(path)), None)
 
 
 def find_cases(path: Path) -> list[Case]:
@@ -71,7 +80,8 @@ def find_cases(path: Path) -> list[Case]:
     """
     layout = layout_of(path)
     if layout is not None:
-        return layout.find_cases(path)
+        with _readable(path):
+            return layout.find_cases(path)
     if not path.is_dir():
         found = "is no folder and no table" if path.exists() else "does not exist"
         raise DatasetError(
@@ -82,6 +92,17 @@ def find_cases(path: Path) -> list[Case]:
         f"{path}: no known layout: found {_content(path)}; expected {expected}; "
         "where the cases lie deeper, give that folder"
     )
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: {error.filename} cannot be read ({error.strerror}); mend its name or its "
+            "rights"
+        ) from error
 
 
 def _content(folder: Path) -> str:

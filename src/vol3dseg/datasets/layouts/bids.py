@@ -151,7 +151,8 @@ def _files(folder: Path) -> list[_File]:
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = _NAME.fullmatch(path.name)
-        if match and path.is_file():
+        # A link to what was not fetched is reported when it is read, not passed over.
+        if match and (path.is_file() or path.is_symlink()):
             entities = dict(part.split("-", 1) for part in match["entities"].split("_"))
             found.append(_File(path, entities, match["suffix"]))
     return found

@@ -108,7 +108,8 @@ def _loaded(path: Path) -> Any:
 def _listed(content: Any) -> list[str]:
     """Return the training images that a description lists, whatever else it is."""
     entries = content.get("training") if isinstance(content, dict) else None
-    images = [e.get("image") for e in entries or [] if isinstance(e, dict)]
+    listed = entries if isinstance(entries, list) else []
+    images = [entry.get("image") for entry in listed if isinstance(entry, dict)]
     return [image for image in images if isinstance(image, str)]
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,8 +54,8 @@ def unused_columns(rows: Sequence[Row], modalities: Sequence[str], folder: Path)
     found = {}
     for name in modalities:
         cells = [row.cells[name] for row in rows if row.cells[name]]
-        if len(rows) > 1 and not any((folder / cell).exists() for cell in cells):
-            what = f"no file that is there, not even {cells[0]}" if cells else "no file"
+        if len(rows) > 1 and not any(_mode(folder / cell) for cell in cells):
+            what = f"no file that is there, not even {_shown(cells[0])}" if cells else "no file"
             found[name] = (
                 f"column {name!r} names {what}; paths are relative to the table, and what is no "
                 "modality has no column"
@@ -93,7 +94,7 @@ def read_case(row: Row, modalities: Sequence[str], folder: Path) -> tuple[Case |
     name = cells.id()
     images: dict[str, ImageSource] = {}
     for modality in modalities:
-        first = next(iter(images.values())).path if images else None
+        first = next(iter(images.values()), None)
         images[modality] = _image(cells, modality, first)
     label = cells.path(LABEL) if row.cells.get(LABEL) else None
     resampled = cells.value(LABEL_RESAMPLE, _answer, "yes or no") or False
@@ -104,8 +105,8 @@ def read_case(row: Row, modalities: Sequence[str], folder: Path) -> tuple[Case |
     return Case(name, row.cells.get(SUBJECT) or name, images, label, resampled), []
 
 
-def _image(cells: "_Cells", modality: str, first: Path | None) -> ImageSource:
-    """Return where an image is kept; `first` is the file of the first modality, None for itself."""
+def _image(cells: "_Cells", modality: str, first: ImageSource | None) -> ImageSource:
+    """Return where an image is kept; `first` is that of the first modality, None for itself."""
     series = cells.row.cells.get(modality + SERIES) or None
     resampled = cells.value(modality + RESAMPLE, _answer, "yes or no")
     if resampled and first is None:
@@ -148,9 +149,11 @@ class _Cells:
         path = Path(os.path.normpath(self.folder / cell))
         if not cell:
             self.problems.append(f"{self.row.place}: {column} is empty")
-        elif not (path.is_file() or (folder_allowed and path.is_dir())):
-            what = "is a folder, expected a file" if path.is_dir() else "is not there"
-            self.problems.append(f"{self.row.place}: {column}: {cell} {what}")
+            return path
+        mode = _mode(path)
+        if not (stat.S_ISREG(mode) or (folder_allowed and stat.S_ISDIR(mode))):
+            what = "is no file" if mode else "is not there"
+            self.problems.append(f"{self.row.place}: {column}: {_shown(cell)} {what}")
         return path
 
     def value(self, column: str, parse: Callable[[str], Value], expected: str) -> Value | None:
@@ -159,8 +162,22 @@ class _Cells:
         try:
             return parse(cell) if cell else None
         except (ValueError, KeyError):
-            self.problems.append(f"{self.row.place}: {column}: found {cell}, expected {expected}")
+            found = f"{self.row.place}: {column}: found {_shown(cell)}"
+            self.problems.append(f"{found}, expected {expected}")
             return None
+
+
+def _shown(cell: str) -> str:
+    """Return a cell as it is said in a message, which is one line."""
+    return cell if cell.isprintable() else repr(cell)
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of a file; 0 where there is none, or the text cannot name one."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
 
 
 def _count(cell: str) -> int:

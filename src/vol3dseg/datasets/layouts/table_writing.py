@@ -47,15 +47,13 @@ def write_table(cases: Sequence[Case], path: Path) -> None:
         raise DatasetError(f"{path}: tables are written as CSV or JSON; end the name in .csv")
     folder = Path(os.path.realpath(path.parent))
     rows = [_cells(case, folder) for case in cases]
-    modalities = dict.fromkeys(name for case in cases for name in case.images)
-    order = [ID, SUBJECT]
-    for name in modalities:
-        order += [name, name + VOLUME, name + NAN, name + SERIES, name + RESAMPLE]
-    order += [LABEL, LABEL_RESAMPLE]
-    kept = {ID, SUBJECT, LABEL, *modalities}
-    columns = [c for c in order if c in kept or any(row.get(c) for row in rows)]
-    problems = [*_unreadable_names(columns, tuple(modalities)), *_unreadable_cells(rows, columns)]
-    problems += _resampled_onto_others(cases, next(iter(modalities), ""))
+    modalities = tuple(dict.fromkeys(name for case in cases for name in case.images))
+    columns = _columns(rows, modalities)
+    problems = [
+        *_unreadable_names(columns, modalities),
+        *_unreadable_cells(rows, columns),
+        *_resampled_onto_others(cases, modalities),
+    ]
     if problems:
         raise DatasetError(
             f"{path}: {'; '.join(problems)}; rename them, or write the table by hand"
@@ -65,6 +63,15 @@ def write_table(cases: Sequence[Case], path: Path) -> None:
     else:
         content = [{c: row.get(c) or None for c in columns} for row in rows]
         write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _columns(rows: Sequence[Mapping[str, str]], modalities: Sequence[str]) -> list[str]:
+    order = [ID, SUBJECT]
+    for name in modalities:
+        order += [name, name + VOLUME, name + NAN, name + SERIES, name + RESAMPLE]
+    order += [LABEL, LABEL_RESAMPLE]
+    kept = {ID, SUBJECT, LABEL, *modalities}
+    return [c for c in order if c in kept or any(row.get(c) for row in rows)]
 
 
 def _cells(case: Case, folder: Path) -> dict[str, str]:
@@ -117,12 +124,12 @@ def _can_be_kept(text: str) -> bool:
     return text == text.strip() and "\0" not in text
 
 
-def _resampled_onto_others(cases: Sequence[Case], first: str) -> list[str]:
+def _resampled_onto_others(cases: Sequence[Case], modalities: Sequence[str]) -> list[str]:
     return [
-        f"case {case.id}: {name} is resampled onto another image than {first or 'the first'}"
+        f"case {case.id}: {name} is resampled onto another image than {modalities[0]}"
         for case in cases
         for name, source in case.images.items()
-        if source.onto and (first not in case.images or source.onto != case.images[first].path)
+        if source.onto is not None and source.onto != case.images.get(modalities[0])
     ]
 
 
