@@ -36,13 +36,19 @@ class ImageReader:
 
     def __init__(self) -> None:
         self._file: nifti.NiftiFile | None = None
+        self._key: tuple[Path, str | None] | None = None
 
     def read(self, source: ImageSource) -> tuple[NDArray[np.float32], Geometry]:
         """Read one image; raises the errors of `read_volume`."""
-        if self._file is None or self._file.path != source.path:
+        if self._file is None or self._key != _key(source):
             self._file = None  # let go of it before the next is unpacked
-            self._file = _opened(source)
+            self._file, self._key = _opened(source), _key(source)
         return _image(self._file, source)[:2]
+
+
+def _key(source: ImageSource) -> tuple[Path, str | None]:
+    """Return what images that are read with one open have in common."""
+    return source.path, source.series
 
 
 def _opened(source: ImageSource) -> nifti.NiftiFile:
@@ -193,7 +199,7 @@ def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
     names = list(case.images)
     by_file: dict[tuple[Path, str | None], list[str]] = {}
     for name, source in case.images.items():
-        by_file.setdefault((source.path, source.series), []).append(name)
+        by_file.setdefault(_key(source), []).append(name)
 
     def read(wanted: list[str]) -> dict[str, _Found | Vol3dSegError]:
         found: dict[str, _Found | Vol3dSegError] = {}
