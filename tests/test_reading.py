@@ -222,6 +222,6 @@ def test_a_series_is_not_passed_over(tmp_path):
     with pytest.raises(FileFormatError) as caught:
         read_volume(case, ["t1"])
     assert str(caught.value) == (
-        f"{tmp_path}: series 4 of a folder is asked for, but images are read from NIfTI files "
-        "only; convert the series, and leave its cell of the table empty"
+        f"{tmp_path}: series 4 of a folder is asked for, but images are read from files only; "
+        "convert the series, and leave its cell of the table empty"
     )

@@ -55,7 +55,7 @@ def _opened(source: ImageSource) -> nifti.NiftiFile:
     if source.series is not None:
         raise FileFormatError(
             f"{source.path}: series {source.series} of a folder is asked for, but images are read "
-            "from NIfTI files only; convert the series, and leave its cell of the table empty"
+            "from files only; convert the series, and leave its cell of the table empty"
         )
     return nifti.NiftiFile(source.path)
 
