@@ -105,8 +105,15 @@ def test_every_layout_gives_the_same_arrays(
 
     done = run("evaluate", tmp_path / "R", dataset, "-o", tmp_path / "S")
     assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("arrange", [as_nnunet, as_bids, as_table])
+def test_every_layout_is_inspected(run, arrange, brats_folder, tmp_path):
+    pytest.importorskip("PIL", reason="inspect needs the extra [report]")
+    dataset = arrange(find_cases(brats_folder), tmp_path / "dataset")
     done = run("inspect", dataset, "-o", tmp_path / "I", "-j", 1)
-    assert "3 cases" in done.output, done.output
+    assert done.exit_code == 0, done.output
+    assert "3 cases" in done.output
 
 
 @pytest.fixture
@@ -182,7 +189,7 @@ def test_a_wrong_table_is_one_line(run, table, config_path, model_path, tmp_path
     for words in (
         ("preprocess", path, "-o", tmp_path / "X", "-c", config_path),
         ("predict", model_path, path, "-o", tmp_path / "X"),
-        ("inspect", path, "-o", tmp_path / "X"),
+        ("evaluate", path.parent / "brats/Case_001", path, "-o", tmp_path / "X"),
     ):
         done = run(*words)
         assert done.exit_code == 1
@@ -192,6 +199,7 @@ def test_a_wrong_table_is_one_line(run, table, config_path, model_path, tmp_path
 
 @pytest.mark.parametrize("cell", ["0", ""])
 def test_inspect_reads_as_the_table_asks(run, table, tmp_path, cell):
+    pytest.importorskip("PIL", reason="inspect needs the extra [report]")
     done = run("inspect", table("t1_nan", [cell, "", ""]), "-o", tmp_path / "I", "-j", 1)
     assert done.exit_code == 0, done.output
     refused = "2 voxels are NaN or infinite" in (tmp_path / "I/suspects.json").read_text()
