@@ -89,6 +89,12 @@ class Geometry:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     @property
+    def shear(self) -> float:
+        """Largest cosine of the angle between two axes; 0 where all stand at right angles."""
+        axes = self.affine[:3, :3] / self.spacing_mm
+        return float(np.abs(axes.T @ axes - np.eye(3)).max())
+
+    @property
     def axis_codes(self) -> str:
         """Direction in which i, j, k grow, by closest anatomical axis: "RAS", "LPS", ..."""
         return "".join(nib.orientations.aff2axcodes(self.affine))

@@ -15,6 +15,7 @@ from vol3dseg.errors import FileFormatError, GridError
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.gzipped import Stream
 
+_MOST_SHEAR = 1e-3  # cosine; less is rounding of a header, or does no harm
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _log = logging.getLogger(__name__)
 _quiet = logging.getLogger(f"{__name__}.mended")  # what nibabel mends is told below, or harmless
@@ -46,6 +47,7 @@ def read_header(stream: Stream) -> Any:
     try:
         # Not with `check=True`: it writes to a log of nibabel's, which threads cannot silence.
         header = _HEADERS[size](start[:size], check=False)
+        _check_spacing(header, path)
         header.check_fix(logger=_quiet)
         header.get_slope_inter()
     except HeaderDataError as error:
@@ -61,6 +63,17 @@ def _header_size(content: bytes, path: Path) -> int:
         if size in _HEADERS and magic in (b"n+1\0", b"n+2\0"):
             return int(size)
     raise FileFormatError(f"{path}: not a NIfTI file in one piece; expected .nii or .nii.gz")
+
+
+def _check_spacing(header: Any, path: Path) -> None:
+    """Refuse distances that are none; nibabel would mend them, other readers mirror the axis."""
+    shape = header.get_data_shape()[:3]
+    found = header["pixdim"][1 : 1 + len(shape)].tolist()
+    if any(n > 1 and not 0 < mm < float("inf") for n, mm in zip(shape, found, strict=True)):
+        raise FileFormatError(
+            f"{path}: header says that voxels are {found} mm apart; expected positive numbers; "
+            "mend pixdim, or export it again"
+        )
 
 
 def _check_size(header: Any, size: int, stream: Stream) -> None:
@@ -96,6 +109,12 @@ def geometry_of(header: Any, shape: tuple[int, ...], path: Path) -> Geometry:
             sform, qform = (header.get_sform(coded=True), header.get_qform(coded=True))
     except (GridError, HeaderDataError, ValueError, np.linalg.LinAlgError) as error:
         raise GridError(f"{path}: {error}") from error
+    if geometry.shear > _MOST_SHEAR:
+        angle = np.degrees(np.arccos(geometry.shear))
+        raise GridError(
+            f"{path}: two axes stand at {angle:.1f} degrees; expected right angles (the gantry was "
+            "tilted?); resample the scan onto a straight grid first"
+        )
     if sform[1] == 0 and qform[1] == 0:
         _log.warning("%s: the header says nothing of orientation; read as %s", path, geometry)
     if sform[1] > 0 and qform[1] > 0:
