@@ -16,8 +16,9 @@ from vol3dseg.inference.homeward import CHUNK_MB, Homeward
 from vol3dseg.inference.manifest import Manifest
 from vol3dseg.inference.memory import available_mb, resident_mb
 from vol3dseg.inference.model_file import ModelFile, read_model
+from vol3dseg.inference.openvino_backend import Precision
 from vol3dseg.inference.plan import Plan, Planner
-from vol3dseg.inference.session import Backend, Device, Precision, Session, open_session
+from vol3dseg.inference.session import Backend, Device, Session, open_session
 from vol3dseg.inference.tiling import Progress, Rows, run_tiles
 from vol3dseg.preprocessing.recipe import Prepared, prepare
 from vol3dseg.volumes.geometry import Geometry
