@@ -41,10 +41,11 @@ def evaluate(
 ) -> None:
     """Score the label maps of PREDICTIONS against those of REFERENCES.
 
-    REFERENCES is a dataset folder in a known layout, or a folder of files with the same names as
-    the predictions. Every prediction must have a reference, and every case of predictions.json a
-    prediction. Writes cases.csv, summary.json and summary.md; with --split into a folder for each
-    part that has predictions, and one summary.md over them. Needs no TensorFlow.
+    REFERENCES is a dataset folder in a known layout, a dataset table (.csv, .json), or a folder of
+    files with the same names as the predictions. Every prediction must have a reference, and every
+    case of predictions.json a prediction. Writes cases.csv, summary.json and summary.md; with
+    --split into a folder for each part that has predictions, and one summary.md over them. Needs no
+    TensorFlow.
     """
     run_evaluate(predictions, references, output, config, empty, split)
 

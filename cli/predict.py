@@ -119,9 +119,9 @@ def predict(
 ) -> None:
     """Segment scans with MODEL, an ONNX file made by vol3dseg export-onnx.
 
-    INPUT is any of: a dataset folder in a known layout, the folder of one case, or, for a model of
-    one modality, a NIfTI file. Writes OUTPUT/<id>.nii.gz on the grid of the source, and
-    OUTPUT/predictions.json. Needs no TensorFlow.
+    INPUT is any of: a dataset folder in a known layout, a dataset table (.csv, .json), the folder
+    of one case, or, for a model of one modality, a NIfTI file. Writes OUTPUT/<id>.nii.gz on the
+    grid of the source, and OUTPUT/predictions.json. Needs no TensorFlow.
     """
     if parts and split is None:
         raise click.UsageError("--part names a part of --split; give that as well")
@@ -310,4 +310,6 @@ def _line(case_id: str, record: "CaseRecord") -> str:
         return f"failed: {case_id}: {record.error}"
     found = ", ".join(f"{name} {ml:.2f} ml" for name, ml in record.volumes_ml.items())
     note = f"; {record.picture_note}" if record.picture_note else ""
+    for modality, count in record.replaced.items():
+        note += f"; {count} voxels of {modality} were NaN or infinite and were replaced"
     return f"{case_id}: {found} ({sum(record.seconds.values()):.1f} s){note}"

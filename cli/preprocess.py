@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def preprocess(dataset: Path, output: Path, config: str, workers: int | None) -> None:
     """Crop, resample and normalise the scans of DATASET into HDF5.
 
-    DATASET is a folder in BraTS or Medical Segmentation Decathlon layout. Run again, it does only
-    what is missing or has changed. A case that fails is named and the others go on; the exit code
-    is 1 then.
+    DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw or BIDS layout, or a
+    dataset table (.csv, .json). Run again, it does only what is missing or has changed. A case that
+    fails is named and the others go on; the exit code is 1 then.
     """
     run_preprocess(dataset, output, config, workers)
 
@@ -67,6 +67,11 @@ def run_preprocess(
 
 def _report(index: "Index", output: Path) -> None:
     for entry in index.cases:
+        for modality, count in entry.replaced.items():
+            click.echo(
+                f"note: case {entry.id}: {count} voxels of {modality} were NaN or infinite and "
+                "were replaced"
+            )
         if entry.labels_outside:
             click.echo(
                 f"warning: case {entry.id}: {entry.labels_outside} labelled voxels lie outside the "

@@ -52,6 +52,24 @@ class TestBrats:
         endings = {m: s.path.name.removesuffix(".nii.gz")[-3:] for m, s in case.images.items()}
         assert endings == {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w"}
 
+    def test_names_of_2024_radiotherapy(self, tmp_path):
+        for scan in ("0000-1", "0000-2", "0001-1"):
+            add_case(tmp_path / f"BraTS-MEN-RT-{scan}", ("t1c", "gtv"))
+        cases = find_cases(tmp_path)
+        assert [case.subject[-4:] for case in cases] == ["0000", "0000", "0001"]
+        assert list(cases[0].images) == ["t1ce"]
+        assert cases[0].label == tmp_path / "BraTS-MEN-RT-0000-1/BraTS-MEN-RT-0000-1_gtv.nii.gz"
+
+    def test_names_of_2024_glioma_after_treatment(self, tmp_path):
+        for scan in ("00005-100", "00005-101"):
+            add_case(tmp_path / f"BraTS-GLI-{scan}", KINDS_2023, "-")
+        assert {case.subject for case in find_cases(tmp_path)} == {"BraTS-GLI-00005"}
+
+    def test_two_kinds_of_label(self, tmp_path):
+        add_case(tmp_path / "x_001", ("t1c", "gtv", "seg"))
+        with pytest.raises(DatasetError, match=r"duplicate seg: x_001_gtv.*x_001_seg"):
+            find_cases(tmp_path)
+
     def test_scans_of_one_subject(self, tmp_path):
         for scan in ("00000-000", "00000-001", "00002-000"):
             add_case(tmp_path / f"BraTS-GLI-{scan}", KINDS_2023, "-")
@@ -208,13 +226,17 @@ class TestUnknown:
         with pytest.raises(DatasetError, match="does not exist"):
             find_cases(tmp_path / "nowhere")
 
+    def test_a_name_that_no_folder_can_have(self, tmp_path):
+        with pytest.raises(DatasetError, match=r"cannot be read \(File name too long\); mend its"):
+            find_cases(tmp_path / ("x" * 300))
+
     def test_a_file(self, tmp_path):
         (tmp_path / "x.nii").touch()
-        with pytest.raises(DatasetError, match="is no folder"):
+        with pytest.raises(DatasetError, match="is no folder and no table"):
             find_cases(tmp_path / "x.nii")
 
     def test_an_empty_folder(self, tmp_path):
-        with pytest.raises(DatasetError, match=r"found nothing; expected Decathlon .* or BraTS"):
+        with pytest.raises(DatasetError, match=r"found nothing; expected table .* or BraTS"):
             find_cases(tmp_path)
 
     def test_what_was_found_is_said(self, tmp_path):

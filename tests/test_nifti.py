@@ -366,6 +366,27 @@ def test_a_volume_that_is_not_there(tmp_path):
         read_image(path, 2)
 
 
+def test_the_grid_alone_needs_no_voxels(tmp_path, monkeypatch):
+    several = stored(tmp_path, content(np.stack([VALUES, VALUES], axis=-1)), "several.nii")
+    monkeypatch.setattr(NiftiFile, "_unpacked", None)
+    assert NiftiFile(several).geometry() == Geometry(SHAPE, AFFINE)
+    with pytest.raises(FileFormatError, match=r"x.nii: has shape \(5, 6\); expected three axes"):
+        NiftiFile(stored(tmp_path, content(VALUES[..., 0]))).geometry()
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+def test_what_is_not_finite_is_mended_and_counted(tmp_path, channel):
+    values = np.stack([VALUES, VALUES + 1], axis=-1)
+    values[1, 2, 3:6, channel] = np.nan, np.inf, -np.inf
+    file = NiftiFile(stored(tmp_path, content(values)))
+    array, geometry, replaced = file.mended(-5.0, channel)
+    assert (replaced, geometry) == (3, Geometry(SHAPE, AFFINE))
+    np.testing.assert_array_equal(array, np.where(np.isfinite(values), values, -5)[..., channel])
+    assert file.mended(-5.0, 1 - channel)[2] == 0
+    with pytest.raises(IntensityError, match="3 voxels are NaN"):
+        file.image(channel)
+
+
 def test_sform_and_qform_may_differ_by_rounding(tmp_path):
     path = stored(tmp_path, content(qform_code=1, qoffset_x=90.3, sform_code=1))
     image = nib.Nifti1Image(VALUES, AFFINE)

@@ -2,9 +2,11 @@
 
 import gzip
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from nibabel.eulerangles import euler2mat
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
@@ -12,6 +14,7 @@ from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.errors import FileFormatError, GridError, IntensityError, MemoryLimitError
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.oblique import bring_classes, bring_image
 
 GRID = Geometry((6, 7, 8), np.diag([2.0, 1.0, 1.0, 1.0]))
 
@@ -154,3 +157,71 @@ def test_a_grid_says_where_its_first_voxel_is():
     affine[:3, 3] = 90, 126.25, -72
     grid = Geometry((2, 3, 4), affine)
     assert grid.placed() == f"{grid} from (90, 126.2, -72) mm"
+
+
+def test_nan_is_replaced_where_that_is_asked_for(several):
+    case, array = several
+    images = {**case.images, "c": replace(case.images["c"], nan=-7.0)}
+    volume = read_volume(replace(case, images=images), "acb")
+    assert volume.replaced == {"c": 1}
+    assert volume.array[0, 0, 0, 1] == -7
+    np.testing.assert_array_equal(volume.array[1:], array[1:][..., [0, 2, 1]])
+
+
+def test_infinity_is_replaced_and_counted(tmp_path):
+    array = np.ones(GRID.shape, dtype=np.float32)
+    array[0, 0, :3] = np.inf, -np.inf, np.nan
+    nifti.write(tmp_path / "x.nii", array, GRID)
+    source = ImageSource(tmp_path / "x.nii", nan=0.0)
+    volume = read_volume(Case("x", "x", {"t1": source}), ["t1"])
+    assert volume.replaced == {"t1": 3}
+    assert volume.array[0, 0, :4, 0].tolist() == [0, 0, 0, 1]
+
+
+def test_nothing_to_replace_is_not_counted(several):
+    case, _ = several
+    images = {name: replace(source, nan=0.0) for name, source in case.images.items()}
+    assert read_volume(replace(case, images=images), "ab").replaced == {}
+
+
+def turned_copy(folder):
+    """A case whose t2 and label lie on a grid that is oblique to that of t1."""
+    rng = np.random.default_rng(1)
+    affine = np.eye(4)
+    affine[:3, :3] = euler2mat(0.1, 0.2, 0.3) * 1.1
+    other = Geometry((12, 11, 10), affine)
+    images = {"t1": ImageSource(folder / "t1.nii"), "t2": ImageSource(folder / "t2.nii")}
+    nifti.write(images["t1"].path, rng.normal(size=GRID.shape).astype(np.float32), GRID)
+    nifti.write(images["t2"].path, rng.normal(size=other.shape).astype(np.float32), other)
+    nifti.write(folder / "seg.nii", rng.integers(0, 2, other.shape).astype(np.uint8), other)
+    return Case("x", "x", images, folder / "seg.nii")
+
+
+@pytest.mark.parametrize("names", [("t1", "t2"), ("t2", "t1"), ("t2",)])
+def test_an_image_is_brought_onto_the_grid_of_another(tmp_path, names, labels):
+    pytest.importorskip("SimpleITK", reason="oblique grids need the extra [itk]")
+    case = turned_copy(tmp_path)
+    with pytest.raises(GridError, match="lie on different grids"):
+        read_volume(case, ("t1", "t2"))
+    onto = replace(case.images["t2"], onto=case.images["t1"])
+    asked = replace(case, images={**case.images, "t2": onto}, label_resampled=True)
+    volume = read_volume(asked, names)
+    assert volume.geometry == GRID
+    stored, other = nifti.read_image(onto.path)  # as rounded in the header
+    np.testing.assert_array_equal(
+        volume.array[..., names.index("t2")], bring_image(stored, other, GRID)
+    )
+    values, _ = nifti.read_labels(case.label)
+    found = read_labels(asked, labels, volume.geometry)
+    np.testing.assert_array_equal(found.array, bring_classes(values, other, GRID))
+    assert found.array.any()
+
+
+def test_a_series_is_not_passed_over(tmp_path):
+    case = Case("x", "x", {"t1": ImageSource(tmp_path, series="4")})
+    with pytest.raises(FileFormatError) as caught:
+        read_volume(case, ["t1"])
+    assert str(caught.value) == (
+        f"{tmp_path}: series 4 of a folder is asked for, but images are read from files only; "
+        "convert the series, and leave its cell of the table empty"
+    )

@@ -1,7 +1,7 @@
 """One case: which files belong to it. Nothing is loaded here."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vol3dseg.errors import DatasetError
@@ -14,12 +14,38 @@ class ImageSource:
     Parameters
     ----------
     path : Path
+        A file; a folder where a series of it is named.
     channel : int or None
         Which volume of a 4-D file; None for a 3-D file.
+    nan : float or None
+        What replaces NaN and infinity; None refuses them.
+    series : str or None
+        Which series of a DICOM folder.
+    onto : ImageSource or None
+        The image is resampled onto the grid of this one; None leaves it where it is.
     """
 
     path: Path
     channel: int | None = None
+    nan: float | None = None
+    series: str | None = None
+    onto: "ImageSource | None" = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that are read for the image."""
+        return (self.path, self.onto.path) if self.onto else (self.path,)
+
+    @property
+    def intake(self) -> str:
+        """What is done with the file, in words; empty if it is read as it is."""
+        done = (
+            (self.series is not None, f"series {self.series}"),
+            (self.channel is not None, f"volume {self.channel}"),
+            (self.nan is not None, f"NaN is {self.nan}"),
+            (self.onto is not None, f"onto {self.onto.path.name if self.onto else ''}"),
+        )
+        return "".join(f", {words}" for asked, words in done if asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +61,15 @@ class Case:
     images : mapping from modality to ImageSource
     label : Path or None
         The label map, if there is one.
+    label_resampled : bool
+        Whether the label map is brought onto the grid of the images.
     """
 
     id: str
     subject: str
     images: Mapping[str, ImageSource]
     label: Path | None = None
+    label_resampled: bool = False
 
     def select(self, modalities: Iterable[str]) -> "Case":
         """Return the case with these modalities only, in this order.
@@ -57,10 +86,10 @@ class Case:
                 f"case {self.id}: modality {', '.join(missing)} is missing; found "
                 f"{', '.join(self.images) or 'none'}; add the file, or choose other modalities"
             )
-        return Case(self.id, self.subject, {m: self.images[m] for m in wanted}, self.label)
+        return replace(self, images={m: self.images[m] for m in wanted})
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """Every file of the case, each once, the label last."""
-        files = [source.path for source in self.images.values()]
+        files = [path for source in self.images.values() for path in source.paths]
         return tuple(dict.fromkeys([*files, self.label] if self.label else files))

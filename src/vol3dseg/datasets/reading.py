@@ -1,7 +1,8 @@
 """From the files of a case to arrays on one grid."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -10,11 +11,20 @@ from numpy.typing import NDArray
 
 from vol3dseg.cores import usable_cores
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.errors import DatasetError, GridError, MemoryLimitError, Vol3dSegError
+from vol3dseg.errors import (
+    DatasetError,
+    FileFormatError,
+    GridError,
+    MemoryLimitError,
+    Vol3dSegError,
+)
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import LabelSet, Segmentation
+from vol3dseg.volumes.oblique import bring_classes, bring_image
 from vol3dseg.volumes.volume import Volume, one_grid
+
+_Found = tuple[Geometry, int]  # the grid of an image, and how many of its voxels were replaced
 
 
 class ImageReader:
@@ -26,13 +36,63 @@ class ImageReader:
 
     def __init__(self) -> None:
         self._file: nifti.NiftiFile | None = None
+        self._key: tuple[Path, str | None] | None = None
 
     def read(self, source: ImageSource) -> tuple[NDArray[np.float32], Geometry]:
-        """Read one image; raises the errors of `nifti.read_image`."""
-        if self._file is None or self._file.path != source.path:
+        """Read one image; raises the errors of `read_volume`."""
+        if self._file is None or self._key != _key(source):
             self._file = None  # let go of it before the next is unpacked
-            self._file = nifti.NiftiFile(source.path)
-        return self._file.image(source.channel)
+            self._file, self._key = _opened(source), _key(source)
+        return _image(self._file, source)[:2]
+
+
+def _key(source: ImageSource) -> tuple[Path, str | None]:
+    """Return what images that are read with one open have in common."""
+    return source.path, source.series
+
+
+def _opened(source: ImageSource) -> nifti.NiftiFile:
+    if source.series is not None:
+        raise FileFormatError(
+            f"{source.path}: series {source.series} of a folder is asked for, but images are read "
+            "from files only; convert the series, and leave its cell of the table empty"
+        )
+    return nifti.NiftiFile(source.path)
+
+
+def _image(
+    file: nifti.NiftiFile,
+    source: ImageSource,
+    place: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = None,
+) -> tuple[NDArray[np.float32], Geometry, int]:
+    """Read one image as its source asks for; `place` gives where an image of some shape goes.
+
+    Returns
+    -------
+    array : (i, j, k) array of float32
+    geometry : Geometry
+    replaced : int
+        Voxels that were NaN or infinite.
+    """
+    if source.onto is None:
+        return _stored(file, source, place(file.shape[:3]) if place else None)
+    target = _opened(source.onto).geometry()
+    stored, geometry, replaced = _stored(file, source)
+    array = bring_image(stored, geometry, target)
+    if place is not None:
+        kept = place(array.shape)
+        if kept.shape == array.shape:
+            kept[...] = array
+            array = kept
+    return array, target, replaced
+
+
+def _stored(
+    file: nifti.NiftiFile, source: ImageSource, out: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.float32], Geometry, int]:
+    if source.nan is None:
+        return *file.image(source.channel, out), 0
+    return file.mended(source.nan, source.channel, out)
 
 
 def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
@@ -48,20 +108,25 @@ def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
     DatasetError
         The case lacks a modality.
     FileFormatError, IntensityError
-        A file cannot be read, or holds NaN or infinity.
+        A file cannot be read, or holds NaN or infinity and nothing is to replace them.
     GridError
         The modalities lie on different grids.
     MemoryLimitError
         The images do not fit into memory.
+    MissingExtraError
+        An image is to be resampled onto a grid that is oblique to its own, and SimpleITK is not
+        installed.
     """
     chosen = case.select(modalities)
     channels = _Channels(len(chosen.images))
-    grids = _read_images(chosen, channels)
+    found = _read_images(chosen, channels)
+    grids = {name: grid for name, (grid, _) in found.items()}
     try:
         geometry = one_grid(grids)
     except GridError as error:
         raise GridError(f"case {case.id}: {error}") from error
-    return Volume(channels.array, geometry, tuple(grids))
+    replaced = {name: count for name, (_, count) in found.items() if count}
+    return Volume(channels.array, geometry, tuple(grids), replaced)
 
 
 class _Channels:
@@ -93,7 +158,7 @@ class _Channels:
 
 
 def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
-    """Read the label map of a case and check that it lies on the grid of its images.
+    """Read the label map of a case, and bring it onto the grid of its images or check that it is.
 
     Parameters
     ----------
@@ -110,10 +175,16 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
         A value is not in the label map of the config.
     GridError
         Labels and images lie on different grids.
+    MissingExtraError
+        The labels are to be resampled onto a grid that is oblique to their own, and SimpleITK is
+        not installed.
     """
     if case.label is None:
         raise DatasetError(f"case {case.id}: has no label map; add it, or leave the case out")
     values, geometry = nifti.read_labels(case.label)
+    if case.label_resampled:
+        classes = labels.encode(values, str(case.label))
+        return Segmentation(bring_classes(classes, geometry, grid), grid, labels)
     if not geometry.fits(grid):
         raise GridError(
             f"case {case.id}: label and image lie on different grids: {case.label} has "
@@ -123,31 +194,32 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
     return Segmentation(labels.encode(values, str(case.label)), grid, labels)
 
 
-def _read_images(case: Case, channels: _Channels) -> dict[str, Geometry]:
+def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
     """Read files side by side: what takes time is unpacking, which lets other threads run."""
     names = list(case.images)
-    by_file: dict[Path, list[str]] = {}
+    by_file: dict[tuple[Path, str | None], list[str]] = {}
     for name, source in case.images.items():
-        by_file.setdefault(source.path, []).append(name)
+        by_file.setdefault(_key(source), []).append(name)
 
-    def read(path: Path, wanted: list[str]) -> dict[str, Geometry | Vol3dSegError]:
-        found: dict[str, Geometry | Vol3dSegError] = {}
+    def read(wanted: list[str]) -> dict[str, _Found | Vol3dSegError]:
+        found: dict[str, _Found | Vol3dSegError] = {}
         try:
-            file = nifti.NiftiFile(path)
+            file = _opened(case.images[wanted[0]])
             for name in wanted:
-                place = channels.place(names.index(name), file.shape[:3])
-                found[name] = file.image(case.images[name].channel, place)[1]
+                place = partial(channels.place, names.index(name))
+                _, grid, replaced = _image(file, case.images[name], place)
+                found[name] = grid, replaced
         except Vol3dSegError as error:
             found[wanted[len(found)]] = error
         return found
 
     with ThreadPoolExecutor(min(len(by_file), usable_cores())) as pool:
-        parts = list(pool.map(read, by_file.keys(), by_file.values()))
+        parts = list(pool.map(read, by_file.values()))
     outcomes = {name: outcome for part in parts for name, outcome in part.items()}
-    grids = {}
+    found = {}
     for name in names:  # whichever thread was first, the first error in this order is raised
         outcome = outcomes[name]
         if isinstance(outcome, Vol3dSegError):
             raise outcome
-        grids[name] = outcome
-    return grids
+        found[name] = outcome
+    return found

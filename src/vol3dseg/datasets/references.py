@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.layouts import layout_of
 from vol3dseg.errors import DatasetError
 from vol3dseg.volumes import nifti
 
@@ -32,16 +32,27 @@ def label_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def reference_files(folder: Path) -> dict[str, Path]:
+def reference_files(path: Path) -> dict[str, Path]:
     """Return the reference label maps of a data set, or of a folder of files named by case.
+
+    Parameters
+    ----------
+    path : Path
+        A data set in a known layout, a dataset table, or a folder.
 
     Raises
     ------
     DatasetError
-        The folder is neither.
+        It is neither.
     """
+    layout = layout_of(path)
+    if layout is None:
+        return label_files(path)
     try:
-        cases = find_cases(folder)
+        cases = layout.find_cases(path)
     except DatasetError:
-        return label_files(folder)
+        # Label maps in one folder may look like the files of one case.
+        if path.is_dir() and any(nifti.stem(file) for file in path.iterdir()):
+            return label_files(path)
+        raise
     return {case.id: case.label for case in cases if case.label is not None}

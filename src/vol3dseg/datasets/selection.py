@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DatasetError
 from vol3dseg.volumes import nifti
@@ -16,7 +16,7 @@ def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case
     Parameters
     ----------
     inputs : sequence of Path
-        Data sets in a known layout, folders of one case, or single files.
+        Data sets in a known layout, dataset tables, folders of one case, or single files.
     modalities : sequence of str
         Of the model; single files need exactly one.
 
@@ -27,7 +27,10 @@ def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case
     """
     cases: list[Case] = []
     for path in inputs:
-        cases += find_cases(path) if path.is_dir() else [_single_file(path, modalities)]
+        if path.is_dir() or layout_of(path):
+            cases += find_cases(path)
+        else:
+            cases.append(_single_file(path, modalities))
     names = [case.id for case in cases]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -78,7 +81,10 @@ def _single_file(path: Path, modalities: Sequence[str]) -> Case:
     name = nifti.stem(path)
     if name is None or not path.exists():
         found = "not a NIfTI file" if path.exists() else "does not exist"
-        raise DatasetError(f"{path}: {found}; expected a folder of cases or a .nii[.gz] file")
+        raise DatasetError(
+            f"{path}: {found}; expected a folder of cases, a table (.csv, .json) or a .nii[.gz] "
+            "file"
+        )
     if len(modalities) != 1:
         raise DatasetError(
             f"{path}: one file, but the model needs {len(modalities)} modalities "

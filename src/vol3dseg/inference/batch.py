@@ -1,7 +1,7 @@
 """Many cases: files in, files and a record out; the next is read while the network runs."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,7 @@ class _Ready:
     prepared: Prepared
     volume: Volume | None
     seconds: dict[str, float]
+    replaced: Mapping[str, int]
 
 
 def predict_cases(
@@ -121,7 +122,7 @@ def _read(case: Case, predictor: Predictor, folder: Path, wanted: Wanted) -> _Re
     read = time.perf_counter()
     prepared = prepare(volume, predictor.manifest.recipe)
     seconds = {"read": read - started, "prepare": time.perf_counter() - read}
-    return _Ready(prepared, volume if wanted.draw else None, seconds)
+    return _Ready(prepared, volume if wanted.draw else None, seconds, volume.replaced)
 
 
 def _predict_case(
@@ -145,6 +146,7 @@ def _predict_case(
         planned_mb=prediction.planned_mb,
         volumes_ml={label: round(count * ml, 4) for label, count in counts},
         sha256=sha256_file(target),
+        replaced=dict(ready.replaced),
     )
     if wanted.draw is None or ready.volume is None:
         return record

@@ -40,6 +40,8 @@ class CaseRecord(_Frozen):
         Volume that was found [ml].
     sha256 : str
         Of the file; what `--resume` checks.
+    replaced : mapping from modality to int
+        Voxels that were NaN or infinite and were replaced, as the dataset table asks for.
     picture : str
         The picture, relative to the record; empty if there is none.
     picture_note : str
@@ -55,6 +57,7 @@ class CaseRecord(_Frozen):
     planned_mb: float | None = None
     volumes_ml: dict[str, float] = {}
     sha256: str = ""
+    replaced: dict[str, int] = {}
     picture: str = ""
     picture_note: str = ""
 

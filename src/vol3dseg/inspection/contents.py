@@ -14,6 +14,7 @@ from vol3dseg.inspection.facts import MASK
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import LabelSet, whole_numbers
+from vol3dseg.volumes.oblique import bring_classes
 
 Image = NDArray[np.float32]
 Classes = NDArray[np.uint8]
@@ -69,8 +70,10 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
     if case.label is not None:
         try:
             values, grid = nifti.read_labels(case.label)
-            if geometry is None or geometry.fits(grid):
+            if geometry is None or geometry.fits(grid) or case.label_resampled:
                 classes, names = _encode(values, labels, str(case.label))
+                if geometry is not None and case.label_resampled:
+                    classes = bring_classes(classes, grid, geometry)
                 geometry = geometry or grid
             else:
                 place = f"{case.label}: {MASK}"

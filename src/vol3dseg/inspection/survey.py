@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.layouts import LAYOUTS, find_cases
+from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.inspection.facts import CaseFacts
 from vol3dseg.inspection.gather import over_cases
 from vol3dseg.inspection.measure import measure
@@ -102,7 +102,7 @@ def find_source(
     Parameters
     ----------
     folder : Path
-        A data set in a known layout.
+        A data set in a known layout, or a dataset table.
     modalities : tuple of str or None
         None expects of every case what any of them has.
     labels : LabelSet or None
@@ -113,9 +113,10 @@ def find_source(
         The folder does not exist or has no known layout.
     """
     cases = find_cases(folder)
-    layout = next(each.name for each in LAYOUTS if each.recognises(folder))
+    layout = layout_of(folder)
     found = dict.fromkeys(name for case in cases for name in case.images)
-    return Source(folder, layout, cases, modalities or tuple(found), labels)
+    name = layout.name if layout else ""
+    return Source(folder, name, cases, modalities or tuple(found), labels)
 
 
 def survey(

@@ -29,7 +29,7 @@ class CaseEntry(_Frozen):
     bytes : int
     sha256 : str
     sources : mapping from str to (size in bytes, time of last change in ns)
-        The files it was made of; a case is made again when they change.
+        The files it was made of, with what each is used for; a case is made again when they change.
     shape : (3,) tuple of int
         Voxels of the working grid that are stored.
     source_shape : (3,) tuple of int
@@ -39,6 +39,8 @@ class CaseEntry(_Frozen):
         Foreground voxels of the source that lie outside the box and are lost.
     labels_changed : int
         Voxels of the source whose label does not survive the way to the working grid and back.
+    replaced : mapping from modality to int
+        Voxels that were NaN or infinite and were replaced, as the dataset table asks for.
     """
 
     id: str
@@ -53,6 +55,7 @@ class CaseEntry(_Frozen):
     class_voxels: dict[str, int] | None
     labels_outside: int = 0
     labels_changed: int = 0
+    replaced: dict[str, int] = {}
 
 
 class Index(_Frozen):

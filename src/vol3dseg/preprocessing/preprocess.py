@@ -133,20 +133,35 @@ def _known_entries(folder: Path, recipe: Recipe, labels: LabelSet) -> dict[str, 
 
 def _is_current(task: Task, known: Mapping[str, CaseEntry]) -> bool:
     entry = known.get(task.case.id)
-    if entry is None or entry.sources != _signature(task.case, task.recipe):
+    if entry is None or entry.subject != task.case.subject:
+        return False
+    if entry.sources != _signature(task.case, task.recipe):
         return False
     path = task.folder / entry.file
     return path.is_file() and path.stat().st_size == entry.bytes
 
 
 def _signature(case: Case, recipe: Recipe) -> dict[str, tuple[int, int]] | None:
+    """Return what a case is made of: each file with what it is used for, its size and its time."""
     try:
-        paths = case.select(recipe.modalities).paths
-        return {
-            f"{p.parent.name}/{p.name}": (p.stat().st_size, p.stat().st_mtime_ns) for p in paths
-        }
+        chosen = case.select(recipe.modalities)
+        used = [(m, source, path) for m, source in chosen.images.items() for path in source.paths]
+        found = {f"{m}: {_named(path)}{source.intake}": _state(path) for m, source, path in used}
+        if case.label:
+            resampled = ", resampled" if case.label_resampled else ""
+            found[f"label: {_named(case.label)}{resampled}"] = _state(case.label)
     except (OSError, DatasetError):
         return None
+    return found
+
+
+def _named(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _state(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _run(tasks: Sequence[Task], executor: Executor | None) -> Iterable[Outcome]:
@@ -171,7 +186,8 @@ def prepare_case(task: Task) -> Outcome:
         lacking = _lacking(label, task.labels) if label else []
         if lacking:
             return Outcome(case.id, left_out=f"lacks the required class {', '.join(lacking)}")
-        return Outcome(case.id, _prepare_and_write(task, prepare(volume, task.recipe), label))
+        entry = _prepare_and_write(task, prepare(volume, task.recipe), label)
+        return Outcome(case.id, entry.model_copy(update={"replaced": dict(volume.replaced)}))
     except Vol3dSegError as error:
         return Outcome(case.id, failed=str(error))
 

@@ -79,6 +79,34 @@ class NiftiFile:
             )
         return array, geometry_of(self._header, array.shape, self.path)
 
+    def mended(
+        self, value: float, channel: int | None = None, out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], Geometry, int]:
+        """Return one modality with `value` for NaN and infinity, and how many voxels they were.
+
+        Raises the errors of `read_image`, but for that on NaN; see `image` for `channel` and `out`.
+        """
+        array, bad = self._array(channel, np.dtype(np.float32), out)
+        if bad:
+            np.nan_to_num(array, copy=False, nan=value, posinf=value, neginf=value)
+        return array, geometry_of(self._header, array.shape, self.path), bad
+
+    def geometry(self) -> Geometry:
+        """Return the grid of each volume; no voxel is read.
+
+        Raises
+        ------
+        FileFormatError
+            There are fewer than three axes.
+        GridError
+            The header's geometry is not usable.
+        """
+        if len(self.shape) < 3:
+            raise FileFormatError(
+                f"{self.path}: has shape {self.shape}; expected three axes; choose another file"
+            )
+        return geometry_of(self._header, self.shape[:3], self.path)
+
     def labels(self) -> tuple[NDArray[Any], Geometry]:
         """Return the label map; see `read_labels`."""
         self._volume(None)

@@ -1,7 +1,7 @@
 """Images of one or several modalities on one grid."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ class Volume:
     geometry : Geometry
     modalities : (c,) tuple of str
         What each channel is.
+    replaced : mapping from modality to int
+        How many voxels were NaN or infinite and were replaced, where that was asked for and there
+        were any.
 
     Raises
     ------
@@ -30,6 +33,7 @@ class Volume:
     array: NDArray[np.float32]
     geometry: Geometry
     modalities: tuple[str, ...]
+    replaced: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         expected = (*self.geometry.shape, len(self.modalities))

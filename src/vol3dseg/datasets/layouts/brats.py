@@ -4,9 +4,11 @@
 
     DATASET/[HGG|LGG/]<id>/<id>_{flair,t1,t1ce,t2,seg}.nii[.gz]     up to 2021
     DATASET/<id>/<id>-{t2f,t1n,t1c,t2w,seg}.nii.gz                  from 2023
+    DATASET/<id>/<id>_{t1c,gtv}.nii.gz                              radiotherapy, 2024
 
-The names of 2023 stand for the same contrasts and are mapped onto the older ones, so that one model
-serves both.
+The names from 2023 on stand for the same contrasts and are mapped onto the older ones, so that one
+model serves both. In 2024 glioma has scans numbered from 100 on (after treatment), and meningioma
+for radiotherapy has one image, ids with fewer digits, and calls its label "gtv".
 """
 
 import re
@@ -28,11 +30,14 @@ _MODALITIES = {
     "t2w": "t2",
 }
 _LABEL = "seg"
+_LABELS = (_LABEL, "gtv")  # gross tumour volume
 _STRAY_LABEL = "segm"  # W39_1998.09.19_Segm.nii is the label of BraTS20_Training_355
 _FILE = re.compile(r".+[_-](?P<kind>[a-z0-9]+)\.nii(\.gz)?", re.IGNORECASE)
 _GRADES = ("hgg", "lgg")
 _CASE_NAME = re.compile(r"brats.*[_-]\d+", re.IGNORECASE)
-_REPEATED_SCAN = re.compile(r"(?P<subject>.+-\d{5})-\d{3}")
+_REPEATED_SCAN = re.compile(
+    r"(?P<subject>.+-\d{5})-\d{3}|(?P<planned>.+-RT-\d{4})-\d", re.IGNORECASE
+)
 
 
 class BratsLayout:
@@ -43,6 +48,8 @@ class BratsLayout:
 
     def recognises(self, folder: Path) -> bool:
         """Tell whether `folder` is a case, or holds one, perhaps in HGG or LGG."""
+        if not folder.is_dir():
+            return False
         return bool(_files(folder)) or any(_files(f) for f in _subfolders(folder))
 
     def find_cases(self, folder: Path) -> list[Case]:
@@ -77,6 +84,7 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
         if match is None or path.name.startswith(".") or not path.is_file():
             continue
         kind = match["kind"].lower()
+        kind = _LABEL if kind in _LABELS else kind
         if kind in _MODALITIES or kind in (_LABEL, _STRAY_LABEL):
             found.append((_MODALITIES.get(kind, kind), path))
     return found
@@ -91,7 +99,7 @@ def _case(folder: Path, files: Iterable[tuple[str, Path]]) -> Case:
     repeated = _REPEATED_SCAN.fullmatch(name)
     return Case(
         id=name,
-        subject=repeated["subject"] if repeated else name,
+        subject=(repeated["subject"] or repeated["planned"]) if repeated else name,
         images={m: ImageSource(by_kind[m]) for m in order},
         label=label,
     )
