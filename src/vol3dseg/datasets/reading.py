@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vol3dseg.cores import usable_cores
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError, GridError, MemoryLimitError, Vol3dSegError
-from vol3dseg.volumes import nifti
+from vol3dseg.volumes import formats
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 from vol3dseg.volumes.volume import Volume, one_grid
@@ -25,13 +25,13 @@ class ImageReader:
     """
 
     def __init__(self) -> None:
-        self._file: nifti.NiftiFile | None = None
+        self._file: formats.VolumeFile | None = None
 
     def read(self, source: ImageSource) -> tuple[NDArray[np.float32], Geometry]:
-        """Read one image; raises the errors of `nifti.read_image`."""
+        """Read one image; raises the errors of `formats.read_image`."""
         if self._file is None or self._file.path != source.path:
             self._file = None  # let go of it before the next is unpacked
-            self._file = nifti.NiftiFile(source.path)
+            self._file = formats.open_volume(source.path)
         return self._file.image(source.channel)
 
 
@@ -53,6 +53,8 @@ def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
         The modalities lie on different grids.
     MemoryLimitError
         The images do not fit into memory.
+    MissingExtraError
+        A file needs SimpleITK, which is not installed.
     """
     chosen = case.select(modalities)
     channels = _Channels(len(chosen.images))
@@ -113,7 +115,7 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
     """
     if case.label is None:
         raise DatasetError(f"case {case.id}: has no label map; add it, or leave the case out")
-    values, geometry = nifti.read_labels(case.label)
+    values, geometry = formats.read_labels(case.label)
     if not geometry.fits(grid):
         raise GridError(
             f"case {case.id}: label and image lie on different grids: {case.label} has "
@@ -133,7 +135,7 @@ def _read_images(case: Case, channels: _Channels) -> dict[str, Geometry]:
     def read(path: Path, wanted: list[str]) -> dict[str, Geometry | Vol3dSegError]:
         found: dict[str, Geometry | Vol3dSegError] = {}
         try:
-            file = nifti.NiftiFile(path)
+            file = formats.open_volume(path)
             for name in wanted:
                 place = channels.place(names.index(name), file.shape[:3])
                 found[name] = file.image(case.images[name].channel, place)[1]
