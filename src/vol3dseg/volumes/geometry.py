@@ -53,7 +53,7 @@ class Geometry:
         if lengths.min() <= 0 or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3:
             raise GridError(
                 f"the affine's axes do not span a volume: {matrix[:3, :3].tolist()}; "
-                "mend the header's sform or qform"
+                "mend the header"
             )
         matrix.setflags(write=False)
         object.__setattr__(self, "shape", (int(shape[0]), int(shape[1]), int(shape[2])))

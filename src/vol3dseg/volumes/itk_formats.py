@@ -64,6 +64,7 @@ class ItkFile:
         axes = tuple(int(n) for n in self._reader.GetSize())
         numbers = int(self._reader.GetNumberOfComponents())
         self._dtype = self._dtype_of(self._reader.GetPixelID())
+        self._require_plain_numbers()
         self._bytes = math.prod(axes) * numbers * self._dtype.itemsize
         require_room(path, self._header, axes, self._bytes)
         if len(axes) < 3:
@@ -87,6 +88,7 @@ class ItkFile:
         out : (i, j, k) array of float32, or None
             Where to put it, if its shape is `shape`.
         """
+        geometry = self._geometry()
         stored = self._stored(channel)
         if out is None or out.shape != stored.shape:
             out = self._empty(stored.shape)
@@ -98,19 +100,22 @@ class ItkFile:
                 f"{self.path}: {bad} voxels are NaN or infinite; expected finite intensities; "
                 "replace them in the file, with 0 outside the body for instance"
             )
-        return out, self._geometry()
+        return out, geometry
 
     def labels(self) -> tuple[NDArray[Any], Geometry]:
         """Return the label map as stored."""
-        return self._stored(None), self._geometry()
+        geometry = self._geometry()
+        return self._stored(None), geometry
 
-    def _stored(self, channel: int | None) -> NDArray[Any]:
-        """Return one volume as stored, its first axis the fastest in memory."""
+    def _require_plain_numbers(self) -> None:
         if self._header.colours or self._dtype.kind not in "iuf":
             what = "colours" if self._header.colours else str(self._dtype)
             raise FileFormatError(
                 f"{self.path}: voxels are {what}; expected plain numbers, not colours"
             )
+
+    def _stored(self, channel: int | None) -> NDArray[Any]:
+        """Return one volume as stored, its first axis the fastest in memory."""
         shape = self.shape
         if len(shape) == 3 and channel in (None, 0):
             return self._loaded()

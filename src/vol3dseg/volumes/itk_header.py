@@ -30,7 +30,7 @@ _NRRD_SPACES = {
 }  # fmt: skip
 # Numbers, vectors and the words of both formats.
 _HARMLESS = re.compile(
-    r"[-+.,() \d]*|none|ascii|txt|text|hex|bz2|bzip2|cm|um|m|in|false|true|scanner-xyz|"
+    r"([-+.,() \d]|none)*|ascii|txt|text|hex|bz2|bzip2|cm|um|m|in|false|true|scanner-xyz|"
     r"3d-(right|left)-handed",
     re.IGNORECASE,
 )
@@ -49,6 +49,8 @@ class Header:
         The first byte of the voxels; None where they end with the file.
     packed : bool
         Whether they are one gzip or zlib stream.
+    length : int or None
+        Of that stream [bytes], where the header tells.
     oriented : bool
         Whether it says how the axes lie in the patient.
     colours : bool
@@ -58,6 +60,7 @@ class Header:
     data: Path
     start: int | None
     packed: bool
+    length: int | None
     oriented: bool
     colours: bool
 
@@ -135,6 +138,7 @@ def _of_nrrd(path: Path, fields: Mapping[str, str], end: int) -> Header:
         data=data,
         start=None if skip == -1 else skip + attached * end,
         packed=packed,
+        length=None,
         oriented=_check_nrrd_world(path, fields),
         colours="color" in fields.get("kinds", "").lower(),
     )
@@ -176,9 +180,18 @@ def _of_meta(path: Path, fields: Mapping[str, str], end: int) -> Header:
         data=data,
         start=None if skip == -1 else skip + attached * end,
         packed=packed,
+        length=_packed_length(path, fields) if packed else None,
         oriented=not fields.keys().isdisjoint({"TransformMatrix", "Rotation", "Orientation"}),
         colours=False,  # it cannot tell colours from volumes
     )
+
+
+def _packed_length(path: Path, fields: Mapping[str, str]) -> int:
+    """Return the size of the zlib stream, without which SimpleITK returns voxels of anything."""
+    length = _whole(path, "CompressedDataSize", fields.get("CompressedDataSize", "0"))
+    if length < 1:
+        raise _unfit(path, "CompressedDataSize", str(length), "the bytes that follow")
+    return length
 
 
 def _check_meta_sizes(path: Path, fields: Mapping[str, str]) -> None:
@@ -221,7 +234,7 @@ def _number(path: Path, name: str, value: str) -> float:
 
 
 def _whole(path: Path, name: str, value: str) -> int:
-    if not re.fullmatch(r"-?\d{1,15}", value):
+    if not re.fullmatch(r"-?\d{1,20}", value):
         raise _unfit(path, name, "no whole number", "a whole number")
     return int(value)
 

@@ -33,8 +33,13 @@ def require_room(path: Path, header: Header, axes: tuple[int, ...], size: int) -
     """
     if not math.prod(axes):
         raise FileFormatError(f"{path}: header says {axes} voxels; expected at least one per axis")
-    most = header.data.stat().st_size - (header.start or 0)
-    most *= MAX_RATIO if header.packed else 1
+    stored = header.data.stat().st_size - (header.start or 0)
+    if (header.length or 0) > stored:
+        raise FileFormatError(
+            f"{path}: truncated: header promises {header.length} bytes of packed voxels, "
+            f"{header.data.name} holds {max(0, stored)}; copy or export it again"
+        )
+    most = stored * (MAX_RATIO if header.packed else 1)
     if size > most:
         raise FileFormatError(
             f"{path}: truncated: header promises {size} bytes of voxels, {header.data.name} can "
@@ -56,7 +61,7 @@ def verify_payload(path: Path, header: Header, size: int) -> None:
     with header.data.open("rb") as file:
         file.seek(header.start or 0)
         try:
-            for portion in _unpacked_sizes(file):
+            for portion in _unpacked_sizes(_portions(file, header.length)):
                 found += portion
         except (EOFError, DAMAGED) as error:
             raise FileFormatError(
@@ -70,15 +75,22 @@ def verify_payload(path: Path, header: Header, size: int) -> None:
         )
 
 
-def _unpacked_sizes(file: BinaryIO) -> Iterator[int]:
+def _portions(file: BinaryIO, length: int | None) -> Iterator[bytes]:
+    """Give `length` bytes of a file, or all that follow."""
+    while (length is None or length > 0) and (portion := file.read(PORTION)):
+        yield portion[:length]
+        length = None if length is None else length - len(portion)
+
+
+def _unpacked_sizes(portions: Iterator[bytes]) -> Iterator[int]:
     """Unpack one zlib stream, or the members of a gzip stream; give the size of each portion."""
-    packed = file.read(PORTION)
+    packed = next(portions, b"")
     member = True
     while member:
         unpacker = zlib_ng.decompressobj(wbits=_EITHER)
         while packed and not unpacker.eof:
             yield len(unpacker.decompress(packed, PORTION))
-            packed = unpacker.unconsumed_tail or unpacker.unused_data or file.read(PORTION)
+            packed = unpacker.unconsumed_tail or unpacker.unused_data or next(portions, b"")
         if not unpacker.eof:
             raise EOFError("the stream ends before its end is marked")
         member = packed.startswith(MAGIC)
