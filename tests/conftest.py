@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,18 @@ def browse(tmp_path_factory):
         return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
     return browse
+
+
+@pytest.fixture
+def vol3dseg():
+    """Run the command line in a process of its own, as a user does."""
+
+    def run(*words):
+        code = "from vol3dseg.cli.main import main; main()"
+        command = [sys.executable, "-W", "error", "-c", code, *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return run
 
 
 @pytest.fixture(scope="session")
