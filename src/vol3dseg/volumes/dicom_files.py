@@ -63,6 +63,10 @@ def parsing(path: Path) -> Iterator[None]:
             ) from error
         except EOFError as error:
             raise FileFormatError(f"{path}: truncated; copy or export it again") from error
+        except OSError as error:
+            raise FileFormatError(
+                f"{path}: cannot be read ({error.strerror or 'damaged'}); check the file"
+            ) from error
         except Exception as error:  # damage shows as any exception, deep inside pydicom
             raise FileFormatError(
                 f"{path}: damaged DICOM file ({type(error).__name__}); copy or export it again"
@@ -101,13 +105,8 @@ def is_dicom(path: Path) -> bool:
     """Tell whether a file begins as DICOM files do, with `DICM` behind 128 bytes."""
     if not path.is_file():
         return False
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise FileFormatError(
-            f"{path}: cannot be read ({error.strerror}); check its permissions"
-        ) from error
+    with parsing(path), path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def read_dataset(path: Path, tags: Sequence[str | int] | None = None) -> Any:

@@ -12,7 +12,7 @@ from vol3dseg.volumes.dicom_files import LONGEST, is_dicom, parsing, read_datase
 
 _DICOMDIR = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 _TAGS = (
-    *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
+    *("SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
     *("Rows", "Columns", "NumberOfFrames"),
 )
 _LISTED = 40  # series in a message: it is one line, and all are needed to choose
@@ -121,7 +121,11 @@ def _read_series_of(path: Path) -> Series | None:
         return None
     header = read_dataset(path, _TAGS)
     with parsing(path):
-        if header.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR or "Rows" not in header:
+        kind = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
+        if kind == _DICOMDIR:
+            return None
+        if not (header.get("Rows") and header.get("Columns")):
+            _check_no_image(kind, path)
             return None
         if not header.get("SeriesInstanceUID"):
             raise FileFormatError(
@@ -137,6 +141,15 @@ def _read_series_of(path: Path) -> Series | None:
             files=(path,),
             images=int(header.get("NumberOfFrames") or 1),
             size=(int(header.Rows), int(header.Columns)),
+        )
+
+
+def _check_no_image(kind: Any, path: Path) -> None:
+    """Refuse an image that lacks its size: pydicom reads a cut header as one that ends there."""
+    if kind is None or "Image Storage" in kind.name:
+        raise FileFormatError(
+            f"{path}: is an image without Rows and Columns; expected its size; it may be "
+            "truncated: copy or export it again"
         )
 
 

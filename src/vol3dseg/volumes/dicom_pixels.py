@@ -42,7 +42,7 @@ def _check_decoder(syntax: Any, path: Path) -> None:
 
     try:
         available = not syntax.is_encapsulated or get_decoder(syntax).is_available
-    except NotImplementedError:
+    except (NotImplementedError, ValueError):  # unknown, or no transfer syntax at all
         available = False
     if not available:
         name = syntax.name if syntax.name != syntax else "in an unknown way"
@@ -106,6 +106,9 @@ def read_frames(path: Path, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
         native = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
         if native:
             _check_complete(dataset, path)
+        if native and int(dataset.BitsAllocated) == 1:
+            yield from (_bits(dataset, frame) for frame in frames)
+            return
         shape = (int(dataset.Rows), int(dataset.Columns))
         for stored in iter_pixels(dataset, indices=list(frames), raw=True):
             if stored.shape != shape:
@@ -132,6 +135,15 @@ def _own_bits(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:
     own = int(dataset.get("BitsStored", allocated))
     if stored.dtype.kind == "f" or own >= allocated or stored.itemsize * 8 != allocated:
         return stored
-    above = allocated - 1 - int(dataset.HighBit)
+    above = allocated - 1 - int(dataset.get("HighBit", own - 1))
     shifted: NDArray[Any] = (stored << above) >> (allocated - own)
-    return shifted.astype(np.result_type(stored), copy=False)
+    return shifted
+
+
+def _bits(dataset: Any, frame: int) -> NDArray[np.uint8]:
+    """Return a frame of single bits, which pydicom takes to begin at a whole byte: it may not."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    start, stop = frame * rows * columns, (frame + 1) * rows * columns
+    content = np.frombuffer(dataset.PixelData[start // 8 : (stop + 7) // 8], np.uint8)
+    bits = np.unpackbits(content, bitorder="little")[start % 8 :]
+    return bits[: rows * columns].reshape(rows, columns)

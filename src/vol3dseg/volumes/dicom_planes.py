@@ -6,7 +6,9 @@ one set of groups that all of them share.
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ _MARKS = (
     ("acquisition number", "FrameContentSequence", "FrameAcquisitionNumber"),
     ("acquisition number", "FrameContentSequence", "AcquisitionNumber"),
 )
-_TAGS = (
+_TAGS: tuple[str | int, ...] = (
     *("SOPClassUID", "Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel"),
     *("PhotometricInterpretation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID"),
@@ -131,7 +133,11 @@ def _finders(header: Any, path: Path) -> Iterator[_Find]:
         )
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
     for own in groups:
-        yield lambda name, own=own: ((own.get(name) or shared.get(name)) or [{}])[0]
+        yield partial(_found, own, shared)
+
+
+def _found(own: Any, shared: Any, name: str) -> Any:
+    return (own.get(name) or shared.get(name) or [{}])[0]
 
 
 def _plane(header: Any, find: _Find, path: Path, number: tuple[int, int]) -> Plane:
@@ -193,20 +199,27 @@ def _directions(holder: Any, path: Path) -> tuple[float, ...]:
 
 def _thickness(measures: Any) -> float | None:
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-        value = measures.get(keyword)
-        if value is not None and math.isfinite(float(value)) and float(value) > 0:
-            return float(value)
+        value = _number(measures, keyword)
+        if value is not None and math.isfinite(value) and value > 0:
+            return value
+    return None
+
+
+def _number(holder: Any, keyword: str) -> float | None:
+    """Return a number that can be done without: None where it is absent or unreadable."""
+    with suppress(ValueError, TypeError, OverflowError):
+        return float(holder.get(keyword))
     return None
 
 
 def _marks(header: Any, find: _Find) -> Iterator[Mark]:
     for name, group, keyword in _MARKS:
-        value = find(group).get(keyword)
-        if value is not None and not hasattr(value, "__len__"):
-            yield name, float(value)
-    creator, b_value = (header.get(tag) for tag in _SIEMENS)
-    if b_value is not None and creator is not None and creator.value == "SIEMENS MR HEADER":
-        stored = b_value.value
-        yield "b-value", float(stored.decode("ascii") if isinstance(stored, bytes) else stored)
+        value = _number(find(group), keyword)
+        if value is not None:
+            yield name, value
+    creator, stored = (getattr(header.get(tag), "value", None) for tag in _SIEMENS)
+    if creator == "SIEMENS MR HEADER":
+        with suppress(ValueError, TypeError):
+            yield "b-value", float(stored or "")  # of bytes as well as of text
     if header.get("ImageType"):
         yield "image type", "\\".join(map(str, header.ImageType))

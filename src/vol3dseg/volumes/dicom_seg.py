@@ -27,12 +27,8 @@ from vol3dseg.volumes.resampling import turned
 _PLACE = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"),
     *("Rows", "Columns", "NumberOfFrames", "ImageOrientationPatient", "ImagePositionPatient"),
-    *(
-        "PixelSpacing",
-        "SliceThickness",
-        "SharedFunctionalGroupsSequence",
-        "PerFrameFunctionalGroupsSequence",
-    ),
+    *("PixelSpacing", "SliceThickness"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 _IDENTITY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),

@@ -22,6 +22,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME = 0.02  # of the way between slices: closer ones lie at the same position
 _UNEVEN = 0.1  # voxels that a slice may lie off its place, since headers round
 _SHEAR = 1e-3  # mm sideways per mm along the normal that count as rounding
+_NOTED = 1e-4  # where less is not worth a word
 _log = logging.getLogger(__name__)
 
 
@@ -178,7 +179,7 @@ def _check_gaps(planes: Sequence[Plane], depths: NDArray[np.float64], where: str
     places = [
         f"between {planes[n].name} at {depths[n]:.4g} mm and {planes[n + 1].name} at "
         f"{depths[n + 1]:.4g} mm"
-        for n in wide
+        for n in wide.tolist()
     ]
     raise GridError(
         f"{where}: slices are missing {some_of(places)} along the normal, where others lie "
@@ -203,6 +204,8 @@ def _check_tilt(
             f"{where}: {planes[worst].name} lies {off[worst]:.3g} mm beside the others; expected "
             "slices above each other; export the series again"
         )
+    if _NOTED < shear <= _SHEAR:
+        _log.warning("%s: sheared by %.2g mm per mm; taken to be straight", where, shear)
     if shear > _SHEAR:
         raise GridError(
             f"{where}: slices are sheared by {math.degrees(math.atan(shear)):.3g} degrees (a "
