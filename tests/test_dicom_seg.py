@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.orientations import apply_orientation, inv_ornt_aff
+from pydantic import ValidationError
 
+from vol3dseg.config import load_config
 from vol3dseg.errors import FileFormatError, GridError, LabelError, MissingExtraError
+from vol3dseg.volumes.codes import Codes
 from vol3dseg.volumes.dicom_folder import choose, find_series
 from vol3dseg.volumes.dicom_seg import Algorithm, write_seg
 from vol3dseg.volumes.dicom_segments import read_seg
@@ -121,6 +124,21 @@ def test_a_class_without_codes_is_tissue(tmp_path, source):
     (segment,) = pydicom.dcmread(path).SegmentSequence
     assert segment.SegmentLabel == ("a/b" * 30)[:64]
     assert segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Tissue"
+
+
+@pytest.mark.parametrize("preset", ["brats2020", "brats2023"])
+def test_brats_presets_have_codes(preset):
+    classes = load_config(preset).labels.classes[1:]
+    assert [label.codes.type for label in classes] == [
+        ("SCT", "6574001", "Necrosis"),
+        ("SCT", "79654002", "Edema"),
+        ("NCIt", "C113842", "Enhancing Lesion"),
+    ]
+
+
+def test_codes_fit_into_dicom():
+    with pytest.raises(ValidationError, match="at most 16 characters"):
+        Codes(category=("SCT", "1" * 17, "Tissue"), type=("SCT", "1", "Tissue"))
 
 
 @pytest.mark.parametrize("present", [(), (2,), (1, 3)], ids=str)

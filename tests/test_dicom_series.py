@@ -3,6 +3,8 @@
 import logging
 import shutil
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 import numpy as np
@@ -536,6 +538,22 @@ def test_voxels_of_nan_are_counted(tmp_path, dicom_slice):
     one.FloatPixelData = stored.tobytes()
     with pytest.raises(IntensityError, match=r"1\.dcm: 2 voxels are NaN or infinite"):
         read(save(tmp_path, [one]))
+
+
+def test_an_error_that_is_kept_keeps_no_other_thread_waiting(tmp_path, dicom_series):
+    bad, good = dicom_series(ARRAY), save(tmp_path / "good", dicom_series(ARRAY))
+    overflow(bad)
+    save(tmp_path / "bad", bad)
+    levels = {name: logging.getLogger(name).level for name in ("pydicom", "highdicom")}
+    filters = list(warnings.filters)
+    with pytest.raises(IntensityError) as caught:
+        read(tmp_path / "bad")
+    with ThreadPoolExecutor(4) as pool:
+        arrays = [read_[0] for read_ in pool.map(read, [good] * 8, timeout=60)]
+    assert all(np.array_equal(array, ARRAY) for array in arrays)
+    assert {name: logging.getLogger(name).level for name in levels} == levels
+    assert warnings.filters == filters
+    assert caught.value.__traceback__ is not None  # kept until here
 
 
 def test_a_deflated_bomb_is_not_inflated(tmp_path, dicom_slice, monkeypatch):

@@ -98,25 +98,32 @@ def read_frames(path: Path, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
     FileFormatError
         The voxels are truncated or damaged.
     """
-    dataset = read_dataset(path)
-    with parsing(path):
-        from pydicom.pixels import iter_pixels
-
-        check_claims(dataset, path)
-        native = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
-        if native:
-            _check_complete(dataset, path)
-        if native and int(dataset.BitsAllocated) == 1:
-            yield from (_bits(dataset, frame) for frame in frames)
+    decoded = _decoded(read_dataset(path), frames, path)
+    while True:
+        with parsing(path):  # not around the yield: it would keep other threads waiting
+            values = next(decoded, None)
+        if values is None:
             return
-        shape = (int(dataset.Rows), int(dataset.Columns))
-        for stored in iter_pixels(dataset, indices=list(frames), raw=True):
-            if stored.shape != shape:
-                raise FileFormatError(
-                    f"{path}: a frame of {stored.shape} where the header says {shape}; export it "
-                    "again"
-                )
-            yield _own_bits(stored, dataset) if native else stored
+        yield values
+
+
+def _decoded(dataset: Any, frames: Sequence[int], path: Path) -> Iterator[NDArray[Any]]:
+    from pydicom.pixels import iter_pixels
+
+    check_claims(dataset, path)
+    native = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    if native:
+        _check_complete(dataset, path)
+    if native and int(dataset.BitsAllocated) == 1:
+        yield from (_bits(dataset, frame) for frame in frames)
+        return
+    shape = (int(dataset.Rows), int(dataset.Columns))
+    for stored in iter_pixels(dataset, indices=list(frames), raw=True):
+        if stored.shape != shape:
+            raise FileFormatError(
+                f"{path}: a frame of {stored.shape} where the header says {shape}; export it again"
+            )
+        yield _own_bits(stored, dataset) if native else stored
 
 
 def _check_complete(dataset: Any, path: Path) -> None:
