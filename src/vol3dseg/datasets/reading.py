@@ -11,14 +11,9 @@ from numpy.typing import NDArray
 
 from vol3dseg.cores import usable_cores
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.errors import (
-    DatasetError,
-    FileFormatError,
-    GridError,
-    MemoryLimitError,
-    Vol3dSegError,
-)
+from vol3dseg.errors import DatasetError, GridError, MemoryLimitError, Vol3dSegError
 from vol3dseg.volumes import formats
+from vol3dseg.volumes.dicom_volume import DicomVolume
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 from vol3dseg.volumes.oblique import bring_classes, bring_image
@@ -52,11 +47,8 @@ def _key(source: ImageSource) -> tuple[Path, str | None]:
 
 
 def _opened(source: ImageSource) -> formats.VolumeFile:
-    if source.series is not None:
-        raise FileFormatError(
-            f"{source.path}: series {source.series} of a folder is asked for, but images are read "
-            "from files only; convert the series, and leave its cell of the table empty"
-        )
+    if source.series is not None or source.path.is_dir():
+        return DicomVolume(source.path, source.series)
     return formats.open_volume(source.path)
 
 
@@ -75,7 +67,9 @@ def _image(
         Voxels that were NaN or infinite.
     """
     if source.onto is None:
-        return _stored(file, source, place(file.shape[:3]) if place else None)
+        array, geometry, replaced = _stored(file, source, place(file.shape[:3]) if place else None)
+        geometry.require_right_angles(source.path)
+        return array, geometry, replaced
     target = _opened(source.onto).geometry()
     stored, geometry, replaced = _stored(file, source)
     array = bring_image(stored, geometry, target)

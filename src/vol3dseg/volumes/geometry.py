@@ -100,21 +100,25 @@ class Geometry:
         """Direction in which i, j, k grow, by closest anatomical axis: "RAS", "LPS", ..."""
         return "".join(nib.orientations.aff2axcodes(self.affine))
 
-    def upright(self) -> "Geometry":
-        """Return this grid, if its axes stand at right angles.
+    def require_right_angles(self, where: object) -> None:
+        """Refuse a sheared grid.
+
+        Parameters
+        ----------
+        where : object
+            What lies on it, for the message.
 
         Raises
         ------
         GridError
-            They do not.
+            Two axes do not stand at right angles.
         """
         if self.shear > _MOST_SHEAR:
             raise GridError(
-                f"two axes stand at {np.degrees(np.arccos(self.shear)):.1f} degrees; expected "
-                "right angles (the gantry was tilted?); resample the scan onto a straight grid "
-                "first"
+                f"{where}: two axes stand at {np.degrees(np.arccos(self.shear)):.1f} degrees; "
+                "expected right angles (the gantry was tilted?); resample the scan onto a straight "
+                "grid first"
             )
-        return self
 
     def canonical(self) -> "Geometry":
         """Return the same grid with axes in the order and direction closest to RAS+."""

@@ -197,7 +197,7 @@ class ItkFile:
         affine[:3, :3] = direction[:3, :3] * spacing
         affine[:3, 3] = self._reader.GetOrigin()[:3]
         try:
-            geometry = Geometry(self.shape[:3], _LPS_TO_RAS @ affine).upright()
+            geometry = Geometry(self.shape[:3], _LPS_TO_RAS @ affine)
         except GridError as error:
             raise GridError(f"{self.path}: {error}") from error
         if not self._header.oriented:

@@ -136,7 +136,7 @@ def geometry_of(header: Any, shape: tuple[int, ...], path: Path) -> Geometry:
     """
     try:
         with np.errstate(invalid="ignore", over="ignore"):
-            geometry = Geometry(shape, header.get_best_affine()).upright()
+            geometry = Geometry(shape, header.get_best_affine())
             sform, qform = (header.get_sform(coded=True), header.get_qform(coded=True))
     except (GridError, HeaderDataError, ValueError, np.linalg.LinAlgError) as error:
         raise GridError(f"{path}: {error}") from error
