@@ -28,7 +28,7 @@ from vol3dseg.volumes.box import Shape
 from vol3dseg.volumes.labels import Segmentation
 
 _HALOS = (16, 32, 48, 64, 80, 96, 112)
-_OVERLAPS = (0.25, 0.5, 0.75)
+_OVERLAPS = (0.0, 0.25, 0.5, 0.75)
 _SIDES = (0.5, 1.0, 1.5, 2.0)  # of the training patch
 _MANY = 1e6  # bytes for a voxel of a tile: all else is nothing beside it
 _TILE_SHARE = 0.5  # of the volume that a tile has at most, so that there are several
@@ -72,6 +72,7 @@ def _plans(predictor: Predictor, shape: Shape) -> Iterator[tuple[str, Plan]]:
             patch = manifest.recipe.model_copy(update={"patch_size": (i, j, k)})
             other = replace(planner, manifest=manifest.model_copy(update={"recipe": patch}))
             yield f"{i} x {j} x {k}, overlap {manifest.overlap}", other.blended(shape)
+        yield from _overlapping(planner, shape)
         return
     yield "one pass", planner.plan(shape, float("inf"))
     memory_mb = np.prod(shape) * _MANY * _TILE_SHARE / 2**20
@@ -84,9 +85,14 @@ def _plans(predictor: Predictor, shape: Shape) -> Iterator[tuple[str, Plan]]:
                 break
         if plan is not None and len(plan.tiles) > 1:
             yield f"halo {plan.halo}", plan
+    yield from _overlapping(planner, shape)
+
+
+def _overlapping(planner: Planner, shape: Shape) -> Iterator[tuple[str, Plan]]:
+    """Give the training patch with other overlaps."""
     for overlap in _OVERLAPS:
-        other = replace(planner, manifest=manifest.model_copy(update={"overlap": overlap}))
-        size = "x".join(map(str, manifest.recipe.patch_size))
+        other = replace(planner, manifest=planner.manifest.model_copy(update={"overlap": overlap}))
+        size = " x ".join(map(str, planner.manifest.recipe.patch_size))
         yield f"blended {size}, overlap {overlap}", other.blended(shape)
 
 

@@ -68,8 +68,9 @@ def run_evaluate(
     from vol3dseg.evaluation.report import write_report
     from vol3dseg.inference.record import RECORD_NAME, load_record
 
-    files, known = label_files(predictions), reference_files(references)
     recorded = load_record(predictions) if (predictions / RECORD_NAME).exists() else None
+    written = {case.file for case in recorded.cases.values()} if recorded else set()
+    files, known = label_files(predictions, written), reference_files(references)
     if recorded is not None:
         # A case that failed must not vanish from the mean, nor count with an older model's file.
         failed = {name for name, case in recorded.cases.items() if case.error}

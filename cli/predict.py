@@ -12,13 +12,14 @@ from vol3dseg.cli.options import PathType, SizeType, output_option, progress_bar
 
 if TYPE_CHECKING:
     from vol3dseg.datasets.case import Case
-    from vol3dseg.inference.batch import Draw
+    from vol3dseg.inference.batch import Draw, Wanted
     from vol3dseg.inference.model_file import ModelFile
     from vol3dseg.inference.predictor import Predictor
     from vol3dseg.inference.record import CaseRecord, Record
 
 _DEVICES = ("auto", "cpu", "cuda", "tensorrt", "openvino")
 _PRECISIONS = ("float32", "bfloat16")
+_FORMATS = ("nifti", "nrrd", "mha")
 
 
 @click.command(short_help="Segment scans with an exported model.")
@@ -88,6 +89,12 @@ _PRECISIONS = ("float32", "bfloat16")
 )
 @click.option("--probabilities", is_flag=True, help="Write <id>_probabilities.nii.gz as well.")
 @click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(_FORMATS),
+    help="Of the files that are written.  [default: as the input]",
+)
+@click.option(
     "--picture",
     is_flag=True,
     help="Write <id>.png as well, beside the case's own label map if it has one. Needs [report].",
@@ -116,12 +123,14 @@ def predict(
     probabilities: bool,
     picture: bool,
     picture_modality: str | None,
+    format_name: str | None,
 ) -> None:
     """Segment scans with MODEL, an ONNX file made by vol3dseg export-onnx.
 
     INPUT is any of: a dataset folder in a known layout, a dataset table (.csv, .json), the folder
-    of one case, or, for a model of one modality, a NIfTI file. Writes OUTPUT/<id>.nii.gz on the
-    grid of the source, and OUTPUT/predictions.json. Needs no TensorFlow.
+    of one case, or, for a model of one modality, an image file. NRRD and MetaImage need the [itk]
+    extra. Writes OUTPUT/<id>.nii.gz, .nrrd or .mha on the grid of the source, and
+    OUTPUT/predictions.json. Needs no TensorFlow.
     """
     if parts and split is None:
         raise click.UsageError("--part names a part of --split; give that as well")
@@ -130,7 +139,8 @@ def predict(
     if explain:
         run_explain(model, choice, runtime)
         return
-    manner = Manner(probabilities, picture or bool(picture_modality), picture_modality, resume)
+    drawn = picture or bool(picture_modality)
+    manner = Manner(probabilities, drawn, picture_modality, resume, format_name)
     run_predict(model, choice, output, runtime, manner)
 
 
@@ -165,6 +175,7 @@ class Manner:
     picture: bool = False
     picture_modality: str | None = None
     resume: bool = False
+    format_name: str | None = None
 
 
 def run_predict(
@@ -177,15 +188,19 @@ def run_predict(
     """Segment in front of the user."""
     from vol3dseg.inference.batch import Wanted, predict_cases
     from vol3dseg.inference.record import Record
+    from vol3dseg.volumes.formats import FORMATS
 
     runtime, manner = runtime or Runtime(), manner or Manner()
     model, predictor, provider = _load(model_path, runtime)
     modalities = model.manifest.recipe.modalities
     cases = _chosen(choice, modalities)
     draw = _draw(modalities, manner.picture_modality) if manner.picture else None
+    chosen = next((f for f in FORMATS if f.name == manner.format_name), None)
+    # Whoever limits the memory has none for the next case.
+    wanted = Wanted(manner.probabilities, draw, runtime.max_memory_mb is None, chosen)
     record = Record.of(model, provider)
     if manner.resume:
-        record, cases = _resumed(record, cases, output)
+        record, cases = _resumed(record, cases, output, wanted)
     with progress_bar() as bar:
         task = bar.add_task("segmenting", total=len(cases))
 
@@ -194,8 +209,6 @@ def run_predict(
             line = _line(case_id, record)
             bar.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
-        # Whoever limits the memory has none for the next case.
-        wanted = Wanted(manner.probabilities, draw, ahead=runtime.max_memory_mb is None)
         records = predict_cases(cases, predictor, output, record, wanted, advance).cases
     failed = sum(bool(records[case.id].error) for case in cases)
     noun = "case" if len(cases) - failed == 1 else "cases"
@@ -248,7 +261,7 @@ def _load(model_path: Path, runtime: Runtime) -> "tuple[ModelFile, Predictor, st
 
 
 def _resumed(
-    record: "Record", cases: "Sequence[Case]", output: Path
+    record: "Record", cases: "Sequence[Case]", output: Path, wanted: "Wanted"
 ) -> "tuple[Record, list[Case]]":
     """Return the record with what is complete, and the cases that are not."""
     from vol3dseg.inference.record import RECORD_NAME, load_record
@@ -257,7 +270,11 @@ def _resumed(
         return record, list(cases)
     before = load_record(output)
     before.require_same_model(record, output)
-    complete = {c.id: before.cases[c.id] for c in cases if before.is_complete(c.id, output)}
+    complete = {
+        c.id: before.cases[c.id]
+        for c in cases
+        if before.is_complete(c.id, output) and before.cases[c.id].file == wanted.label_file(c)
+    }
     click.echo(f"{len(complete)} of {len(cases)} cases are complete")
     resumed = record.model_copy(update={"cases": complete})
     return resumed, [case for case in cases if case.id not in complete]

@@ -28,22 +28,22 @@ def show(
 ) -> None:
     """Draw IMAGE, REFERENCE and SEG side by side, then each class by itself.
 
-    All are NIfTI files on one grid. The slice is the axial one with most of the reference, in
-    radiological view. Needs the [report] extra.
+    All are NIfTI, NRRD or MetaImage files on one grid. The slice is the axial one with most of the
+    reference, in radiological view. Needs the [report] extra; NRRD and MetaImage need [itk].
     """
     from vol3dseg.errors import OutputError
     from vol3dseg.evaluation.evaluate import read_segmentation
     from vol3dseg.evaluation.panel import save_panel
-    from vol3dseg.volumes import nifti
+    from vol3dseg.volumes import formats
     from vol3dseg.volumes.volume import Volume
 
     if output.suffix.lower() != ".png":
         raise OutputError(f"{output}: pictures are written as PNG; choose a name that ends in .png")
     labels = _labels(seg, config)
-    volume = Volume.stack({nifti.stem(image) or image.name: nifti.read_image(image, channel)})
+    volume = Volume.stack({formats.stem(image) or image.name: formats.read_image(image, channel)})
     prediction = read_segmentation(seg, labels)
     judged = read_segmentation(reference, labels) if reference is not None else None
-    save_panel(output, volume, prediction, judged, nifti.stem(seg) or seg.name)
+    save_panel(output, volume, prediction, judged, formats.stem(seg) or seg.name)
     click.echo(f"picture -> {output}")
 
 

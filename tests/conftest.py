@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,18 @@ def browse(tmp_path_factory):
         return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
     return browse
+
+
+@pytest.fixture
+def vol3dseg():
+    """Run the command line in a process of its own, as a user does."""
+
+    def run(*words):
+        code = "from vol3dseg.cli.main import main; main()"
+        command = [sys.executable, "-W", "error", "-c", code, *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -218,3 +231,60 @@ def write_case(folder, name, rng, shape=(24, 20, 18), modalities=("flair", "t1")
     for limit, value in ((0.5, 2), (0.35, 4), (0.2, 1)):
         label[radius < limit] = value
     nifti.write(folder / name / f"{name}_seg.nii.gz", label, grid)
+
+
+@pytest.fixture(scope="session")
+def dicom_slice():
+    """Return what makes one slice of a DICOM series."""
+    pytest.importorskip("pydicom")
+    return make_dicom_slice
+
+
+@pytest.fixture(scope="session")
+def dicom_series():
+    """Return what makes the slices of a straight DICOM series of an (i, j, k) array."""
+    pytest.importorskip("pydicom")
+    return make_dicom_series
+
+
+def make_dicom_slice(
+    stored, position=(0, 0, 0), orientation=(1, 0, 0, 0, 1, 0), spacing=(1, 1), **tags
+):
+    """A classic slice of (rows, columns) values of two bytes; tags by keyword, None takes away."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+    slice_ = Dataset()
+    slice_.file_meta = FileMetaDataset()
+    slice_.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    slice_.file_meta.MediaStorageSOPClassUID = slice_.SOPClassUID = MRImageStorage
+    slice_.SOPInstanceUID = generate_uid()
+    slice_.file_meta.MediaStorageSOPInstanceUID = slice_.SOPInstanceUID
+    values = {
+        "StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "SeriesNumber": 7,
+        "SeriesDescription": "T1 axial", "FrameOfReferenceUID": "1.2.3.5", "Modality": "MR",
+        "PatientName": "DOE^JOHN", "PatientID": "4711", "PatientSex": "O",
+        "Rows": stored.shape[0], "Columns": stored.shape[1], "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16, "BitsStored": 16,
+        "HighBit": 15, "PixelRepresentation": int(stored.dtype.kind == "i"),
+        "ImagePositionPatient": [_decimal(x) for x in position], "SliceThickness": 5,
+        "ImageOrientationPatient": [_decimal(x) for x in orientation],
+        "PixelSpacing": [_decimal(x) for x in spacing], "PixelData": stored.tobytes(),
+    }  # fmt: skip
+    for keyword, value in (values | tags).items():
+        if value is not None:
+            setattr(slice_, keyword, value)
+    slice_["PixelData"].VR = "OW"
+    return slice_
+
+
+def _decimal(value):
+    """A number in DICOM's sixteen characters."""
+    return next(t for d in range(16, 0, -1) if len(t := f"{value:.{d}g}") <= 16)
+
+
+def make_dicom_series(array, origin=(0, 0, 0), step=(0, 0, 2), **tags):
+    return [
+        make_dicom_slice(array[..., k].T, np.add(origin, np.multiply(step, k)), **tags)
+        for k in range(array.shape[2])
+    ]

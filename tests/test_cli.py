@@ -17,18 +17,6 @@ from vol3dseg.volumes import nifti
 
 
 @pytest.fixture
-def vol3dseg():
-    """Run the command line in a process of its own, as a user does."""
-
-    def run(*words):
-        code = "from vol3dseg.cli.main import main; main()"
-        command = [sys.executable, "-W", "error", "-c", code, *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    return run
-
-
-@pytest.fixture
 def config_path(tmp_path, recipe):
     """A config for the small cases."""
     data = load_config("crops32").model_dump(mode="json")

@@ -280,6 +280,9 @@ LARGE = gzip.compress(content(NOISE))
         pytest.param(
             patched(PLAIN, 42, "h", -5), FileFormatError, "at least one per", id="dim < 0"
         ),
+        pytest.param(patched(PLAIN, 80, "f", 0.0), FileFormatError, "positive", id="pixdim 0"),
+        pytest.param(patched(PLAIN, 84, "f", -1.0), FileFormatError, "positive", id="pixdim < 0"),
+        pytest.param(patched(PLAIN, 88, "f", np.nan), FileFormatError, "mend pixdim", id="NaN mm"),
         pytest.param(patched(PLAIN, 70, "h", 999), FileFormatError, "damaged NIfTI", id="type"),
         pytest.param(
             patched(PLAIN, 108, "f", 0), FileFormatError, "behind the header", id="offset 0"

@@ -4,6 +4,7 @@ import gzip
 import os
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.eulerangles import euler2mat
@@ -217,11 +218,54 @@ def test_an_image_is_brought_onto_the_grid_of_another(tmp_path, names, labels):
     assert found.array.any()
 
 
-def test_a_series_is_not_passed_over(tmp_path):
-    case = Case("x", "x", {"t1": ImageSource(tmp_path, series="4")})
-    with pytest.raises(FileFormatError) as caught:
-        read_volume(case, ["t1"])
+@pytest.fixture
+def dicom_folder(tmp_path, dicom_series):
+    """Two series on one grid, by their numbers."""
+    arrays = {}
+    for number, name in ((3, "T1 pre"), (4, "T1 post")):
+        arrays[name] = np.random.default_rng(number).integers(0, 999, (5, 6, 7)).astype(np.int16)
+        uid = f"1.2.3.{number}"
+        named = {"SeriesInstanceUID": uid, "SeriesNumber": number, "SeriesDescription": name}
+        for k, slice_ in enumerate(dicom_series(arrays[name], **named)):
+            slice_.save_as(tmp_path / f"{number}-{k}.dcm", enforce_file_format=True)
+    return tmp_path, arrays
+
+
+def test_series_of_a_folder_are_read_by_name(dicom_folder):
+    folder, arrays = dicom_folder
+    images = {"t1": ImageSource(folder, series="T1 pre"), "t1ce": ImageSource(folder, series="4")}
+    volume = read_volume(Case("x", "x", images), ["t1ce", "t1"])
+    np.testing.assert_array_equal(volume.array[..., 0], arrays["T1 post"])
+    np.testing.assert_array_equal(volume.array[..., 1], arrays["T1 pre"])
+    assert volume.geometry.axis_codes == "LPS"
+    assert volume.geometry.spacing_mm == (1, 1, 2)
+
+
+def test_a_folder_of_several_series_needs_a_choice(dicom_folder):
+    folder, _ = dicom_folder
+    with pytest.raises(FileFormatError, match="holds 2 series, expected one; .*'T1 post'"):
+        read_volume(Case("x", "x", {"t1": ImageSource(folder)}), ["t1"])
+    numbered = Case("x", "x", {"t1": ImageSource(folder, 1, series="3")})
+    with pytest.raises(FileFormatError, match="is one volume; .*leave that number out"):
+        read_volume(numbered, ["t1"])
+
+
+def test_a_sheared_grid_is_refused_unless_it_is_brought_onto_another(tmp_path):
+    lean = np.eye(4)
+    lean[0, 2] = 0.3
+    sheared = Geometry(GRID.shape, GRID.affine @ lean)
+    values = np.random.default_rng(0).random(GRID.shape, dtype=np.float32)
+    for name, grid in (("straight", GRID), ("sheared", sheared)):
+        image = nib.Nifti1Image(values, grid.affine)
+        image.header.set_qform(None, 0)
+        image.to_filename(tmp_path / f"{name}.nii")
+    straight, leaning = (ImageSource(tmp_path / f"{n}.nii") for n in ("straight", "sheared"))
+    with pytest.raises(GridError) as caught:
+        read_volume(Case("x", "x", {"t1": leaning}), ["t1"])
     assert str(caught.value) == (
-        f"{tmp_path}: series 4 of a folder is asked for, but images are read from files only; "
-        "convert the series, and leave its cell of the table empty"
+        f"{tmp_path / 'sheared.nii'}: two axes stand at 73.3 degrees; expected right angles (the "
+        "gantry was tilted?); resample the scan onto a straight grid first"
     )
+    pytest.importorskip("SimpleITK", reason="sheared grids need the extra [itk]")
+    asked = {"t1": straight, "t2": replace(leaning, onto=straight)}
+    assert read_volume(Case("x", "x", asked), ["t1", "t2"]).geometry == GRID

@@ -15,8 +15,8 @@ from vol3dseg.preprocessing.recipe import (
 )
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.label_resampling import nearest_labels
 from vol3dseg.volumes.labels import Label, LabelSet, Segmentation
-from vol3dseg.volumes.resampling import nearest_labels
 from vol3dseg.volumes.volume import Volume
 
 LABELS = LabelSet(

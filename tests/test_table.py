@@ -72,6 +72,8 @@ class TestReading:
     def test_a_series_of_a_folder(self, table, tmp_path):
         (case,) = find_cases(table("id,t1,t1_series\nx,a,T1 post*\n"))
         assert case.images["t1"] == ImageSource(tmp_path / "a", series="T1 post*")
+        (alone,) = find_cases(table("id,t1\nx,a\n"))
+        assert alone.images["t1"] == ImageSource(tmp_path / "a")
 
     @pytest.mark.parametrize(
         ("content", "encoding"),

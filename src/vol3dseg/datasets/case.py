@@ -14,13 +14,14 @@ class ImageSource:
     Parameters
     ----------
     path : Path
-        A file; a folder where a series of it is named.
+        A file, or a folder with DICOM series.
     channel : int or None
         Which volume of a 4-D file; None for a 3-D file.
     nan : float or None
         What replaces NaN and infinity; None refuses them.
     series : str or None
-        Which series of a DICOM folder.
+        Which DICOM series of the folder: UID, number or a pattern of the description; None where
+        it holds only one.
     onto : ImageSource or None
         The image is resampled onto the grid of this one; None leaves it where it is.
     """

@@ -11,14 +11,9 @@ from numpy.typing import NDArray
 
 from vol3dseg.cores import usable_cores
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.errors import (
-    DatasetError,
-    FileFormatError,
-    GridError,
-    MemoryLimitError,
-    Vol3dSegError,
-)
-from vol3dseg.volumes import nifti
+from vol3dseg.errors import DatasetError, GridError, MemoryLimitError, Vol3dSegError
+from vol3dseg.volumes import formats
+from vol3dseg.volumes.dicom_volume import DicomVolume
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 from vol3dseg.volumes.oblique import bring_classes, bring_image
@@ -35,7 +30,7 @@ class ImageReader:
     """
 
     def __init__(self) -> None:
-        self._file: nifti.NiftiFile | None = None
+        self._file: formats.VolumeFile | None = None
         self._key: tuple[Path, str | None] | None = None
 
     def read(self, source: ImageSource) -> tuple[NDArray[np.float32], Geometry]:
@@ -51,17 +46,14 @@ def _key(source: ImageSource) -> tuple[Path, str | None]:
     return source.path, source.series
 
 
-def _opened(source: ImageSource) -> nifti.NiftiFile:
-    if source.series is not None:
-        raise FileFormatError(
-            f"{source.path}: series {source.series} of a folder is asked for, but images are read "
-            "from files only; convert the series, and leave its cell of the table empty"
-        )
-    return nifti.NiftiFile(source.path)
+def _opened(source: ImageSource) -> formats.VolumeFile:
+    if source.series is not None or source.path.is_dir():
+        return DicomVolume(source.path, source.series)
+    return formats.open_volume(source.path)
 
 
 def _image(
-    file: nifti.NiftiFile,
+    file: formats.VolumeFile,
     source: ImageSource,
     place: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = None,
 ) -> tuple[NDArray[np.float32], Geometry, int]:
@@ -75,7 +67,9 @@ def _image(
         Voxels that were NaN or infinite.
     """
     if source.onto is None:
-        return _stored(file, source, place(file.shape[:3]) if place else None)
+        array, geometry, replaced = _stored(file, source, place(file.shape[:3]) if place else None)
+        geometry.require_right_angles(source.path)
+        return array, geometry, replaced
     target = _opened(source.onto).geometry()
     stored, geometry, replaced = _stored(file, source)
     array = bring_image(stored, geometry, target)
@@ -88,7 +82,7 @@ def _image(
 
 
 def _stored(
-    file: nifti.NiftiFile, source: ImageSource, out: NDArray[np.float32] | None = None
+    file: formats.VolumeFile, source: ImageSource, out: NDArray[np.float32] | None = None
 ) -> tuple[NDArray[np.float32], Geometry, int]:
     if source.nan is None:
         return *file.image(source.channel, out), 0
@@ -114,8 +108,8 @@ def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
     MemoryLimitError
         The images do not fit into memory.
     MissingExtraError
-        An image is to be resampled onto a grid that is oblique to its own, and SimpleITK is not
-        installed.
+        A file needs SimpleITK, or an image is to be resampled onto a grid that is oblique to its
+        own, and SimpleITK is not installed.
     """
     chosen = case.select(modalities)
     channels = _Channels(len(chosen.images))
@@ -181,7 +175,7 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
     """
     if case.label is None:
         raise DatasetError(f"case {case.id}: has no label map; add it, or leave the case out")
-    values, geometry = nifti.read_labels(case.label)
+    values, geometry = formats.read_labels(case.label)
     if case.label_resampled:
         classes = labels.encode(values, str(case.label))
         return Segmentation(bring_classes(classes, geometry, grid), grid, labels)

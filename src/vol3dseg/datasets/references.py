@@ -1,16 +1,23 @@
 """Where label maps to judge and to judge by are kept."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from vol3dseg.datasets.layouts import layout_of
 from vol3dseg.errors import DatasetError
-from vol3dseg.volumes import nifti
+from vol3dseg.volumes import formats
 
 
-def label_files(folder: Path) -> dict[str, Path]:
-    """Return the label maps of a folder of files named `<id>.nii[.gz]`, by case.
+def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]:
+    """Return the label maps of a folder of files named `<id>.nii.gz`, `<id>.nrrd`, ..., by case.
 
     Probabilities (`<id>_probabilities.nii.gz`) are passed over.
+
+    Parameters
+    ----------
+    folder : Path
+    recorded : collection of str
+        Names of files that count where a case has several, as in predictions.json.
 
     Raises
     ------
@@ -18,17 +25,21 @@ def label_files(folder: Path) -> dict[str, Path]:
         The folder is missing or holds none.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder; expected one of label maps (.nii.gz)")
+        raise DatasetError(f"{folder}: no such folder; expected one of label maps")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        name = nifti.stem(path)
+        name = formats.stem(path)
         if name is None or name.startswith(".") or name.endswith("_probabilities"):
             continue
-        if name in found:
+        if formats.is_companion(path) or (name in found and found[name].name in recorded):
+            continue
+        if name in found and path.name not in recorded:
             raise DatasetError(f"{folder}: case {name} is there twice; remove {path.name}")
         found[name] = path
     if not found:
-        raise DatasetError(f"{folder}: holds no label maps; expected files <id>.nii.gz")
+        raise DatasetError(
+            f"{folder}: holds no label maps; expected files <id>.nii.gz, <id>.nrrd or <id>.mha"
+        )
     return found
 
 
@@ -52,7 +63,7 @@ def reference_files(path: Path) -> dict[str, Path]:
         cases = layout.find_cases(path)
     except DatasetError:
         # Label maps in one folder may look like the files of one case.
-        if path.is_dir() and any(nifti.stem(file) for file in path.iterdir()):
+        if path.is_dir() and any(formats.stem(file) for file in path.iterdir()):
             return label_files(path)
         raise
     return {case.id: case.label for case in cases if case.label is not None}

@@ -7,7 +7,7 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DatasetError
-from vol3dseg.volumes import nifti
+from vol3dseg.volumes import formats
 
 
 def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case]:
@@ -78,12 +78,12 @@ def only_part(cases: Sequence[Case], split_file: Path, part: str) -> list[Case]:
 
 
 def _single_file(path: Path, modalities: Sequence[str]) -> Case:
-    name = nifti.stem(path)
+    name = formats.stem(path)
     if name is None or not path.exists():
-        found = "not a NIfTI file" if path.exists() else "does not exist"
+        found = "not an image file by its name" if path.exists() else "does not exist"
         raise DatasetError(
-            f"{path}: {found}; expected a folder of cases, a table (.csv, .json) or a .nii[.gz] "
-            "file"
+            f"{path}: {found}; expected a folder of cases, a table (.csv, .json), or "
+            f"{formats.EXPECTED}"
         )
     if len(modalities) != 1:
         raise DatasetError(

@@ -13,7 +13,7 @@ from vol3dseg.evaluation.fitting import require_one_grid, require_same_classes
 from vol3dseg.evaluation.overlap import EmptyRule, Scores, confusion, counts_of, scores_of
 from vol3dseg.evaluation.pooled import pooled_table
 from vol3dseg.evaluation.spread import Spread, mean_defined, spread_of
-from vol3dseg.volumes import nifti
+from vol3dseg.volumes import formats
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 
 METRICS = ("dice", "iou", "precision", "sensitivity", "specificity")
@@ -199,7 +199,7 @@ def read_segmentation(path: Path, labels: LabelSet) -> Segmentation:
     FileFormatError, LabelError
         The file cannot be read, or holds a value that is not in the label map.
     """
-    values, geometry = nifti.read_labels(path)
+    values, geometry = formats.read_labels(path)
     return Segmentation(labels.encode(values, str(path)), geometry, labels)
 
 

@@ -16,7 +16,7 @@ from vol3dseg.inference.memory import peak_mb, reset_peak
 from vol3dseg.inference.predictor import Prediction, Predictor
 from vol3dseg.inference.record import CaseRecord, Record
 from vol3dseg.preprocessing.recipe import Prepared, prepare
-from vol3dseg.volumes import nifti
+from vol3dseg.volumes.formats import FORMATS, NIFTI, Format, format_by_name
 from vol3dseg.volumes.labels import Segmentation
 from vol3dseg.volumes.volume import Volume
 
@@ -32,6 +32,8 @@ class Wanted:
     ----------
     probabilities : bool
         Write `<id>_probabilities.nii.gz` as well: (i, j, k, class) float32.
+    format : Format or None
+        Of what is written; None for that of the case's first image, by its name.
     draw : callable or None
         Draws each case into `<id>.png`.
     ahead : bool
@@ -42,6 +44,16 @@ class Wanted:
     probabilities: bool = False
     draw: Draw | None = None
     ahead: bool = True
+    format: Format | None = None
+
+    def format_for(self, case: Case) -> Format:
+        """Return the format that the label map of a case is written in."""
+        first = next(iter(case.images.values()), None)
+        return self.format or (format_by_name(first.path) if first else None) or NIFTI
+
+    def label_file(self, case: Case) -> str:
+        """Return the name of the label map of a case."""
+        return f"{case.id}{self.format_for(case).suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,9 @@ def predict_cases(
     wanted: Wanted | None = None,
     progress: Callable[[str, CaseRecord], None] = lambda case_id, record: None,
 ) -> Record:
-    """Segment cases into `folder/<id>.nii.gz`; one that fails is recorded and the rest goes on.
+    """Segment cases into `folder/<id>.nii.gz` or the like.
+
+    One that fails is recorded, and the rest goes on.
 
     Parameters
     ----------
@@ -117,7 +131,7 @@ def _read_ahead(
 
 def _read(case: Case, predictor: Predictor, folder: Path, wanted: Wanted) -> _Ready:
     started = time.perf_counter()
-    _require_no_input(case, *_outputs(case, folder))
+    _require_no_input(case, folder / wanted.label_file(case), *_extras(case, folder))
     volume = read_volume(case, predictor.manifest.recipe.modalities)
     read = time.perf_counter()
     prepared = prepare(volume, predictor.manifest.recipe)
@@ -130,8 +144,8 @@ def _predict_case(
 ) -> CaseRecord:
     prediction = predictor.segment(ready.prepared, wanted.probabilities)
     writing = time.perf_counter()
-    target, *extras = _outputs(case, folder)
-    _write(prediction, target, extras, wanted)
+    target = folder / wanted.label_file(case)
+    _write(prediction, case, target, wanted)
     seconds = {
         **ready.seconds, **prediction.seconds, "write": time.perf_counter() - writing
     }  # fmt: skip
@@ -150,26 +164,33 @@ def _predict_case(
     )
     if wanted.draw is None or ready.volume is None:
         return record
-    drawn = _draw_case(wanted.draw, extras[1], case, ready.volume, segmentation)
+    drawn = _draw_case(wanted.draw, _picture(case, folder), case, ready.volume, segmentation)
     return record.model_copy(update=drawn)
 
 
-def _outputs(case: Case, folder: Path) -> tuple[Path, Path, Path]:
-    """Return where label map, probabilities and picture of a case go."""
-    suffixes = (".nii.gz", "_probabilities.nii.gz", ".png")
-    labels, probabilities, picture = (folder / f"{case.id}{suffix}" for suffix in suffixes)
-    return labels, probabilities, picture
+def _picture(case: Case, folder: Path) -> Path:
+    return folder / f"{case.id}.png"
 
 
-def _write(prediction: Prediction, target: Path, extras: Sequence[Path], wanted: Wanted) -> None:
-    segmentation = prediction.segmentation
+def _probabilities(case: Case, folder: Path, written: Format) -> Path:
+    return folder / f"{case.id}_probabilities{written.suffix}"
+
+
+def _extras(case: Case, folder: Path) -> list[Path]:
+    """Return where all that may stand beside the label map of a case goes, in any format."""
+    return [*(_probabilities(case, folder, f) for f in FORMATS), _picture(case, folder)]
+
+
+def _write(prediction: Prediction, case: Case, target: Path, wanted: Wanted) -> None:
+    segmentation, chosen = prediction.segmentation, wanted.format_for(case)
     values = segmentation.labels.decode(segmentation.array)
-    nifti.write(target, values, segmentation.geometry)
-    for path in extras:
+    chosen.write(target, values, segmentation.geometry)
+    for path in _extras(case, target.parent):
         if path.is_file():  # of an earlier prediction: nobody shall take it for this one's
             path.unlink()
     if wanted.probabilities:
-        nifti.write(extras[0], np.asarray(prediction.probabilities), segmentation.geometry)
+        path = _probabilities(case, target.parent, chosen)
+        chosen.write(path, np.asarray(prediction.probabilities), segmentation.geometry)
 
 
 def _require_no_input(case: Case, *outputs: Path) -> None:

@@ -1,7 +1,7 @@
 """Networks in OpenVINO, several times as fast as onnxruntime on a CPU."""
 
 import importlib.util
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from vol3dseg.cores import usable_cores
 from vol3dseg.errors import DeviceError, MissingExtraError, ModelError
 from vol3dseg.inference.footprint import Footprint
-from vol3dseg.inference.session import Precision
 
+Precision = Literal["float32", "bfloat16"]
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 # Over what must be kept at once, measured by `python -m benchmarks.footprint`.
 _OVERHEADS = {"float32": 1.25, "bfloat16": 0.65}

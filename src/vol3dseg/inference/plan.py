@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import MemoryLimitError, ModelError
+from vol3dseg.inference.cuts import cuts_of, multiple_of, places_on
 from vol3dseg.inference.manifest import Manifest
 from vol3dseg.volumes.box import Box, Shape, grid_boxes
 
@@ -87,7 +88,7 @@ class Plan:
             boxes = grid_boxes(self.shape, self.size, self.step)
             return [Tile(box, box.intersection(whole)) for box in boxes]
         axes = zip(self.padded, self.size, self.shape, strict=True)
-        places = product(*(_places(n, size, self.halo, kept) for n, size, kept in axes))
+        places = product(*(places_on(n, size, self.halo, kept) for n, size, kept in axes))
         return [Tile(_box(read for read, _ in p), _box(keep for _, keep in p)) for p in places]
 
     def __str__(self) -> str:
@@ -206,22 +207,22 @@ class Planner:
     def with_halo(self, shape: Shape, halo: int, memory_mb: float) -> Plan | None:
         """Return the cheapest plan with a halo of at least this width, None if none fits."""
         network = self.manifest.network
-        wide = _multiple(halo, network.divisor)
+        wide = multiple_of(halo, network.divisor)
         return self._cheapest(shape, wide, wide >= network.receptive_field, memory_mb)
 
     def _with_halo(self, shape: Shape, memory_mb: float) -> list[Plan]:
         """Return the cheapest plan for each width of the halo that fits, the widest first."""
         network = self.manifest.network
-        exact = _multiple(network.receptive_field, network.divisor)
-        halos = [exact, *(n for n in _NARROWER if _multiple(n, network.divisor) < exact)]
+        exact = multiple_of(network.receptive_field, network.divisor)
+        halos = [exact, *(n for n in _NARROWER if multiple_of(n, network.divisor) < exact)]
         found = (self.with_halo(shape, halo, memory_mb) for halo in halos)
         return [plan for plan in found if plan is not None]
 
     def _cheapest(self, shape: Shape, halo: int, exact: bool, memory_mb: float) -> Plan | None:
         divisor = self.manifest.network.divisor
-        i, j, k = (_multiple(n, divisor) for n in shape)
+        i, j, k = (multiple_of(n, divisor) for n in shape)
         padded = (i, j, k)
-        cuts = [_cuts(n, divisor, halo) for n in padded]
+        cuts = [cuts_of(n, divisor, halo) for n in padded]
         computed = _products([[cut.computed for cut in axis] for axis in cuts])
         voxels = _products([[cut.size for cut in axis] for axis in cuts])
         rows_mb = np.array([self._rows_mb(cut.size, shape, self._classes) for cut in cuts[0]])
@@ -253,54 +254,9 @@ class Planner:
         return rows * shape[1] * shape[2] * numbers * _FLOAT / _MB
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """One way to cut an axis: `count` tiles of `size` voxels, halo included."""
-
-    count: int
-    size: int
-
-    @property
-    def computed(self) -> int:
-        return self.count * self.size
-
-    def step(self, halo: int) -> int:
-        return self.size if self.count == 1 else self.size - 2 * halo
-
-
-def _cuts(extent: int, divisor: int, halo: int) -> list[_Cut]:
-    """Return every way to cut an axis that makes sense, from one tile on.
-
-    All tiles have one size, for which runtimes make their code once. At the ends of the axis a tile
-    needs no halo, so there it keeps that much more.
-    """
-    cuts, inner = [_Cut(1, extent)], extent - 2 * halo
-    for count in range(2, max(inner, 0) // divisor + 1):
-        size = _multiple(-(-inner // count), divisor) + 2 * halo
-        if size < cuts[-1].size:
-            cuts.append(_Cut(-(-inner // (size - 2 * halo)), size))
-    return cuts
-
-
-def _places(extent: int, size: int, halo: int, kept: int) -> list[tuple[range, range]]:
-    """Return what each tile of an axis reads, and what it keeps of the first `kept` voxels."""
-    step = size - 2 * halo
-    count = 1 if size == extent else -(-(extent - 2 * halo) // step)
-    starts = [min(n * step, extent - size) for n in range(count)]
-    edges = [0, *(start + size - halo for start in starts[:-1]), kept]
-    return [
-        (range(start, start + size), range(min(low, kept), min(high, kept)))
-        for start, low, high in zip(starts, edges, edges[1:], strict=False)
-    ]
-
-
 def _box(ranges: Iterable[range]) -> Box:
     i, j, k = ranges
     return Box((i.start, j.start, k.start), (i.stop, j.stop, k.stop))
-
-
-def _multiple(extent: int, divisor: int) -> int:
-    return divisor * -(-extent // divisor)
 
 
 def _products(axes: list[list[int]]) -> NDArray[np.float64]:

@@ -16,8 +16,9 @@ from vol3dseg.inference.homeward import CHUNK_MB, Homeward
 from vol3dseg.inference.manifest import Manifest
 from vol3dseg.inference.memory import available_mb, resident_mb
 from vol3dseg.inference.model_file import ModelFile, read_model
+from vol3dseg.inference.openvino_backend import Precision
 from vol3dseg.inference.plan import Plan, Planner
-from vol3dseg.inference.session import Backend, Device, Precision, Session, open_session
+from vol3dseg.inference.session import Backend, Device, Session, open_session
 from vol3dseg.inference.tiling import Progress, Rows, run_tiles
 from vol3dseg.preprocessing.recipe import Prepared, prepare
 from vol3dseg.volumes.geometry import Geometry
@@ -94,8 +95,8 @@ class Predictor:
         self._threads = threads or usable_cores()
         self._release = release
         self._seconds_per_voxel: float | None = None
-        # What the runtime has kept of earlier runs, and will use again; with a limit it keeps less,
-        # and little of that is of use to tiles of another size.
+        # What is resident of earlier runs and will be used again: with a limit only what does not
+        # depend on the tile, since the rest is given back.
         self._kept_mb = 0.0
 
     def __call__(
@@ -142,6 +143,7 @@ class Predictor:
         image, working = prepared.volume.array, prepared.volume.geometry
         source, classes = prepared.source, len(self.manifest.labels.classes)
         plan, before = self.plan(working, source, keep_probabilities), resident_mb()
+        kept_mb = self._kept_mb
         result_mb = self._result_mb(source, keep_probabilities)
         home = Homeward(working, source, classes, keep_probabilities, self._threads)
         started, restore = time.perf_counter(), 0.0
@@ -155,9 +157,9 @@ class Predictor:
         seconds = {"infer": round(infer, 4), "restore": round(restore, 4)}
         planned_mb, after = None, resident_mb()
         if before and after and self._planner:
-            planned_mb = round(before - self._kept_mb + plan.memory_mb + result_mb, 1)
+            planned_mb = round(before - kept_mb + plan.memory_mb + result_mb, 1)
             if self.max_memory_mb is None:
-                self._kept_mb = max(0.0, self._kept_mb + after - before - result_mb)
+                self._kept_mb = max(0.0, kept_mb + after - before - result_mb)
         return Prediction(segmentation, home.probabilities, plan, planned_mb, seconds)
 
     def infer(
@@ -182,6 +184,7 @@ class Predictor:
         finally:
             if self.max_memory_mb is not None:
                 self._release()
+                self._kept_mb = self._planner.fixed_mb if self._planner else 0.0
 
     def plan(self, working: Geometry, source: Geometry, keep_probabilities: bool = False) -> Plan:
         """Return how a scan will go through the network.
@@ -211,7 +214,7 @@ class Predictor:
     def _left_mb(self) -> float:
         """Return what this process may take beside what it has [MB]."""
         if self.max_memory_mb is not None:
-            return _MARGIN * self.max_memory_mb - (resident_mb() or 0)
+            return _MARGIN * self.max_memory_mb - (resident_mb() or 0) + self._kept_mb
         free = available_mb()
         return _UNKNOWN_MB if free is None else _SHARE * free + self._kept_mb
 

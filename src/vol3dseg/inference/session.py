@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from vol3dseg.errors import DeviceError
 from vol3dseg.inference.footprint import Footprint
 from vol3dseg.inference.memory import give_back_at_once
+from vol3dseg.inference.onnx_backend import OnnxBackend, has_cuda
+from vol3dseg.inference.openvino_backend import OpenVinoBackend, Precision, is_installed
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
 DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "tensorrt", "openvino")
-Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
@@ -82,9 +83,6 @@ def open_session(
     ModelError
         The runtime cannot load the model.
     """
-    from vol3dseg.inference.onnx_backend import OnnxBackend, has_cuda
-    from vol3dseg.inference.openvino_backend import OpenVinoBackend, is_installed
-
     if lean:
         give_back_at_once()
     if device == "auto":

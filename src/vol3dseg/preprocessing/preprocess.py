@@ -160,8 +160,10 @@ def _named(path: Path) -> str:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
+    """Return size and time of change of a file; of a folder, their sum and the latest."""
+    files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path]
+    stats = [file.stat() for file in files]
+    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
 
 
 def _run(tasks: Sequence[Task], executor: Executor | None) -> Iterable[Outcome]:

@@ -21,15 +21,14 @@ from vol3dseg.preprocessing.normalise import Normalisation
 from vol3dseg.volumes.axes import axis_maps
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import Segmentation
-from vol3dseg.volumes.layout import copy_voxels, in_portions
-from vol3dseg.volumes.resampling import (
+from vol3dseg.volumes.label_resampling import (
     interpolate_labels,
     nearest_labels,
-    resample,
     resample_labels,
-    turned,
 )
+from vol3dseg.volumes.labels import Segmentation
+from vol3dseg.volumes.layout import copy_voxels, in_portions
+from vol3dseg.volumes.resampling import resample, turned
 from vol3dseg.volumes.volume import Volume
 
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from vol3dseg.errors import GridError
 from vol3dseg.volumes.box import Box, Shape
 
+_MOST_SHEAR = 1e-3  # cosine; less is rounding of a header, or does no harm
 Spacing = tuple[float, float, float]
 
 
@@ -53,7 +54,7 @@ class Geometry:
         if lengths.min() <= 0 or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3:
             raise GridError(
                 f"the affine's axes do not span a volume: {matrix[:3, :3].tolist()}; "
-                "mend the header's sform or qform"
+                "mend the header"
             )
         matrix.setflags(write=False)
         object.__setattr__(self, "shape", (int(shape[0]), int(shape[1]), int(shape[2])))
@@ -89,9 +90,35 @@ class Geometry:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     @property
+    def shear(self) -> float:
+        """Largest cosine of the angle between two axes; 0 where all stand at right angles."""
+        axes = self.affine[:3, :3] / self.spacing_mm
+        return float(np.abs(axes.T @ axes - np.eye(3)).max())
+
+    @property
     def axis_codes(self) -> str:
         """Direction in which i, j, k grow, by closest anatomical axis: "RAS", "LPS", ..."""
         return "".join(nib.orientations.aff2axcodes(self.affine))
+
+    def require_right_angles(self, where: object) -> None:
+        """Refuse a sheared grid.
+
+        Parameters
+        ----------
+        where : object
+            What lies on it, for the message.
+
+        Raises
+        ------
+        GridError
+            Two axes do not stand at right angles.
+        """
+        if self.shear > _MOST_SHEAR:
+            raise GridError(
+                f"{where}: two axes stand at {np.degrees(np.arccos(self.shear)):.1f} degrees; "
+                "expected right angles (the gantry was tilted?); resample the scan onto a straight "
+                "grid first"
+            )
 
     def canonical(self) -> "Geometry":
         """Return the same grid with axes in the order and direction closest to RAS+."""

@@ -23,12 +23,13 @@ from vol3dseg.files import atomic_path
 
 PORTION = 2**20  # bytes: what was just unpacked is still in the processor's cache
 _LEVEL = 4  # of zlib-ng's 1 to 9; less packs little faster, more makes little smaller
-_DAMAGED = cast("type[Exception]", zlib_ng.error)  # its stub takes the class for an instance
-_MAGIC = b"\x1f\x8b"
-_MAX_RATIO = 1032  # of RFC 1951: more than this no deflate stream can expand
+DAMAGED = cast("type[Exception]", zlib_ng.error)  # its stub takes the class for an instance
+MAGIC = b"\x1f\x8b"
+MAX_RATIO = 1032  # of RFC 1951: more than this no deflate stream can expand
 # Of RFC 1952, without time, name and system; and an empty last block of deflate (RFC 1951).
-_HEADER = _MAGIC + b"\x08\0\0\0\0\0\0\xff"
+_HEADER = MAGIC + b"\x08\0\0\0\0\0\0\xff"
 _END = b"\x03\0"
+_ZLIB_HEADER = b"\x78\x5e"  # of RFC 1950: a window of 32 kB, packed for speed
 
 
 class Stream:
@@ -54,14 +55,14 @@ class Stream:
         self.path = path
         if not path.is_file():
             found = "is no regular file" if path.exists() else "does not exist"
-            raise FileFormatError(f"{path}: {found}; expected a NIfTI file (.nii or .nii.gz)")
+            raise FileFormatError(f"{path}: {found}; expected an image file, such as .nii.gz")
         try:
             with path.open("rb") as file:
-                start = file.read(len(_MAGIC))
+                start = file.read(len(MAGIC))
                 self.most = os.fstat(file.fileno()).st_size
-            if start == _MAGIC:
-                self.most *= _MAX_RATIO
-            self._file: Any = gzip_ng.open(path) if start == _MAGIC else path.open("rb")
+            if start == MAGIC:
+                self.most *= MAX_RATIO
+            self._file: Any = gzip_ng.open(path) if start == MAGIC else path.open("rb")
         except OSError as error:
             raise _unreadable(path, error) from error
         if not start:
@@ -78,7 +79,7 @@ class Stream:
         """
         try:
             return bytes(self._file.read(size))
-        except (EOFError, _DAMAGED, gzip.BadGzipFile) as error:
+        except (EOFError, DAMAGED, gzip.BadGzipFile) as error:
             raise FileFormatError(
                 f"{self.path}: truncated or damaged gzip stream ({error}); copy or export it again"
             ) from error
@@ -128,24 +129,50 @@ def write_stream(path: Path, portions: Iterable[bytes | memoryview], threads: in
     """
     packed = path.name.lower().endswith(".gz")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.writelines(_packed(portions, threads) if packed else portions)
+        file.writelines(gzip_stream(portions, threads) if packed else portions)
 
 
-def _packed(portions: Iterable[bytes | memoryview], threads: int) -> Iterator[bytes]:
+def gzip_stream(portions: Iterable[bytes | memoryview], threads: int) -> Iterator[bytes]:
     """Give a gzip stream of one member, whose portions are packed side by side."""
     checksum, size = 0, 0
-    waiting: deque[Future[bytes]] = deque()
-    yield _HEADER
-    with ThreadPoolExecutor(threads) as pool:
+
+    def counted() -> Iterator[bytes | memoryview]:
+        nonlocal checksum, size
         for portion in portions:
             checksum = zlib_ng.crc32(portion, checksum)
             size += memoryview(portion).nbytes
+            yield portion
+
+    yield _HEADER
+    yield from _blocks(counted(), threads)
+    yield _END + struct.pack("<LL", checksum, size % 2**32)
+
+
+def zlib_stream(portions: Iterable[bytes | memoryview], threads: int) -> Iterator[bytes]:
+    """Give a zlib stream, whose portions are packed side by side."""
+    checksum = 1
+
+    def counted() -> Iterator[bytes | memoryview]:
+        nonlocal checksum
+        for portion in portions:
+            checksum = zlib_ng.adler32(portion, checksum)
+            yield portion
+
+    yield _ZLIB_HEADER
+    yield from _blocks(counted(), threads)
+    yield _END + struct.pack(">L", checksum)
+
+
+def _blocks(portions: Iterable[bytes | memoryview], threads: int) -> Iterator[bytes]:
+    """Pack portions side by side; what they make in order is a deflate stream without its end."""
+    waiting: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for portion in portions:
             waiting.append(pool.submit(_block, portion))
             if len(waiting) > 2 * threads:  # no more of them are held
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    yield _END + struct.pack("<LL", checksum, size % 2**32)
 
 
 def _block(portion: bytes | memoryview) -> bytes:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vol3dseg.errors import GridError, LabelError
+from vol3dseg.volumes.codes import Codes
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.layout import in_portions
 
@@ -24,6 +25,8 @@ class Label(BaseModel):
         them is refused, since the two must then mean different things.
     write : int
         The value written into predictions, 0 to 255.
+    codes : Codes or None
+        What it is called in DICOM-SEG; None calls it tissue.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +34,7 @@ class Label(BaseModel):
     name: str = Field(min_length=1)
     read: tuple[int, ...] = Field(min_length=1)
     write: int = Field(ge=0, le=255)
+    codes: Codes | None = None
 
 
 class LabelSet(BaseModel):

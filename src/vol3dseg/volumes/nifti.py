@@ -16,14 +16,18 @@ from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.gzipped import PORTION, Stream, write_stream
 from vol3dseg.volumes.layout import contiguous
 from vol3dseg.volumes.nifti_header import fresh_header, geometry_of, read_header
+from vol3dseg.volumes.nifti_pair import header_and_voxels
 
+SUFFIXES = (".nii.gz", ".nii")
 _LINE = 64  # bytes that processors fetch at once
-_SUFFIXES = (".nii.gz", ".nii")
 
 
 def stem(path: Path) -> str | None:
-    """Return the name of a NIfTI file without its suffix; None if it has another suffix."""
-    suffix = next((s for s in _SUFFIXES if path.name.lower().endswith(s)), None)
+    """Return the name of a NIfTI file in one piece without its suffix; None if it has another.
+
+    For conventions that know no other format; see `formats.stem`.
+    """
+    suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
     return None if suffix is None else path.name[: -len(suffix)]
 
 
@@ -36,7 +40,7 @@ class NiftiFile:
     Parameters
     ----------
     path : Path
-        NIfTI-1 or NIfTI-2 in one file, plain or gzip.
+        NIfTI-1 or NIfTI-2, plain or gzip, in one file or either file of a pair.
 
     Attributes
     ----------
@@ -47,13 +51,15 @@ class NiftiFile:
     Raises
     ------
     FileFormatError
-        The file is missing or empty, its header is truncated or damaged, or it is no NIfTI.
+        The file or the other of its pair is missing or empty, its header is truncated or damaged,
+        or it is no NIfTI.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with Stream(path) as stream:
-            self._header = read_header(stream)
+        header, self._voxels = header_and_voxels(path)
+        with Stream(header) as stream:
+            self._header = read_header(stream, self._voxels)
         self._scaling = self._header.get_slope_inter()
         self._kept: NDArray[Any] | None = None
         self.shape: tuple[int, ...] = self._header.get_data_shape()
@@ -167,7 +173,7 @@ class NiftiFile:
     def _unpacked(self) -> Iterator[NDArray[Any]]:
         """Give all stored voxels, in the order of the file, and verify the checksum after them."""
         dtype, left = self._header.get_data_dtype(), math.prod(self.shape)
-        with Stream(self.path) as stream:
+        with Stream(self._voxels) as stream:
             stream.skip(int(self._header["vox_offset"]))
             while left:
                 wanted = min(left, PORTION // dtype.itemsize) * dtype.itemsize
@@ -199,7 +205,7 @@ def read_image(path: Path, channel: int | None = None) -> tuple[NDArray[np.float
     Parameters
     ----------
     path : Path
-        NIfTI-1 or NIfTI-2 in one file, plain or gzip.
+        NIfTI-1 or NIfTI-2, plain or gzip, in one file or either file of a pair.
     channel : int or None
         Which volume of a 4-D file; None for a 3-D file.
 
@@ -240,10 +246,10 @@ def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     geometry : Geometry
     """
     header = fresh_header(array.shape, array.dtype, geometry)
-    write_stream(path, chain([memoryview(header)], _stored(array)), usable_cores())
+    write_stream(path, chain([memoryview(header)], stored_portions(array)), usable_cores())
 
 
-def _stored(array: NDArray[Any]) -> Iterator[memoryview]:
+def stored_portions(array: NDArray[Any]) -> Iterator[memoryview]:
     """Give an array as files hold it, the first axis fastest, in portions."""
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     plane_bytes = math.prod(array.shape[:2]) * array.itemsize

@@ -15,6 +15,7 @@ from vol3dseg.errors import FileFormatError, GridError
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.gzipped import Stream
 
+_SINGLE, _PAIR = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _log = logging.getLogger(__name__)
 _quiet = logging.getLogger(f"{__name__}.mended")  # what nibabel mends is told below, or harmless
@@ -22,13 +23,15 @@ _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False
 
 
-def read_header(stream: Stream) -> Any:
+def read_header(stream: Stream, voxels: Path) -> Any:
     """Read the header of a NIfTI file, mended where that is harmless.
 
     Parameters
     ----------
     stream : Stream
         At its start.
+    voxels : Path
+        The file of the voxels: that of the header, or the other of a pair.
 
     Returns
     -------
@@ -37,7 +40,8 @@ def read_header(stream: Stream) -> Any:
     Raises
     ------
     FileFormatError
-        It is none, damaged, or promises more than the file can hold.
+        It is none, damaged, promises more than the file can hold, or says that voxels stand in
+        another file than they do.
     """
     start, path = stream.read(max(_HEADERS)), stream.path
     size = _header_size(start, path)
@@ -46,11 +50,12 @@ def read_header(stream: Stream) -> Any:
     try:
         # Not with `check=True`: it writes to a log of nibabel's, which threads cannot silence.
         header = _HEADERS[size](start[:size], check=False)
+        _check_spacing(header, path)
         header.check_fix(logger=_quiet)
         header.get_slope_inter()
     except HeaderDataError as error:
         raise FileFormatError(f"{path}: damaged NIfTI header ({error}); export it again") from error
-    _check_size(header, size, stream)
+    _check_voxels(header, size, stream, voxels)
     return header
 
 
@@ -58,21 +63,60 @@ def _header_size(content: bytes, path: Path) -> int:
     for order in "<>":
         size = struct.unpack(f"{order}i", content[:4])[0] if len(content) >= 4 else 0
         magic = content[344:348] if size == 348 else content[4:8]
-        if size in _HEADERS and magic in (b"n+1\0", b"n+2\0"):
+        if size in _HEADERS and magic in _SINGLE + _PAIR:
             return int(size)
-    raise FileFormatError(f"{path}: not a NIfTI file in one piece; expected .nii or .nii.gz")
+        if size == 348 and not any(magic):
+            raise FileFormatError(
+                f"{path}: not a NIfTI file but Analyze 7.5, which does not say which side is left; "
+                "expected NIfTI; export it again from its source"
+            )
+    raise FileFormatError(
+        f"{path}: not a NIfTI file; expected NIfTI (.nii, .nii.gz, or .hdr with .img), NRRD or "
+        "MetaImage"
+    )
 
 
-def _check_size(header: Any, size: int, stream: Stream) -> None:
-    """Refuse a header that claims more voxels than the file can hold, before allocating them."""
-    path, available = stream.path, stream.most
+def _check_spacing(header: Any, path: Path) -> None:
+    """Refuse distances that are none; nibabel would mend them, other readers mirror the axis."""
+    shape = header.get_data_shape()[:3]
+    found = header["pixdim"][1 : 1 + len(shape)].tolist()
+    if any(n > 1 and not 0 < mm < float("inf") for n, mm in zip(shape, found, strict=True)):
+        raise FileFormatError(
+            f"{path}: header says that voxels are {found} mm apart; expected positive numbers; "
+            "mend pixdim, or export it again"
+        )
+
+
+def _check_voxels(header: Any, size: int, stream: Stream, voxels: Path) -> None:
+    """Check where voxels begin and that there can be so many, before they are allocated."""
+    path, paired = stream.path, bytes(header["magic"]).ljust(4, b"\0") in _PAIR
+    if paired and voxels == path:
+        raise FileFormatError(
+            f"{path}: header of a NIfTI pair in a file by itself; expected one piece, or a pair "
+            "named .hdr and .img"
+        )
+    if not paired and voxels != path:
+        raise FileFormatError(
+            f"{path}: header of a NIfTI file in one piece, with {voxels.name} beside it; expected "
+            "a pair; name it .nii, or export it again"
+        )
+    if not paired:
+        _check_size(header, size, stream.most, path)
+        return
+    stream.drain()  # nothing else would verify the checksum of a packed header
+    with Stream(voxels) as content:
+        _check_size(header, 0, content.most, path)
+
+
+def _check_size(header: Any, first: int, available: int, path: Path) -> None:
+    """Refuse a header that claims more voxels than the file can hold, or some before `first`."""
     shape, offset = header.get_data_shape(), float(header["vox_offset"])
     if not shape or min(shape) < 1:
         raise FileFormatError(f"{path}: header says {shape} voxels; expected at least one per axis")
-    if not size <= offset < float("inf"):
+    if not first <= offset < float("inf"):
         raise FileFormatError(
-            f"{path}: header says that voxels begin at byte {offset:g}, expected {size} or later, "
-            "behind the header; export it again"
+            f"{path}: header says that voxels begin at byte {offset:g}, expected {first} or later"
+            f"{', behind the header' if first else ''}; export it again"
         )
     claimed = int(np.prod(shape, dtype=object)) * header.get_data_dtype().itemsize + int(offset)
     if claimed > available:

@@ -115,7 +115,7 @@ def _image(cells: "_Cells", modality: str, first: ImageSource | None) -> ImageSo
             "whose grid others are brought"
         )
     return ImageSource(
-        cells.path(modality, folder_allowed=series is not None),
+        cells.path(modality, folder_allowed=True),
         channel=cells.value(modality + VOLUME, _count, "a whole number from 0"),
         nan=cells.value(modality + NAN, _finite, "a finite number"),
         series=series,

@@ -1,0 +1,96 @@
+"""A DICOM series as one volume."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import FileFormatError, IntensityError, MemoryLimitError
+from vol3dseg.volumes.dicom_folder import Series
+from vol3dseg.volumes.dicom_pixels import read_frames
+from vol3dseg.volumes.dicom_planes import read_planes
+from vol3dseg.volumes.dicom_stack import Stack, stack
+from vol3dseg.volumes.geometry import Geometry
+
+
+def place_series(series: Series) -> Stack:
+    """Return the slices of a series in the order of k, and their grid; no voxel is decoded.
+
+    Raises
+    ------
+    FileFormatError, GridError, IntensityError, MissingExtraError
+        See `read_series`.
+    """
+    if series.modality == "SEG":
+        raise FileFormatError(
+            f"{series.where}: is a segmentation (DICOM-SEG); expected an image; choose another "
+            "series, or give it as the label"
+        )
+    return stack([plane for path in series.files for plane in read_planes(path)], series.where)
+
+
+def read_series(series: Series) -> tuple[NDArray[np.float32], Geometry]:
+    """Read a series as one volume.
+
+    Parameters
+    ----------
+    series : Series
+        Of single slices, or of enhanced files with a slice in each frame.
+
+    Returns
+    -------
+    array : (i, j, k) array of float32
+        Slope and intercept of each slice applied. i counts columns, j rows, and k slices along the
+        normal of their plane (see `vol3dseg.volumes.dicom_stack`).
+    geometry : Geometry
+        Spacing along k from the positions of the slices.
+
+    Raises
+    ------
+    FileFormatError
+        A file is truncated, damaged, in colours, or compressed in a way that cannot be decoded.
+    GridError
+        The slices make no volume, or more than one.
+    IntensityError
+        A voxel is NaN or infinite.
+    MemoryLimitError
+        The volume does not fit into memory.
+    MissingExtraError
+        pydicom is not installed.
+    """
+    placed = place_series(series)
+    by_file: dict[Path, list[tuple[int, int]]] = {}
+    for k, plane in enumerate(placed.planes):
+        by_file.setdefault(plane.path, []).append((plane.frame, k))
+    array = np.empty((0, 0, 0), np.float32)
+    for path, frames in by_file.items():
+        frames.sort()
+        stored = read_frames(path, [frame for frame, _ in frames])
+        for (_, k), values in zip(frames, stored, strict=True):
+            if not array.size:  # not before a first slice has been decoded: headers may lie
+                array = _empty(placed.geometry, series)
+            plane = placed.planes[k]
+            with np.errstate(over="ignore", invalid="ignore"):  # counted below
+                array[..., k] = (values.astype(np.float64) * plane.slope + plane.intercept).T
+            _check_finite(array[..., k], path)
+    return array, placed.geometry
+
+
+def _empty(geometry: Geometry, series: Series) -> NDArray[np.float32]:
+    try:
+        return np.empty(math.prod(geometry.shape), np.float32).reshape(geometry.shape, order="F")
+    except MemoryError as error:
+        raise MemoryLimitError(
+            f"{series.where}: its {geometry.shape} voxels do not fit into memory; crop it, or use "
+            "a machine with more"
+        ) from error
+
+
+def _check_finite(values: NDArray[np.float32], path: Path) -> None:
+    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if bad:
+        raise IntensityError(
+            f"{path}: {bad} voxels are NaN or infinite; expected finite intensities; replace them "
+            "in the file"
+        )

@@ -1,0 +1,214 @@
+"""From the slices of a DICOM series to one grid, or one line on why there is none.
+
+The grid is the one that ITK gives a series, and that a NIfTI file of it has: i counts columns, j
+counts rows, k counts slices along the normal, which is the cross product of both directions. So
+every grid is right-handed. The spacing of slices comes from their positions; SliceThickness says
+how thick a slice is, not how far the next one is.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import GridError, some_of
+from vol3dseg.volumes.dicom_planes import Plane
+from vol3dseg.volumes.geometry import Geometry
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SAME = 0.02  # of the way between slices: closer ones lie at the same position
+_UNEVEN = 0.1  # voxels that a slice may lie off its place, since headers round
+_SHEAR = 1e-3  # mm sideways per mm along the normal that count as rounding
+_NOTED = 1e-4  # where less is not worth a word
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Slices in the order of k, and the grid that they make."""
+
+    planes: tuple[Plane, ...]
+    geometry: Geometry
+
+
+def stack(planes: Sequence[Plane], where: str) -> Stack:
+    """Sort slices by position and return the grid that they make.
+
+    Parameters
+    ----------
+    planes : sequence of Plane
+        At least one.
+    where : str
+        What they belong to, for messages.
+
+    Raises
+    ------
+    GridError
+        They differ in size, spacing, orientation or frame of reference; lie at the same positions;
+        have a gap; or are sheared by a tilted gantry.
+    """
+    planes = sorted(planes, key=lambda plane: (plane.path, plane.frame))
+    _check_alike(planes, where)
+    along, down = np.reshape(planes[0].orientation, (2, 3))
+    normal = np.cross(along, down)
+    normal /= np.linalg.norm(normal)
+    depths = np.array([plane.position for plane in planes]) @ normal
+    order = np.argsort(depths, kind="stable")
+    planes, depths = [planes[n] for n in order], depths[order]
+    if len(planes) == 1:
+        step = _thickness(planes[0], where)
+    else:
+        _check_positions(planes, depths, where)
+        _check_gaps(planes, depths, where)
+        _check_tilt(planes, depths, normal, where)
+        step = float(depths[-1] - depths[0]) / (len(planes) - 1)
+    between_rows, between_columns = planes[0].spacing_mm
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([along * between_columns, down * between_rows, normal * step], axis=1)
+    affine[:3, 3] = planes[0].position
+    rows, columns = planes[0].size
+    return Stack(tuple(planes), Geometry((columns, rows, len(planes)), _LPS_TO_RAS @ affine))
+
+
+def _thickness(plane: Plane, where: str) -> float:
+    thickness = plane.thickness_mm or 1.0
+    _log.warning("%s: one slice, taken to be %g mm thick", where, thickness)
+    return thickness
+
+
+def _check_alike(planes: Sequence[Plane], where: str) -> None:
+    references = sorted({plane.frame_of_reference for plane in planes})
+    rules: tuple[tuple[str, Callable[[Plane], tuple[float, ...]], float, str], ...] = (
+        ("sizes", lambda p: p.size, 0, "take them out"),
+        (
+            "frames of reference",
+            lambda p: (references.index(p.frame_of_reference),),
+            0,
+            "choose the slices of one, since places of different ones cannot be compared",
+        ),
+        ("spacings", lambda p: p.spacing_mm, 1e-3 * min(planes[0].spacing_mm), "take them out"),
+        ("orientations", lambda p: p.orientation, 1e-3, "take out the localizer"),
+    )
+    for what, key, tolerance, remedy in rules:
+        groups = _groups(planes, key, tolerance)
+        if len(groups) > 1:
+            usual, *others = groups
+            odd = [plane.name for group in others for plane in group]
+            raise GridError(
+                f"{where}: slices have {len(groups)} {what}: {len(usual)} like {usual[0].name}, "
+                f"but not {some_of(odd)}; expected one of them; {remedy}"
+            )
+
+
+def _groups(
+    planes: Sequence[Plane], key: Callable[[Plane], tuple[float, ...]], tolerance: float
+) -> list[list[Plane]]:
+    """Return planes by what `key` says of them, the largest group first."""
+    groups: list[tuple[tuple[float, ...], list[Plane]]] = []
+    for plane in planes:
+        value = key(plane)
+        for known, members in groups:
+            if max(abs(a - b) for a, b in zip(known, value, strict=True)) <= tolerance:
+                members.append(plane)
+                break
+        else:
+            groups.append((value, [plane]))
+    return sorted((members for _, members in groups), key=len, reverse=True)
+
+
+def _check_positions(planes: Sequence[Plane], depths: NDArray[np.float64], where: str) -> None:
+    """Refuse slices at the same position: one twice, or several volumes."""
+    gaps = np.diff(depths)
+    apart = gaps[gaps > _SAME * gaps.max()]
+    if gaps.max() < 1e-4:
+        raise GridError(
+            f"{where}: all {len(planes)} slices lie at the same position; expected a stack of "
+            "slices; export the series again with the position of each"
+        )
+    new = np.concatenate([[True], gaps > _SAME * np.median(apart)])
+    counts = np.bincount(np.cumsum(new) - 1)
+    if counts.max() == 1:
+        return
+    if counts.min() == counts.max():
+        raise GridError(
+            f"{where}: holds {counts[0]} volumes of {len(counts)} slices at the same positions, "
+            f"{_told_apart(planes, int(counts[0]))}; expected one volume; put the files of one of "
+            "them into a folder of their own"
+        )
+    second = int(np.argmin(new))
+    raise GridError(
+        f"{where}: {planes[second - 1].name} and {planes[second].name} lie at the same position, "
+        f"{depths[second]:.4g} mm along the normal ({int((counts > 1).sum())} of {len(counts)} "
+        "positions hold several slices); expected one slice at each; remove the duplicates"
+    )
+
+
+def _told_apart(planes: Sequence[Plane], volumes: int) -> str:
+    """Say what differs between slices at the same position."""
+    values: dict[str, set[float | str]] = {}
+    for plane in planes:
+        for name, value in plane.marks:
+            values.setdefault(name, set()).add(value)
+    words = []
+    for name, found in values.items():
+        numbers = sorted(value for value in found if isinstance(value, float))
+        if 2 <= len(found) <= volumes:
+            listed = f" ({', '.join(f'{n:g}' for n in numbers)})" if numbers else ""
+            words.append(name + listed)
+    if not words:
+        return "told apart by nothing that is known here"
+    return f"told apart by {' and '.join(words)}"
+
+
+def _check_gaps(planes: Sequence[Plane], depths: NDArray[np.float64], where: str) -> None:
+    steps = np.arange(len(depths))
+    mean = (depths[-1] - depths[0]) / steps[-1]
+    if np.abs(depths - depths[0] - mean * steps).max() <= _UNEVEN * mean:
+        return
+    gaps = np.diff(depths)
+    usual = float(np.median(gaps)) if len(gaps) > 2 else float(gaps.min())
+    wide = np.flatnonzero(gaps > 1.5 * usual)
+    if wide.size == 0:
+        raise GridError(
+            f"{where}: slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart; expected even "
+            "spacing; resample the series, or take the odd slices out"
+        )
+    places = [
+        f"between {planes[n].name} at {depths[n]:.4g} mm and {planes[n + 1].name} at "
+        f"{depths[n + 1]:.4g} mm"
+        for n in wide.tolist()
+    ]
+    raise GridError(
+        f"{where}: slices are missing {some_of(places)} along the normal, where others lie "
+        f"{usual:.4g} mm apart; copy or export the series again"
+    )
+
+
+def _check_tilt(
+    planes: Sequence[Plane],
+    depths: NDArray[np.float64],
+    normal: NDArray[np.float64],
+    where: str,
+) -> None:
+    positions = np.array([plane.position for plane in planes])
+    sideways = positions - positions[0] - np.outer(depths - depths[0], normal)
+    drift = sideways[-1] / (depths[-1] - depths[0])
+    shear = float(np.linalg.norm(drift))
+    off = np.linalg.norm(sideways - np.outer(depths - depths[0], drift), axis=1)
+    if off.max() > _UNEVEN * min(planes[0].spacing_mm):
+        worst = int(off.argmax())
+        raise GridError(
+            f"{where}: {planes[worst].name} lies {off[worst]:.3g} mm beside the others; expected "
+            "slices above each other; export the series again"
+        )
+    if _NOTED < shear <= _SHEAR:
+        _log.warning("%s: sheared by %.2g mm per mm; taken to be straight", where, shear)
+    if shear > _SHEAR:
+        raise GridError(
+            f"{where}: slices are sheared by {math.degrees(math.atan(shear)):.3g} degrees (a "
+            "tilted gantry); expected slices straight above each other; resample the series onto "
+            "a straight grid first"
+        )

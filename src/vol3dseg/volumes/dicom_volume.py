@@ -1,0 +1,82 @@
+"""A DICOM series of a folder, opened as an image file is."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import FileFormatError
+from vol3dseg.volumes.dicom_folder import choose, find_series
+from vol3dseg.volumes.dicom_series import place_series, read_series
+from vol3dseg.volumes.geometry import Geometry
+
+
+class DicomVolume:
+    """A series whose slices are found and placed; they are decoded when they are asked for.
+
+    Parameters
+    ----------
+    path : Path
+        A folder, or a file of several frames.
+    wanted : str or None
+        UID, number or a pattern of the description; None where there is only one.
+
+    Attributes
+    ----------
+    path : Path
+    series : Series
+    shape : (3,) tuple of int
+
+    Raises
+    ------
+    FileFormatError
+        No series fits, or several; or a file is damaged.
+    GridError
+        The slices make no volume, or more than one.
+    MissingExtraError
+        pydicom is not installed.
+    """
+
+    def __init__(self, path: Path, wanted: str | None = None) -> None:
+        self.path = path
+        self.series = choose(find_series(path), wanted)
+        self._geometry = place_series(self.series).geometry
+        self.shape: tuple[int, ...] = self._geometry.shape
+
+    def image(
+        self, channel: int | None = None, out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], Geometry]:
+        """Return the volume; raises the errors of `read_series`.
+
+        Parameters
+        ----------
+        channel : int or None
+            None or 0: a series is one volume.
+        out : (i, j, k) array of float32, or None
+            Where to put it, if its shape is `shape`.
+        """
+        if channel not in (None, 0):
+            raise FileFormatError(
+                f"{self.series.where}: is one volume; expected one with a volume {channel}; leave "
+                "that number out"
+            )
+        array, geometry = read_series(self.series)
+        if out is None or out.shape != array.shape:
+            return array, geometry
+        out[...] = array
+        return out, geometry
+
+    def mended(
+        self, value: float, channel: int | None = None, out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], Geometry, int]:
+        """Return the volume, in which nothing is to be mended: a series with NaN is refused."""
+        return *self.image(channel, out), 0
+
+    def geometry(self) -> Geometry:
+        """Return the grid; no voxel is decoded."""
+        return self._geometry
+
+    def labels(self) -> tuple[NDArray[Any], Geometry]:
+        """Return the values of a mask that is kept as an image."""
+        return self.image()

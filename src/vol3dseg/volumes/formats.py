@@ -1,0 +1,207 @@
+"""The formats of image files: which a file has, whatever its name says, and how names end.
+
+What reads or writes a volume asks here; the modules of the formats are behind it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import FileFormatError, OutputError
+from vol3dseg.volumes import nifti
+from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.gzipped import Stream
+from vol3dseg.volumes.itk_formats import ItkFile
+from vol3dseg.volumes.itk_header import format_of
+from vol3dseg.volumes.itk_writing import write_metaimage, write_nrrd
+from vol3dseg.volumes.nifti import NiftiFile
+
+FormatName = Literal["nifti", "nrrd", "mha"]
+_SNIFFED = 256  # bytes that tell a text header from voxels
+
+
+class VolumeFile(Protocol):
+    """A file whose header is read and checked; its voxels are read when they are asked for.
+
+    Attributes
+    ----------
+    path : Path
+    shape : tuple of int
+        Voxels along the axes; without those of one voxel behind the third.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+
+    def image(
+        self, channel: int | None = None, out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], Geometry]:
+        """Return one modality; see `read_image`."""
+        ...
+
+    def mended(
+        self, value: float, channel: int | None = None, out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], Geometry, int]:
+        """Return one modality with `value` for NaN and infinity, and how many voxels they were."""
+        ...
+
+    def geometry(self) -> Geometry:
+        """Return the grid of each volume; no voxel is read."""
+        ...
+
+    def labels(self) -> tuple[NDArray[Any], Geometry]:
+        """Return the label map as stored; see `read_labels`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format that is read and written.
+
+    Parameters
+    ----------
+    name : "nifti", "nrrd" or "mha"
+    suffix : str
+        Of files that are written.
+    suffixes : tuple of str
+        Of files that are read; of two, of which one ends in the other, the longer first.
+    companions : tuple of str
+        Those of `suffixes` that belong to another file of the same name, if that is there.
+    write : callable
+        Takes path, (i, j, k[, n]) array and Geometry.
+    """
+
+    name: FormatName
+    suffix: str
+    suffixes: tuple[str, ...]
+    companions: tuple[str, ...]
+    write: Callable[[Path, NDArray[Any], Geometry], None]
+
+
+_PAIRS = (".img.gz", ".img", ".hdr.gz", ".hdr")
+NIFTI = Format("nifti", ".nii.gz", (*nifti.SUFFIXES, *_PAIRS), (".hdr.gz", ".hdr"), nifti.write)
+NRRD = Format("nrrd", ".nrrd", (".nrrd", ".nhdr"), (), write_nrrd)
+MHA = Format("mha", ".mha", (".mha", ".mhd"), (), write_metaimage)
+FORMATS = (NIFTI, NRRD, MHA)
+EXPECTED = ".nii, .nii.gz, .hdr with .img, .nrrd, .nhdr, .mha or .mhd"
+
+
+def format_by_name(path: Path) -> Format | None:
+    """Return the format that the suffix of `path` stands for; None if it stands for none."""
+    name = path.name.lower()
+    return next((f for f in FORMATS if name.endswith(f.suffixes)), None)
+
+
+def stem(path: Path) -> str | None:
+    """Return the name of an image file without its suffix; None if it has no suffix of one."""
+    name = path.name.lower()
+    found = (s for f in FORMATS for s in f.suffixes if name.endswith(s))
+    suffix = next(found, None)
+    return None if suffix is None else path.name[: -len(suffix)]
+
+
+def is_companion(path: Path) -> bool:
+    """Tell whether `path` is a header whose voxels, beside it, stand for both."""
+    name = path.name.lower()
+    mine = next((s for f in FORMATS for s in f.companions if name.endswith(s)), None)
+    if mine is None:
+        return False
+    start = path.name[: -len(mine)]
+    images = {f"{start}.img", f"{start}.img.gz"}
+    return any((path.parent / image).is_file() for image in images)
+
+
+def open_volume(path: Path) -> VolumeFile:
+    """Open an image file as what it is.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI, NRRD or MetaImage; the last two need SimpleITK.
+
+    Raises
+    ------
+    FileFormatError
+        The file is missing, empty, damaged, or none of these.
+    MissingExtraError
+        It needs SimpleITK, which is not installed.
+    """
+    with Stream(path) as stream:
+        start = stream.read(_SNIFFED)
+    kind = format_of(start)
+    named = format_by_name(path)
+    if kind is None and named is not None and named is not NIFTI and not _is_nifti(start):
+        raise FileFormatError(
+            f"{path}: not {'an NRRD' if named is NRRD else 'a MetaImage'} file: it does not begin "
+            "as one; copy or export it again"
+        )
+    return NiftiFile(path) if kind is None else ItkFile(path, kind)
+
+
+def _is_nifti(start: bytes) -> bool:
+    return start[:4] in (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c")
+
+
+def read_image(path: Path, channel: int | None = None) -> tuple[NDArray[np.float32], Geometry]:
+    """Read one modality.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI, NRRD or MetaImage.
+    channel : int or None
+        Which volume of a 4-D file; None for a 3-D file.
+
+    Returns
+    -------
+    array : (i, j, k) array of float32
+    geometry : Geometry
+
+    Raises
+    ------
+    FileFormatError
+        The file is missing, empty, truncated, damaged, of another format, or has other axes than
+        expected.
+    GridError
+        The header's geometry is not usable.
+    IntensityError
+        A voxel is NaN or infinite.
+    MissingExtraError
+        It needs SimpleITK, which is not installed.
+    """
+    return open_volume(path).image(channel)
+
+
+def read_labels(path: Path) -> tuple[NDArray[Any], Geometry]:
+    """Read a label map as stored; `LabelSet.encode` gives its values a meaning.
+
+    Raises the errors of `read_image`, but for those on voxel values.
+    """
+    return open_volume(path).labels()
+
+
+def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
+    """Write a volume in the format of its suffix, with a fresh header.
+
+    Parameters
+    ----------
+    path : Path
+        Written atomically, and byte for byte the same for the same input.
+    array : (i, j, k) or (i, j, k, n) array
+        Stored with its own type.
+    geometry : Geometry
+
+    Raises
+    ------
+    OutputError
+        The suffix stands for no format that is written, or the file cannot be.
+    """
+    for known in FORMATS:
+        if path.name.lower().endswith((known.suffix, known.suffix.removesuffix(".gz"))):
+            known.write(path, array, geometry)
+            return
+    raise OutputError(f"{path}: cannot be written: expected .nii.gz, .nii, .nrrd or .mha")

@@ -1,0 +1,238 @@
+"""NRRD and MetaImage files, through SimpleITK, with the checks that it leaves to its caller.
+
+SimpleITK gives damaged zlib streams, and what it cannot unpack of them, as if it were well; so the
+voxels are counted and their checksum is verified before it reads them. It takes 264 MB, hence it is
+an extra, and imported only where such a file is met.
+"""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import (
+    FileFormatError,
+    GridError,
+    IntensityError,
+    MemoryLimitError,
+    MissingExtraError,
+)
+from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.itk_header import ItkFormat, read_header
+from vol3dseg.volumes.itk_payload import require_room, verify_payload
+from vol3dseg.volumes.layout import copy_voxels
+
+_log = logging.getLogger(__name__)
+_READERS = {"NRRD": "NrrdImageIO", "MetaImage": "MetaImageIO"}
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+class ItkFile:
+    """A file whose header is read and checked; its voxels are read when they are asked for.
+
+    Parameters
+    ----------
+    path : Path
+        NRRD or MetaImage, with its voxels inside or in a data file beside it.
+    kind : "NRRD" or "MetaImage"
+        Which of the two it is, whatever its name says.
+
+    Attributes
+    ----------
+    path : Path
+    shape : tuple of int
+        Voxels along the axes, then the numbers in each voxel if they are several; without axes of
+        one voxel behind the third.
+
+    Raises
+    ------
+    FileFormatError
+        The header is damaged, promises more than the file can hold, names a data file that is not
+        there, or says something that SimpleITK would read wrongly.
+    MissingExtraError
+        SimpleITK is not installed.
+    """
+
+    def __init__(self, path: Path, kind: ItkFormat) -> None:
+        self.path = path
+        self._sitk = _simpleitk()
+        self._header = read_header(path, kind)
+        self._reader = self._opened(kind)
+        axes = tuple(int(n) for n in self._reader.GetSize())
+        numbers = int(self._reader.GetNumberOfComponents())
+        self._dtype = self._dtype_of(self._reader.GetPixelID())
+        self._require_plain_numbers()
+        self._bytes = math.prod(axes) * numbers * self._dtype.itemsize
+        require_room(path, self._header, axes, self._bytes)
+        if len(axes) < 3:
+            raise FileFormatError(
+                f"{path}: has shape {axes}; expected three axes; a slice is no volume"
+            )
+        self._kept: NDArray[Any] | None = None
+        self.shape: tuple[int, ...] = axes if numbers == 1 else (*axes, numbers)
+        while len(self.shape) > 3 and self.shape[-1] == 1:
+            self.shape = self.shape[:-1]
+
+    def image(
+        self, channel: int | None = None, out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], Geometry]:
+        """Return one modality; see `nifti.read_image`.
+
+        Parameters
+        ----------
+        channel : int or None
+            Which volume of a file of four axes.
+        out : (i, j, k) array of float32, or None
+            Where to put it, if its shape is `shape`.
+        """
+        array, geometry, bad = self._image(channel, out)
+        if bad:
+            raise IntensityError(
+                f"{self.path}: {bad} voxels are NaN or infinite; expected finite intensities; "
+                "replace them in the file, with 0 outside the body for instance"
+            )
+        return array, geometry
+
+    def mended(
+        self, value: float, channel: int | None = None, out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], Geometry, int]:
+        """Return one modality with `value` for NaN and infinity, and how many voxels they were.
+
+        Raises the errors of `nifti.read_image`, but for that on NaN.
+        """
+        array, geometry, bad = self._image(channel, out)
+        if bad:
+            np.nan_to_num(array, copy=False, nan=value, posinf=value, neginf=value)
+        return array, geometry, bad
+
+    def _image(
+        self, channel: int | None, out: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], Geometry, int]:
+        """Return one modality, its grid, and how many voxels are not finite."""
+        geometry = self.geometry()
+        stored = self._stored(channel)
+        if out is None or out.shape != stored.shape:
+            out = self._empty(stored.shape)
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is counted
+            copy_voxels(out, stored)
+        return out, geometry, out.size - int(np.count_nonzero(np.isfinite(out)))
+
+    def labels(self) -> tuple[NDArray[Any], Geometry]:
+        """Return the label map as stored."""
+        geometry = self.geometry()
+        return self._stored(None), geometry
+
+    def _require_plain_numbers(self) -> None:
+        if self._header.colours or self._dtype.kind not in "iuf":
+            what = "colours" if self._header.colours else str(self._dtype)
+            raise FileFormatError(
+                f"{self.path}: voxels are {what}; expected plain numbers, not colours"
+            )
+
+    def _stored(self, channel: int | None) -> NDArray[Any]:
+        """Return one volume as stored, its first axis the fastest in memory."""
+        shape = self.shape
+        if len(shape) == 3 and channel in (None, 0):
+            return self._loaded()
+        if len(shape) == 4 and channel is not None and channel < shape[3]:
+            if self._kept is None:
+                self._kept = self._loaded()
+            return self._kept[..., channel]
+        wanted = "three axes" if channel is None else f"a 4-D file with a volume {channel}"
+        raise FileFormatError(f"{self.path}: has shape {shape}; expected {wanted}; split the file")
+
+    def _loaded(self) -> NDArray[Any]:
+        """Return all voxels, which are there: they have been counted."""
+        verify_payload(self.path, self._header, self._bytes)
+        try:
+            image = self._reader.Execute()
+            array: NDArray[Any] = self._sitk.GetArrayFromImage(image)
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                raise self._too_large() from error
+            raise _unreadable(self.path) from error
+        # Its axes run the other way round, but for that of several numbers in a voxel: the last.
+        if image.GetNumberOfComponentsPerPixel() > 1:
+            array = np.moveaxis(array, -1, 0)
+        return array.T.reshape(self.shape, order="F")
+
+    def _opened(self, kind: ItkFormat) -> Any:
+        """Return SimpleITK's reader, which has read the header."""
+        reader = self._sitk.ImageFileReader()
+        try:
+            reader.SetImageIO(_READERS[kind])
+            reader.SetFileName(str(self.path))
+            reader.ReadImageInformation()
+        except (RuntimeError, UnicodeError) as error:
+            raise _unreadable(self.path) from error
+        return reader
+
+    def _dtype_of(self, pixel: int) -> np.dtype[Any]:
+        """Return the type of what SimpleITK calls by a number, asked of a voxel of that type."""
+        dtype: np.dtype[Any] = self._sitk.GetArrayFromImage(
+            self._sitk.Image([1, 1, 1], pixel)
+        ).dtype
+        return dtype
+
+    def geometry(self) -> Geometry:
+        """Return the grid, whose world is LPS+ in SimpleITK and RAS+ here.
+
+        Raises
+        ------
+        GridError
+            The header's geometry is not usable.
+        """
+        axes = self._reader.GetDimension()
+        spacing = np.array(self._reader.GetSpacing())[:3]
+        if not (np.isfinite(spacing).all() and spacing.min() > 0):
+            raise GridError(
+                f"{self.path}: header says a spacing of {tuple(spacing.tolist())} mm; expected "
+                "positive numbers; mend the header"
+            )
+        affine = np.eye(4)
+        direction = np.array(self._reader.GetDirection()).reshape(axes, axes)
+        affine[:3, :3] = direction[:3, :3] * spacing
+        affine[:3, 3] = self._reader.GetOrigin()[:3]
+        try:
+            geometry = Geometry(self.shape[:3], _LPS_TO_RAS @ affine)
+        except GridError as error:
+            raise GridError(f"{self.path}: {error}") from error
+        if not self._header.oriented:
+            _log.warning(
+                "%s: the header says nothing of orientation; read as %s", self.path, geometry
+            )
+        return geometry
+
+    def _empty(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        try:
+            return np.empty(shape, dtype=np.float32, order="F")
+        except MemoryError as error:
+            raise self._too_large() from error
+
+    def _too_large(self) -> MemoryLimitError:
+        return MemoryLimitError(
+            f"{self.path}: its {self.shape} voxels do not fit into memory; crop the file, or use a "
+            "machine with more"
+        )
+
+
+def _simpleitk() -> Any:
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise MissingExtraError("SimpleITK", "itk") from error
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # what it warns of is checked here
+    return SimpleITK
+
+
+def _unreadable(path: Path) -> FileFormatError:
+    """Return the error of what SimpleITK refuses.
+
+    Its own words take many lines and may quote the header, which may name the patient.
+    """
+    return FileFormatError(
+        f"{path}: SimpleITK cannot read it: its header is damaged or unusual; save it again"
+    )

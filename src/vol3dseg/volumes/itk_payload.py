@@ -1,0 +1,96 @@
+"""Whether the voxels that a header promises are there, counted before SimpleITK reads them."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from zlib_ng import zlib_ng
+
+from vol3dseg.errors import FileFormatError
+from vol3dseg.volumes.gzipped import DAMAGED, MAGIC, MAX_RATIO, PORTION
+from vol3dseg.volumes.itk_header import Header
+
+_EITHER = 32 + zlib_ng.MAX_WBITS  # gzip or zlib, by their first bytes
+
+
+def require_room(path: Path, header: Header, axes: tuple[int, ...], size: int) -> None:
+    """Refuse a header that claims more than its file can hold, before anything is allocated.
+
+    Parameters
+    ----------
+    path : Path
+        Of the header, for messages.
+    header : Header
+    axes : tuple of int
+        Voxels along each axis.
+    size : int
+        What all of them take [bytes].
+
+    Raises
+    ------
+    FileFormatError
+    """
+    if not math.prod(axes):
+        raise FileFormatError(f"{path}: header says {axes} voxels; expected at least one per axis")
+    stored = header.data.stat().st_size - (header.start or 0)
+    if (header.length or 0) > stored:
+        raise FileFormatError(
+            f"{path}: truncated: header promises {header.length} bytes of packed voxels, "
+            f"{header.data.name} holds {max(0, stored)}; copy or export it again"
+        )
+    most = stored * (MAX_RATIO if header.packed else 1)
+    if size > most:
+        raise FileFormatError(
+            f"{path}: truncated: header promises {size} bytes of voxels, {header.data.name} can "
+            f"hold at most {max(0, most)}; copy or export it again"
+        )
+
+
+def verify_payload(path: Path, header: Header, size: int) -> None:
+    """Unpack packed voxels, count them and verify their checksum; keep nothing.
+
+    Raises
+    ------
+    FileFormatError
+        They are damaged, or fewer than `size` bytes.
+    """
+    if not header.packed:
+        return  # `require_room` has counted them
+    found = 0
+    with header.data.open("rb") as file:
+        file.seek(header.start or 0)
+        try:
+            for portion in _unpacked_sizes(_portions(file, header.length)):
+                found += portion
+        except (EOFError, DAMAGED) as error:
+            raise FileFormatError(
+                f"{path}: truncated or damaged voxels in {header.data.name} ({error}); copy or "
+                "export it again"
+            ) from error
+    if found < size:
+        raise FileFormatError(
+            f"{path}: truncated: {size - found} bytes of its voxels are missing; copy or export it "
+            "again"
+        )
+
+
+def _portions(file: BinaryIO, length: int | None) -> Iterator[bytes]:
+    """Give `length` bytes of a file, or all that follow."""
+    while (length is None or length > 0) and (portion := file.read(PORTION)):
+        yield portion[:length]
+        length = None if length is None else length - len(portion)
+
+
+def _unpacked_sizes(portions: Iterator[bytes]) -> Iterator[int]:
+    """Unpack one zlib stream, or the members of a gzip stream; give the size of each portion."""
+    packed = next(portions, b"")
+    member = True
+    while member:
+        unpacker = zlib_ng.decompressobj(wbits=_EITHER)
+        while packed and not unpacker.eof:
+            yield len(unpacker.decompress(packed, PORTION))
+            packed = unpacker.unconsumed_tail or unpacker.unused_data or next(portions, b"")
+        if not unpacker.eof:
+            raise EOFError("the stream ends before its end is marked")
+        member = packed.startswith(MAGIC)

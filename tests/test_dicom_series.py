@@ -1,0 +1,721 @@
+"""DICOM series: read right, or refused in one line."""
+
+import logging
+import shutil
+import sys
+import warnings
+from copy import deepcopy
+from threading import Thread
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vol3dseg.errors import (
+    FileFormatError,
+    GridError,
+    IntensityError,
+    MissingExtraError,
+    Vol3dSegError,
+)
+from vol3dseg.volumes.dicom_folder import choose, find_series
+from vol3dseg.volumes.dicom_series import read_series
+from vol3dseg.volumes.geometry import Geometry
+
+pytest.importorskip("pydicom")
+
+import pydicom
+from pydicom.config import disable_value_validation
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    EnhancedSRStorage,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    MediaStorageDirectoryStorage,
+    RLELossless,
+)
+
+SHAPE = (4, 3, 5)
+ARRAY = np.arange(60, dtype=np.int16).reshape(SHAPE) * 7 - 100
+
+
+def save(folder, slices):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, one in enumerate(slices, start=1):
+        with disable_value_validation():
+            one.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    return folder
+
+
+def read(folder, wanted=None):
+    return read_series(choose(find_series(folder), wanted))
+
+
+def world(geometry, index):
+    return geometry.affine[:3, :3] @ index + geometry.affine[:3, 3]
+
+
+# ---------------------------------------------------------------- what is read
+
+
+def test_voxels_and_places_are_those_of_the_headers(tmp_path, dicom_series):
+    slices = dicom_series(ARRAY, origin=(10, 20, 30), spacing=(0.5, 0.75))
+    array, geometry = read(save(tmp_path, slices))
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, ARRAY)
+    # i counts columns, j rows; x and y are turned from LPS to RAS; slices are 2 mm apart, not 5.
+    assert geometry == Geometry(
+        SHAPE, [[-0.75, 0, 0, -10], [0, -0.5, 0, -20], [0, 0, 2, 30], [0, 0, 0, 1]]
+    )
+
+
+@given(st.randoms(use_true_random=False))
+def test_any_orientation_keeps_each_voxel_at_its_place(tmp_path_factory, dicom_slice, random):
+    rng = np.random.default_rng(random.getrandbits(32))
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    if rng.random() < 0.5:  # along the axes of the body, in any order and direction
+        turn = np.eye(3)[rng.permutation(3)] * rng.choice([-1.0, 1.0], 3)
+    along, down, up = turn
+    origin, spacing, step = rng.uniform(-300, 300, 3), rng.uniform(0.3, 3, 2), rng.uniform(0.5, 7)
+    stored = rng.integers(-1000, 1000, (5, 3, 4)).astype(np.int16)  # k, rows, columns
+    slices = [
+        dicom_slice(stored[k], origin + k * step * up, (*along, *down), spacing)
+        for k in rng.permutation(5)
+    ]
+    array, geometry = read(save(tmp_path_factory.mktemp("series"), slices))
+    assert sorted(array.ravel().tolist()) == sorted(stored.ravel().tolist())
+    assert np.linalg.det(geometry.affine[:3, :3]) > 0
+    for k, row, column in ((0, 0, 0), (4, 2, 3), (2, 1, 3), (3, 2, 0)):
+        lps = origin + k * step * up + column * spacing[1] * along + row * spacing[0] * down
+        index = np.linalg.inv(geometry.affine) @ [-lps[0], -lps[1], lps[2], 1]
+        i, j, at = np.rint(index[:3]).astype(int)
+        np.testing.assert_allclose(index[:3], (i, j, at), atol=1e-6)
+        assert (i, j) == (column, row)
+        assert array[i, j, at] == stored[k, row, column]
+
+
+def test_the_grid_is_the_one_that_simpleitk_finds(tmp_path, dicom_series):
+    sitk = pytest.importorskip("SimpleITK")
+    c, s = np.cos(0.3), np.sin(0.3)
+    slices = dicom_series(
+        ARRAY, (5, -6, 7), (-2.5 * s, 0, 2.5 * c), orientation=(c, 0, s, 0, 1, 0), spacing=(0.5, 2)
+    )
+    array, geometry = read(save(tmp_path, slices[::-1]))
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path)))
+    image = reader.Execute()
+    np.testing.assert_array_equal(array, sitk.GetArrayFromImage(image).T)
+    for index in ((0, 0, 0), (3, 2, 4), (1, 2, 3)):
+        lps = image.TransformIndexToPhysicalPoint(index)
+        np.testing.assert_allclose(world(geometry, index), np.multiply(lps, (-1, -1, 1)), atol=1e-6)
+
+
+def test_slope_and_intercept_belong_to_each_slice(tmp_path, dicom_series):
+    slices = dicom_series(ARRAY)
+    for k, one in enumerate(slices):
+        one.RescaleSlope, one.RescaleIntercept = 0.5 + k, -k
+    array, _ = read(save(tmp_path, slices))
+    k = np.arange(5)
+    np.testing.assert_allclose(array, ARRAY * (0.5 + k) - k, rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_slices_are_a_volume_too(tmp_path, dicom_series, caplog, count):
+    with caplog.at_level(logging.WARNING):
+        array, geometry = read(save(tmp_path, dicom_series(ARRAY[..., :count])))
+    np.testing.assert_array_equal(array, ARRAY[..., :count])
+    assert geometry.spacing_mm[2] == (5 if count == 1 else 2)  # there is no position to go by
+    assert ("one slice, taken to be 5 mm thick" in caplog.text) == (count == 1)
+
+
+def test_rounded_positions_and_a_hair_of_shear_are_even(tmp_path, dicom_slice):
+    slices = [dicom_slice(ARRAY[..., k % 5].T, (0.0004 * k, 0, round(0.625 * k, 1)))
+              for k in range(9)]  # fmt: skip
+    _, geometry = read(save(tmp_path, slices))
+    assert geometry.spacing_mm[2] == pytest.approx(5 / 8)
+    normal = np.cross(*geometry.affine[:3, :2].T)
+    assert abs(normal @ geometry.affine[:3, 2]) == pytest.approx(5 / 8)
+
+
+def test_bits_beside_a_value_are_dropped(tmp_path, dicom_series):
+    slices = dicom_series(ARRAY)
+    for one in slices:
+        stored = np.frombuffer(one.PixelData, np.int16)
+        one.PixelData = (stored & 0x0FFF | 0x5000).tobytes()  # an old overlay in the upper bits
+        one.BitsStored, one.HighBit = 12, 11
+    array, _ = read(save(tmp_path, slices))
+    np.testing.assert_array_equal(array, ARRAY)
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEGLSLossless],
+    ids=lambda uid: uid.keyword,
+)
+def test_transfer_syntaxes_that_are_read(tmp_path, dicom_series, syntax):
+    big = np.kron(ARRAY - ARRAY.min(), np.ones((8, 8, 1), np.int16))
+    slices = dicom_series(big)
+    for one in slices:
+        if syntax.is_encapsulated:
+            one.compress(syntax, generate_instance_uid=False)
+        one.file_meta.TransferSyntaxUID = syntax
+    array, _ = read(save(tmp_path, slices))
+    np.testing.assert_array_equal(array, big)
+
+
+def test_big_endian(tmp_path, dicom_series):
+    slices = dicom_series(ARRAY.astype(">i2"), PixelRepresentation=1)
+    for one in slices:
+        one.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    np.testing.assert_array_equal(read(save(tmp_path, slices))[0], ARRAY)
+
+
+# ---------------------------------------------------------------- enhanced files
+
+
+def enhanced(slices, order=None, **per_frame):
+    """One multi-frame file of classic slices; what all frames share stands once."""
+    first = slices[0]
+    file = Dataset()
+    file.file_meta = FileMetaDataset(first.file_meta)
+    file.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    for element in first:
+        if element.keyword not in ("ImagePositionPatient", "ImageOrientationPatient",
+                                   "PixelSpacing", "SliceThickness", "PixelData"):  # fmt: skip
+            file.add(element)
+    file.SOPClassUID = EnhancedMRImageStorage
+    shared, orientation, measures = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient = first.ImageOrientationPatient
+    measures.PixelSpacing, measures.SliceThickness = first.PixelSpacing, first.SliceThickness
+    shared.PlaneOrientationSequence = Sequence([orientation])
+    shared.PixelMeasuresSequence = Sequence([measures])
+    file.SharedFunctionalGroupsSequence = Sequence([shared])
+    frames = [slices[n] for n in (order or range(len(slices)))]
+    file.NumberOfFrames = len(frames)
+    file.PerFrameFunctionalGroupsSequence = Sequence(
+        [_groups(one, {name: values[n] for name, values in per_frame.items()})
+         for n, one in enumerate(frames)]
+    )  # fmt: skip
+    file.PixelData = b"".join(one.PixelData for one in frames)
+    file["PixelData"].VR = "OW"
+    return file
+
+
+def _groups(one, values):
+    group, position = Dataset(), Dataset()
+    position.ImagePositionPatient = one.ImagePositionPatient
+    group.PlanePositionSequence = Sequence([position])
+    for name, value in values.items():
+        item, (sequence, keyword) = Dataset(), name.split("_")
+        setattr(item, keyword, value)
+        setattr(group, sequence, Sequence([*getattr(group, sequence, []), item]))
+    return group
+
+
+def test_enhanced_frames_go_by_their_positions_and_slopes(tmp_path, dicom_series):
+    order = [3, 0, 4, 1, 2]
+    file = enhanced(dicom_series(ARRAY), order)
+    for n, group in enumerate(file.PerFrameFunctionalGroupsSequence):
+        values = Dataset()
+        values.RescaleSlope, values.RescaleIntercept = 2, order[n]
+        group.PixelValueTransformationSequence = Sequence([values])
+    array, geometry = read(save(tmp_path, [file]))
+    np.testing.assert_array_equal(array, ARRAY * 2 + np.arange(5))
+    assert geometry.spacing_mm == (1, 1, 2)
+    assert choose(find_series(tmp_path)).images == 5
+
+
+def test_enhanced_volumes_are_told_apart(tmp_path, dicom_series):
+    slices = [*dicom_series(ARRAY), *dicom_series(ARRAY)]
+    b = [0.0] * 5 + [1000.0] * 5
+    file = enhanced(slices, MRDiffusionSequence_DiffusionBValue=b)
+    with pytest.raises(GridError) as caught:
+        read(save(tmp_path, [file]))
+    assert str(caught.value) == (
+        f"{tmp_path / '1.dcm'}: series 7 'T1 axial': holds 2 volumes of 5 slices at the same "
+        "positions, told apart by b-value (0, 1000); expected one volume; put the files of one of "
+        "them into a folder of their own"
+    )
+
+
+def test_enhanced_gap_names_its_frames(tmp_path, dicom_series):
+    with pytest.raises(GridError, match=r"between 1\.dcm frame 2 at 2 mm and 1\.dcm frame 3 at 6"):
+        read(save(tmp_path, [enhanced(dicom_series(ARRAY), [0, 1, 3, 4])]))
+
+
+def test_enhanced_groups_must_be_as_many_as_frames(tmp_path, dicom_series):
+    file = enhanced(dicom_series(ARRAY))
+    del file.PerFrameFunctionalGroupsSequence[0]
+    with pytest.raises(FileFormatError, match="functional groups of 4 frames, expected 5"):
+        read(save(tmp_path, [file]))
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def drop_the_middle(slices):
+    del slices[2]
+
+
+def repeat(slices):
+    slices.append(deepcopy(slices[1]))
+
+
+def tilt(slices):
+    for k, one in enumerate(slices):
+        one.ImagePositionPatient = [0, k, 2 * k]
+
+
+def lie_beside(slices):
+    slices[2].ImagePositionPatient = [0, 0.5, 4]
+
+
+def add_localizer(slices):
+    slices[0].ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+
+
+def same_position(slices):
+    for one in slices:
+        one.ImagePositionPatient = [0, 0, 0]
+
+
+def no_position(slices):
+    del slices[1].ImagePositionPatient
+
+
+def position_of_nan(slices):
+    del slices[1].ImagePositionPatient  # the old element would go on validating
+    with disable_value_validation():
+        slices[1].ImagePositionPatient = ["nan", "0", "2"]
+
+
+def other_size(slices):
+    slices[3].Rows, slices[3].PixelData = 2, slices[3].PixelData[: 2 * 4 * 2]
+
+
+def other_spacing(slices):
+    slices[3].PixelSpacing = [1, 1.1]
+
+
+def two_references(slices):
+    slices[0].FrameOfReferenceUID = "1.2.3.6"
+
+
+def uneven(slices):
+    slices[2].ImagePositionPatient = [0, 0, 4.6]
+
+
+def two_echoes(slices):
+    for one in list(slices):
+        one.EchoTime = 12
+        other = deepcopy(one)
+        other.EchoTime = 80.5
+        slices.append(other)
+
+
+def twice_alike(slices):
+    slices.extend(deepcopy(slices))
+
+
+def claim_too_much(slices):
+    slices[0].Rows = slices[0].Columns = 60000
+
+
+def no_rows(slices):
+    slices[0].Rows = 0
+
+
+def colours(slices):
+    slices[0].SamplesPerPixel, slices[0].PhotometricInterpretation = 3, "RGB"
+    slices[0].PlanarConfiguration = 0
+
+
+def palette(slices):
+    slices[0].PhotometricInterpretation = "PALETTE COLOR"
+
+
+def lookup_table(slices):
+    slices[0].ModalityLUTSequence = Sequence([Dataset()])
+
+
+def compressed(slices):
+    slices[0].file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    slices[0].PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xd9"])
+
+
+def a_film(slices):
+    slices[0].file_meta.TransferSyntaxUID = MPEG2MPML
+    slices[0].PixelData = pydicom.encaps.encapsulate([b"\0\0"])
+
+
+def slope_of_nan(slices):
+    with disable_value_validation():
+        slices[0].RescaleSlope = "nan"
+
+
+def slope_of_zero(slices):
+    slices[0].RescaleSlope = 0
+
+
+def overflow(slices):
+    slices[0].RescaleSlope = "1e38"
+
+
+def no_series(slices):
+    del slices[2].SeriesInstanceUID
+
+
+def crooked(slices):
+    slices[0].ImageOrientationPatient = [1, 0, 0, 0.5, 0.5, 0]
+
+
+def flat_spacing(slices):
+    slices[0].PixelSpacing = [0, 1]
+
+
+def several_frames(slices):
+    slices[0].NumberOfFrames = 2
+    slices[0].PixelData = slices[0].PixelData * 2
+
+
+def a_report(slices):
+    for one in slices:
+        one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = EnhancedSRStorage
+        del one.Rows
+
+
+SERIES = "{folder}: series 7 'T1 axial': "
+BAD = [
+    (drop_the_middle, GridError, SERIES + "slices are missing between 2.dcm at 2 mm and 3.dcm at 6 "
+     "mm along the normal, where others lie 2 mm apart; copy or export the series again"),
+    (repeat, GridError, SERIES + "2.dcm and 6.dcm lie at the same position, 2 mm along the normal "
+     "(1 of 5 positions hold several slices); expected one slice at each; remove the duplicates"),
+    (tilt, GridError, SERIES + "slices are sheared by 26.6 degrees (a tilted gantry); expected "
+     "slices straight above each other; resample the series onto a straight grid first"),
+    (lie_beside, GridError, SERIES + "3.dcm lies 0.5 mm beside the others; expected slices above "
+     "each other; export the series again"),
+    (add_localizer, GridError, SERIES + "slices have 2 orientations: 4 like 2.dcm, but not 1.dcm; "
+     "expected one of them; take out the localizer"),
+    (same_position, GridError, SERIES + "all 5 slices lie at the same position; expected a stack "
+     "of slices; export the series again with the position of each"),
+    (no_position, GridError, "{folder}/2.dcm: has no ImagePositionPatient; expected the place of "
+     "every slice; export the series again with it"),
+    (position_of_nan, GridError, "{folder}/2.dcm: ImagePositionPatient is not 3 finite numbers; "
+     "export the series again"),
+    (other_size, GridError, SERIES + "slices have 2 sizes: 4 like 1.dcm, but not 4.dcm; expected "
+     "one of them; take them out"),
+    (other_spacing, GridError, SERIES + "slices have 2 spacings: 4 like 1.dcm, but not 4.dcm; "
+     "expected one of them; take them out"),
+    (two_references, GridError, SERIES + "slices have 2 frames of reference: 4 like 2.dcm, but not "
+     "1.dcm; expected one of them; choose the slices of one, since places of different ones cannot "
+     "be compared"),
+    (uneven, GridError, SERIES + "slices lie 1.4 to 2.6 mm apart; expected even spacing; resample "
+     "the series, or take the odd slices out"),
+    (two_echoes, GridError, SERIES + "holds 2 volumes of 5 slices at the same positions, told "
+     "apart by echo time (12, 80.5); expected one volume; put the files of one of them into a "
+     "folder of their own"),
+    (twice_alike, GridError, SERIES + "holds 2 volumes of 5 slices at the same positions, told "
+     "apart by nothing that is known here; expected one volume; put the files of one of them into "
+     "a folder of their own"),
+    (claim_too_much, FileFormatError, "{folder}/1.dcm: truncated: header promises 7200000000 bytes "
+     "of voxels, the file can hold at most {size}; copy or export it again"),
+    (no_rows, FileFormatError, "{folder}/1.dcm: is an image without Rows and Columns; expected "
+     "its size; it may be truncated: copy or export it again"),
+    (colours, FileFormatError, "{folder}/1.dcm: holds colours; expected one grey value in each "
+     "voxel; choose another series"),
+    (palette, FileFormatError, "{folder}/1.dcm: holds colours; expected one grey value in each "
+     "voxel; choose another series"),
+    (lookup_table, FileFormatError, "{folder}/1.dcm: its values go through a lookup table; "
+     "expected a slope and an intercept; export it with the table applied"),
+    (compressed, FileFormatError, "{folder}/1.dcm: is compressed (JPEG Lossless, Non-Hierarchical, "
+     "First-Order Prediction (Process 14 [Selection Value 1])) and no decoder for that is "
+     "installed; install one with: pip install 'pylibjpeg[all]', or store the series uncompressed"),
+    (a_film, FileFormatError, "{folder}/1.dcm: is compressed (MPEG2 Main Profile / Main Level) and "
+     "no decoder for that is installed; install one with: pip install 'pylibjpeg[all]', or store "
+     "the series uncompressed"),
+    (slope_of_nan, IntensityError, "{folder}/1.dcm: slope nan and intercept 0 make no intensities; "
+     "expected finite numbers, and a slope other than 0; export it again"),
+    (slope_of_zero, IntensityError, "{folder}/1.dcm: slope 0 and intercept 0 make no intensities; "
+     "expected finite numbers, and a slope other than 0; export it again"),
+    (overflow, IntensityError, "{folder}/1.dcm: 12 voxels are NaN or infinite; expected finite "
+     "intensities; replace them in the file"),
+    (no_series, FileFormatError, "{folder}/3.dcm: has no SeriesInstanceUID; expected the series "
+     "that it belongs to; export it again, or take it out"),
+    (crooked, GridError, "{folder}/1.dcm: ImageOrientationPatient is not two perpendicular "
+     "directions of length 1; export the series again"),
+    (flat_spacing, GridError, "{folder}/1.dcm: PixelSpacing is (0.0, 1.0); expected lengths above "
+     "0; mend it"),
+    (several_frames, GridError, "{folder}/1.dcm: 2 frames without a position of each; expected "
+     "enhanced DICOM with per-frame functional groups; export it as such, or as single slices"),
+    (a_report, FileFormatError, "{folder}: holds no DICOM images (5 other files); expected a "
+     "series; name a folder with one"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"), [pytest.param(*bad, id=bad[0].__name__) for bad in BAD]
+)
+def test_a_bad_series_is_refused_in_one_line(tmp_path, dicom_series, spoil, error, message):
+    slices = dicom_series(ARRAY)
+    spoil(slices)
+    save(tmp_path, slices)
+    size = (tmp_path / "1.dcm").stat().st_size
+    with pytest.raises(error) as caught:
+        read(tmp_path)
+    assert str(caught.value) == message.format(folder=tmp_path, size=size)
+    assert "DOE" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (-1, "truncated: 1 bytes of its voxels are missing; copy or export it again"),
+        (-24, "truncated: 24 bytes of its voxels are missing; copy or export it again"),
+        (400, "is an image without Rows and Columns; "),
+        (137, "(truncated|damaged|cannot be read)"),
+    ],
+    ids=["a byte", "all voxels", "half the header", "the header's start"],
+)
+def test_a_truncated_file_is_named(tmp_path, dicom_series, keep, message):
+    file = save(tmp_path, dicom_series(ARRAY)) / "2.dcm"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(Vol3dSegError, match=f"^{file}: {message}"):
+        read(tmp_path)
+
+
+def outcome(folder):
+    """None where a folder is read, or the line that refuses it."""
+    try:
+        assert np.isfinite(read(folder)[0]).all()
+    except Vol3dSegError as error:
+        return str(error)
+    return None
+
+
+def test_an_unknown_transfer_syntax_is_not_guessed(tmp_path, dicom_series):
+    file = save(tmp_path, dicom_series(ARRAY)) / "1.dcm"
+    content = file.read_bytes()
+    assert content.count(b"1.2.840.10008.1.2.1\0") == 1
+    file.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.3.4.5.6.7.8.9.10"))
+    with pytest.raises(FileFormatError) as caught:
+        read(tmp_path)
+    assert str(caught.value) == (
+        f"{file}: is compressed (in an unknown way) and no decoder for that is installed; install "
+        "one with: pip install 'pylibjpeg[all]', or store the series uncompressed"
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damage_is_read_or_refused_by_name(tmp_path, dicom_series, seed, caplog, capfd):
+    rng = np.random.default_rng(seed)
+    slices = dicom_series(ARRAY)
+    if seed % 2:
+        slices = [enhanced(slices)]
+    file = save(tmp_path, slices) / "1.dcm"
+    content = np.frombuffer(file.read_bytes(), np.uint8).copy()
+    places = rng.integers(132, len(content), rng.integers(1, 20))
+    content[places] = rng.integers(0, 256, len(places))
+    file.write_bytes(content[: len(content) - rng.integers(0, 2) * rng.integers(0, 300)].tobytes())
+    message = outcome(tmp_path)
+    assert message is None or message.startswith(str(tmp_path))
+    assert message is None or "\n" not in message
+    assert "DOE" not in caplog.text
+    assert capfd.readouterr() == ("", "")
+
+
+def test_voxels_of_nan_are_counted(tmp_path, dicom_slice):
+    one = dicom_slice(np.zeros((3, 4), np.int16), BitsAllocated=32)
+    stored = np.zeros(12, np.float32)
+    stored[:2] = np.nan, np.inf
+    del one.PixelData
+    one.FloatPixelData = stored.tobytes()
+    with pytest.raises(IntensityError, match=r"1\.dcm: 2 voxels are NaN or infinite"):
+        read(save(tmp_path, [one]))
+
+
+def test_an_error_that_is_kept_keeps_no_other_thread_waiting(tmp_path, dicom_series):
+    bad, good = dicom_series(ARRAY), save(tmp_path / "good", dicom_series(ARRAY))
+    overflow(bad)
+    save(tmp_path / "bad", bad)
+    levels = {name: logging.getLogger(name).level for name in ("pydicom", "highdicom")}
+    filters = list(warnings.filters)
+    with pytest.raises(IntensityError) as caught:
+        read(tmp_path / "bad")
+    arrays = []
+    threads = [Thread(target=lambda: arrays.append(read(good)[0]), daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert len(arrays) == 4
+    assert all(np.array_equal(array, ARRAY) for array in arrays)
+    assert {name: logging.getLogger(name).level for name in levels} == levels
+    assert warnings.filters == filters
+    assert caught.value.__traceback__ is not None  # kept until here
+
+
+def test_a_deflated_bomb_is_not_inflated(tmp_path, dicom_slice, monkeypatch):
+    one = dicom_slice(np.zeros((300, 400), np.int16))
+    one.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    monkeypatch.setattr("vol3dseg.volumes.dicom_files.MOST_INFLATED", 200_000)
+    with pytest.raises(FileFormatError, match=r"1\.dcm: inflates to more than 200000 bytes"):
+        read(save(tmp_path, [one]))
+
+
+def test_no_memory_is_set_aside_for_what_a_header_claims(tmp_path, dicom_series):
+    file = save(tmp_path, dicom_series(ARRAY)) / "1.dcm"
+    content = file.read_bytes()
+    at = content.index(b"\x10\x00\x10\x00PN") + 4  # the patient's name becomes 4 GB of bytes
+    file.write_bytes(content[:at] + b"OB\0\0\xf0\xff\xff\xff" + content[at + 4 :])
+    with pytest.raises(Vol3dSegError, match=str(file)):
+        read(tmp_path)
+
+
+# ---------------------------------------------------------------- folders and choice
+
+
+def test_other_files_are_ignored_and_counted(tmp_path, dicom_series):
+    save(tmp_path / "a" / "b", dicom_series(ARRAY))
+    (tmp_path / "empty.dcm").touch()
+    (tmp_path / "notes.txt").write_text("not DICOM" * 100)
+    (tmp_path / "a" / "junk").write_bytes(bytes(range(256)) * 4)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.9"
+    meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    directory = FileDataset(None, Dataset(), file_meta=meta, preamble=bytes(128))
+    record = Dataset()
+    with disable_value_validation():
+        record.ReferencedFileID = ["..", "..", "etc", "passwd"]
+    directory.DirectoryRecordSequence = Sequence([record])
+    directory.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
+    found = find_series(tmp_path)
+    assert found.ignored == 4
+    (series,) = found.series
+    assert (series.number, series.description, series.images) == (7, "T1 axial", 5)
+    assert series.files == tuple(tmp_path / "a" / "b" / f"{n}.dcm" for n in range(1, 6))
+    np.testing.assert_array_equal(read_series(series)[0], ARRAY)
+
+
+def test_one_file_is_a_folder_of_one(tmp_path, dicom_series):
+    save(tmp_path, dicom_series(ARRAY))
+    assert find_series(tmp_path / "2.dcm").series[0].images == 1
+
+
+@pytest.fixture
+def three(tmp_path, dicom_series):
+    for number, uid, name in ((3, "1.9.1", "T2 [fs]"), (4, "1.9.2", "FLAIR"), (None, "1.9.3", "")):
+        slices = dicom_series(ARRAY[..., :2] + (number or 0), SeriesInstanceUID=uid,
+                              SeriesNumber=number, SeriesDescription=name)  # fmt: skip
+        save(tmp_path / uid, slices)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("wanted", "number"),
+    [
+        ("3", 3),
+        ("1.9.2", 4),
+        ("flair", 4),
+        ("F?A*", 4),
+        ("T2 [fs]", 3),
+        ("", None),
+        ("1.9.3", None),
+    ],
+)
+def test_series_are_chosen_by_number_uid_or_pattern(three, wanted, number):
+    assert choose(find_series(three), wanted).number == number
+
+
+@pytest.mark.parametrize(
+    ("wanted", "what"),
+    [
+        (None, "3 series"),
+        ("*", "3 series for '*'"),
+        ("T1", "0 series for 'T1'"),
+    ],
+)
+def test_what_there_is_to_choose_from_is_listed(three, wanted, what):
+    with pytest.raises(FileFormatError) as caught:
+        choose(find_series(three), wanted)
+    assert str(caught.value) == (
+        f"{three}: holds {what}, expected one; name it by UID, number or a pattern of its "
+        "description; there are without a number '' (MR, 2 images, UID 1.9.3); 3 'T2 [fs]' (MR, 2 "
+        "images, UID 1.9.1); 4 'FLAIR' (MR, 2 images, UID 1.9.2)"
+    )
+
+
+def test_a_description_cannot_forge_a_line(tmp_path, dicom_series):
+    slices = dicom_series(ARRAY, SeriesDescription="a\nERROR: b\x1b[31m")
+    found = find_series(save(tmp_path, slices))
+    assert found.series[0].description == "a ERROR: b [31m"
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(FileFormatError, match="no such folder; expected one with DICOM files"):
+        find_series(tmp_path / "none")
+
+
+def test_without_pydicom_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'vol3dseg\[dicom\]'"):
+        find_series(tmp_path)
+
+
+# ---------------------------------------------------------------- real series
+
+
+def test_five_series_of_a_patient_lie_on_one_grid(shared_data):
+    found = find_series(shared_data / "dicom" / "glioblastoma")
+    grids = [read_series(series)[1] for series in found.series]
+    assert len(grids) == 5
+    assert all(grid.fits(grids[0]) for grid in grids)
+    assert grids[0].shape == (260, 320, 24)
+    np.testing.assert_allclose(grids[0].spacing_mm, (0.6875, 0.6875, 6.5), rtol=1e-6)
+
+
+def test_three_b_values_are_refused(shared_data):
+    folder = shared_data / "dicom" / "prostate-diffusion-3-b-values"
+    with pytest.raises(GridError) as caught:
+        read(folder)
+    assert str(caught.value) == (
+        f"{folder}: series 6 'ep2d_diff_tra_DYNDIST': holds 3 volumes of 19 slices at the same "
+        "positions, told apart by b-value (50, 400, 800); expected one volume; put the files of "
+        "one of them into a folder of their own"
+    )
+
+
+def test_one_b_value_in_a_folder_of_its_own_is_read(shared_data, tmp_path):
+    for path in (shared_data / "dicom" / "prostate-diffusion-3-b-values").iterdir():
+        if pydicom.dcmread(path, stop_before_pixels=True)[0x0019100C].value.strip() == b"400":
+            shutil.copy(path, tmp_path)
+    assert read(tmp_path)[1].shape == (84, 128, 19)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "spacing"),
+    [
+        ("ct-chest-17-slices", (88, 128, 17), (2, 2, 2)),
+        ("prostate-adc", (84, 128, 19), (2, 2, 3)),
+    ],
+)
+def test_real_series_equal_simpleitk(shared_data, name, shape, spacing):
+    sitk = pytest.importorskip("SimpleITK")
+    folder = shared_data / "dicom" / name
+    array, geometry = read(folder)
+    assert geometry.shape == shape
+    np.testing.assert_allclose(geometry.spacing_mm, spacing, rtol=1e-4)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    np.testing.assert_array_equal(array, sitk.GetArrayFromImage(image).T)
+    last = tuple(n - 1 for n in shape)
+    expected = np.multiply(image.TransformIndexToPhysicalPoint(last), (-1, -1, 1))
+    np.testing.assert_allclose(world(geometry, last), expected, atol=1e-3)

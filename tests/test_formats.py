@@ -1,0 +1,368 @@
+"""Any format in, the same out: what a file is, pairs of files, and the way from scan to report."""
+
+import gzip
+import json
+import subprocess
+import sys
+from itertools import permutations, product
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+
+from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.references import label_files
+from vol3dseg.datasets.selection import gather_cases
+from vol3dseg.errors import DatasetError, FileFormatError, MissingExtraError, OutputError
+from vol3dseg.inference.batch import Wanted, predict_cases
+from vol3dseg.inference.predictor import Predictor
+from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.volumes import formats
+from vol3dseg.volumes.geometry import Geometry
+
+SUFFIXES = (".nii.gz", ".nrrd", ".mha")
+SHAPE = (9, 8, 7)
+AFFINE = np.array([[1.5, 0, 0, -10], [0, 1.25, 0, 5], [0, 0, 2, 30], [0, 0, 0, 1]])
+GRID = Geometry(SHAPE, AFFINE)
+VALUES = np.arange(504, dtype=np.int16).reshape(SHAPE)
+
+
+@pytest.fixture
+def recipe():
+    """One modality, so that a file is a case."""
+    return Recipe(
+        modalities=("flair",), normalisation={"method": "zscore"}, patch_size=(16, 16, 16)
+    )
+
+
+@pytest.fixture
+def scan():
+    """An image with a bright ball in it, and noise, so that no axis is like another."""
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")
+    ball = 100 * ((x - 0.2) ** 2 + y**2 + (z + 0.3) ** 2 < 0.5)
+    return (ball + np.random.default_rng(0).integers(1, 60, SHAPE)).astype(np.int16)
+
+
+@pytest.fixture
+def predictor(manifest):
+    """A network that finds the first class where the scan is brighter than its mean."""
+
+    def bright(patches):
+        score = np.zeros((len(patches), len(manifest.labels.names), *patches.shape[2:]), np.float32)
+        score[:, 0] = 0.5
+        score[:, 1] = patches[:, 0] > 0
+        return score
+
+    return Predictor(bright, manifest)
+
+
+def needs_simpleitk(suffix):
+    if suffix in (".nrrd", ".mha"):
+        pytest.importorskip("SimpleITK")
+
+
+def sources(path):
+    return [Case("x", "x", {"flair": ImageSource(path)})]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_the_same_segmentation_in_the_world_whichever_way_axes_lie(
+    tmp_path, order, suffix, scan, predictor, record
+):
+    """All 48 ways to store a scan, in every format: voxel for voxel, from file to file."""
+    needs_simpleitk(suffix)
+    z = (scan - scan.mean()) / scan.std()
+    expected = np.where(z > 0, predictor.manifest.labels.classes[1].write, 0)
+    for flips in product((1, -1), repeat=3):
+        turn = np.array(list(zip(order, flips, strict=True)), dtype=float)
+        array = apply_orientation(scan, turn)
+        grid = Geometry(array.shape, AFFINE @ inv_ornt_aff(turn, scan.shape))
+        path = tmp_path / f"x{suffix}"
+        formats.write(path, array, grid)
+        out = tmp_path / "out"
+        found = predict_cases(sources(path), predictor, out, record).cases["x"]
+        assert not found.error
+        assert found.file == f"x{suffix}"
+        labels, place = formats.read_labels(out / found.file)
+        assert place.fits(grid, 1e-4)
+        turned_back = apply_orientation(labels, io_orientation(place.affine))
+        np.testing.assert_array_equal(turned_back, expected)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("given", [None, *formats.FORMATS], ids=lambda f: f.name if f else "input")
+def test_predictions_have_the_format_of_the_input_or_the_one_asked_for(
+    tmp_path, suffix, given, scan, predictor, record
+):
+    needs_simpleitk(suffix)
+    formats.write(tmp_path / f"in/x{suffix}", scan, GRID)
+    wanted = Wanted(probabilities=True, format=given)
+    path = tmp_path / f"in/x{suffix}"
+    found = predict_cases(sources(path), predictor, tmp_path / "out", record, wanted).cases["x"]
+    expected = given.suffix if given else suffix
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert found.file == f"x{expected}"
+    assert names == {f"x{expected}", f"x_probabilities{expected}", "predictions.json"}
+    needs_simpleitk(expected)
+    several = formats.open_volume(tmp_path / "out" / f"x_probabilities{expected}")
+    assert several.shape == (*SHAPE, len(predictor.manifest.labels.names))
+    z = (scan - scan.mean()) / scan.std()
+    np.testing.assert_array_equal(several.image(1)[0], z > 0)
+
+
+def test_probabilities_of_an_older_prediction_do_not_stay(tmp_path, scan, predictor, record):
+    formats.write(tmp_path / "x.nii.gz", scan, GRID)
+    folder = tmp_path / "out"
+    wanted = Wanted(probabilities=True, format=formats.NRRD)
+    predict_cases(sources(tmp_path / "x.nii.gz"), predictor, folder, record, wanted)
+    assert (folder / "x_probabilities.nrrd").is_file()
+    predict_cases(sources(tmp_path / "x.nii.gz"), predictor, folder, record)
+    assert not (folder / "x_probabilities.nrrd").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("a.nii.gz", "a"), ("a.b.NII", "a.b"), ("a.img.gz", "a"), ("a.hdr", "a"), ("a.nrrd", "a"),
+        ("a.nhdr", "a"), ("A.MHA", "A"), ("a.mhd", "a"), ("a.png", None), ("a.raw", None),
+        ("a.mha.gz", None), ("nrrd", None),
+    ],
+)  # fmt: skip
+def test_names_end_as_formats_do(tmp_path, name, stem):
+    assert formats.stem(tmp_path / name) == stem
+
+
+def test_one_file_is_a_case_whatever_its_format(tmp_path):
+    for name in ("a.nrrd", "b.mhd", "c.img", "d.nii"):
+        (tmp_path / name).touch()
+    cases = gather_cases(sorted(tmp_path.iterdir()), ["flair"])
+    assert [case.id for case in cases] == ["a", "b", "c", "d"]
+    (tmp_path / "e.png").touch()
+    message = r"e.png: not an image file by its name; expected a folder of cases, or \.nii, "
+    with pytest.raises(DatasetError, match=message):
+        gather_cases([tmp_path / "e.png"], ["flair"])
+
+
+def test_label_maps_of_a_folder_in_any_format(tmp_path):
+    names = ("a.nii.gz", "b.nrrd", "c.mha", "d.hdr", "d.img", "a_probabilities.nrrd", "x.png")
+    for name in names:
+        (tmp_path / name).touch()
+    found = label_files(tmp_path)
+    assert {name: path.name for name, path in found.items()} == {
+        "a": "a.nii.gz", "b": "b.nrrd", "c": "c.mha", "d": "d.img",
+    }  # fmt: skip
+    (tmp_path / "a.mha").touch()
+    with pytest.raises(DatasetError, match=r"case a is there twice; remove a\.nii\.gz"):
+        label_files(tmp_path)
+    for name in ("a.nii.gz", "a.mha"):
+        assert label_files(tmp_path, {name})["a"].name == name
+
+
+def test_a_format_that_is_not_written(tmp_path):
+    for name in ("x.mhd", "x.img", "x.png"):
+        with pytest.raises(OutputError, match=r"expected \.nii\.gz, \.nii, \.nrrd or \.mha"):
+            formats.write(tmp_path / name, VALUES, GRID)
+    assert not list(tmp_path.iterdir())
+
+
+def pair(tmp_path, ending="", image_class=nib.Nifti1Pair, name="x"):
+    """A NIfTI pair as nibabel writes it."""
+    nib.save(image_class(VALUES, AFFINE), tmp_path / f"{name}.img")
+    if ending:
+        for suffix in (".hdr", ".img"):
+            path = tmp_path / f"{name}{suffix}"
+            path.with_name(path.name + ending).write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+
+
+class TestPairs:
+    @pytest.mark.parametrize("image_class", [nib.Nifti1Pair, nib.Nifti2Pair])
+    @pytest.mark.parametrize("suffix", [".hdr", ".img"])
+    @pytest.mark.parametrize("ending", ["", ".gz"])
+    def test_either_file_stands_for_both(self, tmp_path, image_class, suffix, ending):
+        pair(tmp_path, ending, image_class)
+        array, geometry = formats.read_image(tmp_path / f"x{suffix}{ending}")
+        np.testing.assert_array_equal(array, VALUES)
+        assert geometry == GRID
+
+    def test_a_plain_header_of_packed_voxels(self, tmp_path):
+        pair(tmp_path, ".gz")
+        packed = tmp_path / "x.hdr.gz"
+        (tmp_path / "x.hdr").write_bytes(gzip.decompress(packed.read_bytes()))
+        packed.unlink()
+        np.testing.assert_array_equal(formats.read_labels(tmp_path / "x.hdr")[0], VALUES)
+
+    def test_names_in_upper_case(self, tmp_path):
+        pair(tmp_path)
+        for suffix in (".hdr", ".img"):
+            (tmp_path / f"x{suffix}").rename(tmp_path / f"x{suffix.upper()}")
+        np.testing.assert_array_equal(formats.read_labels(tmp_path / "x.IMG")[0], VALUES)
+
+    @pytest.mark.parametrize(
+        ("there", "missing"), [(".img", ".hdr"), (".hdr", ".img"), (".hdr.gz", ".img")]
+    )
+    def test_one_without_the_other(self, tmp_path, there, missing):
+        pair(tmp_path, ".gz" if there.endswith(".gz") else "")
+        for path in list(tmp_path.iterdir()):
+            if path.name != f"x{there}":
+                path.unlink()
+        path, found = tmp_path / f"x{there}", there.removesuffix(".gz")
+        with pytest.raises(FileFormatError) as caught:
+            formats.read_image(path)
+        assert str(caught.value) == (
+            f"{path}: {missing} is missing beside this {found}; expected both of a NIfTI pair; "
+            f"copy x{missing} to it"
+        )
+
+    @pytest.mark.parametrize("damage", ["half", "gzip", "bomb", "empty"])
+    def test_voxels_that_are_not_there(self, tmp_path, damage):
+        pair(tmp_path, ".gz" if damage == "gzip" else "")
+        path = tmp_path / ("x.img.gz" if damage == "gzip" else "x.img")
+        content = path.read_bytes()
+        path.write_bytes({"empty": b"", "bomb": content}.get(damage, content[: len(content) // 2]))
+        if damage == "bomb":
+            header = bytearray((tmp_path / "x.hdr").read_bytes())
+            header[42:48] = np.array([32767] * 3, "<i2").tobytes()
+            (tmp_path / "x.hdr").write_bytes(header)
+        message = {"empty": "the file is empty"}.get(damage, "truncated")
+        with pytest.raises(FileFormatError, match=message):
+            formats.read_image(tmp_path / path.name.replace("img", "hdr"))
+
+    def test_analyze_is_refused(self, tmp_path):
+        nib.save(nib.AnalyzeImage(VALUES, np.eye(4)), tmp_path / "x.img")
+        for suffix in (".img", ".hdr"):
+            with pytest.raises(FileFormatError) as caught:
+                formats.read_image(tmp_path / f"x{suffix}")
+            assert str(caught.value) == (
+                f"{tmp_path}/x.hdr: not a NIfTI file but Analyze 7.5, which does not say which "
+                "side is left; expected NIfTI; export it again from its source"
+            )
+
+    def test_a_header_that_says_one_piece(self, tmp_path):
+        pair(tmp_path)
+        (tmp_path / "x.hdr").write_bytes(nib.Nifti1Image(VALUES, AFFINE).to_bytes())
+        with pytest.raises(FileFormatError, match=r"in one piece, with x.img beside it"):
+            formats.read_image(tmp_path / "x.img")
+
+    def test_another_file_than_nifti(self, tmp_path):
+        (tmp_path / "x.nii").write_bytes(b"hello world" * 99)
+        with pytest.raises(FileFormatError, match=r"not a NIfTI file; expected NIfTI \(.nii, "):
+            formats.read_image(tmp_path / "x.nii")
+
+
+WITHOUT_SIMPLEITK = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name == "SimpleITK":
+            raise ModuleNotFoundError("No module named 'SimpleITK'", name=name)
+sys.meta_path.insert(0, Absent())
+from vol3dseg.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_without_simpleitk_the_extra_is_named(tmp_path, suffix, model_path, scan):
+    """And files are written all the same."""
+    formats.write(tmp_path / f"x{suffix}", scan, GRID)
+    formats.write(tmp_path / "x.nii.gz", scan, GRID)
+
+    def predict(*words):
+        command = [sys.executable, "-c", WITHOUT_SIMPLEITK, "predict", model_path, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = predict(tmp_path / f"x{suffix}", "-o", tmp_path / "O")
+    assert done.returncode == 1
+    assert str(MissingExtraError("SimpleITK", "itk")) in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    done = predict(tmp_path / "x.nii.gz", "-o", tmp_path / "O", "--format", suffix[1:])
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "O" / f"x{suffix}").is_file()
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_from_scan_to_report(vol3dseg, tmp_path, suffix, model_path, scan):
+    pytest.importorskip("SimpleITK")
+    path = tmp_path / f"in/x{suffix}"
+    formats.write(path, scan, GRID)
+    done = vol3dseg("predict", model_path, path, "-o", tmp_path / "O")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "O/predictions.json").read_text())
+    assert record["cases"]["x"]["file"] == f"x{suffix}"
+    done = vol3dseg("predict", model_path, f"--image=flair={path}", "--id", "y", "-o",
+                    tmp_path / "Y", "--format", "mha")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    values, grid = formats.read_labels(tmp_path / f"O/x{suffix}")
+    assert len(np.unique(values)) > 1
+    assert grid.fits(GRID, 1e-4)
+    # An older one of the same name does not count.
+    formats.write(tmp_path / "O/x.nii", np.zeros(SHAPE, np.uint8), GRID)
+    formats.write(tmp_path / "R/x.nii.gz", values, GRID)
+    done = vol3dseg("evaluate", tmp_path / "O", tmp_path / "R", "-o", tmp_path / "S")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "S/summary.json").read_text())
+    assert (found["cases"], found["mean_foreground_dice"]) == (1, 1.0)
+
+    done = vol3dseg("predict", model_path, path, "-o", tmp_path / "O", "--resume")
+    assert "1 of 1 cases are complete" in done.stdout
+    other = "nrrd" if suffix == ".mha" else "mha"
+    words = ("-o", tmp_path / "O", "--resume", "--format", other)
+    assert "0 of 1 cases are complete" in vol3dseg("predict", model_path, path, *words).stdout
+    assert (tmp_path / f"O/x.{other}").is_file()
+
+
+def test_a_bad_file_is_one_line_and_leaves_nothing(vol3dseg, tmp_path, model_path, scan):
+    pytest.importorskip("SimpleITK")
+    path = tmp_path / "x.mha"
+    formats.write(path, scan, GRID)
+    path.write_bytes(path.read_bytes()[:-9])
+    done = vol3dseg("predict", model_path, path, "-o", tmp_path / "O")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert [p.name for p in (tmp_path / "O").iterdir()] == ["predictions.json"]
+    error = json.loads((tmp_path / "O/predictions.json").read_text())["cases"]["x"]["error"]
+    assert error.startswith(f"{path}: truncated: header promises ")
+    assert "\n" not in error
+
+
+PLANTED = b"DOE^JOHN"
+
+
+def test_no_header_text_of_the_source_is_carried_over(vol3dseg, tmp_path, model_path, scan):
+    pytest.importorskip("SimpleITK")
+    formats.write(tmp_path / "a.nrrd", scan, GRID)
+    formats.write(tmp_path / "b.mha", scan, GRID)
+    content = (tmp_path / "a.nrrd").read_bytes()
+    planted = b"NRRD0004\n# DOE^JOHN\ncontent: DOE^JOHN\nPatientName:=DOE^JOHN\n"
+    (tmp_path / "a.nrrd").write_bytes(content.replace(b"NRRD0004\n", planted, 1))
+    content = (tmp_path / "b.mha").read_bytes()
+    planted = b"Comment = DOE^JOHN\nName = DOE^JOHN\nPatientName = DOE^JOHN\nElementDataFile"
+    (tmp_path / "b.mha").write_bytes(content.replace(b"ElementDataFile", planted, 1))
+    # Headers that are refused: neither do their errors tell.
+    content = (tmp_path / "a.nrrd").read_bytes()
+    for name, field, value in (
+        ("c", b"encoding: gzip", b"encoding: DOE^JOHN"),
+        ("d", b"space: left-posterior-superior", b"space: DOE^JOHN"),
+        ("e", b"type: int16", b"type: DOE^JOHN"),
+        ("f", b"kinds: domain", b"kinds: DOE^JOHN"),
+    ):
+        assert field in content
+        (tmp_path / f"{name}.nrrd").write_bytes(content.replace(field, value))
+    inputs = sorted(p for p in tmp_path.iterdir() if p.suffix in (".nrrd", ".mha"))
+    assert len(inputs) == 6
+    for written in ("nifti", "nrrd", "mha"):
+        out = tmp_path / written
+        words = ("-o", out, "--format", written, "--probabilities")
+        done = vol3dseg("predict", model_path, *inputs, *words)
+        assert "2 cases segmented, 4 failed" in done.stdout, done.stdout + done.stderr
+        assert "DOE" not in done.stdout + done.stderr
+        files = list(out.iterdir())
+        assert len(files) == 5
+        for path in files:
+            whole = path.read_bytes()
+            if path.suffix == ".gz":
+                whole = gzip.decompress(whole)
+            assert b"DOE" not in whole
