@@ -34,6 +34,12 @@ class Usual:
     location: Matrix
     spread: Matrix
 
+    def only(self, *kinds: str) -> "Usual":
+        """Return what is usual of these kinds of numbers."""
+        places = [n for n, key in enumerate(self.keys) if key[0] in kinds]
+        keys = tuple(self.keys[n] for n in places)
+        return Usual(keys, self.location[places], self.spread[places])
+
     def far_out(self, numbers: Mapping[Key, float]) -> Matrix:
         """Return (n,) signed distances from the median [spreads]; NaN where there is no number."""
         values = np.array([numbers.get(key, np.nan) for key in self.keys])
