@@ -46,11 +46,13 @@ CHECK_OF: dict[str, Check] = {
     "size": "grid",
 }
 _SURE = 0.995  # largest correlation; Fisher's transformation of 1 is infinite
+_AS_GOOD = 0.8  # of the largest gain; a simpler turn is preferred then
+# The simplest first: in order of how many axes change places, then of how many are mirrored.
 _ORIENTATIONS: tuple[tuple[Order, Flips], ...] = tuple(
-    (order, flips)
-    for order in permutations((0, 1, 2))
-    for flips in product((False, True), repeat=3)
-    if order != (0, 1, 2) or any(flips)
+    sorted(
+        product(permutations((0, 1, 2)), product((False, True), repeat=3)),
+        key=lambda turn: (sum(a != n for n, a in enumerate(turn[0])), sum(turn[1])),
+    )[1:]
 )
 
 
@@ -109,7 +111,15 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The orientation that brings a scan closest to what is expected; see `Appearance.turned`."""
+    """The orientation that brings a scan closest to what is expected; see `Appearance.turned`.
+
+    Parameters
+    ----------
+    order, mirrored : tuple
+        The simplest of those that gain nearly most.
+    gain : float
+        By how much the squared distance falls; negative where the scan fits best as it is.
+    """
 
     order: Order
     mirrored: Flips
@@ -217,7 +227,10 @@ class Expected:
 
     def _turn(self, appearance: Appearance) -> Turn:
         before = self.profiles.distance(profile_numbers(appearance))
-        return max(self._turns(appearance, before), key=lambda each: each.gain)
+        turns = list(self._turns(appearance, before))
+        best = max(each.gain for each in turns)
+        # The first of those that gain about as much: whoever is symmetrical is not mirrored twice.
+        return next(each for each in turns if each.gain >= min(_AS_GOOD * best, best))
 
     def _turns(self, appearance: Appearance, before: float) -> Iterator[Turn]:
         for order, mirrored in _ORIENTATIONS:
