@@ -8,7 +8,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint co
 SHARED ?= ../shared/data
 
 .PHONY: help setup node demo test test-slow check-gpu format lint types imports light check \
-	bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-memory \
+	bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
 	clean
 
 help:  ## Show the targets
@@ -79,6 +79,10 @@ trial-report: setup  ## Train the report's four iterations and ours on the BraTS
 
 trial-inspect: setup  ## Plant bad cases among the BraTS crops and count how many inspect finds
 	$(VENV)/bin/python -m benchmarks.trial_inspect $(SHARED)/brats20-crops
+
+trial-guard: setup  ## Spoil scans in several ways and count how many predict would notice; some 10 minutes
+	$(VENV)/bin/python -m benchmarks.trial_guard crops32 $(SHARED)/brats20-crops
+	$(VENV)/bin/python -m benchmarks.trial_guard hippocampus $(SHARED)/hippocampus
 
 trial-memory: setup  ## Measure the peak of batches of 16 and 32 beside the estimate; some 15 minutes
 	$(VENV)/bin/python -m benchmarks.memory trials/memory

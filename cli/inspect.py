@@ -74,7 +74,7 @@ def run_inspect(
 
 
 def _report(found: "Survey", output: Path) -> None:
-    from vol3dseg.inspection.outliers import FEWEST_CASES
+    from vol3dseg.preprocessing.usual import FEWEST_CASES
 
     rows = [
         [verdict.case_id, f"{verdict.score:.1f}", "; ".join(r.text for r in verdict.reasons)]

@@ -212,7 +212,9 @@ def run_predict(
         records = predict_cases(cases, predictor, output, record, wanted, advance).cases
     failed = sum(bool(records[case.id].error) for case in cases)
     noun = "case" if len(cases) - failed == 1 else "cases"
-    click.echo(f"{len(cases) - failed} {noun} segmented, {failed} failed -> {output}")
+    unlike = sum(bool(records[case.id].warnings) for case in cases)
+    warned = f" ({unlike} with warnings)" if unlike else ""
+    click.echo(f"{len(cases) - failed} {noun} segmented{warned}, {failed} failed -> {output}")
     if failed:
         sys.exit(1)
 
@@ -254,6 +256,9 @@ def _load(model_path: Path, runtime: Runtime) -> "tuple[ModelFile, Predictor, st
     lean = runtime.max_memory_mb is not None
     session = open_session(model.content, device, runtime.threads, precision, lean)
     click.echo(f"running on {session.provider}")
+    if model.manifest.training_data is not None:
+        for note in model.manifest.training_data.notes:
+            click.echo(f"note: {note}")
     predictor = make_predictor(
         model, session, runtime.max_memory_mb, runtime.threads, runtime.exact, runtime.overlap
     )
@@ -329,4 +334,5 @@ def _line(case_id: str, record: "CaseRecord") -> str:
     note = f"; {record.picture_note}" if record.picture_note else ""
     for modality, count in record.replaced.items():
         note += f"; {count} voxels of {modality} were NaN or infinite and were replaced"
-    return f"{case_id}: {found} ({sum(record.seconds.values()):.1f} s){note}"
+    line = f"{case_id}: {found} ({sum(record.seconds.values()):.1f} s){note}"
+    return "\n".join([line, *(f"  warning: {warning}" for warning in record.warnings)])

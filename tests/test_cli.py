@@ -13,6 +13,11 @@ import pytest
 import yaml
 
 from vol3dseg.config import load_config
+from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.reading import read_volume
+from vol3dseg.inference.model_file import with_manifest
+from vol3dseg.inference.training_data import describe_data
+from vol3dseg.preprocessing.recipe import prepare
 from vol3dseg.volumes import nifti
 
 
@@ -121,6 +126,28 @@ def test_help_answers_at_once(vol3dseg):
     ).stdout.split()
     assert not {"numpy", "pydantic", "onnx", "h5py", "tensorflow"} & set(modules)
     assert taken < 0.5
+
+
+def test_a_scan_that_is_unlike_is_said_so(vol3dseg, brats_folder, manifest, model_path, tmp_path):
+    cases = [read_volume(case, ("flair", "t1")) for case in find_cases(brats_folder)]
+    looks = [prepare(volume, manifest.recipe).appearance for volume in cases]
+    data = describe_data(looks * 4, [], {})
+    model = onnx.load_model_from_string(model_path.read_bytes())
+    known = manifest.model_copy(update={"training_data": data})
+    model_path.write_bytes(with_manifest(model, known))
+    path = brats_folder / "Case_002" / "Case_002_t1.nii.gz"
+    array, grid = nifti.read_image(path)
+    nifti.write(path, (array * 100).astype(np.int32), grid)
+    done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
+    assert done.returncode == 0, done.stderr
+    assert "note: what is usual was learnt from 12 training cases only\n" in done.stdout
+    assert "3 cases segmented (1 with warnings), 0 failed" in done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if "warning: " in line]
+    assert line.startswith("  warning: intensities of t1 span ")
+    assert line.endswith("; are they in other units?")
+    record = json.loads((tmp_path / "O" / "predictions.json").read_text())
+    assert record["cases"]["Case_002"]["warnings"] == [line.removeprefix("  warning: ")]
+    assert record["cases"]["Case_001"]["warnings"] == []
 
 
 def test_one_case_by_named_images(vol3dseg, brats_folder, model_path, tmp_path):

@@ -140,7 +140,7 @@ def test_one_file_is_a_case_whatever_its_format(tmp_path):
     cases = gather_cases(sorted(tmp_path.iterdir()), ["flair"])
     assert [case.id for case in cases] == ["a", "b", "c", "d"]
     (tmp_path / "e.png").touch()
-    message = r"e.png: not an image file by its name; expected a folder of cases, or \.nii, "
+    message = r"e.png: not an image file by its name; expected a folder of cases, a table "
     with pytest.raises(DatasetError, match=message):
         gather_cases([tmp_path / "e.png"], ["flair"])
 

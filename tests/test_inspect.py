@@ -18,10 +18,11 @@ from vol3dseg.errors import DatasetError
 from vol3dseg.inspection.contents import Contents, read_contents
 from vol3dseg.inspection.facts import MASK
 from vol3dseg.inspection.gather import over_cases
-from vol3dseg.inspection.likeness import coarse, correlations, mirrorings, ranked
-from vol3dseg.inspection.measure import inside_of, measure, measure_contents, noise
+from vol3dseg.inspection.likeness import coarse, mirrorings
+from vol3dseg.inspection.measure import measure, measure_contents, noise
 from vol3dseg.inspection.survey import find_source, survey
 from vol3dseg.inspection.suspects import CERTAIN, rank
+from vol3dseg.preprocessing.likeness import correlations, inside_of, ranked
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
 

@@ -230,10 +230,13 @@ def without_manifest(model):
     del model.metadata_props[:]
 
 
-def newer_manifest(model):
-    text = model.metadata_props[0].value.replace('"version":2,"recipe"', '"version":3,"recipe"')
-    assert text != model.metadata_props[0].value
-    model.metadata_props[0].value = text
+def manifest_of_version(version):
+    def change(model):
+        now = model.metadata_props[0].value
+        model.metadata_props[0].value = now.replace('"version":3,"rec', f'"version":{version},"rec')
+        assert model.metadata_props[0].value != now
+
+    return change
 
 
 def other_recipe(model):
@@ -248,7 +251,8 @@ def other_recipe(model):
         pytest.param(external_data, "another file", id="external data"),
         pytest.param(external_in_attribute, "another file", id="external data in an attribute"),
         pytest.param(without_manifest, "without the metadata", id="no manifest"),
-        pytest.param(newer_manifest, "another version", id="newer manifest"),
+        pytest.param(manifest_of_version(4), "another version", id="newer manifest"),
+        pytest.param(manifest_of_version(2), "anew by vol3dseg export-onnx", id="older manifest"),
         pytest.param(other_recipe, "fingerprint", id="edited recipe"),
     ],
 )

@@ -151,7 +151,7 @@ class TestRefusals:
                 id="missing file",
             ),
             pytest.param(
-                "id,t1\na,a\n", "row 2: t1: a is no file", id="folder"
+                "id,t1,label\na,a/t1.nii.gz,a\n", "row 2: label: a is no file", id="folder"
             ),
             pytest.param(
                 f"id,t1,t2\na,{'x' * 300},a\0b\n",

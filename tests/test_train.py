@@ -81,6 +81,12 @@ def test_the_line_from_run_to_segmentation(norm, prepared, brats_folder, tmp_pat
     assert manifest.network.local == (norm == "batch")
     assert manifest.validation is not None
     assert manifest.validation.cases == 1
+    assert manifest.training_data is not None
+    assert manifest.training_data.cases == 2
+    assert manifest.training_data.axes == {"LPS": 2}
+    assert list(manifest.training_data.quantiles) == ["flair", "t1"]
+    assert min(manifest.training_data.volumes_ml["edema"]) > 0
+    assert "2 training cases (fewer than 10)" in manifest.training_data.notes[0]
     rows = log_of(run)
     assert len(rows) == 3
     assert {

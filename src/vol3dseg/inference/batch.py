@@ -159,6 +159,7 @@ def _predict_case(
         plan=str(prediction.plan),
         planned_mb=prediction.planned_mb,
         volumes_ml={label: round(count * ml, 4) for label, count in counts},
+        warnings=prediction.warnings,
         sha256=sha256_file(target),
         replaced=dict(ready.replaced),
     )

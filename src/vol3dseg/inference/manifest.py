@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vol3dseg import __version__
 from vol3dseg.errors import ModelError
 from vol3dseg.inference.quantisation import Quantisation
+from vol3dseg.inference.training_data import TrainingData
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes.labels import LabelSet
 
@@ -145,6 +146,8 @@ class Manifest(_Frozen):
     overlap : float
         Share by which neighbouring tiles overlap, 0 to below 1.
     training : TrainingFacts
+    training_data : TrainingData or None
+        What scans are compared with; None where the weights come from no data.
     validation : ValidationScores or None
         None where there was no validation part.
     parity : Parity or None
@@ -155,13 +158,14 @@ class Manifest(_Frozen):
     """
 
     format: Literal["vol3dseg.manifest"] = "vol3dseg.manifest"
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     recipe: Recipe
     fingerprint: str
     labels: LabelSet
     network: Network
     overlap: float
     training: TrainingFacts
+    training_data: TrainingData | None = None
     validation: ValidationScores | None = None
     parity: Parity | None = None
     quantisation: Quantisation | None = None

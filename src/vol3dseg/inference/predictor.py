@@ -51,6 +51,8 @@ class Prediction:
         Peak memory of the process that was expected of it [MB]; None where that is not known.
     seconds : mapping from stage to float
         Time of "infer" and "restore" [s]; of "prepare" too, where a `Volume` was given.
+    warnings : tuple of str
+        What of the scan is unlike what the model was trained on, in words.
     """
 
     segmentation: Segmentation
@@ -58,6 +60,7 @@ class Prediction:
     plan: Plan
     planned_mb: float | None
     seconds: dict[str, float]
+    warnings: tuple[str, ...]
 
 
 class Predictor:
@@ -160,7 +163,13 @@ class Predictor:
             planned_mb = round(before - kept_mb + plan.memory_mb + result_mb, 1)
             if self.max_memory_mb is None:
                 self._kept_mb = max(0.0, kept_mb + after - before - result_mb)
-        return Prediction(segmentation, home.probabilities, plan, planned_mb, seconds)
+        warnings = self.warnings(prepared)
+        return Prediction(segmentation, home.probabilities, plan, planned_mb, seconds, warnings)
+
+    def warnings(self, prepared: Prepared) -> tuple[str, ...]:
+        """Say in words what of a scan is unlike what the model was trained on."""
+        known = self.manifest.training_data
+        return () if known is None else known.warnings(prepared.appearance)
 
     def infer(
         self, image: NDArray[np.float32], progress: Progress = lambda done, total: None

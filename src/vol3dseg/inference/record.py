@@ -38,6 +38,8 @@ class CaseRecord(_Frozen):
         Peak memory of the process that was expected before the network ran [MB].
     volumes_ml : mapping from class to float
         Volume that was found [ml].
+    warnings : tuple of str
+        What of the scan is unlike what the model was trained on, in words.
     sha256 : str
         Of the file; what `--resume` checks.
     replaced : mapping from modality to int
@@ -56,6 +58,7 @@ class CaseRecord(_Frozen):
     plan: str = ""
     planned_mb: float | None = None
     volumes_ml: dict[str, float] = {}
+    warnings: tuple[str, ...] = ()
     sha256: str = ""
     replaced: dict[str, int] = {}
     picture: str = ""
@@ -77,7 +80,7 @@ class Record(_Frozen):
     """
 
     format: Literal["vol3dseg.predictions"] = "vol3dseg.predictions"
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     model_sha256: str
     fingerprint: str
     provider: str

@@ -1,4 +1,4 @@
-"""How alike the images of one case are: rank correlations, and whether one of them is mirrored.
+"""How alike the images of one case are, and whether one of them is mirrored.
 
 Contrast differs between modalities, anatomy does not. So a modality is compared with all others at
 once, by how much of it a linear combination of them explains: of its intensities (as ranks, hence
@@ -7,20 +7,15 @@ A modality that is explained better after mirroring than before was mirrored.
 """
 
 from collections.abc import Mapping
-from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vol3dseg.inspection.facts import Mirroring
-
-Array = NDArray[np.float32]
-Inside = NDArray[np.bool_]
+from vol3dseg.preprocessing.likeness import Array, Inside
 
 _LARGEST_SIDE = 64  # voxels; finer grids are averaged, for speed and against noise
 _RIDGE = 1e-3  # on a correlation matrix, which may be singular
-_FEWEST = 100  # voxels that a correlation is taken over
 
 
 def coarse(array: Array, inside: Inside) -> tuple[Array, Inside]:
@@ -52,32 +47,6 @@ def _blocks(array: Array, factors: list[int]) -> Array:
         shape = (*array.shape[:axis], count, factor, *array.shape[axis + 1 :])
         array = whole.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
     return array
-
-
-def ranked(array: Array, inside: Inside) -> Array:
-    """Return ranks of the inside voxels from -0.5 to 0.5, equals in their middle; 0 outside."""
-    _, places, counts = np.unique(array[inside], return_inverse=True, return_counts=True)
-    last = max(places.size - 1, 0)
-    middles = np.cumsum(counts) - (counts + 1) / 2  # of 0 to `last`
-    result = np.zeros(array.shape, dtype=np.float32)
-    result[inside] = ((middles - last / 2) / max(last, 1))[places]
-    return result
-
-
-def correlations(
-    ranks: Mapping[str, Array], insides: Mapping[str, Inside]
-) -> dict[tuple[str, str], float]:
-    """Return the correlation of each pair of `ranked` images over voxels inside in both.
-
-    That is Spearman's, where the two have the same inside.
-    """
-    found = {}
-    for first, second in combinations(ranks, 2):
-        both = insides[first] & insides[second]
-        pair = [ranks[name][both] for name in (first, second)]
-        if pair[0].size >= _FEWEST and min(np.ptp(pair[0]), np.ptp(pair[1])) > 0:
-            found[first, second] = float(np.corrcoef(pair[0], pair[1])[0, 1])
-    return found
 
 
 def mirrorings(ranks: Mapping[str, Array], insides: Mapping[str, Inside]) -> tuple[Mirroring, ...]:

@@ -14,10 +14,10 @@ from vol3dseg.inspection.facts import (
     CaseFacts,
     ModalityFacts,
 )
-from vol3dseg.inspection.likeness import coarse, correlations, mirrorings, ranked
+from vol3dseg.inspection.likeness import coarse, mirrorings
+from vol3dseg.preprocessing.likeness import correlations, inside_of, ranked
 from vol3dseg.volumes.labels import LabelSet
 
-_BACKGROUND_SHARE = 0.1  # of all voxels that have the smallest value: it is no tissue then
 _FEWEST = 20  # voxels that a mean is taken over
 
 
@@ -59,15 +59,6 @@ def measure_contents(case_id: str, subject: str, contents: Contents) -> CaseFact
         volumes_ml=_volumes_ml(contents),
         problems=contents.problems,
     )
-
-
-def inside_of(array: Image) -> NDArray[np.bool_]:
-    """Return the voxels that are not background: 0, or a floor that more and many voxels share."""
-    lowest = array.min()
-    floor = np.count_nonzero(array == lowest)
-    if floor >= _BACKGROUND_SHARE * array.size and floor > np.count_nonzero(array == 0):
-        return np.asarray(array != lowest)
-    return np.asarray(array != 0)
 
 
 def _measure_modality(array: Image, inside: NDArray[np.bool_]) -> tuple[ModalityFacts, Image]:

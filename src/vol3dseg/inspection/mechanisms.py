@@ -10,8 +10,8 @@ from itertools import combinations
 import numpy as np
 
 from vol3dseg.inspection.facts import MASK, CaseFacts, Mirroring
-from vol3dseg.inspection.outliers import Joint, Key, Usual
 from vol3dseg.inspection.words import in_words
+from vol3dseg.preprocessing.usual import Joint, Key, Usual
 
 # Distance from the median at which a number counts as far out [spreads].
 LIMITS = {

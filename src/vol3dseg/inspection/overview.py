@@ -8,9 +8,9 @@ import numpy as np
 
 from vol3dseg.evaluation.page import image_uri
 from vol3dseg.inspection.facts import CaseFacts
-from vol3dseg.inspection.outliers import FEWEST_CASES
 from vol3dseg.inspection.pictures import Drawing, Picture, colour_of
 from vol3dseg.inspection.survey import Survey
+from vol3dseg.preprocessing.usual import FEWEST_CASES
 
 _ROWS = 12  # of a table that may be as long as the set; the rest is counted
 _WIDTH, _HEIGHT = 320, 22  # of a box plot [pixels]

@@ -17,7 +17,7 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.errors import MissingExtraError
 from vol3dseg.evaluation.figures import class_colour
 from vol3dseg.inspection.contents import Contents, read_contents
-from vol3dseg.inspection.measure import inside_of
+from vol3dseg.preprocessing.likeness import inside_of
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import LabelSet

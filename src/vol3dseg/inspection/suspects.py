@@ -18,16 +18,9 @@ from vol3dseg.inspection.mechanisms import (
     swappable,
     swapped,
 )
-from vol3dseg.inspection.outliers import (
-    FEWEST_CASES,
-    Joint,
-    Key,
-    Usual,
-    features,
-    joint,
-    usual,
-)
+from vol3dseg.inspection.outliers import FLOORS, features, joint
 from vol3dseg.inspection.words import in_words
+from vol3dseg.preprocessing.usual import FEWEST_CASES, Joint, Key, Usual, usual
 
 CERTAIN = 100.0  # the score of what is wrong whatever the other cases are like
 _FLAT_SHARE = 0.5  # of the inside voxels with one value
@@ -93,7 +86,7 @@ def _whole(cases: Sequence[CaseFacts], numbers: Sequence[Mapping[Key, float]]) -
         for name, volume_ml in (case.volumes_ml or {}).items():
             classes[name] = classes.get(name, 0) + (volume_ml > 0)
     labelled = sum(bool(case.foreground_ml) for case in cases)
-    return _Whole(usual(numbers), model, codes, classes, labelled)
+    return _Whole(usual(numbers, FLOORS), model, codes, classes, labelled)
 
 
 def _reasons(case: CaseFacts, own: Mapping[Key, float], whole: _Whole) -> tuple[Reason, ...]:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from vol3dseg.inspection.facts import MASK
-from vol3dseg.inspection.outliers import ALL_CLASSES, Key
+from vol3dseg.inspection.outliers import ALL_CLASSES
+from vol3dseg.preprocessing.usual import Key
 
 
 def in_words(key: Key, value: float, median: float) -> str:

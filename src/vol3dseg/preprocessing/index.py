@@ -1,5 +1,6 @@
 """`index.json`: what a prepared folder holds, and how to be sure of it."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vol3dseg.errors import StoreError
 from vol3dseg.files import canonical_json, sha256_file, sha256_text, write_text
+from vol3dseg.preprocessing.appearance import Appearance
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes.labels import LabelSet
 
@@ -35,6 +37,8 @@ class CaseEntry(_Frozen):
     source_shape : (3,) tuple of int
     source_spacing_mm : (3,) tuple of float
     class_voxels : mapping from class name to voxels of the source, or None without a label map
+    appearance : Appearance
+        What the scan looks like as read.
     labels_outside : int
         Foreground voxels of the source that lie outside the box and are lost.
     labels_changed : int
@@ -53,9 +57,16 @@ class CaseEntry(_Frozen):
     source_shape: tuple[int, int, int]
     source_spacing_mm: tuple[float, float, float]
     class_voxels: dict[str, int] | None
+    appearance: Appearance
     labels_outside: int = 0
     labels_changed: int = 0
     replaced: dict[str, int] = {}
+
+    @property
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of each class, background too, in the source [ml]; empty without a label map."""
+        voxel_ml = math.prod(self.source_spacing_mm) / 1000
+        return {name: count * voxel_ml for name, count in (self.class_voxels or {}).items()}
 
 
 class Index(_Frozen):
@@ -71,7 +82,7 @@ class Index(_Frozen):
     """
 
     format: Literal["vol3dseg.prepared"] = "vol3dseg.prepared"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     recipe: Recipe
     fingerprint: str
     labels: LabelSet

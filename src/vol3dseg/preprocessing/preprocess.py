@@ -218,6 +218,7 @@ def _prepare_and_write(task: Task, prepared: Prepared, label: Segmentation | Non
         source_shape=prepared.source.shape,
         source_spacing_mm=prepared.source.spacing_mm,
         class_voxels=counts,
+        appearance=prepared.appearance,
         labels_outside=outside,
         labels_changed=changed,
     )

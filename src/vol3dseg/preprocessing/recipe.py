@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from vol3dseg.cores import usable_cores
 from vol3dseg.errors import ConfigError, DatasetError, RecipeMismatch
 from vol3dseg.files import canonical_json, sha256_text
+from vol3dseg.preprocessing.appearance import Appearance, look_at
 from vol3dseg.preprocessing.crop import nonzero_box
 from vol3dseg.preprocessing.normalise import Normalisation
 from vol3dseg.volumes.axes import axis_maps
@@ -146,6 +147,8 @@ class Prepared:
         Which part of `grid` the volume covers.
     boxes : mapping from modality to Box
         The non-zero box of each modality, in voxels of `grid`; `box` is their union.
+    appearance : Appearance
+        What the modalities looked like as read.
     """
 
     volume: Volume
@@ -153,6 +156,7 @@ class Prepared:
     grid: Geometry
     box: Box
     boxes: Mapping[str, Box]
+    appearance: Appearance
 
 
 def prepare(volume: Volume, recipe: Recipe) -> Prepared:
@@ -181,6 +185,7 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
         name: turned(volume.array[..., volume.modalities.index(name)], volume.geometry, canonical)
         for name in recipe.modalities
     }
+    appearance = look_at(views, volume.geometry)
     with ThreadPoolExecutor(usable_cores()) as pool:
         if recipe.crop == "none":
             boxes = dict.fromkeys(views, Box.whole(grid.shape))
@@ -197,7 +202,7 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
         for target, view, step in zip(array, views.values(), steps, strict=True):
             resample(view, canonical, grid, box=box, each=step.fitted(view), out=target)
     prepared = Volume(np.moveaxis(array, 0, -1), grid.cropped(box), recipe.modalities)
-    return Prepared(prepared, volume.geometry, grid, box, boxes)
+    return Prepared(prepared, volume.geometry, grid, box, boxes, appearance)
 
 
 def _normalise(

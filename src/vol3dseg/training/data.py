@@ -1,6 +1,5 @@
 """The prepared cases of a run: checked, split, opened for the model's modalities."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +89,7 @@ def foreground_ml(index: Index) -> dict[str, float]:
     """Return the volume of all foreground classes together of each case with a label map [ml]."""
     background = index.labels.names[0]
     return {
-        entry.id: sum(count for name, count in entry.class_voxels.items() if name != background)
-        * math.prod(entry.source_spacing_mm)
-        / 1000
+        entry.id: sum(ml for name, ml in entry.volumes_ml.items() if name != background)
         for entry in index.cases
         if entry.class_voxels is not None
     }

@@ -21,6 +21,7 @@ from vol3dseg.inference.manifest import (
     provenance,
 )
 from vol3dseg.inference.predictor import Predictor
+from vol3dseg.inference.training_data import TrainingData, describe_data
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.training.checkpoints import load_checkpoint
 from vol3dseg.training.data import RunData
@@ -100,6 +101,7 @@ def describe_run(
         ),
         overlap=OVERLAP,
         training=_facts(run, config, data, kind),
+        training_data=_looks(config, data),
         provenance=provenance("tensorflow", "keras", "numpy"),
     )
     predictor = Predictor(KerasBackend(load_checkpoint(path)), manifest)
@@ -137,6 +139,18 @@ def _facts(
         batch_size=training.batch_size,
         micro_batch=training.at_once,
     )
+
+
+def _looks(config: Config, data: RunData) -> TrainingData:
+    """Return what the scans looked like, of the modalities that the model sees."""
+    modalities, index = config.model_recipe.modalities, data.index
+    training, validation = (
+        [index.entry(i).appearance.select(modalities) for i in part]
+        for part in (data.split.train, data.split.validation)
+    )
+    volumes_ml = [index.entry(i).volumes_ml for i in data.split.train]
+    classes = config.labels.foreground
+    return describe_data(training, validation, {c: [v[c] for v in volumes_ml] for c in classes})
 
 
 def _validate(

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from vol3dseg.errors import GridError, MissingExtraError
 from vol3dseg.volumes.axes import axis_maps
 from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.resampling import interpolate_labels, resample
+from vol3dseg.volumes.label_resampling import interpolate_labels
+from vol3dseg.volumes.resampling import resample
 
 
 def bring_image(
