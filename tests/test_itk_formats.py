@@ -537,3 +537,20 @@ class TestWriting:
         )
         subprocess.run([sys.executable, "-c", code, tmp_path / f"x{suffix}"], check=True)
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("channel", [0, 1])
+def test_every_format_mends_and_tells_its_grid(tmp_path, suffix, channel):
+    """What a dataset table may ask for, whatever the format of its files."""
+    values = np.stack([VALUES, VALUES + 1], axis=-1).astype(np.float32)
+    values[1, 2, 3:6, channel] = np.nan, np.inf, -np.inf
+    formats.write(tmp_path / f"x{suffix}", values, GRID)
+    file = formats.open_volume(tmp_path / f"x{suffix}")
+    assert file.geometry().fits(GRID, 1e-4)
+    array, geometry, replaced = file.mended(-5.0, channel)
+    assert (replaced, geometry) == (3, file.geometry())
+    np.testing.assert_array_equal(array, np.where(np.isfinite(values), values, -5)[..., channel])
+    assert file.mended(-5.0, 1 - channel)[2] == 0
+    with pytest.raises(IntensityError, match="3 voxels are NaN"):
+        file.image(channel)
