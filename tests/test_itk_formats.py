@@ -249,6 +249,17 @@ class TestReading:
                 np.testing.assert_array_equal(found, array.T)
 
 
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_a_real_scan_is_the_same_in_every_format(tmp_path, shared_data, suffix):
+    folder = shared_data / "brats" / "BraTS2021_00495"
+    source, path = folder / f"{folder.name}_flair.nii.gz", tmp_path / f"x{suffix}"
+    sitk.WriteImage(sitk.ReadImage(str(source)), str(path), useCompression=True)
+    expected, grid = formats.read_image(source)
+    array, found = formats.read_image(path)
+    np.testing.assert_array_equal(array, expected)
+    assert found.fits(grid, 1e-3)
+
+
 FLOATS = VALUES.astype(np.float32)
 FLOATS[1, 2, 3] = np.nan
 INFINITE = VALUES.astype(np.float64)
@@ -453,6 +464,15 @@ def test_what_simpleitk_takes_for_well_is_refused(tmp_path, at):
     path = stored(tmp_path, meta(bytes(data), CompressedData="True"), "x.mha")
     with pytest.raises(FileFormatError, match="truncated"):
         formats.read_image(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names that are any bytes")
+def test_names_of_files(tmp_path):
+    path = stored(tmp_path, nrrd(), "ünï #1 %d.nrrd")
+    np.testing.assert_array_equal(formats.read_labels(path)[0], VALUES)
+    path = stored(tmp_path, nrrd(), os.fsdecode(b"\xff.nrrd"))
+    with pytest.raises(FileFormatError, match="its name is not UTF-8, which SimpleITK needs"):
+        formats.read_labels(path)
 
 
 def test_a_header_without_end_is_refused(tmp_path):

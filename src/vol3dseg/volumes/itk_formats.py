@@ -156,11 +156,15 @@ class ItkFile:
     def _opened(self, kind: ItkFormat) -> Any:
         """Return SimpleITK's reader, which has read the header."""
         reader = self._sitk.ImageFileReader()
+        if not _is_utf8(self.path):  # SimpleITK would end the process
+            raise FileFormatError(
+                f"{self.path}: its name is not UTF-8, which SimpleITK needs; rename it"
+            )
         try:
             reader.SetImageIO(_READERS[kind])
             reader.SetFileName(str(self.path))
             reader.ReadImageInformation()
-        except (RuntimeError, UnicodeError) as error:
+        except RuntimeError as error:
             raise _unreadable(self.path) from error
         return reader
 
@@ -214,6 +218,14 @@ def _simpleitk() -> Any:
         raise MissingExtraError("SimpleITK", "itk") from error
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # what it warns of is checked here
     return SimpleITK
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unreadable(path: Path) -> FileFormatError:
