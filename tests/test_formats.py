@@ -9,8 +9,10 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
+from vol3dseg.cli.show import show
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.references import label_files
 from vol3dseg.datasets.selection import gather_cases
@@ -312,6 +314,18 @@ def test_from_scan_to_report(vol3dseg, tmp_path, suffix, model_path, scan):
     words = ("-o", tmp_path / "O", "--resume", "--format", other)
     assert "0 of 1 cases are complete" in vol3dseg("predict", model_path, path, *words).stdout
     assert (tmp_path / f"O/x.{other}").is_file()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_show_takes_any_format(tmp_path, suffix, scan):
+    pytest.importorskip("matplotlib")
+    needs_simpleitk(suffix)
+    formats.write(tmp_path / f"x{suffix}", scan, GRID)
+    formats.write(tmp_path / f"y{suffix}", (scan > 100).astype(np.uint8), GRID)
+    words = [tmp_path / f"x{suffix}", tmp_path / f"y{suffix}", "-o", tmp_path / "p.png"]
+    done = CliRunner().invoke(show, [*map(str, words), "-c", "crops32"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_bad_file_is_one_line_and_leaves_nothing(vol3dseg, tmp_path, model_path, scan):

@@ -15,8 +15,7 @@ from vol3dseg.errors import FileFormatError, OutputError
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.gzipped import Stream
-from vol3dseg.volumes.itk_formats import ItkFile
-from vol3dseg.volumes.itk_header import format_of
+from vol3dseg.volumes.itk_formats import ItkFile, format_of
 from vol3dseg.volumes.itk_writing import write_metaimage, write_nrrd
 from vol3dseg.volumes.nifti import NiftiFile
 

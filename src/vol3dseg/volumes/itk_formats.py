@@ -8,7 +8,7 @@ an extra, and imported only where such a file is met.
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,25 @@ from vol3dseg.errors import (
     MissingExtraError,
 )
 from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.itk_header import ItkFormat, read_header
 from vol3dseg.volumes.itk_payload import require_room, verify_payload
 from vol3dseg.volumes.layout import copy_voxels
+from vol3dseg.volumes.metaimage_header import START as METAIMAGE_START
+from vol3dseg.volumes.metaimage_header import read_metaimage_header
+from vol3dseg.volumes.nrrd_header import START as NRRD_START
+from vol3dseg.volumes.nrrd_header import read_nrrd_header
 
+ItkFormat = Literal["NRRD", "MetaImage"]
 _log = logging.getLogger(__name__)
 _READERS = {"NRRD": "NrrdImageIO", "MetaImage": "MetaImageIO"}
+_HEADERS = {"NRRD": read_nrrd_header, "MetaImage": read_metaimage_header}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def format_of(start: bytes) -> ItkFormat | None:
+    """Return which of the two formats a file is that begins with `start`; None if neither."""
+    if NRRD_START.match(start):
+        return "NRRD"
+    return "MetaImage" if METAIMAGE_START.match(start) else None
 
 
 class ItkFile:
@@ -59,7 +71,7 @@ class ItkFile:
     def __init__(self, path: Path, kind: ItkFormat) -> None:
         self.path = path
         self._sitk = _simpleitk()
-        self._header = read_header(path, kind)
+        self._header = _HEADERS[kind](path)
         self._reader = self._opened(kind)
         axes = tuple(int(n) for n in self._reader.GetSize())
         numbers = int(self._reader.GetNumberOfComponents())
@@ -162,11 +174,15 @@ class ItkFile:
     def _opened(self, kind: ItkFormat) -> Any:
         """Return SimpleITK's reader, which has read the header."""
         reader = self._sitk.ImageFileReader()
+        if not _is_utf8(self.path):  # SimpleITK would end the process
+            raise FileFormatError(
+                f"{self.path}: its name is not UTF-8, which SimpleITK needs; rename it"
+            )
         try:
             reader.SetImageIO(_READERS[kind])
             reader.SetFileName(str(self.path))
             reader.ReadImageInformation()
-        except (RuntimeError, UnicodeError) as error:
+        except RuntimeError as error:
             raise _unreadable(self.path) from error
         return reader
 
@@ -226,6 +242,14 @@ def _simpleitk() -> Any:
         raise MissingExtraError("SimpleITK", "itk") from error
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # what it warns of is checked here
     return SimpleITK
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unreadable(path: Path) -> FileFormatError:

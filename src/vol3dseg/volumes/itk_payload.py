@@ -17,6 +17,9 @@ _EITHER = 32 + zlib_ng.MAX_WBITS  # gzip or zlib, by their first bytes
 def require_room(path: Path, header: Header, axes: tuple[int, ...], size: int) -> None:
     """Refuse a header that claims more than its file can hold, before anything is allocated.
 
+    So are raw voxels with something behind them: most often bytes that were lost or added before,
+    which would shift all.
+
     Parameters
     ----------
     path : Path
@@ -39,6 +42,8 @@ def require_room(path: Path, header: Header, axes: tuple[int, ...], size: int) -
             f"{path}: truncated: header promises {header.length} bytes of packed voxels, "
             f"{header.data.name} holds {max(0, stored)}; copy or export it again"
         )
+    if not header.packed and header.start is not None and stored > size:
+        raise _too_much(path, stored - size)
     most = stored * (MAX_RATIO if header.packed else 1)
     if size > most:
         raise FileFormatError(
@@ -53,7 +58,7 @@ def verify_payload(path: Path, header: Header, size: int) -> None:
     Raises
     ------
     FileFormatError
-        They are damaged, or fewer than `size` bytes.
+        They are damaged, or not `size` bytes.
     """
     if not header.packed:
         return  # `require_room` has counted them
@@ -73,6 +78,14 @@ def verify_payload(path: Path, header: Header, size: int) -> None:
             f"{path}: truncated: {size - found} bytes of its voxels are missing; copy or export it "
             "again"
         )
+    if found > size:
+        raise _too_much(path, found - size)
+
+
+def _too_much(path: Path, more: int) -> FileFormatError:
+    return FileFormatError(
+        f"{path}: holds {more} bytes more than its header promises; export it again"
+    )
 
 
 def _portions(file: BinaryIO, length: int | None) -> Iterator[bytes]:
