@@ -344,7 +344,7 @@ def fractional(seg):
 
 
 def unknown_class(seg):
-    seg.SegmentSequence[1].SegmentLabel = "liver"
+    seg.SegmentSequence[1].SegmentLabel = "liver\n\x1b[31m"
 
 
 def overlapping(seg):
@@ -369,7 +369,7 @@ def an_image(seg):
         (
             unknown_class,
             LabelError,
-            "segments liver are not among the classes necrotic core, ",
+            "segments liver  \\[31m are not among the classes necrotic core, ",
         ),
         (overlapping, LabelError, "segments overlap; expected one class in each voxel; export"),
         (moved, GridError, "frame 5 does not lie on the grid of the image, 7x5x4 voxels of 2x0.5x"),

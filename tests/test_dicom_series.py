@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import subprocess
 import sys
 import warnings
 from copy import deepcopy
@@ -667,6 +668,16 @@ def test_without_pydicom_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'vol3dseg\[dicom\]'"):
         find_series(tmp_path)
+
+
+def test_importing_the_modules_imports_nothing_heavy():
+    code = (  # pydicom comes with nibabel, which looks for it by itself
+        "import sys; import nibabel; before = set(sys.modules); "
+        "import vol3dseg.volumes.dicom_seg, vol3dseg.volumes.dicom_segments; "
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
+        "sys.exit(bool(new & {'pydicom', 'highdicom'}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # ---------------------------------------------------------------- real series
