@@ -25,8 +25,10 @@ from vol3dseg.volumes.labels import Label, LabelSet, Segmentation
 pytest.importorskip("highdicom")
 
 import pydicom
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRBigEndian
 
 SHAPE = (7, 5, 4)
 MODEL = Algorithm("tiny model", "0123abcd")
@@ -266,6 +268,18 @@ def test_names_are_carried_in_any_writing(tmp_path, dicom_series, labels):
     assert (seg.StudyDate, seg.StudyTime, seg.PatientSex) == ("20200304", "101112", "")
 
 
+def test_dates_that_are_none_are_left_out(tmp_path, dicom_series, labels):
+    with disable_value_validation():
+        slices = dicom_series(
+            np.zeros(SHAPE, np.int16), StudyDate="20201399", StudyTime="noon", PatientSex="male"
+        )
+        series = saved(tmp_path / "source", slices)
+    path = tmp_path / "seg.dcm"
+    there_and_back(path, some_classes(), read_series(series)[1], labels, series)
+    seg = pydicom.dcmread(path)
+    assert (seg.StudyDate, seg.StudyTime, seg.PatientSex) == ("", "", "")
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -330,7 +344,7 @@ def fractional(seg):
 
 
 def unknown_class(seg):
-    seg.SegmentSequence[1].SegmentLabel = "liver"
+    seg.SegmentSequence[1].SegmentLabel = "liver\n\x1b[31m"
 
 
 def overlapping(seg):
@@ -355,7 +369,7 @@ def an_image(seg):
         (
             unknown_class,
             LabelError,
-            "segments liver are not among the classes necrotic core, ",
+            "segments liver  \\[31m are not among the classes necrotic core, ",
         ),
         (overlapping, LabelError, "segments overlap; expected one class in each voxel; export"),
         (moved, GridError, "frame 5 does not lie on the grid of the image, 7x5x4 voxels of 2x0.5x"),
@@ -410,6 +424,21 @@ def test_dciodvfy_finds_no_error(tmp_path, source, labels, dciodvfy, deidentify,
     del seg.SegmentSequence[0].SegmentLabel
     seg.save_as(path)
     assert dciodvfy(path) != []  # it can fail
+
+
+def test_a_lossy_big_endian_source(tmp_path, dicom_series, labels, dciodvfy):
+    slices = dicom_series(
+        np.zeros(SHAPE, np.int16), LossyImageCompression="01", LossyImageCompressionRatio=12.5,
+        LossyImageCompressionMethod="ISO_10918_1",
+    )  # fmt: skip
+    for one in slices:
+        one.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    series = saved(tmp_path / "source", slices)
+    array, path = some_classes(), tmp_path / "seg.dcm"
+    back = there_and_back(path, array, read_series(series)[1], labels, series)
+    np.testing.assert_array_equal(back, array)
+    assert pydicom.dcmread(path).LossyImageCompression == "01"
+    assert dciodvfy(path) == []
 
 
 @pytest.mark.parametrize("deidentify", [False, True])

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import subprocess
 import sys
 import warnings
 from copy import deepcopy
@@ -401,20 +402,20 @@ BAD = [
      "slices straight above each other; resample the series onto a straight grid first"),
     (lie_beside, GridError, SERIES + "3.dcm lies 0.5 mm beside the others; expected slices above "
      "each other; export the series again"),
-    (add_localizer, GridError, SERIES + "slices have 2 orientations: 4 like 2.dcm, but not 1.dcm; "
-     "expected one of them; take out the localizer"),
+    (add_localizer, GridError, SERIES + "slices have several orientations: 4 like 2.dcm, but not "
+     "1.dcm; expected one; take out the localizer"),
     (same_position, GridError, SERIES + "all 5 slices lie at the same position; expected a stack "
      "of slices; export the series again with the position of each"),
     (no_position, GridError, "{folder}/2.dcm: has no ImagePositionPatient; expected the place of "
      "every slice; export the series again with it"),
     (position_of_nan, GridError, "{folder}/2.dcm: ImagePositionPatient is not 3 finite numbers; "
      "export the series again"),
-    (other_size, GridError, SERIES + "slices have 2 sizes: 4 like 1.dcm, but not 4.dcm; expected "
-     "one of them; take them out"),
-    (other_spacing, GridError, SERIES + "slices have 2 spacings: 4 like 1.dcm, but not 4.dcm; "
-     "expected one of them; take them out"),
-    (two_references, GridError, SERIES + "slices have 2 frames of reference: 4 like 2.dcm, but not "
-     "1.dcm; expected one of them; choose the slices of one, since places of different ones cannot "
+    (other_size, GridError, SERIES + "slices have several sizes: 4 like 1.dcm, but not 4.dcm; "
+     "expected one; take the odd ones out"),
+    (other_spacing, GridError, SERIES + "slices have several spacings: 4 like 1.dcm, but not "
+     "4.dcm; expected one; take the odd ones out"),
+    (two_references, GridError, SERIES + "slices have several frames of reference: 4 like 2.dcm, "
+     "but not 1.dcm; expected one; choose the slices of one, since places of different ones cannot "
      "be compared"),
     (uneven, GridError, SERIES + "slices lie 1.4 to 2.6 mm apart; expected even spacing; resample "
      "the series, or take the odd slices out"),
@@ -667,6 +668,16 @@ def test_without_pydicom_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'vol3dseg\[dicom\]'"):
         find_series(tmp_path)
+
+
+def test_importing_the_modules_imports_nothing_heavy():
+    code = (  # pydicom comes with nibabel, which looks for it by itself
+        "import sys; import nibabel; before = set(sys.modules); "
+        "import vol3dseg.volumes.dicom_seg, vol3dseg.volumes.dicom_segments; "
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
+        "sys.exit(bool(new & {'pydicom', 'highdicom'}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # ---------------------------------------------------------------- real series

@@ -22,7 +22,7 @@ from vol3dseg.errors import (
     Vol3dSegError,
 )
 
-LONGEST = 64  # characters of DICOM's long strings
+_LONGEST = 64  # characters of DICOM's long strings
 _LIBRARIES = ("pydicom", "highdicom")
 _LOCK = RLock()  # warnings and levels of logs belong to the whole process
 _PORTION = 2**20
@@ -163,4 +163,9 @@ def _check_inflated(path: Path) -> None:
 
 def long_string(text: str) -> str:
     """Return text as DICOM can hold it: short, and without what separates values."""
-    return text.replace("\\", "/")[:LONGEST]
+    return text.replace("\\", "/")[:_LONGEST]
+
+
+def printable(text: Any) -> str:
+    """Return text of a header fit for one line: a message must not be forged by it."""
+    return "".join(c if c.isprintable() else " " for c in str(text)).strip()[:_LONGEST]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vol3dseg.errors import FileFormatError
-from vol3dseg.volumes.dicom_files import LONGEST, is_dicom, parsing, read_dataset, require_pydicom
+from vol3dseg.volumes.dicom_files import is_dicom, parsing, printable, read_dataset, require_pydicom
 
 _DICOMDIR = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 _TAGS = (
@@ -134,10 +134,10 @@ def _read_series_of(path: Path) -> Series | None:
             )
         number = header.get("SeriesNumber")
         return Series(
-            uid=_printable(header.SeriesInstanceUID),
+            uid=printable(header.SeriesInstanceUID),
             number=None if number is None else int(number),
-            description=_printable(header.get("SeriesDescription") or ""),
-            modality=_printable(header.get("Modality") or ""),
+            description=printable(header.get("SeriesDescription") or ""),
+            modality=_kind(header.get("Modality")),
             files=(path,),
             images=int(header.get("NumberOfFrames") or 1),
             size=(int(header.Rows), int(header.Columns)),
@@ -153,9 +153,10 @@ def _check_no_image(kind: Any, path: Path) -> None:
         )
 
 
-def _printable(text: Any) -> str:
-    """Return text of a header fit for one line: a message must not be forged by it."""
-    return "".join(c if c.isprintable() else " " for c in str(text)).strip()[:LONGEST]
+def _kind(modality: Any) -> str:
+    """Return a modality if it looks like one: other text is nobody's business."""
+    text = str(modality)
+    return text if text.isalnum() and text.isupper() and len(text) <= 16 else "unknown kind"
 
 
 def _joined(parts: Sequence[Series]) -> Series:

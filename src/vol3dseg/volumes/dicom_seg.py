@@ -28,6 +28,7 @@ _PLACE = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"),
     *("Rows", "Columns", "NumberOfFrames", "ImageOrientationPatient", "ImagePositionPatient"),
     *("PixelSpacing", "SliceThickness"),
+    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 _IDENTITY = (
@@ -140,13 +141,9 @@ def _header(path: Path, step_mm: float, deidentify: bool) -> Any:
 
     with parsing(path):
         header = Dataset()
-        header.file_meta = found.file_meta
         header.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, whatever the source was written in
         for keyword in _IDENTITY:
-            known = "" if deidentify else str(found.get(keyword) or "")
-            setattr(header, keyword, known)
-        if header.PatientSex not in ("M", "F", "O"):
-            header.PatientSex = ""
+            setattr(header, keyword, "" if deidentify else _valid(found, keyword))
         for keyword in (*_PLACE, "StudyInstanceUID"):
             if keyword in found:
                 header[keyword] = found[keyword]
@@ -160,6 +157,21 @@ def _header(path: Path, step_mm: float, deidentify: bool) -> Any:
                 "NIfTI instead"
             )
         return header
+
+
+def _valid(found: Any, keyword: str) -> str:
+    """Return what a header says of the patient or the study; nothing where DICOM forbids it."""
+    from pydicom.valuerep import DA, TM
+
+    text = str(found.get(keyword) or "")
+    try:
+        if keyword.endswith("Date"):
+            DA(text)
+        elif keyword.endswith("Time"):
+            TM(text)
+    except ValueError:
+        return ""
+    return text if keyword != "PatientSex" or text in ("M", "F", "O") else ""
 
 
 def _new_uid() -> str:

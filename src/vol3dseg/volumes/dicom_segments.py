@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, GridError, LabelError, some_of
-from vol3dseg.volumes.dicom_files import long_string, parsing, read_dataset
+from vol3dseg.volumes.dicom_files import long_string, parsing, printable, read_dataset
 from vol3dseg.volumes.dicom_pixels import read_frames
 from vol3dseg.volumes.dicom_planes import Plane, read_planes
 from vol3dseg.volumes.geometry import Geometry
@@ -63,7 +63,7 @@ def _classes(path: Path, labels: LabelSet, frames: int) -> list[int]:
                 f"{path}: is no DICOM-SEG of binary segments; expected one; export it as such"
             )
         names = {int(s.SegmentNumber): str(s.SegmentLabel) for s in header.SegmentSequence}
-        unknown = [name for name in names.values() if name not in known]
+        unknown = [printable(name) for name in names.values() if name not in known]
         if unknown:
             raise LabelError(
                 f"{path}: segments {some_of(unknown)} are not among the classes "

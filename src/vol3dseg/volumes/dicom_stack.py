@@ -8,6 +8,7 @@ how thick a slice is, not how far the next one is.
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -82,41 +83,32 @@ def _thickness(plane: Plane, where: str) -> float:
 def _check_alike(planes: Sequence[Plane], where: str) -> None:
     references = sorted({plane.frame_of_reference for plane in planes})
     rules: tuple[tuple[str, Callable[[Plane], tuple[float, ...]], float, str], ...] = (
-        ("sizes", lambda p: p.size, 0, "take them out"),
+        ("sizes", lambda p: p.size, 0, "take the odd ones out"),
         (
             "frames of reference",
             lambda p: (references.index(p.frame_of_reference),),
             0,
             "choose the slices of one, since places of different ones cannot be compared",
         ),
-        ("spacings", lambda p: p.spacing_mm, 1e-3 * min(planes[0].spacing_mm), "take them out"),
+        (
+            "spacings",
+            lambda p: p.spacing_mm,
+            1e-3 * min(planes[0].spacing_mm),
+            "take the odd ones out",
+        ),
         ("orientations", lambda p: p.orientation, 1e-3, "take out the localizer"),
     )
     for what, key, tolerance, remedy in rules:
-        groups = _groups(planes, key, tolerance)
-        if len(groups) > 1:
-            usual, *others = groups
-            odd = [plane.name for group in others for plane in group]
+        values = [key(plane) for plane in planes]
+        usual = Counter(values).most_common(1)[0][0]
+        apart = np.abs(np.array(values) - usual).max(axis=1)
+        odd = [planes[n].name for n in np.flatnonzero(apart > tolerance).tolist()]
+        if odd:
             raise GridError(
-                f"{where}: slices have {len(groups)} {what}: {len(usual)} like {usual[0].name}, "
-                f"but not {some_of(odd)}; expected one of them; {remedy}"
+                f"{where}: slices have several {what}: {len(planes) - len(odd)} like "
+                f"{planes[values.index(usual)].name}, but not {some_of(odd)}; expected one; "
+                f"{remedy}"
             )
-
-
-def _groups(
-    planes: Sequence[Plane], key: Callable[[Plane], tuple[float, ...]], tolerance: float
-) -> list[list[Plane]]:
-    """Return planes by what `key` says of them, the largest group first."""
-    groups: list[tuple[tuple[float, ...], list[Plane]]] = []
-    for plane in planes:
-        value = key(plane)
-        for known, members in groups:
-            if max(abs(a - b) for a, b in zip(known, value, strict=True)) <= tolerance:
-                members.append(plane)
-                break
-        else:
-            groups.append((value, [plane]))
-    return sorted((members for _, members in groups), key=len, reverse=True)
 
 
 def _check_positions(planes: Sequence[Plane], depths: NDArray[np.float64], where: str) -> None:
