@@ -12,14 +12,15 @@ from vol3dseg.cli.options import PathType, SizeType, output_option, progress_bar
 
 if TYPE_CHECKING:
     from vol3dseg.datasets.case import Case
-    from vol3dseg.inference.batch import Draw, Wanted
+    from vol3dseg.inference.batch import DicomSeg, Draw, Wanted
     from vol3dseg.inference.model_file import ModelFile
     from vol3dseg.inference.predictor import Predictor
     from vol3dseg.inference.record import CaseRecord, Record
 
 _DEVICES = ("auto", "cpu", "cuda", "tensorrt", "openvino")
 _PRECISIONS = ("float32", "bfloat16")
-_FORMATS = ("nifti", "nrrd", "mha")
+_SEG = "dicom-seg"
+_FORMATS = ("nifti", "nrrd", "mha", _SEG)
 
 
 @click.command(short_help="Segment scans with an exported model.")
@@ -92,7 +93,12 @@ _FORMATS = ("nifti", "nrrd", "mha")
     "--format",
     "format_name",
     type=click.Choice(_FORMATS),
-    help="Of the files that are written.  [default: as the input]",
+    help="Of what is written; dicom-seg needs DICOM.  [default: as the input; nifti for DICOM]",
+)
+@click.option(
+    "--deidentify",
+    is_flag=True,
+    help="Blank patient and study in DICOM-SEG; no other format carries them.",
 )
 @click.option(
     "--picture",
@@ -124,6 +130,7 @@ def predict(
     picture: bool,
     picture_modality: str | None,
     format_name: str | None,
+    deidentify: bool,
 ) -> None:
     """Segment scans with MODEL, an ONNX file made by vol3dseg export-onnx.
 
@@ -134,13 +141,15 @@ def predict(
     """
     if parts and split is None:
         raise click.UsageError("--part names a part of --split; give that as well")
+    if deidentify and format_name != _SEG:
+        raise click.UsageError(f"--deidentify is for --format {_SEG}; other formats name nobody")
     choice = Choice(inputs, images, case_id, split, parts)
     runtime = Runtime(device, precision, threads, max_memory, exact, overlap)
     if explain:
         run_explain(model, choice, runtime)
         return
     drawn = picture or bool(picture_modality)
-    manner = Manner(probabilities, drawn, picture_modality, resume, format_name)
+    manner = Manner(probabilities, drawn, picture_modality, resume, format_name, deidentify)
     run_predict(model, choice, output, runtime, manner)
 
 
@@ -176,6 +185,7 @@ class Manner:
     picture_modality: str | None = None
     resume: bool = False
     format_name: str | None = None
+    deidentify: bool = False
 
 
 def run_predict(
@@ -197,7 +207,8 @@ def run_predict(
     draw = _draw(modalities, manner.picture_modality) if manner.picture else None
     chosen = next((f for f in FORMATS if f.name == manner.format_name), None)
     # Whoever limits the memory has none for the next case.
-    wanted = Wanted(manner.probabilities, draw, runtime.max_memory_mb is None, chosen)
+    ahead, seg = runtime.max_memory_mb is None, _seg(model, model_path, manner)
+    wanted = Wanted(manner.probabilities, draw, ahead, chosen, seg)
     record = Record.of(model, provider)
     if manner.resume:
         record, cases = _resumed(record, cases, output, wanted)
@@ -217,6 +228,16 @@ def run_predict(
     click.echo(f"{len(cases) - failed} {noun} segmented{warned}, {failed} failed -> {output}")
     if failed:
         sys.exit(1)
+
+
+def _seg(model: "ModelFile", path: Path, manner: Manner) -> "DicomSeg | None":
+    """Return how DICOM-SEG is written, if it is asked for."""
+    from vol3dseg.inference.batch import DicomSeg
+    from vol3dseg.volumes.dicom_seg import Algorithm
+
+    if manner.format_name != _SEG:
+        return None
+    return DicomSeg(Algorithm(path.stem, model.sha256[:12]), manner.deidentify)
 
 
 def run_explain(model_path: Path, choice: Choice, runtime: Runtime) -> None:

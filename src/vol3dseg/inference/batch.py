@@ -8,20 +8,39 @@ from pathlib import Path
 
 import numpy as np
 
-from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.reading import read_volume
-from vol3dseg.errors import OutputError, Vol3dSegError
+from vol3dseg.errors import FileFormatError, OutputError, Vol3dSegError
 from vol3dseg.files import sha256_file
 from vol3dseg.inference.memory import peak_mb, reset_peak
 from vol3dseg.inference.predictor import Prediction, Predictor
 from vol3dseg.inference.record import CaseRecord, Record
 from vol3dseg.preprocessing.recipe import Prepared, prepare
+from vol3dseg.volumes.dicom_folder import Series
+from vol3dseg.volumes.dicom_seg import Algorithm, write_seg
+from vol3dseg.volumes.dicom_volume import DicomVolume
 from vol3dseg.volumes.formats import FORMATS, NIFTI, Format, format_by_name
 from vol3dseg.volumes.labels import Segmentation
 from vol3dseg.volumes.volume import Volume
 
 # Draws a case into a file; returns what is missing from the picture, in words, or nothing.
 Draw = Callable[[Path, Case, Volume, Segmentation], str]
+
+
+@dataclass(frozen=True, slots=True)
+class DicomSeg:
+    """How DICOM-SEG is written.
+
+    Parameters
+    ----------
+    algorithm : Algorithm
+        What the files name as their maker.
+    deidentify : bool
+        Blank patient and study.
+    """
+
+    algorithm: Algorithm
+    deidentify: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +53,9 @@ class Wanted:
         Write `<id>_probabilities.nii.gz` as well: (i, j, k, class) float32.
     format : Format or None
         Of what is written; None for that of the case's first image, by its name.
+    seg : DicomSeg or None
+        Write label maps as DICOM-SEG of the series of the model's first modality; probabilities
+        have `format`.
     draw : callable or None
         Draws each case into `<id>.png`.
     ahead : bool
@@ -45,6 +67,7 @@ class Wanted:
     draw: Draw | None = None
     ahead: bool = True
     format: Format | None = None
+    seg: DicomSeg | None = None
 
     def format_for(self, case: Case) -> Format:
         """Return the format that the label map of a case is written in."""
@@ -53,7 +76,7 @@ class Wanted:
 
     def label_file(self, case: Case) -> str:
         """Return the name of the label map of a case."""
-        return f"{case.id}{self.format_for(case).suffix}"
+        return f"{case.id}{'.dcm' if self.seg else self.format_for(case).suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +87,7 @@ class _Ready:
     volume: Volume | None
     seconds: dict[str, float]
     replaced: Mapping[str, int]
+    series: Series | None = None  # that a DICOM-SEG refers to
 
 
 def predict_cases(
@@ -132,11 +156,23 @@ def _read_ahead(
 def _read(case: Case, predictor: Predictor, folder: Path, wanted: Wanted) -> _Ready:
     started = time.perf_counter()
     _require_no_input(case, folder / wanted.label_file(case), *_extras(case, folder))
-    volume = read_volume(case, predictor.manifest.recipe.modalities)
+    modalities = predictor.manifest.recipe.modalities
+    series = _series(case.select(modalities).images[modalities[0]]) if wanted.seg else None
+    volume = read_volume(case, modalities)
     read = time.perf_counter()
     prepared = prepare(volume, predictor.manifest.recipe)
     seconds = {"read": read - started, "prepare": time.perf_counter() - read}
-    return _Ready(prepared, volume if wanted.draw else None, seconds, volume.replaced)
+    return _Ready(prepared, volume if wanted.draw else None, seconds, volume.replaced, series)
+
+
+def _series(source: ImageSource) -> Series:
+    """Return the series that an image is read from."""
+    if source.series is None and not source.path.is_dir():
+        raise FileFormatError(
+            f"{source.path}: is no DICOM series, which a DICOM-SEG must refer to; expected a "
+            "folder with one; choose another --format"
+        )
+    return DicomVolume(source.path, source.series).series
 
 
 def _predict_case(
@@ -145,7 +181,7 @@ def _predict_case(
     prediction = predictor.segment(ready.prepared, wanted.probabilities)
     writing = time.perf_counter()
     target = folder / wanted.label_file(case)
-    _write(prediction, case, target, wanted)
+    _write(prediction, case, ready.series, target, wanted)
     seconds = {
         **ready.seconds, **prediction.seconds, "write": time.perf_counter() - writing
     }  # fmt: skip
@@ -182,10 +218,16 @@ def _extras(case: Case, folder: Path) -> list[Path]:
     return [*(_probabilities(case, folder, f) for f in FORMATS), _picture(case, folder)]
 
 
-def _write(prediction: Prediction, case: Case, target: Path, wanted: Wanted) -> None:
+def _write(
+    prediction: Prediction, case: Case, series: Series | None, target: Path, wanted: Wanted
+) -> None:
     segmentation, chosen = prediction.segmentation, wanted.format_for(case)
-    values = segmentation.labels.decode(segmentation.array)
-    chosen.write(target, values, segmentation.geometry)
+    if wanted.seg and series:
+        algorithm, blanked = wanted.seg.algorithm, wanted.seg.deidentify
+        write_seg(target, segmentation, series, algorithm, deidentify=blanked)
+    else:
+        values = segmentation.labels.decode(segmentation.array)
+        chosen.write(target, values, segmentation.geometry)
     for path in _extras(case, target.parent):
         if path.is_file():  # of an earlier prediction: nobody shall take it for this one's
             path.unlink()
