@@ -185,8 +185,8 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
         name: turned(volume.array[..., volume.modalities.index(name)], volume.geometry, canonical)
         for name in recipe.modalities
     }
-    appearance = look_at(views, volume.geometry)
     with ThreadPoolExecutor(usable_cores()) as pool:
+        appearance = pool.submit(look_at, views, volume.geometry)
         if recipe.crop == "none":
             boxes = dict.fromkeys(views, Box.whole(grid.shape))
         else:
@@ -202,7 +202,7 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
         for target, view, step in zip(array, views.values(), steps, strict=True):
             resample(view, canonical, grid, box=box, each=step.fitted(view), out=target)
     prepared = Volume(np.moveaxis(array, 0, -1), grid.cropped(box), recipe.modalities)
-    return Prepared(prepared, volume.geometry, grid, box, boxes, appearance)
+    return Prepared(prepared, volume.geometry, grid, box, boxes, appearance.result())
 
 
 def _normalise(
