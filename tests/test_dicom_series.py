@@ -1,5 +1,6 @@
 """DICOM series: read right, or refused in one line."""
 
+import io
 import logging
 import shutil
 import subprocess
@@ -37,6 +38,7 @@ from pydicom.uid import (
     EnhancedSRStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
     MediaStorageDirectoryStorage,
@@ -169,6 +171,20 @@ def test_transfer_syntaxes_that_are_read(tmp_path, dicom_series, syntax):
         one.file_meta.TransferSyntaxUID = syntax
     array, _ = read(save(tmp_path, slices))
     np.testing.assert_array_equal(array, big)
+
+
+def test_jpeg_2000(tmp_path, dicom_series):
+    image = pytest.importorskip("PIL.Image")
+    big = np.kron(ARRAY - ARRAY.min(), np.ones((8, 8, 1), np.int16)).astype(np.uint16)
+    slices = dicom_series(big)
+    for k, one in enumerate(slices):
+        coded = io.BytesIO()
+        picture = image.fromarray(np.ascontiguousarray(big[..., k].T))
+        picture.save(coded, "JPEG2000", irreversible=False, no_jp2=True)
+        one.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        one.PixelData = pydicom.encaps.encapsulate([coded.getvalue()])
+        one["PixelData"].VR = "OB"
+    np.testing.assert_array_equal(read(save(tmp_path, slices))[0], big)
 
 
 def test_big_endian(tmp_path, dicom_series):

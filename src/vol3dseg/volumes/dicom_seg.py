@@ -28,7 +28,6 @@ _PLACE = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"),
     *("Rows", "Columns", "NumberOfFrames", "ImageOrientationPatient", "ImagePositionPatient"),
     *("PixelSpacing", "SliceThickness"),
-    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 _IDENTITY = (
@@ -136,7 +135,7 @@ def _headers(placed: Stack, source: Series, deidentify: bool) -> list[Any]:
 
 
 def _header(path: Path, step_mm: float, deidentify: bool) -> Any:
-    found = read_dataset(path, (*_PLACE, *_IDENTITY, "StudyInstanceUID"))
+    found = read_dataset(path, (*_PLACE, *_IDENTITY, "StudyInstanceUID", "LossyImageCompression"))
     from pydicom import Dataset
 
     with parsing(path):
@@ -149,6 +148,8 @@ def _header(path: Path, step_mm: float, deidentify: bool) -> Any:
                 header[keyword] = found[keyword]
         if not header.get("SliceThickness"):  # highdicom must have one
             header.SliceThickness = f"{step_mm:.6g}"
+        if found.get("LossyImageCompression") == "01":  # once lossy, always lossy
+            header.LossyImageCompression = "01"
         required = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID", "StudyInstanceUID")
         lacking = [keyword for keyword in required if not header.get(keyword)]
         if lacking:
