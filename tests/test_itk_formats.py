@@ -137,6 +137,11 @@ class TestReading:
             pytest.param(meta(zlib.compress(BYTES), CompressedData="True"), "x.mha", id="zlib"),
             pytest.param(meta(b"junk" + BYTES, HeaderSize="-1"), "x.mha", id="HeaderSize -1"),
             pytest.param(meta(ElementToIntensityFunctionSlope="1"), "x.mha", id="slope 1"),
+            pytest.param(
+                meta(**{"dim[0]": "3", "0008|0060": "MR", "aux_file": "", "note": "ä = : b"}),
+                "x.mha",
+                id="fields of other formats",
+            ),
             pytest.param(meta(AnatomicalOrientation="LPS"), "x.mha", id="orientation in letters"),
         ],
     )  # fmt: skip

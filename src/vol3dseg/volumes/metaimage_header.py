@@ -14,7 +14,8 @@ from vol3dseg.errors import FileFormatError
 from vol3dseg.volumes.itk_header import Header, data_file, text_lines, unfit, whole_number
 
 START = re.compile(rb"\s*[A-Za-z]+ *= *\S")
-_LINE = re.compile(r"(?P<name>[A-Za-z][\w.-]*) *= *(?P<value>[^\0-\b\n-\x1f]*)")
+# Names may be those of other formats, such as `dim[0]` or `0008|0060`.
+_LINE = re.compile(r"(?P<name>[^\s=:\0-\x1f]+) *= *(?P<value>[^\0-\b\n-\x1f]*)")
 _INTEGERS = ("CHAR", "SHORT", "INT", "LONG", "LONG_LONG")
 _TYPES = {
     "MET_FLOAT", "MET_DOUBLE", *(f"MET_{sign}{kind}" for kind in _INTEGERS for sign in ("", "U"))
