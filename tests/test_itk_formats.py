@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from itertools import permutations, product
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -478,6 +479,21 @@ def test_names_of_files(tmp_path):
     path = stored(tmp_path, nrrd(), os.fsdecode(b"\xff.nrrd"))
     with pytest.raises(FileFormatError, match="its name is not UTF-8, which SimpleITK needs"):
         formats.read_labels(path)
+
+
+def test_a_data_file_that_may_not_be_read(tmp_path, monkeypatch):
+    stored(tmp_path, PACKED, "x.raw")
+    path = stored(tmp_path, nrrd(b"", data_file="x.raw", encoding="gzip"), "x.nhdr")
+    opened = Path.open
+
+    def refuse(self, *words):
+        if self.name == "x.raw":
+            raise PermissionError(13, "Permission denied")
+        return opened(self, *words)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(FileFormatError, match=r"x.raw cannot be read \(Permission denied\); mend"):
+        formats.read_image(path)
 
 
 def test_a_header_without_end_is_refused(tmp_path):

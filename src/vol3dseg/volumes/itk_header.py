@@ -14,9 +14,7 @@ from typing import BinaryIO
 
 from vol3dseg.errors import FileFormatError
 
-_LONGEST = (
-    2**24
-)  # bytes of a header; those of diffusion series, with their gradients, take thousands
+_LONGEST = 2**24  # bytes of a header; with the gradients of a diffusion series it takes thousands
 # Numbers, vectors and the words of both formats.
 _HARMLESS = re.compile(
     r"([-+.,() \d]|none)*|ascii|txt|text|hex|bz2|bzip2|cm|um|m|in|false|true|scanner-xyz|"

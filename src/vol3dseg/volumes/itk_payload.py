@@ -58,21 +58,26 @@ def verify_payload(path: Path, header: Header, size: int) -> None:
     Raises
     ------
     FileFormatError
-        They are damaged, or not `size` bytes.
+        They are damaged, cannot be read, or are not `size` bytes.
     """
     if not header.packed:
         return  # `require_room` has counted them
     found = 0
-    with header.data.open("rb") as file:
-        file.seek(header.start or 0)
-        try:
+    try:
+        with header.data.open("rb") as file:
+            file.seek(header.start or 0)
             for portion in _unpacked_sizes(_portions(file, header.length)):
                 found += portion
-        except (EOFError, DAMAGED) as error:
-            raise FileFormatError(
-                f"{path}: truncated or damaged voxels in {header.data.name} ({error}); copy or "
-                "export it again"
-            ) from error
+    except (EOFError, DAMAGED) as error:
+        raise FileFormatError(
+            f"{path}: truncated or damaged voxels in {header.data.name} ({error}); copy or "
+            "export it again"
+        ) from error
+    except OSError as error:
+        raise FileFormatError(
+            f"{path}: {header.data.name} cannot be read ({error.strerror}); mend its "
+            "permissions, or copy it again"
+        ) from error
     if found < size:
         raise FileFormatError(
             f"{path}: truncated: {size - found} bytes of its voxels are missing; copy or export it "
