@@ -22,7 +22,8 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.splits import Split, SplitConfig, make_split
-from vol3dseg.inference.calibrate import make_guard
+from vol3dseg.inference.calibrate import make_guard, percentile
+from vol3dseg.inference.expected import TOGETHER, Expected
 from vol3dseg.preprocessing.appearance import AXES, Appearance, look_at
 from vol3dseg.preprocessing.likeness import Array
 from vol3dseg.volumes.resampling import turned
@@ -125,6 +126,30 @@ def judge(split: Split, done: Sequence[Mishap], looks: Looks) -> Counter[tuple[s
     return found
 
 
+def compare_kinds(splits: Sequence[Split], good: Mapping[str, Appearance]) -> None:
+    """Print how well each kind of number alone, and all together, tell a swap from none."""
+    first = next(iter(good.values()))
+    pairs = list(combinations(sorted(first.looks), 2))
+    head = " | ".join(f"{a}, {b}" for a, b in pairs)
+    sys.stdout.write(f"\n| numbers | false alarm | {head} |\n|---|---:{'|---:' * len(pairs)}|\n")
+    for kinds in (*((kind,) for kind in TOGETHER), TOGETHER[:2], TOGETHER):
+        found: Counter[tuple[str, ...]] = Counter()
+        for split in splits:
+            expected = Expected.learnt([good[i] for i in split.train], kinds)
+            limit = percentile([_gain(expected, good[i]) for i in split.validation])
+            found[()] += sum(_gain(expected, good[i]) > limit for i in split.test)
+            for pair in pairs:
+                swapped = [good[i].exchanged(*pair) for i in split.test]
+                found[pair] += sum(_gain(expected, each) > limit for each in swapped)
+        cases = sum(len(split.test) for split in splits)
+        cells = " | ".join(f"{found[what] / cases:.1%}" for what in ((), *pairs))
+        sys.stdout.write(f"| {', '.join(kinds)} | {cells} |\n")
+
+
+def _gain(expected: Expected, appearance: Appearance) -> float:
+    return expected.compare(appearance).scores()["swapped"]
+
+
 def show(title: str, done: Sequence[Mishap], found: Counter[tuple[str, str]]) -> None:
     """Print a table of shares, with counts and 95 % intervals."""
     sys.stdout.write(f"\n{title}\n\n| done to a case | warned | named |\n|---|---:|---:|\n")
@@ -157,10 +182,13 @@ def main(preset: str, folder: Path, splits: int) -> None:
     split = make_split(subjects, SplitConfig(), volumes_ml)
     parts = f"{len(split.train)} train, {len(split.validation)} validation, {len(split.test)} test"
     show(f"{preset}: {parts}", done, judge(split, done, looks))
-    total: Counter[tuple[str, str]] = Counter()
-    for seed in range(1, splits + 1):
-        total += judge(make_split(subjects, SplitConfig(seed=seed), volumes_ml), done, looks)
+    others = [
+        make_split(subjects, SplitConfig(seed=seed), volumes_ml) for seed in range(1, splits + 1)
+    ]
+    total = sum((judge(other, done, looks) for other in others), Counter[tuple[str, str]]())
     show(f"{splits} random splits together (cases are in several of them)", done, total)
+    if len(config.recipe.modalities) > 1:
+        compare_kinds(others, looks["nothing"])
 
 
 if __name__ == "__main__":

@@ -145,10 +145,11 @@ def test_one_store_serves_every_subset(
     modalities, prepared, brats_folder, tmp_path, recipe, labels
 ):
     before = {path: path.read_bytes() for path in prepared.rglob("*") if path.is_file()}
-    train(prepared, tmp_path / "subset", make_config(recipe, modalities=modalities))
+    subset = train(prepared, tmp_path / "subset", make_config(recipe, modalities=modalities))
     alone = recipe.select(modalities)
     preprocess(find_cases(brats_folder), tmp_path / "P1", {}, alone, labels)
-    train(tmp_path / "P1", tmp_path / "single", make_config(alone))
+    single = train(tmp_path / "P1", tmp_path / "single", make_config(alone))
+    assert subset.training_data == single.training_data
     for ours, theirs in zip(
         load_checkpoint(tmp_path / "subset" / "best.keras").get_weights(),
         load_checkpoint(tmp_path / "single" / "best.keras").get_weights(),

@@ -182,28 +182,45 @@ class Expected:
     correlations: Matrix
 
     @classmethod
-    def of(cls, known: Usual, correlations: Matrix) -> "Expected":
-        """Make it of what is usual and the correlations between what tells modalities apart."""
+    def of(cls, known: Usual, correlations: Matrix, kinds: Sequence[str] = TOGETHER) -> "Expected":
+        """Make it of what is usual and the correlations between what tells modalities apart.
+
+        Parameters
+        ----------
+        known : Usual
+        correlations : (n, n) array
+        kinds : sequence of str
+            The kinds of numbers that they are of.
+        """
         profiles = known.only("profile")
         return cls(
             known,
-            Joint.of(known.only(*TOGETHER), correlations),
+            Joint.of(known.only(*kinds), correlations),
             Joint.of(profiles, np.eye(len(profiles.keys))),
             correlations,
         )
 
     @classmethod
-    def learnt(cls, appearances: Sequence[Appearance]) -> "Expected":
-        """Learn it from scans, at least eight.
+    def learnt(
+        cls, appearances: Sequence[Appearance], kinds: Sequence[str] = TOGETHER
+    ) -> "Expected":
+        """Learn it from scans.
 
         The correlation matrix of n numbers from m scans is shrunk by n / (n + m) towards that of
         independent numbers.
+
+        Parameters
+        ----------
+        appearances : sequence of Appearance
+            At least eight.
+        kinds : sequence of str
+            Which numbers shall tell modalities apart.
         """
         cases = [numbers_of(each) for each in appearances]
         known = usual(cases, FLOORS)
-        part = known.only(*TOGETHER)
+        part = known.only(*kinds)
         shrinkage = len(part.keys) / (len(part.keys) + len(cases))
-        return cls.of(known, correlations_between(cases, part, shrinkage))
+        return cls.of(known, correlations_between(cases, part, shrinkage), kinds)
 
     def compare(self, appearance: Appearance) -> Comparison:
         """Return how far a scan is from what is expected."""

@@ -6,7 +6,6 @@ works.
 """
 
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -129,5 +128,5 @@ class Guard(_Frozen):
         return words.unlike(compared.together, self.limits["together"], most)
 
     def _usual(self, key: Key) -> float:
-        usual: Any = self.expected.usual
+        usual = self.expected.usual
         return float(usual.location[usual.keys.index(key)])
