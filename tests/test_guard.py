@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
+from vol3dseg.datasets.splits import SplitConfig, make_split
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.calibrate import FALSE_ALARMS, limits_of, make_guard, percentile
 from vol3dseg.inference.expected import Expected, numbers_of
@@ -347,3 +349,24 @@ def test_training_data_travels_in_the_manifest(manifest, data):
     known = manifest.model_copy(update={"training_data": data})
     assert type(known).model_validate_json(known.model_dump_json()) == known
     assert TrainingData.model_validate_json(data.model_dump_json()) == data
+
+
+@pytest.mark.slow
+def test_swaps_among_real_crops_are_noticed_with_few_false_alarms(shared_data):
+    cases = find_cases(shared_data / "brats20-crops")
+    modalities = ("flair", "t1", "t1ce", "t2")
+    recipe = load_config("crops32").recipe
+    looks = {c.id: prepare(read_volume(c, modalities), recipe).appearance for c in cases}
+    subjects = {c.id: c.subject for c in cases}
+    split = make_split(subjects, SplitConfig(), dict.fromkeys(subjects, 1.0))
+    train, validation, test = (
+        [looks[i] for i in part] for part in (split.train, split.validation, split.test)
+    )
+    guard = make_guard(train, validation)
+    alarms = [bool(guard.warnings(each)) for each in test]
+    named = [
+        any(w.startswith("flair and t1 look swapped") for w in guard.warnings(each))
+        for each in (usual.exchanged("flair", "t1") for usual in test)
+    ]
+    assert np.mean(alarms) <= 0.05
+    assert np.mean(named) >= 0.9

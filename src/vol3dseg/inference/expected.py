@@ -8,14 +8,7 @@ from typing import Literal
 import numpy as np
 
 from vol3dseg.preprocessing.appearance import AXES, Appearance
-from vol3dseg.preprocessing.usual import (
-    Joint,
-    Key,
-    Matrix,
-    Usual,
-    correlations_between,
-    usual,
-)
+from vol3dseg.preprocessing.usual import Joint, Key, Matrix, Usual, correlations_between, usual
 
 Check = Literal[
     "swapped", "turned", "intensities", "background", "texture", "grid", "together"

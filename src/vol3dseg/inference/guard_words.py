@@ -3,9 +3,8 @@
 import numpy as np
 
 from vol3dseg.inference.expected import Exchange, Turn
+from vol3dseg.preprocessing.appearance import AXES
 from vol3dseg.preprocessing.usual import Key
-
-_MIRRORED = ("left-right", "back-front", "down-up")
 
 
 def swapped(exchange: Exchange, limit: float) -> str:
@@ -22,7 +21,7 @@ def swapped(exchange: Exchange, limit: float) -> str:
 def turned(turn: Turn) -> str:
     """Return what is said of a scan whose axes seem to run otherwise than its header says."""
     if turn.order == (0, 1, 2):
-        mirrored = [name for name, m in zip(_MIRRORED, turn.mirrored, strict=True) if m]
+        mirrored = [name for name, m in zip(AXES, turn.mirrored, strict=True) if m]
         how = f"mirrored {' and '.join(mirrored)}"
     else:
         letters = ("RL", "AP", "SI")
