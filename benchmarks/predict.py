@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,8 +90,13 @@ def _named(cases: "Sequence[Case]", name: str) -> "Case":
 
 
 def _write_weights(folder: Path) -> None:
+    from vol3dseg.errors import ModelError
+    from vol3dseg.inference.model_file import read_model
+
     if all((folder / name).exists() for name in ("model.onnx", "model.npz", "ct.onnx")):
-        return
+        with suppress(ModelError):  # of an older manifest: made anew
+            read_model(folder / "model.onnx")
+            return
     python = _ROOT / ".venv" / "bin" / "python"
     command = [str(python), "-m", "benchmarks.weights", str(folder)]
     if not python.exists():
