@@ -25,6 +25,7 @@ one line and exits with 1; anything else is a bug and keeps its traceback.
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 _LISTED = 5  # names in a message; more would bury the remedy
 
@@ -36,7 +37,39 @@ def some_of(names: Sequence[str]) -> str:
 
 
 class Vol3dSegError(Exception):
-    """Base of every error that vol3dseg raises on purpose."""
+    """Base of every error that vol3dseg raises on purpose.
+
+    Parameters
+    ----------
+    found : str
+        What is wrong; or the whole message, where none of the other parts is given.
+    where : object
+        The file, or what else it is about.
+    expected : str
+        What should be there instead.
+    remedy : str
+        How to mend it.
+    """
+
+    # They stand beside `args`, so that an error comes whole out of a worker process.
+    def __init__(
+        self, found: str, *, where: object = "", expected: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(found)
+        self.found = found
+        self.where = str(where)
+        self.expected = expected
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        wanted = self.expected and f"expected {self.expected}"
+        said = "; ".join(filter(None, (self.found, wanted, self.remedy)))
+        return f"{self.where}: {said}" if self.where else said
+
+    def at(self, where: object) -> Self:
+        """Return the error with what it is about, which whoever found it did not know."""
+        self.where = str(where)
+        return self
 
 
 class ConfigError(Vol3dSegError, ValueError):
@@ -112,6 +145,11 @@ class MissingExtraError(Vol3dSegError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
-            f"{package} is not installed; install it with: pip install 'vol3dseg[{extra}]'"
+            f"{package} is not installed",
+            remedy=f"install it with: pip install 'vol3dseg[{extra}]'",
         )
+        self.package = package
         self.extra = extra
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.package, self.extra)
