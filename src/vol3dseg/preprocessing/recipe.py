@@ -7,6 +7,7 @@ steps. A recipe travels with what was made by it: prepared store, run, ONNX file
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from vol3dseg.preprocessing.normalise import Normalisation
 from vol3dseg.volumes.axes import axis_maps
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.kernels import CUBIC, LINEAR, Kernel
 from vol3dseg.volumes.label_resampling import (
     interpolate_labels,
     nearest_labels,
@@ -29,8 +31,10 @@ from vol3dseg.volumes.label_resampling import (
 )
 from vol3dseg.volumes.labels import Segmentation
 from vol3dseg.volumes.layout import copy_voxels, in_portions
-from vol3dseg.volumes.resampling import resample, turned
+from vol3dseg.volumes.resampling import resample_along, turned
 from vol3dseg.volumes.volume import Volume
+
+_SAYS_NOTHING = {"interpolation": "linear"}
 
 
 class Recipe(BaseModel):
@@ -48,6 +52,8 @@ class Recipe(BaseModel):
         Whether to cut off what is zero in all modalities.
     spacing_mm : (3,) tuple of float or None
         Voxel spacing to resample to, along R, A, S [mm]; None keeps each scan's own.
+    interpolation : "linear" or "cubic"
+        How images are resampled; labels and probabilities are resampled linearly in either case.
     normalisation : mapping from modality to Normalisation
     patch_size : (3,) tuple of int
         What the network is trained on and, unless told otherwise, the tile of inference [voxels].
@@ -60,6 +66,7 @@ class Recipe(BaseModel):
     orientation: Literal["RAS"] = "RAS"
     crop: Literal["nonzero", "none"] = "nonzero"
     spacing_mm: tuple[float, float, float] | None = None
+    interpolation: Literal["linear", "cubic"] = "linear"
     normalisation: dict[str, Normalisation]
     patch_size: tuple[int, int, int]
 
@@ -105,8 +112,21 @@ class Recipe(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the recipe in canonical JSON."""
-        return sha256_text(canonical_json(self.model_dump(mode="json")))
+        """SHA-256 of the recipe in canonical JSON.
+
+        What recipes could not say at first is left out where nothing is said by it, so that what
+        was made before keeps its fingerprint.
+        """
+        content = self.model_dump(mode="json")
+        for name, value in _SAYS_NOTHING.items():
+            if content[name] == value:
+                del content[name]
+        return sha256_text(canonical_json(content))
+
+    @property
+    def kernel(self) -> Kernel:
+        """What images are interpolated with."""
+        return CUBIC if self.interpolation == "cubic" else LINEAR
 
     def require_equal(self, other: "Recipe", ours: str, theirs: str) -> None:
         """Refuse `other` if it differs, naming every field that does.
@@ -190,7 +210,8 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
         if recipe.crop == "none":
             boxes = dict.fromkeys(views, Box.whole(grid.shape))
         else:
-            found = pool.map(lambda view: nonzero_box(view, canonical, grid), views.values())
+            box_in = partial(nonzero_box, source=canonical, grid=grid, kernel=recipe.kernel)
+            found = pool.map(box_in, views.values())
             boxes = dict(zip(views, found, strict=True))
         box = box_of(boxes, recipe.modalities)
         array = np.empty((len(views), *box.shape), dtype=np.float32)
@@ -199,8 +220,9 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
             parts = (view[box.slices] for view in views.values())
             list(pool.map(_normalise, steps, views.values(), parts, array))
     if grid != canonical:
+        maps = axis_maps(canonical, grid, box, recipe.kernel)
         for target, view, step in zip(array, views.values(), steps, strict=True):
-            resample(view, canonical, grid, box=box, each=step.fitted(view), out=target)
+            resample_along(view, maps, each=step.fitted(view), out=target)
     prepared = Volume(np.moveaxis(array, 0, -1), grid.cropped(box), recipe.modalities)
     return Prepared(prepared, volume.geometry, grid, box, boxes, appearance.result())
 
