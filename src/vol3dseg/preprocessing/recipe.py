@@ -18,8 +18,9 @@ from vol3dseg.cores import usable_cores
 from vol3dseg.errors import ConfigError, DatasetError, RecipeMismatch
 from vol3dseg.files import canonical_json, sha256_text
 from vol3dseg.preprocessing.appearance import Appearance, look_at
+from vol3dseg.preprocessing.bias_field import N4, simpleitk
 from vol3dseg.preprocessing.crop import nonzero_box
-from vol3dseg.preprocessing.normalise import Normalisation
+from vol3dseg.preprocessing.normalise import Normalisation, normalise_part
 from vol3dseg.volumes.axes import axis_maps
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
@@ -30,11 +31,10 @@ from vol3dseg.volumes.label_resampling import (
     resample_labels,
 )
 from vol3dseg.volumes.labels import Segmentation
-from vol3dseg.volumes.layout import copy_voxels, in_portions
 from vol3dseg.volumes.resampling import resample_along, turned
 from vol3dseg.volumes.volume import Volume
 
-_SAYS_NOTHING = {"interpolation": "linear"}
+_SAYS_NOTHING = {"bias_correction": None, "interpolation": "linear"}
 
 
 class Recipe(BaseModel):
@@ -48,6 +48,8 @@ class Recipe(BaseModel):
         In the order of the network's channels.
     orientation : "RAS"
         Axes are brought to the order and direction closest to this.
+    bias_correction : N4 or None
+        What takes the bias field out of each whole image, before anything else is done to it.
     crop : "nonzero" or "none"
         Whether to cut off what is zero in all modalities.
     spacing_mm : (3,) tuple of float or None
@@ -64,6 +66,7 @@ class Recipe(BaseModel):
     version: Literal[1] = 1
     modalities: tuple[str, ...] = Field(min_length=1)
     orientation: Literal["RAS"] = "RAS"
+    bias_correction: N4 | None = None
     crop: Literal["nonzero", "none"] = "nonzero"
     spacing_mm: tuple[float, float, float] | None = None
     interpolation: Literal["linear", "cubic"] = "linear"
@@ -122,6 +125,16 @@ class Recipe(BaseModel):
             if content[name] == value:
                 del content[name]
         return sha256_text(canonical_json(content))
+
+    def require_extras(self) -> None:
+        """Refuse to begin where a step needs what is not installed.
+
+        Raises
+        ------
+        MissingExtraError
+        """
+        if self.bias_correction is not None:
+            simpleitk()
 
     @property
     def kernel(self) -> Kernel:
@@ -195,6 +208,10 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
     ------
     DatasetError
         A modality of the recipe is missing.
+    IntensityError
+        The bias field of a modality cannot be found.
+    MissingExtraError
+        A step of the recipe needs what is not installed.
     """
     missing = [m for m in recipe.modalities if m not in volume.modalities]
     if missing:
@@ -216,28 +233,17 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
         box = box_of(boxes, recipe.modalities)
         array = np.empty((len(views), *box.shape), dtype=np.float32)
         steps = [recipe.normalisation[name] for name in views]
+        images: Iterable[NDArray[np.float32]] = views.values()
+        if recipe.bias_correction is not None:
+            images = pool.map(recipe.bias_correction.corrected, views.values(), views)
         if grid == canonical:
-            parts = (view[box.slices] for view in views.values())
-            list(pool.map(_normalise, steps, views.values(), parts, array))
+            list(pool.map(partial(normalise_part, box), steps, images, array))
     if grid != canonical:
         maps = axis_maps(canonical, grid, box, recipe.kernel)
-        for target, view, step in zip(array, views.values(), steps, strict=True):
-            resample_along(view, maps, each=step.fitted(view), out=target)
+        for target, image, step in zip(array, images, steps, strict=True):
+            resample_along(image, maps, each=step.fitted(image), out=target)
     prepared = Volume(np.moveaxis(array, 0, -1), grid.cropped(box), recipe.modalities)
     return Prepared(prepared, volume.geometry, grid, box, boxes, appearance.result())
-
-
-def _normalise(
-    step: Normalisation,
-    image: NDArray[np.float32],
-    part: NDArray[np.float32],
-    target: NDArray[np.float32],
-) -> None:
-    """Put `part` of an image into `target`, normalised as the whole image is."""
-    copy_voxels(target, part)
-    scale = step.fitted(target if step.ignores_zeros else image)
-    for (voxels,) in in_portions(target):
-        voxels[:] = scale(voxels)
 
 
 def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:

@@ -28,14 +28,16 @@ class Kernel:
 
 
 def _triangle(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(0, 1 - np.abs(distance))
+    weights: NDArray[np.float64] = np.maximum(0, 1 - np.abs(distance))
+    return weights
 
 
 def _keys(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     x = np.abs(distance)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((2.5 - 0.5 * x) * x - 4) * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    weights: NDArray[np.float64] = np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    return weights
 
 
 LINEAR = Kernel(1, _triangle, repeats_edge=False)
