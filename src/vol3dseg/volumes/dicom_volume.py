@@ -58,8 +58,10 @@ class DicomVolume:
         """
         if channel not in (None, 0):
             raise FileFormatError(
-                f"{self.series.where}: is one volume; expected one with a volume {channel}; leave "
-                "that number out"
+                "is one volume",
+                where=self.series.where,
+                expected=f"one with a volume {channel}",
+                remedy="leave that number out",
             )
         array, geometry = read_series(self.series)
         if out is None or out.shape != array.shape:
