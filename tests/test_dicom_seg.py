@@ -298,8 +298,8 @@ def test_another_grid_is_refused_and_nothing_is_written(tmp_path, source, labels
     assert str(caught.value) == (
         f"{tmp_path / 'source'}: series 7 'T1 axial': the segmentation lies on 7x5x4 voxels of "
         "2x0.5x2.5 mm, axes LPS from (-9, -20, 30) mm; expected the grid of its series, "
-        "7x5x4 voxels of 2x0.5x2.5 mm, axes LPS from (-10, -20, 30) mm, which DICOM-SEG needs; write NIfTI "
-        "instead"
+        "7x5x4 voxels of 2x0.5x2.5 mm, axes LPS from (-10, -20, 30) mm, which DICOM-SEG needs; "
+        "write NIfTI instead"
     )
     assert not path.parent.exists()
 

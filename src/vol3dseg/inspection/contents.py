@@ -69,7 +69,7 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
     names: tuple[str, ...] = ()
     if case.label is not None:
         try:
-            values, grid = formats.read_labels(case.label)
+            values, grid = formats.open_volume(case.label, case.repair).labels()
             if geometry is None or geometry.fits(grid) or case.label_resampled:
                 classes, names = _encode(values, labels, str(case.label))
                 if geometry is not None and case.label_resampled:
@@ -91,7 +91,7 @@ def _read_images(
         return {}, [f"case {case.id}: no image; found {there}; add the scans"]
     found: dict[str, tuple[Image, Geometry]] = {}
     problems: list[str] = []
-    reader = ImageReader()
+    reader = ImageReader(case.repair)
     for name in modalities:
         source = case.images.get(name)
         if source is None:
