@@ -481,7 +481,7 @@ BAD_CASES = [
     pytest.param("t1", lambda a, g: (None, None), "t1 is missing", id="missing modality"),
     pytest.param("t1", lambda a, g: (a[:-1], g.cropped), "different grids", id="other shape"),
     pytest.param("t1", lambda a, g: (a * np.nan, g), "NaN", id="NaN"),
-    pytest.param("seg", lambda a, g: (a + 5, g), "are not in the label map", id="unknown label"),
+    pytest.param("seg", lambda a, g: (a + 5, g), "holds label values 5, 6, ", id="unknown label"),
     pytest.param("seg", lambda a, g: (a * 0.5, g), "no whole number", id="fractions as labels"),
 ]
 

@@ -368,7 +368,7 @@ T1, SEG = "Case_002_t1.nii.gz", "Case_002_seg.nii.gz"
         ),
         pytest.param(
             lambda f, a, g: nifti.write(f / SEG, 7 * (a > 0).astype(np.uint8), g),
-            "label values [7]", id="unknown label",
+            "label values 7 (", id="unknown label",
         ),
     ],
 )  # fmt: skip
