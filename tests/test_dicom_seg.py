@@ -373,7 +373,7 @@ def an_image(seg):
         (
             unknown_class,
             LabelError,
-            "segments liver  \\[31m are not among the classes necrotic core, ",
+            "segments 2 'liver  \\[31m' are not among the classes necrotic core, ",
         ),
         (overlapping, LabelError, "segments overlap; expected one class in each voxel; export"),
         (moved, GridError, "frame 5 does not lie on the grid of the image, 7x5x4 voxels of 2x0.5x"),

@@ -13,8 +13,10 @@ from vol3dseg.cores import usable_cores
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError, GridError, MemoryLimitError, Vol3dSegError
 from vol3dseg.volumes import formats
+from vol3dseg.volumes.dicom_files import is_dicom
 from vol3dseg.volumes.dicom_volume import DicomVolume
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.label_maps import read_label_map
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 from vol3dseg.volumes.oblique import bring_classes, bring_image
 from vol3dseg.volumes.volume import Volume, one_grid
@@ -47,7 +49,7 @@ def _key(source: ImageSource) -> tuple[Path, str | None]:
 
 
 def _opened(source: ImageSource) -> formats.VolumeFile:
-    if source.series is not None or source.path.is_dir():
+    if source.series is not None or source.path.is_dir() or is_dicom(source.path):
         return DicomVolume(source.path, source.series)
     return formats.open_volume(source.path)
 
@@ -166,7 +168,7 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
     DatasetError
         The case has no label map.
     LabelError
-        A value is not in the label map of the config.
+        A value or a segment is not in the label map of the config.
     GridError
         Labels and images lie on different grids.
     MissingExtraError
@@ -175,17 +177,37 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
     """
     if case.label is None:
         raise DatasetError(f"case {case.id}: has no label map; add it, or leave the case out")
-    values, geometry = formats.read_labels(case.label)
+    found = read_label_map(case.label, labels, grid, case.label_series)
     if case.label_resampled:
-        classes = labels.encode(values, str(case.label))
-        return Segmentation(bring_classes(classes, geometry, grid), grid, labels)
-    if not geometry.fits(grid):
+        return Segmentation(bring_classes(found.array, found.geometry, grid), grid, labels)
+    if not found.geometry.fits(grid):
         raise GridError(
             f"case {case.id}: label and image lie on different grids: {case.label} has "
-            f"{geometry.placed()}, the image {grid.placed()}; resample one onto the other, or mend "
-            "the header"
+            f"{found.geometry.placed()}, the image {grid.placed()}; resample one onto the other, "
+            "or mend the header"
         )
-    return Segmentation(labels.encode(values, str(case.label)), grid, labels)
+    return Segmentation(found.array, grid, labels)
+
+
+def read_grid(case: Case) -> Geometry:
+    """Return the grid of a case's images, from the headers of the first.
+
+    Raises
+    ------
+    DatasetError
+        The case has no image.
+    FileFormatError, GridError, MissingExtraError
+        See `read_volume`.
+    """
+    first = next(iter(case.images.values()), None)
+    if first is None:
+        raise DatasetError(
+            "has no image",
+            where=f"case {case.id}",
+            expected="one, whose grid is that of the case",
+            remedy="name it in a dataset table",
+        )
+    return _opened(first.onto or first).geometry()
 
 
 def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
