@@ -18,7 +18,7 @@ from vol3dseg.datasets.reading import read_volume
 from vol3dseg.inference.model_file import with_manifest
 from vol3dseg.inference.training_data import describe_data
 from vol3dseg.preprocessing.recipe import prepare
-from vol3dseg.volumes import nifti
+from vol3dseg.volumes import formats, nifti
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_a_scan_that_is_unlike_is_said_so(vol3dseg, brats_folder, manifest, mode
     known = manifest.model_copy(update={"training_data": data})
     model_path.write_bytes(with_manifest(model, known))
     path = brats_folder / "Case_002" / "Case_002_t1.nii.gz"
-    array, grid = nifti.read_image(path)
+    array, grid = formats.read_image(path)
     nifti.write(path, (array * 100).astype(np.int32), grid)
     done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
     assert done.returncode == 0, done.stderr
@@ -180,7 +180,7 @@ def test_split_shows_what_train_would_do(vol3dseg, brats_folder, config_path, tm
     assert "stratified by foreground volume" in table
     (train,) = [line for line in table.splitlines() if line.startswith("| train")]
     assert train in done.stdout
-    array, grid = nifti.read_labels(brats_folder / "Case_001" / "Case_001_seg.nii.gz")
+    array, grid = formats.read_labels(brats_folder / "Case_001" / "Case_001_seg.nii.gz")
     assert f"{np.count_nonzero(array) * grid.voxel_volume_mm3 / 1000:.4g}" in train
     assert (tmp_path / "S" / "split.png").read_bytes().startswith(b"\x89PNG")
 
@@ -501,7 +501,7 @@ BAD_CASES = [
 @pytest.mark.parametrize(("kind", "change", "message"), BAD_CASES)
 def test_a_bad_case_is_named(kind, change, message, vol3dseg, brats_folder, config_path, tmp_path):
     path = brats_folder / "Case_002" / f"Case_002_{kind}.nii.gz"
-    array, grid = nifti.read_labels(path)
+    array, grid = formats.read_labels(path)
     with np.errstate(all="ignore"):
         values, geometry = change(np.asarray(array, dtype=np.float32), grid)
     path.unlink()
@@ -522,7 +522,7 @@ def test_a_bad_case_is_named(kind, change, message, vol3dseg, brats_folder, conf
 
 def test_both_values_of_enhancing_in_one_file(vol3dseg, brats_folder, config_path, tmp_path):
     path = brats_folder / "Case_001" / "Case_001_seg.nii.gz"
-    array, grid = nifti.read_labels(path)
+    array, grid = formats.read_labels(path)
     label = np.array(array)
     label[0, 0, 0] = 3
     nifti.write(path, label, grid)

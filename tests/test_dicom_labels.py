@@ -1,7 +1,6 @@
 """Label maps as DICOM: masks that are series, and DICOM-SEG; prepared, judged and drawn."""
 
 import json
-import logging
 import os
 import re
 from dataclasses import replace
@@ -183,15 +182,14 @@ def test_a_class_may_have_several_segments(table, labels, tmp_path):
     np.testing.assert_array_equal(read_labels(case, labels, grid).array, expected)
 
 
-def test_numbers_are_taken_with_a_word_that_quotes_no_header(table, labels, caplog):
+def test_numbers_are_taken_with_a_note_that_quotes_no_header(table, labels):
     case = find_cases(table("seg"))[0]
     renamed(case.label, ["A", "B", "DOE^JOHN"])
-    with caplog.at_level(logging.WARNING):
-        found = read_labels(case, labels, read_grid(case))
+    found = read_labels(case, labels, read_grid(case))
     np.testing.assert_array_equal(found.array, labels.encode(a_mask(), "mask"))
-    assert caplog.messages == [
-        f"{case.label}: no segment is called as a class is; by their numbers, 1 is necrotic core, "
-        "2 is edema, 3 is enhancing"
+    assert [str(note) for note in found.notes] == [
+        "no segment is called as a class is; by their numbers, 1 is necrotic core, 2 is edema, "
+        "3 is enhancing"
     ]
 
 

@@ -164,7 +164,7 @@ def test_label_maps_of_a_folder_in_any_format(tmp_path):
 
 def test_a_format_that_is_not_written(tmp_path):
     for name in ("x.mhd", "x.img", "x.png"):
-        with pytest.raises(OutputError, match=r"expected \.nii\.gz, \.nii, \.nrrd or \.mha"):
+        with pytest.raises(OutputError, match=r"ends in \.nii\.gz, \.nii, \.nrrd or \.mha"):
             formats.write(tmp_path / name, VALUES, GRID)
     assert not list(tmp_path.iterdir())
 

@@ -66,6 +66,8 @@ class Case:
         Whether the label map is brought onto the grid of the images.
     label_series : str or None
         Which DICOM series of the folder is the label map; None where it holds only one.
+    repair : bool
+        Whether files that are wrong are mended where there is a repair; otherwise they are refused.
     """
 
     id: str
@@ -74,6 +76,7 @@ class Case:
     label: Path | None = None
     label_resampled: bool = False
     label_series: str | None = None
+    repair: bool = False
 
     def select(self, modalities: Iterable[str]) -> "Case":
         """Return the case with these modalities only, in this order.
@@ -86,9 +89,12 @@ class Case:
         wanted = tuple(modalities)
         missing = [name for name in wanted if name not in self.images]
         if missing:
+            found = ", ".join(self.images) or "none"
             raise DatasetError(
-                f"case {self.id}: modality {', '.join(missing)} is missing; found "
-                f"{', '.join(self.images) or 'none'}; add the file, or choose other modalities"
+                f"modality {', '.join(missing)} is missing; found {found}",
+                where=f"case {self.id}",
+                expected=", ".join(wanted),
+                remedy="add the file, or choose other modalities",
             )
         return replace(self, images={m: self.images[m] for m in wanted})
 

@@ -1,7 +1,8 @@
 """From the files of a case to arrays on one grid."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -13,15 +14,31 @@ from vol3dseg.cores import usable_cores
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError, GridError, MemoryLimitError, Vol3dSegError
 from vol3dseg.volumes import formats
-from vol3dseg.volumes.dicom_files import is_dicom
-from vol3dseg.volumes.dicom_volume import DicomVolume
+from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.label_maps import read_label_map
+from vol3dseg.volumes.intake import Note
+from vol3dseg.volumes.label_maps import find_seg
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 from vol3dseg.volumes.oblique import bring_classes, bring_image
-from vol3dseg.volumes.volume import Volume, one_grid
+from vol3dseg.volumes.volume import Volume
 
-_Found = tuple[Geometry, int]  # the grid of an image, and how many of its voxels were replaced
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is known of an image beside its voxels.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    replaced : int
+        Voxels that were NaN or infinite.
+    notes : tuple of Note
+        On the file, for the first image that is read from it.
+    """
+
+    geometry: Geometry
+    replaced: int
+    notes: tuple[Note, ...]
 
 
 class ImageReader:
@@ -29,9 +46,15 @@ class ImageReader:
 
     Remembers the last file, so that a 4-D file is unpacked once and not for each of its modalities.
     Let go of it before you need the memory.
+
+    Parameters
+    ----------
+    repair : bool
+        Mend files that are wrong, where there is a repair; otherwise they are refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, repair: bool = False) -> None:
+        self._repair = repair
         self._file: formats.VolumeFile | None = None
         self._key: tuple[Path, str | None] | None = None
 
@@ -39,8 +62,8 @@ class ImageReader:
         """Read one image; raises the errors of `read_volume`."""
         if self._file is None or self._key != _key(source):
             self._file = None  # let go of it before the next is unpacked
-            self._file, self._key = _opened(source), _key(source)
-        return _image(self._file, source)[:2]
+            self._file, self._key = open_source(source, self._repair), _key(source)
+        return _image(self._file, source, self._repair)[:2]
 
 
 def _key(source: ImageSource) -> tuple[Path, str | None]:
@@ -48,15 +71,37 @@ def _key(source: ImageSource) -> tuple[Path, str | None]:
     return source.path, source.series
 
 
-def _opened(source: ImageSource) -> formats.VolumeFile:
-    if source.series is not None or source.path.is_dir() or is_dicom(source.path):
-        return DicomVolume(source.path, source.series)
-    return formats.open_volume(source.path)
+def open_source(source: ImageSource, repair: bool = False) -> formats.VolumeFile:
+    """Open the file, or the series of a folder, that an image is kept in; no voxel is read."""
+    return formats.open_volume(source.path, repair, source.series)
+
+
+def grid_of(file: formats.VolumeFile, source: ImageSource, repair: bool = False) -> Geometry:
+    """Return the grid that an image will lie on, from headers alone.
+
+    Parameters
+    ----------
+    file : VolumeFile
+        That of `source`.
+    source : ImageSource
+    repair : bool
+
+    Raises
+    ------
+    FileFormatError, GridError, MissingExtraError
+        See `read_volume`.
+    """
+    geometry = file.geometry(source.channel)
+    if source.onto is None:
+        geometry.require_right_angles(source.path)
+        return geometry
+    return open_source(source.onto, repair).geometry(source.onto.channel)
 
 
 def _image(
     file: formats.VolumeFile,
     source: ImageSource,
+    repair: bool,
     place: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = None,
 ) -> tuple[NDArray[np.float32], Geometry, int]:
     """Read one image as its source asks for; `place` gives where an image of some shape goes.
@@ -68,27 +113,18 @@ def _image(
     replaced : int
         Voxels that were NaN or infinite.
     """
+    target = grid_of(file, source, repair)
+    out = place(file.shape[:3]) if place and source.onto is None else None
+    array, geometry, replaced = formats.finite_image(file, source.channel, source.nan, out)
     if source.onto is None:
-        array, geometry, replaced = _stored(file, source, place(file.shape[:3]) if place else None)
-        geometry.require_right_angles(source.path)
-        return array, geometry, replaced
-    target = _opened(source.onto).geometry()
-    stored, geometry, replaced = _stored(file, source)
-    array = bring_image(stored, geometry, target)
+        return array, target, replaced
+    array = bring_image(array, geometry, target)
     if place is not None:
         kept = place(array.shape)
         if kept.shape == array.shape:
             kept[...] = array
             array = kept
     return array, target, replaced
-
-
-def _stored(
-    file: formats.VolumeFile, source: ImageSource, out: NDArray[np.float32] | None = None
-) -> tuple[NDArray[np.float32], Geometry, int]:
-    if source.nan is None:
-        return *file.image(source.channel, out), 0
-    return file.mended(source.nan, source.channel, out)
 
 
 def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
@@ -116,13 +152,38 @@ def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
     chosen = case.select(modalities)
     channels = _Channels(len(chosen.images))
     found = _read_images(chosen, channels)
-    grids = {name: grid for name, (grid, _) in found.items()}
-    try:
-        geometry = one_grid(grids)
-    except GridError as error:
-        raise GridError(f"case {case.id}: {error}") from error
-    replaced = {name: count for name, (_, count) in found.items() if count}
-    return Volume(channels.array, geometry, tuple(grids), replaced)
+    geometry = one_grid_of(chosen, {name: of.geometry for name, of in found.items()})
+    replaced = {name: of.replaced for name, of in found.items() if of.replaced}
+    notes = {name: of.notes for name, of in found.items() if of.notes}
+    return Volume(channels.array, geometry, tuple(found), replaced, notes)
+
+
+def one_grid_of(case: Case, grids: Mapping[str, Geometry]) -> Geometry:
+    """Return the grid that the images of a case lie on: that of the first.
+
+    Parameters
+    ----------
+    case : Case
+    grids : mapping from modality to Geometry
+        At least one.
+
+    Raises
+    ------
+    GridError
+        They differ.
+    """
+    (first, geometry), *others = grids.items()
+    for name, other in others:
+        if not geometry.fits(other):
+            raise GridError(
+                f"{first} and {name} lie on different grids: {case.images[first].path} has "
+                f"{geometry.placed()}, {case.images[name].path} has {other.placed()}",
+                where=f"case {case.id}",
+                expected="one grid",
+                remedy=f"bring {name} onto that of {first} with yes in the column {name}_resample "
+                "of a dataset table, or mend the header",
+            )
+    return geometry
 
 
 class _Channels:
@@ -148,8 +209,8 @@ class _Channels:
             return np.empty(shape, dtype=np.float32).T
         except MemoryError as error:
             raise MemoryLimitError(
-                f"{self._count} images of {shape[:0:-1]} voxels do not fit into memory; crop them, "
-                "or use a machine with more"
+                f"{self._count} images of {shape[:0:-1]} voxels do not fit into memory",
+                remedy="crop them, or use a machine with more",
             ) from error
 
 
@@ -176,17 +237,19 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
         not installed.
     """
     if case.label is None:
-        raise DatasetError(f"case {case.id}: has no label map; add it, or leave the case out")
-    found = read_label_map(case.label, labels, grid, case.label_series)
-    if case.label_resampled:
-        return Segmentation(bring_classes(found.array, found.geometry, grid), grid, labels)
-    if not found.geometry.fits(grid):
-        raise GridError(
-            f"case {case.id}: label and image lie on different grids: {case.label} has "
-            f"{found.geometry.placed()}, the image {grid.placed()}; resample one onto the other, "
-            "or mend the header"
+        raise DatasetError(
+            "has no label map", where=f"case {case.id}", remedy="add it, or leave the case out"
         )
-    return Segmentation(found.array, grid, labels)
+    seg = find_seg(case.label, case.label_series)
+    if seg is not None:
+        return read_seg(seg, labels, grid)
+    file = formats.open_volume(case.label, case.repair, case.label_series)
+    values, geometry = file.labels()
+    require_label_grid(case, geometry, grid)
+    classes = labels.encode(values, str(case.label))
+    if case.label_resampled:
+        classes = bring_classes(classes, geometry, grid)
+    return Segmentation(classes, grid, labels, file.notes)
 
 
 def read_grid(case: Case) -> Geometry:
@@ -207,7 +270,31 @@ def read_grid(case: Case) -> Geometry:
             expected="one, whose grid is that of the case",
             remedy="name it in a dataset table",
         )
-    return _opened(first.onto or first).geometry()
+    return grid_of(open_source(first, case.repair), first, case.repair)
+
+
+def require_label_grid(case: Case, geometry: Geometry, grid: Geometry) -> None:
+    """Refuse a label map on another grid than the images, unless it is to be resampled.
+
+    Parameters
+    ----------
+    case : Case
+    geometry, grid : Geometry
+        Of the label map and of the images.
+
+    Raises
+    ------
+    GridError
+    """
+    if not case.label_resampled and not geometry.fits(grid):
+        raise GridError(
+            f"label and image lie on different grids: {case.label} has {geometry.placed()}, the "
+            f"image {grid.placed()}",
+            where=f"case {case.id}",
+            expected="one grid",
+            remedy="bring the label onto that of the image with yes in the column label_resample "
+            "of a dataset table, or mend the header",
+        )
 
 
 def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
@@ -220,11 +307,11 @@ def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
     def read(wanted: list[str]) -> dict[str, _Found | Vol3dSegError]:
         found: dict[str, _Found | Vol3dSegError] = {}
         try:
-            file = _opened(case.images[wanted[0]])
+            file = open_source(case.images[wanted[0]], case.repair)
             for name in wanted:
                 place = partial(channels.place, names.index(name))
-                _, grid, replaced = _image(file, case.images[name], place)
-                found[name] = grid, replaced
+                _, grid, replaced = _image(file, case.images[name], case.repair, place)
+                found[name] = _Found(grid, replaced, () if found else file.notes)
         except Vol3dSegError as error:
             found[wanted[len(found)]] = error
         return found

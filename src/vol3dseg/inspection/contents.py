@@ -12,9 +12,10 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import ImageReader
 from vol3dseg.errors import GridError, LabelError, Vol3dSegError
 from vol3dseg.inspection.facts import MASK
+from vol3dseg.volumes import formats
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.label_maps import find_seg, read_values
+from vol3dseg.volumes.label_maps import find_seg
 from vol3dseg.volumes.labels import LabelSet, whole_numbers
 from vol3dseg.volumes.oblique import bring_classes
 
@@ -85,7 +86,7 @@ def _read_images(
         return {}, [f"case {case.id}: no image; found {there}; add the scans"]
     found: dict[str, tuple[Image, Geometry]] = {}
     problems: list[str] = []
-    reader = ImageReader()
+    reader = ImageReader(case.repair)
     for name in modalities:
         source = case.images.get(name)
         if source is None:
@@ -110,7 +111,7 @@ def _read_mask(
     if seg is not None:
         found = read_seg(seg, labels, geometry)
         return found.array, found.labels.foreground, found.geometry
-    values, grid = read_values(path, case.label_series)
+    values, grid = formats.open_volume(path, case.repair, case.label_series).labels()
     if geometry is None or geometry.fits(grid):
         return *_encode(values, labels, str(path)), geometry or grid
     if not case.label_resampled:

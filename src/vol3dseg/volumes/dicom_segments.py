@@ -1,6 +1,5 @@
 """DICOM-SEG onto the grid of an image: segments are classes by their names."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from vol3dseg.volumes.dicom_files import parsing, read_dataset
 from vol3dseg.volumes.dicom_pixels import read_frames
 from vol3dseg.volumes.dicom_planes import Plane, read_planes
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Note
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 from vol3dseg.volumes.segment_classes import (
     classes_by_name,
@@ -20,7 +20,6 @@ from vol3dseg.volumes.segment_classes import (
 )
 
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
-_log = logging.getLogger(__name__)
 
 
 def read_seg(path: Path, labels: LabelSet | None, grid: Geometry | None) -> Segmentation:
@@ -56,7 +55,10 @@ def read_seg(path: Path, labels: LabelSet | None, grid: Geometry | None) -> Segm
         )
     planes = read_planes(path)
     segments, of_frames = _segments(path, len(planes))
-    labels, classes = _classes(segments, labels, path)
+    try:
+        labels, classes, notes = _classes(segments, labels)
+    except LabelError as error:
+        raise error.at(path) from None
     array = np.zeros(grid.shape, np.uint8, order="F")
     masks = read_frames(path, range(len(planes)))
     for plane, number, mask in zip(planes, of_frames, masks, strict=True):
@@ -69,7 +71,7 @@ def read_seg(path: Path, labels: LabelSet | None, grid: Geometry | None) -> Segm
                 "segments that exclude each other"
             )
         array[voxels] = index
-    return Segmentation(array, grid, labels)
+    return Segmentation(array, grid, labels, notes)
 
 
 def _segments(path: Path, frames: int) -> tuple[dict[int, str], list[int]]:
@@ -101,26 +103,20 @@ def _segments(path: Path, frames: int) -> tuple[dict[int, str], list[int]]:
 
 
 def _classes(
-    segments: dict[int, str], labels: LabelSet | None, path: Path
-) -> tuple[LabelSet, dict[int, int]]:
-    """Return the classes, and which of them each segment is."""
-    try:
-        if labels is None:
-            own = labels_by_number(segments)
-            return own, classes_by_number(segments, own)
-        found = classes_by_name(segments, labels)
-        if found is None:
-            found = classes_by_number(segments, labels)
-            # Names of classes alone: what a header says does not get into logs.
-            taken = [f"{number} is {labels.names[index]}" for number, index in found.items()]
-            _log.warning(
-                "%s: no segment is called as a class is; by their numbers, %s",
-                path,
-                ", ".join(taken),
-            )
-    except LabelError as error:
-        raise error.at(path) from None
-    return labels, found
+    segments: dict[int, str], labels: LabelSet | None
+) -> tuple[LabelSet, dict[int, int], tuple[Note, ...]]:
+    """Return the classes, which of them each segment is, and what is to be said of that."""
+    if labels is None:
+        own = labels_by_number(segments)
+        return own, classes_by_number(segments, own), ()
+    named = classes_by_name(segments, labels)
+    if named is not None:
+        return labels, named, ()
+    found = classes_by_number(segments, labels)
+    # Names of classes alone: what a header says does not get into outputs.
+    taken = [f"{number} is {labels.names[index]}" for number, index in found.items()]
+    note = Note("no segment is called as a class is", f"by their numbers, {', '.join(taken)}")
+    return labels, found, (note,)
 
 
 def _voxels(plane: Plane, mask: NDArray[Any], grid: Geometry) -> tuple[NDArray[np.intp], ...]:

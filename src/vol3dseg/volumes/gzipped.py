@@ -42,6 +42,8 @@ class Stream:
     Attributes
     ----------
     path : Path
+    packed : bool
+        It is gzip.
     most : int
         No more bytes than this can come out.
 
@@ -60,9 +62,10 @@ class Stream:
             with path.open("rb") as file:
                 start = file.read(len(MAGIC))
                 self.most = os.fstat(file.fileno()).st_size
-            if start == MAGIC:
+            self.packed = start == MAGIC
+            if self.packed:
                 self.most *= MAX_RATIO
-            self._file: Any = gzip_ng.open(path) if start == MAGIC else path.open("rb")
+            self._file: Any = gzip_ng.open(path) if self.packed else path.open("rb")
         except OSError as error:
             raise _unreadable(path, error) from error
         if not start:

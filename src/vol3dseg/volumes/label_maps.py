@@ -5,16 +5,11 @@ leaves out frames without voxels: it comes onto the grid of the image that it wa
 """
 
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError
 from vol3dseg.volumes import formats
-from vol3dseg.volumes.dicom_files import is_dicom
 from vol3dseg.volumes.dicom_folder import choose, find_series
 from vol3dseg.volumes.dicom_segments import read_seg
-from vol3dseg.volumes.dicom_volume import DicomVolume
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 
@@ -51,8 +46,9 @@ def read_label_map(
     seg = find_seg(path, series)
     if seg is not None:
         return read_seg(seg, labels, grid)
-    values, geometry = read_values(path, series)
-    return Segmentation(labels.encode(values, str(path)), geometry, labels)
+    file = formats.open_volume(path, series=series)
+    values, geometry = file.labels()
+    return Segmentation(labels.encode(values, str(path)), geometry, labels, file.notes)
 
 
 def find_seg(path: Path, series: str | None = None) -> Path | None:
@@ -65,7 +61,7 @@ def find_seg(path: Path, series: str | None = None) -> Path | None:
     MissingExtraError
         It is DICOM, and pydicom is not installed.
     """
-    if not _is_dicom(path, series):
+    if not formats.holds_dicom(path, series):
         return None
     chosen = choose(find_series(path), series)
     if chosen.modality != "SEG":
@@ -80,20 +76,6 @@ def find_seg(path: Path, series: str | None = None) -> Path | None:
     return chosen.files[0]
 
 
-def read_values(path: Path, series: str | None = None) -> tuple[NDArray[Any], Geometry]:
-    """Read the values of a label map that is no DICOM-SEG, as stored.
-
-    Raises the errors of `formats.read_image`, but for those on voxel values.
-    """
-    if _is_dicom(path, series):
-        return DicomVolume(path, series).labels()
-    return formats.read_labels(path)
-
-
 def stem(path: Path) -> str | None:
     """Return the name of a label map without its suffix; None if it has no suffix of one."""
     return path.name[: -len(_SEG)] if path.name.lower().endswith(_SEG) else formats.stem(path)
-
-
-def _is_dicom(path: Path, series: str | None) -> bool:
-    return series is not None or path.is_dir() or is_dicom(path)

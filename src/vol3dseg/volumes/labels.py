@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from vol3dseg.errors import GridError, LabelError
 from vol3dseg.volumes.codes import Codes
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Note
 from vol3dseg.volumes.layout import in_portions
 
 
@@ -208,6 +209,8 @@ class Segmentation:
         Class indices, in the order of `labels.classes`.
     geometry : Geometry
     labels : LabelSet
+    notes : tuple of Note
+        What was found in the file and put right.
 
     Raises
     ------
@@ -218,6 +221,7 @@ class Segmentation:
     array: NDArray[np.uint8]
     geometry: Geometry
     labels: LabelSet
+    notes: tuple[Note, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape:

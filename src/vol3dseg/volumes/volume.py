@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import GridError
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Volume:
     replaced : mapping from modality to int
         How many voxels were NaN or infinite and were replaced, where that was asked for and there
         were any.
+    notes : mapping from modality to tuple of Note
+        What was found in files and put right; on a file of several, under the first of them.
 
     Raises
     ------
@@ -34,6 +37,7 @@ class Volume:
     geometry: Geometry
     modalities: tuple[str, ...]
     replaced: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, tuple[Note, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         expected = (*self.geometry.shape, len(self.modalities))
