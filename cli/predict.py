@@ -306,6 +306,7 @@ def _resumed(
         for c in cases
         if before.is_complete(c.id, output, signature(c, modalities, with_label=False))
         and before.cases[c.id].file == wanted.label_file(c)
+        and before.cases[c.id].deidentified == wanted.deidentified
     }
     click.echo(f"{len(complete)} of {len(cases)} cases are complete")
     resumed = record.model_copy(update={"cases": complete})

@@ -397,8 +397,8 @@ def test_pictures_of_dicom(predictions, table, model_path, patient, tmp_path):
 def test_resume_notices_another_series_and_a_changed_file(predictions, table, model_path, tmp_path):
     path, made = table("nifti"), ("-o", tmp_path / "dicom-seg", "--format", "dicom-seg")
 
-    def complete():
-        done = run("predict", model_path, path, *made, "--device", "cpu", "--resume")
+    def complete(*more):
+        done = run("predict", model_path, path, *made, "--device", "cpu", "--resume", *more)
         assert done.exit_code == 0, done.output
         return re.search(r"(\d) of 1 cases are complete", done.output)[1]
 
@@ -409,6 +409,8 @@ def test_resume_notices_another_series_and_a_changed_file(predictions, table, mo
     assert (tmp_path / "dicom-seg/x.dcm").read_bytes() != before
     os.utime(tmp_path / "patient/4-0.dcm", ns=(0, 2**62))
     assert [complete(), complete()] == ["0", "1"]
+    assert [complete("--deidentify"), complete("--deidentify")] == ["0", "1"]
+    assert b"DOE" not in (tmp_path / "dicom-seg/x.dcm").read_bytes()
 
 
 def test_the_presets_classes_are_what_segments_are_called():

@@ -76,6 +76,11 @@ class Wanted:
         first = next(iter(case.images.values()), None)
         return self.format or (format_by_name(first.path) if first else None) or NIFTI
 
+    @property
+    def deidentified(self) -> bool:
+        """Whether patient and study are blank in a DICOM-SEG."""
+        return self.seg is not None and self.seg.deidentify
+
     def label_file(self, case: Case) -> str:
         """Return the name of the label map of a case."""
         return f"{case.id}{'.dcm' if self.seg else self.format_for(case).suffix}"
@@ -204,6 +209,7 @@ def _predict_case(
         warnings=prediction.warnings,
         sha256=sha256_file(target),
         sources=ready.sources,
+        deidentified=wanted.deidentified,
         replaced=dict(ready.replaced),
     )
     if wanted.draw is None or ready.volume is None:

@@ -45,6 +45,8 @@ class CaseRecord(_Frozen):
         Of the file; what `--resume` checks.
     sources : mapping from str to (size in bytes, time of last change in ns)
         The images it was made of, with how they were read; what `--resume` checks as well.
+    deidentified : bool
+        Whether patient and study are blank in a DICOM-SEG.
     replaced : mapping from modality to int
         Voxels that were NaN or infinite and were replaced, as the dataset table asks for.
     picture : str
@@ -64,6 +66,7 @@ class CaseRecord(_Frozen):
     warnings: tuple[str, ...] = ()
     sha256: str = ""
     sources: Signature = {}
+    deidentified: bool = False
     replaced: dict[str, int] = {}
     picture: str = ""
     picture_note: str = ""
