@@ -58,8 +58,8 @@ def test_other_folders_are_passed_over(dataset):
 def test_series_that_lie_in_no_folder_are_listed(dataset):
     shutil.copy(dataset / "A/T1/1.dcm", dataset / "B/1.dcm")
     message = (
-        rf"^{re.escape(str(dataset))}: B holds files itself; there are series 7 'T1 axial' \(MR, 3 images, UID "
-        r".*; expected a folder for each modality of a case, and one called label; sort the files "
+        rf"^{re.escape(str(dataset))}: B holds files itself; there are series 7 'T1 axial' "
+        r"\(MR, 3 images, UID .*; expected a folder for each modality of a case, and one called label; sort the files "
         "so, or name the series of each case in a dataset table$"
     )
     with pytest.raises(DatasetError, match=message):
