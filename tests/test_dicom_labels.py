@@ -285,7 +285,7 @@ def test_inspect_says_what_is_wrong_with_a_label(table):
     assert "seg.dcm: is a DICOM-SEG, which does not tell all of its grid" in problems[-1]
     several = replace(find_cases(table("series"))[0], label_series=None)
     (problem,) = read_contents(several, ("flair",), None).problems
-    assert "patient: holds 3 series, expected one; name it by UID, number or a pattern" in problem
+    assert "patient: holds 3 series; expected one; name it by UID, number or a pattern" in problem
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -381,7 +381,7 @@ def test_pictures_of_dicom(predictions, table, model_path, patient, tmp_path):
     assert done.exit_code == 0, done.output
     several = run(*words, "-o", tmp_path / "b.png")
     assert isinstance(several.exception, FileFormatError)
-    assert "patient: holds 3 series, expected one" in str(several.exception)
+    assert "patient: holds 3 series; expected one" in str(several.exception)
     assert not (tmp_path / "b.png").exists()
     plain = ("show", patient, predictions / "nifti/x.nii.gz", tmp_path / "seg.nii.gz")
     assert run(*plain, "-o", tmp_path / "c.png", "--series", "FLAIR*").exit_code == 0

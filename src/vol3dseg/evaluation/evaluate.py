@@ -173,6 +173,7 @@ def evaluate_pairs(
     Parameters
     ----------
     pairs : iterable of (name, prediction, case)
+        What the case allows to be repaired is so in the prediction too.
     labels : LabelSet
     empty : "undefined" or "one"
         What a score is where neither of the two has the class; see `evaluation.overlap`.
@@ -198,7 +199,7 @@ def evaluate_pairs(
 def _read_pair(prediction: Path, case: Case, labels: LabelSet) -> tuple[Segmentation, Segmentation]:
     """Return the reference and the prediction; a DICOM-SEG comes onto the grid of the other."""
     if find_seg(prediction) is None:
-        judged = read_label_map(prediction, labels)
+        judged = read_label_map(prediction, labels, repair=case.repair)
         return _reference(case, labels, judged.geometry), judged
     reference = _reference(case, labels, None)
     return reference, read_label_map(prediction, labels, reference.geometry)
@@ -216,7 +217,7 @@ def _reference(case: Case, labels: LabelSet, grid: Geometry | None) -> Segmentat
     seg = find_seg(case.label, case.label_series)
     if seg is not None:
         return read_seg(seg, labels, grid or (read_grid(case) if case.images else None))
-    return read_label_map(case.label, labels, series=case.label_series)
+    return read_label_map(case.label, labels, grid, case.label_series, case.repair)
 
 
 def match_cases(

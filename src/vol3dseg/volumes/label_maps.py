@@ -17,7 +17,11 @@ _SEG = ".dcm"
 
 
 def read_label_map(
-    path: Path, labels: LabelSet, grid: Geometry | None = None, series: str | None = None
+    path: Path,
+    labels: LabelSet,
+    grid: Geometry | None = None,
+    series: str | None = None,
+    repair: bool = False,
 ) -> Segmentation:
     """Read a label map and give its values, or its segments, their classes.
 
@@ -31,6 +35,8 @@ def read_label_map(
     series : str or None
         Which series of a DICOM folder: UID, number or a pattern of its description; None where
         there is only one.
+    repair : bool
+        Mend what has a repair; otherwise it is refused.
 
     Raises
     ------
@@ -46,7 +52,7 @@ def read_label_map(
     seg = find_seg(path, series)
     if seg is not None:
         return read_seg(seg, labels, grid)
-    file = formats.open_volume(path, series=series)
+    file = formats.open_volume(path, repair, series)
     values, geometry = file.labels()
     return Segmentation(labels.encode(values, str(path)), geometry, labels, file.notes)
 
