@@ -67,8 +67,10 @@ def read_seg(path: Path, labels: LabelSet | None, grid: Geometry | None) -> Segm
         taken = array[voxels]
         if ((taken != 0) & (taken != index)).any():
             raise LabelError(
-                f"{path}: segments overlap; expected one class in each voxel; export them as "
-                "segments that exclude each other"
+                "segments overlap",
+                where=path,
+                expected="one class in each voxel",
+                remedy="export them as segments that exclude each other",
             )
         array[voxels] = index
     return Segmentation(array, grid, labels, notes)
@@ -81,7 +83,10 @@ def _segments(path: Path, frames: int) -> tuple[dict[int, str], list[int]]:
     with parsing(path):
         if header.get("SegmentationType") != "BINARY":
             raise FileFormatError(
-                f"{path}: is no DICOM-SEG of binary segments; expected one; export it as such"
+                "is no DICOM-SEG of binary segments",
+                where=path,
+                expected="one",
+                remedy="export it as such",
             )
         names = {int(s.SegmentNumber): str(s.SegmentLabel) for s in header.SegmentSequence}
         shared = header.SharedFunctionalGroupsSequence[0]
@@ -140,8 +145,10 @@ def _voxels(plane: Plane, mask: NDArray[Any], grid: Geometry) -> tuple[NDArray[n
     off = np.abs(exact - nearest).max(initial=0) > 0.1
     if off or not inside.all() or not as_large:
         raise GridError(
-            f"{plane.path}: frame {plane.frame + 1} does not lie on the grid of the image, "
-            f"{grid.placed()}; give the image that it was drawn on"
+            f"frame {plane.frame + 1} does not lie on the grid of the image",
+            where=plane.path,
+            expected=f"one on {grid.placed()}",
+            remedy="give the image that it was drawn on",
         )
     i, j, k = nearest.astype(np.intp)
     return i, j, k
