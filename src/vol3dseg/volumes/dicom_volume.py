@@ -44,8 +44,11 @@ class DicomVolume:
     def __init__(self, path: Path, wanted: str | None = None, repair: bool = False) -> None:
         self.path = path
         self._intake = Intake(repair)
-        self.series = choose(find_series(path), wanted)
-        self._placed = place_series(self.series)
+        found = find_series(path)
+        self.series = choose(found, wanted)
+        self._placed = place_series(self.series, self._intake)
+        if found.ignored:
+            self._intake.note(f"{found.ignored} files beside it are no DICOM images", "ignored")
         self.shape: tuple[int, ...] = self._placed.geometry.shape
 
     @property
