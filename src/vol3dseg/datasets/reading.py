@@ -14,6 +14,7 @@ from vol3dseg.cores import usable_cores
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError, GridError, MemoryLimitError, Vol3dSegError
 from vol3dseg.volumes import formats
+from vol3dseg.volumes.dicom_folder import Search, find_series, searching_once
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.intake import Note
@@ -55,6 +56,7 @@ class ImageReader:
 
     def __init__(self, repair: bool = False) -> None:
         self._repair = repair
+        self._search = searching_once()
         self._file: formats.VolumeFile | None = None
         self._key: tuple[Path, str | None] | None = None
 
@@ -62,8 +64,9 @@ class ImageReader:
         """Read one image; raises the errors of `read_volume`."""
         if self._file is None or self._key != _key(source):
             self._file = None  # let go of it before the next is unpacked
-            self._file, self._key = open_source(source, self._repair), _key(source)
-        return image_of(self._file, source, self._repair)[:2]
+            self._file = open_source(source, self._repair, self._search)
+            self._key = _key(source)
+        return image_of(self._file, source, self._repair, search=self._search)[:2]
 
 
 def _key(source: ImageSource) -> tuple[Path, str | None]:
@@ -79,12 +82,19 @@ def by_file(images: Mapping[str, ImageSource]) -> list[list[str]]:
     return list(found.values())
 
 
-def open_source(source: ImageSource, repair: bool = False) -> formats.VolumeFile:
+def open_source(
+    source: ImageSource, repair: bool = False, search: Search = find_series
+) -> formats.VolumeFile:
     """Open the file, or the series of a folder, that an image is kept in; no voxel is read."""
-    return formats.open_volume(source.path, repair, source.series)
+    return formats.open_volume(source.path, repair, source.series, search)
 
 
-def grid_of(file: formats.VolumeFile, source: ImageSource, repair: bool = False) -> Geometry:
+def grid_of(
+    file: formats.VolumeFile,
+    source: ImageSource,
+    repair: bool = False,
+    search: Search = find_series,
+) -> Geometry:
     """Return the grid that an image will lie on, from headers alone.
 
     Parameters
@@ -93,6 +103,8 @@ def grid_of(file: formats.VolumeFile, source: ImageSource, repair: bool = False)
         That of `source`.
     source : ImageSource
     repair : bool
+    search : callable
+        Finds the series of a DICOM folder; see `dicom_folder.searching_once`.
 
     Raises
     ------
@@ -103,7 +115,7 @@ def grid_of(file: formats.VolumeFile, source: ImageSource, repair: bool = False)
     if source.onto is None:
         geometry.require_right_angles(source.path)
         return geometry
-    return open_source(source.onto, repair).geometry(source.onto.channel)
+    return open_source(source.onto, repair, search).geometry(source.onto.channel)
 
 
 def image_of(
@@ -111,6 +123,7 @@ def image_of(
     source: ImageSource,
     repair: bool = False,
     place: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = None,
+    search: Search = find_series,
 ) -> tuple[NDArray[np.float32], Geometry, int]:
     """Read one image as its source asks for.
 
@@ -122,6 +135,8 @@ def image_of(
     repair : bool
     place : callable or None
         Gives the array where an image of some shape goes.
+    search : callable
+        See `grid_of`.
 
     Returns
     -------
@@ -135,7 +150,7 @@ def image_of(
     FileFormatError, GridError, IntensityError, MissingExtraError
         See `read_volume`.
     """
-    target = grid_of(file, source, repair)
+    target = grid_of(file, source, repair, search)
     out = place(file.shape[:3]) if place and source.onto is None else None
     array, geometry, replaced = formats.finite_image(file, source.channel, source.nan, out)
     if source.onto is None:
@@ -264,10 +279,11 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
         The labels are to be resampled onto a grid that is oblique to their own, and SimpleITK is
         not installed.
     """
-    seg = find_seg(case.label, case.label_series) if case.label else None
+    search = searching_once()
+    seg = find_seg(case.label, case.label_series, search) if case.label else None
     if seg is not None:
         return read_seg(seg, labels, grid)
-    file = open_label(case)
+    file = open_label(case, search)
     values, geometry = file.labels()
     require_label_grid(case, geometry, grid)
     classes = labels.encode(values, str(case.label))
@@ -276,8 +292,14 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
     return Segmentation(classes, grid, labels, file.notes)
 
 
-def open_label(case: Case) -> formats.VolumeFile:
+def open_label(case: Case, search: Search = find_series) -> formats.VolumeFile:
     """Open the label map of a case, which is no DICOM-SEG; no voxel is read.
+
+    Parameters
+    ----------
+    case : Case
+    search : callable
+        See `grid_of`.
 
     Raises
     ------
@@ -290,7 +312,7 @@ def open_label(case: Case) -> formats.VolumeFile:
         raise DatasetError(
             "has no label map", where=f"case {case.id}", remedy="add it, or leave the case out"
         )
-    return formats.open_volume(case.label, case.repair, case.label_series)
+    return formats.open_volume(case.label, case.repair, case.label_series, search)
 
 
 def read_grid(case: Case) -> Geometry:
@@ -341,14 +363,15 @@ def require_label_grid(case: Case, geometry: Geometry, grid: Geometry) -> None:
 def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
     """Read files side by side: what takes time is unpacking, which lets other threads run."""
     names = list(case.images)
+    search = searching_once()
 
     def read(wanted: list[str]) -> dict[str, _Found | Vol3dSegError]:
         found: dict[str, _Found | Vol3dSegError] = {}
         try:
-            file = open_source(case.images[wanted[0]], case.repair)
+            file = open_source(case.images[wanted[0]], case.repair, search)
             for name in wanted:
-                place = partial(channels.place, names.index(name))
-                _, grid, replaced = image_of(file, case.images[name], case.repair, place)
+                place, source = partial(channels.place, names.index(name)), case.images[name]
+                _, grid, replaced = image_of(file, source, case.repair, place, search)
                 found[name] = _Found(grid, replaced, () if found else file.notes)
         except Vol3dSegError as error:
             found[wanted[len(found)]] = error
