@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.inference.predictor import load_predictor
 from vol3dseg.volumes import dicom_folder, formats
-from vol3dseg.volumes.dicom_folder import find_series
+from vol3dseg.volumes.dicom_files import is_dicom
 from vol3dseg.volumes.dicom_segments import read_seg
 
 
@@ -125,16 +126,16 @@ def test_a_series_without_its_copies_has_a_dicom_seg(table, model_path, manifest
 
 def test_a_folder_is_searched_once_for_all_its_series(table, monkeypatch):
     (case,) = find_cases(table)
-    searched = []
+    looked_at = []
 
-    def search(folder):
-        searched.append(folder)
-        return find_series(folder)
+    def look_at(path):
+        looked_at.append(path)
+        return is_dicom(path)
 
-    monkeypatch.setattr(dicom_folder, "find_series", search)
+    monkeypatch.setattr(dicom_folder, "is_dicom", look_at)
     onto = replace(case.images["t1"], onto=case.images["flair"])
     for images in (case.images, {**case.images, "t1": onto}):
         changed = replace(case, images=images)
         read_volume(changed, ("flair", "t1"))
         assert check_headers(changed, ("flair", "t1")) == []
-    assert searched == [table.parent / "patient"] * 4
+    assert Counter(looked_at) == dict.fromkeys((table.parent / "patient").iterdir(), 4)
