@@ -21,7 +21,8 @@ from vol3dseg.cli.main import cli
 from vol3dseg.config import load_config
 from vol3dseg.datasets.check import check_case, check_headers
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.reading import read_grid, read_labels, read_volume
+from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, GridError, LabelError
 from vol3dseg.inspection.contents import read_contents
 from vol3dseg.preprocessing.preprocess import preprocess
