@@ -98,6 +98,9 @@ def run_evaluate(
     else:
         write_parts(output, cases, summaries, split)
     _show(summaries, split)
+    for case in scores.values():
+        for note in case.notes:
+            click.echo(f"note: case {case.case_id}: {note}")
     click.echo(f"report -> {output}")
     return summaries
 

@@ -46,6 +46,8 @@ class CaseScores:
     labels : LabelSet
     empty : "undefined" or "one"
         The rule for empty masks that the scores follow.
+    notes : tuple of str
+        What was put right, or decided, when the two files were read.
     """
 
     case_id: str
@@ -53,6 +55,7 @@ class CaseScores:
     matrix: NDArray[np.int64]
     labels: LabelSet
     empty: EmptyRule = "undefined"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,9 @@ def evaluate_case(
         structures[name] = StructureScores(
             scores_of(counts, empty), (counts.tp + counts.fn) * ml, (counts.tp + counts.fp) * ml
         )
-    return CaseScores(case_id, structures, matrix, labels, empty)
+    read = {"reference": reference.notes, "prediction": prediction.notes}
+    notes = tuple(f"{which}: {note}" for which, of in read.items() for note in of)
+    return CaseScores(case_id, structures, matrix, labels, empty, notes)
 
 
 def summarise(cases: Sequence[CaseScores]) -> Summary:
