@@ -83,7 +83,7 @@ sys.meta_path.insert(0, Absent())
 import vol3dseg
 from pathlib import Path
 from vol3dseg.cli.preprocess import run_preprocess
-from vol3dseg.cli.predict import Choice, run_predict
+from vol3dseg.cli.predicting import Choice, run_predict
 from vol3dseg.cli.evaluate import run_evaluate
 from vol3dseg.cli.train import run_train
 from vol3dseg.errors import MissingExtraError
@@ -340,7 +340,7 @@ def test_a_case_that_fails_is_named_and_the_rest_goes_on(
     (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(b"\x1f\x8b\x08\x00")
     done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
     assert done.returncode == 1
-    assert "failed: Case_002" in done.stdout + done.stderr
+    assert "failed: case Case_002" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(p.name for p in (tmp_path / "O").glob("*.nii.gz")) == [
         "Case_001.nii.gz",
