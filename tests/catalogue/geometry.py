@@ -156,7 +156,7 @@ ROWS = (
     Row("G5 asked", "one that leans, with `t1_resample` in the table", _brought_onto_the_first,
         result="read, brought onto the grid of the first", like=None, needs=("SimpleITK",)),
     Row("G6", "oblique axes", _everywhere(_tilted())),
-    Row("G6 predict", "the same, segmented", _everywhere(_tilted()), predict=True),
+    Row("G6 predict", "the same, segmented", _everywhere(_tilted()), predict=True, like=None),
     Row("G7", "axes in another order and direction", _turned),
     Row("G7 predict", "the same, segmented", _turned, predict=True,
         result="read; the segmentation lies on the grid of the file"),

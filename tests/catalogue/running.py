@@ -13,7 +13,7 @@ from tests.catalogue.row import Row
 from vol3dseg.cli.main import main
 
 STORED = (*(f"image/{name}" for name in MODALITIES), "label")
-PREFIXES = ("error: ", "failed: case one: ", "failed: one: ")
+PREFIXES = ("failed: case one: ", "error: case one: ", "error: ")
 
 
 @dataclass(frozen=True)

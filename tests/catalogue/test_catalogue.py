@@ -47,6 +47,8 @@ def test_row(row, made, config, model_path, capsys):
     with open("/tmp/cat/dump", "a") as f:
         def san(x): return x.replace(str(data.folder), "{folder}").replace(str(data.out), "{out}").replace(str(data.folder.parent.parent),"{tmp}")
         print(f"## {row.name} exp={'refused' if row.refused else 'read'} code={done.code}", *map(san, done.lines), leavings(data), sep="\n   ", file=f)
+        print("  -R", *map(san, [l for l in run([*words(row, data, config, model_path), "--repair"], capsys).lines if not l.startswith("running on")]), sep="\n   ", file=f)
+        if not row.predict: print("  -C", *map(san, [l for l in run(["check", data.given, "--config", config, "-j", "1"], capsys).lines if not l.startswith("running on")]), sep="\n   ", file=f)
     if not row.refused and row.like and done.code == 0:
         twin = made(row, row.like, "twin")
         assert run(words(row, twin, config, model_path), capsys).code == 0

@@ -121,7 +121,7 @@ ROWS = (
     Row("D13 label", "NaN in a label map", _label(np.where(LABEL == 4, np.nan, LABEL)
         .astype(np.float32)), "?"),
     Row("D14", "an image of one value", _flair(_CONSTANT), "?"),
-    Row("D14 predict", "the same, segmented", _flair(_CONSTANT), said="?", predict=True),
+    Row("D14 predict", "the same, segmented", _flair(_CONSTANT), said="?", predict=True, like=None),
     Row("D15", "a label map without a labelled voxel", _label(np.zeros_like(LABEL)), said="?",
         like=None),
     Row("D16", "values that the config does not name", _label(_with_value(9, 7, 7)), "?"),
