@@ -69,7 +69,7 @@ _FORMATS = ("nifti", "nrrd", "mha", SEG)
 @click.option(
     "--resume",
     is_flag=True,
-    help="Skip cases that this model has segmented into OUTPUT, if their files are unharmed.",
+    help="Skip cases that this model has segmented into OUTPUT, if no file of them has changed.",
 )
 @click.option(
     "--threads",

@@ -12,24 +12,12 @@ import onnx
 import pytest
 import yaml
 
-from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.inference.model_file import with_manifest
 from vol3dseg.inference.training_data import describe_data
 from vol3dseg.preprocessing.recipe import prepare
 from vol3dseg.volumes import formats, nifti
-
-
-@pytest.fixture
-def config_path(tmp_path, recipe):
-    """A config for the small cases."""
-    data = load_config("crops32").model_dump(mode="json")
-    data["recipe"] = recipe.model_dump(mode="json")
-    data["model"]["depth"] = 2
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(data))
-    return path
 
 
 def refused(done, *parts):

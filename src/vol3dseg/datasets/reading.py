@@ -14,9 +14,10 @@ from vol3dseg.cores import usable_cores
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError, GridError, MemoryLimitError, Vol3dSegError
 from vol3dseg.volumes import formats
-from vol3dseg.volumes.dicom_volume import DicomVolume
+from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.intake import Note
+from vol3dseg.volumes.label_maps import find_seg
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 from vol3dseg.volumes.oblique import bring_classes, bring_image
 from vol3dseg.volumes.volume import Volume
@@ -80,9 +81,7 @@ def by_file(images: Mapping[str, ImageSource]) -> list[list[str]]:
 
 def open_source(source: ImageSource, repair: bool = False) -> formats.VolumeFile:
     """Open the file, or the series of a folder, that an image is kept in; no voxel is read."""
-    if source.series is not None or source.path.is_dir():
-        return DicomVolume(source.path, source.series, repair)
-    return formats.open_volume(source.path, repair)
+    return formats.open_volume(source.path, repair, source.series)
 
 
 def grid_of(file: formats.VolumeFile, source: ImageSource, repair: bool = False) -> Geometry:
@@ -258,13 +257,16 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
     DatasetError
         The case has no label map.
     LabelError
-        A value is not in the label map of the config.
+        A value or a segment is not in the label map of the config.
     GridError
         Labels and images lie on different grids.
     MissingExtraError
         The labels are to be resampled onto a grid that is oblique to their own, and SimpleITK is
         not installed.
     """
+    seg = find_seg(case.label, case.label_series) if case.label else None
+    if seg is not None:
+        return read_seg(seg, labels, grid)
     file = open_label(case)
     values, geometry = file.labels()
     require_label_grid(case, geometry, grid)
@@ -275,18 +277,41 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
 
 
 def open_label(case: Case) -> formats.VolumeFile:
-    """Open the label map of a case; no voxel is read.
+    """Open the label map of a case, which is no DICOM-SEG; no voxel is read.
 
     Raises
     ------
     DatasetError
         There is none.
+    FileFormatError, MissingExtraError
+        See `read_volume`.
     """
     if case.label is None:
         raise DatasetError(
             "has no label map", where=f"case {case.id}", remedy="add it, or leave the case out"
         )
-    return formats.open_volume(case.label, case.repair)
+    return formats.open_volume(case.label, case.repair, case.label_series)
+
+
+def read_grid(case: Case) -> Geometry:
+    """Return the grid of a case's images, from the headers of the first.
+
+    Raises
+    ------
+    DatasetError
+        The case has no image.
+    FileFormatError, GridError, MissingExtraError
+        See `read_volume`.
+    """
+    first = next(iter(case.images.values()), None)
+    if first is None:
+        raise DatasetError(
+            "has no image",
+            where=f"case {case.id}",
+            expected="one, whose grid is that of the case",
+            remedy="name it in a dataset table",
+        )
+    return grid_of(open_source(first, case.repair), first, case.repair)
 
 
 def require_label_grid(case: Case, geometry: Geometry, grid: Geometry) -> None:

@@ -62,6 +62,22 @@ def read_series(series: Series) -> tuple[NDArray[np.float32], Geometry]:
         pydicom is not installed.
     """
     placed = place_series(series)
+    return read_stack(placed, series.where), placed.geometry
+
+
+def read_stack(placed: Stack, where: str) -> NDArray[np.float32]:
+    """Read the voxels of slices that are placed; raises the errors of `read_series`.
+
+    Parameters
+    ----------
+    placed : Stack
+    where : str
+        What they belong to, for messages.
+
+    Returns
+    -------
+    (i, j, k) array of float32
+    """
     by_file: dict[Path, list[tuple[int, int]]] = {}
     for k, plane in enumerate(placed.planes):
         by_file.setdefault(plane.path, []).append((plane.frame, k))
@@ -71,21 +87,21 @@ def read_series(series: Series) -> tuple[NDArray[np.float32], Geometry]:
         stored = read_frames(path, [frame for frame, _ in frames])
         for (_, k), values in zip(frames, stored, strict=True):
             if not array.size:  # not before a first slice has been decoded: headers may lie
-                array = _empty(placed.geometry, series)
+                array = _empty(placed.geometry, where)
             plane = placed.planes[k]
             with np.errstate(over="ignore", invalid="ignore"):  # counted below
                 array[..., k] = (values.astype(np.float64) * plane.slope + plane.intercept).T
             _check_finite(array[..., k], path)
-    return array, placed.geometry
+    return array
 
 
-def _empty(geometry: Geometry, series: Series) -> NDArray[np.float32]:
+def _empty(geometry: Geometry, where: str) -> NDArray[np.float32]:
     try:
         return np.empty(math.prod(geometry.shape), np.float32).reshape(geometry.shape, order="F")
     except MemoryError as error:
         raise MemoryLimitError(
             f"its {geometry.shape} voxels do not fit into memory",
-            where=series.where,
+            where=where,
             remedy="crop it, or use a machine with more",
         ) from error
 
