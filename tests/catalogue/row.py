@@ -19,14 +19,14 @@ class Row:
     make : callable
         Turns a good data set into this one.
     refused : str
-        The whole line that refuses it; empty where it is read. `{folder}` stands for the folder of
-        the data set, `{out}` for that of the output.
+        The whole line that refuses it, or several, without the name of the case; empty where it is
+        read. `{folder}` stands for the folder of the data set, `{out}` for that of the output.
     said : str
-        What is said of it where it is read, as a note or a warning; empty where nothing is.
+        The line of a note or a warning where it is read; empty where nothing is said.
     repaired : str
-        The note where it is read because of --repair; empty where that changes nothing.
-    like : callable
-        Makes the data set that has the same outcome; a good one, as a rule.
+        The line where it is read because of --repair; empty where that changes nothing.
+    like : callable or None
+        Makes the data set that has the same outcome: a good one, as a rule; None if there is none.
     result : str
         What it is read as, in words, where that says more than "read".
     predict : bool
@@ -35,6 +35,8 @@ class Row:
         Whose labels the config has.
     needs : tuple of str
         Packages without which nothing can be said.
+    checked : bool
+        Whether `check` refuses it as well; it knows nothing of the output.
     check : callable or None
         More that is asked of the folder of the output.
     """
@@ -45,11 +47,12 @@ class Row:
     refused: str = ""
     said: str = ""
     repaired: str = ""
-    like: Make = as_it_is
+    like: Make | None = as_it_is
     result: str = ""
     predict: bool = False
     preset: str = "crops32"
     needs: tuple[str, ...] = ()
+    checked: bool = True
     check: Callable[[DataSet], None] | None = None
 
     def __str__(self) -> str:

@@ -7,15 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, IntensityError, MemoryLimitError
+from vol3dseg.volumes.dicom_copies import without_copies
 from vol3dseg.volumes.dicom_folder import Series
 from vol3dseg.volumes.dicom_pixels import read_frames
 from vol3dseg.volumes.dicom_planes import read_planes
 from vol3dseg.volumes.dicom_stack import Stack, stack
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Intake
 
 
-def place_series(series: Series) -> Stack:
-    """Return the slices of a series in the order of k, and their grid; no voxel is decoded.
+def place_series(series: Series, intake: Intake | None = None) -> Stack:
+    """Return the slices of a series in the order of k, and their grid.
+
+    No voxel is decoded, but for those of a slice that may be the copy of another.
+
+    Parameters
+    ----------
+    series : Series
+    intake : Intake or None
+        Gets the notes; None allows no repair.
 
     Raises
     ------
@@ -29,7 +39,9 @@ def place_series(series: Series) -> Stack:
             expected="an image",
             remedy="choose another series, or give it as the label",
         )
-    return stack([plane for path in series.files for plane in read_planes(path)], series.where)
+    intake = intake or Intake()
+    planes = [plane for path in series.files for plane in read_planes(path)]
+    return stack(without_copies(planes, series.where, intake), series.where, intake)
 
 
 def read_series(series: Series) -> tuple[NDArray[np.float32], Geometry]:

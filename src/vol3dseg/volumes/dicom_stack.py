@@ -6,7 +6,6 @@ every grid is right-handed. The spacing of slices comes from their positions; Sl
 how thick a slice is, not how far the next one is.
 """
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,13 +17,13 @@ from numpy.typing import NDArray
 from vol3dseg.errors import GridError, some_of
 from vol3dseg.volumes.dicom_planes import Plane
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Intake
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME = 0.02  # of the way between slices: closer ones lie at the same position
 _UNEVEN = 0.1  # voxels that a slice may lie off its place, since headers round
 _SHEAR = 1e-3  # mm sideways per mm along the normal that count as rounding
 _NOTED = 1e-4  # where less is not worth a word
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Stack:
     geometry: Geometry
 
 
-def stack(planes: Sequence[Plane], where: str) -> Stack:
+def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
     """Sort slices by position and return the grid that they make.
 
     Parameters
@@ -44,6 +43,8 @@ def stack(planes: Sequence[Plane], where: str) -> Stack:
         At least one.
     where : str
         What they belong to, for messages.
+    intake : Intake
+        Gets a note on a single slice, and on a shear that is taken for rounding.
 
     Raises
     ------
@@ -60,11 +61,13 @@ def stack(planes: Sequence[Plane], where: str) -> Stack:
     order = np.argsort(depths, kind="stable")
     planes, depths = [planes[n] for n in order], depths[order]
     if len(planes) == 1:
-        step = _thickness(planes[0], where)
+        step = _thickness(planes[0], intake)
     else:
         _check_positions(planes, depths, where)
         _check_gaps(planes, depths, where)
-        _check_tilt(planes, depths, normal, where)
+        shear = _shear(planes, depths, normal, where)
+        if shear > _NOTED:
+            intake.note(f"slices lean by {shear:.2g} mm per mm", "read as straight")
         step = float(depths[-1] - depths[0]) / (len(planes) - 1)
     between_rows, between_columns = planes[0].spacing_mm
     affine = np.eye(4)
@@ -74,9 +77,9 @@ def stack(planes: Sequence[Plane], where: str) -> Stack:
     return Stack(tuple(planes), Geometry((columns, rows, len(planes)), _LPS_TO_RAS @ affine))
 
 
-def _thickness(plane: Plane, where: str) -> float:
+def _thickness(plane: Plane, intake: Intake) -> float:
     thickness = plane.thickness_mm or 1.0
-    _log.warning("%s: one slice, taken to be %g mm thick", where, thickness)
+    intake.note("holds one slice", f"read as {thickness:g} mm thick")
     return thickness
 
 
@@ -192,12 +195,13 @@ def _check_gaps(planes: Sequence[Plane], depths: NDArray[np.float64], where: str
     )
 
 
-def _check_tilt(
+def _shear(
     planes: Sequence[Plane],
     depths: NDArray[np.float64],
     normal: NDArray[np.float64],
     where: str,
-) -> None:
+) -> float:
+    """Return by how much slices lean [mm per mm]; refuse more than rounding."""
     positions = np.array([plane.position for plane in planes])
     sideways = positions - positions[0] - np.outer(depths - depths[0], normal)
     drift = sideways[-1] / (depths[-1] - depths[0])
@@ -211,8 +215,6 @@ def _check_tilt(
             expected="slices above each other",
             remedy="export the series again",
         )
-    if _NOTED < shear <= _SHEAR:
-        _log.warning("%s: sheared by %.2g mm per mm; taken to be straight", where, shear)
     if shear > _SHEAR:
         raise GridError(
             f"slices are sheared by {math.degrees(math.atan(shear)):.3g} degrees (a tilted gantry)",
@@ -220,3 +222,4 @@ def _check_tilt(
             expected="slices straight above each other",
             remedy="resample the series onto a straight grid first",
         )
+    return shear

@@ -44,8 +44,12 @@ class DicomVolume:
     def __init__(self, path: Path, wanted: str | None = None, repair: bool = False) -> None:
         self.path = path
         self._intake = Intake(repair)
-        self.series = choose(find_series(path), wanted)
-        self._placed = place_series(self.series)
+        found = find_series(path)
+        self.series = choose(found, wanted)
+        if found.ignored:
+            noun = "file is" if found.ignored == 1 else "files are"
+            self._intake.note(f"{found.ignored} {noun} no DICOM images", "passed over")
+        self._placed = place_series(self.series, self._intake)
         self.shape: tuple[int, ...] = self._placed.geometry.shape
 
     @property
