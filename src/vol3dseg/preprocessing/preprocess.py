@@ -178,7 +178,8 @@ def prepare_case(task: Task) -> Outcome:
         volume = read_volume(case, task.recipe.modalities)
         for name in flat_modalities(volume):
             raise no_contrast(name, case.images[name].path)
-        label = read_labels(case, task.labels, volume.geometry) if case.label else None
+        chosen = case.select(task.recipe.modalities)
+        label = read_labels(chosen, task.labels, volume.geometry) if case.label else None
         lacking = _lacking(label, task.labels) if label else []
         if lacking:
             return Outcome(case.id, left_out=f"lacks the required class {', '.join(lacking)}")
