@@ -698,8 +698,8 @@ def test_what_there_is_to_choose_from_is_listed(three, wanted, what):
     assert str(caught.value) == (
         f"{three}: holds {what}; expected one; name it by UID, number or a pattern of its "
         "description in the column <modality>_series of a dataset table; there are without a "
-        "number '' (MR, 2 images, UID 1.9.3); 3 'T2 [fs]' (MR, 2 images, UID 1.9.1); 4 'FLAIR' (MR, 2 "
-        "images, UID 1.9.2)"
+        "number '' (MR, 2 images, UID 1.9.3); 3 'T2 [fs]' (MR, 2 images, UID 1.9.1); 4 'FLAIR' "
+        "(MR, 2 images, UID 1.9.2)"
     )
 
 
