@@ -1,7 +1,6 @@
 """NRRD and MetaImage: what SimpleITK reads right is read, what it reads wrong is refused."""
 
 import gzip
-import logging
 import os
 import subprocess
 import sys
@@ -191,7 +190,11 @@ class TestReading:
     @pytest.mark.parametrize(
         ("data", "name"),
         [
-            pytest.param(nrrd(LAST, **FOUR_NRRD, without=WORLD), "x.nrrd", id="NRRD"),
+            pytest.param(
+                nrrd(LAST, **FOUR_NRRD, without=WORLD),
+                "x.nrrd",
+                id="NRRD",
+            ),
             pytest.param(
                 nrrd(LAST, **FOUR_NRRD, kinds="domain domain domain list",
                      space_directions="(1.5,0,0) (0,1.25,0) (0,0,2) none"),
@@ -210,21 +213,21 @@ class TestReading:
     )  # fmt: skip
     def test_a_volume_of_several(self, tmp_path, data, name):
         path = stored(tmp_path, data, name)
-        file = formats.open_volume(path)
+        file = formats.open_volume(path, repair=True)  # that of four axes has no orientation
         assert file.shape == (*SHAPE, 2)
         for channel in (1, 0):
             np.testing.assert_array_equal(file.image(channel)[0], WITHIN[..., channel])
         assert file.image(0)[1].shape == SHAPE
-        message = r"has shape \(5, 6, 7, 2\); expected three axes; split the file"
+        message = r"has shape \(5, 6, 7, 2\); expected three axes; name one of its 2 volumes"
         with pytest.raises(FileFormatError, match=message):
             formats.read_labels(path)
-        with pytest.raises(FileFormatError, match="expected a 4-D file with a volume 2"):
+        with pytest.raises(FileFormatError, match="expected a file of four axes with a volume 2"):
             file.image(2)
 
     def test_an_image_goes_where_it_is_told(self, tmp_path):
         file = formats.open_volume(stored(tmp_path, nrrd(), "x.nrrd"))
         place = np.empty((*SHAPE, 2), np.float32, order="F")[..., 1]
-        array, _ = file.image(out=place)
+        array, _, _ = file.image(out=place)
         assert np.shares_memory(array, place)
         np.testing.assert_array_equal(place, VALUES)
         np.testing.assert_array_equal(file.image(out=np.empty((2, 2, 2), np.float32))[0], VALUES)
@@ -236,10 +239,13 @@ class TestReading:
             (meta(without=("TransformMatrix",)), "x.mha"),
         ],
     )  # fmt: skip
-    def test_no_orientation_is_said_aloud(self, tmp_path, data, name, caplog):
-        with caplog.at_level(logging.WARNING):
-            formats.read_image(stored(tmp_path, data, name))
-        assert f"{name}: the header says nothing of orientation" in caplog.text
+    def test_no_orientation_is_read_as_a_repair_only(self, tmp_path, data, name):
+        path = stored(tmp_path, data, name)
+        with pytest.raises(GridError, match=f"{name}: header says nothing of orientation"):
+            formats.read_image(path)
+        file = formats.open_volume(path, repair=True)
+        assert file.geometry().axis_codes in str(file.notes[0])
+        assert file.notes[0].repaired
 
     def test_spacing_comes_from_the_axes(self, tmp_path):
         path = stored(tmp_path, meta(TransformMatrix="2 0 0 0 1 0 0 0 1"), "x.mha")
@@ -275,11 +281,17 @@ RGB = {"dimension": "4", "sizes": "3 5 6 7", "kinds": "RGB-color domain domain d
 COMPLEX = sitk.GetImageFromArray(np.zeros((7, 6, 5), np.complex64))
 HUGE = "100000 100000 100000"
 
+NAN = (
+    "give the number that replaces them in the column <modality>_nan of a dataset table, or "
+    "replace them in the file"
+)
 BAD = [
     pytest.param("x.nrrd", nrrd(BYTES + b"1"), FileFormatError,
-        "holds 1 bytes more than its header promises; export it again", id="a byte too many"),
+        "holds 1 bytes more than its header promises; expected nothing behind "
+        "the voxels; export it again", id="a byte too many"),
     pytest.param("x.nrrd", nrrd(gzip.compress(BYTES + b"12"), encoding="gzip"), FileFormatError,
-        "holds 2 bytes more than its header promises; export it again", id="packed, 2 too many"),
+        "holds 2 bytes more than its header promises; expected nothing behind "
+        "the voxels; export it again", id="packed, 2 too many"),
     pytest.param("x.mha", meta(CompressedDataSize="99"), FileFormatError,
         "header says CompressedDataSize '99'; expected CompressedData = True as well; save it "
         "again",
@@ -289,7 +301,8 @@ BAD = [
         "each once; save it again", id="a line that is no field"),
     pytest.param("x.mha", b"ObjectType = Image\nDimSize = 5 6 7\n" + meta(without=("DimSize",
         "ObjectType")), FileFormatError,
-        "header says DimSize before NDims; save it again", id="sizes before their number"),
+        "header says DimSize before NDims; expected NDims first; save it again",
+        id="sizes before their number"),
     pytest.param("x.mha", b"NDims = 3\n" + meta(), FileFormatError,
         "damaged header: line 3 is no field, or one that came before; expected `Name = value`, "
         "each once; save it again", id="a field twice"),
@@ -334,26 +347,25 @@ BAD = [
         "most 210; copy or export it again", id="MetaImage, bomb"),
     pytest.param("x.nrrd", nrrd(FLOATS.tobytes(order="F"), type="float", endian="little"),
         IntensityError,
-        "1 voxels are NaN or infinite; expected finite intensities; replace them in the "
-        "file, with 0 outside the body for instance", id="NRRD, NaN"),
+        "1 voxels are NaN or infinite; expected finite intensities; " + NAN, id="NRRD, NaN"),
     pytest.param("x.mha", meta(FLOATS.tobytes(order="F"), ElementType="MET_FLOAT"), IntensityError,
-        "1 voxels are NaN or infinite; expected finite intensities; replace them in the "
-        "file, with 0 outside the body for instance", id="MetaImage, NaN"),
+        "1 voxels are NaN or infinite; expected finite intensities; " + NAN, id="MetaImage, NaN"),
     pytest.param("x.mha", meta(INFINITE.tobytes(order="F"), ElementType="MET_DOUBLE"),
         IntensityError,
-        "42 voxels are NaN or infinite; expected finite intensities; replace them in the "
-        "file, with 0 outside the body for instance", id="1e300"),
+        "42 voxels are NaN or infinite; expected finite intensities; " + NAN, id="1e300"),
     pytest.param("x.nrrd", nrrd(BYTES[:30], dimension="2", sizes="5 6", without=WORLD),
         FileFormatError,
-        "has shape (5, 6); expected three axes; a slice is no volume", id="NRRD, 2-D"),
+        "has shape (5, 6); expected three axes; choose another file", id="NRRD, 2-D"),
     pytest.param("x.mha", meta(BYTES[:30], NDims="2", DimSize="5 6", TransformMatrix="1 0 0 1",
         Offset="0 0",
         ElementSpacing="1 1"), FileFormatError,
-        "has shape (5, 6); expected three axes; a slice is no volume", id="MetaImage, 2-D"),
+        "has shape (5, 6); expected three axes; choose another file", id="MetaImage, 2-D"),
     pytest.param("x.nrrd", nrrd(BYTES * 3, **RGB), FileFormatError,
-        "voxels are colours; expected plain numbers, not colours", id="NRRD, colours"),
+        "voxels are colours; expected plain numbers, neither colours nor complex ones; export "
+        "intensities", id="NRRD, colours"),
     pytest.param("x.mha", meta(BYTES * 3, ElementNumberOfChannels="3"), FileFormatError,
-        "has shape (5, 6, 7, 3); expected three axes; split the file", id="MetaImage, colours"),
+        "has shape (5, 6, 7, 3); expected three axes; name one of its 3 volumes, from 0, in the "
+        "column <modality>_volume of a dataset table, or split the file", id="MetaImage, colours"),
     pytest.param("x.nhdr", nrrd(b"", data_file="none.raw"), FileFormatError,
         "its data file none.raw is missing; copy it into the folder of the header",
         id="NRRD, no data file"),
@@ -396,8 +408,9 @@ BAD = [
         "header says space directions '(1,0,0) (0,1,0) none'; expected one for each of "
         "three axes; save it again", id="an axis without direction"),
     pytest.param("x.nrrd", nrrd(space_directions="(1,0,0) (1,0,0) (0,0,2)"), GridError,
-        "the affine's axes do not span a volume: [[-1.0, -1.0, 0.0], [0.0, 0.0, 0.0], "
-        "[0.0, 0.0, 2.0]]; mend the header", id="flat axes"),
+        "the affine's axes [[-1.0, -1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 2.0]] do not span a "
+        "volume; expected three of some length, in different directions; mend the header",
+        id="flat axes"),
     pytest.param("x.mha", meta(ElementSpacing="1 1 0"), GridError,
         "header says a spacing of (1.0, 1.0, 0.0) mm; expected positive numbers; mend "
         "the header",
@@ -422,7 +435,8 @@ BAD = [
         "header says ElementType another; expected one like MET_SHORT; save it again",
         id="no type"),
     pytest.param("x.nrrd", nrrd(type="block"), FileFormatError,
-        "SimpleITK cannot read it: its header is damaged or unusual; save it again", id="blocks"),
+        "SimpleITK cannot read it: its header is damaged or unusual; expected one by the "
+        "standard; save it again", id="blocks"),
     pytest.param("x.mha", meta()[:60], FileFormatError,
         "damaged header: line 4 is no field, or one that came before; expected `Name = value`, "
         "each once; save it again", id="half a line"),
@@ -438,12 +452,14 @@ BAD = [
         "ends within its header, before ElementDataFile; copy or export it again",
         id="half a header"),
     pytest.param("x.nrrd", b"hello world" * 99, FileFormatError,
-        "not an NRRD file: it does not begin as one; copy or export it again", id="NRRD, text"),
+        "not an NRRD file: it does not begin as one; expected what its name says; "
+        "copy or export it again", id="NRRD, text"),
     pytest.param("x.mhd", b"hello world" * 99, FileFormatError,
-        "not a MetaImage file: it does not begin as one; copy or export it again",
+        "not a MetaImage file: it does not begin as one; expected what its name says; "
+        "copy or export it again",
         id="MetaImage, text"),
     pytest.param("x.nrrd", b"", FileFormatError,
-        "the file is empty; copy or export it again", id="empty"),
+        "the file is empty; expected an image; copy or export it again", id="empty"),
 ]  # fmt: skip
 
 
@@ -477,7 +493,7 @@ def test_names_of_files(tmp_path):
     path = stored(tmp_path, nrrd(), "ünï #1 %d.nrrd")
     np.testing.assert_array_equal(formats.read_labels(path)[0], VALUES)
     path = stored(tmp_path, nrrd(), os.fsdecode(b"\xff.nrrd"))
-    with pytest.raises(FileFormatError, match="its name is not UTF-8, which SimpleITK needs"):
+    with pytest.raises(FileFormatError, match="its name is not UTF-8; expected one that"):
         formats.read_labels(path)
 
 
@@ -564,7 +580,7 @@ class TestWriting:
         formats.write(path, array.astype(np.float32), GRID)
         file = formats.open_volume(path)
         for channel in range(2):
-            found, grid = file.image(channel)
+            found, grid, _ = file.image(channel)
             np.testing.assert_array_equal(found, array[..., channel].astype(np.float32))
             np.testing.assert_allclose(grid.affine, AFFINE, atol=1e-12)
 
@@ -618,10 +634,10 @@ def test_every_format_mends_and_tells_its_grid(tmp_path, suffix, channel):
     values[1, 2, 3:6, channel] = np.nan, np.inf, -np.inf
     formats.write(tmp_path / f"x{suffix}", values, GRID)
     file = formats.open_volume(tmp_path / f"x{suffix}")
-    assert file.geometry().fits(GRID, 1e-4)
-    array, geometry, replaced = file.mended(-5.0, channel)
-    assert (replaced, geometry) == (3, file.geometry())
+    assert file.geometry(channel).fits(GRID, 1e-4)
+    array, geometry, replaced = formats.finite_image(file, channel, -5.0)
+    assert (replaced, geometry) == (3, file.geometry(channel))
     np.testing.assert_array_equal(array, np.where(np.isfinite(values), values, -5)[..., channel])
-    assert file.mended(-5.0, 1 - channel)[2] == 0
+    assert formats.finite_image(file, 1 - channel, -5.0)[2] == 0
     with pytest.raises(IntensityError, match="3 voxels are NaN"):
-        file.image(channel)
+        formats.finite_image(file, channel)

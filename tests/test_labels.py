@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
+from vol3dseg.config import load_config
 from vol3dseg.errors import GridError, LabelError
 from vol3dseg.volumes import layout
 from vol3dseg.volumes.geometry import Geometry
@@ -77,9 +78,11 @@ def test_alternatives_between_files():
     ("values", "message"),
     [
         pytest.param(
-            [0, 5, 7], r"x: label values \[5, 7\] .*reads \[0, 1, 2, 3, 4\]", id="unknown"
+            [0, 5, 7],
+            r"x: holds label values 5, 7 \(2 voxels\); .*reads, \[0, 1, 2, 3, 4\]",
+            id="unknown",
         ),
-        pytest.param([-1], r"label values \[-1\]", id="negative"),
+        pytest.param([-1], r"label values -1 \(", id="negative"),
         pytest.param([0.0, 0.5, 0.5], r"holds 0.5, .*2 such voxels.*nearest", id="half"),
         pytest.param([0.0, np.nan], "holds NaN or infinity", id="NaN"),
         pytest.param([np.inf], "holds NaN or infinity", id="infinity"),
@@ -92,8 +95,16 @@ def test_values_outside_the_map(values, message):
 
 def test_the_hint_for_brats():
     labels = LabelSet(classes=(BACKGROUND, Label(name="tumour", read=(1,), write=1)))
-    with pytest.raises(LabelError, match=r"use the brats2020 preset"):
+    with pytest.raises(LabelError, match=r"use the brats2020 preset.*use the brats2024 preset"):
         labels.encode(np.array([0, 1, 4]), "x")
+
+
+def test_brats2024_tells_a_cavity_from_what_enhances():
+    """In 2020 3 and 4 are the same class, in 2023 4 is refused."""
+    labels = load_config("brats2024").labels
+    names = [labels.names[n] for n in labels.encode(np.array([1, 2, 3, 4]), "x")]
+    assert names == list(labels.foreground)
+    assert labels.decode(np.arange(5, dtype=np.uint8)).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_floats_near_whole_numbers():
@@ -134,5 +145,5 @@ def test_label_sets_that_contradict_themselves(classes, more, message):
 def test_segmentation_counts_and_checks_its_shape():
     array = np.array([[[0, 1, 1, 3]]], dtype=np.uint8)
     assert Segmentation(array, Geometry((1, 1, 4), np.eye(4)), BRATS).counts() == (1, 2, 0, 1)
-    with pytest.raises(GridError, match=r"array of \(1, 1, 4\) on a grid of \(4, 1, 1\)"):
+    with pytest.raises(GridError, match=r"array of \(1, 1, 4\); expected \(4, 1, 1\), as its grid"):
         Segmentation(array, Geometry((4, 1, 1), np.eye(4)), BRATS)

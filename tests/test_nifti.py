@@ -22,8 +22,9 @@ from vol3dseg.errors import (
     Vol3dSegError,
 )
 from vol3dseg.volumes import gzipped, nifti
+from vol3dseg.volumes.formats import finite_image, open_volume, read_image, read_labels
 from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.nifti import NiftiFile, read_image, read_labels, write
+from vol3dseg.volumes.nifti import NiftiFile, write
 
 AFFINE = np.array([[-1.5, 0, 0, 90], [0, -1.25, 0, 126], [0, 0, 2, -72], [0, 0, 0, 1]])
 SHAPE = (5, 6, 7)
@@ -114,11 +115,6 @@ class TestReading:
         image.set_qform(AFFINE, 1)
         assert read_image(stored(tmp_path, image.to_bytes()))[1].fits(Geometry(SHAPE, AFFINE))
 
-    def test_no_orientation_is_said_aloud(self, tmp_path, caplog):
-        data = patched(PLAIN, 252, "hh", 0, 0)
-        read_image(stored(tmp_path, data))
-        assert "says nothing of orientation" in caplog.text
-
     def test_labels_keep_their_type(self, tmp_path):
         values = (VALUES % 3).astype(np.int16)
         array, geometry = read_labels(stored(tmp_path, content(values)))
@@ -181,7 +177,7 @@ def test_voxels_are_those_that_nibabel_reads(tmp_path_factory, made, packing, po
         patch.setattr(gzipped, "PORTION", portion)
         file = NiftiFile(path)
         for channel in range(volumes.shape[3]):
-            array, geometry = file.image(channel)
+            array, geometry, _ = file.image(channel)
             assert array.dtype == np.float32
             np.testing.assert_array_equal(array, volumes[..., channel].astype(np.float32))
             assert geometry.fits(Geometry(oracle.shape[:3], AFFINE))
@@ -194,10 +190,10 @@ def test_voxels_are_those_that_nibabel_reads(tmp_path_factory, made, packing, po
 def test_an_image_goes_where_it_is_told(tmp_path):
     path = stored(tmp_path, PACKED)
     place = np.empty((*SHAPE, 2), np.float32, order="F")[..., 1]
-    array, _ = NiftiFile(path).image(out=place)
+    array, _, _ = NiftiFile(path).image(out=place)
     assert np.shares_memory(array, place)
     np.testing.assert_array_equal(place, VALUES)
-    elsewhere, _ = NiftiFile(path).image(out=np.empty((2, 2, 2), np.float32))
+    elsewhere, _, _ = NiftiFile(path).image(out=np.empty((2, 2, 2), np.float32))
     np.testing.assert_array_equal(elsewhere, VALUES)
 
 
@@ -248,6 +244,12 @@ LARGE = gzip.compress(content(NOISE))
         pytest.param(b"hello world" * 99, FileFormatError, "not a NIfTI", id="text"),
         pytest.param(gzip.compress(b"hello"), FileFormatError, "not a NIfTI", id="packed text"),
         pytest.param(PLAIN[:200], FileFormatError, "ends within|not a NIfTI", id="half a header"),
+        pytest.param(
+            patched(PLAIN, 252, "hh", 0, 0),
+            GridError,
+            "nothing of orientation.*or give --repair: it is then read as LAS",
+            id="no orientation",
+        ),
         pytest.param(PLAIN[:352], FileFormatError, "truncated", id="header alone"),
         pytest.param(PLAIN[:-1], FileFormatError, "truncated", id="one byte short"),
         pytest.param(PACKED[:-1], FileFormatError, "truncated", id="gzip, one byte short"),
@@ -310,7 +312,7 @@ LARGE = gzip.compress(content(NOISE))
         pytest.param(
             content(np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")])),
             FileFormatError,
-            "not colours",
+            "neither colours",
             id="colours",
         ),
         pytest.param(content(nan_at(1, 2, 3)), IntensityError, "1 voxels are NaN", id="NaN"),
@@ -325,7 +327,10 @@ LARGE = gzip.compress(content(NOISE))
             patched(PLAIN, 280, "4f", 0, 0, 0, 0), GridError, "do not span", id="flat sform"
         ),
         pytest.param(
-            patched(PLAIN, 280, "4f", *[np.nan] * 4), GridError, "not a finite", id="NaN sform"
+            patched(PLAIN, 280, "4f", *[np.nan] * 4),
+            GridError,
+            "nan.*; expected a finite 4 x 4",
+            id="NaN sform",
         ),
         pytest.param(
             content(qform_code=1, qoffset_x=50),
@@ -343,6 +348,65 @@ def test_bad_files(tmp_path, data, error, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("data", "note"),
+    [
+        pytest.param(
+            patched(PLAIN, 252, "hh", 0, 0),
+            "header says nothing of orientation: the codes of sform and qform are both 0; "
+            "read as LAS, with the spacing of pixdim",
+            id="no orientation",
+        ),
+        pytest.param(
+            patched(PLAIN, 80, "f", -3.0),
+            "header says that voxels are [-3.0, 1.25, 2.0] mm apart; taken from the sform",
+            id="pixdim < 0",
+        ),
+        pytest.param(
+            patched(PLAIN, 108, "f", 0),
+            "header says that voxels begin at byte 0; read from byte 352",
+            id="offset 0",
+        ),
+    ],
+)
+def test_repairs_are_made_where_they_are_allowed(tmp_path, data, note):
+    path = stored(tmp_path, data)
+    with pytest.raises(Vol3dSegError, match=f"or give --repair: it is then {note.split('; ')[1]}"):
+        read_image(path)
+    file = open_volume(path, repair=True)
+    array, geometry, _ = finite_image(file)
+    finite_image(file)
+    assert [str(n) for n in file.notes] == [note]  # once, however often it is read
+    assert file.notes[0].repaired
+    np.testing.assert_array_equal(array, VALUES)
+    assert geometry.spacing_mm == pytest.approx(Geometry(SHAPE, AFFINE).spacing_mm)
+    assert (geometry == Geometry(SHAPE, AFFINE)) == ("LAS" not in note)
+
+
+def test_a_bad_spacing_without_another_is_not_repaired(tmp_path):
+    path = stored(tmp_path, patched(patched(PLAIN, 80, "f", -3.0), 252, "hh", 1, 0))
+    with pytest.raises(FileFormatError, match=r"mend pixdim, or export it again$"):
+        open_volume(path, repair=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "note"),
+    [
+        (PACKED, "x.nii", "is packed with gzip but not named .gz; unpacked"),
+        (PLAIN, "x.nii.gz", "is named .gz but not packed; read as it is"),
+        (
+            content(VALUES[..., None, None]),
+            "x.nii",
+            "has 5 axes, of which the last are single; read as 3",
+        ),
+    ],
+)
+def test_what_is_harmless_is_noted(tmp_path, data, name, note):
+    file = open_volume(stored(tmp_path, data, name))
+    np.testing.assert_array_equal(finite_image(file)[0], VALUES)
+    assert [(str(n), n.repaired) for n in file.notes] == [(note, False)]
+
+
 def test_missing_and_irregular_files(tmp_path):
     with pytest.raises(FileFormatError, match="does not exist"):
         read_image(tmp_path / "x.nii")
@@ -352,14 +416,14 @@ def test_missing_and_irregular_files(tmp_path):
 
 def test_a_volume_that_is_not_there(tmp_path):
     path = stored(tmp_path, content(np.stack([VALUES] * 2, -1)))
-    with pytest.raises(FileFormatError, match=r"expected a 4-D file with a volume 2"):
+    with pytest.raises(FileFormatError, match=r"expected a file of four axes with a volume 2"):
         read_image(path, 2)
 
 
 def test_the_grid_alone_needs_no_voxels(tmp_path, monkeypatch):
     several = stored(tmp_path, content(np.stack([VALUES, VALUES], axis=-1)), "several.nii")
     monkeypatch.setattr(NiftiFile, "_unpacked", None)
-    assert NiftiFile(several).geometry() == Geometry(SHAPE, AFFINE)
+    assert NiftiFile(several).geometry(1) == Geometry(SHAPE, AFFINE)
     with pytest.raises(FileFormatError, match=r"x.nii: has shape \(5, 6\); expected three axes"):
         NiftiFile(stored(tmp_path, content(VALUES[..., 0]))).geometry()
 
@@ -369,12 +433,12 @@ def test_what_is_not_finite_is_mended_and_counted(tmp_path, channel):
     values = np.stack([VALUES, VALUES + 1], axis=-1)
     values[1, 2, 3:6, channel] = np.nan, np.inf, -np.inf
     file = NiftiFile(stored(tmp_path, content(values)))
-    array, geometry, replaced = file.mended(-5.0, channel)
+    array, geometry, replaced = finite_image(file, channel, -5.0)
     assert (replaced, geometry) == (3, Geometry(SHAPE, AFFINE))
     np.testing.assert_array_equal(array, np.where(np.isfinite(values), values, -5)[..., channel])
-    assert file.mended(-5.0, 1 - channel)[2] == 0
+    assert finite_image(file, 1 - channel, -5.0)[2] == 0
     with pytest.raises(IntensityError, match="3 voxels are NaN"):
-        file.image(channel)
+        finite_image(file, channel)
 
 
 def test_sform_and_qform_may_differ_by_rounding(tmp_path):

@@ -13,7 +13,7 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.errors import FileFormatError, GridError, IntensityError, MemoryLimitError
-from vol3dseg.volumes import nifti
+from vol3dseg.volumes import formats, nifti
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.oblique import bring_classes, bring_image
 
@@ -52,7 +52,7 @@ def test_a_file_of_several_modalities_is_unpacked_once(names, several, opened):
 def test_a_bad_modality_of_several_is_refused(several):
     with pytest.raises(IntensityError, match="1 voxels are NaN"):
         read_volume(several[0], "abc")
-    with pytest.raises(FileFormatError, match="expected a 4-D file with a volume 3"):
+    with pytest.raises(FileFormatError, match="expected a file of four axes with a volume 3"):
         read_volume(Case("x", "x", {"d": ImageSource(several[0].images["a"].path, 3)}), "d")
 
 
@@ -60,7 +60,9 @@ def test_modalities_in_files_of_their_own_are_read_each(brats_folder, opened):
     case = find_cases(brats_folder)[0]
     volume = read_volume(case, ("t1", "flair"))
     assert sorted(opened) == sorted([case.images["t1"].path, case.images["flair"].path])
-    np.testing.assert_array_equal(volume.array[..., 0], nifti.read_image(case.images["t1"].path)[0])
+    np.testing.assert_array_equal(
+        volume.array[..., 0], formats.read_image(case.images["t1"].path)[0]
+    )
 
 
 def test_channels_lie_one_after_the_other_as_in_files(brats_folder):
@@ -97,7 +99,7 @@ def test_a_later_error_in_an_earlier_file_waits_for_its_turn(several, tmp_path):
 @pytest.mark.parametrize("names", [("t1", "flair"), ("flair", "t1")])
 def test_images_of_other_shapes_are_refused_whichever_is_first(brats_folder, names):
     case = find_cases(brats_folder)[0]
-    array, grid = nifti.read_labels(case.images["t1"].path)
+    array, grid = formats.read_labels(case.images["t1"].path)
     smaller = Geometry((*grid.shape[:2], grid.shape[2] - 1), grid.affine)
     nifti.write(case.images["t1"].path, array[..., :-1], smaller)
     for _ in range(20):
@@ -123,7 +125,7 @@ def test_more_images_than_memory(tmp_path):
 
 def moved(path):
     """Move a file 5 mm to the right; return the grids before and after."""
-    array, grid = nifti.read_labels(path)
+    array, grid = formats.read_labels(path)
     affine = grid.affine.copy()
     affine[0, 3] += 5
     nifti.write(path, array, Geometry(grid.shape, affine))
@@ -138,7 +140,9 @@ def test_images_in_other_places_are_told_apart(brats_folder):
     assert before.placed() != after.placed()
     for words in (
         "case Case_001: flair and t1 lie on different grids: ",
-        f"{before.placed()} and {after.placed()}; resample one onto the other, or mend the header",
+        f"Case_001_flair.nii.gz has {before.placed()}, ",
+        f"Case_001_t1.nii.gz has {after.placed()}; expected one grid; bring t1 onto that of flair "
+        "with yes in the column t1_resample of a dataset table, or mend the header",
     ):
         assert words in str(error.value)
 
@@ -148,9 +152,12 @@ def test_labels_in_another_place_are_told_apart(brats_folder, labels):
     before, after = moved(case.label)
     with pytest.raises(GridError) as error:
         read_labels(case, labels, before)
-    for words in (f"Case_001_seg.nii.gz has {after.placed()}", f"the image {before.placed()}; "):
+    for words in (
+        f"Case_001_seg.nii.gz has {after.placed()}",
+        f"flair.nii.gz has {before.placed()}; ",
+    ):
         assert words in str(error.value)
-    assert str(error.value).endswith("; resample one onto the other, or mend the header")
+    assert "column label_resample of a dataset table" in str(error.value)
 
 
 def test_a_grid_says_where_its_first_voxel_is():
@@ -208,11 +215,11 @@ def test_an_image_is_brought_onto_the_grid_of_another(tmp_path, names, labels):
     asked = replace(case, images={**case.images, "t2": onto}, label_resampled=True)
     volume = read_volume(asked, names)
     assert volume.geometry == GRID
-    stored, other = nifti.read_image(onto.path)  # as rounded in the header
+    stored, other = formats.read_image(onto.path)  # as rounded in the header
     np.testing.assert_array_equal(
         volume.array[..., names.index("t2")], bring_image(stored, other, GRID)
     )
-    values, _ = nifti.read_labels(case.label)
+    values, _ = formats.read_labels(case.label)
     found = read_labels(asked, labels, volume.geometry)
     np.testing.assert_array_equal(found.array, bring_classes(values, other, GRID))
     assert found.array.any()
@@ -243,7 +250,7 @@ def test_series_of_a_folder_are_read_by_name(dicom_folder):
 
 def test_a_folder_of_several_series_needs_a_choice(dicom_folder):
     folder, _ = dicom_folder
-    with pytest.raises(FileFormatError, match=r"holds 2 series, expected one; .*'T1 post'"):
+    with pytest.raises(FileFormatError, match=r"holds 2 series; expected one; .*'T1 post'"):
         read_volume(Case("x", "x", {"t1": ImageSource(folder)}), ["t1"])
     numbered = Case("x", "x", {"t1": ImageSource(folder, 1, series="3")})
     with pytest.raises(FileFormatError, match=r"is one volume; .*leave that number out"):
@@ -264,7 +271,8 @@ def test_a_sheared_grid_is_refused_unless_it_is_brought_onto_another(tmp_path):
         read_volume(Case("x", "x", {"t1": leaning}), ["t1"])
     assert str(caught.value) == (
         f"{tmp_path / 'sheared.nii'}: two axes stand at 59.0 degrees; expected right angles (the "
-        "gantry was tilted?); resample the scan onto a straight grid first"
+        "gantry was tilted?); resample it onto a straight grid first, or onto another modality's "
+        "with the dataset table's column <modality>_resample"
     )
     pytest.importorskip("SimpleITK", reason="sheared grids need the extra [itk]")
     asked = {"t1": straight, "t2": replace(leaning, onto=straight)}

@@ -61,9 +61,13 @@ class Case:
         Who was scanned; several cases may share a subject, and are never split apart.
     images : mapping from modality to ImageSource
     label : Path or None
-        The label map, if there is one.
+        The label map, if there is one: a file, or a folder with DICOM series.
     label_resampled : bool
         Whether the label map is brought onto the grid of the images.
+    label_series : str or None
+        Which DICOM series of the folder is the label map; None where it holds only one.
+    repair : bool
+        Whether files that are wrong are mended where there is a repair; otherwise they are refused.
     """
 
     id: str
@@ -71,6 +75,8 @@ class Case:
     images: Mapping[str, ImageSource]
     label: Path | None = None
     label_resampled: bool = False
+    label_series: str | None = None
+    repair: bool = False
 
     def select(self, modalities: Iterable[str]) -> "Case":
         """Return the case with these modalities only, in this order.
@@ -83,9 +89,12 @@ class Case:
         wanted = tuple(modalities)
         missing = [name for name in wanted if name not in self.images]
         if missing:
+            found = ", ".join(self.images) or "none"
             raise DatasetError(
-                f"case {self.id}: modality {', '.join(missing)} is missing; found "
-                f"{', '.join(self.images) or 'none'}; add the file, or choose other modalities"
+                f"modality {', '.join(missing)} is missing; found {found}",
+                where=f"case {self.id}",
+                expected=", ".join(wanted),
+                remedy="add the file, or choose other modalities",
             )
         return replace(self, images={m: self.images[m] for m in wanted})
 
@@ -94,3 +103,8 @@ class Case:
         """Every file of the case, each once, the label last."""
         files = [path for source in self.images.values() for path in source.paths]
         return tuple(dict.fromkeys([*files, self.label] if self.label else files))
+
+
+def allow_repairs(cases: Iterable[Case], allowed: bool = True) -> list[Case]:
+    """Return cases whose files are mended, if that is allowed, where there is a repair."""
+    return [replace(case, repair=allowed) for case in cases]

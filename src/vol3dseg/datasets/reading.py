@@ -1,7 +1,8 @@
 """From the files of a case to arrays on one grid."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -11,15 +12,35 @@ from numpy.typing import NDArray
 
 from vol3dseg.cores import usable_cores
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.errors import DatasetError, GridError, MemoryLimitError, Vol3dSegError
+from vol3dseg.datasets.sources import by_file, image_of, open_label, open_source, source_key
+from vol3dseg.errors import GridError, MemoryLimitError, Vol3dSegError
 from vol3dseg.volumes import formats
-from vol3dseg.volumes.dicom_volume import DicomVolume
+from vol3dseg.volumes.dicom_folder import searching_once
+from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Note
+from vol3dseg.volumes.label_maps import find_seg
 from vol3dseg.volumes.labels import LabelSet, Segmentation
-from vol3dseg.volumes.oblique import bring_classes, bring_image
-from vol3dseg.volumes.volume import Volume, one_grid
+from vol3dseg.volumes.oblique import bring_classes
+from vol3dseg.volumes.volume import Volume
 
-_Found = tuple[Geometry, int]  # the grid of an image, and how many of its voxels were replaced
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is known of an image beside its voxels.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    replaced : int
+        Voxels that were NaN or infinite.
+    notes : tuple of Note
+        On the file, for the first image that is read from it.
+    """
+
+    geometry: Geometry
+    replaced: int
+    notes: tuple[Note, ...]
 
 
 class ImageReader:
@@ -27,66 +48,26 @@ class ImageReader:
 
     Remembers the last file, so that a 4-D file is unpacked once and not for each of its modalities.
     Let go of it before you need the memory.
+
+    Parameters
+    ----------
+    repair : bool
+        Mend files that are wrong, where there is a repair; otherwise they are refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, repair: bool = False) -> None:
+        self._repair = repair
+        self._search = searching_once()
         self._file: formats.VolumeFile | None = None
         self._key: tuple[Path, str | None] | None = None
 
     def read(self, source: ImageSource) -> tuple[NDArray[np.float32], Geometry]:
         """Read one image; raises the errors of `read_volume`."""
-        if self._file is None or self._key != _key(source):
+        if self._file is None or self._key != source_key(source):
             self._file = None  # let go of it before the next is unpacked
-            self._file, self._key = _opened(source), _key(source)
-        return _image(self._file, source)[:2]
-
-
-def _key(source: ImageSource) -> tuple[Path, str | None]:
-    """Return what images that are read with one open have in common."""
-    return source.path, source.series
-
-
-def _opened(source: ImageSource) -> formats.VolumeFile:
-    if source.series is not None or source.path.is_dir():
-        return DicomVolume(source.path, source.series)
-    return formats.open_volume(source.path)
-
-
-def _image(
-    file: formats.VolumeFile,
-    source: ImageSource,
-    place: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = None,
-) -> tuple[NDArray[np.float32], Geometry, int]:
-    """Read one image as its source asks for; `place` gives where an image of some shape goes.
-
-    Returns
-    -------
-    array : (i, j, k) array of float32
-    geometry : Geometry
-    replaced : int
-        Voxels that were NaN or infinite.
-    """
-    if source.onto is None:
-        array, geometry, replaced = _stored(file, source, place(file.shape[:3]) if place else None)
-        geometry.require_right_angles(source.path)
-        return array, geometry, replaced
-    target = _opened(source.onto).geometry()
-    stored, geometry, replaced = _stored(file, source)
-    array = bring_image(stored, geometry, target)
-    if place is not None:
-        kept = place(array.shape)
-        if kept.shape == array.shape:
-            kept[...] = array
-            array = kept
-    return array, target, replaced
-
-
-def _stored(
-    file: formats.VolumeFile, source: ImageSource, out: NDArray[np.float32] | None = None
-) -> tuple[NDArray[np.float32], Geometry, int]:
-    if source.nan is None:
-        return *file.image(source.channel, out), 0
-    return file.mended(source.nan, source.channel, out)
+            self._file = open_source(source, self._repair, self._search)
+            self._key = source_key(source)
+        return image_of(self._file, source, self._repair, search=self._search)[:2]
 
 
 def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
@@ -114,13 +95,44 @@ def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
     chosen = case.select(modalities)
     channels = _Channels(len(chosen.images))
     found = _read_images(chosen, channels)
-    grids = {name: grid for name, (grid, _) in found.items()}
-    try:
-        geometry = one_grid(grids)
-    except GridError as error:
-        raise GridError(f"case {case.id}: {error}") from error
-    replaced = {name: count for name, (_, count) in found.items() if count}
-    return Volume(channels.array, geometry, tuple(grids), replaced)
+    geometry = one_grid_of(chosen, {name: of.geometry for name, of in found.items()})
+    replaced = {name: of.replaced for name, of in found.items() if of.replaced}
+    notes = {name: of.notes for name, of in found.items() if of.notes}
+    return Volume(channels.array, geometry, tuple(found), replaced, notes)
+
+
+def one_grid_of(case: Case, grids: Mapping[str, Geometry]) -> Geometry:
+    """Return the grid that the images of a case lie on: that of the first.
+
+    Parameters
+    ----------
+    case : Case
+    grids : mapping from modality to Geometry
+        At least one.
+
+    Raises
+    ------
+    GridError
+        They differ.
+    """
+    for error in differing_grids(case, grids):
+        raise error
+    return next(iter(grids.values()))
+
+
+def differing_grids(case: Case, grids: Mapping[str, Geometry]) -> Iterator[GridError]:
+    """Give an error for each image that lies on another grid than the first."""
+    (first, geometry), *others = grids.items()
+    for name, other in others:
+        if not geometry.fits(other):
+            yield GridError(
+                f"{first} and {name} lie on different grids: {case.images[first].path} has "
+                f"{geometry.placed()}, {case.images[name].path} has {other.placed()}",
+                where=f"case {case.id}",
+                expected="one grid",
+                remedy=f"bring {name} onto that of {first} with yes in the column {name}_resample "
+                "of a dataset table, or mend the header",
+            )
 
 
 class _Channels:
@@ -146,8 +158,8 @@ class _Channels:
             return np.empty(shape, dtype=np.float32).T
         except MemoryError as error:
             raise MemoryLimitError(
-                f"{self._count} images of {shape[:0:-1]} voxels do not fit into memory; crop them, "
-                "or use a machine with more"
+                f"{self._count} images of {shape[:0:-1]} voxels do not fit into memory",
+                remedy="crop them, or use a machine with more",
             ) from error
 
 
@@ -166,49 +178,72 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
     DatasetError
         The case has no label map.
     LabelError
-        A value is not in the label map of the config.
+        A value or a segment is not in the label map of the config.
     GridError
         Labels and images lie on different grids.
     MissingExtraError
         The labels are to be resampled onto a grid that is oblique to their own, and SimpleITK is
         not installed.
     """
-    if case.label is None:
-        raise DatasetError(f"case {case.id}: has no label map; add it, or leave the case out")
-    values, geometry = formats.read_labels(case.label)
+    search = searching_once()
+    seg = find_seg(case.label, case.label_series, search) if case.label else None
+    if seg is not None:
+        return read_seg(seg, labels, grid)
+    file = open_label(case, search)
+    values, geometry = file.labels()
+    require_label_grid(case, geometry, grid)
+    classes = labels.encode(values, str(case.label))
     if case.label_resampled:
-        classes = labels.encode(values, str(case.label))
-        return Segmentation(bring_classes(classes, geometry, grid), grid, labels)
-    if not geometry.fits(grid):
+        classes = bring_classes(classes, geometry, grid)
+    return Segmentation(classes, grid, labels, file.notes)
+
+
+def require_label_grid(case: Case, geometry: Geometry, grid: Geometry) -> None:
+    """Refuse a label map on another grid than the images, unless it is to be resampled.
+
+    Parameters
+    ----------
+    case : Case
+        With the images that lie on `grid`; the first is named.
+    geometry, grid : Geometry
+        Of the label map and of the images.
+
+    Raises
+    ------
+    GridError
+    """
+    if not case.label_resampled and not geometry.fits(grid):
+        name, image = next(iter(case.images.items()), ("image", None))
         raise GridError(
-            f"case {case.id}: label and image lie on different grids: {case.label} has "
-            f"{geometry.placed()}, the image {grid.placed()}; resample one onto the other, or mend "
-            "the header"
+            f"label and {name} lie on different grids: {case.label} has {geometry.placed()}, "
+            f"{image.path if image else 'the image'} has {grid.placed()}",
+            where=f"case {case.id}",
+            expected="one grid",
+            remedy=f"bring the label onto that of {name} with yes in the column label_resample of "
+            "a dataset table, or mend the header",
         )
-    return Segmentation(labels.encode(values, str(case.label)), grid, labels)
 
 
 def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
     """Read files side by side: what takes time is unpacking, which lets other threads run."""
     names = list(case.images)
-    by_file: dict[tuple[Path, str | None], list[str]] = {}
-    for name, source in case.images.items():
-        by_file.setdefault(_key(source), []).append(name)
+    search = searching_once()
 
     def read(wanted: list[str]) -> dict[str, _Found | Vol3dSegError]:
         found: dict[str, _Found | Vol3dSegError] = {}
         try:
-            file = _opened(case.images[wanted[0]])
+            file = open_source(case.images[wanted[0]], case.repair, search)
             for name in wanted:
-                place = partial(channels.place, names.index(name))
-                _, grid, replaced = _image(file, case.images[name], place)
-                found[name] = grid, replaced
+                place, source = partial(channels.place, names.index(name)), case.images[name]
+                _, grid, replaced = image_of(file, source, case.repair, place, search)
+                found[name] = _Found(grid, replaced, () if found else file.notes)
         except Vol3dSegError as error:
             found[wanted[len(found)]] = error
         return found
 
-    with ThreadPoolExecutor(min(len(by_file), usable_cores())) as pool:
-        parts = list(pool.map(read, by_file.values()))
+    files = by_file(case.images)
+    with ThreadPoolExecutor(min(len(files), usable_cores())) as pool:
+        parts = list(pool.map(read, files))
     outcomes = {name: outcome for part in parts for name, outcome in part.items()}
     found = {}
     for name in names:  # whichever thread was first, the first error in this order is raised

@@ -1,25 +1,30 @@
 """Many cases: files in, files and a record out; the next is read while the network runs."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.check import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_volume
+from vol3dseg.datasets.signature import Signature, signature
 from vol3dseg.errors import FileFormatError, OutputError, Vol3dSegError
 from vol3dseg.files import sha256_file
 from vol3dseg.inference.memory import peak_mb, reset_peak
 from vol3dseg.inference.predictor import Prediction, Predictor
 from vol3dseg.inference.record import CaseRecord, Record
 from vol3dseg.preprocessing.recipe import Prepared, prepare
+from vol3dseg.volumes.dicom_files import is_dicom
 from vol3dseg.volumes.dicom_folder import Series
 from vol3dseg.volumes.dicom_seg import Algorithm, write_seg
 from vol3dseg.volumes.dicom_volume import DicomVolume
 from vol3dseg.volumes.formats import FORMATS, NIFTI, Format, format_by_name
+from vol3dseg.volumes.intake import in_words
 from vol3dseg.volumes.labels import Segmentation
 from vol3dseg.volumes.volume import Volume
 
@@ -74,6 +79,11 @@ class Wanted:
         first = next(iter(case.images.values()), None)
         return self.format or (format_by_name(first.path) if first else None) or NIFTI
 
+    @property
+    def deidentified(self) -> bool:
+        """Whether patient and study are blank in a DICOM-SEG."""
+        return self.seg is not None and self.seg.deidentify
+
     def label_file(self, case: Case) -> str:
         """Return the name of the label map of a case."""
         return f"{case.id}{'.dcm' if self.seg else self.format_for(case).suffix}"
@@ -86,8 +96,9 @@ class _Ready:
     prepared: Prepared
     volume: Volume | None
     seconds: dict[str, float]
-    replaced: Mapping[str, int]
-    series: Series | None = None  # that a DICOM-SEG refers to
+    intake: dict[str, Any]  # what the record says of how files were read
+    series: Series | None  # that a DICOM-SEG refers to
+    sources: Signature
 
 
 def predict_cases(
@@ -100,7 +111,8 @@ def predict_cases(
 ) -> Record:
     """Segment cases into `folder/<id>.nii.gz` or the like.
 
-    One that fails is recorded, and the rest goes on.
+    One that fails is recorded, and the rest goes on. What headers tell is checked of all of them
+    before the first is read.
 
     Parameters
     ----------
@@ -120,8 +132,14 @@ def predict_cases(
         As written.
     """
     wanted = wanted or Wanted()
+    refused = preflight(cases, predictor.manifest.recipe.modalities, labelled=False)
+    failed = {case_id: CaseRecord(error=reason) for case_id, reason in refused.items()}
+    record = record.model_copy(update={"cases": {**record.cases, **failed}})
     record.save(folder)
-    for case, ready in _read_ahead(cases, predictor, folder, wanted):
+    for case_id, said in failed.items():
+        progress(case_id, said)
+    good = [case for case in cases if case.id not in refused]
+    for case, ready in _read_ahead(good, predictor, folder, wanted):
         reset_peak()
         try:
             found = _predict_case(case, ready.result(), predictor, folder, wanted)
@@ -157,22 +175,34 @@ def _read(case: Case, predictor: Predictor, folder: Path, wanted: Wanted) -> _Re
     started = time.perf_counter()
     _require_no_input(case, folder / wanted.label_file(case), *_extras(case, folder))
     modalities = predictor.manifest.recipe.modalities
-    series = _series(case.select(modalities).images[modalities[0]]) if wanted.seg else None
+    sources = signature(case, modalities, with_label=False) or {}  # before a file can change
+    series = _series(case, modalities[0]) if wanted.seg else None
     volume = read_volume(case, modalities)
     read = time.perf_counter()
     prepared = prepare(volume, predictor.manifest.recipe)
     seconds = {"read": read - started, "prepare": time.perf_counter() - read}
-    return _Ready(prepared, volume if wanted.draw else None, seconds, volume.replaced, series)
+    kept = volume if wanted.draw else None
+    return _Ready(prepared, kept, seconds, _intake(volume), series, sources)
 
 
-def _series(source: ImageSource) -> Series:
+def _intake(volume: Volume) -> dict[str, Any]:
+    return {
+        "replaced": dict(volume.replaced),
+        "notes": in_words(volume.notes, repaired=False),
+        "repairs": in_words(volume.notes, repaired=True),
+        "warnings": tuple(no_contrast(name).found for name in flat_modalities(volume)),
+    }
+
+
+def _series(case: Case, modality: str) -> Series:
     """Return the series that an image is read from."""
-    if source.series is None and not source.path.is_dir():
+    source = case.select([modality]).images[modality]
+    if source.series is None and not source.path.is_dir() and not is_dicom(source.path):
         raise FileFormatError(
             f"{source.path}: is no DICOM series, which a DICOM-SEG must refer to; expected a "
             "folder with one; choose another --format"
         )
-    return DicomVolume(source.path, source.series).series
+    return DicomVolume(source.path, source.series, case.repair).series
 
 
 def _predict_case(
@@ -195,9 +225,10 @@ def _predict_case(
         plan=str(prediction.plan),
         planned_mb=prediction.planned_mb,
         volumes_ml={label: round(count * ml, 4) for label, count in counts},
-        warnings=prediction.warnings,
         sha256=sha256_file(target),
-        replaced=dict(ready.replaced),
+        sources=ready.sources,
+        deidentified=wanted.deidentified,
+        **{**ready.intake, "warnings": (*ready.intake["warnings"], *prediction.warnings)},
     )
     if wanted.draw is None or ready.volume is None:
         return record

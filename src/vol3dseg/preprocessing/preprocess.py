@@ -1,5 +1,6 @@
 """Prepare a whole data set: many cases, some of them bad, perhaps not for the first time."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.check import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.datasets.signature import Signature, signature
 from vol3dseg.errors import DatasetError, StoreError, Vol3dSegError
 from vol3dseg.files import sha256_file
 from vol3dseg.preprocessing.index import FILE_NAME, CaseEntry, Index, load_index
@@ -22,7 +25,11 @@ from vol3dseg.preprocessing.recipe import (
     restore_labels,
 )
 from vol3dseg.preprocessing.store import write_case
+from vol3dseg.volumes.intake import in_words
 from vol3dseg.volumes.labels import LabelSet, Segmentation
+from vol3dseg.volumes.volume import Volume
+
+_SAVING = 0.05  # of the time may go into writing the index, which grows with every case
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class Outcome:
     case_id : str
     entry : CaseEntry or None
     left_out, failed : str
-        The reason in words; empty where it does not apply.
+        The reason in words; empty where it does not apply. A line for each thing that is wrong.
     """
 
     case_id: str
@@ -64,7 +71,8 @@ def preprocess(
 ) -> Index:
     """Prepare cases into `folder`; only what is missing or has changed is done.
 
-    A case that fails is named in the index with its reason, and the others go on.
+    A case that fails is named in the index with its reason, and the others go on. What headers tell
+    is checked of all cases before the first is prepared.
 
     Parameters
     ----------
@@ -82,7 +90,9 @@ def preprocess(
     Returns
     -------
     Index
-        Also written to `folder/index.json`, after every case, so that a killed run can go on.
+        Also written to `folder/index.json`, now and then, so that a killed run can go on: after
+        each case, or less often where there are so many that writing would take more than a
+        twentieth of the time.
 
     Raises
     ------
@@ -113,11 +123,19 @@ def preprocess(
             failed={o.case_id: o.failed for o in ordered if o.failed},
         )
 
+    wanted = [t for t in tasks if t.case.id not in done]
+    refused = preflight([t.case for t in wanted], recipe.modalities)
+    outcomes |= {i: Outcome(i, failed=reason) for i, reason in refused.items()}
     for outcome in outcomes.values():
         progress(outcome)
-    for outcome in _run([t for t in tasks if t.case.id not in done], executor):
+    due = 0.0
+    for outcome in _run([t for t in wanted if t.case.id not in refused], executor):
         outcomes[outcome.case_id] = outcome
-        index().save(folder)
+        started = time.monotonic()
+        if started >= due:
+            index().save(folder)
+            ended = time.monotonic()
+            due = ended + (ended - started) / _SAVING
         progress(outcome)
     result = index()
     result.save(folder)
@@ -138,35 +156,16 @@ def _is_current(task: Task, known: Mapping[str, CaseEntry]) -> bool:
     entry = known.get(task.case.id)
     if entry is None or entry.subject != task.case.subject:
         return False
-    if entry.sources != _signature(task.case, task.recipe):
+    if entry.sources != _sources(task):
+        return False
+    if entry.repairs and not task.case.repair:
         return False
     path = task.folder / entry.file
     return path.is_file() and path.stat().st_size == entry.bytes
 
 
-def _signature(case: Case, recipe: Recipe) -> dict[str, tuple[int, int]] | None:
-    """Return what a case is made of: each file with what it is used for, its size and its time."""
-    try:
-        chosen = case.select(recipe.modalities)
-        used = [(m, source, path) for m, source in chosen.images.items() for path in source.paths]
-        found = {f"{m}: {_named(path)}{source.intake}": _state(path) for m, source, path in used}
-        if case.label:
-            resampled = ", resampled" if case.label_resampled else ""
-            found[f"label: {_named(case.label)}{resampled}"] = _state(case.label)
-    except (OSError, DatasetError):
-        return None
-    return found
-
-
-def _named(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """Return size and time of change of a file; of a folder, their sum and the latest."""
-    files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path]
-    stats = [file.stat() for file in files]
-    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+def _sources(task: Task) -> Signature | None:
+    return signature(task.case, task.recipe.modalities, with_label=True)
 
 
 def _run(tasks: Sequence[Task], executor: Executor | None) -> Iterable[Outcome]:
@@ -187,14 +186,27 @@ def prepare_case(task: Task) -> Outcome:
     case = task.case
     try:
         volume = read_volume(case, task.recipe.modalities)
-        label = read_labels(case, task.labels, volume.geometry) if case.label else None
+        for name in flat_modalities(volume):
+            raise no_contrast(name, case.images[name].path)
+        chosen = case.select(task.recipe.modalities)
+        label = read_labels(chosen, task.labels, volume.geometry) if case.label else None
         lacking = _lacking(label, task.labels) if label else []
         if lacking:
             return Outcome(case.id, left_out=f"lacks the required class {', '.join(lacking)}")
         entry = _prepare_and_write(task, prepare(volume, task.recipe), label)
-        return Outcome(case.id, entry.model_copy(update={"replaced": dict(volume.replaced)}))
+        return Outcome(case.id, entry.model_copy(update=_intake(volume, label)))
     except Vol3dSegError as error:
         return Outcome(case.id, failed=str(error))
+
+
+def _intake(volume: Volume, label: Segmentation | None) -> dict[str, Any]:
+    """Return what an entry says of how the files were read."""
+    notes = {**volume.notes, "label": label.notes if label else ()}
+    return {
+        "replaced": dict(volume.replaced),
+        "notes": in_words(notes, repaired=False),
+        "repairs": in_words(notes, repaired=True),
+    }
 
 
 def _lacking(label: Segmentation, labels: LabelSet) -> list[str]:
@@ -206,7 +218,7 @@ def _prepare_and_write(task: Task, prepared: Prepared, label: Segmentation | Non
     case, name = task.case, f"cases/{task.case.id}.h5"
     path = task.folder / name
     working = prepare_labels(label, prepared) if label else None
-    signature = _signature(case, task.recipe)
+    sources = _sources(task)
     write_case(path, case.id, task.recipe, prepared, working)
     outside, changed = _losses(label, working) if label and working else (0, 0)
     counts = dict(zip(task.labels.names, label.counts(), strict=True)) if label else None
@@ -216,7 +228,7 @@ def _prepare_and_write(task: Task, prepared: Prepared, label: Segmentation | Non
         file=name,
         bytes=path.stat().st_size,
         sha256=sha256_file(path),
-        sources=signature or {},
+        sources=sources or {},
         shape=prepared.volume.geometry.shape,
         source_shape=prepared.source.shape,
         source_spacing_mm=prepared.source.spacing_mm,

@@ -2,9 +2,10 @@
 
 import fnmatch
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from vol3dseg.errors import FileFormatError
@@ -74,6 +75,21 @@ class DicomFolder:
     series: tuple[Series, ...]
     ignored: int
 
+    @property
+    def listed(self) -> str:
+        """The series with all that one may be chosen by."""
+        words = "; ".join(
+            f"{s} ({s.modality}, {s.images} images, UID {s.uid})" for s in self.series[:_LISTED]
+        )
+        more = f" and {len(self.series) - _LISTED} more" if len(self.series) > _LISTED else ""
+        return words + more
+
+
+def holds_files(folder: Path) -> bool:
+    """Tell whether a folder itself holds a DICOM file; in most that do, the first is one."""
+    with os.scandir(folder) as entries:
+        return any(entry.is_file() and is_dicom(Path(entry.path)) for entry in entries)
+
 
 def find_series(folder: Path) -> DicomFolder:
     """Find the DICOM series under a folder, from headers alone.
@@ -94,7 +110,9 @@ def find_series(folder: Path) -> DicomFolder:
     """
     require_pydicom()
     if not folder.is_dir() and not folder.is_file():
-        raise FileFormatError(f"{folder}: no such folder; expected one with DICOM files")
+        raise FileFormatError(
+            "no such folder", where=folder, expected="one with DICOM files", remedy="check the path"
+        )
     found: dict[str, list[Series]] = {}
     ignored = 0
     for path in _files(folder):
@@ -105,6 +123,23 @@ def find_series(folder: Path) -> DicomFolder:
             found.setdefault(one.uid, []).append(one)
     series = sorted(map(_joined, found.values()), key=lambda s: (s.number or 0, s.uid))
     return DicomFolder(folder, tuple(series), ignored)
+
+
+Search = Callable[[Path], DicomFolder]
+
+
+def searching_once() -> Search:
+    """Return `find_series` for several series of a folder: it looks into each folder once."""
+    found: dict[Path, DicomFolder] = {}
+    lock = Lock()
+
+    def search(folder: Path) -> DicomFolder:
+        with lock:
+            if folder not in found:
+                found[folder] = find_series(folder)
+            return found[folder]
+
+    return search
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -129,8 +164,10 @@ def _read_series_of(path: Path) -> Series | None:
             return None
         if not header.get("SeriesInstanceUID"):
             raise FileFormatError(
-                f"{path}: has no SeriesInstanceUID; expected the series that it belongs to; export "
-                "it again, or take it out"
+                "has no SeriesInstanceUID",
+                where=path,
+                expected="the series that it belongs to",
+                remedy="export it again, or take it out",
             )
         number = header.get("SeriesNumber")
         return Series(
@@ -148,8 +185,10 @@ def _check_no_image(kind: Any, path: Path) -> None:
     """Refuse an image that lacks its size: pydicom reads a cut header as one that ends there."""
     if kind is None or "Image Storage" in kind.name:
         raise FileFormatError(
-            f"{path}: is an image without Rows and Columns; expected its size; it may be "
-            "truncated: copy or export it again"
+            "is an image without Rows and Columns",
+            where=path,
+            expected="its size",
+            remedy="it may be truncated: copy or export it again",
         )
 
 
@@ -189,20 +228,21 @@ def choose(found: DicomFolder, wanted: str | None = None) -> Series:
     """
     if not found.series:
         raise FileFormatError(
-            f"{found.folder}: holds no DICOM images ({found.ignored} other files); expected a "
-            "series; name a folder with one"
+            f"holds no DICOM images ({found.ignored} other files)",
+            where=found.folder,
+            expected="a series",
+            remedy="name a folder with one",
         )
     fitting = _fitting(found.series, wanted)
     if len(fitting) == 1:
         return fitting[0]
-    listed = "; ".join(
-        f"{s} ({s.modality}, {s.images} images, UID {s.uid})" for s in found.series[:_LISTED]
-    )
-    more = f" and {len(found.series) - _LISTED} more" if len(found.series) > _LISTED else ""
     what = f"{len(fitting)} series" if wanted is None else f"{len(fitting)} series for {wanted!r}"
     raise FileFormatError(
-        f"{found.folder}: holds {what}, expected one; name it by UID, number or a pattern of its "
-        f"description; there are {listed}{more}"
+        f"holds {what}",
+        where=found.folder,
+        expected="one",
+        remedy="name it by UID, number or a pattern of its description in the column "
+        f"<modality>_series of a dataset table; there are {found.listed}",
     )
 
 

@@ -7,15 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, IntensityError, MemoryLimitError
+from vol3dseg.volumes.dicom_copies import without_copies
 from vol3dseg.volumes.dicom_folder import Series
 from vol3dseg.volumes.dicom_pixels import read_frames
 from vol3dseg.volumes.dicom_planes import read_planes
 from vol3dseg.volumes.dicom_stack import Stack, stack
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Intake
 
 
-def place_series(series: Series) -> Stack:
-    """Return the slices of a series in the order of k, and their grid; no voxel is decoded.
+def place_series(series: Series, intake: Intake | None = None) -> Stack:
+    """Return the slices of a series in the order of k, and their grid.
+
+    No voxel is decoded, but for those of a slice that may be the copy of another.
+
+    Parameters
+    ----------
+    series : Series
+    intake : Intake or None
+        Gets the notes; None allows no repair.
 
     Raises
     ------
@@ -24,10 +34,14 @@ def place_series(series: Series) -> Stack:
     """
     if series.modality == "SEG":
         raise FileFormatError(
-            f"{series.where}: is a segmentation (DICOM-SEG); expected an image; choose another "
-            "series, or give it as the label"
+            "is a segmentation (DICOM-SEG)",
+            where=series.where,
+            expected="an image",
+            remedy="choose another series, or give it as the label",
         )
-    return stack([plane for path in series.files for plane in read_planes(path)], series.where)
+    intake = intake or Intake()
+    planes = [plane for path in series.files for plane in read_planes(path)]
+    return stack(without_copies(planes, series.where, intake), series.where, intake)
 
 
 def read_series(series: Series) -> tuple[NDArray[np.float32], Geometry]:
@@ -60,6 +74,22 @@ def read_series(series: Series) -> tuple[NDArray[np.float32], Geometry]:
         pydicom is not installed.
     """
     placed = place_series(series)
+    return read_stack(placed, series.where), placed.geometry
+
+
+def read_stack(placed: Stack, where: str) -> NDArray[np.float32]:
+    """Read the voxels of slices that are placed; raises the errors of `read_series`.
+
+    Parameters
+    ----------
+    placed : Stack
+    where : str
+        What they belong to, for messages.
+
+    Returns
+    -------
+    (i, j, k) array of float32
+    """
     by_file: dict[Path, list[tuple[int, int]]] = {}
     for k, plane in enumerate(placed.planes):
         by_file.setdefault(plane.path, []).append((plane.frame, k))
@@ -69,21 +99,22 @@ def read_series(series: Series) -> tuple[NDArray[np.float32], Geometry]:
         stored = read_frames(path, [frame for frame, _ in frames])
         for (_, k), values in zip(frames, stored, strict=True):
             if not array.size:  # not before a first slice has been decoded: headers may lie
-                array = _empty(placed.geometry, series)
+                array = _empty(placed.geometry, where)
             plane = placed.planes[k]
             with np.errstate(over="ignore", invalid="ignore"):  # counted below
                 array[..., k] = (values.astype(np.float64) * plane.slope + plane.intercept).T
             _check_finite(array[..., k], path)
-    return array, placed.geometry
+    return array
 
 
-def _empty(geometry: Geometry, series: Series) -> NDArray[np.float32]:
+def _empty(geometry: Geometry, where: str) -> NDArray[np.float32]:
     try:
         return np.empty(math.prod(geometry.shape), np.float32).reshape(geometry.shape, order="F")
     except MemoryError as error:
         raise MemoryLimitError(
-            f"{series.where}: its {geometry.shape} voxels do not fit into memory; crop it, or use "
-            "a machine with more"
+            f"its {geometry.shape} voxels do not fit into memory",
+            where=where,
+            remedy="crop it, or use a machine with more",
         ) from error
 
 
@@ -91,6 +122,8 @@ def _check_finite(values: NDArray[np.float32], path: Path) -> None:
     bad = values.size - int(np.count_nonzero(np.isfinite(values)))
     if bad:
         raise IntensityError(
-            f"{path}: {bad} voxels are NaN or infinite; expected finite intensities; replace them "
-            "in the file"
+            f"{bad} voxels are NaN or infinite",
+            where=path,
+            expected="finite intensities",
+            remedy="replace them in the file",
         )

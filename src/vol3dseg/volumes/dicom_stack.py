@@ -6,7 +6,6 @@ every grid is right-handed. The spacing of slices comes from their positions; Sl
 how thick a slice is, not how far the next one is.
 """
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,13 +17,13 @@ from numpy.typing import NDArray
 from vol3dseg.errors import GridError, some_of
 from vol3dseg.volumes.dicom_planes import Plane
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Intake
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME = 0.02  # of the way between slices: closer ones lie at the same position
 _UNEVEN = 0.1  # voxels that a slice may lie off its place, since headers round
 _SHEAR = 1e-3  # mm sideways per mm along the normal that count as rounding
 _NOTED = 1e-4  # where less is not worth a word
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Stack:
     geometry: Geometry
 
 
-def stack(planes: Sequence[Plane], where: str) -> Stack:
+def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
     """Sort slices by position and return the grid that they make.
 
     Parameters
@@ -44,6 +43,8 @@ def stack(planes: Sequence[Plane], where: str) -> Stack:
         At least one.
     where : str
         What they belong to, for messages.
+    intake : Intake
+        Gets a note on a single slice, and on a shear that is taken for rounding.
 
     Raises
     ------
@@ -60,11 +61,13 @@ def stack(planes: Sequence[Plane], where: str) -> Stack:
     order = np.argsort(depths, kind="stable")
     planes, depths = [planes[n] for n in order], depths[order]
     if len(planes) == 1:
-        step = _thickness(planes[0], where)
+        step = _thickness(planes[0], intake)
     else:
         _check_positions(planes, depths, where)
         _check_gaps(planes, depths, where)
-        _check_tilt(planes, depths, normal, where)
+        shear = _shear(planes, depths, normal, where)
+        if shear > _NOTED:
+            intake.note(f"slices lean by {shear:.2g} mm per mm", "read as straight")
         step = float(depths[-1] - depths[0]) / (len(planes) - 1)
     between_rows, between_columns = planes[0].spacing_mm
     affine = np.eye(4)
@@ -74,9 +77,9 @@ def stack(planes: Sequence[Plane], where: str) -> Stack:
     return Stack(tuple(planes), Geometry((columns, rows, len(planes)), _LPS_TO_RAS @ affine))
 
 
-def _thickness(plane: Plane, where: str) -> float:
+def _thickness(plane: Plane, intake: Intake) -> float:
     thickness = plane.thickness_mm or 1.0
-    _log.warning("%s: one slice, taken to be %g mm thick", where, thickness)
+    intake.note("holds one slice", f"read as {thickness:g} mm thick")
     return thickness
 
 
@@ -105,9 +108,11 @@ def _check_alike(planes: Sequence[Plane], where: str) -> None:
         odd = [planes[n].name for n in np.flatnonzero(apart > tolerance).tolist()]
         if odd:
             raise GridError(
-                f"{where}: slices have several {what}: {len(planes) - len(odd)} like "
-                f"{planes[values.index(usual)].name}, but not {some_of(odd)}; expected one; "
-                f"{remedy}"
+                f"slices have several {what}: {len(planes) - len(odd)} like "
+                f"{planes[values.index(usual)].name}, but not {some_of(odd)}",
+                where=where,
+                expected="one",
+                remedy=remedy,
             )
 
 
@@ -117,8 +122,10 @@ def _check_positions(planes: Sequence[Plane], depths: NDArray[np.float64], where
     apart = gaps[gaps > _SAME * gaps.max()]
     if gaps.max() < 1e-4:
         raise GridError(
-            f"{where}: all {len(planes)} slices lie at the same position; expected a stack of "
-            "slices; export the series again with the position of each"
+            f"all {len(planes)} slices lie at the same position",
+            where=where,
+            expected="a stack of slices",
+            remedy="export the series again with the position of each",
         )
     new = np.concatenate([[True], gaps > _SAME * np.median(apart)])
     counts = np.bincount(np.cumsum(new) - 1)
@@ -126,15 +133,20 @@ def _check_positions(planes: Sequence[Plane], depths: NDArray[np.float64], where
         return
     if counts.min() == counts.max():
         raise GridError(
-            f"{where}: holds {counts[0]} volumes of {len(counts)} slices at the same positions, "
-            f"{_told_apart(planes, int(counts[0]))}; expected one volume; put the files of one of "
-            "them into a folder of their own"
+            f"holds {counts[0]} volumes of {len(counts)} slices at the same positions, "
+            f"{_told_apart(planes, int(counts[0]))}",
+            where=where,
+            expected="one volume",
+            remedy="put the files of one of them into a folder of their own",
         )
     second = int(np.argmin(new))
     raise GridError(
-        f"{where}: {planes[second - 1].name} and {planes[second].name} lie at the same position, "
+        f"{planes[second - 1].name} and {planes[second].name} lie at the same position, "
         f"{depths[second]:.4g} mm along the normal ({int((counts > 1).sum())} of {len(counts)} "
-        "positions hold several slices); expected one slice at each; remove the duplicates"
+        "positions hold several slices)",
+        where=where,
+        expected="one slice at each",
+        remedy="remove the duplicates",
     )
 
 
@@ -165,8 +177,10 @@ def _check_gaps(planes: Sequence[Plane], depths: NDArray[np.float64], where: str
     wide = np.flatnonzero(gaps > 1.5 * usual)
     if wide.size == 0:
         raise GridError(
-            f"{where}: slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart; expected even "
-            "spacing; resample the series, or take the odd slices out"
+            f"slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart",
+            where=where,
+            expected="even spacing",
+            remedy="resample the series, or take the odd slices out",
         )
     places = [
         f"between {planes[n].name} at {depths[n]:.4g} mm and {planes[n + 1].name} at "
@@ -174,17 +188,20 @@ def _check_gaps(planes: Sequence[Plane], depths: NDArray[np.float64], where: str
         for n in wide.tolist()
     ]
     raise GridError(
-        f"{where}: slices are missing {some_of(places)} along the normal, where others lie "
-        f"{usual:.4g} mm apart; copy or export the series again"
+        f"slices are missing {some_of(places)} along the normal",
+        where=where,
+        expected=f"one every {usual:.4g} mm",
+        remedy="copy or export the series again",
     )
 
 
-def _check_tilt(
+def _shear(
     planes: Sequence[Plane],
     depths: NDArray[np.float64],
     normal: NDArray[np.float64],
     where: str,
-) -> None:
+) -> float:
+    """Return by how much slices lean [mm per mm]; refuse more than rounding."""
     positions = np.array([plane.position for plane in planes])
     sideways = positions - positions[0] - np.outer(depths - depths[0], normal)
     drift = sideways[-1] / (depths[-1] - depths[0])
@@ -193,14 +210,16 @@ def _check_tilt(
     if off.max() > _UNEVEN * min(planes[0].spacing_mm):
         worst = int(off.argmax())
         raise GridError(
-            f"{where}: {planes[worst].name} lies {off[worst]:.3g} mm beside the others; expected "
-            "slices above each other; export the series again"
+            f"{planes[worst].name} lies {off[worst]:.3g} mm beside the others",
+            where=where,
+            expected="slices above each other",
+            remedy="export the series again",
         )
-    if _NOTED < shear <= _SHEAR:
-        _log.warning("%s: sheared by %.2g mm per mm; taken to be straight", where, shear)
     if shear > _SHEAR:
         raise GridError(
-            f"{where}: slices are sheared by {math.degrees(math.atan(shear)):.3g} degrees (a "
-            "tilted gantry); expected slices straight above each other; resample the series onto "
-            "a straight grid first"
+            f"slices are sheared by {math.degrees(math.atan(shear)):.3g} degrees (a tilted gantry)",
+            where=where,
+            expected="slices straight above each other",
+            remedy="resample the series onto a straight grid first",
         )
+    return shear

@@ -5,7 +5,6 @@ voxels are counted and their checksum is verified before it reads them. It takes
 an extra, and imported only where such a file is met.
 """
 
-import logging
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +15,11 @@ from numpy.typing import NDArray
 from vol3dseg.errors import (
     FileFormatError,
     GridError,
-    IntensityError,
     MemoryLimitError,
     MissingExtraError,
 )
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Intake, Note, unfit_shape, without_single_volumes
 from vol3dseg.volumes.itk_payload import require_room, verify_payload
 from vol3dseg.volumes.layout import copy_voxels
 from vol3dseg.volumes.metaimage_header import START as METAIMAGE_START
@@ -29,7 +28,6 @@ from vol3dseg.volumes.nrrd_header import START as NRRD_START
 from vol3dseg.volumes.nrrd_header import read_nrrd_header
 
 ItkFormat = Literal["NRRD", "MetaImage"]
-_log = logging.getLogger(__name__)
 _READERS = {"NRRD": "NrrdImageIO", "MetaImage": "MetaImageIO"}
 _HEADERS = {"NRRD": read_nrrd_header, "MetaImage": read_metaimage_header}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -51,6 +49,8 @@ class ItkFile:
         NRRD or MetaImage, with its voxels inside or in a data file beside it.
     kind : "NRRD" or "MetaImage"
         Which of the two it is, whatever its name says.
+    repair : bool
+        Mend what has a repair; otherwise it is refused.
 
     Attributes
     ----------
@@ -68,8 +68,9 @@ class ItkFile:
         SimpleITK is not installed.
     """
 
-    def __init__(self, path: Path, kind: ItkFormat) -> None:
+    def __init__(self, path: Path, kind: ItkFormat, repair: bool = False) -> None:
         self.path = path
+        self._intake = Intake(repair)
         self._sitk = _simpleitk()
         self._header = _HEADERS[kind](path)
         self._reader = self._opened(kind)
@@ -80,18 +81,22 @@ class ItkFile:
         self._bytes = math.prod(axes) * numbers * self._dtype.itemsize
         require_room(path, self._header, axes, self._bytes)
         if len(axes) < 3:
-            raise FileFormatError(
-                f"{path}: has shape {axes}; expected three axes; a slice is no volume"
-            )
+            raise unfit_shape(axes, None, path)
         self._kept: NDArray[Any] | None = None
-        self.shape: tuple[int, ...] = axes if numbers == 1 else (*axes, numbers)
-        while len(self.shape) > 3 and self.shape[-1] == 1:
-            self.shape = self.shape[:-1]
+        shape = axes if numbers == 1 else (*axes, numbers)
+        self.shape = without_single_volumes(shape, self._intake)
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was found and put right; more may come as more is read."""
+        return tuple(self._intake.notes)
 
     def image(
         self, channel: int | None = None, out: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], Geometry]:
-        """Return one modality; see `nifti.read_image`.
+    ) -> tuple[NDArray[np.float32], Geometry, int]:
+        """Return one modality, its grid, and how many voxels are NaN or infinite.
+
+        Raises the errors of `geometry`, and FileFormatError if the file is truncated or damaged.
 
         Parameters
         ----------
@@ -100,31 +105,7 @@ class ItkFile:
         out : (i, j, k) array of float32, or None
             Where to put it, if its shape is `shape`.
         """
-        array, geometry, bad = self._image(channel, out)
-        if bad:
-            raise IntensityError(
-                f"{self.path}: {bad} voxels are NaN or infinite; expected finite intensities; "
-                "replace them in the file, with 0 outside the body for instance"
-            )
-        return array, geometry
-
-    def mended(
-        self, value: float, channel: int | None = None, out: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], Geometry, int]:
-        """Return one modality with `value` for NaN and infinity, and how many voxels they were.
-
-        Raises the errors of `nifti.read_image`, but for that on NaN.
-        """
-        array, geometry, bad = self._image(channel, out)
-        if bad:
-            np.nan_to_num(array, copy=False, nan=value, posinf=value, neginf=value)
-        return array, geometry, bad
-
-    def _image(
-        self, channel: int | None, out: NDArray[np.float32] | None
-    ) -> tuple[NDArray[np.float32], Geometry, int]:
-        """Return one modality, its grid, and how many voxels are not finite."""
-        geometry = self.geometry()
+        geometry = self.geometry(channel)
         stored = self._stored(channel)
         if out is None or out.shape != stored.shape:
             out = self._empty(stored.shape)
@@ -141,20 +122,24 @@ class ItkFile:
         if self._header.colours or self._dtype.kind not in "iuf":
             what = "colours" if self._header.colours else str(self._dtype)
             raise FileFormatError(
-                f"{self.path}: voxels are {what}; expected plain numbers, not colours"
+                f"voxels are {what}",
+                where=self.path,
+                expected="plain numbers, neither colours nor complex ones",
+                remedy="export intensities",
             )
+
+    def _require_volume(self, channel: int | None) -> None:
+        several = len(self.shape) == 4 and channel is not None and channel < self.shape[3]
+        if not several and not (len(self.shape) == 3 and channel in (None, 0)):
+            raise unfit_shape(self.shape, channel, self.path)
 
     def _stored(self, channel: int | None) -> NDArray[Any]:
         """Return one volume as stored, its first axis the fastest in memory."""
-        shape = self.shape
-        if len(shape) == 3 and channel in (None, 0):
+        if len(self.shape) == 3:
             return self._loaded()
-        if len(shape) == 4 and channel is not None and channel < shape[3]:
-            if self._kept is None:
-                self._kept = self._loaded()
-            return self._kept[..., channel]
-        wanted = "three axes" if channel is None else f"a 4-D file with a volume {channel}"
-        raise FileFormatError(f"{self.path}: has shape {shape}; expected {wanted}; split the file")
+        if self._kept is None:
+            self._kept = self._loaded()
+        return self._kept[..., channel]
 
     def _loaded(self) -> NDArray[Any]:
         """Return all voxels, which are there: they have been counted."""
@@ -176,7 +161,10 @@ class ItkFile:
         reader = self._sitk.ImageFileReader()
         if not _is_utf8(self.path):  # SimpleITK would end the process
             raise FileFormatError(
-                f"{self.path}: its name is not UTF-8, which SimpleITK needs; rename it"
+                "its name is not UTF-8",
+                where=self.path,
+                expected="one that SimpleITK can open",
+                remedy="rename it",
             )
         try:
             reader.SetImageIO(_READERS[kind])
@@ -193,20 +181,30 @@ class ItkFile:
         ).dtype
         return dtype
 
-    def geometry(self) -> Geometry:
-        """Return the grid, whose world is LPS+ in SimpleITK and RAS+ here.
+    def geometry(self, channel: int | None = None) -> Geometry:
+        """Return the grid of an image, whose world is LPS+ in SimpleITK and RAS+ here.
+
+        Parameters
+        ----------
+        channel : int or None
+            Which volume of a file of four axes.
 
         Raises
         ------
+        FileFormatError
+            There are other axes than asked for.
         GridError
-            The header's geometry is not usable.
+            The header's geometry is not usable, or says nothing of orientation.
         """
+        self._require_volume(channel)
         axes = self._reader.GetDimension()
         spacing = np.array(self._reader.GetSpacing())[:3]
         if not (np.isfinite(spacing).all() and spacing.min() > 0):
             raise GridError(
-                f"{self.path}: header says a spacing of {tuple(spacing.tolist())} mm; expected "
-                "positive numbers; mend the header"
+                f"header says a spacing of {tuple(spacing.tolist())} mm",
+                where=self.path,
+                expected="positive numbers",
+                remedy="mend the header",
             )
         affine = np.eye(4)
         direction = np.array(self._reader.GetDirection()).reshape(axes, axes)
@@ -215,11 +213,15 @@ class ItkFile:
         try:
             geometry = Geometry(self.shape[:3], _LPS_TO_RAS @ affine)
         except GridError as error:
-            raise GridError(f"{self.path}: {error}") from error
+            raise error.at(self.path) from error
         if not self._header.oriented:
-            _log.warning(
-                "%s: the header says nothing of orientation; read as %s", self.path, geometry
+            unknown = GridError(
+                "header says nothing of orientation",
+                where=self.path,
+                expected="the space that its directions are meant in",
+                remedy="export it again with its orientation",
             )
+            self._intake.mend(unknown, f"read as {geometry.axis_codes}")
         return geometry
 
     def _empty(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -230,8 +232,9 @@ class ItkFile:
 
     def _too_large(self) -> MemoryLimitError:
         return MemoryLimitError(
-            f"{self.path}: its {self.shape} voxels do not fit into memory; crop the file, or use a "
-            "machine with more"
+            f"its {self.shape} voxels do not fit into memory",
+            where=self.path,
+            remedy="crop the file, or use a machine with more",
         )
 
 
@@ -258,5 +261,8 @@ def _unreadable(path: Path) -> FileFormatError:
     Its own words take many lines and may quote the header, which may name the patient.
     """
     return FileFormatError(
-        f"{path}: SimpleITK cannot read it: its header is damaged or unusual; save it again"
+        "SimpleITK cannot read it: its header is damaged or unusual",
+        where=path,
+        expected="one by the standard",
+        remedy="save it again",
     )

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vol3dseg.errors import GridError, LabelError
+from vol3dseg.errors import GridError, LabelError, some_of
 from vol3dseg.volumes.codes import Codes
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Note
 from vol3dseg.volumes.layout import in_portions
 
 
@@ -120,17 +121,24 @@ class LabelSet(BaseModel):
         table = {value: index for index, label in enumerate(self.classes) for value in label.read}
         unexpected = [v for v in found if v not in table]
         if unexpected:
+            strangers = np.count_nonzero(np.isin(whole, unexpected))
             raise LabelError(
-                f"{source}: label values {unexpected} are not in the label map, which reads "
-                f"{sorted(table)}; {_hint(unexpected)}"
+                f"holds label values {some_of(list(map(str, unexpected)))} ({strangers} voxels)",
+                where=source,
+                expected=f"the values that the config reads, {sorted(table)}",
+                remedy=_hint(unexpected),
             )
         for label in self.classes:
             both = [v for v in label.read if v in found]
             if len(both) > 1:
                 raise LabelError(
-                    f"{source}: holds {both}, which are both read as {label.name!r}; they are "
-                    "alternatives between files (BraTS 2024 uses 4 for a resection cavity and 3 "
-                    "for enhancing tumour), so give each its own class in labels.classes"
+                    f"holds {both}, which are both read as {label.name!r}",
+                    where=source,
+                    expected="one of them",
+                    remedy=(
+                        "give each its own class in labels.classes (BraTS 2024 uses 4 for a "
+                        "resection cavity and 3 for enhancing tumour)"
+                    ),
                 )
         result = np.zeros_like(whole, dtype=np.uint8)
         for part, place in in_portions(whole, result):
@@ -177,14 +185,24 @@ def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
     if np.issubdtype(values.dtype, np.integer) or values.dtype == np.bool_:
         return values
     if not np.isfinite(values).all():
-        raise LabelError(f"{source}: the label map holds NaN or infinity; expected whole numbers")
+        raise LabelError(
+            "the label map holds NaN or infinity",
+            where=source,
+            expected="whole numbers",
+            remedy="export the labels again",
+        )
     rounded: NDArray[Any] = np.rint(values)
     off = np.abs(values - rounded) > 1e-3
     if off.any():
         raise LabelError(
-            f"{source}: the label map holds {float(values[off][0]):.4g}, which is no whole number "
-            f"({int(off.sum())} such voxels); was it resampled with interpolation, or is it an "
-            "image? Export the labels again with nearest-neighbour interpolation"
+            f"the label map holds {float(values[off][0]):.4g}, which is no whole number "
+            f"({int(off.sum())} such voxels)",
+            where=source,
+            expected="whole numbers",
+            remedy=(
+                "export the labels again, with nearest-neighbour interpolation; or give a label "
+                "map, if this is an image"
+            ),
         )
     return rounded
 
@@ -193,7 +211,7 @@ def _hint(unexpected: list[int]) -> str:
     if unexpected == [4]:
         return (
             "4 is enhancing tumour up to BraTS 2022 (use the brats2020 preset) and a resection "
-            "cavity in BraTS 2024 (give it a class of its own)"
+            "cavity in BraTS 2024 (use the brats2024 preset)"
         )
     return "add them to `read` of a class in labels.classes, or mend the file"
 
@@ -208,6 +226,8 @@ class Segmentation:
         Class indices, in the order of `labels.classes`.
     geometry : Geometry
     labels : LabelSet
+    notes : tuple of Note
+        What was found in the file and put right.
 
     Raises
     ------
@@ -218,10 +238,14 @@ class Segmentation:
     array: NDArray[np.uint8]
     geometry: Geometry
     labels: LabelSet
+    notes: tuple[Note, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape:
-            raise GridError(f"array of {self.array.shape} on a grid of {self.geometry.shape}")
+            raise GridError(
+                f"an array of {self.array.shape}",
+                expected=f"{self.geometry.shape}, as its grid has",
+            )
 
     def counts(self) -> tuple[int, ...]:
         """Return the voxels of each class, background first."""

@@ -11,9 +11,10 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import DTypeLike, NDArray
 
 from vol3dseg.cores import usable_cores
-from vol3dseg.errors import FileFormatError, IntensityError, MemoryLimitError
+from vol3dseg.errors import FileFormatError, MemoryLimitError
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.gzipped import PORTION, Stream, write_stream
+from vol3dseg.volumes.intake import Intake, Note, unfit_shape, without_single_volumes
 from vol3dseg.volumes.layout import contiguous
 from vol3dseg.volumes.nifti_header import fresh_header, geometry_of, read_header
 from vol3dseg.volumes.nifti_pair import header_and_voxels
@@ -41,6 +42,8 @@ class NiftiFile:
     ----------
     path : Path
         NIfTI-1 or NIfTI-2, plain or gzip, in one file or either file of a pair.
+    repair : bool
+        Mend what has a repair; otherwise it is refused.
 
     Attributes
     ----------
@@ -55,21 +58,46 @@ class NiftiFile:
         or it is no NIfTI.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, repair: bool = False) -> None:
         self.path = path
+        self._intake = Intake(repair)
         header, self._voxels = header_and_voxels(path)
         with Stream(header) as stream:
-            self._header = read_header(stream, self._voxels)
+            self._header = read_header(stream, self._voxels, self._intake)
+            _note_name(stream, self._intake)
         self._scaling = self._header.get_slope_inter()
         self._kept: NDArray[Any] | None = None
-        self.shape: tuple[int, ...] = self._header.get_data_shape()
-        while len(self.shape) > 3 and self.shape[-1] == 1:
-            self.shape = self.shape[:-1]
+        self.shape = without_single_volumes(self._header.get_data_shape(), self._intake)
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was found and put right; more may come as more is read."""
+        return tuple(self._intake.notes)
+
+    def geometry(self, channel: int | None = None) -> Geometry:
+        """Return the grid of an image after checking all that the header says of it.
+
+        Parameters
+        ----------
+        channel : int or None
+            Which volume of a 4-D file; None for a 3-D file.
+
+        Raises
+        ------
+        FileFormatError
+            There are other axes, or what is stored is no intensity.
+        GridError
+            The header's geometry is not usable.
+        """
+        self._volume(channel)
+        return geometry_of(self._header, self.shape[:3], self.path, self._intake)
 
     def image(
         self, channel: int | None = None, out: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], Geometry]:
-        """Return one modality; see `read_image`.
+    ) -> tuple[NDArray[np.float32], Geometry, int]:
+        """Return one modality, its grid, and how many voxels are NaN or infinite.
+
+        Raises the errors of `geometry`, and FileFormatError if the file is truncated or damaged.
 
         Parameters
         ----------
@@ -77,49 +105,17 @@ class NiftiFile:
         out : (i, j, k) array of float32, or None
             Where to put it, if its shape is `shape`; contiguous, the first axis fastest.
         """
+        geometry = self.geometry(channel)
         array, bad = self._array(channel, np.dtype(np.float32), out)
-        if bad:
-            raise IntensityError(
-                f"{self.path}: {bad} voxels are NaN or infinite; expected finite intensities; "
-                "replace them in the file, with 0 outside the body for instance"
-            )
-        return array, geometry_of(self._header, array.shape, self.path)
-
-    def mended(
-        self, value: float, channel: int | None = None, out: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], Geometry, int]:
-        """Return one modality with `value` for NaN and infinity, and how many voxels they were.
-
-        Raises the errors of `read_image`, but for that on NaN; see `image` for `channel` and `out`.
-        """
-        array, bad = self._array(channel, np.dtype(np.float32), out)
-        if bad:
-            np.nan_to_num(array, copy=False, nan=value, posinf=value, neginf=value)
-        return array, geometry_of(self._header, array.shape, self.path), bad
-
-    def geometry(self) -> Geometry:
-        """Return the grid of each volume; no voxel is read.
-
-        Raises
-        ------
-        FileFormatError
-            There are fewer than three axes.
-        GridError
-            The header's geometry is not usable.
-        """
-        if len(self.shape) < 3:
-            raise FileFormatError(
-                f"{self.path}: has shape {self.shape}; expected three axes; choose another file"
-            )
-        return geometry_of(self._header, self.shape[:3], self.path)
+        return array, geometry, bad
 
     def labels(self) -> tuple[NDArray[Any], Geometry]:
-        """Return the label map; see `read_labels`."""
-        self._volume(None)
+        """Return the label map as stored, and its grid; raises the errors of `image`."""
+        geometry = self.geometry()
         one = np.zeros(1, dtype=self._header.get_data_dtype())
         dtype = apply_read_scaling(one, *self._scaling).dtype
         array, _ = self._array(None, dtype.newbyteorder("="))
-        return array, geometry_of(self._header, array.shape, self.path)
+        return array, geometry
 
     def _array(
         self, channel: int | None, dtype: np.dtype[Any], out: NDArray[Any] | None = None
@@ -147,15 +143,16 @@ class NiftiFile:
         dtype = self._header.get_data_dtype()
         if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
             raise FileFormatError(
-                f"{self.path}: voxels are {dtype}; expected plain numbers, not colours"
+                f"voxels are {dtype if dtype.fields is None else 'colours'}",
+                where=self.path,
+                expected="plain numbers, neither colours nor complex ones",
+                remedy="export intensities",
             )
-        shape = self.shape
-        if len(shape) == 3 and channel in (None, 0):
+        if len(self.shape) == 3 and channel in (None, 0):
             return None
-        if len(shape) == 4 and channel is not None and channel < shape[3]:
+        if len(self.shape) == 4 and channel is not None and channel < self.shape[3]:
             return channel
-        wanted = "three axes" if channel is None else f"a 4-D file with a volume {channel}"
-        raise FileFormatError(f"{self.path}: has shape {shape}; expected {wanted}; split the file")
+        raise unfit_shape(self.shape, channel, self.path)
 
     def _portions(self, volume: int) -> Iterator[NDArray[Any]]:
         """Give the stored voxels of one volume of several."""
@@ -181,8 +178,10 @@ class NiftiFile:
                 if len(content) < wanted:
                     lacking = left * dtype.itemsize - len(content)
                     raise FileFormatError(
-                        f"{self.path}: truncated: {lacking} bytes of its voxels are missing; "
-                        "copy or export it again"
+                        f"truncated: {lacking} bytes of its voxels are missing",
+                        where=self.path,
+                        expected="all of them",
+                        remedy="copy or export it again",
                     )
                 values = np.frombuffer(content, dtype)
                 left -= values.size
@@ -194,44 +193,19 @@ class NiftiFile:
             return np.empty(size, dtype=dtype)
         except MemoryError as error:
             raise MemoryLimitError(
-                f"{self.path}: its {self.shape} voxels do not fit into memory; crop the file, or "
-                "use a machine with more"
+                f"its {self.shape} voxels do not fit into memory",
+                where=self.path,
+                remedy="crop the file, or use a machine with more",
             ) from error
 
 
-def read_image(path: Path, channel: int | None = None) -> tuple[NDArray[np.float32], Geometry]:
-    """Read one modality.
-
-    Parameters
-    ----------
-    path : Path
-        NIfTI-1 or NIfTI-2, plain or gzip, in one file or either file of a pair.
-    channel : int or None
-        Which volume of a 4-D file; None for a 3-D file.
-
-    Returns
-    -------
-    array : (i, j, k) array of float32
-    geometry : Geometry
-
-    Raises
-    ------
-    FileFormatError
-        The file is missing, empty, truncated, damaged, no NIfTI, or has other axes than expected.
-    GridError
-        The header's geometry is not usable.
-    IntensityError
-        A voxel is NaN or infinite.
-    """
-    return NiftiFile(path).image(channel)
-
-
-def read_labels(path: Path) -> tuple[NDArray[Any], Geometry]:
-    """Read a label map as stored; `LabelSet.encode` gives its values a meaning.
-
-    Raises the errors of `read_image`, but for those on voxel values.
-    """
-    return NiftiFile(path).labels()
+def _note_name(stream: Stream, intake: Intake) -> None:
+    """Note a file whose name says something else of packing than its content."""
+    named = stream.path.name.lower().endswith(".gz")
+    if named and not stream.packed:
+        intake.note("is named .gz but not packed", "read as it is")
+    if stream.packed and not named:
+        intake.note("is packed with gzip but not named .gz", "unpacked")
 
 
 def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:

@@ -31,8 +31,10 @@ def header_and_voxels(path: Path) -> tuple[Path, Path]:
     other = next((p for p in found if p.is_file()), None)
     if other is None:
         raise FileFormatError(
-            f"{path}: {wanted} is missing beside this {suffix.lower()}; expected both of a NIfTI "
-            f"pair; copy {stem}{wanted} to it"
+            f"{wanted} is missing beside this {suffix.lower()}",
+            where=path,
+            expected="both of a NIfTI pair",
+            remedy=f"copy {stem}{wanted} to it",
         )
     return (path, other) if suffix.lower() == ".hdr" else (other, path)
 

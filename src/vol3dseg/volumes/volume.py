@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import GridError
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Volume:
     replaced : mapping from modality to int
         How many voxels were NaN or infinite and were replaced, where that was asked for and there
         were any.
+    notes : mapping from modality to tuple of Note
+        What was found in files and put right; on a file of several, under the first of them.
 
     Raises
     ------
@@ -34,13 +37,12 @@ class Volume:
     geometry: Geometry
     modalities: tuple[str, ...]
     replaced: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, tuple[Note, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         expected = (*self.geometry.shape, len(self.modalities))
         if self.array.shape != expected:
-            raise GridError(
-                f"array of {self.array.shape} where {expected} (i, j, k, c) is expected"
-            )
+            raise GridError(f"an array of {self.array.shape}", expected=f"{expected} (i, j, k, c)")
 
     @classmethod
     def stack(cls, images: dict[str, tuple[NDArray[np.float32], Geometry]]) -> "Volume":
@@ -80,6 +82,9 @@ def one_grid(grids: Mapping[str, Geometry]) -> Geometry:
         if not geometry.fits(other):
             raise GridError(
                 f"{first} and {name} lie on different grids: {geometry.placed()} and "
-                f"{other.placed()}; resample one onto the other, or mend the header"
+                f"{other.placed()}",
+                remedy=(
+                    f"mend the headers, or resample: the dataset table's column {name}_resample"
+                ),
             )
     return geometry
