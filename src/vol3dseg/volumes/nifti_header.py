@@ -61,7 +61,7 @@ def read_header(stream: Stream, voxels: Path, intake: Intake) -> Any:
         _check_spacing(header, path, intake)
         header.check_fix(logger=_quiet)
         header.get_slope_inter()
-    except HeaderDataError as error:
+    except (HeaderDataError, OverflowError) as error:
         raise FileFormatError(
             f"damaged NIfTI header ({error})",
             where=path,
@@ -188,6 +188,8 @@ def geometry_of(header: Any, shape: tuple[int, ...], path: Path, intake: Intake)
         with np.errstate(invalid="ignore", over="ignore"):
             geometry = Geometry(shape, header.get_best_affine())
             sform, qform = (header.get_sform(coded=True), header.get_qform(coded=True))
+            if sform[1] > 0 and qform[1] > 0:
+                Geometry(shape, qform[0])  # or nothing could be said of how far they are apart
     except GridError as error:
         raise error.at(path) from error
     except (HeaderDataError, ValueError, np.linalg.LinAlgError) as error:
