@@ -49,7 +49,7 @@ _MARKER = ".vol3dseg-demo"
 def _straight_line(output: Path) -> None:
     from vol3dseg.cli.evaluate import run_evaluate
     from vol3dseg.cli.export_onnx import run_export
-    from vol3dseg.cli.predict import Choice, Manner, run_predict
+    from vol3dseg.cli.predicting import Choice, Manner, run_predict
     from vol3dseg.cli.preprocess import run_preprocess
     from vol3dseg.cli.train import run_train
 

@@ -11,6 +11,7 @@ from vol3dseg.cli.options import (
     output_option,
     processes,
     progress_bar,
+    repair_option,
     show_table,
     workers_option,
 )
@@ -33,8 +34,9 @@ _SHOWN = 10  # suspects in the terminal
     help="Cases that get a picture besides the suspects.",
 )
 @workers_option()
+@repair_option()
 def inspect(
-    dataset: Path, output: Path, config: str | None, sample: int, workers: int | None
+    dataset: Path, output: Path, config: str | None, sample: int, workers: int | None, repair: bool
 ) -> None:
     """Look at the scans and masks of DATASET before anything is done with them.
 
@@ -42,11 +44,16 @@ def inspect(
     dataset table (.csv, .json). Writes index.html, which opens in a browser without a network, and
     cases.csv and suspects.json for programs. Needs the extra [report].
     """
-    run_inspect(dataset, output, config, sample, workers)
+    run_inspect(dataset, output, config, sample, workers, repair)
 
 
 def run_inspect(
-    dataset: Path, output: Path, config_name: str | None, sample: int, workers: int | None
+    dataset: Path,
+    output: Path,
+    config_name: str | None,
+    sample: int,
+    workers: int | None,
+    repair: bool = False,
 ) -> "Survey":
     """Inspect a data set in front of the user."""
     from vol3dseg.config import load_config
@@ -59,7 +66,10 @@ def run_inspect(
     require_pillow()
     config = load_config(config_name) if config_name else None
     source = find_source(
-        dataset, config.recipe.modalities if config else None, config.labels if config else None
+        dataset,
+        config.recipe.modalities if config else None,
+        config.labels if config else None,
+        repair,
     )
     require_writable(output)
     with processes(workers, len(source.cases)) as executor, progress_bar() as bar:

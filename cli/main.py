@@ -7,6 +7,7 @@ import sys
 import click
 
 from vol3dseg import __version__
+from vol3dseg.cli.check import check
 from vol3dseg.cli.compare import compare
 from vol3dseg.cli.demo import demo
 from vol3dseg.cli.evaluate import evaluate
@@ -33,6 +34,7 @@ def cli() -> None:
 
 
 for command in (
+    check,
     inspect,
     preprocess,
     split,

@@ -63,6 +63,20 @@ def workers_option() -> Callable[[Any], Any]:
     )
 
 
+def repair_option() -> Callable[[Any], Any]:
+    """Return the option --repair."""
+    return click.option(
+        "--repair",
+        is_flag=True,
+        help="Read files that are wrong where docs/bad-inputs.md has a repair; each is recorded.",
+    )
+
+
+def about_case(case_id: str, said: str) -> str:
+    """Return what is said of a case, with its name unless that is how it begins."""
+    return said if said.startswith(f"case {case_id}: ") else f"case {case_id}: {said}"
+
+
 @contextmanager
 def processes(workers: int | None, cases: int) -> "Iterator[Executor | None]":
     """Give an executor for work on cases side by side; None where one process is enough."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import yaml
 from hypothesis import HealthCheck, settings
 
 from vol3dseg.config import load_config
@@ -205,6 +206,17 @@ def model_path(tmp_path, manifest):
     graph = make_graph(len(manifest.recipe.modalities), len(manifest.labels.classes))
     path = tmp_path / "model.onnx"
     path.write_bytes(with_manifest(graph, manifest))
+    return path
+
+
+@pytest.fixture
+def config_path(tmp_path, recipe):
+    """A config for the small cases."""
+    data = load_config("crops32").model_dump(mode="json")
+    data["recipe"] = recipe.model_dump(mode="json")
+    data["model"]["depth"] = 2
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(data))
     return path
 
 

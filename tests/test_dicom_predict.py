@@ -87,8 +87,8 @@ def test_what_is_no_dicom_has_no_dicom_seg(brats_folder, model_path, tmp_path):
     assert done.exit_code == 1
     scan = brats_folder / "Case_001/Case_001_flair.nii.gz"
     assert (
-        f"failed: Case_001: {scan}: is no DICOM series, which a DICOM-SEG must refer to; expected "
-        "a folder with one; choose another --format"
+        f"failed: case Case_001: {scan}: is no DICOM series, which a DICOM-SEG must refer to; "
+        "expected a folder with one; choose another --format"
     ) in done.output
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["predictions.json"]
 

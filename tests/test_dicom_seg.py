@@ -297,9 +297,9 @@ def test_another_grid_is_refused_and_nothing_is_written(tmp_path, source, labels
         write_seg(path, other, source, MODEL)
     assert str(caught.value) == (
         f"{tmp_path / 'source'}: series 7 'T1 axial': the segmentation lies on 7x5x4 voxels of "
-        "2x0.5x2.5 mm, axes LPS from (-9, -20, 30) mm, the series on 7x5x4 voxels of 2x0.5x2.5 mm, "
-        "axes LPS from (-10, -20, 30) mm; DICOM-SEG needs the grid of its series; write NIfTI "
-        "instead"
+        "2x0.5x2.5 mm, axes LPS from (-9, -20, 30) mm; expected the grid of its series, "
+        "7x5x4 voxels of 2x0.5x2.5 mm, axes LPS from (-10, -20, 30) mm, which DICOM-SEG needs; "
+        "write NIfTI instead"
     )
     assert not path.parent.exists()
 
@@ -333,7 +333,9 @@ def test_several_enhanced_files_are_refused(tmp_path, dicom_series, labels):
     series = saved(tmp_path / "source", [enhanced(slices, (0, 1)), enhanced(slices, (2, 3))])
     array, grid = read_series(series)
     assert array.shape == SHAPE
-    with pytest.raises(FileFormatError, match="has 2 files of several frames; DICOM-SEG is"):
+    with pytest.raises(
+        FileFormatError, match="has 2 files of several frames; expected single slices"
+    ):
         there_and_back(tmp_path / "seg.dcm", some_classes(), grid, labels, series)
 
 
@@ -373,10 +375,14 @@ def an_image(seg):
         (
             unknown_class,
             LabelError,
-            "segments liver  \\[31m are not among the classes necrotic core, ",
+            "holds segments liver  \\[31m; expected some of the classes necrotic core, ",
         ),
         (overlapping, LabelError, "segments overlap; expected one class in each voxel; export"),
-        (moved, GridError, "frame 5 does not lie on the grid of the image, 7x5x4 voxels of 2x0.5x"),
+        (
+            moved,
+            GridError,
+            "frame 5 does not lie on the grid of the image; expected one on 7x5x4 vox",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

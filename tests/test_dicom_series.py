@@ -270,7 +270,7 @@ def test_enhanced_gap_names_its_frames(tmp_path, dicom_series):
 def test_enhanced_groups_must_be_as_many_as_frames(tmp_path, dicom_series):
     file = enhanced(dicom_series(ARRAY))
     del file.PerFrameFunctionalGroupsSequence[0]
-    with pytest.raises(FileFormatError, match="functional groups of 4 frames, expected 5"):
+    with pytest.raises(FileFormatError, match="functional groups of 4 frames; expected those of 5"):
         read(save(tmp_path, [file]))
 
 
@@ -411,7 +411,7 @@ def a_report(slices):
 SERIES = "{folder}: series 7 'T1 axial': "
 BAD = [
     (drop_the_middle, GridError, SERIES + "slices are missing between 2.dcm at 2 mm and 3.dcm at 6 "
-     "mm along the normal, where others lie 2 mm apart; copy or export the series again"),
+     "mm along the normal; expected one every 2 mm; copy or export the series again"),
     (repeat, GridError, SERIES + "2.dcm and 6.dcm lie at the same position, 2 mm along the normal "
      "(1 of 5 positions hold several slices); expected one slice at each; remove the duplicates"),
     (tilt, GridError, SERIES + "slices are sheared by 26.6 degrees (a tilted gantry); expected "
@@ -663,7 +663,7 @@ def test_what_there_is_to_choose_from_is_listed(three, wanted, what):
     with pytest.raises(FileFormatError) as caught:
         choose(find_series(three), wanted)
     assert str(caught.value) == (
-        f"{three}: holds {what}, expected one; name it by UID, number or a pattern of its "
+        f"{three}: holds {what}; expected one; name it by UID, number or a pattern of its "
         "description; there are without a number '' (MR, 2 images, UID 1.9.3); 3 'T2 [fs]' (MR, 2 "
         "images, UID 1.9.1); 4 'FLAIR' (MR, 2 images, UID 1.9.2)"
     )

@@ -197,7 +197,7 @@ def test_bad_files_are_named(tmp_path, labels):
     good, bad, none = (tmp_path / name for name in ("good.nii", "bad.nii", "none.nii"))
     nifti.write(good, np.zeros(GRID.shape, np.uint8), GRID)
     nifti.write(bad, np.full(GRID.shape, 9, np.uint8), GRID)
-    with pytest.raises(LabelError, match=r"bad\.nii: label values \[9\]"):
+    with pytest.raises(LabelError, match=r"bad\.nii: holds label values 9 \("):
         evaluate_pairs([("X", good, bad)], labels)
     with pytest.raises(FileFormatError, match=r"none\.nii: does not exist"):
         evaluate_pairs([("X", none, good)], labels)

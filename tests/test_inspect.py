@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.phantom import make_phantoms
 from vol3dseg.errors import DatasetError
 from vol3dseg.inspection.contents import Contents, read_contents
 from vol3dseg.inspection.facts import MASK
-from vol3dseg.inspection.gather import over_cases
 from vol3dseg.inspection.likeness import coarse, mirrorings
 from vol3dseg.inspection.measure import measure, measure_contents, noise
 from vol3dseg.inspection.survey import find_source, survey
@@ -368,7 +368,7 @@ T1, SEG = "Case_002_t1.nii.gz", "Case_002_seg.nii.gz"
         ),
         pytest.param(
             lambda f, a, g: nifti.write(f / SEG, 7 * (a > 0).astype(np.uint8), g),
-            "label values [7]", id="unknown label",
+            "label values 7 (", id="unknown label",
         ),
     ],
 )  # fmt: skip

@@ -287,9 +287,11 @@ NAN = (
 )
 BAD = [
     pytest.param("x.nrrd", nrrd(BYTES + b"1"), FileFormatError,
-        "holds 1 bytes more than its header promises; export it again", id="a byte too many"),
+        "holds 1 bytes more than its header promises; expected nothing behind "
+        "the voxels; export it again", id="a byte too many"),
     pytest.param("x.nrrd", nrrd(gzip.compress(BYTES + b"12"), encoding="gzip"), FileFormatError,
-        "holds 2 bytes more than its header promises; export it again", id="packed, 2 too many"),
+        "holds 2 bytes more than its header promises; expected nothing behind "
+        "the voxels; export it again", id="packed, 2 too many"),
     pytest.param("x.mha", meta(CompressedDataSize="99"), FileFormatError,
         "header says CompressedDataSize '99'; expected CompressedData = True as well; save it "
         "again",
@@ -299,7 +301,8 @@ BAD = [
         "each once; save it again", id="a line that is no field"),
     pytest.param("x.mha", b"ObjectType = Image\nDimSize = 5 6 7\n" + meta(without=("DimSize",
         "ObjectType")), FileFormatError,
-        "header says DimSize before NDims; save it again", id="sizes before their number"),
+        "header says DimSize before NDims; expected NDims first; save it again",
+        id="sizes before their number"),
     pytest.param("x.mha", b"NDims = 3\n" + meta(), FileFormatError,
         "damaged header: line 3 is no field, or one that came before; expected `Name = value`, "
         "each once; save it again", id="a field twice"),
@@ -405,8 +408,9 @@ BAD = [
         "header says space directions '(1,0,0) (0,1,0) none'; expected one for each of "
         "three axes; save it again", id="an axis without direction"),
     pytest.param("x.nrrd", nrrd(space_directions="(1,0,0) (1,0,0) (0,0,2)"), GridError,
-        "the affine's axes do not span a volume: [[-1.0, -1.0, 0.0], [0.0, 0.0, 0.0], "
-        "[0.0, 0.0, 2.0]]; mend the header", id="flat axes"),
+        "the affine's axes [[-1.0, -1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 2.0]] do not span a "
+        "volume; expected three of some length, in different directions; mend the header",
+        id="flat axes"),
     pytest.param("x.mha", meta(ElementSpacing="1 1 0"), GridError,
         "header says a spacing of (1.0, 1.0, 0.0) mm; expected positive numbers; mend "
         "the header",
@@ -455,7 +459,7 @@ BAD = [
         "copy or export it again",
         id="MetaImage, text"),
     pytest.param("x.nrrd", b"", FileFormatError,
-        "the file is empty; copy or export it again", id="empty"),
+        "the file is empty; expected an image; copy or export it again", id="empty"),
 ]  # fmt: skip
 
 

@@ -77,9 +77,11 @@ def test_alternatives_between_files():
     ("values", "message"),
     [
         pytest.param(
-            [0, 5, 7], r"x: label values \[5, 7\] .*reads \[0, 1, 2, 3, 4\]", id="unknown"
+            [0, 5, 7],
+            r"x: holds label values 5, 7 \(2 voxels\); .*reads, \[0, 1, 2, 3, 4\]",
+            id="unknown",
         ),
-        pytest.param([-1], r"label values \[-1\]", id="negative"),
+        pytest.param([-1], r"label values -1 \(", id="negative"),
         pytest.param([0.0, 0.5, 0.5], r"holds 0.5, .*2 such voxels.*nearest", id="half"),
         pytest.param([0.0, np.nan], "holds NaN or infinity", id="NaN"),
         pytest.param([np.inf], "holds NaN or infinity", id="infinity"),
@@ -134,5 +136,5 @@ def test_label_sets_that_contradict_themselves(classes, more, message):
 def test_segmentation_counts_and_checks_its_shape():
     array = np.array([[[0, 1, 1, 3]]], dtype=np.uint8)
     assert Segmentation(array, Geometry((1, 1, 4), np.eye(4)), BRATS).counts() == (1, 2, 0, 1)
-    with pytest.raises(GridError, match=r"array of \(1, 1, 4\) on a grid of \(4, 1, 1\)"):
+    with pytest.raises(GridError, match=r"array of \(1, 1, 4\); expected \(4, 1, 1\), as its grid"):
         Segmentation(array, Geometry((4, 1, 1), np.eye(4)), BRATS)

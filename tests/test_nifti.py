@@ -312,7 +312,7 @@ LARGE = gzip.compress(content(NOISE))
         pytest.param(
             content(np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")])),
             FileFormatError,
-            "not colours",
+            "neither colours",
             id="colours",
         ),
         pytest.param(content(nan_at(1, 2, 3)), IntensityError, "1 voxels are NaN", id="NaN"),
@@ -327,7 +327,10 @@ LARGE = gzip.compress(content(NOISE))
             patched(PLAIN, 280, "4f", 0, 0, 0, 0), GridError, "do not span", id="flat sform"
         ),
         pytest.param(
-            patched(PLAIN, 280, "4f", *[np.nan] * 4), GridError, "not a finite", id="NaN sform"
+            patched(PLAIN, 280, "4f", *[np.nan] * 4),
+            GridError,
+            "nan.*; expected a finite 4 x 4",
+            id="NaN sform",
         ),
         pytest.param(
             content(qform_code=1, qoffset_x=50),

@@ -247,7 +247,7 @@ def test_series_of_a_folder_are_read_by_name(dicom_folder):
 
 def test_a_folder_of_several_series_needs_a_choice(dicom_folder):
     folder, _ = dicom_folder
-    with pytest.raises(FileFormatError, match=r"holds 2 series, expected one; .*'T1 post'"):
+    with pytest.raises(FileFormatError, match=r"holds 2 series; expected one; .*'T1 post'"):
         read_volume(Case("x", "x", {"t1": ImageSource(folder)}), ["t1"])
     numbered = Case("x", "x", {"t1": ImageSource(folder, 1, series="3")})
     with pytest.raises(FileFormatError, match=r"is one volume; .*leave that number out"):
@@ -268,7 +268,8 @@ def test_a_sheared_grid_is_refused_unless_it_is_brought_onto_another(tmp_path):
         read_volume(Case("x", "x", {"t1": leaning}), ["t1"])
     assert str(caught.value) == (
         f"{tmp_path / 'sheared.nii'}: two axes stand at 59.0 degrees; expected right angles (the "
-        "gantry was tilted?); resample the scan onto a straight grid first"
+        "gantry was tilted?); resample it onto a straight grid first, or onto another modality's "
+        "with the dataset table's column <modality>_resample"
     )
     pytest.importorskip("SimpleITK", reason="sheared grids need the extra [itk]")
     asked = {"t1": straight, "t2": replace(leaning, onto=straight)}

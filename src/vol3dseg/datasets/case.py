@@ -100,3 +100,8 @@ class Case:
         """Every file of the case, each once, the label last."""
         files = [path for source in self.images.values() for path in source.paths]
         return tuple(dict.fromkeys([*files, self.label] if self.label else files))
+
+
+def allow_repairs(cases: Iterable[Case], allowed: bool = True) -> list[Case]:
+    """Return cases whose files are mended, if that is allowed, where there is a repair."""
+    return [replace(case, repair=allowed) for case in cases]

@@ -1,6 +1,6 @@
 """From the files of a case to arrays on one grid."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -62,12 +62,20 @@ class ImageReader:
         if self._file is None or self._key != _key(source):
             self._file = None  # let go of it before the next is unpacked
             self._file, self._key = open_source(source, self._repair), _key(source)
-        return _image(self._file, source, self._repair)[:2]
+        return image_of(self._file, source, self._repair)[:2]
 
 
 def _key(source: ImageSource) -> tuple[Path, str | None]:
     """Return what images that are read with one open have in common."""
     return source.path, source.series
+
+
+def by_file(images: Mapping[str, ImageSource]) -> list[list[str]]:
+    """Return the names of images, those together that are read with one open of a file."""
+    found: dict[tuple[Path, str | None], list[str]] = {}
+    for name, source in images.items():
+        found.setdefault(_key(source), []).append(name)
+    return list(found.values())
 
 
 def open_source(source: ImageSource, repair: bool = False) -> formats.VolumeFile:
@@ -99,13 +107,22 @@ def grid_of(file: formats.VolumeFile, source: ImageSource, repair: bool = False)
     return open_source(source.onto, repair).geometry(source.onto.channel)
 
 
-def _image(
+def image_of(
     file: formats.VolumeFile,
     source: ImageSource,
-    repair: bool,
+    repair: bool = False,
     place: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = None,
 ) -> tuple[NDArray[np.float32], Geometry, int]:
-    """Read one image as its source asks for; `place` gives where an image of some shape goes.
+    """Read one image as its source asks for.
+
+    Parameters
+    ----------
+    file : VolumeFile
+        That of `source`.
+    source : ImageSource
+    repair : bool
+    place : callable or None
+        Gives the array where an image of some shape goes.
 
     Returns
     -------
@@ -113,6 +130,11 @@ def _image(
     geometry : Geometry
     replaced : int
         Voxels that were NaN or infinite.
+
+    Raises
+    ------
+    FileFormatError, GridError, IntensityError, MissingExtraError
+        See `read_volume`.
     """
     target = grid_of(file, source, repair)
     out = place(file.shape[:3]) if place and source.onto is None else None
@@ -173,10 +195,17 @@ def one_grid_of(case: Case, grids: Mapping[str, Geometry]) -> Geometry:
     GridError
         They differ.
     """
+    for error in differing_grids(case, grids):
+        raise error
+    return next(iter(grids.values()))
+
+
+def differing_grids(case: Case, grids: Mapping[str, Geometry]) -> Iterator[GridError]:
+    """Give an error for each image that lies on another grid than the first."""
     (first, geometry), *others = grids.items()
     for name, other in others:
         if not geometry.fits(other):
-            raise GridError(
+            yield GridError(
                 f"{first} and {name} lie on different grids: {case.images[first].path} has "
                 f"{geometry.placed()}, {case.images[name].path} has {other.placed()}",
                 where=f"case {case.id}",
@@ -184,7 +213,6 @@ def one_grid_of(case: Case, grids: Mapping[str, Geometry]) -> Geometry:
                 remedy=f"bring {name} onto that of {first} with yes in the column {name}_resample "
                 "of a dataset table, or mend the header",
             )
-    return geometry
 
 
 class _Channels:
@@ -237,17 +265,28 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
         The labels are to be resampled onto a grid that is oblique to their own, and SimpleITK is
         not installed.
     """
-    if case.label is None:
-        raise DatasetError(
-            "has no label map", where=f"case {case.id}", remedy="add it, or leave the case out"
-        )
-    file = formats.open_volume(case.label, case.repair)
+    file = open_label(case)
     values, geometry = file.labels()
     require_label_grid(case, geometry, grid)
     classes = labels.encode(values, str(case.label))
     if case.label_resampled:
         classes = bring_classes(classes, geometry, grid)
     return Segmentation(classes, grid, labels, file.notes)
+
+
+def open_label(case: Case) -> formats.VolumeFile:
+    """Open the label map of a case; no voxel is read.
+
+    Raises
+    ------
+    DatasetError
+        There is none.
+    """
+    if case.label is None:
+        raise DatasetError(
+            "has no label map", where=f"case {case.id}", remedy="add it, or leave the case out"
+        )
+    return formats.open_volume(case.label, case.repair)
 
 
 def require_label_grid(case: Case, geometry: Geometry, grid: Geometry) -> None:
@@ -277,9 +316,6 @@ def require_label_grid(case: Case, geometry: Geometry, grid: Geometry) -> None:
 def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
     """Read files side by side: what takes time is unpacking, which lets other threads run."""
     names = list(case.images)
-    by_file: dict[tuple[Path, str | None], list[str]] = {}
-    for name, source in case.images.items():
-        by_file.setdefault(_key(source), []).append(name)
 
     def read(wanted: list[str]) -> dict[str, _Found | Vol3dSegError]:
         found: dict[str, _Found | Vol3dSegError] = {}
@@ -287,14 +323,15 @@ def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
             file = open_source(case.images[wanted[0]], case.repair)
             for name in wanted:
                 place = partial(channels.place, names.index(name))
-                _, grid, replaced = _image(file, case.images[name], case.repair, place)
+                _, grid, replaced = image_of(file, case.images[name], case.repair, place)
                 found[name] = _Found(grid, replaced, () if found else file.notes)
         except Vol3dSegError as error:
             found[wanted[len(found)]] = error
         return found
 
-    with ThreadPoolExecutor(min(len(by_file), usable_cores())) as pool:
-        parts = list(pool.map(read, by_file.values()))
+    files = by_file(case.images)
+    with ThreadPoolExecutor(min(len(files), usable_cores())) as pool:
+        parts = list(pool.map(read, files))
     outcomes = {name: outcome for part in parts for name, outcome in part.items()}
     found = {}
     for name in names:  # whichever thread was first, the first error in this order is raised

@@ -1,14 +1,16 @@
 """Many cases: files in, files and a record out; the next is read while the network runs."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.check import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import FileFormatError, OutputError, Vol3dSegError
 from vol3dseg.files import sha256_file
@@ -20,6 +22,7 @@ from vol3dseg.volumes.dicom_folder import Series
 from vol3dseg.volumes.dicom_seg import Algorithm, write_seg
 from vol3dseg.volumes.dicom_volume import DicomVolume
 from vol3dseg.volumes.formats import FORMATS, NIFTI, Format, format_by_name
+from vol3dseg.volumes.intake import in_words
 from vol3dseg.volumes.labels import Segmentation
 from vol3dseg.volumes.volume import Volume
 
@@ -86,7 +89,7 @@ class _Ready:
     prepared: Prepared
     volume: Volume | None
     seconds: dict[str, float]
-    replaced: Mapping[str, int]
+    intake: dict[str, Any]  # what the record says of how files were read
     series: Series | None = None  # that a DICOM-SEG refers to
 
 
@@ -100,7 +103,8 @@ def predict_cases(
 ) -> Record:
     """Segment cases into `folder/<id>.nii.gz` or the like.
 
-    One that fails is recorded, and the rest goes on.
+    One that fails is recorded, and the rest goes on. What headers tell is checked of all of them
+    before the first is read.
 
     Parameters
     ----------
@@ -120,8 +124,14 @@ def predict_cases(
         As written.
     """
     wanted = wanted or Wanted()
+    refused = preflight(cases, predictor.manifest.recipe.modalities, labelled=False)
+    failed = {case_id: CaseRecord(error=reason) for case_id, reason in refused.items()}
+    record = record.model_copy(update={"cases": {**record.cases, **failed}})
     record.save(folder)
-    for case, ready in _read_ahead(cases, predictor, folder, wanted):
+    for case_id, said in failed.items():
+        progress(case_id, said)
+    good = [case for case in cases if case.id not in refused]
+    for case, ready in _read_ahead(good, predictor, folder, wanted):
         reset_peak()
         try:
             found = _predict_case(case, ready.result(), predictor, folder, wanted)
@@ -162,7 +172,16 @@ def _read(case: Case, predictor: Predictor, folder: Path, wanted: Wanted) -> _Re
     read = time.perf_counter()
     prepared = prepare(volume, predictor.manifest.recipe)
     seconds = {"read": read - started, "prepare": time.perf_counter() - read}
-    return _Ready(prepared, volume if wanted.draw else None, seconds, volume.replaced, series)
+    return _Ready(prepared, volume if wanted.draw else None, seconds, _intake(volume), series)
+
+
+def _intake(volume: Volume) -> dict[str, Any]:
+    return {
+        "replaced": dict(volume.replaced),
+        "notes": in_words(volume.notes, repaired=False),
+        "repairs": in_words(volume.notes, repaired=True),
+        "warnings": tuple(no_contrast(name).found for name in flat_modalities(volume)),
+    }
 
 
 def _series(source: ImageSource) -> Series:
@@ -195,9 +214,8 @@ def _predict_case(
         plan=str(prediction.plan),
         planned_mb=prediction.planned_mb,
         volumes_ml={label: round(count * ml, 4) for label, count in counts},
-        warnings=prediction.warnings,
         sha256=sha256_file(target),
-        replaced=dict(ready.replaced),
+        **{**ready.intake, "warnings": (*ready.intake["warnings"], *prediction.warnings)},
     )
     if wanted.draw is None or ready.volume is None:
         return record

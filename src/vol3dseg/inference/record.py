@@ -27,7 +27,7 @@ class CaseRecord(_Frozen):
     file : str
         The label map, relative to the record; empty for a case that failed.
     error : str
-        Why it failed; empty for one that did not.
+        Why it failed, a line for each thing that is wrong; empty for one that did not.
     seconds : mapping from stage to float
         Time of "read", "prepare", "infer", "restore" and "write" [s].
     peak_mb : float or None
@@ -44,6 +44,8 @@ class CaseRecord(_Frozen):
         Of the file; what `--resume` checks.
     replaced : mapping from modality to int
         Voxels that were NaN or infinite and were replaced, as the dataset table asks for.
+    notes, repairs : tuple of str
+        What was harmlessly put right in files, and what only because repairs were allowed.
     picture : str
         The picture, relative to the record; empty if there is none.
     picture_note : str
@@ -61,6 +63,8 @@ class CaseRecord(_Frozen):
     warnings: tuple[str, ...] = ()
     sha256: str = ""
     replaced: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
     picture: str = ""
     picture_note: str = ""
 
@@ -80,7 +84,7 @@ class Record(_Frozen):
     """
 
     format: Literal["vol3dseg.predictions"] = "vol3dseg.predictions"
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     model_sha256: str
     fingerprint: str
     provider: str

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.reading import ImageReader
+from vol3dseg.datasets.reading import ImageReader, open_label
 from vol3dseg.errors import LabelError, Vol3dSegError
 from vol3dseg.inspection.facts import MASK
-from vol3dseg.volumes import formats
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import LabelSet, whole_numbers
 from vol3dseg.volumes.oblique import bring_classes
@@ -69,7 +68,7 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
     names: tuple[str, ...] = ()
     if case.label is not None:
         try:
-            values, grid = formats.open_volume(case.label, case.repair).labels()
+            values, grid = open_label(case).labels()
             if geometry is None or geometry.fits(grid) or case.label_resampled:
                 classes, names = _encode(values, labels, str(case.label))
                 if geometry is not None and case.label_resampled:

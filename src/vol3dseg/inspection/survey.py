@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.case import Case, allow_repairs
 from vol3dseg.datasets.layouts import find_cases, layout_of
+from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.inspection.facts import CaseFacts
-from vol3dseg.inspection.gather import over_cases
 from vol3dseg.inspection.measure import measure
 from vol3dseg.inspection.pictures import Drawing, Picture, draw
 from vol3dseg.inspection.suspects import Verdict, rank
@@ -95,7 +95,10 @@ class Source:
 
 
 def find_source(
-    folder: Path, modalities: tuple[str, ...] | None = None, labels: LabelSet | None = None
+    folder: Path,
+    modalities: tuple[str, ...] | None = None,
+    labels: LabelSet | None = None,
+    repair: bool = False,
 ) -> Source:
     """Return the cases in `folder`, and what is expected of them; no voxel is loaded.
 
@@ -106,13 +109,15 @@ def find_source(
     modalities : tuple of str or None
         None expects of every case what any of them has.
     labels : LabelSet or None
+    repair : bool
+        Read files that are wrong where there is a repair.
 
     Raises
     ------
     DatasetError
         The folder does not exist or has no known layout.
     """
-    cases = find_cases(folder)
+    cases = allow_repairs(find_cases(folder), repair)
     layout = layout_of(folder)
     found = dict.fromkeys(name for case in cases for name in case.images)
     name = layout.name if layout else ""

@@ -45,6 +45,8 @@ class CaseEntry(_Frozen):
         Voxels of the source whose label does not survive the way to the working grid and back.
     replaced : mapping from modality to int
         Voxels that were NaN or infinite and were replaced, as the dataset table asks for.
+    notes, repairs : tuple of str
+        What was harmlessly put right in files, and what only because repairs were allowed.
     """
 
     id: str
@@ -61,6 +63,8 @@ class CaseEntry(_Frozen):
     labels_outside: int = 0
     labels_changed: int = 0
     replaced: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
 
     @property
     def volumes_ml(self) -> dict[str, float]:
@@ -82,7 +86,7 @@ class Index(_Frozen):
     """
 
     format: Literal["vol3dseg.prepared"] = "vol3dseg.prepared"
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     recipe: Recipe
     fingerprint: str
     labels: LabelSet

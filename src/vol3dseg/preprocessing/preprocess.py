@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.check import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.errors import DatasetError, StoreError, Vol3dSegError
 from vol3dseg.files import sha256_file
@@ -22,7 +23,9 @@ from vol3dseg.preprocessing.recipe import (
     restore_labels,
 )
 from vol3dseg.preprocessing.store import write_case
+from vol3dseg.volumes.intake import in_words
 from vol3dseg.volumes.labels import LabelSet, Segmentation
+from vol3dseg.volumes.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Outcome:
     case_id : str
     entry : CaseEntry or None
     left_out, failed : str
-        The reason in words; empty where it does not apply.
+        The reason in words; empty where it does not apply. A line for each thing that is wrong.
     """
 
     case_id: str
@@ -64,7 +67,8 @@ def preprocess(
 ) -> Index:
     """Prepare cases into `folder`; only what is missing or has changed is done.
 
-    A case that fails is named in the index with its reason, and the others go on.
+    A case that fails is named in the index with its reason, and the others go on. What headers tell
+    is checked of all cases before the first is prepared.
 
     Parameters
     ----------
@@ -110,9 +114,12 @@ def preprocess(
             failed={o.case_id: o.failed for o in ordered if o.failed},
         )
 
+    wanted = [t for t in tasks if t.case.id not in done]
+    refused = preflight([t.case for t in wanted], recipe.modalities)
+    outcomes |= {i: Outcome(i, failed=reason) for i, reason in refused.items()}
     for outcome in outcomes.values():
         progress(outcome)
-    for outcome in _run([t for t in tasks if t.case.id not in done], executor):
+    for outcome in _run([t for t in wanted if t.case.id not in refused], executor):
         outcomes[outcome.case_id] = outcome
         index().save(folder)
         progress(outcome)
@@ -136,6 +143,8 @@ def _is_current(task: Task, known: Mapping[str, CaseEntry]) -> bool:
     if entry is None or entry.subject != task.case.subject:
         return False
     if entry.sources != _signature(task.case, task.recipe):
+        return False
+    if entry.repairs and not task.case.repair:
         return False
     path = task.folder / entry.file
     return path.is_file() and path.stat().st_size == entry.bytes
@@ -184,14 +193,26 @@ def prepare_case(task: Task) -> Outcome:
     case = task.case
     try:
         volume = read_volume(case, task.recipe.modalities)
+        for name in flat_modalities(volume):
+            raise no_contrast(name, case.images[name].path)
         label = read_labels(case, task.labels, volume.geometry) if case.label else None
         lacking = _lacking(label, task.labels) if label else []
         if lacking:
             return Outcome(case.id, left_out=f"lacks the required class {', '.join(lacking)}")
         entry = _prepare_and_write(task, prepare(volume, task.recipe), label)
-        return Outcome(case.id, entry.model_copy(update={"replaced": dict(volume.replaced)}))
+        return Outcome(case.id, entry.model_copy(update=_intake(volume, label)))
     except Vol3dSegError as error:
         return Outcome(case.id, failed=str(error))
+
+
+def _intake(volume: Volume, label: Segmentation | None) -> dict[str, Any]:
+    """Return what an entry says of how the files were read."""
+    notes = {**volume.notes, "label": label.notes if label else ()}
+    return {
+        "replaced": dict(volume.replaced),
+        "notes": in_words(notes, repaired=False),
+        "repairs": in_words(notes, repaired=True),
+    }
 
 
 def _lacking(label: Segmentation, labels: LabelSet) -> list[str]:

@@ -103,7 +103,11 @@ def axis_maps(
     straight[axes, range(3)] = linear[axes, range(3)]
     drift = np.abs(linear - straight) @ np.array(target.shape)
     if sorted(axes.tolist()) != [0, 1, 2] or drift.max() > 0.05:
-        raise GridError(f"the grids' axes are not parallel: {source} and {target}")
+        raise GridError(
+            f"the grids' axes are not parallel: {source} and {target}",
+            expected="axes that are parallel within 0.05 voxel",
+            remedy="resample one onto the grid of the other",
+        )
     part = box or Box.whole(target.shape)
     i, j, k = (
         AxisMap(

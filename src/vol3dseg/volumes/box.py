@@ -34,7 +34,11 @@ class Box:
 
     def __post_init__(self) -> None:
         if any(b < a for a, b in zip(self.start, self.stop, strict=True)):
-            raise GridError(f"box {self}: stop lies before start; swap them")
+            raise GridError(
+                f"box {self}: stop lies before start",
+                expected="stop at or behind start",
+                remedy="swap them",
+            )
 
     def __str__(self) -> str:
         return " ".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True))
@@ -44,7 +48,11 @@ class Box:
         """Return the box that prints as `text`."""
         pairs = [part.split(":") for part in text.split()]
         if len(pairs) != 3 or any(len(pair) != 2 for pair in pairs):
-            raise GridError(f"{text!r} is not a box; expected three start:stop pairs")
+            raise GridError(
+                f"{text!r} is not a box",
+                expected="three start:stop pairs",
+                remedy="write it like '0:4 0:4 0:4'",
+            )
         return cls(_shape(int(a) for a, _ in pairs), _shape(int(b) for _, b in pairs))
 
     @classmethod
@@ -160,7 +168,11 @@ def grid_boxes(shape: Shape, size: Shape, step: Shape) -> Iterator[Box]:
         A step is smaller than 1 or larger than the box.
     """
     if any(not 1 <= s <= n for s, n in zip(step, size, strict=True)):
-        raise GridError(f"step {step} does not fit boxes of {size}; expected 1 to the box's size")
+        raise GridError(
+            f"step {step} does not fit boxes of {size}",
+            expected="1 to the box's size",
+            remedy="choose another step",
+        )
     for start in product(*map(_origins, shape, size, step)):
         yield Box.at(_shape(start), size)
 

@@ -60,17 +60,25 @@ def parsing(path: Path) -> Iterator[None]:
             raise
         except MemoryError as error:
             raise MemoryLimitError(
-                f"{path}: does not fit into memory; use a machine with more"
+                "does not fit into memory", where=path, remedy="use a machine with more"
             ) from error
         except EOFError as error:
-            raise FileFormatError(f"{path}: truncated; copy or export it again") from error
+            raise FileFormatError(
+                "truncated", where=path, expected="the whole file", remedy="copy or export it again"
+            ) from error
         except OSError as error:
             raise FileFormatError(
-                f"{path}: cannot be read ({error.strerror or 'damaged'}); check the file"
+                f"cannot be read ({error.strerror or 'damaged'})",
+                where=path,
+                expected="a readable file",
+                remedy="mend its permissions, or copy it again",
             ) from error
         except Exception as error:  # damage shows as any exception, deep inside pydicom
             raise FileFormatError(
-                f"{path}: damaged DICOM file ({type(error).__name__}); copy or export it again"
+                f"damaged DICOM file ({type(error).__name__})",
+                where=path,
+                expected="one that pydicom can parse",
+                remedy="copy or export it again",
             ) from error
 
 
@@ -160,7 +168,10 @@ def _check_inflated(path: Path) -> None:
                 content = inflate.unconsumed_tail
             if size > MOST_INFLATED:
                 raise FileFormatError(
-                    f"{path}: inflates to more than {MOST_INFLATED} bytes; store it uncompressed"
+                    f"inflates to more than {MOST_INFLATED} bytes",
+                    where=path,
+                    expected="at most that many",
+                    remedy="store it uncompressed",
                 )
 
 

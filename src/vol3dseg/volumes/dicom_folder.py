@@ -94,7 +94,9 @@ def find_series(folder: Path) -> DicomFolder:
     """
     require_pydicom()
     if not folder.is_dir() and not folder.is_file():
-        raise FileFormatError(f"{folder}: no such folder; expected one with DICOM files")
+        raise FileFormatError(
+            "no such folder", where=folder, expected="one with DICOM files", remedy="check the path"
+        )
     found: dict[str, list[Series]] = {}
     ignored = 0
     for path in _files(folder):
@@ -129,8 +131,10 @@ def _read_series_of(path: Path) -> Series | None:
             return None
         if not header.get("SeriesInstanceUID"):
             raise FileFormatError(
-                f"{path}: has no SeriesInstanceUID; expected the series that it belongs to; export "
-                "it again, or take it out"
+                "has no SeriesInstanceUID",
+                where=path,
+                expected="the series that it belongs to",
+                remedy="export it again, or take it out",
             )
         number = header.get("SeriesNumber")
         return Series(
@@ -148,8 +152,10 @@ def _check_no_image(kind: Any, path: Path) -> None:
     """Refuse an image that lacks its size: pydicom reads a cut header as one that ends there."""
     if kind is None or "Image Storage" in kind.name:
         raise FileFormatError(
-            f"{path}: is an image without Rows and Columns; expected its size; it may be "
-            "truncated: copy or export it again"
+            "is an image without Rows and Columns",
+            where=path,
+            expected="its size",
+            remedy="it may be truncated: copy or export it again",
         )
 
 
@@ -189,8 +195,10 @@ def choose(found: DicomFolder, wanted: str | None = None) -> Series:
     """
     if not found.series:
         raise FileFormatError(
-            f"{found.folder}: holds no DICOM images ({found.ignored} other files); expected a "
-            "series; name a folder with one"
+            f"holds no DICOM images ({found.ignored} other files)",
+            where=found.folder,
+            expected="a series",
+            remedy="name a folder with one",
         )
     fitting = _fitting(found.series, wanted)
     if len(fitting) == 1:
@@ -201,8 +209,10 @@ def choose(found: DicomFolder, wanted: str | None = None) -> Series:
     more = f" and {len(found.series) - _LISTED} more" if len(found.series) > _LISTED else ""
     what = f"{len(fitting)} series" if wanted is None else f"{len(fitting)} series for {wanted!r}"
     raise FileFormatError(
-        f"{found.folder}: holds {what}, expected one; name it by UID, number or a pattern of its "
-        f"description; there are {listed}{more}"
+        f"holds {what}",
+        where=found.folder,
+        expected="one",
+        remedy=f"name it by UID, number or a pattern of its description; there are {listed}{more}",
     )
 
 

@@ -26,12 +26,17 @@ def check_claims(header: Any, path: Path) -> None:
         header.get("PhotometricInterpretation", "")
     ):
         raise FileFormatError(
-            f"{path}: holds colours; expected one grey value in each voxel; choose another series"
+            "holds colours",
+            where=path,
+            expected="one grey value in each voxel",
+            remedy="choose another series",
         )
     if "ModalityLUTSequence" in header:
         raise FileFormatError(
-            f"{path}: its values go through a lookup table; expected a slope and an intercept; "
-            "export it with the table applied"
+            "its values go through a lookup table",
+            where=path,
+            expected="a slope and an intercept",
+            remedy="export it with the table applied",
         )
     _check_decoder(header.file_meta.TransferSyntaxUID, path)
     _check_room(header, path)
@@ -47,8 +52,11 @@ def _check_decoder(syntax: Any, path: Path) -> None:
     if not available:
         name = syntax.name if syntax.name != syntax else "in an unknown way"
         raise FileFormatError(
-            f"{path}: is compressed ({name}) and no decoder for that is installed; install one "
-            "with: pip install 'pylibjpeg[all]', or store the series uncompressed"
+            f"is compressed ({name}) and no decoder for that is installed",
+            where=path,
+            remedy=(
+                "install one with: pip install 'pylibjpeg[all]', or store the series uncompressed"
+            ),
         )
 
 
@@ -57,8 +65,10 @@ def _check_room(header: Any, path: Path) -> None:
     frames = int(header.get("NumberOfFrames") or 1)
     if min(rows, columns, frames) < 1:
         raise FileFormatError(
-            f"{path}: header says {frames} frames of {rows} x {columns} voxels; expected at least "
-            "one of each; export it again"
+            f"header says {frames} frames of {rows} x {columns} voxels",
+            where=path,
+            expected="at least one of each",
+            remedy="export it again",
         )
     syntax, room = header.file_meta.TransferSyntaxUID, path.stat().st_size
     if syntax.is_deflated:
@@ -68,8 +78,10 @@ def _check_room(header: Any, path: Path) -> None:
     claimed = _stored_bytes(header)
     if claimed > room:
         raise FileFormatError(
-            f"{path}: truncated: header promises {claimed} bytes of voxels, the file can hold at "
-            f"most {room}; copy or export it again"
+            f"truncated: header promises {claimed} bytes of voxels, the file can hold at most "
+            f"{room}",
+            where=path,
+            remedy="copy or export it again",
         )
 
 
@@ -121,7 +133,10 @@ def _decoded(dataset: Any, frames: Sequence[int], path: Path) -> Iterator[NDArra
     for stored in iter_pixels(dataset, indices=list(frames), raw=True):
         if stored.shape != shape:
             raise FileFormatError(
-                f"{path}: a frame of {stored.shape} where the header says {shape}; export it again"
+                f"a frame of {stored.shape}",
+                where=path,
+                expected=f"{shape}, as the header says",
+                remedy="export it again",
             )
         yield _own_bits(stored, dataset) if native else stored
 
@@ -132,7 +147,9 @@ def _check_complete(dataset: Any, path: Path) -> None:
     lacking = _stored_bytes(dataset) - len(content or b"")
     if lacking > 0:
         raise FileFormatError(
-            f"{path}: truncated: {lacking} bytes of its voxels are missing; copy or export it again"
+            f"truncated: {lacking} bytes of its voxels are missing",
+            where=path,
+            remedy="copy or export it again",
         )
 
 

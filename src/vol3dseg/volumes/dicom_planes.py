@@ -122,14 +122,19 @@ def _finders(header: Any, path: Path) -> Iterator[_Find]:
     if not groups:
         if frames > 1:
             raise GridError(
-                f"{path}: {frames} frames without a position of each; expected enhanced DICOM "
-                "with per-frame functional groups; export it as such, or as single slices"
+                f"{frames} frames without a position of each",
+                where=path,
+                expected="enhanced DICOM with per-frame functional groups",
+                remedy="export it as such, or as single slices",
             )
         yield lambda _: header
         return
     if len(groups) != frames:
         raise FileFormatError(
-            f"{path}: functional groups of {len(groups)} frames, expected {frames}; export it again"
+            f"functional groups of {len(groups)} frames",
+            where=path,
+            expected=f"those of {frames}",
+            remedy="export it again",
         )
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
     for own in groups:
@@ -149,12 +154,16 @@ def _plane(header: Any, find: _Find, path: Path, number: tuple[int, int]) -> Pla
     )
     if not math.isfinite(slope) or not math.isfinite(intercept) or slope == 0:
         raise IntensityError(
-            f"{path}: slope {slope:g} and intercept {intercept:g} make no intensities; expected "
-            "finite numbers, and a slope other than 0; export it again"
+            f"slope {slope:g} and intercept {intercept:g} make no intensities",
+            where=path,
+            expected="finite numbers, and a slope other than 0",
+            remedy="export it again",
         )
     spacing = _vector(measures, "PixelSpacing", 2, path)
     if min(spacing) <= 0:
-        raise GridError(f"{path}: PixelSpacing is {spacing}; expected lengths above 0; mend it")
+        raise GridError(
+            f"PixelSpacing is {spacing}", where=path, expected="lengths above 0", remedy="mend it"
+        )
     return Plane(
         path,
         *number,
@@ -174,13 +183,17 @@ def _vector(holder: Any, keyword: str, length: int, path: Path) -> tuple[float, 
     value = holder.get(keyword)
     if not value:
         raise GridError(
-            f"{path}: has no {keyword}; expected the place of every slice; export the series again "
-            "with it"
+            f"has no {keyword}",
+            where=path,
+            expected="the place of every slice",
+            remedy="export the series again with it",
         )
     numbers = tuple(float(number) for number in value)
     if len(numbers) != length or not all(map(math.isfinite, numbers)):
         raise GridError(
-            f"{path}: {keyword} is not {length} finite numbers; export the series again"
+            f"{keyword} is not {length} finite numbers",
+            where=path,
+            remedy="export the series again",
         )
     return numbers
 
@@ -191,8 +204,9 @@ def _directions(holder: Any, path: Path) -> tuple[float, ...]:
     product = sum(a * d for a, d in zip(along, down, strict=True))
     if max(abs(math.hypot(*along) - 1), abs(math.hypot(*down) - 1), abs(product)) > 1e-3:
         raise GridError(
-            f"{path}: ImageOrientationPatient is not two perpendicular directions of length 1; "
-            "export the series again"
+            "ImageOrientationPatient is not two perpendicular directions of length 1",
+            where=path,
+            remedy="export the series again",
         )
     return directions
 

@@ -108,8 +108,10 @@ def _frames(segmentation: Segmentation, placed: Stack, source: Series) -> NDArra
     # The same corners, whatever the order of axes: then one is the other, turned.
     if not own.canonical().fits(grid.canonical()):
         raise GridError(
-            f"{source.where}: the segmentation lies on {own.placed()}, the series on "
-            f"{grid.placed()}; DICOM-SEG needs the grid of its series; write NIfTI instead"
+            f"the segmentation lies on {own.placed()}",
+            where=source.where,
+            expected=f"the grid of its series, {grid.placed()}, which DICOM-SEG needs",
+            remedy="write NIfTI instead",
         )
     stacked = np.moveaxis(turned(segmentation.array, own, grid), (2, 1, 0), (0, 1, 2))
     if len(source.files) > 1 or len(placed.planes) == 1:
@@ -122,8 +124,10 @@ def _headers(placed: Stack, source: Series, deidentify: bool) -> list[Any]:
     """Return what the file may know of its source: one header each slice, or each enhanced file."""
     if placed.planes[0].frames > 1 and len(source.files) > 1:
         raise FileFormatError(
-            f"{source.where}: has {len(source.files)} files of several frames; DICOM-SEG is "
-            "written for single slices or for one such file; write NIfTI instead"
+            f"has {len(source.files)} files of several frames",
+            where=source.where,
+            expected="single slices, or one such file",
+            remedy="write NIfTI instead",
         )
     paths = dict.fromkeys(plane.path for plane in placed.planes)
     headers = [_header(path, placed.geometry.spacing_mm[2], deidentify) for path in paths]
@@ -154,8 +158,9 @@ def _header(path: Path, step_mm: float, deidentify: bool) -> Any:
         lacking = [keyword for keyword in required if not header.get(keyword)]
         if lacking:
             raise FileFormatError(
-                f"{path}: has no {', '.join(lacking)}, which a DICOM-SEG of it must carry; write "
-                "NIfTI instead"
+                f"has no {', '.join(lacking)}, which a DICOM-SEG of it must carry",
+                where=path,
+                remedy="write NIfTI instead",
             )
         return header
 

@@ -45,8 +45,10 @@ def read_seg(path: Path, labels: LabelSet, grid: Geometry) -> Segmentation:
         taken = array[voxels]
         if ((taken != 0) & (taken != index)).any():
             raise LabelError(
-                f"{path}: segments overlap; expected one class in each voxel; export them as "
-                "segments that exclude each other"
+                "segments overlap",
+                where=path,
+                expected="one class in each voxel",
+                remedy="export them as segments that exclude each other",
             )
         array[voxels] = index
     return Segmentation(array, grid, labels)
@@ -60,14 +62,19 @@ def _classes(path: Path, labels: LabelSet, frames: int) -> list[int]:
     with parsing(path):
         if header.get("SegmentationType") != "BINARY":
             raise FileFormatError(
-                f"{path}: is no DICOM-SEG of binary segments; expected one; export it as such"
+                "is no DICOM-SEG of binary segments",
+                where=path,
+                expected="one",
+                remedy="export it as such",
             )
         names = {int(s.SegmentNumber): str(s.SegmentLabel) for s in header.SegmentSequence}
         unknown = [printable(name) for name in names.values() if name not in known]
         if unknown:
             raise LabelError(
-                f"{path}: segments {some_of(unknown)} are not among the classes "
-                f"{some_of(labels.foreground)}; name them alike"
+                f"holds segments {some_of(unknown)}",
+                where=path,
+                expected=f"some of the classes {some_of(labels.foreground)}",
+                remedy="name them alike",
             )
         shared = header.SharedFunctionalGroupsSequence[0]
         own = header.PerFrameFunctionalGroupsSequence
@@ -95,8 +102,10 @@ def _voxels(plane: Plane, mask: NDArray[Any], grid: Geometry) -> tuple[NDArray[n
     inside = (nearest >= 0) & (nearest < np.array(grid.shape)[:, None])
     if not inside.all() or np.abs(exact - nearest).max(initial=0) > 0.1:
         raise GridError(
-            f"{plane.path}: frame {plane.frame + 1} does not lie on the grid of the image, "
-            f"{grid.placed()}; give the image that it was drawn on"
+            f"frame {plane.frame + 1} does not lie on the grid of the image",
+            where=plane.path,
+            expected=f"one on {grid.placed()}",
+            remedy="give the image that it was drawn on",
         )
     i, j, k = nearest.astype(np.intp)
     return i, j, k

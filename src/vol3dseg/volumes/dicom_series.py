@@ -24,8 +24,10 @@ def place_series(series: Series) -> Stack:
     """
     if series.modality == "SEG":
         raise FileFormatError(
-            f"{series.where}: is a segmentation (DICOM-SEG); expected an image; choose another "
-            "series, or give it as the label"
+            "is a segmentation (DICOM-SEG)",
+            where=series.where,
+            expected="an image",
+            remedy="choose another series, or give it as the label",
         )
     return stack([plane for path in series.files for plane in read_planes(path)], series.where)
 
@@ -82,8 +84,9 @@ def _empty(geometry: Geometry, series: Series) -> NDArray[np.float32]:
         return np.empty(math.prod(geometry.shape), np.float32).reshape(geometry.shape, order="F")
     except MemoryError as error:
         raise MemoryLimitError(
-            f"{series.where}: its {geometry.shape} voxels do not fit into memory; crop it, or use "
-            "a machine with more"
+            f"its {geometry.shape} voxels do not fit into memory",
+            where=series.where,
+            remedy="crop it, or use a machine with more",
         ) from error
 
 
@@ -91,6 +94,8 @@ def _check_finite(values: NDArray[np.float32], path: Path) -> None:
     bad = values.size - int(np.count_nonzero(np.isfinite(values)))
     if bad:
         raise IntensityError(
-            f"{path}: {bad} voxels are NaN or infinite; expected finite intensities; replace them "
-            "in the file"
+            f"{bad} voxels are NaN or infinite",
+            where=path,
+            expected="finite intensities",
+            remedy="replace them in the file",
         )

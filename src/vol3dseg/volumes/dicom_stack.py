@@ -105,9 +105,11 @@ def _check_alike(planes: Sequence[Plane], where: str) -> None:
         odd = [planes[n].name for n in np.flatnonzero(apart > tolerance).tolist()]
         if odd:
             raise GridError(
-                f"{where}: slices have several {what}: {len(planes) - len(odd)} like "
-                f"{planes[values.index(usual)].name}, but not {some_of(odd)}; expected one; "
-                f"{remedy}"
+                f"slices have several {what}: {len(planes) - len(odd)} like "
+                f"{planes[values.index(usual)].name}, but not {some_of(odd)}",
+                where=where,
+                expected="one",
+                remedy=remedy,
             )
 
 
@@ -117,8 +119,10 @@ def _check_positions(planes: Sequence[Plane], depths: NDArray[np.float64], where
     apart = gaps[gaps > _SAME * gaps.max()]
     if gaps.max() < 1e-4:
         raise GridError(
-            f"{where}: all {len(planes)} slices lie at the same position; expected a stack of "
-            "slices; export the series again with the position of each"
+            f"all {len(planes)} slices lie at the same position",
+            where=where,
+            expected="a stack of slices",
+            remedy="export the series again with the position of each",
         )
     new = np.concatenate([[True], gaps > _SAME * np.median(apart)])
     counts = np.bincount(np.cumsum(new) - 1)
@@ -126,15 +130,20 @@ def _check_positions(planes: Sequence[Plane], depths: NDArray[np.float64], where
         return
     if counts.min() == counts.max():
         raise GridError(
-            f"{where}: holds {counts[0]} volumes of {len(counts)} slices at the same positions, "
-            f"{_told_apart(planes, int(counts[0]))}; expected one volume; put the files of one of "
-            "them into a folder of their own"
+            f"holds {counts[0]} volumes of {len(counts)} slices at the same positions, "
+            f"{_told_apart(planes, int(counts[0]))}",
+            where=where,
+            expected="one volume",
+            remedy="put the files of one of them into a folder of their own",
         )
     second = int(np.argmin(new))
     raise GridError(
-        f"{where}: {planes[second - 1].name} and {planes[second].name} lie at the same position, "
+        f"{planes[second - 1].name} and {planes[second].name} lie at the same position, "
         f"{depths[second]:.4g} mm along the normal ({int((counts > 1).sum())} of {len(counts)} "
-        "positions hold several slices); expected one slice at each; remove the duplicates"
+        "positions hold several slices)",
+        where=where,
+        expected="one slice at each",
+        remedy="remove the duplicates",
     )
 
 
@@ -165,8 +174,10 @@ def _check_gaps(planes: Sequence[Plane], depths: NDArray[np.float64], where: str
     wide = np.flatnonzero(gaps > 1.5 * usual)
     if wide.size == 0:
         raise GridError(
-            f"{where}: slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart; expected even "
-            "spacing; resample the series, or take the odd slices out"
+            f"slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart",
+            where=where,
+            expected="even spacing",
+            remedy="resample the series, or take the odd slices out",
         )
     places = [
         f"between {planes[n].name} at {depths[n]:.4g} mm and {planes[n + 1].name} at "
@@ -174,8 +185,10 @@ def _check_gaps(planes: Sequence[Plane], depths: NDArray[np.float64], where: str
         for n in wide.tolist()
     ]
     raise GridError(
-        f"{where}: slices are missing {some_of(places)} along the normal, where others lie "
-        f"{usual:.4g} mm apart; copy or export the series again"
+        f"slices are missing {some_of(places)} along the normal",
+        where=where,
+        expected=f"one every {usual:.4g} mm",
+        remedy="copy or export the series again",
     )
 
 
@@ -193,14 +206,17 @@ def _check_tilt(
     if off.max() > _UNEVEN * min(planes[0].spacing_mm):
         worst = int(off.argmax())
         raise GridError(
-            f"{where}: {planes[worst].name} lies {off[worst]:.3g} mm beside the others; expected "
-            "slices above each other; export the series again"
+            f"{planes[worst].name} lies {off[worst]:.3g} mm beside the others",
+            where=where,
+            expected="slices above each other",
+            remedy="export the series again",
         )
     if _NOTED < shear <= _SHEAR:
         _log.warning("%s: sheared by %.2g mm per mm; taken to be straight", where, shear)
     if shear > _SHEAR:
         raise GridError(
-            f"{where}: slices are sheared by {math.degrees(math.atan(shear)):.3g} degrees (a "
-            "tilted gantry); expected slices straight above each other; resample the series onto "
-            "a straight grid first"
+            f"slices are sheared by {math.degrees(math.atan(shear)):.3g} degrees (a tilted gantry)",
+            where=where,
+            expected="slices straight above each other",
+            remedy="resample the series onto a straight grid first",
         )

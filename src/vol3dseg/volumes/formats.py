@@ -183,7 +183,7 @@ def finite_image(
             remedy="give the number that replaces them in the column <modality>_nan of a dataset "
             "table, or replace them in the file",
         )
-    if nan is not None:
+    if bad and nan is not None:
         np.nan_to_num(array, copy=False, nan=nan, posinf=nan, neginf=nan)
     return array, geometry, bad
 

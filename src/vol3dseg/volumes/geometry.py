@@ -48,10 +48,16 @@ class Geometry:
     def __init__(self, shape: tuple[int, ...], affine: ArrayLike) -> None:
         matrix = np.array(affine, dtype=np.float64)
         if len(shape) != 3 or min(shape) < 1:
-            raise GridError(f"a volume needs three axes of at least one voxel, found {shape}")
+            raise GridError(
+                f"shape {shape}",
+                expected="three axes of at least one voxel",
+                remedy="choose another file",
+            )
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             raise GridError(
-                f"the affine is not a finite 4 x 4 matrix: {matrix.tolist()}; mend the header"
+                f"the affine is {matrix.tolist()}",
+                expected="a finite 4 x 4 matrix",
+                remedy="mend the header",
             )
         if np.abs(matrix).max() > _FARTHEST:
             raise GridError(
@@ -62,8 +68,9 @@ class Geometry:
         lengths = np.linalg.norm(matrix[:3, :3], axis=0)
         if lengths.min() < _CLOSEST or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3:
             raise GridError(
-                f"the affine's axes do not span a volume: {matrix[:3, :3].tolist()}; "
-                "mend the header"
+                f"the affine's axes {matrix[:3, :3].tolist()} do not span a volume",
+                expected="three of some length, in different directions",
+                remedy="mend the header",
             )
         matrix.setflags(write=False)
         object.__setattr__(self, "shape", (int(shape[0]), int(shape[1]), int(shape[2])))
@@ -124,9 +131,13 @@ class Geometry:
         """
         if self.shear > _MOST_SHEAR:
             raise GridError(
-                f"{where}: two axes stand at {np.degrees(np.arccos(self.shear)):.1f} degrees; "
-                "expected right angles (the gantry was tilted?); resample the scan onto a straight "
-                "grid first"
+                f"two axes stand at {np.degrees(np.arccos(self.shear)):.1f} degrees",
+                where=where,
+                expected="right angles (the gantry was tilted?)",
+                remedy=(
+                    "resample it onto a straight grid first, or onto another modality's with the "
+                    "dataset table's column <modality>_resample"
+                ),
             )
 
     def canonical(self) -> "Geometry":

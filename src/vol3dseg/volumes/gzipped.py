@@ -57,7 +57,12 @@ class Stream:
         self.path = path
         if not path.is_file():
             found = "is no regular file" if path.exists() else "does not exist"
-            raise FileFormatError(f"{path}: {found}; expected an image file, such as .nii.gz")
+            raise FileFormatError(
+                found,
+                where=path,
+                expected="an image file, such as .nii.gz",
+                remedy="check the path",
+            )
         try:
             with path.open("rb") as file:
                 start = file.read(len(MAGIC))
@@ -70,7 +75,12 @@ class Stream:
             raise _unreadable(path, error) from error
         if not start:
             self.close()
-            raise FileFormatError(f"{path}: the file is empty; copy or export it again")
+            raise FileFormatError(
+                "the file is empty",
+                where=path,
+                expected="an image",
+                remedy="copy or export it again",
+            )
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes; fewer only where the stream ends.
@@ -84,7 +94,9 @@ class Stream:
             return bytes(self._file.read(size))
         except (EOFError, DAMAGED, gzip.BadGzipFile) as error:
             raise FileFormatError(
-                f"{self.path}: truncated or damaged gzip stream ({error}); copy or export it again"
+                f"truncated or damaged gzip stream ({error})",
+                where=self.path,
+                remedy="copy or export it again",
             ) from error
         except OSError as error:
             raise _unreadable(self.path, error) from error
@@ -186,5 +198,7 @@ def _block(portion: bytes | memoryview) -> bytes:
 
 def _unreadable(path: Path, error: OSError) -> FileFormatError:
     return FileFormatError(
-        f"{path}: cannot be read ({error.strerror}); mend its permissions, or copy it again"
+        f"cannot be read ({error.strerror})",
+        where=path,
+        remedy="mend its permissions, or copy it again",
     )

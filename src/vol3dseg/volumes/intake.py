@@ -4,6 +4,7 @@ Not what the network sees, which is the recipe's: the same scan, taken in, is th
 whatever it is read for.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,13 @@ class Note:
 
     def __str__(self) -> str:
         return f"{self.found}; {self.done}"
+
+
+def in_words(notes: Mapping[str, Sequence[Note]], repaired: bool) -> tuple[str, ...]:
+    """Return notes of one kind in words, each behind what it is about: "flair: has 4 axes, ..."."""
+    return tuple(
+        f"{what}: {note}" for what, of in notes.items() for note in of if note.repaired == repaired
+    )
 
 
 @dataclass(slots=True)

@@ -58,7 +58,9 @@ def text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
         # Names of files may be anything; those that are not UTF-8 come through as they are.
         yield line.decode(errors="surrogateescape").strip()
     if file.tell() >= _LONGEST:
-        raise FileFormatError(f"{path}: its header does not end; copy or export it again")
+        raise FileFormatError(
+            "its header does not end", where=path, remedy="copy or export it again"
+        )
 
 
 def data_file(path: Path, named: str | None) -> tuple[Path, bool]:
@@ -73,19 +75,25 @@ def data_file(path: Path, named: str | None) -> tuple[Path, bool]:
         return path, True
     if named.split()[:1] == ["LIST"] or "%" in named:
         raise FileFormatError(
-            f"{path}: header names several data files; expected one; save it as one file"
+            "header names several data files",
+            where=path,
+            expected="one",
+            remedy="save it as one file",
         )
     pure = PurePath(named)
     if pure.is_absolute() or ".." in pure.parts:
         raise FileFormatError(
-            f"{path}: its data file{_quoted(path, named)} lies elsewhere; expected one in the "
-            "folder of the header; save both there"
+            f"its data file{_quoted(path, named)} lies elsewhere",
+            where=path,
+            expected="one in the folder of the header",
+            remedy="save both there",
         )
     data = path.parent / pure
     if not os.path.isfile(data):  # noqa: PTH113 - for a name that no file can have, pathlib raises
         raise FileFormatError(
-            f"{path}: its data file{_quoted(path, named)} is missing; copy it into the folder of "
-            "the header"
+            f"its data file{_quoted(path, named)} is missing",
+            where=path,
+            remedy="copy it into the folder of the header",
         )
     return data, False
 
@@ -112,5 +120,5 @@ def unfit(path: Path, field: str, found: str, expected: str) -> FileFormatError:
     """Return an error that quotes the header only where that cannot name the patient."""
     quoted = repr(found) if _HARMLESS.fullmatch(found) else "another"
     return FileFormatError(
-        f"{path}: header says {field} {quoted}; expected {expected}; save it again"
+        f"header says {field} {quoted}", where=path, expected=expected, remedy="save it again"
     )

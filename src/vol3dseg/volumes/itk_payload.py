@@ -35,20 +35,29 @@ def require_room(path: Path, header: Header, axes: tuple[int, ...], size: int) -
     FileFormatError
     """
     if not math.prod(axes):
-        raise FileFormatError(f"{path}: header says {axes} voxels; expected at least one per axis")
+        raise FileFormatError(
+            f"header says {axes} voxels",
+            where=path,
+            expected="at least one per axis",
+            remedy="save it again",
+        )
     stored = header.data.stat().st_size - (header.start or 0)
     if (header.length or 0) > stored:
         raise FileFormatError(
-            f"{path}: truncated: header promises {header.length} bytes of packed voxels, "
-            f"{header.data.name} holds {max(0, stored)}; copy or export it again"
+            f"truncated: header promises {header.length} bytes of packed voxels, "
+            f"{header.data.name} holds {max(0, stored)}",
+            where=path,
+            remedy="copy or export it again",
         )
     if not header.packed and header.start is not None and stored > size:
         raise _too_much(path, stored - size)
     most = stored * (MAX_RATIO if header.packed else 1)
     if size > most:
         raise FileFormatError(
-            f"{path}: truncated: header promises {size} bytes of voxels, {header.data.name} can "
-            f"hold at most {max(0, most)}; copy or export it again"
+            f"truncated: header promises {size} bytes of voxels, {header.data.name} can hold at "
+            f"most {max(0, most)}",
+            where=path,
+            remedy="copy or export it again",
         )
 
 
@@ -70,18 +79,21 @@ def verify_payload(path: Path, header: Header, size: int) -> None:
                 found += portion
     except (EOFError, DAMAGED) as error:
         raise FileFormatError(
-            f"{path}: truncated or damaged voxels in {header.data.name} ({error}); copy or "
-            "export it again"
+            f"truncated or damaged voxels in {header.data.name} ({error})",
+            where=path,
+            remedy="copy or export it again",
         ) from error
     except OSError as error:
         raise FileFormatError(
-            f"{path}: {header.data.name} cannot be read ({error.strerror}); mend its "
-            "permissions, or copy it again"
+            f"{header.data.name} cannot be read ({error.strerror})",
+            where=path,
+            remedy="mend its permissions, or copy it again",
         ) from error
     if found < size:
         raise FileFormatError(
-            f"{path}: truncated: {size - found} bytes of its voxels are missing; copy or export it "
-            "again"
+            f"truncated: {size - found} bytes of its voxels are missing",
+            where=path,
+            remedy="copy or export it again",
         )
     if found > size:
         raise _too_much(path, found - size)
@@ -89,7 +101,10 @@ def verify_payload(path: Path, header: Header, size: int) -> None:
 
 def _too_much(path: Path, more: int) -> FileFormatError:
     return FileFormatError(
-        f"{path}: holds {more} bytes more than its header promises; export it again"
+        f"holds {more} bytes more than its header promises",
+        where=path,
+        expected="nothing behind the voxels",
+        remedy="export it again",
     )
 
 

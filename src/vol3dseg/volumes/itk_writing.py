@@ -104,8 +104,10 @@ def _type_name(path: Path, array: NDArray[Any], names: dict[str, str]) -> str:
     name = names.get(f"{array.dtype.kind}{array.dtype.itemsize}")
     if name is None:
         raise FileFormatError(
-            f"{path}: cannot hold voxels of {array.dtype}; expected integers of up to 32 bits, or "
-            "floats"
+            f"cannot hold voxels of {array.dtype}",
+            where=path,
+            expected="integers of up to 32 bits, or floats",
+            remedy="convert them first",
         )
     return name
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vol3dseg.errors import GridError, LabelError
+from vol3dseg.errors import GridError, LabelError, some_of
 from vol3dseg.volumes.codes import Codes
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.intake import Note
@@ -121,17 +121,24 @@ class LabelSet(BaseModel):
         table = {value: index for index, label in enumerate(self.classes) for value in label.read}
         unexpected = [v for v in found if v not in table]
         if unexpected:
+            strangers = np.count_nonzero(np.isin(whole, unexpected))
             raise LabelError(
-                f"{source}: label values {unexpected} are not in the label map, which reads "
-                f"{sorted(table)}; {_hint(unexpected)}"
+                f"holds label values {some_of(list(map(str, unexpected)))} ({strangers} voxels)",
+                where=source,
+                expected=f"the values that the config reads, {sorted(table)}",
+                remedy=_hint(unexpected),
             )
         for label in self.classes:
             both = [v for v in label.read if v in found]
             if len(both) > 1:
                 raise LabelError(
-                    f"{source}: holds {both}, which are both read as {label.name!r}; they are "
-                    "alternatives between files (BraTS 2024 uses 4 for a resection cavity and 3 "
-                    "for enhancing tumour), so give each its own class in labels.classes"
+                    f"holds {both}, which are both read as {label.name!r}",
+                    where=source,
+                    remedy=(
+                        "they are alternatives between files (BraTS 2024 uses 4 for a resection "
+                        "cavity and 3 for enhancing tumour), so give each its own class in "
+                        "labels.classes"
+                    ),
                 )
         result = np.zeros_like(whole, dtype=np.uint8)
         for part, place in in_portions(whole, result):
@@ -178,14 +185,24 @@ def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
     if np.issubdtype(values.dtype, np.integer) or values.dtype == np.bool_:
         return values
     if not np.isfinite(values).all():
-        raise LabelError(f"{source}: the label map holds NaN or infinity; expected whole numbers")
+        raise LabelError(
+            "the label map holds NaN or infinity",
+            where=source,
+            expected="whole numbers",
+            remedy="export the labels again",
+        )
     rounded: NDArray[Any] = np.rint(values)
     off = np.abs(values - rounded) > 1e-3
     if off.any():
         raise LabelError(
-            f"{source}: the label map holds {float(values[off][0]):.4g}, which is no whole number "
-            f"({int(off.sum())} such voxels); was it resampled with interpolation, or is it an "
-            "image? Export the labels again with nearest-neighbour interpolation"
+            f"the label map holds {float(values[off][0]):.4g}, which is no whole number "
+            f"({int(off.sum())} such voxels)",
+            where=source,
+            expected="whole numbers",
+            remedy=(
+                "export the labels again, with nearest-neighbour interpolation; or give a label "
+                "map, if this is an image"
+            ),
         )
     return rounded
 
@@ -225,7 +242,10 @@ class Segmentation:
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape:
-            raise GridError(f"array of {self.array.shape} on a grid of {self.geometry.shape}")
+            raise GridError(
+                f"an array of {self.array.shape}",
+                expected=f"{self.geometry.shape}, as its grid has",
+            )
 
     def counts(self) -> tuple[int, ...]:
         """Return the voxels of each class, background first."""

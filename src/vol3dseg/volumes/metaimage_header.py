@@ -67,14 +67,18 @@ def _fields(file: BinaryIO, path: Path) -> dict[str, str]:
         field = _LINE.fullmatch(line)
         if field is None or field["name"] in fields:
             raise FileFormatError(
-                f"{path}: damaged header: line {number} is no field, or one that came before; "
-                "expected `Name = value`, each once; save it again"
+                f"damaged header: line {number} is no field, or one that came before",
+                where=path,
+                expected="`Name = value`, each once",
+                remedy="save it again",
             )
         fields[field["name"]] = field["value"]
         if field["name"] == "ElementDataFile":
             return fields
     raise FileFormatError(
-        f"{path}: ends within its header, before ElementDataFile; copy or export it again"
+        "ends within its header, before ElementDataFile",
+        where=path,
+        remedy="copy or export it again",
     )
 
 
@@ -82,7 +86,12 @@ def _check_numbers(path: Path, fields: Mapping[str, str]) -> None:
     """Refuse numbers that SimpleITK would take for others, or complain of on stderr."""
     first = next(name for name in [*fields, "NDims"] if name in ("NDims", "DimSize", *_COUNTS))
     if first != "NDims":
-        raise FileFormatError(f"{path}: header says {first} before NDims; save it again")
+        raise FileFormatError(
+            f"header says {first} before NDims",
+            where=path,
+            expected="NDims first",
+            remedy="save it again",
+        )
     sizes = fields.get("DimSize", "").split()
     axes = len(sizes)
     whole = all(re.fullmatch(r"0*[1-9]\d{0,9}", size) for size in sizes)

@@ -42,9 +42,7 @@ class Volume:
     def __post_init__(self) -> None:
         expected = (*self.geometry.shape, len(self.modalities))
         if self.array.shape != expected:
-            raise GridError(
-                f"array of {self.array.shape} where {expected} (i, j, k, c) is expected"
-            )
+            raise GridError(f"an array of {self.array.shape}", expected=f"{expected} (i, j, k, c)")
 
     @classmethod
     def stack(cls, images: dict[str, tuple[NDArray[np.float32], Geometry]]) -> "Volume":
@@ -84,6 +82,9 @@ def one_grid(grids: Mapping[str, Geometry]) -> Geometry:
         if not geometry.fits(other):
             raise GridError(
                 f"{first} and {name} lie on different grids: {geometry.placed()} and "
-                f"{other.placed()}; resample one onto the other, or mend the header"
+                f"{other.placed()}",
+                remedy=(
+                    f"mend the headers, or resample: the dataset table's column {name}_resample"
+                ),
             )
     return geometry

@@ -53,5 +53,5 @@ def _part(
     except BrokenProcessPool as error:
         raise DatasetError(
             f"case {case.id}: the worker process of this case or of one beside it was killed, "
-            "perhaps for want of memory; inspect again with fewer --workers"
+            "perhaps for want of memory; try again with fewer --workers"
         ) from error

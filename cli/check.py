@@ -1,0 +1,138 @@
+"""`vol3dseg check`."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vol3dseg.cli.options import (
+    PathType,
+    about_case,
+    config_option,
+    processes,
+    progress_bar,
+    repair_option,
+    workers_option,
+)
+from vol3dseg.errors import some_of
+
+if TYPE_CHECKING:
+    from vol3dseg.datasets.case import Case
+    from vol3dseg.datasets.check import Finding
+
+
+@click.command(short_help="Check every file of a data set before anything is done with it.")
+@click.argument("dataset", type=PathType)
+@config_option("Where modalities and label values come from.  [default: what the cases have]")
+@click.option(
+    "--table",
+    type=PathType,
+    help="Write the cases as a dataset table (.csv, .json) there, to be edited by hand.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was found for programs.")
+@workers_option()
+@repair_option()
+def check(
+    dataset: Path,
+    config: str | None,
+    table: Path | None,
+    as_json: bool,
+    workers: int | None,
+    repair: bool,
+) -> None:
+    """Check all files of DATASET, header by header and voxel by voxel.
+
+    DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw or BIDS layout, or a
+    dataset table (.csv, .json). Says which layout it has and lists all that is wrong, the heaviest
+    first: errors, for which a case is refused; warnings; notes on what is put right. The exit code
+    is 1 if there are errors.
+    """
+    run_check(dataset, config, table, as_json, workers, repair)
+
+
+def run_check(
+    dataset: Path,
+    config_name: str | None,
+    table: Path | None,
+    as_json: bool = False,
+    workers: int | None = None,
+    repair: bool = False,
+) -> None:
+    """Check a data set in front of the user."""
+    from functools import partial
+
+    from vol3dseg.config import load_config
+    from vol3dseg.datasets.case import allow_repairs
+    from vol3dseg.datasets.check import WEIGHTS, check_case
+    from vol3dseg.datasets.layouts import find_cases, layout_of
+    from vol3dseg.datasets.layouts.table_writing import write_table
+    from vol3dseg.datasets.over_cases import over_cases
+
+    config = load_config(config_name) if config_name else None
+    cases = allow_repairs(find_cases(dataset), repair)
+    layout = layout_of(dataset)
+    if table is not None:
+        write_table(cases, table)
+    had = dict.fromkeys(name for case in cases for name in case.images)
+    modalities = config.recipe.modalities if config else tuple(had)
+    function = partial(check_case, modalities=modalities, labels=config.labels if config else None)
+    found: list[Finding] = []
+    with processes(workers, len(cases)) as executor, progress_bar() as bar:
+        task = bar.add_task("checking", total=len(cases))
+        for findings in over_cases(function, cases, executor):
+            found += findings
+            bar.advance(task)
+    found.sort(key=lambda finding: (WEIGHTS.index(finding.weight), finding.case))
+    name = layout.name if layout else ""
+    if as_json:
+        click.echo(_as_json(dataset, name, cases, found))
+    else:
+        _report(dataset, name, cases, found)
+    if table is not None and not as_json:
+        click.echo(f"table -> {table}")
+    if any(finding.weight == "error" for finding in found):
+        sys.exit(1)
+
+
+def _report(
+    dataset: Path, layout: str, cases: "Sequence[Case]", found: "Sequence[Finding]"
+) -> None:
+    together: dict[tuple[str, str], list[Finding]] = {}
+    for finding in found:
+        together.setdefault((finding.weight, finding.said), []).append(finding)
+    for (weight, said), findings in together.items():
+        ids = list(dict.fromkeys(finding.case for finding in findings))
+        if len(findings) == 1:
+            click.echo(f"{weight}: {about_case(ids[0], str(findings[0]))}")
+        elif len(ids) == 1:
+            files = some_of([finding.where for finding in findings])
+            click.echo(f"{weight}: {about_case(ids[0], f'{files}: {said}')}")
+        else:
+            click.echo(f"{weight}: {len(ids)} of {len(cases)} cases ({some_of(ids)}): {said}")
+    labelled = sum(case.label is not None for case in cases)
+    noun = "case" if len(cases) == 1 else "cases"
+    refused = len({finding.case for finding in found if finding.weight == "error"})
+    counts = Counter(finding.weight for finding in found)
+    click.echo(
+        f"{dataset}: {layout} layout, {len(cases)} {noun}, {labelled} with a label map: {refused} "
+        f"refused ({counts['error']} errors, {counts['warning']} warnings, {counts['note']} notes)"
+    )
+
+
+def _as_json(
+    dataset: Path, layout: str, cases: "Sequence[Case]", found: "Sequence[Finding]"
+) -> str:
+    content = {
+        "format": "vol3dseg.check",
+        "version": 1,
+        "dataset": str(dataset),
+        "layout": layout,
+        "cases": len(cases),
+        "findings": [asdict(finding) for finding in found],
+    }
+    return json.dumps(content, indent=1)
