@@ -7,9 +7,10 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -80,12 +81,26 @@ class Job:
         return Job(self.family, self.seed, left, self.keep, self.seconds)
 
 
-def fuzz(jobs: Iterable[Job], workers: int) -> dict[str, Result]:
-    """Read harmed files and return what became of them, by family."""
+Work = Callable[[Connection, Job], None]  # says "ready", then after each file how it went
+
+
+def fuzz(jobs: Iterable[Job], workers: int, work: Work | None = None) -> dict[str, Result]:
+    """Read harmed files and return what became of them, by family.
+
+    Parameters
+    ----------
+    jobs : iterable of Job
+    workers : int
+        How many children there are at a time.
+    work : callable or None
+        What a child does, if not this.
+    """
     parts = [part for job in jobs for part in _parts(job)]
     results: dict[str, Result] = {part.family: Result() for part in parts}
     with ThreadPoolExecutor(workers) as pool:
-        for part, outcomes in zip(parts, pool.map(_followed, parts), strict=True):
+        for part, outcomes in zip(
+            parts, pool.map(partial(_followed, work or _work), parts), strict=True
+        ):
             for number, outcome in outcomes:
                 if outcome in ("read", "refused"):
                     results[part.family].outcomes[outcome] += 1
@@ -104,11 +119,11 @@ def _parts(job: Job) -> Sequence[Job]:
     ]
 
 
-def _followed(job: Job) -> list[tuple[int, str]]:
+def _followed(work: Work, job: Job) -> list[tuple[int, str]]:
     """Have children read files until all are done; one that dies is followed by another."""
     outcomes: list[tuple[int, str]] = []
     while job.numbers:
-        said, end = _one_child(job)
+        said, end = _one_child(work, job)
         outcomes += said
         if end:
             number = job.numbers.start + len(said)
@@ -119,11 +134,11 @@ def _followed(job: Job) -> list[tuple[int, str]]:
     return outcomes
 
 
-def _one_child(job: Job) -> tuple[list[tuple[int, str]], str]:
+def _one_child(work: Work, job: Job) -> tuple[list[tuple[int, str]], str]:
     """Return what a child said of its files, and how it ended; empty if it went through."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_work, args=(theirs, job), daemon=True)
+    child = context.Process(target=work, args=(theirs, job), daemon=True)
     child.start()
     theirs.close()
     said: list[tuple[int, str]] = []

@@ -19,6 +19,8 @@ LABELS = LabelSet(
         Label(name="rim", read=(2,), write=2),
     )
 )
+_MADE = "1.2.826.0.1.3680043.10.511.3."  # highdicom's root
+_TIMES = {"DA": "20200101", "TM": "120000", "DT": "20200101120000"}
 _SHAPE = (6, 5, 4)  # slices, rows, columns
 _GIVEN: dict[str, Any] = {
     "StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "FrameOfReferenceUID": "1.2.3.5",
@@ -38,13 +40,16 @@ def series_samples() -> tuple[Sample, ...]:
     def deflate(one: Any) -> None:
         one.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
 
+    def compress(one: Any) -> None:
+        one.compress(RLELossless, generate_instance_uid=False)
+
     plain = _slices()
     frames = _enhanced(plain)
     packed = deepcopy(frames)
-    packed.compress(RLELossless, generate_instance_uid=False)
+    compress(packed)
     return (
         Sample("series", _files(plain), ""),
-        Sample("series, RLE", _files(_slices(), lambda one: one.compress(RLELossless)), ""),
+        Sample("series, RLE", _files(_slices(), compress), ""),
         Sample("series, deflated", _files(_slices(), deflate), ""),
         Sample("frames", _files([frames]), "0.dcm"),
         Sample("frames, RLE", _files([packed]), "0.dcm"),
@@ -72,7 +77,20 @@ def _seg(name: str, source: dict[str, bytes]) -> Sample:
         array = (np.arange(np.prod(grid.shape)) % 3).reshape(grid.shape).astype(np.uint8)
         path = folder / "seg.dcm"
         write_seg(path, Segmentation(array, grid, LABELS), series, Algorithm("fuzz", "1"))
-        return Sample(name, {"seg.dcm": path.read_bytes()}, "seg.dcm")
+        return Sample(name, _files([_settled(path)]), "0.dcm")
+
+
+def _settled(path: Path) -> Any:
+    """Return a file without what is new each time: UIDs that were made for it, dates and times."""
+    from pydicom import dcmread
+
+    file, known = dcmread(path), {}
+    for element in (*file.file_meta, *file.iterall()):
+        if element.VR == "UI" and str(element.value).startswith(_MADE):
+            element.value = known.setdefault(element.value, f"1.2.3.9.{len(known)}")
+        elif element.VR in _TIMES and element.value:
+            element.value = _TIMES[element.VR]
+    return file
 
 
 def _slices() -> list[Any]:

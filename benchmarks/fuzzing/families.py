@@ -1,35 +1,40 @@
 """The families that are fuzzed, each made when it is needed: not everybody has every extra."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.fuzzing.dicom_elements import set_element
 from benchmarks.fuzzing.dicom_samples import LABELS, seg_samples, series_samples
 from benchmarks.fuzzing.mutations import BYTES, TEXT
 from benchmarks.fuzzing.nifti_fields import set_field
-from benchmarks.fuzzing.promise import BrokenPromise, read_all, read_image_file
+from benchmarks.fuzzing.promise import BrokenPromise, read_both_ways
 from benchmarks.fuzzing.sample import Family
 from benchmarks.fuzzing.samples import metaimage_samples, nifti_samples, nrrd_samples
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.dicom_volume import DicomVolume
+from vol3dseg.volumes.formats import open_volume
 from vol3dseg.volumes.geometry import Geometry
+
+_read_file = partial(read_both_ways, open_volume)
+_read_series = partial(read_both_ways, DicomVolume)
 
 
 def _nifti() -> Family:
-    return Family("nifti", nifti_samples(), read_image_file, (*BYTES, *(set_field,) * len(BYTES)))
+    return Family("nifti", nifti_samples(), _read_file, (*BYTES, *(set_field,) * len(BYTES)))
 
 
 def _nrrd() -> Family:
-    return Family("nrrd", nrrd_samples(), read_image_file, (*BYTES, *TEXT * 2))
+    return Family("nrrd", nrrd_samples(), _read_file, (*BYTES, *TEXT * 2))
 
 
 def _metaimage() -> Family:
-    return Family("mha", metaimage_samples(), read_image_file, (*BYTES, *TEXT * 2))
+    return Family("mha", metaimage_samples(), _read_file, (*BYTES, *TEXT * 2))
 
 
 def _dicom() -> Family:
     mutations = (*BYTES, *(set_element,) * len(BYTES))
-    return Family("dicom", series_samples(), lambda path: read_all(DicomVolume(path)), mutations)
+    return Family("dicom", series_samples(), _read_series, mutations)
 
 
 def _seg() -> Family:

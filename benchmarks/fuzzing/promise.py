@@ -30,18 +30,13 @@ class BrokenPromise(Exception):  # noqa: N818 - it says what it is
     """A file was read wrongly, or an error says too much or too little."""
 
 
-def read_image_file(path: Path) -> None:
-    """Read all that can be read of an image file, as it is and with repairs."""
-    read_with_repairs(path)
-    read_all(formats.open_volume(path))
+def read_both_ways(open_: Callable[..., VolumeFile], path: Path) -> None:
+    """Read all that can be read of what `open_` opens, with repairs and without."""
+    _kept(lambda: _read_all(open_(path, repair=True)))
+    _read_all(open_(path))
 
 
-def read_with_repairs(path: Path) -> None:
-    """Read a file that may be repaired; what cannot be is refused in one line as well."""
-    _kept(lambda: read_all(formats.open_volume(path, repair=True)))
-
-
-def read_all(file: VolumeFile) -> None:
+def _read_all(file: VolumeFile) -> None:
     """Read all that can be read of an open file: each volume, as an image and as a label map."""
     channels = range(file.shape[3]) if len(file.shape) == 4 else (None,)
     for channel in channels:

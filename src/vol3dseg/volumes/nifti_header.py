@@ -105,7 +105,8 @@ def _check_spacing(header: Any, path: Path, intake: Intake) -> None:
         expected="positive numbers",
         remedy="mend pixdim, or export it again",
     )
-    columns = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # such a one is of no use below
+        columns = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
     if header["sform_code"] <= 0 or not (np.isfinite(columns).all() and columns.min() > 0):
         raise error
     intake.mend(error, "taken from the sform")
