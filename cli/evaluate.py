@@ -42,10 +42,11 @@ def evaluate(
     """Score the label maps of PREDICTIONS against those of REFERENCES.
 
     REFERENCES is a dataset folder in a known layout, a dataset table (.csv, .json), or a folder of
-    files with the same names as the predictions. Every prediction must have a reference, and every
-    case of predictions.json a prediction. Writes cases.csv, summary.json and summary.md; with
-    --split into a folder for each part that has predictions, and one summary.md over them. Needs no
-    TensorFlow.
+    files with the same names as the predictions. Label maps may be in any format that is read,
+    DICOM-SEG too; where both of a case are that, REFERENCES must be a table with its image. Every
+    prediction must have a reference, and every case of predictions.json a prediction. Writes
+    cases.csv, summary.json and summary.md; with --split into a folder for each part that has
+    predictions, and one summary.md over them. Needs no TensorFlow.
     """
     run_evaluate(predictions, references, output, config, empty, split)
 
@@ -60,7 +61,7 @@ def run_evaluate(
 ) -> "dict[str, Summary]":
     """Evaluate in front of the user; return the summary of each part, of "all" without a split."""
     from vol3dseg.config import load_config
-    from vol3dseg.datasets.references import label_files, reference_files
+    from vol3dseg.datasets.references import label_files, reference_cases
     from vol3dseg.datasets.splits import read_split
     from vol3dseg.evaluation.evaluate import evaluate_pairs, match_cases, summarise
     from vol3dseg.evaluation.overlap import EmptyRule
@@ -70,7 +71,7 @@ def run_evaluate(
 
     recorded = load_record(predictions) if (predictions / RECORD_NAME).exists() else None
     written = {case.file for case in recorded.cases.values()} if recorded else set()
-    files, known = label_files(predictions, written), reference_files(references)
+    files, known = label_files(predictions, written), reference_cases(references)
     if recorded is not None:
         # A case that failed must not vanish from the mean, nor count with an older model's file.
         failed = {name for name, case in recorded.cases.items() if case.error}

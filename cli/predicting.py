@@ -79,7 +79,7 @@ def run_predict(
     wanted = Wanted(manner.probabilities, draw, ahead, chosen, seg)
     record = Record.of(model, provider)
     if manner.resume:
-        record, cases = _resumed(record, cases, output, wanted)
+        record, cases = _resumed(record, cases, output, wanted, modalities)
     with progress_bar() as bar:
         task = bar.add_task("segmenting", total=len(cases))
 
@@ -155,9 +155,14 @@ def _load(model_path: Path, runtime: Runtime) -> "tuple[ModelFile, Predictor, st
 
 
 def _resumed(
-    record: "Record", cases: "Sequence[Case]", output: Path, wanted: "Wanted"
+    record: "Record",
+    cases: "Sequence[Case]",
+    output: Path,
+    wanted: "Wanted",
+    modalities: Sequence[str],
 ) -> "tuple[Record, list[Case]]":
     """Return the record with what is complete, and the cases that are not."""
+    from vol3dseg.datasets.signature import signature
     from vol3dseg.inference.record import RECORD_NAME, load_record
 
     if not (output / RECORD_NAME).exists():
@@ -167,7 +172,10 @@ def _resumed(
     complete = {
         c.id: before.cases[c.id]
         for c in cases
-        if before.is_complete(c.id, output) and before.cases[c.id].file == wanted.label_file(c)
+        if before.is_complete(c.id, output, signature(c, modalities, with_label=False))
+        and before.cases[c.id].file == wanted.label_file(c)
+        and before.cases[c.id].deidentified == wanted.deidentified
+        and (c.repair or not before.cases[c.id].repairs)
     }
     click.echo(f"{len(complete)} of {len(cases)} cases are complete")
     resumed = record.model_copy(update={"cases": complete})

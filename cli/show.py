@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 @click.argument("reference", type=PathType, required=False)
 @output_option("the picture (.png)")
 @config_option("Where label names come from.  [default: predictions.json beside SEG]")
+@click.option(
+    "--series", help="Which DICOM series of the folder IMAGE: UID, number or description (T1*)."
+)
 @click.option("--channel", type=click.IntRange(min=0), help="Which volume of a 4-D IMAGE, from 0.")
 def show(
     image: Path,
@@ -24,26 +27,30 @@ def show(
     reference: Path | None,
     output: Path,
     config: str | None,
+    series: str | None,
     channel: int | None,
 ) -> None:
     """Draw IMAGE, REFERENCE and SEG side by side, then each class by itself.
 
-    All are NIfTI, NRRD or MetaImage files on one grid. The slice is the axial one with most of the
-    reference, in radiological view. Needs the [report] extra; NRRD and MetaImage need [itk].
+    All are NIfTI, NRRD, MetaImage or DICOM (a folder with series, DICOM-SEG) on one grid. The slice
+    is the axial one with most of the reference, in radiological view. Needs the [report] extra;
+    NRRD and MetaImage need [itk], DICOM needs [dicom].
     """
+    from vol3dseg.datasets.case import ImageSource
+    from vol3dseg.datasets.reading import ImageReader
     from vol3dseg.errors import OutputError
-    from vol3dseg.evaluation.evaluate import read_segmentation
     from vol3dseg.evaluation.panel import save_panel
-    from vol3dseg.volumes import formats
+    from vol3dseg.volumes.label_maps import read_label_map, stem
     from vol3dseg.volumes.volume import Volume
 
     if output.suffix.lower() != ".png":
         raise OutputError(f"{output}: pictures are written as PNG; choose a name that ends in .png")
     labels = _labels(seg, config)
-    volume = Volume.stack({formats.stem(image) or image.name: formats.read_image(image, channel)})
-    prediction = read_segmentation(seg, labels)
-    judged = read_segmentation(reference, labels) if reference is not None else None
-    save_panel(output, volume, prediction, judged, formats.stem(seg) or seg.name)
+    read = ImageReader().read(ImageSource(image, channel, series=series))
+    volume = Volume.stack({series or stem(image) or image.name: read})
+    prediction = read_label_map(seg, labels, volume.geometry)
+    judged = read_label_map(reference, labels, volume.geometry) if reference is not None else None
+    save_panel(output, volume, prediction, judged, stem(seg) or seg.name)
     click.echo(f"picture -> {output}")
 
 

@@ -1,12 +1,20 @@
 """What a prediction may write over, and what it may not."""
 
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.signature import signature
 from vol3dseg.inference.batch import Wanted, predict_cases
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import load_record
+
+
+def made_of(case):
+    return signature(case, ("flair", "t1"), with_label=False)
 
 
 @pytest.fixture
@@ -62,7 +70,7 @@ def test_reading_ahead_changes_nothing(ahead, predictor, record, brats_folder, t
     found = predict_cases(cases, predictor, tmp_path, record, Wanted(ahead=ahead))
     assert list(found.cases) == [case.id for case in cases]
     for case in cases:
-        assert found.is_complete(case.id, tmp_path)
+        assert found.is_complete(case.id, tmp_path, made_of(case))
 
 
 def test_complete_is_what_is_there_byte_for_byte(predictor, record, brats_folder, tmp_path):
@@ -70,5 +78,30 @@ def test_complete_is_what_is_there_byte_for_byte(predictor, record, brats_folder
     found = predict_cases(cases, predictor, tmp_path, record)
     (tmp_path / "Case_001.nii.gz").unlink()
     (tmp_path / "Case_002.nii.gz").write_bytes(b"else")
-    assert [found.is_complete(case.id, tmp_path) for case in cases] == [False, False, True]
-    assert not found.is_complete("Case_004", tmp_path)
+    complete = [found.is_complete(case.id, tmp_path, made_of(case)) for case in cases]
+    assert complete == [False, False, True]
+    assert not found.is_complete("Case_004", tmp_path, made_of(cases[2]))
+    assert load_record(tmp_path).is_complete("Case_003", tmp_path, made_of(cases[2]))
+
+
+def test_complete_is_what_is_made_of_the_same_files_read_alike(
+    predictor, record, brats_folder, tmp_path
+):
+    case = find_cases(brats_folder)[0]
+    found = predict_cases([case], predictor, tmp_path, record)
+
+    def complete(changed=case):
+        return found.is_complete(case.id, tmp_path, made_of(changed))
+
+    flair = case.images["flair"]
+    for change in ({"nan": 0.0}, {"channel": 0}, {"series": "1"}, {"onto": case.images["t1"]}):
+        other = replace(case, images={**case.images, "flair": replace(flair, **change)})
+        assert not complete(other), change
+    assert complete(replace(case, label=None))  # which no prediction looks at
+    assert complete()
+    times = flair.path.stat()
+    os.utime(flair.path, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    assert not complete()
+    flair.path.unlink()
+    assert made_of(case) is None
+    assert not complete()

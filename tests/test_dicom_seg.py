@@ -375,7 +375,7 @@ def an_image(seg):
         (
             unknown_class,
             LabelError,
-            "holds segments liver  \\[31m; expected some of the classes necrotic core, ",
+            "segments 2 'liver  \\[31m' are not among the classes necrotic core, ",
         ),
         (overlapping, LabelError, "segments overlap; expected one class in each voxel; export"),
         (

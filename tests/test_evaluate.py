@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vol3dseg.errors import EvaluationError, FileFormatError, LabelError
+from vol3dseg.datasets.case import Case
+from vol3dseg.errors import DatasetError, EvaluationError, FileFormatError, LabelError
 from vol3dseg.evaluation.evaluate import (
     METRICS,
     evaluate_case,
@@ -186,7 +187,7 @@ def test_files_are_read_by_their_values(tmp_path, labels):
     """The prediction writes enhancing as 4, the reference as 3."""
     nifti.write(tmp_path / "p.nii.gz", np.full(GRID.shape, 4, np.uint8), GRID)
     nifti.write(tmp_path / "r.nii", np.full(GRID.shape, 3, np.float32), GRID)
-    pairs = [("X", tmp_path / "p.nii.gz", tmp_path / "r.nii")]
+    pairs = [("X", tmp_path / "p.nii.gz", Case("X", "X", {}, tmp_path / "r.nii"))]
     (case,) = evaluate_pairs(pairs, labels)
     assert case.structures["enhancing"].scores.dice == 1
     assert case.empty == "undefined"
@@ -198,9 +199,11 @@ def test_bad_files_are_named(tmp_path, labels):
     nifti.write(good, np.zeros(GRID.shape, np.uint8), GRID)
     nifti.write(bad, np.full(GRID.shape, 9, np.uint8), GRID)
     with pytest.raises(LabelError, match=r"bad\.nii: holds label values 9 \("):
-        evaluate_pairs([("X", good, bad)], labels)
+        evaluate_pairs([("X", good, Case("X", "X", {}, bad))], labels)
     with pytest.raises(FileFormatError, match=r"none\.nii: does not exist"):
-        evaluate_pairs([("X", none, good)], labels)
+        evaluate_pairs([("X", none, Case("X", "X", {}, good))], labels)
+    with pytest.raises(DatasetError, match="case X: has no label map; expected one to judge by"):
+        evaluate_pairs([("X", good, Case("X", "X", {}))], labels)
 
 
 def test_matching(tmp_path):

@@ -16,12 +16,15 @@ from vol3dseg.cli.show import show
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.references import label_files
 from vol3dseg.datasets.selection import gather_cases
+from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, MissingExtraError, OutputError
-from vol3dseg.inference.batch import Wanted, predict_cases
+from vol3dseg.inference.batch import DicomSeg, Wanted, predict_cases
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes import formats
+from vol3dseg.volumes.dicom_seg import Algorithm
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.label_maps import read_label_map
 
 SUFFIXES = (".nii.gz", ".nrrd", ".mha")
 SHAPE = (9, 8, 7)
@@ -91,6 +94,48 @@ def test_the_same_segmentation_in_the_world_whichever_way_axes_lie(
         assert place.fits(grid, 1e-4)
         turned_back = apply_orientation(labels, io_orientation(place.affine))
         np.testing.assert_array_equal(turned_back, expected)
+
+
+def dicom_stack(make, array, grid):
+    """Slices of an (i, j, k) array on a grid, k from one to the next."""
+    along, down, up = (np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine)[:3, :3].T
+    origin = grid.affine[:3, 3] * (-1, -1, 1)
+    across, between = np.linalg.norm(along), np.linalg.norm(down)
+    directions = (*(along / across), *(down / between))
+    return [
+        make(array[..., k].T, origin + k * up, directions, (between, across))
+        for k in range(array.shape[2])
+    ]
+
+
+@pytest.mark.parametrize("seg", [False, True], ids=["nifti", "dicom-seg"])
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_the_same_segmentation_of_dicom_whichever_way_axes_lie(
+    tmp_path, order, seg, scan, predictor, record, dicom_slice
+):
+    """All 48 again: planes lie any way, but slices are counted so that the grid is right-handed."""
+    pytest.importorskip("highdicom")
+    z = (scan - scan.mean()) / scan.std()
+    labels = predictor.manifest.labels
+    wanted = Wanted(seg=DicomSeg(Algorithm("bright", "1")) if seg else None)
+    for number, flips in enumerate(product((1, -1), repeat=3)):
+        turn = np.array(list(zip(order, flips, strict=True)), dtype=float)
+        array = apply_orientation(scan, turn)
+        grid = Geometry(array.shape, AFFINE @ inv_ornt_aff(turn, scan.shape))
+        folder, out = tmp_path / f"{number}", tmp_path / f"out{number}"
+        folder.mkdir()
+        for k, one in enumerate(dicom_stack(dicom_slice, array, grid)):
+            one.save_as(folder / f"{k}.dcm", enforce_file_format=True)
+        found = predict_cases(sources(folder), predictor, out, record, wanted).cases["x"]
+        assert not found.error
+        if np.linalg.det(grid.affine) < 0:  # it comes back with its slices the other way round
+            other_way = inv_ornt_aff([(0, 1), (1, 1), (2, -1)], grid.shape)
+            grid = Geometry(grid.shape, grid.affine @ other_way)
+        assert read_grid(sources(folder)[0]).fits(grid, 1e-4)
+        segmentation = read_label_map(out / found.file, labels, grid)
+        assert segmentation.geometry.fits(grid, 1e-4)
+        turned_back = apply_orientation(segmentation.array, io_orientation(grid.affine))
+        np.testing.assert_array_equal(turned_back, z > 0)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

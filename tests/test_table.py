@@ -1,6 +1,7 @@
 """Dataset tables: what is read from them, what is said of wrong ones, the way there and back."""
 
 import json
+import os
 import re
 import string
 from pathlib import Path
@@ -74,6 +75,12 @@ class TestReading:
         assert case.images["t1"] == ImageSource(tmp_path / "a", series="T1 post*")
         (alone,) = find_cases(table("id,t1\nx,a\n"))
         assert alone.images["t1"] == ImageSource(tmp_path / "a")
+
+    def test_a_label_map_that_is_a_series_of_a_folder(self, table, tmp_path):
+        text = "id,t1,label,label_series\nx,a/t1.nii.gz,a,Mask*\ny,a/t1.nii.gz,b,\n"
+        first, second = find_cases(table(text))
+        assert (first.label, first.label_series) == (tmp_path / "a", "Mask*")
+        assert (second.label, second.label_series) == (tmp_path / "b", None)
 
     @pytest.mark.parametrize(
         ("content", "encoding"),
@@ -151,7 +158,9 @@ class TestRefusals:
                 id="missing file",
             ),
             pytest.param(
-                "id,t1,label\na,a/t1.nii.gz,a\n", "row 2: label: a is no file", id="folder"
+                f"id,t1,label\na,a/t1.nii.gz,{os.devnull}\n",
+                f"row 2: label: {os.devnull} is no file",
+                id="neither file nor folder",
             ),
             pytest.param(
                 f"id,t1,t2\na,{'x' * 300},a\0b\n",
@@ -200,6 +209,16 @@ class TestRefusals:
                 "id,t1,label,label_resample\na,a/t1.nii.gz,,yes\n",
                 "row 2: label_resample: there is no label map",
                 id="no label to resample",
+            ),
+            pytest.param(
+                "id,t1,label,label_series\na,a/t1.nii.gz,,7\n",
+                "row 2: label_series: there is no label map",
+                id="series of no label",
+            ),
+            pytest.param(
+                "id,t1,label,label_serie\na,a/t1.nii.gz,a,7\n",
+                "unknown column 'label_serie', did you mean 'label_series'?",
+                id="misspelt series of the label",
             ),
             pytest.param(
                 "id,t1\na,a/t1.nii.gz,x\n", "row 2: has 3 cells for 2 columns", id="long row"
@@ -322,7 +341,8 @@ def cases_in(draw, folder):
             )
         label = draw(st.none() | NAMES.map(lambda name: folder / name / "seg.nii.gz"))
         resampled = label is not None and draw(st.booleans())
-        found.append(Case(case_id, draw(NAMES), images, label, resampled))
+        series = draw(st.none() | NAMES) if label else None
+        found.append(Case(case_id, draw(NAMES), images, label, resampled, series))
     return found
 
 

@@ -61,9 +61,11 @@ class Case:
         Who was scanned; several cases may share a subject, and are never split apart.
     images : mapping from modality to ImageSource
     label : Path or None
-        The label map, if there is one.
+        The label map, if there is one: a file, or a folder with DICOM series.
     label_resampled : bool
         Whether the label map is brought onto the grid of the images.
+    label_series : str or None
+        Which DICOM series of the folder is the label map; None where it holds only one.
     repair : bool
         Whether files that are wrong are mended where there is a repair; otherwise they are refused.
     """
@@ -73,6 +75,7 @@ class Case:
     images: Mapping[str, ImageSource]
     label: Path | None = None
     label_resampled: bool = False
+    label_series: str | None = None
     repair: bool = False
 
     def select(self, modalities: Iterable[str]) -> "Case":

@@ -15,19 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.reading import (
-    by_file,
-    differing_grids,
-    grid_of,
-    image_of,
-    open_label,
-    open_source,
-    require_label_grid,
-)
+from vol3dseg.datasets.reading import differing_grids, require_label_grid
+from vol3dseg.datasets.sources import by_file, grid_of, image_of, open_label, open_source
 from vol3dseg.errors import IntensityError, Vol3dSegError
+from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.formats import VolumeFile
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.intake import Note
+from vol3dseg.volumes.label_maps import find_seg
 from vol3dseg.volumes.labels import LabelSet, distinct, whole_numbers
 from vol3dseg.volumes.volume import Volume
 
@@ -130,7 +125,7 @@ def preflight(
     """
 
     def errors(case: Case) -> list[str]:
-        checked = case if labelled else replace(case, label=None, label_resampled=False)
+        checked = case if labelled else replace(case, label=None)
         return [str(f) for f in check_headers(checked, modalities) if f.weight == "error"]
 
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -217,19 +212,27 @@ class _Check:
             self._add("note", source.path, words)
 
     def _label(self, grid: Geometry | None, labels: LabelSet | None, voxels: bool) -> None:
+        path = self.case.label
+        seg = find_seg(path, self.case.label_series) if path else None
+        if seg is not None:
+            if voxels:
+                found = read_seg(seg, labels, grid)
+                self._classes(found.array, labels)
+                self._notes(found.notes, seg)
+            return
         file = open_label(self.case)
         geometry = file.geometry()
         if grid is not None:
             with self._errors():
                 require_label_grid(self.case, geometry, grid)
         if voxels:
-            self._classes(file.labels()[0], labels)
+            values, source = file.labels()[0], str(path)
+            encoded = labels.encode(values, source) if labels else whole_numbers(values, source)
+            self._classes(encoded, labels)
         self._notes(file.notes, file.path)
 
-    def _classes(self, values: NDArray[Any], labels: LabelSet | None) -> None:
-        source = str(self.case.label)
-        classes = labels.encode(values, source) if labels else whole_numbers(values, source)
-        present = distinct(classes)
+    def _classes(self, classes: NDArray[Any], labels: LabelSet | None) -> None:
+        source, present = str(self.case.label), distinct(classes)
         if not any(present):
             self._add("warning", source, "the label map is empty: all of it is background")
             return

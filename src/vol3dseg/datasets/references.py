@@ -3,13 +3,15 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.layouts import layout_of
 from vol3dseg.errors import DatasetError
 from vol3dseg.volumes import formats
+from vol3dseg.volumes.label_maps import stem
 
 
 def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]:
-    """Return the label maps of a folder of files named `<id>.nii.gz`, `<id>.nrrd`, ..., by case.
+    """Return the label maps of a folder of files named `<id>.nii.gz`, `<id>.dcm`, ..., by case.
 
     Probabilities (`<id>_probabilities.nii.gz`) are passed over.
 
@@ -28,7 +30,7 @@ def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]
         raise DatasetError(f"{folder}: no such folder; expected one of label maps")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        name = formats.stem(path)
+        name = stem(path)
         if name is None or name.startswith(".") or name.endswith("_probabilities"):
             continue
         if formats.is_companion(path) or (name in found and found[name].name in recorded):
@@ -38,18 +40,20 @@ def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]
         found[name] = path
     if not found:
         raise DatasetError(
-            f"{folder}: holds no label maps; expected files <id>.nii.gz, <id>.nrrd or <id>.mha"
+            f"{folder}: holds no label maps; expected files <id>.nii.gz, <id>.nrrd, <id>.mha "
+            "or <id>.dcm"
         )
     return found
 
 
-def reference_files(path: Path) -> dict[str, Path]:
-    """Return the reference label maps of a data set, or of a folder of files named by case.
+def reference_cases(path: Path) -> dict[str, Case]:
+    """Return the cases of a data set that have a label map, or those that a folder of such names.
 
     Parameters
     ----------
     path : Path
-        A data set in a known layout, a dataset table, or a folder.
+        A data set in a known layout, a dataset table, or a folder of files named by case, whose
+        cases have no images.
 
     Raises
     ------
@@ -58,12 +62,16 @@ def reference_files(path: Path) -> dict[str, Path]:
     """
     layout = layout_of(path)
     if layout is None:
-        return label_files(path)
+        return _without_images(label_files(path))
     try:
         cases = layout.find_cases(path)
     except DatasetError:
         # Label maps in one folder may look like the files of one case.
-        if path.is_dir() and any(formats.stem(file) for file in path.iterdir()):
-            return label_files(path)
+        if path.is_dir() and any(stem(file) for file in path.iterdir()):
+            return _without_images(label_files(path))
         raise
-    return {case.id: case.label for case in cases if case.label is not None}
+    return {case.id: case for case in cases if case.label is not None}
+
+
+def _without_images(files: dict[str, Path]) -> dict[str, Case]:
+    return {name: Case(name, name, {}, path) for name, path in files.items()}

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import EvaluationError
+from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.sources import read_grid
+from vol3dseg.errors import DatasetError, EvaluationError
 from vol3dseg.evaluation.fitting import require_one_grid, require_same_classes
 from vol3dseg.evaluation.overlap import EmptyRule, Scores, confusion, counts_of, scores_of
 from vol3dseg.evaluation.pooled import pooled_table
 from vol3dseg.evaluation.spread import Spread, mean_defined, spread_of
-from vol3dseg.volumes import formats
+from vol3dseg.volumes.dicom_segments import read_seg
+from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.label_maps import find_seg, read_label_map
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 
 METRICS = ("dice", "iou", "precision", "sensitivity", "specificity")
@@ -162,61 +166,74 @@ def summarise(cases: Sequence[CaseScores]) -> Summary:
 
 
 def evaluate_pairs(
-    pairs: Iterable[tuple[str, Path, Path]], labels: LabelSet, empty: EmptyRule = "undefined"
+    pairs: Iterable[tuple[str, Path, Case]], labels: LabelSet, empty: EmptyRule = "undefined"
 ) -> list[CaseScores]:
-    """Read and judge pairs of files.
+    """Read and judge predictions beside the label maps of their cases.
 
     Parameters
     ----------
-    pairs : iterable of (case, prediction, reference)
+    pairs : iterable of (name, prediction, case)
     labels : LabelSet
     empty : "undefined" or "one"
         What a score is where neither of the two has the class; see `evaluation.overlap`.
 
     Raises
     ------
+    DatasetError
+        A case has no label map.
     EvaluationError
-        The two files of a case lie on different grids.
+        The two label maps of a case lie on different grids.
     FileFormatError, LabelError
-        A file cannot be read, or holds a value that is not in the label map.
+        A file cannot be read, or holds a value or a segment that is not in the label map.
+    GridError
+        A DICOM-SEG does not lie on the grid of the other label map; or both are such, and the case
+        has no image to say on which.
     """
     return [
-        evaluate_case(
-            case_id,
-            read_segmentation(reference, labels),
-            read_segmentation(prediction, labels),
-            empty,
-        )
-        for case_id, prediction, reference in pairs
+        evaluate_case(name, *_read_pair(prediction, case, labels), empty)
+        for name, prediction, case in pairs
     ]
 
 
-def read_segmentation(path: Path, labels: LabelSet) -> Segmentation:
-    """Read a label map.
+def _read_pair(prediction: Path, case: Case, labels: LabelSet) -> tuple[Segmentation, Segmentation]:
+    """Return the reference and the prediction; a DICOM-SEG comes onto the grid of the other."""
+    if find_seg(prediction) is None:
+        judged = read_label_map(prediction, labels)
+        return _reference(case, labels, judged.geometry), judged
+    reference = _reference(case, labels, None)
+    return reference, read_label_map(prediction, labels, reference.geometry)
 
-    Raises
-    ------
-    FileFormatError, LabelError
-        The file cannot be read, or holds a value that is not in the label map.
-    """
-    values, geometry = formats.read_labels(path)
-    return Segmentation(labels.encode(values, str(path)), geometry, labels)
+
+def _reference(case: Case, labels: LabelSet, grid: Geometry | None) -> Segmentation:
+    """Return a label map as stored; `grid`, else that of the images, is for a DICOM-SEG."""
+    if case.label is None:
+        raise DatasetError(
+            "has no label map",
+            where=f"case {case.id}",
+            expected="one to judge by",
+            remedy="add it, or leave the case out",
+        )
+    seg = find_seg(case.label, case.label_series)
+    if seg is not None:
+        return read_seg(seg, labels, grid or (read_grid(case) if case.images else None))
+    return read_label_map(case.label, labels, series=case.label_series)
 
 
 def match_cases(
-    predictions: Mapping[str, Path], references: Mapping[str, Path], allow_missing: bool = True
-) -> list[tuple[str, Path, Path]]:
+    predictions: Mapping[str, Path], references: Mapping[str, Case], allow_missing: bool = True
+) -> list[tuple[str, Path, Case]]:
     """Pair predictions with references by case.
 
     Parameters
     ----------
-    predictions, references : mapping from case to Path
+    predictions : mapping from case to Path
+    references : mapping from case to Case
     allow_missing : bool
         Pass over references without a prediction: it is usual to predict a part of a data set.
 
     Returns
     -------
-    list of (case, prediction, reference)
+    list of (name, prediction, case)
 
     Raises
     ------

@@ -12,12 +12,14 @@ import numpy as np
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.check import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_volume
+from vol3dseg.datasets.signature import Signature, signature
 from vol3dseg.errors import FileFormatError, OutputError, Vol3dSegError
 from vol3dseg.files import sha256_file
 from vol3dseg.inference.memory import peak_mb, reset_peak
 from vol3dseg.inference.predictor import Prediction, Predictor
 from vol3dseg.inference.record import CaseRecord, Record
 from vol3dseg.preprocessing.recipe import Prepared, prepare
+from vol3dseg.volumes.dicom_files import is_dicom
 from vol3dseg.volumes.dicom_folder import Series
 from vol3dseg.volumes.dicom_seg import Algorithm, write_seg
 from vol3dseg.volumes.dicom_volume import DicomVolume
@@ -77,6 +79,11 @@ class Wanted:
         first = next(iter(case.images.values()), None)
         return self.format or (format_by_name(first.path) if first else None) or NIFTI
 
+    @property
+    def deidentified(self) -> bool:
+        """Whether patient and study are blank in a DICOM-SEG."""
+        return self.seg is not None and self.seg.deidentify
+
     def label_file(self, case: Case) -> str:
         """Return the name of the label map of a case."""
         return f"{case.id}{'.dcm' if self.seg else self.format_for(case).suffix}"
@@ -90,7 +97,8 @@ class _Ready:
     volume: Volume | None
     seconds: dict[str, float]
     intake: dict[str, Any]  # what the record says of how files were read
-    series: Series | None = None  # that a DICOM-SEG refers to
+    series: Series | None  # that a DICOM-SEG refers to
+    sources: Signature
 
 
 def predict_cases(
@@ -167,12 +175,14 @@ def _read(case: Case, predictor: Predictor, folder: Path, wanted: Wanted) -> _Re
     started = time.perf_counter()
     _require_no_input(case, folder / wanted.label_file(case), *_extras(case, folder))
     modalities = predictor.manifest.recipe.modalities
+    sources = signature(case, modalities, with_label=False) or {}  # before a file can change
     series = _series(case.select(modalities).images[modalities[0]]) if wanted.seg else None
     volume = read_volume(case, modalities)
     read = time.perf_counter()
     prepared = prepare(volume, predictor.manifest.recipe)
     seconds = {"read": read - started, "prepare": time.perf_counter() - read}
-    return _Ready(prepared, volume if wanted.draw else None, seconds, _intake(volume), series)
+    kept = volume if wanted.draw else None
+    return _Ready(prepared, kept, seconds, _intake(volume), series, sources)
 
 
 def _intake(volume: Volume) -> dict[str, Any]:
@@ -186,7 +196,7 @@ def _intake(volume: Volume) -> dict[str, Any]:
 
 def _series(source: ImageSource) -> Series:
     """Return the series that an image is read from."""
-    if source.series is None and not source.path.is_dir():
+    if source.series is None and not source.path.is_dir() and not is_dicom(source.path):
         raise FileFormatError(
             f"{source.path}: is no DICOM series, which a DICOM-SEG must refer to; expected a "
             "folder with one; choose another --format"
@@ -215,6 +225,8 @@ def _predict_case(
         planned_mb=prediction.planned_mb,
         volumes_ml={label: round(count * ml, 4) for label, count in counts},
         sha256=sha256_file(target),
+        sources=ready.sources,
+        deidentified=wanted.deidentified,
         **{**ready.intake, "warnings": (*ready.intake["warnings"], *prediction.warnings)},
     )
     if wanted.draw is None or ready.volume is None:

@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.reading import ImageReader, open_label
-from vol3dseg.errors import LabelError, Vol3dSegError
+from vol3dseg.datasets.reading import ImageReader
+from vol3dseg.errors import GridError, LabelError, Vol3dSegError
 from vol3dseg.inspection.facts import MASK
+from vol3dseg.volumes import formats
+from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.label_maps import find_seg
 from vol3dseg.volumes.labels import LabelSet, whole_numbers
 from vol3dseg.volumes.oblique import bring_classes
 
@@ -53,7 +57,7 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
     modalities : tuple of str
         Those that it should have.
     labels : LabelSet or None
-        None names classes by their values.
+        None names classes by their values, or the numbers of their segments.
     """
     found, problems = _read_images(case, modalities)
     geometry = _commonest_grid([grid for _, grid in found.values()])
@@ -68,15 +72,7 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
     names: tuple[str, ...] = ()
     if case.label is not None:
         try:
-            values, grid = open_label(case).labels()
-            if geometry is None or geometry.fits(grid) or case.label_resampled:
-                classes, names = _encode(values, labels, str(case.label))
-                if geometry is not None and case.label_resampled:
-                    classes = bring_classes(classes, grid, geometry)
-                geometry = geometry or grid
-            else:
-                place = f"{case.label}: {MASK}"
-                problems.append(_elsewhere(place, grid, f"the images on {geometry.placed()}"))
+            classes, names, geometry = _read_mask(case, case.label, labels, geometry)
         except Vol3dSegError as error:
             problems.append(str(error))
     return Contents(geometry, images, classes, names, tuple(problems))
@@ -105,6 +101,24 @@ def _read_images(
             problems.append(str(error))
     # A damaged file that should hold several modalities is one problem.
     return found, list(dict.fromkeys(problems))
+
+
+def _read_mask(
+    case: Case, path: Path, labels: LabelSet | None, geometry: Geometry | None
+) -> tuple[Classes, tuple[str, ...], Geometry]:
+    """Return class indices, names of the classes from 1 on, and the grid: that of the images."""
+    seg = find_seg(path, case.label_series)
+    if seg is not None:
+        found = read_seg(seg, labels, geometry)
+        return found.array, found.labels.foreground, found.geometry
+    values, grid = formats.open_volume(path, case.repair, case.label_series).labels()
+    if geometry is None or geometry.fits(grid):
+        return *_encode(values, labels, str(path)), geometry or grid
+    if not case.label_resampled:
+        others = f"the images on {geometry.placed()}"
+        raise GridError(_elsewhere(f"{path}: {MASK}", grid, others))
+    classes, names = _encode(values, labels, str(path))
+    return bring_classes(classes, grid, geometry), names, geometry
 
 
 def _elsewhere(what: str, grid: Geometry, others: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.check import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.datasets.signature import Signature, signature
 from vol3dseg.errors import DatasetError, StoreError, Vol3dSegError
 from vol3dseg.files import sha256_file
 from vol3dseg.preprocessing.index import FILE_NAME, CaseEntry, Index, load_index
@@ -142,7 +143,7 @@ def _is_current(task: Task, known: Mapping[str, CaseEntry]) -> bool:
     entry = known.get(task.case.id)
     if entry is None or entry.subject != task.case.subject:
         return False
-    if entry.sources != _signature(task.case, task.recipe):
+    if entry.sources != _sources(task):
         return False
     if entry.repairs and not task.case.repair:
         return False
@@ -150,29 +151,8 @@ def _is_current(task: Task, known: Mapping[str, CaseEntry]) -> bool:
     return path.is_file() and path.stat().st_size == entry.bytes
 
 
-def _signature(case: Case, recipe: Recipe) -> dict[str, tuple[int, int]] | None:
-    """Return what a case is made of: each file with what it is used for, its size and its time."""
-    try:
-        chosen = case.select(recipe.modalities)
-        used = [(m, source, path) for m, source in chosen.images.items() for path in source.paths]
-        found = {f"{m}: {_named(path)}{source.intake}": _state(path) for m, source, path in used}
-        if case.label:
-            resampled = ", resampled" if case.label_resampled else ""
-            found[f"label: {_named(case.label)}{resampled}"] = _state(case.label)
-    except (OSError, DatasetError):
-        return None
-    return found
-
-
-def _named(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """Return size and time of change of a file; of a folder, their sum and the latest."""
-    files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path]
-    stats = [file.stat() for file in files]
-    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+def _sources(task: Task) -> Signature | None:
+    return signature(task.case, task.recipe.modalities, with_label=True)
 
 
 def _run(tasks: Sequence[Task], executor: Executor | None) -> Iterable[Outcome]:
@@ -224,7 +204,7 @@ def _prepare_and_write(task: Task, prepared: Prepared, label: Segmentation | Non
     case, name = task.case, f"cases/{task.case.id}.h5"
     path = task.folder / name
     working = prepare_labels(label, prepared) if label else None
-    signature = _signature(case, task.recipe)
+    sources = _sources(task)
     write_case(path, case.id, task.recipe, prepared, working)
     outside, changed = _losses(label, working) if label and working else (0, 0)
     counts = dict(zip(task.labels.names, label.counts(), strict=True)) if label else None
@@ -234,7 +214,7 @@ def _prepare_and_write(task: Task, prepared: Prepared, label: Segmentation | Non
         file=name,
         bytes=path.stat().st_size,
         sha256=sha256_file(path),
-        sources=signature or {},
+        sources=sources or {},
         shape=prepared.volume.geometry.shape,
         source_shape=prepared.source.shape,
         source_spacing_mm=prepared.source.spacing_mm,

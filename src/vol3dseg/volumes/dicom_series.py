@@ -1,21 +1,36 @@
 """A DICOM series as one volume."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import FileFormatError, IntensityError, MemoryLimitError
+from vol3dseg.errors import (
+    FileFormatError,
+    GridError,
+    IntensityError,
+    MemoryLimitError,
+    some_of,
+)
+from vol3dseg.files import sha256_file
 from vol3dseg.volumes.dicom_folder import Series
 from vol3dseg.volumes.dicom_pixels import read_frames
-from vol3dseg.volumes.dicom_planes import read_planes
+from vol3dseg.volumes.dicom_planes import Plane, read_planes
 from vol3dseg.volumes.dicom_stack import Stack, stack
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Intake
 
 
-def place_series(series: Series) -> Stack:
+def place_series(series: Series, intake: Intake | None = None) -> Stack:
     """Return the slices of a series in the order of k, and their grid; no voxel is decoded.
+
+    Parameters
+    ----------
+    series : Series
+    intake : Intake or None
+        None repairs nothing, and keeps no notes.
 
     Raises
     ------
@@ -29,7 +44,33 @@ def place_series(series: Series) -> Stack:
             expected="an image",
             remedy="choose another series, or give it as the label",
         )
-    return stack([plane for path in series.files for plane in read_planes(path)], series.where)
+    intake = intake or Intake()
+    planes = [plane for path in series.files for plane in read_planes(path)]
+    return stack(_without_copies(planes, series.where, intake), series.where, intake)
+
+
+def _without_copies(planes: Sequence[Plane], where: str, intake: Intake) -> list[Plane]:
+    """Return slices without those whose file is there under another name, if that may be mended."""
+    at_place: dict[tuple[object, ...], list[Plane]] = {}
+    for plane in planes:
+        at_place.setdefault((plane.position, plane.orientation, plane.frame), []).append(plane)
+    copies: dict[Path, Path] = {}
+    for several in (group for group in at_place.values() if len(group) > 1):
+        first: dict[str, Path] = {}
+        for plane in sorted(several, key=lambda p: p.path):
+            original = first.setdefault(sha256_file(plane.path), plane.path)
+            if original != plane.path:
+                copies[plane.path] = original
+    if copies:
+        pairs = [f"{copy.name} of {original.name}" for copy, original in sorted(copies.items())]
+        error = GridError(
+            f"holds copies: {some_of(pairs)}",
+            where=where,
+            expected="each slice once",
+            remedy="remove them",
+        )
+        intake.mend(error, "read without them")
+    return [plane for plane in planes if plane.path not in copies]
 
 
 def read_series(series: Series) -> tuple[NDArray[np.float32], Geometry]:
@@ -62,6 +103,22 @@ def read_series(series: Series) -> tuple[NDArray[np.float32], Geometry]:
         pydicom is not installed.
     """
     placed = place_series(series)
+    return read_stack(placed, series.where), placed.geometry
+
+
+def read_stack(placed: Stack, where: str) -> NDArray[np.float32]:
+    """Read the voxels of slices that are placed; raises the errors of `read_series`.
+
+    Parameters
+    ----------
+    placed : Stack
+    where : str
+        What they belong to, for messages.
+
+    Returns
+    -------
+    (i, j, k) array of float32
+    """
     by_file: dict[Path, list[tuple[int, int]]] = {}
     for k, plane in enumerate(placed.planes):
         by_file.setdefault(plane.path, []).append((plane.frame, k))
@@ -71,21 +128,21 @@ def read_series(series: Series) -> tuple[NDArray[np.float32], Geometry]:
         stored = read_frames(path, [frame for frame, _ in frames])
         for (_, k), values in zip(frames, stored, strict=True):
             if not array.size:  # not before a first slice has been decoded: headers may lie
-                array = _empty(placed.geometry, series)
+                array = _empty(placed.geometry, where)
             plane = placed.planes[k]
             with np.errstate(over="ignore", invalid="ignore"):  # counted below
                 array[..., k] = (values.astype(np.float64) * plane.slope + plane.intercept).T
             _check_finite(array[..., k], path)
-    return array, placed.geometry
+    return array
 
 
-def _empty(geometry: Geometry, series: Series) -> NDArray[np.float32]:
+def _empty(geometry: Geometry, where: str) -> NDArray[np.float32]:
     try:
         return np.empty(math.prod(geometry.shape), np.float32).reshape(geometry.shape, order="F")
     except MemoryError as error:
         raise MemoryLimitError(
             f"its {geometry.shape} voxels do not fit into memory",
-            where=series.where,
+            where=where,
             remedy="crop it, or use a machine with more",
         ) from error
 

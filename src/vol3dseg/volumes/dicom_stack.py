@@ -6,7 +6,6 @@ every grid is right-handed. The spacing of slices comes from their positions; Sl
 how thick a slice is, not how far the next one is.
 """
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,13 +17,13 @@ from numpy.typing import NDArray
 from vol3dseg.errors import GridError, some_of
 from vol3dseg.volumes.dicom_planes import Plane
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Intake
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME = 0.02  # of the way between slices: closer ones lie at the same position
 _UNEVEN = 0.1  # voxels that a slice may lie off its place, since headers round
 _SHEAR = 1e-3  # mm sideways per mm along the normal that count as rounding
 _NOTED = 1e-4  # where less is not worth a word
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Stack:
     geometry: Geometry
 
 
-def stack(planes: Sequence[Plane], where: str) -> Stack:
+def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
     """Sort slices by position and return the grid that they make.
 
     Parameters
@@ -44,6 +43,7 @@ def stack(planes: Sequence[Plane], where: str) -> Stack:
         At least one.
     where : str
         What they belong to, for messages.
+    intake : Intake
 
     Raises
     ------
@@ -60,11 +60,11 @@ def stack(planes: Sequence[Plane], where: str) -> Stack:
     order = np.argsort(depths, kind="stable")
     planes, depths = [planes[n] for n in order], depths[order]
     if len(planes) == 1:
-        step = _thickness(planes[0], where)
+        step = _thickness(planes[0], intake)
     else:
         _check_positions(planes, depths, where)
         _check_gaps(planes, depths, where)
-        _check_tilt(planes, depths, normal, where)
+        _check_tilt(planes, depths, normal, where, intake)
         step = float(depths[-1] - depths[0]) / (len(planes) - 1)
     between_rows, between_columns = planes[0].spacing_mm
     affine = np.eye(4)
@@ -74,9 +74,9 @@ def stack(planes: Sequence[Plane], where: str) -> Stack:
     return Stack(tuple(planes), Geometry((columns, rows, len(planes)), _LPS_TO_RAS @ affine))
 
 
-def _thickness(plane: Plane, where: str) -> float:
+def _thickness(plane: Plane, intake: Intake) -> float:
     thickness = plane.thickness_mm or 1.0
-    _log.warning("%s: one slice, taken to be %g mm thick", where, thickness)
+    intake.note("is one slice", f"taken to be {thickness:g} mm thick")
     return thickness
 
 
@@ -197,6 +197,7 @@ def _check_tilt(
     depths: NDArray[np.float64],
     normal: NDArray[np.float64],
     where: str,
+    intake: Intake,
 ) -> None:
     positions = np.array([plane.position for plane in planes])
     sideways = positions - positions[0] - np.outer(depths - depths[0], normal)
@@ -212,7 +213,7 @@ def _check_tilt(
             remedy="export the series again",
         )
     if _NOTED < shear <= _SHEAR:
-        _log.warning("%s: sheared by %.2g mm per mm; taken to be straight", where, shear)
+        intake.note(f"is sheared by {shear:.2g} mm per mm", "taken to be straight")
     if shear > _SHEAR:
         raise GridError(
             f"slices are sheared by {math.degrees(math.atan(shear)):.3g} degrees (a tilted gantry)",

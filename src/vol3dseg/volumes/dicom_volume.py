@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError
 from vol3dseg.volumes.dicom_folder import choose, find_series
-from vol3dseg.volumes.dicom_series import place_series, read_series
+from vol3dseg.volumes.dicom_series import place_series, read_stack
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.intake import Intake, Note
 
@@ -44,9 +44,12 @@ class DicomVolume:
     def __init__(self, path: Path, wanted: str | None = None, repair: bool = False) -> None:
         self.path = path
         self._intake = Intake(repair)
-        self.series = choose(find_series(path), wanted)
-        self._geometry = place_series(self.series).geometry
-        self.shape: tuple[int, ...] = self._geometry.shape
+        found = find_series(path)
+        self.series = choose(found, wanted)
+        self._placed = place_series(self.series, self._intake)
+        if found.ignored:
+            self._intake.note(f"{found.ignored} files beside it are no DICOM images", "ignored")
+        self.shape: tuple[int, ...] = self._placed.geometry.shape
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -73,14 +76,14 @@ class DicomVolume:
                 expected=f"one with a volume {channel}",
                 remedy="leave that number out",
             )
-        return self._geometry
+        return self._placed.geometry
 
     def image(
         self, channel: int | None = None, out: NDArray[np.float32] | None = None
     ) -> tuple[NDArray[np.float32], Geometry, int]:
         """Return the volume, its grid and 0: a series with NaN is refused.
 
-        Raises the errors of `geometry` and `read_series`.
+        Raises the errors of `geometry` and of `dicom_series.read_series`.
 
         Parameters
         ----------
@@ -89,8 +92,8 @@ class DicomVolume:
         out : (i, j, k) array of float32, or None
             Where to put it, if its shape is `shape`.
         """
-        self.geometry(channel)
-        array, geometry = read_series(self.series)
+        geometry = self.geometry(channel)
+        array = read_stack(self._placed, self.series.where)
         if out is None or out.shape != array.shape:
             return array, geometry, 0
         out[...] = array

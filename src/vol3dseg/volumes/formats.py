@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, IntensityError, OutputError
 from vol3dseg.volumes import nifti
+from vol3dseg.volumes.dicom_files import is_dicom
+from vol3dseg.volumes.dicom_volume import DicomVolume
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.gzipped import Stream
 from vol3dseg.volumes.intake import Note
@@ -114,23 +116,31 @@ def is_companion(path: Path) -> bool:
     return any((path.parent / image).is_file() for image in images)
 
 
-def open_volume(path: Path, repair: bool = False) -> VolumeFile:
-    """Open an image file as what it is.
+def open_volume(path: Path, repair: bool = False, series: str | None = None) -> VolumeFile:
+    """Open an image file, or a series of a DICOM folder, as what it is.
 
     Parameters
     ----------
     path : Path
-        NIfTI, NRRD or MetaImage; the last two need SimpleITK.
+        NIfTI, NRRD, MetaImage, or DICOM: a file of several frames, or a folder. All but the first
+        need an extra.
     repair : bool
         Mend what has a repair (see `docs/bad-inputs.md`); otherwise it is refused.
+    series : str or None
+        Which series of a DICOM folder: UID, number or a pattern of its description; None where
+        there is only one.
 
     Raises
     ------
     FileFormatError
-        The file is missing, empty, damaged, or none of these.
+        The file is missing, empty, damaged, or none of these; or no series fits, or several.
+    GridError
+        The slices of a series make no volume.
     MissingExtraError
-        It needs SimpleITK, which is not installed.
+        The package that reads it is not installed.
     """
+    if holds_dicom(path, series):
+        return DicomVolume(path, series, repair)
     with Stream(path) as stream:
         start = stream.read(_SNIFFED)
     kind = format_of(start)
@@ -143,6 +153,11 @@ def open_volume(path: Path, repair: bool = False) -> VolumeFile:
             remedy="copy or export it again",
         )
     return NiftiFile(path, repair) if kind is None else ItkFile(path, kind, repair)
+
+
+def holds_dicom(path: Path, series: str | None = None) -> bool:
+    """Tell whether `path` is to be read as DICOM: a folder, a file of it, or one of its series."""
+    return series is not None or path.is_dir() or is_dicom(path)
 
 
 def _is_nifti(start: bytes) -> bool:

@@ -10,6 +10,7 @@
     <modality>_nan        the number that replaces NaN and infinity
     <modality>_series     which series of a DICOM folder
     <modality>_resample   yes: bring the image onto the grid of the first modality
+    label_series          which series of a DICOM folder is the label map
     label_resample        yes: bring the label map onto the grid of the images
 """
 
@@ -19,9 +20,9 @@ from collections.abc import Sequence
 
 ID, SUBJECT, LABEL = "id", "subject", "label"
 VOLUME, NAN, SERIES, RESAMPLE = "_volume", "_nan", "_series", "_resample"
-LABEL_RESAMPLE = LABEL + RESAMPLE
+LABEL_SERIES, LABEL_RESAMPLE = LABEL + SERIES, LABEL + RESAMPLE
 _CHOICES = (VOLUME, NAN, SERIES, RESAMPLE)
-_FIXED = (ID, SUBJECT, LABEL, LABEL_RESAMPLE)
+_FIXED = (ID, SUBJECT, LABEL, LABEL_SERIES, LABEL_RESAMPLE)
 _CLOSE = 0.8  # of difflib: one letter of five is wrong
 
 

@@ -15,6 +15,7 @@ from vol3dseg.datasets.layouts.table_columns import (
     ID,
     LABEL,
     LABEL_RESAMPLE,
+    LABEL_SERIES,
     NAN,
     RESAMPLE,
     SERIES,
@@ -97,12 +98,14 @@ def read_case(row: Row, modalities: Sequence[str], folder: Path) -> tuple[Case |
         first = next(iter(images.values()), None)
         images[modality] = _image(cells, modality, first)
     label = cells.path(LABEL) if row.cells.get(LABEL) else None
+    series = row.cells.get(LABEL_SERIES) or None
     resampled = cells.value(LABEL_RESAMPLE, _answer, "yes or no") or False
-    if resampled and label is None:
-        cells.problems.append(f"{row.place}: {LABEL_RESAMPLE}: there is no label map")
+    for column, asked in ((LABEL_SERIES, series), (LABEL_RESAMPLE, resampled)):
+        if asked and label is None:
+            cells.problems.append(f"{row.place}: {column}: there is no label map")
     if cells.problems:
         return None, cells.problems
-    return Case(name, row.cells.get(SUBJECT) or name, images, label, resampled), []
+    return Case(name, row.cells.get(SUBJECT) or name, images, label, resampled, series), []
 
 
 def _image(cells: "_Cells", modality: str, first: ImageSource | None) -> ImageSource:
@@ -115,7 +118,7 @@ def _image(cells: "_Cells", modality: str, first: ImageSource | None) -> ImageSo
             "whose grid others are brought"
         )
     return ImageSource(
-        cells.path(modality, folder_allowed=True),
+        cells.path(modality),
         channel=cells.value(modality + VOLUME, _count, "a whole number from 0"),
         nan=cells.value(modality + NAN, _finite, "a finite number"),
         series=series,
@@ -143,15 +146,15 @@ class _Cells:
             )
         return name
 
-    def path(self, column: str, folder_allowed: bool = False) -> Path:
-        """Return the file that a cell names."""
+    def path(self, column: str) -> Path:
+        """Return the file that a cell names, or the folder with DICOM."""
         cell = self.row.cells[column]
         path = Path(os.path.normpath(self.folder / cell))
         if not cell:
             self.problems.append(f"{self.row.place}: {column} is empty")
             return path
         mode = _mode(path)
-        if not (stat.S_ISREG(mode) or (folder_allowed and stat.S_ISDIR(mode))):
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             what = "is no file" if mode else "is not there"
             self.problems.append(f"{self.row.place}: {column}: {_shown(cell)} {what}")
         return path

@@ -12,6 +12,7 @@ from vol3dseg.datasets.layouts.table_columns import (
     ID,
     LABEL,
     LABEL_RESAMPLE,
+    LABEL_SERIES,
     NAN,
     RESAMPLE,
     SERIES,
@@ -69,7 +70,7 @@ def _columns(rows: Sequence[Mapping[str, str]], modalities: Sequence[str]) -> li
     order = [ID, SUBJECT]
     for name in modalities:
         order += [name, name + VOLUME, name + NAN, name + SERIES, name + RESAMPLE]
-    order += [LABEL, LABEL_RESAMPLE]
+    order += [LABEL, LABEL_SERIES, LABEL_RESAMPLE]
     kept = {ID, SUBJECT, LABEL, *modalities}
     return [c for c in order if c in kept or any(row.get(c) for row in rows)]
 
@@ -80,6 +81,7 @@ def _cells(case: Case, folder: Path) -> dict[str, str]:
         cells |= _of_image(name, source, folder)
     if case.label is not None:
         cells[LABEL] = _relative(case.label, folder)
+        cells[LABEL_SERIES] = case.label_series or ""
         cells[LABEL_RESAMPLE] = "yes" if case.label_resampled else ""
     return cells
 
