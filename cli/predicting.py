@@ -133,8 +133,8 @@ def run_explain(model_path: Path, choice: Choice, runtime: Runtime) -> None:
 
 def _load(model_path: Path, runtime: Runtime) -> "tuple[ModelFile, Predictor, str]":
     from vol3dseg.cores import limit_cores
+    from vol3dseg.inference.loading import make_predictor
     from vol3dseg.inference.model_file import read_model
-    from vol3dseg.inference.predictor import make_predictor
     from vol3dseg.inference.session import DEVICES, PRECISIONS, open_session
 
     if runtime.threads:
