@@ -8,14 +8,14 @@ import pytest
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.signature import signature
+from vol3dseg.datasets.signature import images_digest, signature
 from vol3dseg.inference.batch import Wanted, predict_cases
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import load_record
 
 
 def made_of(case):
-    return signature(case, ("flair", "t1"), with_label=False)
+    return images_digest(case, ("flair", "t1"))
 
 
 @pytest.fixture
@@ -125,9 +125,10 @@ def test_complete_is_what_is_made_of_the_same_files_read_alike(
         assert not complete(other), change
     assert complete(replace(case, label=None))  # which no prediction looks at
     assert complete()
+    assert flair.path.name not in (tmp_path / "predictions.json").read_text()
     times = flair.path.stat()
     os.utime(flair.path, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
     assert not complete()
     flair.path.unlink()
-    assert made_of(case) is None
+    assert made_of(case) == ""
     assert not complete()

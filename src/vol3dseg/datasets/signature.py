@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import DatasetError, FileFormatError
+from vol3dseg.files import canonical_json, sha256_text
 from vol3dseg.volumes import formats
 
 Signature = dict[str, tuple[int, int]]
@@ -41,6 +42,15 @@ def signature(case: Case, modalities: Iterable[str], with_label: bool) -> Signat
     except (OSError, DatasetError, FileFormatError):
         return None
     return found
+
+
+def images_digest(case: Case, modalities: Iterable[str]) -> str:
+    """Return the SHA-256 of what some images of a case are made of; empty where one is missing.
+
+    It tells a change without naming files: paths may hold names of patients.
+    """
+    found = signature(case, modalities, with_label=False)
+    return "" if found is None else sha256_text(canonical_json(found))
 
 
 def _asked_of_label(case: Case) -> Iterator[str]:
