@@ -7,8 +7,8 @@ BENCH := .bench
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SHARED ?= ../shared/data
 
-.PHONY: help setup node demo test test-slow check-gpu format lint types imports light check \
-	bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
+.PHONY: help setup node demo test test-slow catalogue-page check-gpu format lint types imports light check \
+	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
 	clean
 
 help:  ## Show the targets
@@ -45,6 +45,9 @@ test: setup  ## Run the tests that take seconds
 
 test-slow: setup  ## Run the tests that take minutes
 	$(VENV)/bin/python -m pytest -m "slow and not gpu"
+
+catalogue-page: setup  ## Write docs/bad-inputs.md from the rows in tests/catalogue
+	$(VENV)/bin/python -m tests.catalogue.page
 
 check-gpu: setup  ## Run the predictor's tests on CUDA; skips without a GPU
 	$(VENV)/bin/python -m pytest -m gpu
@@ -86,6 +89,9 @@ trial-guard: setup  ## Spoil scans in several ways and count how many predict wo
 
 trial-memory: setup  ## Measure the peak of batches of 16 and 32 beside the estimate; some 15 minutes
 	$(VENV)/bin/python -m benchmarks.memory trials/memory
+
+fuzz: setup  ## Harm 25,000 files, 21,000 of them NIfTI and DICOM, and read them; some 6 minutes
+	$(VENV)/bin/python -m benchmarks.fuzzing --count 25000 $(FUZZ_OPTIONS)
 
 bench: bench-environments  ## Compare predictors on a real case; some 25 minutes on a quiet machine
 	$(VENV)/bin/python -m benchmarks.predict $(SHARED)/brats --json $(BENCH)/predict.json

@@ -182,6 +182,7 @@ class _Check:
         if ordered:
             self.found += [Finding.of(e, self.case) for e in differing_grids(self.case, ordered)]
         if self.case.label is not None:
+            self.case = replace(self.case, images={n: self.case.images[n] for n in ordered})
             with self._errors():
                 self._label(next(iter(ordered.values()), None), labels, voxels)
         return sorted(self.found, key=lambda finding: WEIGHTS.index(finding.weight))

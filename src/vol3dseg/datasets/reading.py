@@ -204,6 +204,7 @@ def require_label_grid(case: Case, geometry: Geometry, grid: Geometry) -> None:
     Parameters
     ----------
     case : Case
+        With the images that lie on `grid`; the first is named.
     geometry, grid : Geometry
         Of the label map and of the images.
 
@@ -212,13 +213,14 @@ def require_label_grid(case: Case, geometry: Geometry, grid: Geometry) -> None:
     GridError
     """
     if not case.label_resampled and not geometry.fits(grid):
+        name, image = next(iter(case.images.items()), ("image", None))
         raise GridError(
-            f"label and image lie on different grids: {case.label} has {geometry.placed()}, the "
-            f"image {grid.placed()}",
+            f"label and {name} lie on different grids: {case.label} has {geometry.placed()}, "
+            f"{image.path if image else 'the image'} has {grid.placed()}",
             where=f"case {case.id}",
             expected="one grid",
-            remedy="bring the label onto that of the image with yes in the column label_resample "
-            "of a dataset table, or mend the header",
+            remedy=f"bring the label onto that of {name} with yes in the column label_resample of "
+            "a dataset table, or mend the header",
         )
 
 

@@ -241,7 +241,8 @@ def choose(found: DicomFolder, wanted: str | None = None) -> Series:
         f"holds {what}",
         where=found.folder,
         expected="one",
-        remedy=f"name it by UID, number or a pattern of its description; there are {found.listed}",
+        remedy="name it by UID, number or a pattern of its description in the column "
+        f"<modality>_series of a dataset table; there are {found.listed}",
     )
 
 

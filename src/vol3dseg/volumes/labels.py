@@ -134,10 +134,10 @@ class LabelSet(BaseModel):
                 raise LabelError(
                     f"holds {both}, which are both read as {label.name!r}",
                     where=source,
+                    expected="one of them",
                     remedy=(
-                        "they are alternatives between files (BraTS 2024 uses 4 for a resection "
-                        "cavity and 3 for enhancing tumour), so give each its own class in "
-                        "labels.classes"
+                        "give each its own class in labels.classes (BraTS 2024 uses 4 for a "
+                        "resection cavity and 3 for enhancing tumour)"
                     ),
                 )
         result = np.zeros_like(whole, dtype=np.uint8)
