@@ -162,7 +162,7 @@ def _resumed(
     modalities: Sequence[str],
 ) -> "tuple[Record, list[Case]]":
     """Return the record with what is complete, and the cases that are not."""
-    from vol3dseg.datasets.signature import signature
+    from vol3dseg.datasets.signature import images_digest
     from vol3dseg.inference.record import RECORD_NAME, load_record
 
     if not (output / RECORD_NAME).exists():
@@ -172,7 +172,7 @@ def _resumed(
     complete = {
         c.id: before.cases[c.id]
         for c in cases
-        if before.is_complete(c.id, output, signature(c, modalities, with_label=False))
+        if before.is_complete(c.id, output, images_digest(c, modalities))
         and before.cases[c.id].file == wanted.label_file(c)
         and before.cases[c.id].deidentified == wanted.deidentified
         and (c.repair or not before.cases[c.id].repairs)

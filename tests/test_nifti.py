@@ -221,7 +221,7 @@ def test_more_voxels_than_memory(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="needs Linux's /proc")
 def test_what_the_system_cannot_read_is_said_in_words():
-    with pytest.raises(FileFormatError, match=r"/proc/self/mem: cannot be read \(.*\); mend its"):
+    with pytest.raises(FileFormatError, match=r"/proc/self/mem: cannot be read \(.*\); .*mend its"):
         read_image(Path("/proc/self/mem"))
 
 
@@ -411,7 +411,7 @@ def test_missing_and_irregular_files(tmp_path):
     with pytest.raises(FileFormatError, match="does not exist"):
         read_image(tmp_path / "x.nii")
     with pytest.raises(FileFormatError, match="is no regular file"):
-        read_image(tmp_path)
+        read_image(Path(os.devnull))
 
 
 def test_a_volume_that_is_not_there(tmp_path):
