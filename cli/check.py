@@ -47,10 +47,10 @@ def check(
 ) -> None:
     """Check all files of DATASET, header by header and voxel by voxel.
 
-    DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw or BIDS layout, or a
-    dataset table (.csv, .json). Says which layout it has and lists all that is wrong, the heaviest
-    first: errors, for which a case is refused; warnings; notes on what is put right. The exit code
-    is 1 if there are errors.
+    DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw, BIDS or DICOM
+    layout, or a dataset table (.csv, .json). Says which layout it has and lists all that is wrong,
+    the heaviest first: errors, for which a case is refused; warnings; notes on what is put right.
+    The exit code is 1 if there are errors.
     """
     run_check(dataset, config, table, as_json, workers, repair)
 

@@ -40,9 +40,9 @@ def inspect(
 ) -> None:
     """Look at the scans and masks of DATASET before anything is done with them.
 
-    DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw or BIDS layout, or a
-    dataset table (.csv, .json). Writes index.html, which opens in a browser without a network, and
-    cases.csv and suspects.json for programs. Needs the extra [report].
+    DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw, BIDS or DICOM
+    layout, or a dataset table (.csv, .json). Writes index.html, which opens in a browser without
+    a network, and cases.csv and suspects.json for programs. Needs the extra [report].
     """
     run_inspect(dataset, output, config, sample, workers, repair)
 

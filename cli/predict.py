@@ -126,10 +126,10 @@ def predict(
     """Segment scans with MODEL, an ONNX file made by vol3dseg export-onnx.
 
     INPUT is any of: a dataset folder in a known layout, a dataset table (.csv, .json), the folder
-    of one case, or, for a model of one modality, an image file. NRRD and MetaImage need the [itk]
-    extra. Writes OUTPUT/<id>.nii.gz, .nrrd or .mha on the grid of the source, and
-    OUTPUT/predictions.json. What headers tell is checked first, of all cases; one that fails is
-    named and the others go on. Needs no TensorFlow.
+    of one case, or, for a model of one modality, an image file or a folder with a DICOM series.
+    NRRD and MetaImage need the extra [itk], DICOM needs [dicom]. Writes OUTPUT/<id>.nii.gz, .nrrd
+    or .mha on the grid of the source, and OUTPUT/predictions.json. What headers tell is checked
+    first, of all cases; one that fails is named and the others go on. Needs no TensorFlow.
     """
     if parts and split is None:
         raise click.UsageError("--part names a part of --split; give that as well")

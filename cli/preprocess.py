@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 def preprocess(dataset: Path, output: Path, config: str, workers: int | None, repair: bool) -> None:
     """Crop, resample and normalise the scans of DATASET into HDF5.
 
-    DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw or BIDS layout, or a
-    dataset table (.csv, .json). Run again, it does only what is missing or has changed. What
-    headers tell is checked first, of all cases; `vol3dseg check` looks at all voxels as well. A
-    case that fails is named and the others go on; the exit code is 1 then.
+    DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw, BIDS or DICOM
+    layout, or a dataset table (.csv, .json). Run again, it does only what is missing or has
+    changed. What headers tell is checked first, of all cases; `vol3dseg check` looks at all voxels
+    as well. A case that fails is named and the others go on; the exit code is 1 then.
     """
     run_preprocess(dataset, output, config, workers, repair)
 

@@ -60,7 +60,8 @@ def test_all_that_is_wrong_is_found_at_once(case, labels):
         "case Case_001: modality pd is missing; found flair",
         f"{other}: not a NIfTI file; expected NIfTI (.nii",
         f"case Case_001: flair and t1 lie on different grids: {case.images['flair'].path}",
-        f"{case.label}: holds label values 7 (",
+        f"{case.label}: holds label values 7 (488 voxels); expected the values that the config "
+        "reads",
     ]
     assert {f.case for f in found} == {case.id}
 

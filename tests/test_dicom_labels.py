@@ -20,7 +20,8 @@ import pydicom
 from vol3dseg.cli.main import cli
 from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.reading import read_grid, read_labels, read_volume
+from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, GridError, LabelError
 from vol3dseg.inspection.contents import read_contents
 from vol3dseg.preprocessing.preprocess import preprocess
@@ -284,7 +285,7 @@ def test_inspect_says_what_is_wrong_with_a_label(table):
     assert "seg.dcm: is a DICOM-SEG, which does not tell all of its grid" in problems[-1]
     several = replace(find_cases(table("series"))[0], label_series=None)
     (problem,) = read_contents(several, ("flair",), None).problems
-    assert "patient: holds 3 series, expected one; name it by UID, number or a pattern" in problem
+    assert "patient: holds 3 series; expected one; name it by UID, number or a pattern" in problem
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -23,6 +23,7 @@ from vol3dseg.errors import (
 )
 from vol3dseg.volumes.dicom_folder import choose, find_series
 from vol3dseg.volumes.dicom_series import read_series
+from vol3dseg.volumes.dicom_volume import DicomVolume
 from vol3dseg.volumes.geometry import Geometry
 
 pytest.importorskip("pydicom")
@@ -130,12 +131,31 @@ def test_slope_and_intercept_belong_to_each_slice(tmp_path, dicom_series):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_few_slices_are_a_volume_too(tmp_path, dicom_series, caplog, count):
-    with caplog.at_level(logging.WARNING):
-        array, geometry = read(save(tmp_path, dicom_series(ARRAY[..., :count])))
+def test_few_slices_are_a_volume_too(tmp_path, dicom_series, count):
+    file = DicomVolume(save(tmp_path, dicom_series(ARRAY[..., :count])))
+    array, geometry, _ = file.image()
     np.testing.assert_array_equal(array, ARRAY[..., :count])
     assert geometry.spacing_mm[2] == (5 if count == 1 else 2)  # there is no position to go by
-    assert ("one slice, taken to be 5 mm thick" in caplog.text) == (count == 1)
+    assert [str(n) for n in file.notes] == ["is one slice; taken to be 5 mm thick"] * (count == 1)
+
+
+def test_copies_of_a_file_are_left_out_as_a_repair(tmp_path, dicom_series):
+    slices = dicom_series(ARRAY)
+    copy_a_file(slices)
+    file = DicomVolume(save(tmp_path, slices), repair=True)
+    np.testing.assert_array_equal(file.image()[0], ARRAY)
+    (note,) = file.notes
+    assert str(note) == "holds copies: 6.dcm of 2.dcm; read without them"
+    assert note.repaired
+
+
+def test_other_files_are_counted(tmp_path, dicom_series):
+    folder = save(tmp_path, dicom_series(ARRAY))
+    (folder / "notes.txt").write_text("nothing")
+    (folder / "empty.dcm").write_bytes(b"")
+    file = DicomVolume(folder)
+    np.testing.assert_array_equal(file.image()[0], ARRAY)
+    assert [str(n) for n in file.notes] == ["2 files beside it are no DICOM images; ignored"]
 
 
 def test_rounded_positions_and_a_hair_of_shear_are_even(tmp_path, dicom_slice):
@@ -281,7 +301,18 @@ def drop_the_middle(slices):
     del slices[2]
 
 
+def other_pixels(one):
+    """Another slice at the same place, which nothing but its voxels tells apart."""
+    other = deepcopy(one)
+    other.PixelData = bytes(len(one.PixelData))
+    return other
+
+
 def repeat(slices):
+    slices.append(other_pixels(slices[1]))
+
+
+def copy_a_file(slices):
     slices.append(deepcopy(slices[1]))
 
 
@@ -338,7 +369,7 @@ def two_echoes(slices):
 
 
 def twice_alike(slices):
-    slices.extend(deepcopy(slices))
+    slices.extend([other_pixels(one) for one in slices])
 
 
 def claim_too_much(slices):
@@ -414,6 +445,8 @@ BAD = [
      "mm along the normal; expected one every 2 mm; copy or export the series again"),
     (repeat, GridError, SERIES + "2.dcm and 6.dcm lie at the same position, 2 mm along the normal "
      "(1 of 5 positions hold several slices); expected one slice at each; remove the duplicates"),
+    (copy_a_file, GridError, SERIES + "holds copies: 6.dcm of 2.dcm; expected each slice once; "
+     "remove them, or give --repair: it is then read without them"),
     (tilt, GridError, SERIES + "slices are sheared by 26.6 degrees (a tilted gantry); expected "
      "slices straight above each other; resample the series onto a straight grid first"),
     (lie_beside, GridError, SERIES + "3.dcm lies 0.5 mm beside the others; expected slices above "
@@ -664,7 +697,8 @@ def test_what_there_is_to_choose_from_is_listed(three, wanted, what):
         choose(find_series(three), wanted)
     assert str(caught.value) == (
         f"{three}: holds {what}; expected one; name it by UID, number or a pattern of its "
-        "description; there are without a number '' (MR, 2 images, UID 1.9.3); 3 'T2 [fs]' (MR, 2 "
+        "description in the column <modality>_series or label_series of a dataset table; there "
+        "are without a number '' (MR, 2 images, UID 1.9.3); 3 'T2 [fs]' (MR, 2 "
         "images, UID 1.9.1); 4 'FLAIR' (MR, 2 images, UID 1.9.2)"
     )
 

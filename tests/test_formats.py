@@ -14,9 +14,9 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from vol3dseg.cli.show import show
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.reading import read_grid
 from vol3dseg.datasets.references import label_files
 from vol3dseg.datasets.selection import gather_cases
+from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, MissingExtraError, OutputError
 from vol3dseg.inference.batch import DicomSeg, Wanted, predict_cases
 from vol3dseg.inference.predictor import Predictor

@@ -15,15 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.reading import (
-    by_file,
-    differing_grids,
-    grid_of,
-    image_of,
-    open_label,
-    open_source,
-    require_label_grid,
-)
+from vol3dseg.datasets.reading import differing_grids, require_label_grid
+from vol3dseg.datasets.sources import by_file, grid_of, image_of, open_label, open_source
 from vol3dseg.errors import IntensityError, Vol3dSegError
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.formats import VolumeFile

@@ -8,6 +8,7 @@ from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DatasetError
 from vol3dseg.volumes import formats
+from vol3dseg.volumes.dicom_folder import holds_files
 
 
 def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case]:
@@ -16,9 +17,10 @@ def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case
     Parameters
     ----------
     inputs : sequence of Path
-        Data sets in a known layout, dataset tables, folders of one case, or single files.
+        Data sets in a known layout, dataset tables, folders of one case, or what is one image: a
+        file, or a folder with one DICOM series.
     modalities : sequence of str
-        Of the model; single files need exactly one.
+        Of the model; what is one image needs exactly one.
 
     Raises
     ------
@@ -27,7 +29,10 @@ def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case
     """
     cases: list[Case] = []
     for path in inputs:
-        if path.is_dir() or layout_of(path):
+        if len(modalities) == 1 and path.is_dir() and holds_files(path):
+            name = path.resolve().name
+            cases.append(Case(name, name, {modalities[0]: ImageSource(path)}))
+        elif path.is_dir() or layout_of(path):
             cases += find_cases(path)
         else:
             cases.append(_single_file(path, modalities))

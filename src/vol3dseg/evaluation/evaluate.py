@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.reading import read_grid
+from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, EvaluationError
 from vol3dseg.evaluation.fitting import require_one_grid, require_same_classes
 from vol3dseg.evaluation.overlap import EmptyRule, Scores, confusion, counts_of, scores_of

@@ -74,6 +74,21 @@ class DicomFolder:
     series: tuple[Series, ...]
     ignored: int
 
+    @property
+    def listed(self) -> str:
+        """The series with all that one may be chosen by."""
+        words = "; ".join(
+            f"{s} ({s.modality}, {s.images} images, UID {s.uid})" for s in self.series[:_LISTED]
+        )
+        more = f" and {len(self.series) - _LISTED} more" if len(self.series) > _LISTED else ""
+        return words + more
+
+
+def holds_files(folder: Path) -> bool:
+    """Tell whether a folder itself holds a DICOM file; in most that do, the first is one."""
+    with os.scandir(folder) as entries:
+        return any(entry.is_file() and is_dicom(Path(entry.path)) for entry in entries)
+
 
 def find_series(folder: Path) -> DicomFolder:
     """Find the DICOM series under a folder, from headers alone.
@@ -203,19 +218,13 @@ def choose(found: DicomFolder, wanted: str | None = None) -> Series:
     fitting = _fitting(found.series, wanted)
     if len(fitting) == 1:
         return fitting[0]
-    listed = "; ".join(
-        f"{s} ({s.modality}, {s.images} images, UID {s.uid})" for s in found.series[:_LISTED]
-    )
-    more = f" and {len(found.series) - _LISTED} more" if len(found.series) > _LISTED else ""
     what = f"{len(fitting)} series" if wanted is None else f"{len(fitting)} series for {wanted!r}"
     raise FileFormatError(
         f"holds {what}",
         where=found.folder,
         expected="one",
-        remedy=(
-            "name it by UID, number or a pattern of its description in the column "
-            f"<modality>_series of a dataset table; there are {listed}{more}"
-        ),
+        remedy="name it by UID, number or a pattern of its description in the column "
+        f"<modality>_series or label_series of a dataset table; there are {found.listed}",
     )
 
 

@@ -46,10 +46,9 @@ class DicomVolume:
         self._intake = Intake(repair)
         found = find_series(path)
         self.series = choose(found, wanted)
-        if found.ignored:
-            noun = "file is" if found.ignored == 1 else "files are"
-            self._intake.note(f"{found.ignored} {noun} no DICOM images", "passed over")
         self._placed = place_series(self.series, self._intake)
+        if found.ignored:
+            self._intake.note(f"{found.ignored} files beside it are no DICOM images", "ignored")
         self.shape: tuple[int, ...] = self._placed.geometry.shape
 
     @property
