@@ -95,7 +95,10 @@ def preprocess(
         There are no cases.
     RecipeMismatch, StoreError
         `folder` was prepared with another recipe or other labels.
+    MissingExtraError
+        A step of the recipe needs what is not installed.
     """
+    recipe.require_extras()
     if not cases:
         raise DatasetError("there are no cases to prepare; choose a folder that holds some")
     known = _known_entries(folder, recipe, labels)

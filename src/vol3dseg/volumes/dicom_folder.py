@@ -2,9 +2,10 @@
 
 import fnmatch
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from vol3dseg.errors import FileFormatError
@@ -122,6 +123,23 @@ def find_series(folder: Path) -> DicomFolder:
             found.setdefault(one.uid, []).append(one)
     series = sorted(map(_joined, found.values()), key=lambda s: (s.number or 0, s.uid))
     return DicomFolder(folder, tuple(series), ignored)
+
+
+Search = Callable[[Path], DicomFolder]
+
+
+def searching_once() -> Search:
+    """Return `find_series` for several series of a folder: it looks into each folder once."""
+    found: dict[Path, DicomFolder] = {}
+    lock = Lock()
+
+    def search(folder: Path) -> DicomFolder:
+        with lock:
+            if folder not in found:
+                found[folder] = find_series(folder)
+            return found[folder]
+
+    return search
 
 
 def _files(folder: Path) -> Iterator[Path]:

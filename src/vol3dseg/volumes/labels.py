@@ -211,7 +211,7 @@ def _hint(unexpected: list[int]) -> str:
     if unexpected == [4]:
         return (
             "4 is enhancing tumour up to BraTS 2022 (use the brats2020 preset) and a resection "
-            "cavity in BraTS 2024 (give it a class of its own)"
+            "cavity in BraTS 2024 (use the brats2024 preset)"
         )
     return "add them to `read` of a class in labels.classes, or mend the file"
 
