@@ -71,6 +71,11 @@ ROWS = (
         refused="{folder}/flair: series 7 'T1 axial': holds 2 volumes of 8 slices at the same "
         "positions, told apart by echo time (12, 80.5); expected one volume; put the files of "
         "one of them into a folder of their own"),
+    Row("DICOM two alike", "two volumes in one series, which nothing but voxels tells apart",
+        dicom.series(dicom.repeat_all_places),
+        refused="{folder}/flair: series 7 'T1 axial': holds 2 volumes of 8 slices at the same "
+        "positions, told apart by nothing that is known here; expected one volume; put the files "
+        "of one of them into a folder of their own"),
     Row("DICOM two series", "two series in the folder", dicom.two_series,
         refused="{folder}/scans: holds 2 series; expected one; name it by UID, number or a "
         "pattern of its description in the column <modality>_series or label_series of a dataset "
@@ -137,6 +142,10 @@ ROWS = (
         "First-Order Prediction (Process 14 [Selection Value 1])) and no decoder for that is "
         "installed; install one with: pip install 'pylibjpeg[all]', or store the series "
         "uncompressed"),
+    Row("DICOM film", "a film", dicom.series(dicom_files.a_film),
+        refused="{folder}/flair/1.dcm: is compressed (MPEG2 Main Profile / Main Level) and no "
+        "decoder for that is installed; install one with: pip install 'pylibjpeg[all]', or store "
+        "the series uncompressed"),
     Row("DICOM syntax", "an unknown transfer syntax", dicom_files.unknown_syntax,
         refused="{folder}/flair/1.dcm: is compressed (in an unknown way) and no decoder for that "
         "is installed; install one with: pip install 'pylibjpeg[all]', or store the series "

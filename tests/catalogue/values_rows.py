@@ -103,7 +103,7 @@ ROWS = (
     Row("D17", "4 for enhancing tumour, where the config reads 3", values.label(LABEL),
         refused="{folder}/label.nii: holds label values 4 (22 voxels); expected the values that "
         "the config reads, [0, 1, 2, 3]; 4 is enhancing tumour up to BraTS 2022 (use the "
-        "brats2020 preset) and a resection cavity in BraTS 2024 (give it a class of its own)",
+        "brats2020 preset) and a resection cavity in BraTS 2024 (use the brats2024 preset)",
         preset="brats2023"),
     Row("D17 both", "3 and 4 in one file, where both are read as one class",
         values.label(values.with_value(3)),
