@@ -133,7 +133,7 @@ def test_few_slices_are_a_volume_too(tmp_path, dicom_series, count):
     array, geometry, _ = file.image()
     np.testing.assert_array_equal(array, ARRAY[..., :count])
     assert geometry.spacing_mm[2] == (5 if count == 1 else 2)  # there is no position to go by
-    assert [str(n) for n in file.notes] == ["is one slice; taken to be 5 mm thick"] * (count == 1)
+    assert [str(n) for n in file.notes] == ["holds one slice; read as 5 mm thick"] * (count == 1)
 
 
 def test_copies_of_a_file_are_left_out_as_a_repair(tmp_path, dicom_series):
@@ -142,7 +142,7 @@ def test_copies_of_a_file_are_left_out_as_a_repair(tmp_path, dicom_series):
     file = DicomVolume(save(tmp_path, slices), repair=True)
     np.testing.assert_array_equal(file.image()[0], ARRAY)
     (note,) = file.notes
-    assert str(note) == "holds copies: 6.dcm of 2.dcm; read without them"
+    assert str(note) == "holds copies of slices: 6.dcm of 2.dcm; read without them"
     assert note.repaired
 
 
@@ -152,7 +152,7 @@ def test_other_files_are_counted(tmp_path, dicom_series):
     (folder / "empty.dcm").write_bytes(b"")
     file = DicomVolume(folder)
     np.testing.assert_array_equal(file.image()[0], ARRAY)
-    assert [str(n) for n in file.notes] == ["2 files beside it are no DICOM images; ignored"]
+    assert [str(n) for n in file.notes] == ["2 files are no DICOM images; passed over"]
 
 
 def test_rounded_positions_and_a_hair_of_shear_are_even(tmp_path, dicom_slice):
@@ -464,8 +464,8 @@ def test_what_there_is_to_choose_from_is_listed(three, wanted, what):
     assert str(caught.value) == (
         f"{three}: holds {what}; expected one; name it by UID, number or a pattern of its "
         "description in the column <modality>_series or label_series of a dataset table; there "
-        "are without a number '' (MR, 2 images, UID 1.9.3); 3 'T2 [fs]' (MR, 2 "
-        "images, UID 1.9.1); 4 'FLAIR' (MR, 2 images, UID 1.9.2)"
+        "are without a number '' (MR, 2 images, UID 1.9.3); 3 'T2 [fs]' (MR, 2 images, UID "
+        "1.9.1); 4 'FLAIR' (MR, 2 images, UID 1.9.2)"
     )
 
 

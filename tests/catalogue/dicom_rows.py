@@ -15,15 +15,16 @@ ROWS = (
         "2 mm along the normal (1 of 8 positions hold several slices); expected one slice at "
         "each; remove the duplicates"),
     Row("DICOM copy", "a slice twice, the same in every byte", dicom.series(dicom.repeat_alike),
-        refused="{folder}/flair: series 7 'T1 axial': holds copies: 9.dcm of 2.dcm; expected "
-        "each slice once; remove them, or give --repair: it is then read without them",
-        repaired="repaired: flair: holds copies: 9.dcm of 2.dcm; read without them"),
+        refused="{folder}/flair: series 7 'T1 axial': holds copies of slices: 9.dcm of 2.dcm; "
+        "expected each slice once; remove the copies, or give --repair: it is then read without "
+        "them",
+        repaired="repaired: flair: holds copies of slices: 9.dcm of 2.dcm; read without them"),
     Row("DICOM copies", "every slice twice, the same in every byte", dicom.series(dicom.repeat_all),
-        refused="{folder}/flair: series 7 'T1 axial': holds copies: 2.dcm of 10.dcm, 3.dcm of "
-        "11.dcm, 4.dcm of 12.dcm, 5.dcm of 13.dcm, 6.dcm of 14.dcm and 3 more; expected each "
-        "slice once; remove them, or give --repair: it is then read without them",
-        repaired="repaired: flair: holds copies: 2.dcm of 10.dcm, 3.dcm of 11.dcm, 4.dcm of "
-        "12.dcm, 5.dcm of 13.dcm, 6.dcm of 14.dcm and 3 more; read without them"),
+        refused="{folder}/flair: series 7 'T1 axial': holds copies of slices: 2.dcm of 10.dcm, "
+        "3.dcm of 11.dcm, 4.dcm of 12.dcm, 5.dcm of 13.dcm, 6.dcm of 14.dcm and 3 more; expected "
+        "each slice once; remove the copies, or give --repair: it is then read without them",
+        repaired="repaired: flair: holds copies of slices: 2.dcm of 10.dcm, 3.dcm of 11.dcm, "
+        "4.dcm of 12.dcm, 5.dcm of 13.dcm, 6.dcm of 14.dcm and 3 more; read without them"),
     Row("DICOM same UID", "two slices with one SOP Instance UID and other voxels",
         dicom.series(dicom.repeat_uid),
         refused="{folder}/flair: series 7 'T1 axial': 2.dcm and 9.dcm lie at the same position, "
@@ -35,7 +36,7 @@ ROWS = (
         "grid first"),
     Row("DICOM tilt a hair", "positions that lean by 0.0005 mm per mm",
         dicom.series(dicom.tilt_a_hair),
-        said="note: flair: is sheared by 0.0005 mm per mm; taken to be straight"),
+        said="note: flair: slices lean by 0.0005 mm per mm; read as straight"),
     Row("DICOM beside", "a slice that lies beside the others", dicom.series(dicom.beside),
         refused="{folder}/flair: series 7 'T1 axial': 3.dcm lies 0.5 mm beside the others; "
         "expected slices above each other; export the series again"),
@@ -84,7 +85,7 @@ ROWS = (
     Row("DICOM chosen", "the same, with `T1*` in the column `flair_series`", dicom.chosen,
         result="read, the series that was named"),
     Row("DICOM one slice", "one slice", dicom.one_slice,
-        said="note: flair: is one slice; taken to be 2 mm thick", like=dicom.slice_of_all),
+        said="note: flair: holds one slice; read as 2 mm thick", like=dicom.slice_of_all),
     Row("DICOM slopes", "slope and intercept that differ from slice to slice",
         dicom.series(dicom_files.slopes), result="read, each slice with its own"),
     Row("DICOM slope 0", "a slope of 0", dicom.series(dicom_files.slope_of_zero),
@@ -97,7 +98,7 @@ ROWS = (
         refused="{folder}/flair/1.dcm: 119 voxels are NaN or infinite; expected finite "
         "intensities; replace them in the file"),
     Row("DICOM junk", "an empty file and a text among the slices", dicom_files.with_junk,
-        said="note: flair: 2 files beside it are no DICOM images; ignored"),
+        said="note: flair: 2 files are no DICOM images; passed over"),
     Row("DICOM nothing", "a folder with nothing else", dicom_files.nothing_but_junk,
         refused="{folder}/flair: holds no DICOM images (2 other files); expected a series; name "
         "a folder with one"),

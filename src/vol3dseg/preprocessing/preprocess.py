@@ -1,5 +1,6 @@
 """Prepare a whole data set: many cases, some of them bad, perhaps not for the first time."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +28,8 @@ from vol3dseg.preprocessing.store import write_case
 from vol3dseg.volumes.intake import in_words
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 from vol3dseg.volumes.volume import Volume
+
+_SAVING = 0.05  # of the time may go into writing the index, which grows with every case
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,9 @@ def preprocess(
     Returns
     -------
     Index
-        Also written to `folder/index.json`, after every case, so that a killed run can go on.
+        Also written to `folder/index.json`, now and then, so that a killed run can go on: after
+        each case, or less often where there are so many that writing would take more than a
+        twentieth of the time.
 
     Raises
     ------
@@ -123,9 +128,14 @@ def preprocess(
     outcomes |= {i: Outcome(i, failed=reason) for i, reason in refused.items()}
     for outcome in outcomes.values():
         progress(outcome)
+    due = 0.0
     for outcome in _run([t for t in wanted if t.case.id not in refused], executor):
         outcomes[outcome.case_id] = outcome
-        index().save(folder)
+        started = time.monotonic()
+        if started >= due:
+            index().save(folder)
+            ended = time.monotonic()
+            due = ended + (ended - started) / _SAVING
         progress(outcome)
     result = index()
     result.save(folder)

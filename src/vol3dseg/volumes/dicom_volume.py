@@ -56,12 +56,13 @@ class DicomVolume:
         self._intake = Intake(repair)
         found = search(path)
         chosen = choose(found, wanted)
+        if found.ignored:
+            noun = "file is" if found.ignored == 1 else "files are"
+            self._intake.note(f"{found.ignored} {noun} no DICOM images", "passed over")
         self._placed = place_series(chosen, self._intake)
         read = {plane.path for plane in self._placed.planes}  # all of them but copies
         files = tuple(file for file in chosen.files if file in read)
         self.series = replace(chosen, files=files, images=len(self._placed.planes))
-        if found.ignored:
-            self._intake.note(f"{found.ignored} files beside it are no DICOM images", "ignored")
         self.shape: tuple[int, ...] = self._placed.geometry.shape
 
     @property
