@@ -27,9 +27,13 @@ ROWS = (
         files.packed(lambda content: content[:-8] + bytes(4) + content[-4:]),
         refused="{folder}/flair.nii.gz: truncated or damaged gzip stream (CRC check failed 0 != "
         "404577136); expected a whole one; copy or export it again"),
+    Row("F3 behind", "another checksum, two megabytes behind the last voxel",
+        files.wrong_behind_the_voxels,
+        refused="{folder}/flair.nii.gz: truncated or damaged gzip stream (CRC check failed 0 != "
+        "649714671); expected a whole one; copy or export it again"),
     Row("F3 bit", "one bit of a .nii.gz turned over", files.packed(files.one_bit),
         refused="{folder}/flair.nii.gz: truncated or damaged gzip stream (CRC check failed "
-        "404577136 != 3389336409); expected a whole one; copy or export it again"),
+        "404577136 != 2035251239); expected a whole one; copy or export it again"),
     Row("F4", "half of a .nii", files.plain(lambda content: content[: len(content) // 2]),
         refused="{folder}/flair.nii: truncated: header promises 2272 bytes, the file can hold at "
         "most 1136; expected all of them; copy or export it again"),

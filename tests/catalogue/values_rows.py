@@ -37,7 +37,7 @@ ROWS = (
         "axis; export it again"),
     Row("D6", "a small gzip file whose header claims 32767 x 32767 x 32767 voxels", values.bomb,
         refused="{folder}/flair.nii.gz: truncated: header promises 70362301923678 bytes, the "
-        "file can hold at most 1653264; expected all of them; copy or export it again"),
+        "file can hold at most 2368440; expected all of them; copy or export it again"),
     Row("D7", "slope 0 and intercept 5", values.patched(values.SLOPE, "ff", 0, 5),
         result="read unscaled"),
     Row("D8 NaN", "a slope of NaN", values.patched(values.SLOPE, "ff", np.nan, 0),
