@@ -21,10 +21,11 @@ from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DeviceError
 from vol3dseg.export.export import export_onnx
 from vol3dseg.export.quantise_check import measure_cost
+from vol3dseg.inference.loading import make_predictor
 from vol3dseg.inference.model_file import ModelFile, read_model
-from vol3dseg.inference.predictor import make_predictor
 from vol3dseg.inference.session import Session, open_session
-from vol3dseg.preprocessing.index import load_index, verify
+from vol3dseg.preprocessing.index import load_index
+from vol3dseg.preprocessing.opening import open_cases
 from vol3dseg.preprocessing.store import StoredCase
 
 _SIDES = (144, 176, 144)
@@ -52,8 +53,7 @@ def _cases(run: Path, part: str) -> dict[str, StoredCase]:
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     prepared, split = Path(environment["prepared"]), read_split(run / "split.json")
     index, recipe = load_index(prepared), load_config(run / "config.yaml").model_recipe
-    paths = {name: verify(prepared, index.entry(name)) for name in split.part(part)}
-    return {name: StoredCase.open(path, recipe.modalities) for name, path in paths.items()}
+    return dict(open_cases(prepared, index, split.part(part), recipe.modalities))
 
 
 def _judge(

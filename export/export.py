@@ -22,7 +22,8 @@ from vol3dseg.export.standalone_check import check_standalone
 from vol3dseg.files import write_bytes
 from vol3dseg.inference.manifest import Manifest, Parity, parse_manifest, provenance
 from vol3dseg.inference.model_file import with_manifest
-from vol3dseg.preprocessing.index import load_index, verify
+from vol3dseg.preprocessing.index import load_index
+from vol3dseg.preprocessing.opening import open_cases
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.training.checkpoints import load_checkpoint
 from vol3dseg.training.patches import validation_boxes
@@ -161,7 +162,7 @@ def _read_run(run: Path) -> tuple[Config, Manifest]:
 
 def _open_cases(
     run: Path, config: Config, prepared: Path | None, choose: Callable[[Split], Sequence[str]]
-) -> dict[str, StoredCase]:
+) -> Mapping[str, StoredCase]:
     """Open some cases of the prepared folder that the run learned from."""
     if prepared is None:
         environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
@@ -174,10 +175,7 @@ def _open_cases(
     split, index = read_split(run / "split.json"), load_index(prepared)
     config.recipe.require_equal(index.recipe, str(run), str(prepared))
     modalities = config.model_recipe.modalities
-    return {
-        name: StoredCase.open(verify(prepared, index.entry(name)), modalities)
-        for name in choose(split)
-    }
+    return open_cases(prepared, index, choose(split), modalities)
 
 
 def _real_patches(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -147,9 +147,16 @@ def verify(folder: Path, entry: CaseEntry) -> Path:
     Raises
     ------
     StoreError
-        The file is missing or is not the one that was written.
+        The file is missing, is not the one that was written, or lies outside of the folder.
     """
-    path = folder / entry.file
+    path, named = folder / entry.file, PurePath(entry.file)
+    if named.is_absolute() or ".." in named.parts:
+        raise StoreError(
+            f"{FILE_NAME} names a file outside of the folder",
+            where=folder,
+            expected="prepared cases in it",
+            remedy="prepare it again",
+        )
     found = path.stat().st_size if path.is_file() else None
     if found != entry.bytes:
         what = "is missing" if found is None else f"has {found} bytes"

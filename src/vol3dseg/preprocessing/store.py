@@ -13,7 +13,8 @@ the start of the box.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import StoreError
+from vol3dseg.errors import GridError, StoreError
 from vol3dseg.files import atomic_path
 from vol3dseg.preprocessing.recipe import Prepared, Recipe, box_of
 from vol3dseg.volumes.box import Box, Shape, grid_boxes, read_padded
@@ -98,6 +99,16 @@ def _patch_table(label: NDArray[np.uint8], size: Shape, classes: int) -> NDArray
     return np.array(rows, dtype=np.int64)
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """Open a prepared case, and turn what HDF5 says of damage into an error of ours."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, GridError) as error:
+        raise StoreError(f"{path}: not a prepared case ({error}); prepare it again") from error
+
+
 @dataclass(frozen=True, slots=True)
 class StoredCase:
     """A prepared case as a model of some modalities sees it: the box over their boxes, no more.
@@ -105,7 +116,7 @@ class StoredCase:
     Parameters
     ----------
     path : Path
-        Verified by the caller; a file that did not come from a trusted index is not opened here.
+        Checked by the caller, see `vol3dseg.preprocessing.opening.open_cases`.
     modalities : tuple of str
     box : Box
         Over the boxes of these modalities, in voxels of the working grid.
@@ -130,13 +141,10 @@ class StoredCase:
         StoreError
             The file is no prepared case, or lacks a modality.
         """
-        try:
-            with h5py.File(path, "r") as file:
-                boxes = {n: Box.parse(file[f"image/{n}"].attrs["box"]) for n in modalities}
-                stored = Box.parse(file.attrs["box"])
-                grid = Geometry(tuple(file.attrs["grid_shape"]), file.attrs["grid_affine"])
-        except (OSError, KeyError) as error:
-            raise StoreError(f"{path}: not a prepared case ({error}); prepare it again") from error
+        with _reading(path) as file:
+            boxes = {n: Box.parse(file[f"image/{n}"].attrs["box"]) for n in modalities}
+            stored = Box.parse(file.attrs["box"])
+            grid = Geometry(tuple(file.attrs["grid_shape"]), file.attrs["grid_affine"])
         return cls(path, tuple(modalities), box_of(boxes, modalities), stored, grid)
 
     @property
@@ -157,7 +165,7 @@ class StoredCase:
 
     def patches(self) -> NDArray[np.int64]:
         """Return the (n, 3 + classes) table: origin in this box, voxels of each class."""
-        with h5py.File(self.path, "r") as file:
+        with _reading(self.path) as file:
             return np.asarray(file[f"patches/{self.box}"][()])
 
     def read(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -175,7 +183,7 @@ class StoredCase:
         """
         inside = box.intersection(Box.whole(self.shape))
         place = inside.shifted(self.box.relative_to(self.stored).start)
-        with h5py.File(self.path, "r") as file:
+        with _reading(self.path) as file:
             channels = [file[f"image/{name}"][place.slices] for name in self.modalities]
             label = file["label"][place.slices]
         around = box.relative_to(inside)

@@ -7,7 +7,8 @@ from pathlib import Path
 from vol3dseg.config import Config
 from vol3dseg.datasets.splits import Split, make_split
 from vol3dseg.errors import StoreError
-from vol3dseg.preprocessing.index import Index, load_index, verify
+from vol3dseg.preprocessing.index import Index, load_index
+from vol3dseg.preprocessing.opening import open_cases
 from vol3dseg.preprocessing.store import StoredCase
 
 
@@ -49,7 +50,8 @@ def open_data(prepared: Path, config: Config) -> RunData:
     RecipeMismatch
         The recipes differ; the message names the fields.
     StoreError
-        Labels differ, a file is not the one that was written, or no case has labels.
+        Labels differ, no case has labels, or a file is not the one that was written or not built
+        as one (see `vol3dseg.preprocessing.opening.open_cases`).
     """
     index = load_index(prepared)
     config.recipe.require_equal(index.recipe, "the config", str(prepared))
@@ -61,11 +63,9 @@ def open_data(prepared: Path, config: Config) -> RunData:
     subjects, volumes_ml = labelled_subjects(prepared, index), foreground_ml(index)
     split = make_split(subjects, config.split, volumes_ml)
     modalities = config.model_recipe.modalities
-
-    def opened(part: tuple[str, ...]) -> dict[str, StoredCase]:
-        return {i: StoredCase.open(verify(prepared, index.entry(i)), modalities) for i in part}
-
-    training, validation = opened(split.train), opened(split.validation)
+    cases = open_cases(prepared, index, (*split.train, *split.validation), modalities)
+    training = {name: cases[name] for name in split.train}
+    validation = {name: cases[name] for name in split.validation}
     return RunData(index, split, subjects, volumes_ml, training, validation)
 
 

@@ -26,6 +26,7 @@ _LONGEST = 64  # characters of DICOM's long strings
 _LIBRARIES = ("pydicom", "highdicom")
 _LOCK = RLock()  # warnings and levels of logs belong to the whole process
 _PORTION = 2**20
+_PREAMBLE = 132  # bytes, `DICM` the last of them
 MOST_INFLATED = 2**30  # bytes of a deflated file, which pydicom unpacks in one go
 
 
@@ -150,10 +151,12 @@ def read_dataset(path: Path, tags: Sequence[str | int] | None = None) -> Any:
 
 def _check_inflated(path: Path) -> None:
     """Refuse a deflated file that would fill the memory."""
-    from pydicom.filereader import read_file_meta_info
+    from pydicom import filereader
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    meta = read_file_meta_info(path)
+    with _Bounded(io.FileIO(path)) as file:
+        file.seek(_PREAMBLE)
+        meta = filereader.read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
     if meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian:
         return
     inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0

@@ -242,7 +242,7 @@ def choose(found: DicomFolder, wanted: str | None = None) -> Series:
         where=found.folder,
         expected="one",
         remedy="name it by UID, number or a pattern of its description in the column "
-        f"<modality>_series of a dataset table; there are {found.listed}",
+        f"<modality>_series or label_series of a dataset table; there are {found.listed}",
     )
 
 

@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from vol3dseg.errors import GridError
 from vol3dseg.volumes.box import Box, Shape
 
+_FARTHEST = 1e9  # mm: what is said to be beyond a thousand kilometres is damage, and overflows
+_CLOSEST = 1e-9  # mm between voxels, likewise
 _MOST_SHEAR = 1e-3  # cosine; less is rounding of a header, or does no harm
 Spacing = tuple[float, float, float]
 
@@ -36,7 +38,8 @@ class Geometry:
     Raises
     ------
     GridError
-        The shape has no voxels, or the affine is not finite or not invertible.
+        The shape has no voxels, or the affine is not finite, not invertible, or of a size that no
+        scan has.
     """
 
     shape: Shape
@@ -56,8 +59,14 @@ class Geometry:
                 expected="a finite 4 x 4 matrix",
                 remedy="mend the header",
             )
+        if np.abs(matrix).max() > _FARTHEST:
+            raise GridError(
+                f"the affine reaches {np.abs(matrix).max():.3g} mm",
+                expected=f"no more than {_FARTHEST:g} mm",
+                remedy="mend the header",
+            )
         lengths = np.linalg.norm(matrix[:3, :3], axis=0)
-        if lengths.min() <= 0 or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3:
+        if lengths.min() < _CLOSEST or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3:
             raise GridError(
                 f"the affine's axes {matrix[:3, :3].tolist()} do not span a volume",
                 expected="three of some length, in different directions",

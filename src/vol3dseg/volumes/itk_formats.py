@@ -208,7 +208,8 @@ class ItkFile:
             )
         affine = np.eye(4)
         direction = np.array(self._reader.GetDirection()).reshape(axes, axes)
-        affine[:3, :3] = direction[:3, :3] * spacing
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+            affine[:3, :3] = direction[:3, :3] * spacing
         affine[:3, 3] = self._reader.GetOrigin()[:3]
         try:
             geometry = Geometry(self.shape[:3], _LPS_TO_RAS @ affine)

@@ -6,6 +6,7 @@ silence: units other than mm, intensities to be scaled, worlds other than the pa
 share is here.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,19 +83,25 @@ def data_file(path: Path, named: str | None) -> tuple[Path, bool]:
     pure = PurePath(named)
     if pure.is_absolute() or ".." in pure.parts:
         raise FileFormatError(
-            f"its data file {named} lies elsewhere",
+            f"its data file{_quoted(path, named)} lies elsewhere",
             where=path,
             expected="one in the folder of the header",
             remedy="save both there",
         )
     data = path.parent / pure
-    if not data.is_file():
+    if not os.path.isfile(data):  # noqa: PTH113 - for a name that no file can have, pathlib raises
         raise FileFormatError(
-            f"its data file {named} is missing",
+            f"its data file{_quoted(path, named)} is missing",
             where=path,
             remedy="copy it into the folder of the header",
         )
     return data, False
+
+
+def _quoted(path: Path, named: str) -> str:
+    """Return the name of a data file where it is called as its header: others may name someone."""
+    alike = re.fullmatch(re.escape(path.stem) + r"(\.\w{1,4}){1,2}", PurePath(named).name)
+    return f" {named}" if alike and named.isprintable() else ""
 
 
 def whole_number(path: Path, name: str, value: str) -> int:
@@ -102,6 +109,11 @@ def whole_number(path: Path, name: str, value: str) -> int:
     if not re.fullmatch(r"-?\d{1,20}", value):
         raise unfit(path, name, "no whole number", "a whole number")
     return int(value)
+
+
+def is_plain(number: float) -> bool:
+    """Tell whether a number is finite and can be squared; SimpleITK chokes on others."""
+    return number == 0 or 1e-100 < abs(number) < 1e100
 
 
 def unfit(path: Path, field: str, found: str, expected: str) -> FileFormatError:

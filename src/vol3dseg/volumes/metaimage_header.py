@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vol3dseg.errors import FileFormatError
-from vol3dseg.volumes.itk_header import Header, data_file, text_lines, unfit, whole_number
+from vol3dseg.volumes.itk_header import Header, data_file, is_plain, text_lines, unfit, whole_number
 
 START = re.compile(rb"\s*[A-Za-z]+ *= *\S")
 # Names may be those of other formats, such as `dim[0]` or `0008|0060`.
@@ -143,6 +143,6 @@ def _number(path: Path, name: str, value: str) -> float:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not is_plain(number):
         raise unfit(path, name, "no number", "finite numbers")
     return number

@@ -64,7 +64,7 @@ def read_header(stream: Stream, voxels: Path, intake: Intake) -> Any:
         header.check_fix(logger=_quiet)
         _check_scaling(header, path)
         header.get_slope_inter()
-    except HeaderDataError as error:
+    except (HeaderDataError, OverflowError) as error:
         raise FileFormatError(
             f"damaged NIfTI header ({error})",
             where=path,
@@ -134,7 +134,8 @@ def _check_spacing(header: Any, path: Path, intake: Intake) -> None:
         expected="positive numbers",
         remedy="mend pixdim, or export it again",
     )
-    columns = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # such a one is of no use below
+        columns = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
     if header["sform_code"] <= 0 or not (np.isfinite(columns).all() and columns.min() > 0):
         raise error
     intake.mend(error, "taken from the sform")
@@ -217,6 +218,8 @@ def geometry_of(header: Any, shape: tuple[int, ...], path: Path, intake: Intake)
         with np.errstate(invalid="ignore", over="ignore"):
             geometry = Geometry(shape, header.get_best_affine())
             sform, qform = (header.get_sform(coded=True), header.get_qform(coded=True))
+            if sform[1] > 0 and qform[1] > 0:
+                Geometry(shape, qform[0])  # or nothing could be said of how far they are apart
     except GridError as error:
         raise error.at(path) from error
     except (HeaderDataError, ValueError, np.linalg.LinAlgError) as error:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from vol3dseg.volumes.itk_header import Header, data_file, text_lines, unfit, whole_number
+from vol3dseg.volumes.itk_header import Header, data_file, is_plain, text_lines, unfit, whole_number
 
 START = re.compile(rb"NRRD000\d\r?\n")
+_VECTOR_PARTS = re.compile(r"[^\s(),]+(?=[^()]*\))")
 _SPACES = {
     "left-posterior-superior", "lps", "right-anterior-superior", "ras",
     "left-anterior-superior", "las",
@@ -59,7 +60,16 @@ def _check_world(path: Path, fields: Mapping[str, str]) -> bool:
     directions = fields.get("spacedirections", "")
     if directions and directions.count("(") != 3 + timed:
         raise unfit(path, "space directions", directions, "one for each of three axes")
+    if not all(map(_is_number, _VECTOR_PARTS.findall(directions))):
+        raise unfit(path, "space directions", directions, "finite numbers")
     return bool(space and directions)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return is_plain(float(text))
+    except ValueError:
+        return False
 
 
 def _fields(file: BinaryIO, path: Path) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,193 @@
+"""Whether an HDF5 file is built as `store.write_case` builds them; run in a process of its own.
+
+HDF5 follows links into other files without a word, reads the voxels of a data set from any file
+that a header names, and has had memory errors that a crafted file can reach. So a file that may
+come from anywhere is opened here first, in a child that may die: `opening.py` starts it. It reads
+tasks from stdin and answers each with a line: what is wrong, or nothing.
+
+No voxel is read. Bytes are bounded by what the file can hold, so that nobody who opens it later
+allocates more than that.
+"""
+
+import faulthandler
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+READY = "ready"
+_DEEPEST = 8  # groups; names of modalities may hold a slash
+_MOST_MEMBERS = 10_000
+_MOST_PACKED = 128  # LZF makes at most 264 bytes of 3; what stands around them does no harm
+_MOST_CHUNK = 2**22  # bytes, which are unpacked at once
+_LONGEST = 2**20  # characters of an attribute: a recipe
+_ROOM = 2**30  # that a process may take beyond what it has before the first file [bytes]
+_FILTERS = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+_TEXTS = {"case", "recipe", "box"}
+_NUMBERS = {
+    "grid_shape": (np.int64, (3,)),
+    "grid_affine": (np.float64, (4, 4)),
+    "source_shape": (np.int64, (3,)),
+    "source_affine": (np.float64, (4, 4)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A file, and what the index says of it.
+
+    Parameters
+    ----------
+    path : str
+    modalities : tuple of str
+    shape : (3,) tuple of int
+        Of each image, and of the label map.
+    columns : int
+        Of tables of patches; 0 where there is no label map, hence no table.
+    """
+
+    path: str
+    modalities: tuple[str, ...]
+    shape: tuple[int, ...]
+    columns: int
+
+
+class _Unfit(Exception):  # noqa: N818 - says what is wrong
+    """Not built as a prepared case is; the words never quote what the file says."""
+
+
+def flaw(task: Task) -> str:
+    """Return what is wrong with the structure of a file, in words; empty if nothing is."""
+    try:
+        with h5py.File(task.path, "r") as file:
+            _check_file(file, task)
+    except _Unfit as error:
+        return str(error)
+    except MemoryError:
+        return "takes more memory than a prepared case may"
+    except Exception as error:  # noqa: BLE001 - damage shows as any exception, deep inside HDF5
+        return f"is damaged, or no HDF5 ({type(error).__name__})"
+    return ""
+
+
+def _check_file(file: Any, task: Task) -> None:
+    images = {f"image/{name}" for name in task.modalities}
+    expected = images | ({"label"} if task.columns else set())
+    found: set[str] = set()
+    room = Path(task.path).stat().st_size
+    _check_attributes(file, _TEXTS, set(_NUMBERS))
+    for name, dataset in _datasets(file):
+        if name in images:
+            _check_dataset(dataset, np.float32, task.shape, _MOST_PACKED * room)
+            _check_attributes(dataset, {"box"}, set())
+        elif name in expected:
+            _check_dataset(dataset, np.uint8, task.shape, _MOST_PACKED * room)
+            _check_attributes(dataset, set(), set())
+        elif task.columns and name.startswith("patches/"):
+            _check_dataset(dataset, np.int64, (len(dataset), task.columns), room)
+            _check_attributes(dataset, set(), set())
+        else:
+            raise _Unfit("holds more than images, a label map and tables of patches")
+        found.add(name)
+    if expected - found:
+        raise _Unfit("lacks an image or the label map")
+
+
+def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
+    """Give all data sets with their names; refuse links and whatever else there may be."""
+    waiting = [(file, "", 1)]
+    members = 0
+    while waiting:
+        group, above, depth = waiting.pop()
+        for name in group:
+            members += 1
+            if members > _MOST_MEMBERS or depth > _DEEPEST:
+                raise _Unfit("holds more groups and data sets than a prepared case")
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise _Unfit("holds a link to somewhere else")
+            kind = group.get(name, getclass=True)
+            if kind is h5py.Dataset:
+                yield above + name, group[name]
+            elif kind is h5py.Group:
+                _check_attributes(group[name], set(), set())
+                waiting.append((group[name], f"{above}{name}/", depth + 1))
+            else:
+                raise _Unfit("holds something that is no group and no data set")
+
+
+def _check_dataset(dataset: Any, dtype: Any, shape: tuple[int, ...], most: int) -> None:
+    """Refuse values that stand elsewhere, are of another kind, or cannot all be in the file."""
+    if dataset.external or dataset.is_virtual:
+        raise _Unfit("keeps voxels in another file")
+    if dataset.dtype != np.dtype(dtype) or dataset.shape != shape:
+        raise _Unfit(
+            f"holds a data set of {_kind(dataset)}; the index says {np.dtype(dtype)} of {shape}"
+        )
+    if math.prod(shape) * dataset.dtype.itemsize > most:
+        raise _Unfit(f"claims {shape} values, more than it has room for")
+    plan = dataset.id.get_create_plist()
+    filters = {plan.get_filter(number)[0] for number in range(plan.get_nfilters())}
+    if not filters <= _FILTERS:
+        raise _Unfit("packs voxels in another way than prepared cases do")
+    if dataset.chunks is None or math.prod(dataset.chunks) * dataset.dtype.itemsize > _MOST_CHUNK:
+        raise _Unfit("keeps voxels in other portions than prepared cases do")
+    portions = (-(-n // chunk) for n, chunk in zip(shape, dataset.chunks, strict=True))
+    if dataset.id.get_num_chunks() != math.prod(portions):
+        raise _Unfit("lacks some of its voxels")
+
+
+def _kind(dataset: Any) -> str:
+    """Return type and shape, where the type is a number: others have names of their own."""
+    plain = str(dataset.dtype) if dataset.dtype.kind in "biuf" else "another type"
+    return f"{plain} of {dataset.shape}"
+
+
+def _check_attributes(holder: Any, texts: set[str], numbers: set[str]) -> None:
+    if set(holder.attrs) != texts | numbers:
+        raise _Unfit("has other attributes than a prepared case")
+    for name in texts:
+        attribute = h5py.h5a.open(holder.id, name.encode())
+        if h5py.check_string_dtype(attribute.dtype) is None or attribute.shape != ():
+            raise _Unfit("has an attribute that is no text where text is expected")
+        if len(holder.attrs[name]) > _LONGEST:
+            raise _Unfit("has an attribute that is longer than a recipe")
+    for name in numbers:
+        attribute = h5py.h5a.open(holder.id, name.encode())
+        if (attribute.dtype, attribute.shape) != (np.dtype(_NUMBERS[name][0]), _NUMBERS[name][1]):
+            raise _Unfit("has an attribute of another type or shape than a prepared case")
+
+
+def _limit_memory() -> None:
+    """Let this process take little more than it has, where a system can hold it to that."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + _ROOM, taken + _ROOM))
+
+
+def _main() -> None:
+    asked = json.load(sys.stdin)
+    _limit_memory()
+    sys.stdout.write(f"{json.dumps(READY)}\n")
+    sys.stdout.flush()
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, no path of anybody's
+        for path, modalities, shape, columns in asked["tasks"]:
+            # The watchdog ends the process whatever it is doing, in the depths of HDF5 as well.
+            faulthandler.dump_traceback_later(asked["seconds"], exit=True, file=nowhere)
+            words = flaw(Task(path, tuple(modalities), tuple(shape), columns))
+            faulthandler.cancel_dump_traceback_later()
+            sys.stdout.write(f"{json.dumps(words)}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _main()
