@@ -52,7 +52,7 @@ class N4(BaseModel):
     maximum_number_of_iterations: tuple[PositiveInt, ...] = Field(
         default=(50, 50, 50, 50), min_length=1
     )
-    convergence_threshold: float = Field(default=0.001, ge=0)
+    convergence_threshold: float = Field(default=0.001, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
