@@ -7,7 +7,7 @@ BENCH := .bench
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SHARED ?= ../shared/data
 
-.PHONY: help setup node demo test test-slow check-gpu format lint types imports light check \
+.PHONY: help setup node demo test test-slow catalogue-page check-gpu format lint types imports light check \
 	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
 	clean
 
@@ -45,6 +45,9 @@ test: setup  ## Run the tests that take seconds
 
 test-slow: setup  ## Run the tests that take minutes
 	$(VENV)/bin/python -m pytest -m "slow and not gpu"
+
+catalogue-page: setup  ## Write docs/bad-inputs.md from the rows in tests/catalogue
+	$(VENV)/bin/python -m tests.catalogue.page
 
 check-gpu: setup  ## Run the predictor's tests on CUDA; skips without a GPU
 	$(VENV)/bin/python -m pytest -m gpu

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vol3dseg.cli.options import PathType, config_option, output_option, show_table
+from vol3dseg.cli.options import PathType, config_option, output_option, repair_option, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     type=PathType,
     help="A split.json: scores of each of its parts, in REPORT/<part>, and side by side.",
 )
+@repair_option()
 def evaluate(
     predictions: Path,
     references: Path,
@@ -38,6 +39,7 @@ def evaluate(
     config: str | None,
     empty: str,
     split: Path | None,
+    repair: bool,
 ) -> None:
     """Score the label maps of PREDICTIONS against those of REFERENCES.
 
@@ -48,7 +50,7 @@ def evaluate(
     cases.csv, summary.json and summary.md; with --split into a folder for each part that has
     predictions, and one summary.md over them. Needs no TensorFlow.
     """
-    run_evaluate(predictions, references, output, config, empty, split)
+    run_evaluate(predictions, references, output, config, empty, split, repair)
 
 
 def run_evaluate(
@@ -58,9 +60,11 @@ def run_evaluate(
     config_name: str | None = None,
     empty: str = "undefined",
     split_file: Path | None = None,
+    repair: bool = False,
 ) -> "dict[str, Summary]":
     """Evaluate in front of the user; return the summary of each part, of "all" without a split."""
     from vol3dseg.config import load_config
+    from vol3dseg.datasets.case import allow_repairs
     from vol3dseg.datasets.references import label_files, reference_cases
     from vol3dseg.datasets.splits import read_split
     from vol3dseg.evaluation.evaluate import evaluate_pairs, match_cases, summarise
@@ -71,7 +75,8 @@ def run_evaluate(
 
     recorded = load_record(predictions) if (predictions / RECORD_NAME).exists() else None
     written = {case.file for case in recorded.cases.values()} if recorded else set()
-    files, known = label_files(predictions, written), reference_cases(references)
+    files = label_files(predictions, written)
+    known = {c.id: c for c in allow_repairs(reference_cases(references).values(), repair)}
     if recorded is not None:
         # A case that failed must not vanish from the mean, nor count with an older model's file.
         failed = {name for name, case in recorded.cases.items() if case.error}
@@ -93,6 +98,9 @@ def run_evaluate(
     else:
         write_parts(output, cases, summaries, split)
     _show(summaries, split)
+    for case in scores.values():
+        for note in case.notes:
+            click.echo(f"note: case {case.case_id}: {note}")
     click.echo(f"report -> {output}")
     return summaries
 

@@ -50,11 +50,13 @@ def run_preprocess(
     from vol3dseg.config import load_config
     from vol3dseg.datasets.case import allow_repairs
     from vol3dseg.datasets.layouts import find_cases
+    from vol3dseg.files import require_writable
     from vol3dseg.preprocessing.preprocess import Outcome
     from vol3dseg.preprocessing.preprocess import preprocess as prepare_all
 
     config = load_config(config_name)
     cases = allow_repairs(find_cases(dataset), repair)
+    require_writable(output)
     with processes(workers, len(cases)) as executor, progress_bar() as bar:
         task = bar.add_task("preparing", total=len(cases))
 

@@ -31,8 +31,8 @@ def require_standalone(manifest: Manifest, source: str) -> None:
     Raises
     ------
     ModelError
-        Its network looks beyond its receptive field (instance norm), its recipe resamples, or a
-        modality's name cannot be that of an input.
+        Its network looks beyond its receptive field (instance norm), its recipe resamples or
+        corrects bias fields, or a modality's name cannot be that of an input.
     """
     recipe, network = manifest.recipe, manifest.network
     taken = [m for m in recipe.modalities if m == OUTPUT or m.startswith((_NETWORK, _STEPS))]
@@ -47,6 +47,11 @@ def require_standalone(manifest: Manifest, source: str) -> None:
             recipe.spacing_mm is not None,
             f"its recipe resamples to {recipe.spacing_mm} mm; prepare and train with "
             "recipe.spacing_mm: null",
+        ),
+        (
+            recipe.bias_correction is not None,
+            "its recipe corrects bias fields, which ONNX has no operators for; prepare and train "
+            "with recipe.bias_correction: null",
         ),
         (bool(taken), f"{taken} cannot be names of inputs; name these modalities otherwise"),
     ]

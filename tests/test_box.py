@@ -65,7 +65,7 @@ def test_a_box_comes_back_from_its_text(box):
     assert Box.parse(str(box)) == box
 
 
-@pytest.mark.parametrize("text", ["", "1:2", "1:2 3:4 5", "1:2 3:4 5:6 7:8"])
+@pytest.mark.parametrize("text", ["", "1:2", "1:2 3:4 5", "1:2 3:4 5:6 7:8", "0:4 0:4 0:\u00b2"])
 def test_text_that_is_no_box(text):
     with pytest.raises(GridError, match="expected three start:stop pairs"):
         Box.parse(text)

@@ -151,7 +151,7 @@ class TestCommand:
             "warning", "note"
         ]  # fmt: skip
         assert lines[0].startswith("error: case Case_003: flair and t1 lie on different grids: ")
-        assert "label and image lie on different grids" in lines[1]
+        assert "label and flair lie on different grids" in lines[1]
         assert lines[2].startswith("warning: case Case_002: ")
         assert lines[3] == (
             "note: 3 of 3 cases (Case_001, Case_002, Case_003): has 4 axes, of which the last are "
@@ -230,3 +230,17 @@ def test_a_flat_modality_is_refused_for_training_and_warned_of_in_prediction(
     done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
     assert done.returncode == 0
     assert "  warning: all voxels of t1 have one value" in done.stderr
+
+
+def test_evaluate_repairs_where_it_is_allowed(vol3dseg, brats_folder, config_path, tmp_path):
+    for number in (1, 2, 3):
+        path = brats_folder / f"Case_00{number}/Case_00{number}_seg.nii.gz"
+        without_orientation(path)
+        (tmp_path / "O").mkdir(exist_ok=True)
+        (tmp_path / f"O/Case_00{number}.nii.gz").write_bytes(path.read_bytes())
+    judge = ("evaluate", tmp_path / "O", brats_folder, "-o", tmp_path / "R", "-c", config_path)
+    done = vol3dseg(*judge)
+    assert done.returncode == 1
+    assert "header says nothing of orientation" in done.stderr
+    assert not (tmp_path / "R").exists()
+    assert vol3dseg(*judge, "--repair").returncode == 0

@@ -30,7 +30,7 @@ def changed(**sections):
 
 def test_presets_are_all_shipped():
     report = [f"report/iteration-{number}" for number in range(1, 5)]
-    names = ["brats2020", "brats2023", "crops32", "demo", "hippocampus", *report]
+    names = ["brats2020", "brats2023", "brats2024", "crops32", "demo", "hippocampus", *report]
     assert preset_names() == names
 
 
@@ -75,6 +75,26 @@ def test_brats_presets_name_classes_and_regions(name):
         "enhancing tumour": ("enhancing",),
     }
     assert load_config(name).recipe.modalities == ("flair", "t1", "t1ce", "t2")
+
+
+def test_brats2024_has_a_resection_cavity_that_is_no_tumour():
+    config = load_config("brats2024")
+    assert {label.name: (label.read, label.write) for label in config.labels.classes} == {
+        "background": ((0,), 0),
+        "non-enhancing tumour core": ((1,), 1),
+        "surrounding FLAIR hyperintensity": ((2,), 2),
+        "enhancing tissue": ((3,), 3),
+        "resection cavity": ((4,), 4),
+    }
+    whole = set(config.labels.regions["whole tumour"])
+    assert whole == set(config.labels.foreground) - {"resection cavity"}
+    assert set(config.labels.regions["tumour core"]) == {
+        "non-enhancing tumour core",
+        "enhancing tissue",
+    }
+    assert config.labels.required == ()
+    other = load_config("brats2023")
+    assert config.model_copy(update={"labels": other.labels}) == other
 
 
 def test_the_report_behind_brats2020():

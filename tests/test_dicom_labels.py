@@ -19,6 +19,7 @@ import pydicom
 
 from vol3dseg.cli.main import cli
 from vol3dseg.config import load_config
+from vol3dseg.datasets.check import check_case, check_headers
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.datasets.sources import read_grid
@@ -285,7 +286,7 @@ def test_inspect_says_what_is_wrong_with_a_label(table):
     assert "seg.dcm: is a DICOM-SEG, which does not tell all of its grid" in problems[-1]
     several = replace(find_cases(table("series"))[0], label_series=None)
     (problem,) = read_contents(several, ("flair",), None).problems
-    assert "patient: holds 3 series, expected one; name it by UID, number or a pattern" in problem
+    assert "patient: holds 3 series; expected one; name it by UID, number or a pattern" in problem
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -307,6 +308,26 @@ def test_a_changed_cell_of_the_label_is_prepared_again(table, labels, recipe, tm
         index = preprocess(changed, tmp_path / "P", {}, recipe, labels)
         done.append((tmp_path / "P" / index.cases[0].file).stat().st_mtime_ns)
     assert done[0] == done[1] < done[2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_check_finds_nothing_wrong_with_them(table, labels, kind):
+    case = find_cases(table(kind))[0]
+    assert check_headers(case, ("flair", "t1")) == []
+    assert check_case(case, ("flair", "t1"), labels) == []
+    assert check_case(case, ("flair", "t1"), None) == []
+
+
+def test_check_says_what_is_wrong_with_them(table, labels, patient, tmp_path):
+    path = table("seg")
+    renamed(tmp_path / "seg.dcm", ["edema", "liver", "enhancing"])
+    case = find_cases(path)[0]
+    (finding,) = check_case(case, ("flair", "t1"), labels)
+    assert (finding.weight, finding.where) == ("error", str(tmp_path / "seg.dcm"))
+    assert finding.found.startswith("segments 2 'liver' are not among the classes necrotic core")
+    several = replace(case, label=patient)
+    (finding,) = check_headers(several, ("flair", "t1"))
+    assert finding.found.startswith("holds 3 series")
 
 
 def test_a_real_tumour_mask_is_prepared_from_a_table(shared_data, tmp_path):
@@ -363,6 +384,22 @@ def test_dicom_seg_is_judged_as_nifti_is(predictions, table, tmp_path, kind):
     assert 0 < scores["mean_foreground_dice"] < 1
 
 
+def test_that_numbers_were_taken_is_noted_with_the_case(
+    predictions, table, recipe, labels, tmp_path
+):
+    renamed(tmp_path / "seg.dcm", "ABC")
+    taken = "1 is necrotic core, 2 is edema, 3 is enhancing"
+    words = f"no segment is called as a class is; by their numbers, {taken}"
+    done = run("evaluate", predictions / "nifti", table("nifti"), "-o", tmp_path / "report")
+    assert words not in done.output
+    path = tmp_path / "other.csv"
+    path.write_text(table("nifti").read_text().replace("seg.nii.gz", "seg.dcm"))
+    done = run("evaluate", predictions / "nifti", path, "-o", tmp_path / "report")
+    assert f"\nnote: case x: reference: {words}\n" in done.output
+    index = preprocess(find_cases(path), tmp_path / "P", {}, recipe, labels)
+    assert [note for note in index.cases[0].notes if words in note] != []
+
+
 def test_two_dicom_seg_without_an_image_are_refused(predictions, tmp_path):
     (tmp_path / "R").mkdir()
     (tmp_path / "seg.dcm").rename(tmp_path / "R/x.dcm")
@@ -381,7 +418,7 @@ def test_pictures_of_dicom(predictions, table, model_path, patient, tmp_path):
     assert done.exit_code == 0, done.output
     several = run(*words, "-o", tmp_path / "b.png")
     assert isinstance(several.exception, FileFormatError)
-    assert "patient: holds 3 series, expected one" in str(several.exception)
+    assert "patient: holds 3 series; expected one" in str(several.exception)
     assert not (tmp_path / "b.png").exists()
     plain = ("show", patient, predictions / "nifti/x.nii.gz", tmp_path / "seg.nii.gz")
     assert run(*plain, "-o", tmp_path / "c.png", "--series", "FLAIR*").exit_code == 0

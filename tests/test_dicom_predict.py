@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,10 +17,12 @@ pytest.importorskip("highdicom")
 import pydicom
 
 from vol3dseg.cli.main import cli
+from vol3dseg.datasets.check import check_headers
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.inference.predictor import load_predictor
-from vol3dseg.volumes import formats
+from vol3dseg.volumes import dicom_folder, formats
+from vol3dseg.volumes.dicom_files import is_dicom
 from vol3dseg.volumes.dicom_segments import read_seg
 
 
@@ -97,3 +101,41 @@ def test_deidentify_is_for_dicom_seg(brats_folder, model_path, tmp_path):
     done = run(model_path, brats_folder, "-o", tmp_path / "out", "--deidentify")
     assert done.exit_code == 2
     assert "--deidentify is for --format dicom-seg; other formats name nobody" in done.output
+
+
+def test_a_series_without_its_copies_has_a_dicom_seg(table, model_path, manifest, tmp_path):
+    options = (
+        model_path,
+        table,
+        "-o",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+        "--format",
+        "dicom-seg",
+    )
+    shutil.copy(tmp_path / "patient/3-4.dcm", tmp_path / "patient/again.dcm")
+    done = run(*options)
+    assert "holds copies: again.dcm of 3-4.dcm; expected each slice once" in done.output
+    assert done.exit_code == 1
+    done = run(*options, "--repair")
+    assert done.exit_code == 0, done.output
+    assert "repaired: " in done.output
+    assert len(pydicom.dcmread(tmp_path / "out/x.dcm").ReferencedSeriesSequence) == 1
+
+
+def test_a_folder_is_searched_once_for_all_its_series(table, monkeypatch):
+    (case,) = find_cases(table)
+    looked_at = []
+
+    def look_at(path):
+        looked_at.append(path)
+        return is_dicom(path)
+
+    monkeypatch.setattr(dicom_folder, "is_dicom", look_at)
+    onto = replace(case.images["t1"], onto=case.images["flair"])
+    for images in (case.images, {**case.images, "t1": onto}):
+        changed = replace(case, images=images)
+        read_volume(changed, ("flair", "t1"))
+        assert check_headers(changed, ("flair", "t1")) == []
+    assert Counter(looked_at) == dict.fromkeys((table.parent / "patient").iterdir(), 4)

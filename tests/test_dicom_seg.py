@@ -28,6 +28,7 @@ import pydicom
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRBigEndian
 
 SHAPE = (7, 5, 4)
@@ -137,6 +138,25 @@ def test_brats_presets_have_codes(preset):
         ("SCT", "79654002", "Edema"),
         ("NCIt", "C113842", "Enhancing Lesion"),
     ]
+
+
+def test_brats2024_has_codes():
+    classes = load_config("brats2024").labels.classes[1:]
+    assert [label.codes.type.meaning for label in classes] == [
+        "Non-Enhancing Lesion",
+        "Edema",
+        "Enhancing Lesion",
+        "Lesion",
+    ]
+
+
+@pytest.mark.parametrize("preset", ["brats2020", "brats2023", "brats2024"])
+def test_codes_of_presets_are_those_of_dicom(preset):
+    """pydicom knows the terminologies: a code and its meaning belong together."""
+    for label in load_config(preset).labels.classes[1:]:
+        for scheme, value, meaning in (label.codes.category, label.codes.type):
+            keyword = "".join(filter(str.isalnum, meaning.title()))
+            assert getattr(getattr(codes, scheme), keyword).value == value
 
 
 def test_codes_fit_into_dicom():

@@ -136,7 +136,7 @@ def test_few_slices_are_a_volume_too(tmp_path, dicom_series, count):
     array, geometry, _ = file.image()
     np.testing.assert_array_equal(array, ARRAY[..., :count])
     assert geometry.spacing_mm[2] == (5 if count == 1 else 2)  # there is no position to go by
-    assert [str(n) for n in file.notes] == ["is one slice; taken to be 5 mm thick"] * (count == 1)
+    assert [str(n) for n in file.notes] == ["holds one slice; read as 5 mm thick"] * (count == 1)
 
 
 def test_copies_of_a_file_are_left_out_as_a_repair(tmp_path, dicom_series):
@@ -145,7 +145,7 @@ def test_copies_of_a_file_are_left_out_as_a_repair(tmp_path, dicom_series):
     file = DicomVolume(save(tmp_path, slices), repair=True)
     np.testing.assert_array_equal(file.image()[0], ARRAY)
     (note,) = file.notes
-    assert str(note) == "holds copies: 6.dcm of 2.dcm; read without them"
+    assert str(note) == "holds copies of slices: 6.dcm of 2.dcm; read without them"
     assert note.repaired
 
 
@@ -155,7 +155,7 @@ def test_other_files_are_counted(tmp_path, dicom_series):
     (folder / "empty.dcm").write_bytes(b"")
     file = DicomVolume(folder)
     np.testing.assert_array_equal(file.image()[0], ARRAY)
-    assert [str(n) for n in file.notes] == ["2 files beside it are no DICOM images; ignored"]
+    assert [str(n) for n in file.notes] == ["2 files are no DICOM images; passed over"]
 
 
 def test_rounded_positions_and_a_hair_of_shear_are_even(tmp_path, dicom_slice):
@@ -445,8 +445,8 @@ BAD = [
      "mm along the normal; expected one every 2 mm; copy or export the series again"),
     (repeat, GridError, SERIES + "2.dcm and 6.dcm lie at the same position, 2 mm along the normal "
      "(1 of 5 positions hold several slices); expected one slice at each; remove the duplicates"),
-    (copy_a_file, GridError, SERIES + "holds copies: 6.dcm of 2.dcm; expected each slice once; "
-     "remove them, or give --repair: it is then read without them"),
+    (copy_a_file, GridError, SERIES + "holds copies of slices: 6.dcm of 2.dcm; expected each slice "
+     "once; remove the copies, or give --repair: it is then read without them"),
     (tilt, GridError, SERIES + "slices are sheared by 26.6 degrees (a tilted gantry); expected "
      "slices straight above each other; resample the series onto a straight grid first"),
     (lie_beside, GridError, SERIES + "3.dcm lies 0.5 mm beside the others; expected slices above "
@@ -697,8 +697,9 @@ def test_what_there_is_to_choose_from_is_listed(three, wanted, what):
         choose(find_series(three), wanted)
     assert str(caught.value) == (
         f"{three}: holds {what}; expected one; name it by UID, number or a pattern of its "
-        "description; there are without a number '' (MR, 2 images, UID 1.9.3); 3 'T2 [fs]' (MR, 2 "
-        "images, UID 1.9.1); 4 'FLAIR' (MR, 2 images, UID 1.9.2)"
+        "description in the column <modality>_series of a dataset table; there are without a "
+        "number '' (MR, 2 images, UID 1.9.3); 3 'T2 [fs]' (MR, 2 images, UID 1.9.1); 4 'FLAIR' "
+        "(MR, 2 images, UID 1.9.2)"
     )
 
 

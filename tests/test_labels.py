@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
+from vol3dseg.config import load_config
 from vol3dseg.errors import GridError, LabelError
 from vol3dseg.volumes import layout
 from vol3dseg.volumes.geometry import Geometry
@@ -94,8 +95,16 @@ def test_values_outside_the_map(values, message):
 
 def test_the_hint_for_brats():
     labels = LabelSet(classes=(BACKGROUND, Label(name="tumour", read=(1,), write=1)))
-    with pytest.raises(LabelError, match=r"use the brats2020 preset"):
+    with pytest.raises(LabelError, match=r"use the brats2020 preset.*use the brats2024 preset"):
         labels.encode(np.array([0, 1, 4]), "x")
+
+
+def test_brats2024_tells_a_cavity_from_what_enhances():
+    """In 2020 3 and 4 are the same class, in 2023 4 is refused."""
+    labels = load_config("brats2024").labels
+    names = [labels.names[n] for n in labels.encode(np.array([1, 2, 3, 4]), "x")]
+    assert names == list(labels.foreground)
+    assert labels.decode(np.arange(5, dtype=np.uint8)).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_floats_near_whole_numbers():

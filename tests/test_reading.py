@@ -152,7 +152,10 @@ def test_labels_in_another_place_are_told_apart(brats_folder, labels):
     before, after = moved(case.label)
     with pytest.raises(GridError) as error:
         read_labels(case, labels, before)
-    for words in (f"Case_001_seg.nii.gz has {after.placed()}", f"the image {before.placed()}; "):
+    for words in (
+        f"Case_001_seg.nii.gz has {after.placed()}",
+        f"flair.nii.gz has {before.placed()}; ",
+    ):
         assert words in str(error.value)
     assert "column label_resample of a dataset table" in str(error.value)
 

@@ -47,6 +47,7 @@ def grid(shape, spacing_mm, order=(0, 1, 2), signs=(1, 1, 1), angles=(0, 0, 0), 
 
 spacings = st.tuples(*[st.floats(0.5, 2)] * 3)
 seeds = st.integers(0, 2**32 - 1)
+interpolations = st.sampled_from(["linear", "cubic"])
 
 
 @st.composite
@@ -120,8 +121,9 @@ def test_balls_come_home_from_coarser_grids(small, factor, data):
     st.tuples(*[st.booleans()] * 3),
     st.none() | spacings,
     st.sampled_from(["nonzero", "none"]),
+    interpolations,
 )
-def test_storage_order_does_not_matter(scan, order, flips, spacing_mm, crop):
+def test_storage_order_does_not_matter(scan, order, flips, spacing_mm, crop, interpolation):
     """The same voxels of the world, stored along other axes, are prepared to the same volume."""
     array, affine = scan.array, np.eye(4)
     linear = np.eye(3)[:, order]
@@ -133,7 +135,7 @@ def test_storage_order_does_not_matter(scan, order, flips, spacing_mm, crop):
             linear[:, axis] *= -1
     affine[:3, :3] = linear
     other = Volume(array, Geometry(array.shape[:3], scan.geometry.affine @ affine), scan.modalities)
-    chosen = recipe(spacing_mm=spacing_mm, crop=crop)
+    chosen = recipe(spacing_mm=spacing_mm, crop=crop, interpolation=interpolation)
     a, b = prepare(scan, chosen), prepare(other, chosen)
     assert a.box == b.box
     assert a.volume.geometry.fits(b.volume.geometry, 1e-6)
@@ -142,11 +144,16 @@ def test_storage_order_does_not_matter(scan, order, flips, spacing_mm, crop):
     np.testing.assert_allclose(a.volume.array, b.volume.array, atol=1e-4)
 
 
-@given(scans(MODALITIES), st.none() | spacings, st.sampled_from(["nonzero", "none"]))
-def test_a_modality_alone_equals_its_part_of_all_to_the_last_bit(scan, spacing_mm, crop):
-    every = prepare(scan, recipe(MODALITIES, spacing_mm=spacing_mm, crop=crop))
+@given(
+    scans(MODALITIES), st.none() | spacings, st.sampled_from(["nonzero", "none"]), interpolations
+)
+def test_a_modality_alone_equals_its_part_of_all_to_the_last_bit(
+    scan, spacing_mm, crop, interpolation
+):
+    steps = {"spacing_mm": spacing_mm, "crop": crop, "interpolation": interpolation}
+    every = prepare(scan, recipe(MODALITIES, **steps))
     for channel, name in enumerate(MODALITIES):
-        alone = prepare(scan, recipe((name,), spacing_mm=spacing_mm, crop=crop))
+        alone = prepare(scan, recipe((name,), **steps))
         assert alone.grid == every.grid
         assert alone.box == every.boxes[name]
         part = every.volume.array[alone.box.relative_to(every.box).slices][..., channel]
@@ -156,10 +163,11 @@ def test_a_modality_alone_equals_its_part_of_all_to_the_last_bit(scan, spacing_m
         assert not outside.any()
 
 
-@given(scans(), spacings)
-def test_the_box_holds_all_that_interpolation_touches(scan, spacing_mm):
-    cropped = prepare(scan, recipe(spacing_mm=spacing_mm, crop="nonzero"))
-    whole = prepare(scan, recipe(spacing_mm=spacing_mm, crop="none"))
+@given(scans(), spacings, interpolations)
+def test_the_box_holds_all_that_interpolation_touches(scan, spacing_mm, interpolation):
+    steps = {"spacing_mm": spacing_mm, "interpolation": interpolation}
+    cropped = prepare(scan, recipe(crop="nonzero", **steps))
+    whole = prepare(scan, recipe(crop="none", **steps))
     assert whole.box == Box.whole(whole.grid.shape)
     rest = whole.volume.array.copy()
     part = rest[cropped.box.slices].copy()
@@ -210,8 +218,14 @@ class TestRecipe:
         assert recipe().fingerprint != recipe(patch_size=(8, 8, 16)).fingerprint
         assert recipe(("a", "b")).fingerprint != recipe(("b", "a")).fingerprint
 
+    def test_what_recipes_could_not_say_at_first_leaves_fingerprints_alone(self):
+        """That of a recipe made before, which must still be that of what was made by it."""
+        expected = "501a86e90e374fd16a6f35ff662b58e22fad5cd9c5015cff1f665bbc3eaa8939"
+        assert recipe().fingerprint == expected
+        assert recipe(interpolation="cubic").fingerprint != recipe().fingerprint
+
     def test_the_fingerprint_survives_json(self):
-        original = recipe(spacing_mm=(1.1, 0.7, 1 / 3))
+        original = recipe(spacing_mm=(1.1, 0.7, 1 / 3), interpolation="cubic")
         assert Recipe.model_validate_json(original.model_dump_json()) == original
 
     def test_a_subset_is_the_recipe_of_that_subset(self):

@@ -281,6 +281,9 @@ def test_modalities_of_different_sizes_stop_the_run(sides, manifest):
         pytest.param({"local": False}, r"\(instance norm\).*model.norm: batch", id="instance norm"),
         pytest.param({"spacing_mm": (1, 1, 2)}, "resamples.*spacing_mm: null", id="resampling"),
         pytest.param(
+            {"bias_correction": "n4"}, "corrects bias fields.*bias_correction: null", id="n4"
+        ),
+        pytest.param(
             {"local": False, "spacing_mm": (1, 1, 2)}, "instance.*resamples", id="both at once"
         ),
         pytest.param({"modalities": ("t1", "labels")}, "labels.*names of inputs", id="labels"),

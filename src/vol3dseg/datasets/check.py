@@ -18,6 +18,7 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import differing_grids, require_label_grid
 from vol3dseg.datasets.sources import by_file, grid_of, image_of, open_label, open_source
 from vol3dseg.errors import IntensityError, Vol3dSegError
+from vol3dseg.volumes.dicom_folder import Search, searching_once
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.formats import VolumeFile
 from vol3dseg.volumes.geometry import Geometry
@@ -191,6 +192,7 @@ class _Check:
 
     case: Case
     found: list[Finding] = field(default_factory=list)
+    search: Search = field(default_factory=searching_once)
 
     def run(
         self, modalities: Sequence[str], labels: LabelSet | None, voxels: bool
@@ -206,6 +208,7 @@ class _Check:
         if ordered:
             self.found += [Finding.of(e, self.case) for e in differing_grids(self.case, ordered)]
         if self.case.label is not None:
+            self.case = replace(self.case, images={n: self.case.images[n] for n in ordered})
             with self._errors():
                 self._label(next(iter(ordered.values()), None), labels, voxels)
         return sorted(self.found, key=lambda finding: WEIGHTS.index(finding.weight))
@@ -218,7 +221,7 @@ class _Check:
             self.found.append(Finding.of(error, self.case))
 
     def _file(self, names: Sequence[str], grids: dict[str, Geometry], voxels: bool) -> None:
-        file = open_source(self.case.images[names[0]], self.case.repair)
+        file = open_source(self.case.images[names[0]], self.case.repair, self.search)
         for name in names:
             with self._errors():
                 self._image(file, name, grids, voxels)
@@ -226,10 +229,10 @@ class _Check:
 
     def _image(self, file: VolumeFile, name: str, grids: dict[str, Geometry], voxels: bool) -> None:
         source = self.case.images[name]
-        grids[name] = grid_of(file, source, self.case.repair)
+        grids[name] = grid_of(file, source, self.case.repair, self.search)
         if not voxels:
             return
-        array, _, replaced = image_of(file, source, self.case.repair)
+        array, _, replaced = image_of(file, source, self.case.repair, search=self.search)
         if _is_flat(array):
             weight: Weight = "error" if self.case.label else "warning"
             self.found.append(Finding.of(no_contrast(name, source.path), self.case, weight))
@@ -239,14 +242,14 @@ class _Check:
 
     def _label(self, grid: Geometry | None, labels: LabelSet | None, voxels: bool) -> None:
         path = self.case.label
-        seg = find_seg(path, self.case.label_series) if path else None
+        seg = find_seg(path, self.case.label_series, self.search) if path else None
         if seg is not None:
             if voxels:
                 found = read_seg(seg, labels, grid)
                 self._classes(found.array, labels)
                 self._notes(found.notes, seg)
             return
-        file = open_label(self.case)
+        file = open_label(self.case, self.search)
         geometry = file.geometry()
         if grid is not None:
             with self._errors():

@@ -15,6 +15,7 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.sources import by_file, image_of, open_label, open_source, source_key
 from vol3dseg.errors import GridError, MemoryLimitError, Vol3dSegError
 from vol3dseg.volumes import formats
+from vol3dseg.volumes.dicom_folder import searching_once
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.intake import Note
@@ -56,6 +57,7 @@ class ImageReader:
 
     def __init__(self, repair: bool = False) -> None:
         self._repair = repair
+        self._search = searching_once()
         self._file: formats.VolumeFile | None = None
         self._key: tuple[Path, str | None] | None = None
 
@@ -63,8 +65,9 @@ class ImageReader:
         """Read one image; raises the errors of `read_volume`."""
         if self._file is None or self._key != source_key(source):
             self._file = None  # let go of it before the next is unpacked
-            self._file, self._key = open_source(source, self._repair), source_key(source)
-        return image_of(self._file, source, self._repair)[:2]
+            self._file = open_source(source, self._repair, self._search)
+            self._key = source_key(source)
+        return image_of(self._file, source, self._repair, search=self._search)[:2]
 
 
 def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
@@ -182,10 +185,11 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
         The labels are to be resampled onto a grid that is oblique to their own, and SimpleITK is
         not installed.
     """
-    seg = find_seg(case.label, case.label_series) if case.label else None
+    search = searching_once()
+    seg = find_seg(case.label, case.label_series, search) if case.label else None
     if seg is not None:
         return read_seg(seg, labels, grid)
-    file = open_label(case)
+    file = open_label(case, search)
     values, geometry = file.labels()
     require_label_grid(case, geometry, grid)
     classes = labels.encode(values, str(case.label))
@@ -200,6 +204,7 @@ def require_label_grid(case: Case, geometry: Geometry, grid: Geometry) -> None:
     Parameters
     ----------
     case : Case
+        With the images that lie on `grid`; the first is named.
     geometry, grid : Geometry
         Of the label map and of the images.
 
@@ -208,27 +213,29 @@ def require_label_grid(case: Case, geometry: Geometry, grid: Geometry) -> None:
     GridError
     """
     if not case.label_resampled and not geometry.fits(grid):
+        name, image = next(iter(case.images.items()), ("image", None))
         raise GridError(
-            f"label and image lie on different grids: {case.label} has {geometry.placed()}, the "
-            f"image {grid.placed()}",
+            f"label and {name} lie on different grids: {case.label} has {geometry.placed()}, "
+            f"{image.path if image else 'the image'} has {grid.placed()}",
             where=f"case {case.id}",
             expected="one grid",
-            remedy="bring the label onto that of the image with yes in the column label_resample "
-            "of a dataset table, or mend the header",
+            remedy=f"bring the label onto that of {name} with yes in the column label_resample of "
+            "a dataset table, or mend the header",
         )
 
 
 def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
     """Read files side by side: what takes time is unpacking, which lets other threads run."""
     names = list(case.images)
+    search = searching_once()
 
     def read(wanted: list[str]) -> dict[str, _Found | Vol3dSegError]:
         found: dict[str, _Found | Vol3dSegError] = {}
         try:
-            file = open_source(case.images[wanted[0]], case.repair)
+            file = open_source(case.images[wanted[0]], case.repair, search)
             for name in wanted:
-                place = partial(channels.place, names.index(name))
-                _, grid, replaced = image_of(file, case.images[name], case.repair, place)
+                place, source = partial(channels.place, names.index(name)), case.images[name]
+                _, grid, replaced = image_of(file, source, case.repair, place, search)
                 found[name] = _Found(grid, replaced, () if found else file.notes)
         except Vol3dSegError as error:
             found[wanted[len(found)]] = error

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError
 from vol3dseg.volumes import formats
+from vol3dseg.volumes.dicom_folder import Search, find_series
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.oblique import bring_image
 
@@ -26,12 +27,19 @@ def by_file(images: Mapping[str, ImageSource]) -> list[list[str]]:
     return list(found.values())
 
 
-def open_source(source: ImageSource, repair: bool = False) -> formats.VolumeFile:
+def open_source(
+    source: ImageSource, repair: bool = False, search: Search = find_series
+) -> formats.VolumeFile:
     """Open the file, or the series of a folder, that an image is kept in; no voxel is read."""
-    return formats.open_volume(source.path, repair, source.series)
+    return formats.open_volume(source.path, repair, source.series, search)
 
 
-def grid_of(file: formats.VolumeFile, source: ImageSource, repair: bool = False) -> Geometry:
+def grid_of(
+    file: formats.VolumeFile,
+    source: ImageSource,
+    repair: bool = False,
+    search: Search = find_series,
+) -> Geometry:
     """Return the grid that an image will lie on, from headers alone.
 
     Parameters
@@ -40,6 +48,8 @@ def grid_of(file: formats.VolumeFile, source: ImageSource, repair: bool = False)
         That of `source`.
     source : ImageSource
     repair : bool
+    search : callable
+        Finds the series of a DICOM folder; see `dicom_folder.searching_once`.
 
     Raises
     ------
@@ -50,7 +60,7 @@ def grid_of(file: formats.VolumeFile, source: ImageSource, repair: bool = False)
     if source.onto is None:
         geometry.require_right_angles(source.path)
         return geometry
-    return open_source(source.onto, repair).geometry(source.onto.channel)
+    return open_source(source.onto, repair, search).geometry(source.onto.channel)
 
 
 def image_of(
@@ -58,6 +68,7 @@ def image_of(
     source: ImageSource,
     repair: bool = False,
     place: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = None,
+    search: Search = find_series,
 ) -> tuple[NDArray[np.float32], Geometry, int]:
     """Read one image as its source asks for.
 
@@ -69,6 +80,8 @@ def image_of(
     repair : bool
     place : callable or None
         Gives the array where an image of some shape goes.
+    search : callable
+        See `grid_of`.
 
     Returns
     -------
@@ -82,7 +95,7 @@ def image_of(
     FileFormatError, GridError, IntensityError, MissingExtraError
         See `read_volume`.
     """
-    target = grid_of(file, source, repair)
+    target = grid_of(file, source, repair, search)
     out = place(file.shape[:3]) if place and source.onto is None else None
     array, geometry, replaced = formats.finite_image(file, source.channel, source.nan, out)
     if source.onto is None:
@@ -96,8 +109,14 @@ def image_of(
     return array, target, replaced
 
 
-def open_label(case: Case) -> formats.VolumeFile:
+def open_label(case: Case, search: Search = find_series) -> formats.VolumeFile:
     """Open the label map of a case, which is no DICOM-SEG; no voxel is read.
+
+    Parameters
+    ----------
+    case : Case
+    search : callable
+        See `grid_of`.
 
     Raises
     ------
@@ -110,7 +129,7 @@ def open_label(case: Case) -> formats.VolumeFile:
         raise DatasetError(
             "has no label map", where=f"case {case.id}", remedy="add it, or leave the case out"
         )
-    return formats.open_volume(case.label, case.repair, case.label_series)
+    return formats.open_volume(case.label, case.repair, case.label_series, search)
 
 
 def read_grid(case: Case) -> Geometry:

@@ -46,6 +46,8 @@ class CaseScores:
     labels : LabelSet
     empty : "undefined" or "one"
         The rule for empty masks that the scores follow.
+    notes : tuple of str
+        What was put right, or decided, when the two files were read.
     """
 
     case_id: str
@@ -53,6 +55,7 @@ class CaseScores:
     matrix: NDArray[np.int64]
     labels: LabelSet
     empty: EmptyRule = "undefined"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,9 @@ def evaluate_case(
         structures[name] = StructureScores(
             scores_of(counts, empty), (counts.tp + counts.fn) * ml, (counts.tp + counts.fp) * ml
         )
-    return CaseScores(case_id, structures, matrix, labels, empty)
+    read = {"reference": reference.notes, "prediction": prediction.notes}
+    notes = tuple(f"{which}: {note}" for which, of in read.items() for note in of)
+    return CaseScores(case_id, structures, matrix, labels, empty, notes)
 
 
 def summarise(cases: Sequence[CaseScores]) -> Summary:
@@ -173,6 +178,7 @@ def evaluate_pairs(
     Parameters
     ----------
     pairs : iterable of (name, prediction, case)
+        What the case allows to be repaired is so in the prediction too.
     labels : LabelSet
     empty : "undefined" or "one"
         What a score is where neither of the two has the class; see `evaluation.overlap`.
@@ -198,7 +204,7 @@ def evaluate_pairs(
 def _read_pair(prediction: Path, case: Case, labels: LabelSet) -> tuple[Segmentation, Segmentation]:
     """Return the reference and the prediction; a DICOM-SEG comes onto the grid of the other."""
     if find_seg(prediction) is None:
-        judged = read_label_map(prediction, labels)
+        judged = read_label_map(prediction, labels, repair=case.repair)
         return _reference(case, labels, judged.geometry), judged
     reference = _reference(case, labels, None)
     return reference, read_label_map(prediction, labels, reference.geometry)
@@ -216,7 +222,7 @@ def _reference(case: Case, labels: LabelSet, grid: Geometry | None) -> Segmentat
     seg = find_seg(case.label, case.label_series)
     if seg is not None:
         return read_seg(seg, labels, grid or (read_grid(case) if case.images else None))
-    return read_label_map(case.label, labels, series=case.label_series)
+    return read_label_map(case.label, labels, grid, case.label_series, case.repair)
 
 
 def match_cases(

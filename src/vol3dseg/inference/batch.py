@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.check import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.signature import Signature, signature
@@ -176,7 +176,7 @@ def _read(case: Case, predictor: Predictor, folder: Path, wanted: Wanted) -> _Re
     _require_no_input(case, folder / wanted.label_file(case), *_extras(case, folder))
     modalities = predictor.manifest.recipe.modalities
     sources = signature(case, modalities, with_label=False) or {}  # before a file can change
-    series = _series(case.select(modalities).images[modalities[0]]) if wanted.seg else None
+    series = _series(case, modalities[0]) if wanted.seg else None
     volume = read_volume(case, modalities)
     read = time.perf_counter()
     prepared = prepare(volume, predictor.manifest.recipe)
@@ -194,14 +194,15 @@ def _intake(volume: Volume) -> dict[str, Any]:
     }
 
 
-def _series(source: ImageSource) -> Series:
+def _series(case: Case, modality: str) -> Series:
     """Return the series that an image is read from."""
+    source = case.select([modality]).images[modality]
     if source.series is None and not source.path.is_dir() and not is_dicom(source.path):
         raise FileFormatError(
             f"{source.path}: is no DICOM series, which a DICOM-SEG must refer to; expected a "
             "folder with one; choose another --format"
         )
-    return DicomVolume(source.path, source.series).series
+    return DicomVolume(source.path, source.series, case.repair).series
 
 
 def _predict_case(

@@ -249,6 +249,7 @@ def make_predictor(
     overlap: float | None = None,
 ) -> Predictor:
     """Make a predictor of a model that is read and loaded; see `load_predictor`."""
+    model.manifest.recipe.require_extras()
     graph = onnx.load_model_from_string(model.content)
     taken = footprint(graph, model.manifest.network.divisor)
     each = session.bytes_per_voxel(taken)
@@ -295,7 +296,7 @@ def load_predictor(
     DeviceError
         The device is not there, or cannot compute in this precision.
     MissingExtraError
-        The runtime is not installed.
+        The runtime, or what the model's recipe needs, is not installed.
     """
     model = read_model(Path(path))
     lean = max_memory_mb is not None

@@ -13,6 +13,7 @@ from vol3dseg.datasets.reading import ImageReader
 from vol3dseg.errors import GridError, LabelError, Vol3dSegError
 from vol3dseg.inspection.facts import MASK
 from vol3dseg.volumes import formats
+from vol3dseg.volumes.dicom_folder import searching_once
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.label_maps import find_seg
@@ -107,11 +108,12 @@ def _read_mask(
     case: Case, path: Path, labels: LabelSet | None, geometry: Geometry | None
 ) -> tuple[Classes, tuple[str, ...], Geometry]:
     """Return class indices, names of the classes from 1 on, and the grid: that of the images."""
-    seg = find_seg(path, case.label_series)
+    search = searching_once()
+    seg = find_seg(path, case.label_series, search)
     if seg is not None:
         found = read_seg(seg, labels, geometry)
         return found.array, found.labels.foreground, found.geometry
-    values, grid = formats.open_volume(path, case.repair, case.label_series).labels()
+    values, grid = formats.open_volume(path, case.repair, case.label_series, search).labels()
     if geometry is None or geometry.fits(grid):
         return *_encode(values, labels, str(path)), geometry or grid
     if not case.label_resampled:

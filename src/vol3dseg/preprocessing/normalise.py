@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vol3dseg.preprocessing.percentiles import percentiles
-from vol3dseg.volumes.layout import contiguous, in_portions
+from vol3dseg.volumes.box import Box
+from vol3dseg.volumes.layout import contiguous, copy_voxels, in_portions
 
 # Normalises voxels of one image, one by one; they may have any shape.
 Scale = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -140,3 +141,13 @@ class Window(BaseModel):
 
 
 Normalisation = Annotated[ZScore | Window, Field(discriminator="method")]
+
+
+def normalise_part(
+    box: Box, step: Normalisation, image: NDArray[np.float32], target: NDArray[np.float32]
+) -> None:
+    """Put the part of an image inside `box` into `target`, normalised as the whole image is."""
+    copy_voxels(target, image[box.slices])
+    scale = step.fitted(target if step.ignores_zeros else image)
+    for (voxels,) in in_portions(target):
+        voxels[:] = scale(voxels)

@@ -1,5 +1,6 @@
 """Prepare a whole data set: many cases, some of them bad, perhaps not for the first time."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +28,8 @@ from vol3dseg.preprocessing.store import write_case
 from vol3dseg.volumes.intake import in_words
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 from vol3dseg.volumes.volume import Volume
+
+_SAVING = 0.05  # of the time may go into writing the index, which grows with every case
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,9 @@ def preprocess(
     Returns
     -------
     Index
-        Also written to `folder/index.json`, after every case, so that a killed run can go on.
+        Also written to `folder/index.json`, now and then, so that a killed run can go on: after
+        each case, or less often where there are so many that writing would take more than a
+        twentieth of the time.
 
     Raises
     ------
@@ -95,7 +100,10 @@ def preprocess(
         There are no cases.
     RecipeMismatch, StoreError
         `folder` was prepared with another recipe or other labels.
+    MissingExtraError
+        A step of the recipe needs what is not installed.
     """
+    recipe.require_extras()
     if not cases:
         raise DatasetError("there are no cases to prepare; choose a folder that holds some")
     known = _known_entries(folder, recipe, labels)
@@ -122,9 +130,14 @@ def preprocess(
     for case_id, why in refused.items():
         outcomes[case_id] = Outcome(case_id, failed=why.recorded)
         progress(Outcome(case_id, failed=why.said))
+    due = 0.0
     for outcome in _run([t for t in wanted if t.case.id not in refused], executor):
         outcomes[outcome.case_id] = outcome
-        index().save(folder)
+        started = time.monotonic()
+        if started >= due:
+            index().save(folder)
+            ended = time.monotonic()
+            due = ended + (ended - started) / _SAVING
         progress(outcome)
     result = index()
     result.save(folder)
@@ -177,7 +190,8 @@ def prepare_case(task: Task) -> Outcome:
         volume = read_volume(case, task.recipe.modalities)
         for name in flat_modalities(volume):
             raise no_contrast(name, case.images[name].path)
-        label = read_labels(case, task.labels, volume.geometry) if case.label else None
+        chosen = case.select(task.recipe.modalities)
+        label = read_labels(chosen, task.labels, volume.geometry) if case.label else None
         lacking = _lacking(label, task.labels) if label else []
         if lacking:
             return Outcome(case.id, left_out=f"lacks the required class {', '.join(lacking)}")

@@ -7,6 +7,7 @@ steps. A recipe travels with what was made by it: prepared store, run, ONNX file
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,20 +18,23 @@ from vol3dseg.cores import usable_cores
 from vol3dseg.errors import ConfigError, DatasetError, RecipeMismatch
 from vol3dseg.files import canonical_json, sha256_text
 from vol3dseg.preprocessing.appearance import Appearance, look_at
+from vol3dseg.preprocessing.bias_field import N4, simpleitk
 from vol3dseg.preprocessing.crop import nonzero_box
-from vol3dseg.preprocessing.normalise import Normalisation
+from vol3dseg.preprocessing.normalise import Normalisation, normalise_part
 from vol3dseg.volumes.axes import axis_maps
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.kernels import CUBIC, LINEAR, Kernel
 from vol3dseg.volumes.label_resampling import (
     interpolate_labels,
     nearest_labels,
     resample_labels,
 )
 from vol3dseg.volumes.labels import Segmentation
-from vol3dseg.volumes.layout import copy_voxels, in_portions
-from vol3dseg.volumes.resampling import resample, turned
+from vol3dseg.volumes.resampling import resample_along, turned
 from vol3dseg.volumes.volume import Volume
+
+_SAYS_NOTHING = {"bias_correction": None, "interpolation": "linear"}
 
 
 class Recipe(BaseModel):
@@ -44,10 +48,14 @@ class Recipe(BaseModel):
         In the order of the network's channels.
     orientation : "RAS"
         Axes are brought to the order and direction closest to this.
+    bias_correction : N4 or None
+        What takes the bias field out of each whole image, before anything else is done to it.
     crop : "nonzero" or "none"
         Whether to cut off what is zero in all modalities.
     spacing_mm : (3,) tuple of float or None
         Voxel spacing to resample to, along R, A, S [mm]; None keeps each scan's own.
+    interpolation : "linear" or "cubic"
+        How images are resampled; labels and probabilities are resampled linearly in either case.
     normalisation : mapping from modality to Normalisation
     patch_size : (3,) tuple of int
         What the network is trained on and, unless told otherwise, the tile of inference [voxels].
@@ -58,8 +66,10 @@ class Recipe(BaseModel):
     version: Literal[1] = 1
     modalities: tuple[str, ...] = Field(min_length=1)
     orientation: Literal["RAS"] = "RAS"
+    bias_correction: N4 | None = None
     crop: Literal["nonzero", "none"] = "nonzero"
     spacing_mm: tuple[float, float, float] | None = None
+    interpolation: Literal["linear", "cubic"] = "linear"
     normalisation: dict[str, Normalisation]
     patch_size: tuple[int, int, int]
 
@@ -105,8 +115,31 @@ class Recipe(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the recipe in canonical JSON."""
-        return sha256_text(canonical_json(self.model_dump(mode="json")))
+        """SHA-256 of the recipe in canonical JSON.
+
+        What recipes could not say at first is left out where nothing is said by it, so that what
+        was made before keeps its fingerprint.
+        """
+        content = self.model_dump(mode="json")
+        for name, value in _SAYS_NOTHING.items():
+            if content[name] == value:
+                del content[name]
+        return sha256_text(canonical_json(content))
+
+    def require_extras(self) -> None:
+        """Refuse to begin where a step needs what is not installed.
+
+        Raises
+        ------
+        MissingExtraError
+        """
+        if self.bias_correction is not None:
+            simpleitk()
+
+    @property
+    def kernel(self) -> Kernel:
+        """What images are interpolated with."""
+        return CUBIC if self.interpolation == "cubic" else LINEAR
 
     def require_equal(self, other: "Recipe", ours: str, theirs: str) -> None:
         """Refuse `other` if it differs, naming every field that does.
@@ -175,6 +208,10 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
     ------
     DatasetError
         A modality of the recipe is missing.
+    IntensityError
+        The bias field of a modality cannot be found.
+    MissingExtraError
+        A step of the recipe needs what is not installed.
     """
     missing = [m for m in recipe.modalities if m not in volume.modalities]
     if missing:
@@ -190,32 +227,23 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
         if recipe.crop == "none":
             boxes = dict.fromkeys(views, Box.whole(grid.shape))
         else:
-            found = pool.map(lambda view: nonzero_box(view, canonical, grid), views.values())
+            box_in = partial(nonzero_box, source=canonical, grid=grid, kernel=recipe.kernel)
+            found = pool.map(box_in, views.values())
             boxes = dict(zip(views, found, strict=True))
         box = box_of(boxes, recipe.modalities)
         array = np.empty((len(views), *box.shape), dtype=np.float32)
         steps = [recipe.normalisation[name] for name in views]
+        images: Iterable[NDArray[np.float32]] = views.values()
+        if recipe.bias_correction is not None:
+            images = pool.map(recipe.bias_correction.corrected, views.values(), views)
         if grid == canonical:
-            parts = (view[box.slices] for view in views.values())
-            list(pool.map(_normalise, steps, views.values(), parts, array))
+            list(pool.map(partial(normalise_part, box), steps, images, array))
     if grid != canonical:
-        for target, view, step in zip(array, views.values(), steps, strict=True):
-            resample(view, canonical, grid, box=box, each=step.fitted(view), out=target)
+        maps = axis_maps(canonical, grid, box, recipe.kernel)
+        for target, image, step in zip(array, images, steps, strict=True):
+            resample_along(image, maps, each=step.fitted(image), out=target)
     prepared = Volume(np.moveaxis(array, 0, -1), grid.cropped(box), recipe.modalities)
     return Prepared(prepared, volume.geometry, grid, box, boxes, appearance.result())
-
-
-def _normalise(
-    step: Normalisation,
-    image: NDArray[np.float32],
-    part: NDArray[np.float32],
-    target: NDArray[np.float32],
-) -> None:
-    """Put `part` of an image into `target`, normalised as the whole image is."""
-    copy_voxels(target, part)
-    scale = step.fitted(target if step.ignores_zeros else image)
-    for (voxels,) in in_portions(target):
-        voxels[:] = scale(voxels)
 
 
 def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import GridError
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.kernels import LINEAR, Kernel
 
 _SNAP = 1e-4  # voxels: affines in headers are float32
 _LATTICE = 2.0**20  # places per voxel: keeps the rounding of affines out of weights and boxes
@@ -18,6 +19,7 @@ class AxisMap:
     """Where the voxels of a target axis lie on a source axis: `index = offset + scale * target`.
 
     `size` is the number of source voxels; the target voxels are `first` to `first + count`.
+    `kernel` says what is between the source voxels.
     """
 
     axis: int
@@ -26,6 +28,7 @@ class AxisMap:
     size: int
     first: int
     count: int
+    kernel: Kernel = LINEAR
 
     @property
     def is_indexing(self) -> bool:
@@ -55,16 +58,18 @@ class AxisMap:
         return (self.coordinates < -reach) | (self.coordinates > self.size - 1 + reach)
 
     def taps(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Return (count, taps) source voxels and their weights in linear interpolation.
+        """Return (count, taps) source voxels and their weights.
 
-        The weights are a triangle of half-width max(1, scale) and sum to one.
+        The kernel is stretched by max(1, scale), so that no voxel is skipped on the way to a
+        coarser grid; weights sum to one. A voxel may be named twice, if the edge is repeated.
         """
         width = max(1.0, abs(self.scale))
         centre = np.clip(self.coordinates, 0, self.size - 1)
-        reach = np.arange(-int(np.ceil(width)) + 1, int(np.ceil(width)) + 1)
-        taps = np.floor(centre)[:, None] + reach
-        weights = np.maximum(0, 1 - np.abs(taps - centre[:, None]) / width)
-        weights[(taps < 0) | (taps > self.size - 1)] = 0
+        most = int(np.ceil(self.kernel.radius * width))
+        taps = np.floor(centre)[:, None] + np.arange(-most + 1, most + 1)
+        weights = self.kernel.weights((taps - centre[:, None]) / width)
+        if not self.kernel.repeats_edge:
+            weights[(taps < 0) | (taps > self.size - 1)] = 0
         weights /= weights.sum(axis=1, keepdims=True)
         taps = np.clip(taps, 0, self.size - 1).astype(np.intp)
         return taps, weights.astype(np.float32)
@@ -75,21 +80,31 @@ class AxisMap:
         Targets outside of the source count with its nearest voxel.
         """
         taps, weights = self.taps()
-        used = taps[weights > 0]
+        used = taps[weights != 0]
         return int(used.min()), int(used.max()) + 1
 
     def touched(self, first: int, stop: int) -> tuple[int, int]:
         """Return the range of target voxels that source voxels `first` to `stop` have weight in."""
         taps, weights = self.taps()
-        hit = ((taps >= first) & (taps < stop) & (weights > 0)).any(axis=1) & ~self.outside
+        hit = ((taps >= first) & (taps < stop) & (weights != 0)).any(axis=1) & ~self.outside
         where = np.flatnonzero(hit) + self.first
         return int(where[0]), int(where[-1]) + 1
 
 
+AxisMaps = tuple[AxisMap, AxisMap, AxisMap]
+
+
 def axis_maps(
-    source: Geometry, target: Geometry, box: Box | None = None
-) -> tuple[AxisMap, AxisMap, AxisMap]:
+    source: Geometry, target: Geometry, box: Box | None = None, kernel: Kernel = LINEAR
+) -> AxisMaps:
     """Match each axis of `target`, or of a `box` in it, with one of `source`.
+
+    Parameters
+    ----------
+    source, target : Geometry
+    box : Box or None
+    kernel : Kernel
+        Of the interpolation that the maps are for.
 
     Raises
     ------
@@ -117,6 +132,7 @@ def axis_maps(
             size=source.shape[axis],
             first=part.start[t],
             count=part.shape[t],
+            kernel=kernel,
         )
         for t, axis in enumerate(axes)
     )

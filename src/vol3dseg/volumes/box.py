@@ -1,5 +1,6 @@
 """Boxes of voxels. All boxes are half-open: `start` belongs to them, `stop` does not."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import GridError
 
 Shape = tuple[int, int, int]
+_PAIR = re.compile(r"(-?[0-9]{1,9}):(-?[0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,14 +48,15 @@ class Box:
     @classmethod
     def parse(cls, text: str) -> "Box":
         """Return the box that prints as `text`."""
-        pairs = [part.split(":") for part in text.split()]
-        if len(pairs) != 3 or any(len(pair) != 2 for pair in pairs):
+        pairs = [_PAIR.fullmatch(part) for part in text.split()]
+        if len(pairs) != 3 or not all(pairs):
             raise GridError(
                 f"{text!r} is not a box",
                 expected="three start:stop pairs",
                 remedy="write it like '0:4 0:4 0:4'",
             )
-        return cls(_shape(int(a) for a, _ in pairs), _shape(int(b) for _, b in pairs))
+        ends = [(int(pair[1]), int(pair[2])) for pair in pairs if pair]
+        return cls(_shape(a for a, _ in ends), _shape(b for _, b in ends))
 
     @classmethod
     def whole(cls, shape: Shape) -> "Box":

@@ -2,9 +2,10 @@
 
 import fnmatch
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from vol3dseg.errors import FileFormatError
@@ -125,6 +126,23 @@ def find_series(folder: Path) -> DicomFolder:
     return DicomFolder(folder, tuple(series), ignored)
 
 
+Search = Callable[[Path], DicomFolder]
+
+
+def searching_once() -> Search:
+    """Return `find_series` for several series of a folder: it looks into each folder once."""
+    found: dict[Path, DicomFolder] = {}
+    lock = Lock()
+
+    def search(folder: Path) -> DicomFolder:
+        with lock:
+            if folder not in found:
+                found[folder] = find_series(folder)
+            return found[folder]
+
+    return search
+
+
 def _files(folder: Path) -> Iterator[Path]:
     if folder.is_file():
         yield folder
@@ -224,7 +242,8 @@ def choose(found: DicomFolder, wanted: str | None = None) -> Series:
         f"holds {what}",
         where=found.folder,
         expected="one",
-        remedy="name it by UID, number or a pattern of its description",
+        remedy="name it by UID, number or a pattern of its description in the column "
+        "<modality>_series of a dataset table",
         listed=f"there are {found.listed}",
     )
 

@@ -34,7 +34,15 @@ _MARKS = (
     ("acquisition number", "FrameContentSequence", "AcquisitionNumber"),
 )
 _TAGS: tuple[str | int, ...] = (
-    *("SOPClassUID", "Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel"),
+    *(
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "Rows",
+        "Columns",
+        "NumberOfFrames",
+        "BitsAllocated",
+        "SamplesPerPixel",
+    ),
     *("PhotometricInterpretation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID"),
     *("SpacingBetweenSlices", "SliceThickness", "ImageType"),
@@ -68,6 +76,8 @@ class Plane:
     thickness_mm : float or None
         What the header says of the way to the next slice; trusted only where there is no next.
     frame_of_reference : str
+    uid : str
+        SOP Instance UID of its file; empty where that has none.
     marks : tuple of (name, value)
         What may tell it from other slices at the same place.
     """
@@ -83,6 +93,7 @@ class Plane:
     intercept: float
     thickness_mm: float | None
     frame_of_reference: str
+    uid: str
     marks: tuple[Mark, ...]
 
     @property
@@ -175,6 +186,7 @@ def _plane(header: Any, find: _Find, path: Path, number: tuple[int, int]) -> Pla
         intercept=intercept,
         thickness_mm=_thickness(measures),
         frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
+        uid=str(header.get("SOPInstanceUID") or ""),
         marks=tuple(_marks(header, find)),
     )
 

@@ -21,6 +21,7 @@ from vol3dseg.volumes.dicom_files import long_string, parsing, read_dataset
 from vol3dseg.volumes.dicom_folder import Series
 from vol3dseg.volumes.dicom_series import place_series
 from vol3dseg.volumes.dicom_stack import Stack
+from vol3dseg.volumes.intake import Intake
 from vol3dseg.volumes.labels import LabelSet, Segmentation
 from vol3dseg.volumes.resampling import turned
 
@@ -90,7 +91,7 @@ def write_seg(
     OutputError
         The file cannot be written.
     """
-    placed = place_series(source)
+    placed = place_series(source, Intake(repair=True))  # or the scan could not have been read
     frames = _frames(segmentation, placed, source)
     headers = _headers(placed, source, deidentify)
     with parsing(source.files[0]):

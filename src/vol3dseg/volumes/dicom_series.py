@@ -1,36 +1,31 @@
 """A DICOM series as one volume."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import (
-    FileFormatError,
-    GridError,
-    IntensityError,
-    MemoryLimitError,
-    some_of,
-)
-from vol3dseg.files import sha256_file
+from vol3dseg.errors import FileFormatError, IntensityError, MemoryLimitError
+from vol3dseg.volumes.dicom_copies import without_copies
 from vol3dseg.volumes.dicom_folder import Series
 from vol3dseg.volumes.dicom_pixels import read_frames
-from vol3dseg.volumes.dicom_planes import Plane, read_planes
+from vol3dseg.volumes.dicom_planes import read_planes
 from vol3dseg.volumes.dicom_stack import Stack, stack
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.intake import Intake
 
 
 def place_series(series: Series, intake: Intake | None = None) -> Stack:
-    """Return the slices of a series in the order of k, and their grid; no voxel is decoded.
+    """Return the slices of a series in the order of k, and their grid.
+
+    No voxel is decoded, but for those of a slice that may be the copy of another.
 
     Parameters
     ----------
     series : Series
     intake : Intake or None
-        None repairs nothing, and keeps no notes.
+        Gets the notes; None allows no repair.
 
     Raises
     ------
@@ -46,31 +41,7 @@ def place_series(series: Series, intake: Intake | None = None) -> Stack:
         )
     intake = intake or Intake()
     planes = [plane for path in series.files for plane in read_planes(path)]
-    return stack(_without_copies(planes, series.where, intake), series.where, intake)
-
-
-def _without_copies(planes: Sequence[Plane], where: str, intake: Intake) -> list[Plane]:
-    """Return slices without those whose file is there under another name, if that may be mended."""
-    at_place: dict[tuple[object, ...], list[Plane]] = {}
-    for plane in planes:
-        at_place.setdefault((plane.position, plane.orientation, plane.frame), []).append(plane)
-    copies: dict[Path, Path] = {}
-    for several in (group for group in at_place.values() if len(group) > 1):
-        first: dict[str, Path] = {}
-        for plane in sorted(several, key=lambda p: p.path):
-            original = first.setdefault(sha256_file(plane.path), plane.path)
-            if original != plane.path:
-                copies[plane.path] = original
-    if copies:
-        pairs = [f"{copy.name} of {original.name}" for copy, original in sorted(copies.items())]
-        error = GridError(
-            f"holds copies: {some_of(pairs)}",
-            where=where,
-            expected="each slice once",
-            remedy="remove them",
-        )
-        intake.mend(error, "read without them")
-    return [plane for plane in planes if plane.path not in copies]
+    return stack(without_copies(planes, series.where, intake), series.where, intake)
 
 
 def read_series(series: Series) -> tuple[NDArray[np.float32], Geometry]:

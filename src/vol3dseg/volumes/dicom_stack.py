@@ -44,6 +44,7 @@ def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
     where : str
         What they belong to, for messages.
     intake : Intake
+        Gets a note on a single slice, and on a shear that is taken for rounding.
 
     Raises
     ------
@@ -64,7 +65,9 @@ def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
     else:
         _check_positions(planes, depths, where)
         _check_gaps(planes, depths, where)
-        _check_tilt(planes, depths, normal, where, intake)
+        shear = _shear(planes, depths, normal, where)
+        if shear > _NOTED:
+            intake.note(f"slices lean by {shear:.2g} mm per mm", "read as straight")
         step = float(depths[-1] - depths[0]) / (len(planes) - 1)
     between_rows, between_columns = planes[0].spacing_mm
     affine = np.eye(4)
@@ -76,7 +79,7 @@ def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
 
 def _thickness(plane: Plane, intake: Intake) -> float:
     thickness = plane.thickness_mm or 1.0
-    intake.note("is one slice", f"taken to be {thickness:g} mm thick")
+    intake.note("holds one slice", f"read as {thickness:g} mm thick")
     return thickness
 
 
@@ -192,13 +195,13 @@ def _check_gaps(planes: Sequence[Plane], depths: NDArray[np.float64], where: str
     )
 
 
-def _check_tilt(
+def _shear(
     planes: Sequence[Plane],
     depths: NDArray[np.float64],
     normal: NDArray[np.float64],
     where: str,
-    intake: Intake,
-) -> None:
+) -> float:
+    """Return by how much slices lean [mm per mm]; refuse more than rounding."""
     positions = np.array([plane.position for plane in planes])
     sideways = positions - positions[0] - np.outer(depths - depths[0], normal)
     drift = sideways[-1] / (depths[-1] - depths[0])
@@ -212,8 +215,6 @@ def _check_tilt(
             expected="slices above each other",
             remedy="export the series again",
         )
-    if _NOTED < shear <= _SHEAR:
-        intake.note(f"is sheared by {shear:.2g} mm per mm", "taken to be straight")
     if shear > _SHEAR:
         raise GridError(
             f"slices are sheared by {math.degrees(math.atan(shear)):.3g} degrees (a tilted gantry)",
@@ -221,3 +222,4 @@ def _check_tilt(
             expected="slices straight above each other",
             remedy="resample the series onto a straight grid first",
         )
+    return shear

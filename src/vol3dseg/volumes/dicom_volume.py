@@ -1,5 +1,6 @@
 """A DICOM series of a folder, opened as an image file is."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError
-from vol3dseg.volumes.dicom_folder import choose, find_series
+from vol3dseg.volumes.dicom_folder import Search, choose, find_series
 from vol3dseg.volumes.dicom_series import place_series, read_stack
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.intake import Intake, Note
@@ -24,11 +25,14 @@ class DicomVolume:
         UID, number or a pattern of the description; None where there is only one.
     repair : bool
         Mend what has a repair; otherwise it is refused.
+    search : callable
+        Finds the series of a folder.
 
     Attributes
     ----------
     path : Path
     series : Series
+        With the files that are read.
     shape : (3,) tuple of int
 
     Raises
@@ -41,14 +45,24 @@ class DicomVolume:
         pydicom is not installed.
     """
 
-    def __init__(self, path: Path, wanted: str | None = None, repair: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        wanted: str | None = None,
+        repair: bool = False,
+        search: Search = find_series,
+    ) -> None:
         self.path = path
         self._intake = Intake(repair)
-        found = find_series(path)
-        self.series = choose(found, wanted)
-        self._placed = place_series(self.series, self._intake)
+        found = search(path)
+        chosen = choose(found, wanted)
         if found.ignored:
-            self._intake.note(f"{found.ignored} files beside it are no DICOM images", "ignored")
+            noun = "file is" if found.ignored == 1 else "files are"
+            self._intake.note(f"{found.ignored} {noun} no DICOM images", "passed over")
+        self._placed = place_series(chosen, self._intake)
+        read = {plane.path for plane in self._placed.planes}  # all of them but copies
+        files = tuple(file for file in chosen.files if file in read)
+        self.series = replace(chosen, files=files, images=len(self._placed.planes))
         self.shape: tuple[int, ...] = self._placed.geometry.shape
 
     @property

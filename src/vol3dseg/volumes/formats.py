@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import FileFormatError, IntensityError, OutputError
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.dicom_files import is_dicom
+from vol3dseg.volumes.dicom_folder import Search, find_series
 from vol3dseg.volumes.dicom_volume import DicomVolume
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.gzipped import Stream
@@ -116,7 +117,12 @@ def is_companion(path: Path) -> bool:
     return any((path.parent / image).is_file() for image in images)
 
 
-def open_volume(path: Path, repair: bool = False, series: str | None = None) -> VolumeFile:
+def open_volume(
+    path: Path,
+    repair: bool = False,
+    series: str | None = None,
+    search: Search = find_series,
+) -> VolumeFile:
     """Open an image file, or a series of a DICOM folder, as what it is.
 
     Parameters
@@ -129,6 +135,8 @@ def open_volume(path: Path, repair: bool = False, series: str | None = None) -> 
     series : str or None
         Which series of a DICOM folder: UID, number or a pattern of its description; None where
         there is only one.
+    search : callable
+        Finds the series of a DICOM folder; see `dicom_folder.searching_once`.
 
     Raises
     ------
@@ -140,7 +148,7 @@ def open_volume(path: Path, repair: bool = False, series: str | None = None) -> 
         The package that reads it is not installed.
     """
     if holds_dicom(path, series):
-        return DicomVolume(path, series, repair)
+        return DicomVolume(path, series, repair, search)
     with Stream(path) as stream:
         start = stream.read(_SNIFFED)
     kind = format_of(start)

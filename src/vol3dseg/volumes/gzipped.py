@@ -96,6 +96,7 @@ class Stream:
             raise FileFormatError(
                 f"truncated or damaged gzip stream ({error})",
                 where=self.path,
+                expected="a whole one",
                 remedy="copy or export it again",
             ) from error
         except OSError as error:

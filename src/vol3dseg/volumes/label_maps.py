@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vol3dseg.errors import FileFormatError
 from vol3dseg.volumes import formats
-from vol3dseg.volumes.dicom_folder import choose, find_series
+from vol3dseg.volumes.dicom_folder import Search, choose, find_series, searching_once
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import LabelSet, Segmentation
@@ -17,7 +17,11 @@ _SEG = ".dcm"
 
 
 def read_label_map(
-    path: Path, labels: LabelSet, grid: Geometry | None = None, series: str | None = None
+    path: Path,
+    labels: LabelSet,
+    grid: Geometry | None = None,
+    series: str | None = None,
+    repair: bool = False,
 ) -> Segmentation:
     """Read a label map and give its values, or its segments, their classes.
 
@@ -31,6 +35,8 @@ def read_label_map(
     series : str or None
         Which series of a DICOM folder: UID, number or a pattern of its description; None where
         there is only one.
+    repair : bool
+        Mend what has a repair; otherwise it is refused.
 
     Raises
     ------
@@ -43,16 +49,25 @@ def read_label_map(
     MissingExtraError
         The package that reads it is not installed.
     """
-    seg = find_seg(path, series)
+    search = searching_once()
+    seg = find_seg(path, series, search)
     if seg is not None:
         return read_seg(seg, labels, grid)
-    file = formats.open_volume(path, series=series)
+    file = formats.open_volume(path, repair, series, search)
     values, geometry = file.labels()
     return Segmentation(labels.encode(values, str(path)), geometry, labels, file.notes)
 
 
-def find_seg(path: Path, series: str | None = None) -> Path | None:
+def find_seg(path: Path, series: str | None = None, search: Search = find_series) -> Path | None:
     """Return the DICOM-SEG that a label map is; None if it is something else.
+
+    Parameters
+    ----------
+    path : Path
+    series : str or None
+        See `read_label_map`.
+    search : callable
+        Finds the series of a DICOM folder; see `dicom_folder.searching_once`.
 
     Raises
     ------
@@ -63,7 +78,7 @@ def find_seg(path: Path, series: str | None = None) -> Path | None:
     """
     if not formats.holds_dicom(path, series):
         return None
-    chosen = choose(find_series(path), series)
+    chosen = choose(search(path), series)
     if chosen.modality != "SEG":
         return None
     if len(chosen.files) > 1:

@@ -134,10 +134,10 @@ class LabelSet(BaseModel):
                 raise LabelError(
                     f"holds {both}, which are both read as {label.name!r}",
                     where=source,
+                    expected="one of them",
                     remedy=(
-                        "they are alternatives between files (BraTS 2024 uses 4 for a resection "
-                        "cavity and 3 for enhancing tumour), so give each its own class in "
-                        "labels.classes"
+                        "give each its own class in labels.classes (BraTS 2024 uses 4 for a "
+                        "resection cavity and 3 for enhancing tumour)"
                     ),
                 )
         result = np.zeros_like(whole, dtype=np.uint8)
@@ -211,7 +211,7 @@ def _hint(unexpected: list[int]) -> str:
     if unexpected == [4]:
         return (
             "4 is enhancing tumour up to BraTS 2022 (use the brats2020 preset) and a resection "
-            "cavity in BraTS 2024 (give it a class of its own)"
+            "cavity in BraTS 2024 (use the brats2024 preset)"
         )
     return "add them to `read` of a class in labels.classes, or mend the file"
 

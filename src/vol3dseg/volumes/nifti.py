@@ -143,7 +143,7 @@ class NiftiFile:
         dtype = self._header.get_data_dtype()
         if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
             raise FileFormatError(
-                f"voxels are {dtype}",
+                f"voxels are {dtype if dtype.fields is None else 'colours'}",
                 where=self.path,
                 expected="plain numbers, neither colours nor complex ones",
                 remedy="export intensities",

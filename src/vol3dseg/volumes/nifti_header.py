@@ -19,6 +19,7 @@ from vol3dseg.volumes.intake import Intake
 
 _SINGLE, _PAIR = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+_AXES = {348: ("h", 40), 540: ("q", 16)}  # how and where headers keep their number
 _EXTENSION = 4  # bytes behind the header that say whether extensions follow
 _quiet = logging.getLogger(f"{__name__}.mended")  # what nibabel mends is told below, or harmless
 _quiet.addHandler(logging.NullHandler())
@@ -47,7 +48,7 @@ def read_header(stream: Stream, voxels: Path, intake: Intake) -> Any:
         another file than they do.
     """
     start, path = stream.read(max(_HEADERS)), stream.path
-    size = _header_size(start, path)
+    size, order = _header_size(start, path)
     if len(start) < size:
         raise FileFormatError(
             "ends within its header",
@@ -55,11 +56,13 @@ def read_header(stream: Stream, voxels: Path, intake: Intake) -> Any:
             expected=f"{size} bytes",
             remedy="copy or export it again",
         )
+    _check_axes(start, size, order, path)
     try:
         # Not with `check=True`: it writes to a log of nibabel's, which threads cannot silence.
         header = _HEADERS[size](start[:size], check=False)
         _check_spacing(header, path, intake)
         header.check_fix(logger=_quiet)
+        _check_scaling(header, path)
         header.get_slope_inter()
     except (HeaderDataError, OverflowError) as error:
         raise FileFormatError(
@@ -72,12 +75,13 @@ def read_header(stream: Stream, voxels: Path, intake: Intake) -> Any:
     return header
 
 
-def _header_size(content: bytes, path: Path) -> int:
+def _header_size(content: bytes, path: Path) -> tuple[int, str]:
+    """Return the size of a header [bytes], and the order of its bytes."""
     for order in "<>":
         size = struct.unpack(f"{order}i", content[:4])[0] if len(content) >= 4 else 0
         magic = content[344:348] if size == 348 else content[4:8]
         if size in _HEADERS and magic in _SINGLE + _PAIR:
-            return int(size)
+            return int(size), order
         if size == 348 and not any(magic):
             raise FileFormatError(
                 "not a NIfTI file but Analyze 7.5, which does not say which side is left",
@@ -91,6 +95,31 @@ def _header_size(content: bytes, path: Path) -> int:
         expected="NIfTI (.nii, .nii.gz, or .hdr with .img), NRRD or MetaImage",
         remedy="export the scan as one of them",
     )
+
+
+def _check_axes(content: bytes, size: int, order: str, path: Path) -> None:
+    """Refuse a number of axes that cannot be; nibabel would take it for the other byte order."""
+    kind, offset = _AXES[size]
+    axes = struct.unpack_from(f"{order}{kind}", content, offset)[0]
+    if not 1 <= axes <= 7:
+        raise FileFormatError(
+            f"header says {axes} axes",
+            where=path,
+            expected="1 to 7",
+            remedy="export it again",
+        )
+
+
+def _check_scaling(header: Any, path: Path) -> None:
+    """Refuse a slope or an intercept that is no number; nibabel would read without them."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
+        raise FileFormatError(
+            f"header says slope {slope:g} and intercept {intercept:g}",
+            where=path,
+            expected="finite numbers",
+            remedy="export it again",
+        )
 
 
 def _check_spacing(header: Any, path: Path, intake: Intake) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.cores import usable_cores
-from vol3dseg.volumes.axes import AxisMap, axis_maps
+from vol3dseg.volumes.axes import AxisMap, AxisMaps, axis_maps
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.layout import contiguous, copy_voxels
@@ -49,11 +49,8 @@ def resample(
         Value of target voxels outside the source.
     box : Box or None
         Compute this part of the target only; its voxels equal those of the whole bit for bit.
-    each : callable or None
-        Applied to the voxels of the source first, each by itself, portion by portion, so that no
-        second array of the source's size is needed.
-    out : array of float32, or None
-        Where the result goes.
+    each, out
+        As those of `resample_along`.
 
     Returns
     -------
@@ -64,7 +61,37 @@ def resample(
     GridError
         The axes are not parallel.
     """
-    maps = axis_maps(source, target, box)
+    return resample_along(array, axis_maps(source, target, box), fill, each, out)
+
+
+def resample_along(
+    array: NDArray[Any],
+    maps: AxisMaps,
+    fill: float = 0.0,
+    each: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[Any]:
+    """Bring an image to another grid as `resample` does, by the kernel of its axis maps.
+
+    Parameters
+    ----------
+    array : (i, j, k, ...) array
+        On the source of the maps.
+    maps : (3,) tuple of AxisMap
+        All of one kernel, widened where the target is coarser.
+    fill : float
+        Value of target voxels outside the source.
+    each : callable or None
+        Applied to the voxels of the source first, each by itself, portion by portion, so that no
+        second array of the source's size is needed.
+    out : array of float32, or None
+        Where the result goes.
+
+    Returns
+    -------
+    (i, j, k, ...) array
+        With as many voxels along each axis as its map has.
+    """
     if all(m.is_indexing for m in maps):
         found = _brought(array if each is None else each(array), maps, fill)
         if out is None:
@@ -113,7 +140,7 @@ def turned(array: NDArray[Any], source: Geometry, target: Geometry) -> NDArray[A
 
 
 def resample_part(
-    part: NDArray[Any], start: int, maps: tuple[AxisMap, AxisMap, AxisMap], fill: float = 0.0
+    part: NDArray[Any], start: int, maps: AxisMaps, fill: float = 0.0
 ) -> NDArray[Any]:
     """Bring some rows of an image to those voxels of another grid that need no other rows.
 
@@ -138,7 +165,7 @@ def resample_part(
 
 def _brought(
     array: NDArray[Any],
-    maps: tuple[AxisMap, AxisMap, AxisMap],
+    maps: AxisMaps,
     fill: float,
     cut: int = 0,
     start: int = 0,

@@ -1,0 +1,179 @@
+"""The slow rise and fall of intensities over an MR image that its coils make: found and taken out.
+
+SimpleITK (extra `[itk]`) does it, and is imported where it is needed.
+"""
+
+from contextlib import AbstractContextManager
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from vol3dseg.errors import IntensityError, MissingExtraError
+
+_LEAST = 4  # voxels that shrinking leaves along an axis
+_OTSU_BINS = 200
+# What N4 takes besides the settings of a recipe: defaults of SimpleITK 2.5, held fast, since models
+# must not depend on its version.
+_CONTROL_POINTS = 4
+_SPLINE_ORDER = 3
+_HISTOGRAM_BINS = 200
+_WIDTH = 0.15  # of the field's histogram at half its height [logarithm of intensity]
+_WIENER_NOISE = 0.01
+
+
+class N4(BaseModel):
+    """Divide an image by the smooth field that N4 finds in it.
+
+    After N. J. Tustison et al., "N4ITK: improved N3 bias correction", IEEE Transactions on Medical
+    Imaging 29(6), 2010. Names are those of SimpleITK's `N4BiasFieldCorrectionImageFilter` and its
+    example.
+
+    Attributes
+    ----------
+    mask : "nonzero" or "otsu"
+        Which voxels the field is found in: those above 0, or those above Otsu's threshold, for
+        images whose background is not 0. The whole image is divided.
+    shrink_factor : int
+        The field is found on every n-th voxel along each axis, as long as that leaves four.
+    maximum_number_of_iterations : tuple of int
+        One for each level; each level doubles the fineness of the field.
+    convergence_threshold : float
+        A level ends when the field changes by less [coefficient of variation].
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["n4"] = "n4"
+    mask: Literal["nonzero", "otsu"] = "nonzero"
+    shrink_factor: PositiveInt = 4
+    maximum_number_of_iterations: tuple[PositiveInt, ...] = Field(
+        default=(50, 50, 50, 50), min_length=1
+    )
+    convergence_threshold: float = Field(default=0.001, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, data: Any) -> Any:
+        """Let `n4` stand for `{method: n4}`."""
+        return {"method": data} if isinstance(data, str) else data
+
+    def corrected(self, image: NDArray[np.float32], name: str = "") -> NDArray[np.float32]:
+        """Return an image without its bias field.
+
+        The field is divided by its geometric mean inside the mask, which N4 leaves open, so that
+        intensities stay of one size from scan to scan. What N4 finds does not depend on the
+        spacing, the number of threads, or what else is corrected at the same time.
+
+        Parameters
+        ----------
+        image : (i, j, k) array of float32
+        name : str
+            For the message.
+
+        Returns
+        -------
+        (i, j, k) array of float32
+            `image` itself where there is nothing to find a field in: one voxel along an axis, or
+            fewer than two different values inside the mask.
+
+        Raises
+        ------
+        MissingExtraError
+            SimpleITK is not installed.
+        IntensityError
+            SimpleITK fails.
+        """
+        sitk = simpleitk()
+        try:
+            with _ONE_THREAD:
+                found = self._log_field(sitk, image)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise IntensityError(
+                f"N4 does not find a bias field ({reason})",
+                where=name,
+                remedy="leave the case out, or prepare and train with recipe.bias_correction: null",
+            ) from error
+        if found is None:
+            return image
+        field = np.exp(found, out=found)
+        return np.divide(image, field, out=field)
+
+    def _log_field(self, sitk: Any, image: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return the (i, j, k) logarithm of the field, 0 on average inside the mask."""
+        if min(image.shape) < 2:
+            return None
+        scan = sitk.GetImageFromArray(image.T)
+        inside = scan > 0  # the others have no logarithm
+        if self.mask == "otsu":
+            inside = inside & sitk.OtsuThreshold(scan, 0, 1, _OTSU_BINS)
+        factors = [max(1, min(self.shrink_factor, n // _LEAST)) for n in image.shape]
+        small, small_inside = sitk.Shrink(scan, factors), sitk.Shrink(inside, factors)
+        values = sitk.GetArrayViewFromImage(small)[sitk.GetArrayViewFromImage(small_inside) > 0]
+        if values.size == 0 or values.min() == values.max():
+            return None
+        filter_ = self._filter(sitk)
+        filter_.Execute(small, small_inside)
+        field: NDArray[np.float32] = sitk.GetArrayFromImage(filter_.GetLogBiasFieldAsImage(scan))
+        field -= field[sitk.GetArrayViewFromImage(inside) > 0].mean(dtype=np.float64)
+        return field.T
+
+    def _filter(self, sitk: Any) -> Any:
+        """Return a new filter; one that has run once would give other results."""
+        filter_ = sitk.N4BiasFieldCorrectionImageFilter()
+        filter_.SetMaximumNumberOfIterations(self.maximum_number_of_iterations)
+        filter_.SetConvergenceThreshold(self.convergence_threshold)
+        filter_.SetNumberOfControlPoints([_CONTROL_POINTS] * 3)
+        filter_.SetSplineOrder(_SPLINE_ORDER)
+        filter_.SetNumberOfHistogramBins(_HISTOGRAM_BINS)
+        filter_.SetBiasFieldFullWidthAtHalfMaximum(_WIDTH)
+        filter_.SetWienerFilterNoise(_WIENER_NOISE)
+        return filter_
+
+
+def simpleitk() -> Any:
+    """Return the module SimpleITK.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    """
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise MissingExtraError("SimpleITK", "itk") from error
+    return SimpleITK
+
+
+class _OneThread(AbstractContextManager[None]):
+    """While anything is inside, ITK makes filters of one thread: with more, last bits differ.
+
+    The filters inside N4 take their threads from ITK's setting for the whole process, whatever N4
+    is told itself; the first to come keeps it, and the last to go puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._before = 0
+
+    def __enter__(self) -> None:
+        process = simpleitk().ProcessObject
+        with self._lock:
+            if self._inside == 0:
+                self._before = process.GetGlobalDefaultNumberOfThreads()
+                process.SetGlobalDefaultNumberOfThreads(1)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                simpleitk().ProcessObject.SetGlobalDefaultNumberOfThreads(self._before)
+
+
+_ONE_THREAD = _OneThread()  # as there is one setting

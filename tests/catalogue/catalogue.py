@@ -1,0 +1,9 @@
+"""All rows, in the order of the page."""
+
+from tests.catalogue.dicom_rows import DICOM
+from tests.catalogue.files_rows import FILES
+from tests.catalogue.geometry_rows import GEOMETRY
+from tests.catalogue.values_rows import VALUES
+
+GROUPS = (GEOMETRY, VALUES, FILES, DICOM)
+ROWS = tuple(row for group in GROUPS for row in group.rows)

@@ -1,0 +1,88 @@
+"""A3: files that are damaged, named otherwise, or not there."""
+
+import gzip
+
+from tests.catalogue import files
+from tests.catalogue.data import FLAIR
+from tests.catalogue.row import Group, Row
+
+ROWS = (
+    Row("F1", "half of a large .nii.gz", files.cut_gzip(files.LARGE, 0.5),
+        refused="{folder}/flair.nii.gz: truncated or damaged gzip stream (Compressed file ended "
+        "before the end-of-stream marker was reached); expected a whole one; copy or export it "
+        "again"),
+    Row("F2", "half of a small .nii.gz", files.cut_gzip(FLAIR, 0.5),
+        refused="{folder}/flair.nii.gz: truncated or damaged gzip stream (Compressed file ended "
+        "before the end-of-stream marker was reached); expected a whole one; copy or export it "
+        "again"),
+    Row("F2 start", "the first bytes of a .nii.gz", files.cut_gzip(FLAIR, 0.02),
+        refused="{folder}/flair.nii.gz: truncated or damaged gzip stream (Compressed file ended "
+        "before the end-of-stream marker was reached); expected a whole one; copy or export it "
+        "again"),
+    Row("F3 lost", "a .nii.gz without its checksum", files.packed(lambda content: content[:-8]),
+        refused="{folder}/flair.nii.gz: truncated or damaged gzip stream (Compressed file ended "
+        "before the end-of-stream marker was reached); expected a whole one; copy or export it "
+        "again"),
+    Row("F3 wrong", "a .nii.gz with another checksum",
+        files.packed(lambda content: content[:-8] + bytes(4) + content[-4:]),
+        refused="{folder}/flair.nii.gz: truncated or damaged gzip stream (CRC check failed 0 != "
+        "404577136); expected a whole one; copy or export it again"),
+    Row("F3 bit", "one bit of a .nii.gz turned over", files.packed(files.one_bit),
+        refused="{folder}/flair.nii.gz: truncated or damaged gzip stream (CRC check failed "
+        "404577136 != 3389336409); expected a whole one; copy or export it again"),
+    Row("F4", "half of a .nii", files.plain(lambda content: content[: len(content) // 2]),
+        refused="{folder}/flair.nii: truncated: header promises 2272 bytes, the file can hold at "
+        "most 1136; expected all of them; copy or export it again"),
+    Row("F4 header", "the header of a .nii alone", files.plain(lambda content: content[:352]),
+        refused="{folder}/flair.nii: truncated: header promises 2272 bytes, the file can hold at "
+        "most 352; expected all of them; copy or export it again"),
+    Row("F4 NRRD", "an NRRD, cut at its end", files.nrrd_cut,
+        refused="{folder}/flair.nrrd: truncated: header promises 1920 bytes of voxels, flair.nrrd "
+        "can hold at most 1911; copy or export it again", needs=("SimpleITK",)),
+    Row("F4 MetaImage", "a packed MetaImage, cut at its end", files.mha_cut,
+        refused="{folder}/flair.mha: truncated or damaged voxels in flair.mha (the stream ends "
+        "before its end is marked); copy or export it again", needs=("SimpleITK",)),
+    Row("F5", "an empty file", files.plain(lambda content: b""),
+        refused="{folder}/flair.nii: the file is empty; expected an image; copy or export it "
+        "again"),
+    Row("F6", "a plain NIfTI named .nii.gz", files.renamed("plain.nii.gz"),
+        said="note: flair: is named .gz but not packed; read as it is"),
+    Row("F7", "a packed NIfTI named .nii", files.renamed("packed.nii", gzip.compress),
+        said="note: flair: is packed with gzip but not named .gz; unpacked"),
+    Row("F8 page", "a web page named .nii.gz", files.instead("page.nii.gz", files.PAGE),
+        refused="{folder}/page.nii.gz: not a NIfTI file; expected NIfTI (.nii, .nii.gz, or .hdr "
+        "with .img), NRRD or MetaImage; export the scan as one of them"),
+    Row("F8 text", "a text without a suffix", files.instead("notes", b"to be done\n" * 40),
+        refused="{folder}/notes: not a NIfTI file; expected NIfTI (.nii, .nii.gz, or .hdr with "
+        ".img), NRRD or MetaImage; export the scan as one of them"),
+    Row("F9", "a name in capitals", files.renamed("FLAIR.NII.GZ", gzip.compress)),
+    Row("F10", "a name with spaces, accents and #", files.renamed("ünï codé/flair #1 (b).nii")),
+    Row("F11 .img", "the voxels of a pair without their header", files.pair("flair.img"),
+        refused="{folder}/flair.img: .hdr is missing beside this .img; expected both of a NIfTI "
+        "pair; copy flair.hdr to it"),
+    Row("F11 .hdr", "the header of a pair without its voxels", files.pair("flair.hdr"),
+        refused="{folder}/flair.hdr: .img is missing beside this .hdr; expected both of a NIfTI "
+        "pair; copy flair.img to it"),
+    Row("F11 both", "a pair", files.pair("flair.hdr", "flair.img")),
+    Row("F13 missing", "a file that is not there", files.missing,
+        refused="{folder}/cases.csv: row 2: flair: nowhere.nii is not there; mend the table"),
+    Row("F13 folder", "an empty folder", files.an_empty_folder,
+        refused="{folder}/folder: holds no DICOM images (0 other files); expected a series; name "
+        "a folder with one", needs=("pydicom",)),
+    Row("F13 pipe", "a named pipe, which would block", files.a_pipe,
+        refused="{folder}/cases.csv: row 2: flair: pipe.nii is no file; mend the table"),
+    Row("F14", "an id twice, an empty cell and a missing file in one table", files.several_faults,
+        refused="{folder}/cases.csv: row 3: id 'one' is that of row 2; row 4: t1 is empty; row 5: "
+        "flair: nowhere.nii is not there; mend the table"),
+    Row("F15", "an output that cannot be written", files.a_file_as_the_output,
+        refused="{out}: cannot be written (File exists); choose a writable place with room",
+        checked=False),
+    Row("F15 predict", "the same, of `predict`", files.a_file_as_the_output,
+        refused="{out}/predictions.json: cannot be written (File exists); choose a writable place "
+        "with room", predict=True),
+)  # fmt: skip
+FILES = Group(
+    "Files",
+    "What a file is, its content says and not its name. Of a packed file the checksum is verified.",
+    ROWS,
+)
