@@ -249,7 +249,7 @@ def test_a_series_of_several_dicom_seg_is_refused(table, tmp_path, labels):
     (tmp_path / "segs").mkdir()
     for name in ("a", "b"):
         (tmp_path / "segs" / f"{name}.dcm").write_bytes(path.read_bytes())
-    with pytest.raises(FileFormatError, match=r"segs: series 1000 'Segmentation': has 2 DICOM-SEG"):
+    with pytest.raises(FileFormatError, match=r"segs: series 1000: has 2 DICOM-SEG"):
         read_label_map(tmp_path / "segs", labels)
 
 
