@@ -20,7 +20,7 @@ from vol3dseg.cli.main import cli
 from vol3dseg.datasets.check import check_headers
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
-from vol3dseg.inference.predictor import load_predictor
+from vol3dseg.inference.loading import load_predictor
 from vol3dseg.volumes import dicom_folder, formats
 from vol3dseg.volumes.dicom_files import is_dicom
 from vol3dseg.volumes.dicom_segments import read_seg
@@ -116,7 +116,7 @@ def test_a_series_without_its_copies_has_a_dicom_seg(table, model_path, manifest
     )
     shutil.copy(tmp_path / "patient/3-4.dcm", tmp_path / "patient/again.dcm")
     done = run(*options)
-    assert "holds copies: again.dcm of 3-4.dcm; expected each slice once" in done.output
+    assert "holds copies of slices: again.dcm of 3-4.dcm; expected each slice once" in done.output
     assert done.exit_code == 1
     done = run(*options, "--repair")
     assert done.exit_code == 0, done.output

@@ -46,6 +46,8 @@ class Finding:
         The file, or the case.
     found, expected, remedy : str
         The last two are empty where there is nothing to be done.
+    listed : str
+        What there is to choose from, in words of headers: told, never recorded.
     """
 
     weight: Weight
@@ -54,21 +56,45 @@ class Finding:
     found: str
     expected: str = ""
     remedy: str = ""
+    listed: str = ""
 
     @classmethod
     def of(cls, error: Vol3dSegError, case: Case, weight: Weight = "error") -> "Finding":
         """Return the finding of what was raised about a case."""
         where = error.where or f"case {case.id}"
-        return cls(weight, case.id, where, error.found, error.expected, error.remedy)
+        parts = (error.found, error.expected, error.remedy, error.listed)
+        return cls(weight, case.id, where, *parts)
 
     @property
     def said(self) -> str:
         """What was found, expected and is to be done, without where."""
         wanted = self.expected and f"expected {self.expected}"
-        return "; ".join(filter(None, (self.found, wanted, self.remedy)))
+        return "; ".join(filter(None, (self.found, wanted, self.remedy, self.listed)))
 
     def __str__(self) -> str:
         return f"{self.where}: {self.said}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a case is refused, a line for each error.
+
+    Parameters
+    ----------
+    said : str
+        For whoever stands before the screen.
+    recorded : str
+        The same without what headers say.
+    """
+
+    said: str
+    recorded: str
+
+    @classmethod
+    def of(cls, errors: Sequence[Finding]) -> "Refusal":
+        """Return the refusal for the errors that were found of a case."""
+        plain = [replace(finding, listed="") for finding in errors]
+        return cls("\n".join(map(str, errors)), "\n".join(map(str, plain)))
 
 
 def check_headers(case: Case, modalities: Sequence[str]) -> list[Finding]:
@@ -110,7 +136,7 @@ def check_case(case: Case, modalities: Sequence[str], labels: LabelSet | None) -
 
 def preflight(
     cases: Sequence[Case], modalities: Sequence[str], labelled: bool = True
-) -> dict[str, str]:
+) -> dict[str, Refusal]:
     """Check the headers of many cases before anything is done with the first.
 
     Parameters
@@ -122,17 +148,17 @@ def preflight(
 
     Returns
     -------
-    mapping from case id to str
-        Why cases would be refused: a line for each error.
+    mapping from case id to Refusal
+        Of cases that would be refused.
     """
 
-    def errors(case: Case) -> list[str]:
+    def errors(case: Case) -> list[Finding]:
         checked = case if labelled else replace(case, label=None)
-        return [str(f) for f in check_headers(checked, modalities) if f.weight == "error"]
+        return [f for f in check_headers(checked, modalities) if f.weight == "error"]
 
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(errors, cases))
-    return {c.id: "\n".join(said) for c, said in zip(cases, found, strict=True) if said}
+    return {c.id: Refusal.of(said) for c, said in zip(cases, found, strict=True) if said}
 
 
 def flat_modalities(volume: Volume) -> list[str]:

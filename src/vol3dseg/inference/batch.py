@@ -12,7 +12,7 @@ import numpy as np
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.check import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_volume
-from vol3dseg.datasets.signature import Signature, signature
+from vol3dseg.datasets.signature import images_digest
 from vol3dseg.errors import FileFormatError, OutputError, Vol3dSegError
 from vol3dseg.files import sha256_file
 from vol3dseg.inference.memory import peak_mb, reset_peak
@@ -98,7 +98,7 @@ class _Ready:
     seconds: dict[str, float]
     intake: dict[str, Any]  # what the record says of how files were read
     series: Series | None  # that a DICOM-SEG refers to
-    sources: Signature
+    sources: str
 
 
 def predict_cases(
@@ -133,18 +133,18 @@ def predict_cases(
     """
     wanted = wanted or Wanted()
     refused = preflight(cases, predictor.manifest.recipe.modalities, labelled=False)
-    failed = {case_id: CaseRecord(error=reason) for case_id, reason in refused.items()}
+    failed = {case_id: CaseRecord(error=why.recorded) for case_id, why in refused.items()}
     record = record.model_copy(update={"cases": {**record.cases, **failed}})
     record.save(folder)
-    for case_id, said in failed.items():
-        progress(case_id, said)
+    for case_id, why in refused.items():
+        progress(case_id, CaseRecord(error=why.said))
     good = [case for case in cases if case.id not in refused]
     for case, ready in _read_ahead(good, predictor, folder, wanted):
         reset_peak()
         try:
             found = _predict_case(case, ready.result(), predictor, folder, wanted)
         except Vol3dSegError as error:
-            found = CaseRecord(error=str(error))
+            found = CaseRecord(error=error.recorded)
         del ready
         record = record.model_copy(update={"cases": {**record.cases, case.id: found}})
         record.save(folder)
@@ -175,7 +175,7 @@ def _read(case: Case, predictor: Predictor, folder: Path, wanted: Wanted) -> _Re
     started = time.perf_counter()
     _require_no_input(case, folder / wanted.label_file(case), *_extras(case, folder))
     modalities = predictor.manifest.recipe.modalities
-    sources = signature(case, modalities, with_label=False) or {}  # before a file can change
+    sources = images_digest(case, modalities)  # before a file can change
     series = _series(case, modalities[0]) if wanted.seg else None
     volume = read_volume(case, modalities)
     read = time.perf_counter()

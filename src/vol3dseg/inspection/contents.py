@@ -76,7 +76,7 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
         try:
             classes, names, geometry = _read_mask(case, case.label, labels, geometry)
         except Vol3dSegError as error:
-            problems.append(str(error))
+            problems.append(error.recorded)
     return Contents(geometry, images, classes, names, tuple(problems))
 
 
@@ -100,7 +100,7 @@ def _read_images(
         try:
             found[name] = reader.read(source)
         except Vol3dSegError as error:
-            problems.append(str(error))
+            problems.append(error.recorded)
     # A damaged file that should hold several modalities is one problem.
     return found, list(dict.fromkeys(problems))
 
