@@ -47,6 +47,10 @@ def spoilt(value: float) -> np.ndarray:
     return array
 
 
+def nan_in_nrrd(data: DataSet) -> None:
+    data.nrrd(spoilt(np.nan))
+
+
 def bomb(data: DataSet) -> None:
     data.nifti("flair.nii.gz", FLAIR)
     content = bytearray(gzip.decompress(data.read("flair.nii.gz")))
