@@ -58,6 +58,11 @@ def bomb(data: DataSet) -> None:
     data.write("flair.nii.gz", gzip.compress(bytes(content), 0, mtime=0))
 
 
+def nine_axes_of_nifti_2(data: DataSet) -> None:
+    data.nifti("flair.nii", FLAIR, kind=nib.Nifti2Image)
+    data.patch("flair.nii", 16, "q", 9)
+
+
 def other_byte_order(data: DataSet) -> None:
     header = nib.Nifti1Header(endianness=">")
     header.set_data_dtype(">i2")

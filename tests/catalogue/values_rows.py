@@ -29,6 +29,8 @@ ROWS = (
         refused="{folder}/flair.nii: header says 0 axes; expected 1 to 7; export it again"),
     Row("D5 nine", "a header of 9 axes", values.patched(values.DIM, "h", 9),
         refused="{folder}/flair.nii: header says 9 axes; expected 1 to 7; export it again"),
+    Row("D5 NIfTI-2", "the same, of NIfTI-2", values.nine_axes_of_nifti_2,
+        refused="{folder}/flair.nii: header says 9 axes; expected 1 to 7; export it again"),
     Row("D5 zero", "an axis of 0 voxels", values.patched(values.DIM + 2, "h", 0),
         refused="{folder}/flair.nii: header says (0, 10, 8) voxels; expected at least one per "
         "axis; export it again"),
