@@ -25,7 +25,8 @@ from vol3dseg.volumes.formats import VolumeFile
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.intake import Note
 from vol3dseg.volumes.label_maps import find_seg
-from vol3dseg.volumes.labels import LabelSet, distinct, whole_numbers
+from vol3dseg.volumes.label_values import distinct, whole_numbers
+from vol3dseg.volumes.labels import LabelSet
 from vol3dseg.volumes.volume import Volume
 
 _THREADS = 8  # files that are opened at a time: disks of a network are slow to answer
