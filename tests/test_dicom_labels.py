@@ -129,16 +129,16 @@ def test_numbers_say_which_class_where_no_name_does(labels, numbers):
     [
         pytest.param(
             {1: "edema", 2: "liver", 3: "spleen"},
-            "segments 2, 3 are not among the classes necrotic core, edema, enhancing; expected each "
-            "to be called as a class is, whatever its case; name segments and classes alike; they are "
-            "called 2 'liver', 3 'spleen'",
+            "segments 2, 3 are not among the classes necrotic core, edema, enhancing; expected "
+            "each to be called as a class is, whatever its case; name segments and classes alike; "
+            "they are called 2 'liver', 3 'spleen'",
             id="names of which some are known",
         ),
         pytest.param(
             {1: "liver", 7: "spleen"},
             "segments 7 are not among the classes necrotic core, edema, enhancing, nor their "
-            "numbers among the values to read [1, 2, 3, 4]; expected each to be called as a class is, "
-            "whatever its case; name segments and classes alike; they are called 7 'spleen'",
+            "numbers among the values to read [1, 2, 3, 4]; expected each to be called as a class "
+            "is, whatever its case; name segments and classes alike; they are called 7 'spleen'",
             id="numbers of which some are known",
         ),
         pytest.param(
