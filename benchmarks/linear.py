@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vol3dseg.inference.predictor import load_predictor
+from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.session import DEVICES, PRECISIONS
 from vol3dseg.volumes.geometry import Geometry
 

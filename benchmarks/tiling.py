@@ -19,8 +19,9 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.evaluation.evaluate import evaluate_case, summarise
 from vol3dseg.inference.homeward import Homeward
+from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.plan import Plan, Planner
-from vol3dseg.inference.predictor import Predictor, load_predictor
+from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.session import DEVICES
 from vol3dseg.inference.tiling import run_tiles
 from vol3dseg.preprocessing.recipe import prepare

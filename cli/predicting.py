@@ -133,8 +133,8 @@ def run_explain(model_path: Path, choice: Choice, runtime: Runtime) -> None:
 
 def _load(model_path: Path, runtime: Runtime) -> "tuple[ModelFile, Predictor, str]":
     from vol3dseg.cores import limit_cores
+    from vol3dseg.inference.loading import make_predictor
     from vol3dseg.inference.model_file import read_model
-    from vol3dseg.inference.predictor import make_predictor
     from vol3dseg.inference.session import DEVICES, PRECISIONS, open_session
 
     if runtime.threads:
@@ -162,7 +162,7 @@ def _resumed(
     modalities: Sequence[str],
 ) -> "tuple[Record, list[Case]]":
     """Return the record with what is complete, and the cases that are not."""
-    from vol3dseg.datasets.signature import signature
+    from vol3dseg.datasets.signature import images_digest
     from vol3dseg.inference.record import RECORD_NAME, load_record
 
     if not (output / RECORD_NAME).exists():
@@ -172,7 +172,7 @@ def _resumed(
     complete = {
         c.id: before.cases[c.id]
         for c in cases
-        if before.is_complete(c.id, output, signature(c, modalities, with_label=False))
+        if before.is_complete(c.id, output, images_digest(c, modalities))
         and before.cases[c.id].file == wanted.label_file(c)
         and before.cases[c.id].deidentified == wanted.deidentified
         and (c.repair or not before.cases[c.id].repairs)

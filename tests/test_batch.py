@@ -6,15 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.signature import signature
+from vol3dseg.datasets.signature import images_digest, signature
 from vol3dseg.inference.batch import Wanted, predict_cases
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import load_record
 
 
 def made_of(case):
-    return signature(case, ("flair", "t1"), with_label=False)
+    return images_digest(case, ("flair", "t1"))
 
 
 @pytest.fixture
@@ -84,6 +85,31 @@ def test_complete_is_what_is_there_byte_for_byte(predictor, record, brats_folder
     assert load_record(tmp_path).is_complete("Case_003", tmp_path, made_of(cases[2]))
 
 
+@pytest.mark.parametrize(("given", "other"), [("x.hdr", "x.img"), ("x.img", "x.hdr"),
+                                              ("x.mhd", "x.raw"), ("x.nhdr", "y.raw")])  # fmt: skip
+def test_a_file_in_two_parts_is_made_of_both(tmp_path, given, other):
+    texts = {
+        "x.mhd": "NDims = 3\nDimSize = 1 1 1\nElementType = MET_UCHAR\nBinaryData = True\n"
+        "ElementDataFile = x.raw\n",
+        "x.nhdr": "NRRD0004\nencoding: raw\ndata file: y.raw\n",
+    }
+    for name in (given, other):
+        (tmp_path / name).write_text(texts.get(name, "0"))
+    case = Case("x", "x", {"flair": ImageSource(tmp_path / given)}, tmp_path / given)
+
+    def now():
+        return signature(case, ("flair",), with_label=True)
+
+    before = now()
+    assert now() == before
+    assert len(before) == 2
+    (tmp_path / other).write_text("other")
+    assert {*now()} == {*before}
+    assert not set(now().items()) & set(before.items())
+    (tmp_path / other).unlink()
+    assert now() is None
+
+
 def test_complete_is_what_is_made_of_the_same_files_read_alike(
     predictor, record, brats_folder, tmp_path
 ):
@@ -99,9 +125,10 @@ def test_complete_is_what_is_made_of_the_same_files_read_alike(
         assert not complete(other), change
     assert complete(replace(case, label=None))  # which no prediction looks at
     assert complete()
+    assert flair.path.name not in (tmp_path / "predictions.json").read_text()
     times = flair.path.stat()
     os.utime(flair.path, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
     assert not complete()
     flair.path.unlink()
-    assert made_of(case) is None
+    assert made_of(case) == ""
     assert not complete()

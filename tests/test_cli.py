@@ -477,12 +477,9 @@ def test_an_unknown_key_of_a_config(vol3dseg, brats_folder, config_path, tmp_pat
     refused(done, "config.yaml", "training.epoch", "did you mean 'epochs'?")
 
 
-BAD_CASES = [
-    pytest.param("t1", lambda a, g: (None, None), "t1 is missing", id="missing modality"),
-    pytest.param("t1", lambda a, g: (a[:-1], g.cropped), "different grids", id="other shape"),
-    pytest.param("t1", lambda a, g: (a * np.nan, g), "NaN", id="NaN"),
-    pytest.param("seg", lambda a, g: (a + 5, g), "holds label values 5, 6, ", id="unknown label"),
-    pytest.param("seg", lambda a, g: (a * 0.5, g), "no whole number", id="fractions as labels"),
+BAD_CASES = [  # of bad files there are more in tests/catalogue
+    pytest.param("t1", None, "t1 is missing", id="missing modality"),
+    pytest.param("seg", lambda a: a + 5, "holds label values 5, 6, ", id="unknown label"),
 ]
 
 
@@ -490,30 +487,13 @@ BAD_CASES = [
 def test_a_bad_case_is_named(kind, change, message, vol3dseg, brats_folder, config_path, tmp_path):
     path = brats_folder / "Case_002" / f"Case_002_{kind}.nii.gz"
     array, grid = formats.read_labels(path)
-    with np.errstate(all="ignore"):
-        values, geometry = change(np.asarray(array, dtype=np.float32), grid)
     path.unlink()
-    if values is not None:
-        if callable(geometry):
-            from vol3dseg.volumes.box import Box
-
-            geometry = grid.cropped(Box.whole(values.shape))
-        nifti.write(path, values.astype(np.float32), geometry)
+    if change is not None:
+        nifti.write(path, change(array), grid)
     done = vol3dseg("preprocess", brats_folder, "-o", tmp_path / "P", "-c", config_path, "-j", 1)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert f"failed: case Case_002: {''}" in done.stderr
+    assert "failed: case Case_002: " in done.stderr
     assert message in done.stderr
     assert "2 cases prepared, 0 left out, 1 failed" in done.stdout
     assert not (tmp_path / "P/cases/Case_002.h5").exists()
-
-
-def test_both_values_of_enhancing_in_one_file(vol3dseg, brats_folder, config_path, tmp_path):
-    path = brats_folder / "Case_001" / "Case_001_seg.nii.gz"
-    array, grid = formats.read_labels(path)
-    label = np.array(array)
-    label[0, 0, 0] = 3
-    nifti.write(path, label, grid)
-    done = vol3dseg("preprocess", brats_folder, "-o", tmp_path / "P", "-c", config_path, "-j", 1)
-    assert "resection cavity" in done.stderr
-    assert done.returncode == 1

@@ -24,6 +24,7 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, GridError, LabelError
+from vol3dseg.evaluation.evaluate import evaluate_pairs
 from vol3dseg.inspection.contents import read_contents
 from vol3dseg.preprocessing.preprocess import preprocess
 from vol3dseg.preprocessing.recipe import Recipe
@@ -330,27 +331,49 @@ def test_check_says_what_is_wrong_with_them(table, labels, patient, tmp_path):
     assert finding.found.startswith("holds 3 series")
 
 
-def test_a_real_tumour_mask_is_prepared_from_a_table(shared_data, tmp_path):
-    """The mask of a folder with four images, in slices 6.5 mm apart."""
-    folder = os.path.relpath(shared_data / "dicom/glioblastoma", tmp_path)
+@pytest.fixture
+def tumour(shared_data, tmp_path):
+    """A real patient in a table, with the mask as one of its series, and as a DICOM-SEG."""
+    found = find_series(shared_data / "dicom/glioblastoma")
+    mask, grid = read_series(choose(found, "Mask_Tumor"))
+    labels = classes(("tumour", 1))
+    segmentation = Segmentation(labels.encode(mask, "mask"), grid, labels)
+    write_seg(tmp_path / "seg.dcm", segmentation, choose(found, "FLAIR*"), MODEL)
+    folder = os.path.relpath(found.folder, tmp_path)
     (tmp_path / "cases.csv").write_text(
         "id,flair,flair_series,t1ce,t1ce_series,label,label_series\n"
-        f"x,{folder},FLAIR*,{folder},T1post*,{folder},Mask_Tumor\n"
+        f"a,{folder},FLAIR*,{folder},T1post*,{folder},Mask_Tumor\n"
+        f"b,{folder},FLAIR*,{folder},T1post*,seg.dcm,\n"
     )
-    names = [s.description for s in find_series(shared_data / "dicom/glioblastoma").series]
-    assert "Mask_Tumor" in names
+    return find_cases(tmp_path / "cases.csv"), labels
+
+
+def test_a_real_tumour_mask_is_prepared_from_a_table(tumour, tmp_path):
+    """Four images and the mask in one folder, slices 6.5 mm apart; the SEG lacks empty slices."""
+    cases, labels = tumour
     recipe = Recipe(
         modalities=("flair", "t1ce"), normalisation={"method": "zscore"}, patch_size=(32, 32, 16)
     )
-    labels = classes(("tumour", 1))
-    index = preprocess(find_cases(tmp_path / "cases.csv"), tmp_path / "P", {}, recipe, labels)
+    index = preprocess(cases, tmp_path / "P", {}, recipe, labels)
     assert index.failed == {}
-    (entry,) = index.cases
-    assert entry.class_voxels["tumour"] == 6809
-    assert entry.source_spacing_mm[2] == pytest.approx(6.5)
-    assert (entry.labels_outside, entry.labels_changed) == (0, 0)
-    with h5py.File(tmp_path / "P" / entry.file) as file:
-        assert (file["label"][...] == 1).sum() == 6809
+    stored = []
+    for entry in index.cases:
+        assert entry.class_voxels["tumour"] == 6809
+        assert entry.source_spacing_mm[2] == pytest.approx(6.5)
+        assert (entry.labels_outside, entry.labels_changed) == (0, 0)
+        with h5py.File(tmp_path / "P" / entry.file) as file:
+            stored.append(file["label"][...])
+    assert (stored[0] == 1).sum() == 6809
+    np.testing.assert_array_equal(stored[0], stored[1])
+
+
+def test_a_real_tumour_as_dicom_seg_is_judged_by_the_mask(tumour, tmp_path):
+    cases, labels = tumour
+    pairs = [(case.id, tmp_path / "seg.dcm", case) for case in cases]
+    for scores in evaluate_pairs(pairs, labels):
+        found = scores.structures["tumour"]
+        assert found.scores.dice == found.scores.specificity == 1
+        assert scores.matrix.tolist() == [[320 * 260 * 24 - 6809, 0], [0, 6809]]
 
 
 # ---------------------------------------------------------------- scores and pictures

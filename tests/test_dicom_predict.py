@@ -20,7 +20,7 @@ from vol3dseg.cli.main import cli
 from vol3dseg.datasets.check import check_headers
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
-from vol3dseg.inference.predictor import load_predictor
+from vol3dseg.inference.loading import load_predictor
 from vol3dseg.volumes import dicom_folder, formats
 from vol3dseg.volumes.dicom_files import is_dicom
 from vol3dseg.volumes.dicom_segments import read_seg

@@ -11,9 +11,9 @@ import pytest
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.reading import read_volume
+from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.manifest import Network
 from vol3dseg.inference.model_file import with_manifest
-from vol3dseg.inference.predictor import load_predictor
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry

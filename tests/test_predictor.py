@@ -12,10 +12,11 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import DatasetError, DeviceError, ModelError
+from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.model_file import read_model, with_manifest
 from vol3dseg.inference.onnx_backend import OnnxBackend
 from vol3dseg.inference.plan import Planner
-from vol3dseg.inference.predictor import Predictor, load_predictor
+from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.tiling import gaussian_weights, run_tiles
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes.geometry import Geometry

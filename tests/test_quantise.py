@@ -18,9 +18,9 @@ from vol3dseg.export.quantise import quantise
 from vol3dseg.export.quantise_check import measure_cost, quantise_proven
 from vol3dseg.inference.describe import describe
 from vol3dseg.inference.footprint import footprint
+from vol3dseg.inference.loading import load_predictor, make_predictor
 from vol3dseg.inference.model_file import ModelFile, read_model, with_manifest
 from vol3dseg.inference.onnx_backend import OnnxBackend
-from vol3dseg.inference.predictor import load_predictor, make_predictor
 from vol3dseg.inference.session import open_session
 from vol3dseg.preprocessing.preprocess import preprocess
 from vol3dseg.preprocessing.store import StoredCase

@@ -24,8 +24,8 @@ from vol3dseg.export.standalone import make_standalone, require_standalone
 from vol3dseg.export.standalone_check import check_standalone, one_pass
 from vol3dseg.export.standalone_normalise import percentile
 from vol3dseg.inference.describe import describe
+from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.model_file import read_model, with_manifest
-from vol3dseg.inference.predictor import load_predictor
 from vol3dseg.preprocessing.normalise import Window, ZScore
 from vol3dseg.preprocessing.preprocess import preprocess
 from vol3dseg.preprocessing.recipe import Recipe, prepare

@@ -11,8 +11,8 @@ from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ParityError, RecipeMismatch, RunError, StoreError
+from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.model_file import read_model
-from vol3dseg.inference.predictor import load_predictor
 from vol3dseg.preprocessing.preprocess import preprocess
 
 pytest.importorskip("tensorflow")

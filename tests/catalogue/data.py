@@ -60,7 +60,8 @@ class DataSet:
             image.header[field] = value
         content = image.to_bytes()
         packed = name.lower().endswith(".gz")
-        self.write(name, gzip.compress(content, mtime=0) if packed else content)
+        # Stored, not deflated: sizes and checksums in messages are the same with any zlib.
+        self.write(name, gzip.compress(content, 0, mtime=0) if packed else content)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file, and give it to the modality of its name, if that is one."""

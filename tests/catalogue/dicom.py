@@ -37,6 +37,12 @@ def repeat_uid(slices: list) -> None:
     slices[-1].PixelData = bytes(len(slices[1].PixelData))
 
 
+def repeat_all_places(slices: list) -> None:
+    for one in list(slices):
+        slices.append(deepcopy(one))
+        slices[-1].PixelData = bytes(len(one.PixelData))
+
+
 def tilt(slices: list) -> None:
     for k, one in enumerate(slices):
         one.ImagePositionPatient = [0, 0.5 * k, 2 * k]

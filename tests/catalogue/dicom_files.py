@@ -26,6 +26,14 @@ def no_codec(slices: list) -> None:
         one.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
 
 
+def a_film(slices: list) -> None:
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import MPEG2MPML
+
+    slices[0].file_meta.TransferSyntaxUID = MPEG2MPML
+    slices[0].PixelData = encapsulate([bytes(2)])
+
+
 def slope_of_zero(slices: list) -> None:
     slices[0].RescaleSlope = 0
 

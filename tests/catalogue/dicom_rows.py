@@ -11,9 +11,9 @@ ROWS = (
         "and 3.dcm at 6 mm along the normal; expected one every 2 mm; copy or export the series "
         "again"),
     Row("DICOM duplicate", "two slices at one position", dicom.series(dicom.repeat),
-        refused="{folder}/flair: series 7: 2.dcm and 9.dcm lie at the same position, 2 "
-        "mm along the normal (1 of 8 positions hold several slices); expected one slice at each; "
-        "remove the duplicates"),
+        refused="{folder}/flair: series 7: 2.dcm and 9.dcm lie at the same position, "
+        "2 mm along the normal (1 of 8 positions hold several slices); expected one slice at "
+        "each; remove the duplicates"),
     Row("DICOM copy", "a slice twice, the same in every byte", dicom.series(dicom.repeat_alike),
         refused="{folder}/flair: series 7: holds copies of slices: 9.dcm of 2.dcm; "
         "expected each slice once; remove the copies, or give --repair: it is then read without "
@@ -27,9 +27,9 @@ ROWS = (
         "4.dcm of 12.dcm, 5.dcm of 13.dcm, 6.dcm of 14.dcm and 3 more; read without them"),
     Row("DICOM same UID", "two slices with one SOP Instance UID and other voxels",
         dicom.series(dicom.repeat_uid),
-        refused="{folder}/flair: series 7: 2.dcm and 9.dcm lie at the same position, 2 "
-        "mm along the normal (1 of 8 positions hold several slices); expected one slice at each; "
-        "remove the duplicates"),
+        refused="{folder}/flair: series 7: 2.dcm and 9.dcm lie at the same position, "
+        "2 mm along the normal (1 of 8 positions hold several slices); expected one slice at "
+        "each; remove the duplicates"),
     Row("DICOM tilt", "a tilted gantry", dicom.series(dicom.tilt),
         refused="{folder}/flair: series 7: slices are sheared by 14 degrees (a tilted "
         "gantry); expected slices straight above each other; resample the series onto a straight "
@@ -70,12 +70,18 @@ ROWS = (
         "different ones cannot be compared"),
     Row("DICOM two echoes", "two volumes in one series", dicom.series(dicom.two_echoes),
         refused="{folder}/flair: series 7: holds 2 volumes of 8 slices at the same "
-        "positions, told apart by echo time (12, 80.5); expected one volume; put the files of one "
-        "of them into a folder of their own"),
+        "positions, told apart by echo time (12, 80.5); expected one volume; put the files of "
+        "one of them into a folder of their own"),
+    Row("DICOM two alike", "two volumes in one series, which nothing but voxels tells apart",
+        dicom.series(dicom.repeat_all_places),
+        refused="{folder}/flair: series 7: holds 2 volumes of 8 slices at the same "
+        "positions, told apart by nothing that is known here; expected one volume; put the files "
+        "of one of them into a folder of their own"),
     Row("DICOM two series", "two series in the folder", dicom.two_series,
         refused="{folder}/scans: holds 2 series; expected one; name it by UID, number or a "
-        "pattern of its description in the column <modality>_series of a dataset table; there are "
-        "7 'T1 axial' (MR, 8 images, UID 1.2.3.4); 8 'T2 [fs]' (MR, 8 images, UID 1.2.3.8)"),
+        "pattern of its description in the column <modality>_series or label_series of a dataset "
+        "table; there are 7 'T1 axial' (MR, 8 images, UID 1.2.3.4); 8 'T2 [fs]' (MR, 8 images, "
+        "UID 1.2.3.8)"),
     Row("DICOM chosen", "the same, with `T1*` in the column `flair_series`", dicom.chosen,
         result="read, the series that was named"),
     Row("DICOM one slice", "one slice", dicom.one_slice,
@@ -94,21 +100,21 @@ ROWS = (
     Row("DICOM junk", "an empty file and a text among the slices", dicom_files.with_junk,
         said="note: flair: 2 files are no DICOM images; passed over"),
     Row("DICOM nothing", "a folder with nothing else", dicom_files.nothing_but_junk,
-        refused="{folder}/flair: holds no DICOM images (2 other files); expected a series; name a "
-        "folder with one"),
+        refused="{folder}/flair: holds no DICOM images (2 other files); expected a series; name "
+        "a folder with one"),
     Row("DICOM other size", "a slice of another size", dicom.series(dicom.other_size),
         refused="{folder}/flair: series 7: slices have several sizes: 7 like 1.dcm, "
         "but not 4.dcm; expected one; take the odd ones out"),
     Row("DICOM other spacing", "a slice of another spacing", dicom.series(dicom.other_spacing),
-        refused="{folder}/flair: series 7: slices have several spacings: 7 like 1.dcm, "
-        "but not 4.dcm; expected one; take the odd ones out"),
+        refused="{folder}/flair: series 7: slices have several spacings: 7 like "
+        "1.dcm, but not 4.dcm; expected one; take the odd ones out"),
     Row("DICOM no spacing", "a spacing of 0", dicom.series(dicom.flat_spacing),
-        refused="{folder}/flair/1.dcm: PixelSpacing is (0.0, 1.0); expected lengths above 0; mend "
-        "it"),
+        refused="{folder}/flair/1.dcm: PixelSpacing is (0.0, 1.0); expected lengths above 0; "
+        "mend it"),
     Row("DICOM lying", "60000 rows and columns, with 240 bytes of voxels",
         dicom.series(dicom_files.lying_rows),
-        refused="{folder}/flair/1.dcm: truncated: header promises 7200000000 bytes of voxels, the "
-        "file can hold at most 976; copy or export it again"),
+        refused="{folder}/flair/1.dcm: truncated: header promises 7200000000 bytes of voxels, "
+        "the file can hold at most 976; copy or export it again"),
     Row("DICOM no rows", "an image without rows", dicom.series(dicom_files.no_rows),
         refused="{folder}/flair/1.dcm: is an image without Rows and Columns; expected its size; "
         "it may be truncated: copy or export it again"),
@@ -120,8 +126,8 @@ ROWS = (
         refused="{folder}/flair/1.dcm: 2 frames without a position of each; expected enhanced "
         "DICOM with per-frame functional groups; export it as such, or as single slices"),
     Row("DICOM reports", "structured reports, no images", dicom.series(dicom_files.reports),
-        refused="{folder}/flair: holds no DICOM images (8 other files); expected a series; name a "
-        "folder with one"),
+        refused="{folder}/flair: holds no DICOM images (8 other files); expected a series; name "
+        "a folder with one"),
     Row("DICOM colours", "colours", dicom.series(dicom_files.colours),
         refused="{folder}/flair/1.dcm: holds colours; expected one grey value in each voxel; "
         "choose another series"),
@@ -130,13 +136,17 @@ ROWS = (
         "choose another series"),
     Row("DICOM table", "values that go through a lookup table",
         dicom.series(dicom_files.lookup_table),
-        refused="{folder}/flair/1.dcm: its values go through a lookup table; expected a slope and "
-        "an intercept; export it with the table applied"),
+        refused="{folder}/flair/1.dcm: its values go through a lookup table; expected a slope "
+        "and an intercept; export it with the table applied"),
     Row("DICOM codec", "JPEG that no installed decoder reads", dicom.series(dicom_files.no_codec),
         refused="{folder}/flair/1.dcm: is compressed (JPEG Lossless, Non-Hierarchical, "
         "First-Order Prediction (Process 14 [Selection Value 1])) and no decoder for that is "
         "installed; install one with: pip install 'pylibjpeg[all]', or store the series "
         "uncompressed"),
+    Row("DICOM film", "a film", dicom.series(dicom_files.a_film),
+        refused="{folder}/flair/1.dcm: is compressed (MPEG2 Main Profile / Main Level) and no "
+        "decoder for that is installed; install one with: pip install 'pylibjpeg[all]', or store "
+        "the series uncompressed"),
     Row("DICOM syntax", "an unknown transfer syntax", dicom_files.unknown_syntax,
         refused="{folder}/flair/1.dcm: is compressed (in an unknown way) and no decoder for that "
         "is installed; install one with: pip install 'pylibjpeg[all]', or store the series "

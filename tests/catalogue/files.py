@@ -1,5 +1,6 @@
 """A3: files that are damaged, named otherwise, or not there."""
 
+import gzip
 import os
 import zlib
 
@@ -31,6 +32,13 @@ def packed(spoil):
         data.write("flair.nii.gz", spoil(data.read("flair.nii.gz")))
 
     return make
+
+
+def wrong_behind_the_voxels(data: DataSet) -> None:
+    """Spoil a checksum that comes long after the last voxel: who stops there never sees it."""
+    tail = np.random.default_rng(0).bytes(2**21)
+    content = gzip.compress(data.read("flair.nii") + tail, 1, mtime=0)
+    data.write("flair.nii.gz", content[:-8] + bytes(4) + content[-4:])
 
 
 def one_bit(content: bytes) -> bytes:

@@ -27,9 +27,13 @@ ROWS = (
         files.packed(lambda content: content[:-8] + bytes(4) + content[-4:]),
         refused="{folder}/flair.nii.gz: truncated or damaged gzip stream (CRC check failed 0 != "
         "404577136); expected a whole one; copy or export it again"),
+    Row("F3 behind", "another checksum, two megabytes behind the last voxel",
+        files.wrong_behind_the_voxels,
+        refused="{folder}/flair.nii.gz: truncated or damaged gzip stream (CRC check failed 0 != "
+        "649714671); expected a whole one; copy or export it again"),
     Row("F3 bit", "one bit of a .nii.gz turned over", files.packed(files.one_bit),
         refused="{folder}/flair.nii.gz: truncated or damaged gzip stream (CRC check failed "
-        "404577136 != 3389336409); expected a whole one; copy or export it again"),
+        "404577136 != 2035251239); expected a whole one; copy or export it again"),
     Row("F4", "half of a .nii", files.plain(lambda content: content[: len(content) // 2]),
         refused="{folder}/flair.nii: truncated: header promises 2272 bytes, the file can hold at "
         "most 1136; expected all of them; copy or export it again"),
@@ -37,8 +41,8 @@ ROWS = (
         refused="{folder}/flair.nii: truncated: header promises 2272 bytes, the file can hold at "
         "most 352; expected all of them; copy or export it again"),
     Row("F4 NRRD", "an NRRD, cut at its end", files.nrrd_cut,
-        refused="{folder}/flair.nrrd: truncated: header promises 1920 bytes of voxels, flair.nrrd "
-        "can hold at most 1911; copy or export it again", needs=("SimpleITK",)),
+        refused="{folder}/flair.nrrd: truncated: header promises 1920 bytes of voxels, "
+        "flair.nrrd can hold at most 1911; copy or export it again", needs=("SimpleITK",)),
     Row("F4 MetaImage", "a packed MetaImage, cut at its end", files.mha_cut,
         refused="{folder}/flair.mha: truncated or damaged voxels in flair.mha (the stream ends "
         "before its end is marked); copy or export it again", needs=("SimpleITK",)),
@@ -72,14 +76,14 @@ ROWS = (
     Row("F13 pipe", "a named pipe, which would block", files.a_pipe,
         refused="{folder}/cases.csv: row 2: flair: pipe.nii is no file; mend the table"),
     Row("F14", "an id twice, an empty cell and a missing file in one table", files.several_faults,
-        refused="{folder}/cases.csv: row 3: id 'one' is that of row 2; row 4: t1 is empty; row 5: "
-        "flair: nowhere.nii is not there; mend the table"),
+        refused="{folder}/cases.csv: row 3: id 'one' is that of row 2; row 4: t1 is empty; row "
+        "5: flair: nowhere.nii is not there; mend the table"),
     Row("F15", "an output that cannot be written", files.a_file_as_the_output,
         refused="{out}: cannot be written (File exists); choose a writable place with room",
         checked=False),
     Row("F15 predict", "the same, of `predict`", files.a_file_as_the_output,
-        refused="{out}/predictions.json: cannot be written (File exists); choose a writable place "
-        "with room", predict=True),
+        refused="{out}/predictions.json: cannot be written (File exists); choose a writable "
+        "place with room", predict=True),
 )  # fmt: skip
 FILES = Group(
     "Files",

@@ -7,26 +7,25 @@ from tests.catalogue.row import Group, Row
 
 ROWS = (
     Row("G1", "sform and qform of codes above 0 that place voxels 50 mm apart", geometry.two_places,
-        refused="{folder}/flair.nii: sform and qform place the volume up to 50 mm apart; expected "
-        "one place; set the wrong one's code to 0"),
+        refused="{folder}/flair.nii: sform and qform place the volume up to 50 mm apart; "
+        "expected one place; set the wrong one's code to 0"),
     Row("G2", "the codes of sform and qform both 0", geometry.no_orientation,
         refused="{folder}/flair.nii: header says nothing of orientation: the codes of sform and "
-        "qform are both 0; expected a code of 1 or more; export it again with its orientation, or "
-        "give --repair: it is then read as LAS, with the spacing of pixdim",
+        "qform are both 0; expected a code of 1 or more; export it again with its orientation, "
+        "or give --repair: it is then read as LAS, with the spacing of pixdim",
         repaired="repaired: flair: header says nothing of orientation: the codes of sform and "
         "qform are both 0; read as LAS, with the spacing of pixdim",
         like=geometry.as_nibabel_guesses),
-    Row("G2 NRRD", "NRRD with spacings and no space",
-        geometry.nrrd_without_space,
-        refused="{folder}/flair.nrrd: header says nothing of orientation; expected the space that "
-        "its directions are meant in; export it again with its orientation, or give --repair: it "
-        "is then read as LPS",
+    Row("G2 NRRD", "NRRD with spacings and no space", geometry.nrrd_without_space,
+        refused="{folder}/flair.nrrd: header says nothing of orientation; expected the space "
+        "that its directions are meant in; export it again with its orientation, or give "
+        "--repair: it is then read as LPS",
         repaired="repaired: flair: header says nothing of orientation; read as LPS",
         needs=("SimpleITK",)),
     Row("G3", "an sform of zeros", geometry.flat_sform,
         refused="{folder}/flair.nii: the affine's axes [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, "
-        "0.0, 0.0]] do not span a volume; expected three of some length, in different directions; "
-        "mend the header"),
+        "0.0, 0.0]] do not span a volume; expected three of some length, in different "
+        "directions; mend the header"),
     Row("G4", "NaN in the sform", geometry.sform_of_nan,
         refused="{folder}/flair.nii: the affine is [[nan, nan, nan, nan], [0.0, -1.0, 0.0, 0.0], "
         "[0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 1.0]]; expected a finite 4 x 4 matrix; mend the "
@@ -61,26 +60,26 @@ ROWS = (
         "the column t1_resample of a dataset table, or mend the header"),
     Row("G9 a hair", "modalities 0.02 mm apart", geometry.a_hair_beside),
     Row("G10", "a label map 1 mm beside its images", geometry.label_beside,
-        refused="label and flair lie on different grids: {folder}/label.nii has 12x10x8 voxels of "
-        "1x1x2 mm, axes LPS from (1, 0, 0) mm, {folder}/flair.nii has 12x10x8 voxels of 1x1x2 mm, "
-        "axes LPS from (0, 0, 0) mm; expected one grid; bring the label onto that of flair with "
-        "yes in the column label_resample of a dataset table, or mend the header"),
+        refused="label and flair lie on different grids: {folder}/label.nii has 12x10x8 voxels "
+        "of 1x1x2 mm, axes LPS from (1, 0, 0) mm, {folder}/flair.nii has 12x10x8 voxels of 1x1x2 "
+        "mm, axes LPS from (0, 0, 0) mm; expected one grid; bring the label onto that of flair "
+        "with yes in the column label_resample of a dataset table, or mend the header"),
     Row("G11 zero", "pixdim 0, the sform is good", geometry.pixdim(0),
         refused="{folder}/flair.nii: header says that voxels are [1.0, 0.0, 2.0] mm apart; "
-        "expected positive numbers; mend pixdim, or export it again, or give --repair: it is then "
-        "taken from the sform",
+        "expected positive numbers; mend pixdim, or export it again, or give --repair: it is "
+        "then taken from the sform",
         repaired="repaired: flair: header says that voxels are [1.0, 0.0, 2.0] mm apart; taken "
         "from the sform"),
     Row("G11 negative", "pixdim -1, the sform is good", geometry.pixdim(-1),
         refused="{folder}/flair.nii: header says that voxels are [1.0, -1.0, 2.0] mm apart; "
-        "expected positive numbers; mend pixdim, or export it again, or give --repair: it is then "
-        "taken from the sform",
+        "expected positive numbers; mend pixdim, or export it again, or give --repair: it is "
+        "then taken from the sform",
         repaired="repaired: flair: header says that voxels are [1.0, -1.0, 2.0] mm apart; taken "
         "from the sform"),
     Row("G11 NaN", "pixdim NaN, the sform is good", geometry.pixdim(np.nan),
         refused="{folder}/flair.nii: header says that voxels are [1.0, nan, 2.0] mm apart; "
-        "expected positive numbers; mend pixdim, or export it again, or give --repair: it is then "
-        "taken from the sform",
+        "expected positive numbers; mend pixdim, or export it again, or give --repair: it is "
+        "then taken from the sform",
         repaired="repaired: flair: header says that voxels are [1.0, nan, 2.0] mm apart; taken "
         "from the sform"),
     Row("G11 alone", "pixdim 0 and no sform", geometry.pixdim_alone,

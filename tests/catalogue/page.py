@@ -17,11 +17,10 @@ nothing is left under a final name then, and the exit code is 1. Other cases of 
 What is read right after something was put right is noted; what looks wrong and is read all the same
 is warned of.
 
-`--repair` (of `check`, `preprocess` and `predict`; off by default) applies the repairs of the last
-column, and records each with its case in `index.json` or `predictions.json`. Where that column is
-empty, it changes nothing. What needs a value stands in the [table](datasets.md#the-table) of the
-data set: which volume of a file, what replaces NaN, which series of a folder, and what is
-resampled.
+`--repair` (off unless given) makes the repairs of the last column, and each is recorded with its
+case, in `index.json` and `predictions.json`. Where that column is empty, it changes nothing. What
+needs a value stands in the [table](datasets.md#the-table) of the data set: which volume of a file,
+what replaces NaN, which series of a folder, and what is resampled.
 
 Each row is one case in a table, `DATA/cases.csv`, with two images and a label map, of which what
 the row says is wrong. It is tried with `vol3dseg preprocess DATA/cases.csv -o OUT --config C`, or

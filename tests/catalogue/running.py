@@ -94,3 +94,12 @@ def outcome(row: Row, data: DataSet) -> dict[str, np.ndarray]:
             return {name: file[name][()] for name in STORED}
     image = nib.load(data.out / "one.nii.gz")
     return {"segmentation": np.asarray(nib.as_closest_canonical(image).dataobj)}
+
+
+def repairs(row: Row, data: DataSet) -> list[str]:
+    """Return the repairs that are recorded with the case."""
+    if row.predict:
+        record = json.loads((data.out / "predictions.json").read_text())
+        return record["cases"]["one"]["repairs"]
+    (entry,) = json.loads((data.out / "index.json").read_text())["cases"]
+    return entry["repairs"]

@@ -51,7 +51,7 @@ def bomb(data: DataSet) -> None:
     data.nifti("flair.nii.gz", FLAIR)
     content = bytearray(gzip.decompress(data.read("flair.nii.gz")))
     content[42:48] = np.array([32767] * 3, "<i2").tobytes()
-    data.write("flair.nii.gz", gzip.compress(bytes(content), mtime=0))
+    data.write("flair.nii.gz", gzip.compress(bytes(content), 0, mtime=0))
 
 
 def other_byte_order(data: DataSet) -> None:

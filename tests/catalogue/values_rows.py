@@ -36,8 +36,8 @@ ROWS = (
         refused="{folder}/flair.nii: header says (-5, 10, 8) voxels; expected at least one per "
         "axis; export it again"),
     Row("D6", "a small gzip file whose header claims 32767 x 32767 x 32767 voxels", values.bomb,
-        refused="{folder}/flair.nii.gz: truncated: header promises 70362301923678 bytes, the file "
-        "can hold at most 1653264; expected all of them; copy or export it again"),
+        refused="{folder}/flair.nii.gz: truncated: header promises 70362301923678 bytes, the "
+        "file can hold at most 2368440; expected all of them; copy or export it again"),
     Row("D7", "slope 0 and intercept 5", values.patched(values.SLOPE, "ff", 0, 5),
         result="read unscaled"),
     Row("D8 NaN", "a slope of NaN", values.patched(values.SLOPE, "ff", np.nan, 0),
@@ -47,9 +47,9 @@ ROWS = (
         refused="{folder}/flair.nii: header says slope inf and intercept 0; expected finite "
         "numbers; export it again"),
     Row("D8 large", "a slope of 1e38", values.patched(values.SLOPE, "ff", 1e38, 0),
-        refused="{folder}/flair.nii: 955 voxels are NaN or infinite; expected finite intensities; "
-        "give the number that replaces them in the column <modality>_nan of a dataset table, or "
-        "replace them in the file"),
+        refused="{folder}/flair.nii: 955 voxels are NaN or infinite; expected finite "
+        "intensities; give the number that replaces them in the column <modality>_nan of a "
+        "dataset table, or replace them in the file"),
     Row("D9", "voxels from byte 0 on, in a file in one piece",
         values.patched(values.OFFSET, "f", 0),
         refused="{folder}/flair.nii: header says that voxels begin at byte 0; expected 352 or "
@@ -83,8 +83,8 @@ ROWS = (
         like=values.flair(values.spoilt(7)), result="read with 7 in its place"),
     Row("D13 label", "NaN in a label map",
         values.label(np.where(LABEL == 4, np.nan, LABEL) .astype(np.float32)),
-        refused="{folder}/label.nii: the label map holds NaN or infinity; expected whole numbers; "
-        "export the labels again"),
+        refused="{folder}/label.nii: the label map holds NaN or infinity; expected whole "
+        "numbers; export the labels again"),
     Row("D14", "an image of one value", values.flair(values.CONSTANT),
         refused="{folder}/flair.nii: all voxels of flair have one value; expected a scan; export "
         "it again, or leave the case out"),
@@ -93,9 +93,9 @@ ROWS = (
     Row("D15", "a label map without a labelled voxel", values.label(np.zeros_like(LABEL)),
         said="warning: its label map is empty; patches of it show background alone", like=None),
     Row("D16", "values that the config does not name", values.label(values.with_value(9, 7, 7)),
-        refused="{folder}/label.nii: holds label values 7, 9 (3 voxels); expected the values that "
-        "the config reads, [0, 1, 2, 3, 4]; add them to `read` of a class in labels.classes, or "
-        "mend the file"),
+        refused="{folder}/label.nii: holds label values 7, 9 (3 voxels); expected the values "
+        "that the config reads, [0, 1, 2, 3, 4]; add them to `read` of a class in "
+        "labels.classes, or mend the file"),
     Row("D16 an image", "an image given as the label map", values.label(FLAIR),
         refused="{folder}/label.nii: holds label values 6, 7, 9, 11, 12 and 605 more (954 "
         "voxels); expected the values that the config reads, [0, 1, 2, 3, 4]; add them to `read` "

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.errors import DatasetError
+from vol3dseg.errors import DatasetError, FileFormatError
+from vol3dseg.files import canonical_json, sha256_text
+from vol3dseg.volumes import formats
 
 Signature = dict[str, tuple[int, int]]
 
@@ -23,8 +25,8 @@ def signature(case: Case, modalities: Iterable[str], with_label: bool) -> Signat
     Returns
     -------
     mapping from str to (size in bytes, time of last change in ns), or None
-        Each file, or folder with DICOM, with what it is used for and how it is read; None where a
-        file or a modality is missing.
+        Each file (with its header or voxels, where they are another) or folder with DICOM, with
+        what it is used for and how it is read; None where a file or a modality is missing.
     """
     try:
         chosen = case.select(modalities)
@@ -37,9 +39,18 @@ def signature(case: Case, modalities: Iterable[str], with_label: bool) -> Signat
             found[f"label: {_named(case.label)}{''.join(_asked_of_label(case))}"] = _state(
                 case.label
             )
-    except (OSError, DatasetError):
+    except (OSError, DatasetError, FileFormatError):
         return None
     return found
+
+
+def images_digest(case: Case, modalities: Iterable[str]) -> str:
+    """Return the SHA-256 of what some images of a case are made of; empty where one is missing.
+
+    It tells a change without naming files: paths may hold names of patients.
+    """
+    found = signature(case, modalities, with_label=False)
+    return "" if found is None else sha256_text(canonical_json(found))
 
 
 def _asked_of_label(case: Case) -> Iterator[str]:
@@ -54,7 +65,10 @@ def _named(path: Path) -> str:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Return size and time of change of a file; of a folder, their sum and the latest."""
-    files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path]
+    """Return size and time of change of a file; of several or a folder, the sum and the latest."""
+    if path.is_dir():
+        files = [file for file in path.rglob("*") if file.is_file()]
+    else:
+        files = list(formats.files_of(path))
     stats = [file.stat() for file in files]
     return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)

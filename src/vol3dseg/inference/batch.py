@@ -12,7 +12,7 @@ import numpy as np
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.check import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_volume
-from vol3dseg.datasets.signature import Signature, signature
+from vol3dseg.datasets.signature import images_digest
 from vol3dseg.errors import FileFormatError, OutputError, Vol3dSegError
 from vol3dseg.files import sha256_file
 from vol3dseg.inference.memory import peak_mb, reset_peak
@@ -98,7 +98,7 @@ class _Ready:
     seconds: dict[str, float]
     intake: dict[str, Any]  # what the record says of how files were read
     series: Series | None  # that a DICOM-SEG refers to
-    sources: Signature
+    sources: str
 
 
 def predict_cases(
@@ -175,7 +175,7 @@ def _read(case: Case, predictor: Predictor, folder: Path, wanted: Wanted) -> _Re
     started = time.perf_counter()
     _require_no_input(case, folder / wanted.label_file(case), *_extras(case, folder))
     modalities = predictor.manifest.recipe.modalities
-    sources = signature(case, modalities, with_label=False) or {}  # before a file can change
+    sources = images_digest(case, modalities)  # before a file can change
     series = _series(case, modalities[0]) if wanted.seg else None
     volume = read_volume(case, modalities)
     read = time.perf_counter()

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vol3dseg.datasets.signature import Signature
 from vol3dseg.errors import EvaluationError
 from vol3dseg.files import sha256_file, write_text
 from vol3dseg.inference.manifest import provenance
@@ -43,8 +42,9 @@ class CaseRecord(_Frozen):
         What of the scan is unlike what the model was trained on, in words.
     sha256 : str
         Of the file; what `--resume` checks.
-    sources : mapping from str to (size in bytes, time of last change in ns)
-        The images it was made of, with how they were read; what `--resume` checks as well.
+    sources : str
+        SHA-256 of which images it was made of and how they were read; what `--resume` checks as
+        well (`datasets.signature`).
     deidentified : bool
         Whether patient and study are blank in a DICOM-SEG.
     replaced : mapping from modality to int
@@ -67,7 +67,7 @@ class CaseRecord(_Frozen):
     volumes_ml: dict[str, float] = {}
     warnings: tuple[str, ...] = ()
     sha256: str = ""
-    sources: Signature = {}
+    sources: str = ""
     deidentified: bool = False
     replaced: dict[str, int] = {}
     notes: tuple[str, ...] = ()
@@ -132,7 +132,7 @@ class Record(_Frozen):
                     "resume with the same, or segment into another folder"
                 )
 
-    def is_complete(self, case_id: str, folder: Path, sources: Signature | None) -> bool:
+    def is_complete(self, case_id: str, folder: Path, sources: str) -> bool:
         """Return whether the label map of a case is there, as it was written, and up to date.
 
         Parameters
@@ -140,11 +140,13 @@ class Record(_Frozen):
         case_id : str
         folder : Path
             That of the record.
-        sources : mapping, or None
-            What the case is made of now; None where that cannot be told.
+        sources : str
+            What the case is made of now; empty where that cannot be told.
         """
         case = self.cases.get(case_id)
-        if case is None or case.error or not case.sha256 or case.sources != sources:
+        if case is None or case.error or not case.sha256:
+            return False
+        if not sources or case.sources != sources:
             return False
         path = folder / case.file
         return path.is_file() and sha256_file(path) == case.sha256

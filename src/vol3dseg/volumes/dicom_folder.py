@@ -243,7 +243,7 @@ def choose(found: DicomFolder, wanted: str | None = None) -> Series:
         where=found.folder,
         expected="one",
         remedy="name it by UID, number or a pattern of its description in the column "
-        "<modality>_series of a dataset table",
+        "<modality>_series or label_series of a dataset table",
         listed=f"there are {found.listed}",
     )
 

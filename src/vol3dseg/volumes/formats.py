@@ -21,7 +21,10 @@ from vol3dseg.volumes.gzipped import Stream
 from vol3dseg.volumes.intake import Note
 from vol3dseg.volumes.itk_formats import ItkFile, format_of
 from vol3dseg.volumes.itk_writing import write_metaimage, write_nrrd
+from vol3dseg.volumes.metaimage_header import read_metaimage_header
 from vol3dseg.volumes.nifti import NiftiFile
+from vol3dseg.volumes.nifti_pair import header_and_voxels
+from vol3dseg.volumes.nrrd_header import read_nrrd_header
 
 FormatName = Literal["nifti", "nrrd", "mha"]
 _SNIFFED = 256  # bytes that tell a text header from voxels
@@ -115,6 +118,22 @@ def is_companion(path: Path) -> bool:
     start = path.name[: -len(mine)]
     images = {f"{start}.img", f"{start}.img.gz"}
     return any((path.parent / image).is_file() for image in images)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return the files that an image is kept in: two where its voxels stand beside its header.
+
+    Raises
+    ------
+    FileFormatError
+        One of the two is missing, or the header that names the other is damaged.
+    """
+    name = path.name.lower()
+    if name.endswith(".mhd"):
+        return path, read_metaimage_header(path).data
+    if name.endswith(".nhdr"):
+        return path, read_nrrd_header(path).data
+    return tuple(dict.fromkeys(header_and_voxels(path)))
 
 
 def open_volume(

@@ -201,5 +201,6 @@ def _unreadable(path: Path, error: OSError) -> FileFormatError:
     return FileFormatError(
         f"cannot be read ({error.strerror})",
         where=path,
+        expected="a readable file",
         remedy="mend its permissions, or copy it again",
     )
