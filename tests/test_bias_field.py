@@ -17,7 +17,9 @@ from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ConfigError, IntensityError, MissingExtraError
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.predictor import Predictor
+from vol3dseg.inference.record import load_record
 from vol3dseg.preprocessing.bias_field import N4
+from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.normalise import Window
 from vol3dseg.preprocessing.preprocess import preprocess
 from vol3dseg.preprocessing.recipe import Recipe, prepare
@@ -244,6 +246,24 @@ def test_training_and_prediction_see_the_same(
         image, _ = stored.read(Box.at(start, (32, 32, 32)))
         assert np.moveaxis(patch, 0, -1).tobytes() == image.tobytes()
         assert found.cases[entry.id].seconds["prepare"] > 0
+
+
+def test_the_commands_run_it(sitk, vol3dseg, recipe, model_path, brats_folder, tmp_path):
+    """The index and the record say what was done, and with which SimpleITK."""
+    pytest.importorskip("onnxruntime")
+    data = load_config("crops32").model_dump(mode="json")
+    data["recipe"] = recipe.model_dump(mode="json")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(data))
+    prepared, out = tmp_path / "P", tmp_path / "O"
+    done = vol3dseg("preprocess", brats_folder, "-o", prepared, "-c", tmp_path / "c.yaml", "-j", 1)
+    assert done.returncode == 0, done.stderr
+    assert load_index(prepared).recipe.bias_correction == QUICK
+    done = vol3dseg("predict", model_path, brats_folder, "-o", out, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    record = load_record(out)
+    assert record.versions["SimpleITK"] == sitk.Version_VersionString()
+    assert record.fingerprint == recipe.fingerprint
+    assert not [case.error for case in record.cases.values() if case.error]
 
 
 class TestRecipe:
