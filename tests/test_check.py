@@ -174,6 +174,7 @@ class TestCommand:
                 "found": "not a NIfTI file",
                 "expected": "NIfTI (.nii, .nii.gz, or .hdr with .img), NRRD or MetaImage",
                 "remedy": "export the scan as one of them",
+                "listed": "",
             }
         ]
 

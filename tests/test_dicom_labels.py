@@ -130,16 +130,16 @@ def test_numbers_say_which_class_where_no_name_does(labels, numbers):
     [
         pytest.param(
             {1: "edema", 2: "liver", 3: "spleen"},
-            "segments 2 'liver', 3 'spleen' are not among the classes necrotic core, edema, "
-            "enhancing; expected each to be called as a class is, whatever its case; name segments "
-            "and classes alike",
+            "segments 2, 3 are not among the classes necrotic core, edema, enhancing; expected "
+            "each to be called as a class is, whatever its case; name segments and classes alike; "
+            "they are called 2 'liver', 3 'spleen'",
             id="names of which some are known",
         ),
         pytest.param(
             {1: "liver", 7: "spleen"},
-            "segments 7 'spleen' are not among the classes necrotic core, edema, enhancing, nor "
-            "their numbers among the values to read [1, 2, 3, 4]; expected each to be called as a "
-            "class is, whatever its case; name segments and classes alike",
+            "segments 7 are not among the classes necrotic core, edema, enhancing, nor their "
+            "numbers among the values to read [1, 2, 3, 4]; expected each to be called as a class "
+            "is, whatever its case; name segments and classes alike; they are called 7 'spleen'",
             id="numbers of which some are known",
         ),
         pytest.param(
@@ -249,7 +249,7 @@ def test_a_series_of_several_dicom_seg_is_refused(table, tmp_path, labels):
     (tmp_path / "segs").mkdir()
     for name in ("a", "b"):
         (tmp_path / "segs" / f"{name}.dcm").write_bytes(path.read_bytes())
-    with pytest.raises(FileFormatError, match=r"segs: series 1000 'Segmentation': has 2 DICOM-SEG"):
+    with pytest.raises(FileFormatError, match=r"segs: series 1000: has 2 DICOM-SEG"):
         read_label_map(tmp_path / "segs", labels)
 
 
@@ -325,7 +325,7 @@ def test_check_says_what_is_wrong_with_them(table, labels, patient, tmp_path):
     case = find_cases(path)[0]
     (finding,) = check_case(case, ("flair", "t1"), labels)
     assert (finding.weight, finding.where) == ("error", str(tmp_path / "seg.dcm"))
-    assert finding.found.startswith("segments 2 'liver' are not among the classes necrotic core")
+    assert finding.found.startswith("segments 2 are not among the classes necrotic core")
     several = replace(case, label=patient)
     (finding,) = check_headers(several, ("flair", "t1"))
     assert finding.found.startswith("holds 3 series")

@@ -116,7 +116,7 @@ def test_a_series_without_its_copies_has_a_dicom_seg(table, model_path, manifest
     )
     shutil.copy(tmp_path / "patient/3-4.dcm", tmp_path / "patient/again.dcm")
     done = run(*options)
-    assert "holds copies: again.dcm of 3-4.dcm; expected each slice once" in done.output
+    assert "holds copies of slices: again.dcm of 3-4.dcm; expected each slice once" in done.output
     assert done.exit_code == 1
     done = run(*options, "--repair")
     assert done.exit_code == 0, done.output

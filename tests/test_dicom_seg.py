@@ -316,7 +316,7 @@ def test_another_grid_is_refused_and_nothing_is_written(tmp_path, source, labels
     with pytest.raises(GridError) as caught:
         write_seg(path, other, source, MODEL)
     assert str(caught.value) == (
-        f"{tmp_path / 'source'}: series 7 'T1 axial': the segmentation lies on 7x5x4 voxels of "
+        f"{tmp_path / 'source'}: series 7: the segmentation lies on 7x5x4 voxels of "
         "2x0.5x2.5 mm, axes LPS from (-9, -20, 30) mm; expected the grid of its series, "
         "7x5x4 voxels of 2x0.5x2.5 mm, axes LPS from (-10, -20, 30) mm, which DICOM-SEG needs; "
         "write NIfTI instead"
@@ -361,7 +361,7 @@ def test_several_enhanced_files_are_refused(tmp_path, dicom_series, labels):
 
 def test_a_segmentation_is_no_image(tmp_path, source, labels):
     there_and_back(tmp_path / "a.dcm", some_classes(), read_series(source)[1], labels, source)
-    with pytest.raises(FileFormatError, match=r"a\.dcm: series 1000 'Segmentation': is a segment"):
+    with pytest.raises(FileFormatError, match=r"a\.dcm: series 1000: is a segment"):
         read_series(choose(find_series(tmp_path / "a.dcm")))
 
 
@@ -395,7 +395,7 @@ def an_image(seg):
         (
             unknown_class,
             LabelError,
-            "segments 2 'liver  \\[31m' are not among the classes necrotic core, ",
+            "segments 2 are not among the classes .* called 2 'liver  \\[31m'$",
         ),
         (overlapping, LabelError, "segments overlap; expected one class in each voxel; export"),
         (

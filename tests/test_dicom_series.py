@@ -273,7 +273,7 @@ def test_enhanced_volumes_are_told_apart(tmp_path, dicom_series):
     with pytest.raises(GridError) as caught:
         read(save(tmp_path, [file]))
     assert str(caught.value) == (
-        f"{tmp_path / '1.dcm'}: series 7 'T1 axial': holds 2 volumes of 5 slices at the same "
+        f"{tmp_path / '1.dcm'}: series 7: holds 2 volumes of 5 slices at the same "
         "positions, told apart by b-value (0, 1000); expected one volume; put the files of one of "
         "them into a folder of their own"
     )
@@ -513,7 +513,7 @@ def test_three_b_values_are_refused(shared_data):
     with pytest.raises(GridError) as caught:
         read(folder)
     assert str(caught.value) == (
-        f"{folder}: series 6 'ep2d_diff_tra_DYNDIST': holds 3 volumes of 19 slices at the same "
+        f"{folder}: series 6: holds 3 volumes of 19 slices at the same "
         "positions, told apart by b-value (50, 400, 800); expected one volume; put the files of "
         "one of them into a folder of their own"
     )

@@ -49,19 +49,34 @@ class Vol3dSegError(Exception):
         What should be there instead.
     remedy : str
         How to mend it.
+    listed : str
+        What headers say of that which is to be chosen from. It is told to whoever stands before the
+        screen, and never recorded: headers may name the patient.
     """
 
     # They stand beside `args`, so that an error comes whole out of a worker process.
     def __init__(
-        self, found: str, *, where: object = "", expected: str = "", remedy: str = ""
+        self,
+        found: str,
+        *,
+        where: object = "",
+        expected: str = "",
+        remedy: str = "",
+        listed: str = "",
     ) -> None:
         super().__init__(found)
         self.found = found
         self.where = str(where)
         self.expected = expected
         self.remedy = remedy
+        self.listed = listed
 
     def __str__(self) -> str:
+        return "; ".join(filter(None, (self.recorded, self.listed)))
+
+    @property
+    def recorded(self) -> str:
+        """The message for records and reports, which hold nothing that headers say."""
         wanted = self.expected and f"expected {self.expected}"
         said = "; ".join(filter(None, (self.found, wanted, self.remedy)))
         return f"{self.where}: {said}" if self.where else said

@@ -7,51 +7,53 @@ from tests.catalogue.row import Group, Row
 
 ROWS = (
     Row("DICOM gap", "a slice is missing", dicom.series(dicom.drop_one),
-        refused="{folder}/flair: series 7 'T1 axial': slices are missing between 2.dcm at 2 mm "
+        refused="{folder}/flair: series 7: slices are missing between 2.dcm at 2 mm "
         "and 3.dcm at 6 mm along the normal; expected one every 2 mm; copy or export the series "
         "again"),
     Row("DICOM duplicate", "two slices at one position", dicom.series(dicom.repeat),
-        refused="{folder}/flair: series 7 'T1 axial': 2.dcm and 9.dcm lie at the same position, "
+        refused="{folder}/flair: series 7: 2.dcm and 9.dcm lie at the same position, "
         "2 mm along the normal (1 of 8 positions hold several slices); expected one slice at "
         "each; remove the duplicates"),
     Row("DICOM copy", "a slice twice, the same in every byte", dicom.series(dicom.repeat_alike),
-        refused="{folder}/flair: series 7 'T1 axial': holds copies of slices: 9.dcm of 2.dcm; "
+        refused="{folder}/flair: series 7: holds copies of slices: 9.dcm of 2.dcm; "
         "expected each slice once; remove the copies, or give --repair: it is then read without "
         "them",
         repaired="repaired: flair: holds copies of slices: 9.dcm of 2.dcm; read without them"),
     Row("DICOM copies", "every slice twice, the same in every byte", dicom.series(dicom.repeat_all),
-        refused="{folder}/flair: series 7 'T1 axial': holds copies of slices: 2.dcm of 10.dcm, "
+        refused="{folder}/flair: series 7: holds copies of slices: 2.dcm of 10.dcm, "
         "3.dcm of 11.dcm, 4.dcm of 12.dcm, 5.dcm of 13.dcm, 6.dcm of 14.dcm and 3 more; expected "
         "each slice once; remove the copies, or give --repair: it is then read without them",
         repaired="repaired: flair: holds copies of slices: 2.dcm of 10.dcm, 3.dcm of 11.dcm, "
         "4.dcm of 12.dcm, 5.dcm of 13.dcm, 6.dcm of 14.dcm and 3 more; read without them"),
     Row("DICOM same UID", "two slices with one SOP Instance UID and other voxels",
         dicom.series(dicom.repeat_uid),
-        refused="{folder}/flair: series 7 'T1 axial': 2.dcm and 9.dcm lie at the same position, "
+        refused="{folder}/flair: series 7: 2.dcm and 9.dcm lie at the same position, "
         "2 mm along the normal (1 of 8 positions hold several slices); expected one slice at "
         "each; remove the duplicates"),
     Row("DICOM tilt", "a tilted gantry", dicom.series(dicom.tilt),
-        refused="{folder}/flair: series 7 'T1 axial': slices are sheared by 14 degrees (a tilted "
+        refused="{folder}/flair: series 7: slices are sheared by 14 degrees (a tilted "
         "gantry); expected slices straight above each other; resample the series onto a straight "
         "grid first"),
     Row("DICOM tilt a hair", "positions that lean by 0.0005 mm per mm",
         dicom.series(dicom.tilt_a_hair),
         said="note: flair: slices lean by 0.0005 mm per mm; read as straight"),
     Row("DICOM beside", "a slice that lies beside the others", dicom.series(dicom.beside),
-        refused="{folder}/flair: series 7 'T1 axial': 3.dcm lies 0.5 mm beside the others; "
+        refused="{folder}/flair: series 7: 3.dcm lies 0.5 mm beside the others; "
         "expected slices above each other; export the series again"),
     Row("DICOM localizer", "a localizer among the slices", dicom.series(dicom.localizer),
-        refused="{folder}/flair: series 7 'T1 axial': slices have several orientations: 7 like "
+        refused="{folder}/flair: series 7: slices have several orientations: 7 like "
         "2.dcm, but not 1.dcm; expected one; take out the localizer"),
     Row("DICOM order", "files in another order than slices", dicom.series(dicom.backwards)),
+    Row("DICOM predict", "a series, segmented", dicom.series(), predict=True,
+        result="read; the segmentation lies on the grid of the series"),
     Row("DICOM uneven", "slices at uneven distances", dicom.series(dicom.uneven),
-        refused="{folder}/flair: series 7 'T1 axial': slices lie 1.4 to 2.6 mm apart; expected "
+        refused="{folder}/flair: series 7: slices lie 1.4 to 2.6 mm apart; expected "
         "even spacing; resample the series, or take the odd slices out"),
     Row("DICOM truncated", "voxels of a file cut short", dicom_files.cut,
         refused="{folder}/flair/3.dcm: truncated: 24 bytes of its voxels are missing; copy or "
         "export it again"),
     Row("DICOM same place", "all slices at the same position", dicom.series(dicom.same_place),
-        refused="{folder}/flair: series 7 'T1 axial': all 8 slices lie at the same position; "
+        refused="{folder}/flair: series 7: all 8 slices lie at the same position; "
         "expected a stack of slices; export the series again with the position of each"),
     Row("DICOM no place", "a slice without a position", dicom.series(dicom.no_place),
         refused="{folder}/flair/2.dcm: has no ImagePositionPatient; expected the place of every "
@@ -65,16 +67,16 @@ ROWS = (
         "directions of length 1; export the series again"),
     Row("DICOM references", "a slice of another frame of reference",
         dicom.series(dicom.two_references),
-        refused="{folder}/flair: series 7 'T1 axial': slices have several frames of reference: 7 "
+        refused="{folder}/flair: series 7: slices have several frames of reference: 7 "
         "like 2.dcm, but not 1.dcm; expected one; choose the slices of one, since places of "
         "different ones cannot be compared"),
     Row("DICOM two echoes", "two volumes in one series", dicom.series(dicom.two_echoes),
-        refused="{folder}/flair: series 7 'T1 axial': holds 2 volumes of 8 slices at the same "
+        refused="{folder}/flair: series 7: holds 2 volumes of 8 slices at the same "
         "positions, told apart by echo time (12, 80.5); expected one volume; put the files of "
         "one of them into a folder of their own"),
     Row("DICOM two alike", "two volumes in one series, which nothing but voxels tells apart",
         dicom.series(dicom.repeat_all_places),
-        refused="{folder}/flair: series 7 'T1 axial': holds 2 volumes of 8 slices at the same "
+        refused="{folder}/flair: series 7: holds 2 volumes of 8 slices at the same "
         "positions, told apart by nothing that is known here; expected one volume; put the files "
         "of one of them into a folder of their own"),
     Row("DICOM two series", "two series in the folder", dicom.two_series,
@@ -103,10 +105,10 @@ ROWS = (
         refused="{folder}/flair: holds no DICOM images (2 other files); expected a series; name "
         "a folder with one"),
     Row("DICOM other size", "a slice of another size", dicom.series(dicom.other_size),
-        refused="{folder}/flair: series 7 'T1 axial': slices have several sizes: 7 like 1.dcm, "
+        refused="{folder}/flair: series 7: slices have several sizes: 7 like 1.dcm, "
         "but not 4.dcm; expected one; take the odd ones out"),
     Row("DICOM other spacing", "a slice of another spacing", dicom.series(dicom.other_spacing),
-        refused="{folder}/flair: series 7 'T1 axial': slices have several spacings: 7 like "
+        refused="{folder}/flair: series 7: slices have several spacings: 7 like "
         "1.dcm, but not 4.dcm; expected one; take the odd ones out"),
     Row("DICOM no spacing", "a spacing of 0", dicom.series(dicom.flat_spacing),
         refused="{folder}/flair/1.dcm: PixelSpacing is (0.0, 1.0); expected lengths above 0; "

@@ -56,7 +56,7 @@ def _about(line: str) -> str:
 
 def _sentence(finding: dict[str, str]) -> str:
     wanted = finding["expected"] and f"expected {finding['expected']}"
-    return "; ".join(filter(None, (finding["found"], wanted, finding["remedy"])))
+    return "; ".join(filter(None, (finding["found"], wanted, finding["remedy"], finding["listed"])))
 
 
 def words(row: Row, data: DataSet, config, model) -> list[str]:

@@ -101,7 +101,7 @@ def save_case_panel(
         try:
             reference = read_labels(case, prediction.labels, prediction.geometry)
         except Vol3dSegError as error:
-            note = f"drawn without reference: {error}"
+            note = f"drawn without reference: {error.recorded}"
     channel = volume.modalities.index(modality)
     one = Volume(volume.array[..., channel : channel + 1], volume.geometry, (modality,))
     save_panel(path, one, prediction, reference, case.id)

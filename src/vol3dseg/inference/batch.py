@@ -133,18 +133,18 @@ def predict_cases(
     """
     wanted = wanted or Wanted()
     refused = preflight(cases, predictor.manifest.recipe.modalities, labelled=False)
-    failed = {case_id: CaseRecord(error=reason) for case_id, reason in refused.items()}
+    failed = {case_id: CaseRecord(error=why.recorded) for case_id, why in refused.items()}
     record = record.model_copy(update={"cases": {**record.cases, **failed}})
     record.save(folder)
-    for case_id, said in failed.items():
-        progress(case_id, said)
+    for case_id, why in refused.items():
+        progress(case_id, CaseRecord(error=why.said))
     good = [case for case in cases if case.id not in refused]
     for case, ready in _read_ahead(good, predictor, folder, wanted):
         reset_peak()
         try:
             found = _predict_case(case, ready.result(), predictor, folder, wanted)
         except Vol3dSegError as error:
-            found = CaseRecord(error=str(error))
+            found = CaseRecord(error=error.recorded)
         del ready
         record = record.model_copy(update={"cases": {**record.cases, case.id: found}})
         record.save(folder)

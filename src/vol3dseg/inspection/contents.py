@@ -17,7 +17,8 @@ from vol3dseg.volumes.dicom_folder import searching_once
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.label_maps import find_seg
-from vol3dseg.volumes.labels import LabelSet, whole_numbers
+from vol3dseg.volumes.label_values import whole_numbers
+from vol3dseg.volumes.labels import LabelSet
 from vol3dseg.volumes.oblique import bring_classes
 
 Image = NDArray[np.float32]
@@ -75,7 +76,7 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
         try:
             classes, names, geometry = _read_mask(case, case.label, labels, geometry)
         except Vol3dSegError as error:
-            problems.append(str(error))
+            problems.append(error.recorded)
     return Contents(geometry, images, classes, names, tuple(problems))
 
 
@@ -99,7 +100,7 @@ def _read_images(
         try:
             found[name] = reader.read(source)
         except Vol3dSegError as error:
-            problems.append(str(error))
+            problems.append(error.recorded)
     # A damaged file that should hold several modalities is one problem.
     return found, list(dict.fromkeys(problems))
 

@@ -125,9 +125,11 @@ def preprocess(
 
     wanted = [t for t in tasks if t.case.id not in done]
     refused = preflight([t.case for t in wanted], recipe.modalities)
-    outcomes |= {i: Outcome(i, failed=reason) for i, reason in refused.items()}
     for outcome in outcomes.values():
         progress(outcome)
+    for case_id, why in refused.items():
+        outcomes[case_id] = Outcome(case_id, failed=why.recorded)
+        progress(Outcome(case_id, failed=why.said))
     due = 0.0
     for outcome in _run([t for t in wanted if t.case.id not in refused], executor):
         outcomes[outcome.case_id] = outcome
@@ -196,7 +198,7 @@ def prepare_case(task: Task) -> Outcome:
         entry = _prepare_and_write(task, prepare(volume, task.recipe), label)
         return Outcome(case.id, entry.model_copy(update=_intake(volume, label)))
     except Vol3dSegError as error:
-        return Outcome(case.id, failed=str(error))
+        return Outcome(case.id, failed=error.recorded)
 
 
 def _intake(volume: Volume, label: Segmentation | None) -> dict[str, Any]:

@@ -53,9 +53,10 @@ class Series:
 
     @property
     def where(self) -> str:
-        """The folder, or the only file, and the series, for messages."""
+        """The folder, or the only file, and the number: messages are recorded, descriptions not."""
         place = Path(os.path.commonpath(self.files))
-        return f"{place}: series {self}"
+        number = "without a number" if self.number is None else str(self.number)
+        return f"{place}: series {number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class DicomFolder:
 
     @property
     def listed(self) -> str:
-        """The series with all that one may be chosen by."""
+        """The series with all that one may be chosen by; for a screen, not for records."""
         words = "; ".join(
             f"{s} ({s.modality}, {s.images} images, UID {s.uid})" for s in self.series[:_LISTED]
         )
@@ -242,7 +243,8 @@ def choose(found: DicomFolder, wanted: str | None = None) -> Series:
         where=found.folder,
         expected="one",
         remedy="name it by UID, number or a pattern of its description in the column "
-        f"<modality>_series or label_series of a dataset table; there are {found.listed}",
+        "<modality>_series or label_series of a dataset table",
+        listed=f"there are {found.listed}",
     )
 
 

@@ -99,8 +99,9 @@ def _without_case(name: str) -> str:
 def _no_class(segments: Mapping[int, str], labels: LabelSet, besides: str) -> LabelError:
     named = [f"{number} {printable(name)!r}" for number, name in segments.items()]
     return LabelError(
-        f"segments {some_of(named)} are not among the classes "
+        f"segments {some_of([str(number) for number in segments])} are not among the classes "
         f"{some_of(labels.foreground)}{besides}",
         expected="each to be called as a class is, whatever its case",
         remedy="name segments and classes alike",
+        listed=f"they are called {some_of(named)}",
     )
