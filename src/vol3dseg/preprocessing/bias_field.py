@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from vol3dseg.errors import IntensityError, MissingExtraError
+from vol3dseg.errors import IntensityError
 
 _LEAST = 4  # voxels that shrinking leaves along an axis
 _OTSU_BINS = 200
@@ -132,21 +132,6 @@ class N4(BaseModel):
         filter_.SetBiasFieldFullWidthAtHalfMaximum(_WIDTH)
         filter_.SetWienerFilterNoise(_WIENER_NOISE)
         return filter_
-
-
-def simpleitk() -> Any:
-    """Return the module SimpleITK.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed.
-    """
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise MissingExtraError("SimpleITK", "itk") from error
-    return SimpleITK
 
 
 class _OneThread(AbstractContextManager[None]):
