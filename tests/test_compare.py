@@ -584,5 +584,5 @@ def test_the_command_finds_a_place_that_cannot_be_written_before_it_compares(
     monkeypatch.setattr(module, "compare", None)
     (tmp_path / "file").touch()
     words = [str(make_run("a")), str(make_run("b")), "-o", str(tmp_path / "file")]
-    with pytest.raises(OutputError, match=r"file: cannot be written .*; choose a writable place"):
+    with pytest.raises(OutputError, match=r"file: cannot be written .*; expected a writable place"):
         CliRunner().invoke(compare_command, words, catch_exceptions=False)

@@ -305,8 +305,8 @@ def overflow(slices):
 @pytest.mark.parametrize(
     ("keep", "message"),
     [
-        (-1, "truncated: 1 bytes of its voxels are missing; copy or export it again"),
-        (-24, "truncated: 24 bytes of its voxels are missing; copy or export it again"),
+        (-1, "truncated: 1 bytes of its voxels are missing; expected all of them; copy or"),
+        (-24, "truncated: 24 bytes of its voxels are missing; expected all of them; copy or"),
         (400, "is an image without Rows and Columns; "),
         (137, "(truncated|damaged|cannot be read)"),
     ],

@@ -97,7 +97,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_first_case(
 
     monkeypatch.setattr(module, "measure", None)
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"file: cannot be written .*; choose a writable place"):
+    with pytest.raises(OutputError, match=r"file: cannot be written .*; expected a writable place"):
         run_inspect(brats_folder, tmp_path / "file", None, sample=2, workers=1)
 
 

@@ -307,29 +307,31 @@ BAD = [
         "damaged header: line 3 is no field, or one that came before; expected `Name = value`, "
         "each once; save it again", id="a field twice"),
     pytest.param("x.nrrd", nrrd(BYTES[:-1]), FileFormatError,
-        "truncated: header promises 210 bytes of voxels, x.nrrd can hold at most 209; "
-        "copy or export it again", id="NRRD, a byte short"),
+        "truncated: header promises 210 bytes of voxels, x.nrrd can hold at most 209; expected "
+        "all of them; copy or export it again", id="NRRD, a byte short"),
     pytest.param("x.mha", meta(BYTES[:-1]), FileFormatError,
-        "truncated: header promises 210 bytes of voxels, x.mha can hold at most 209; "
-        "copy or export it again", id="MetaImage, a byte short"),
+        "truncated: header promises 210 bytes of voxels, x.mha can hold at most 209; expected "
+        "all of them; copy or export it again", id="MetaImage, a byte short"),
     pytest.param("x.nrrd", nrrd(b""), FileFormatError,
-        "truncated: header promises 210 bytes of voxels, x.nrrd can hold at most 0; copy "
-        "or export it again", id="NRRD, header alone"),
+        "truncated: header promises 210 bytes of voxels, x.nrrd can hold at most 0; expected all "
+        "of them; copy or export it again", id="NRRD, header alone"),
     pytest.param("x.nrrd", nrrd(PACKED[:-1], encoding="gzip"), FileFormatError,
-        "truncated or damaged voxels in x.nrrd (the stream ends before its end is "
-        "marked); copy or export it again", id="gzip, a byte short"),
+        "truncated or damaged voxels in x.nrrd (the stream ends before its end is marked); "
+        "expected all of them; copy or export it again", id="gzip, a byte short"),
     pytest.param("x.nrrd", nrrd(gzip.compress(BYTES[:-2]), encoding="gzip"), FileFormatError,
-        "truncated: 2 bytes of its voxels are missing; copy or export it again",
+        "truncated: 2 bytes of its voxels are missing; expected all of them; copy or export it "
+        "again",
         id="gzip, 2 short"),
     pytest.param("x.mha", meta(DEFLATED, CompressedData="True", CompressedDataSize="300"),
         FileFormatError,
-        "truncated: header promises 300 bytes of packed voxels, x.mha holds 221; copy or export it "
-        "again", id="zlib, too large a size"),
+        "truncated: header promises 300 bytes of packed voxels, x.mha holds 221; expected all of "
+        "them; copy or export it again", id="zlib, too large a size"),
     pytest.param("x.mha", meta(DEFLATED[:-9], CompressedData="True"), FileFormatError,
-        "truncated or damaged voxels in x.mha (the stream ends before its end is "
-        "marked); copy or export it again", id="zlib, 9 bytes short"),
+        "truncated or damaged voxels in x.mha (the stream ends before its end is marked); "
+        "expected all of them; copy or export it again", id="zlib, 9 bytes short"),
     pytest.param("x.mha", meta(zlib.compress(BYTES[:100]), CompressedData="True"), FileFormatError,
-        "truncated: 110 bytes of its voxels are missing; copy or export it again",
+        "truncated: 110 bytes of its voxels are missing; expected all of them; copy or export it "
+        "again",
         id="zlib, 110 short"),
     pytest.param("x.mha", meta(DEFLATED, CompressedData="True", CompressedDataSize="0"),
         FileFormatError,
@@ -337,14 +339,14 @@ BAD = [
         id="zlib, no size"),
     pytest.param("x.mha", meta(DEFLATED, CompressedData="True", CompressedDataSize="99"),
         FileFormatError,
-        "truncated or damaged voxels in x.mha (the stream ends before its end is marked); copy or "
-        "export it again", id="zlib, too small a size"),
+        "truncated or damaged voxels in x.mha (the stream ends before its end is marked); "
+        "expected all of them; copy or export it again", id="zlib, too small a size"),
     pytest.param("x.nrrd", nrrd(encoding="gzip", sizes=HUGE), FileFormatError,
-        "truncated: header promises 1000000000000000 bytes of voxels, x.nrrd can hold at "
-        "most 216720; copy or export it again", id="NRRD, bomb"),
+        "truncated: header promises 1000000000000000 bytes of voxels, x.nrrd can hold at most "
+        "216720; expected all of them; copy or export it again", id="NRRD, bomb"),
     pytest.param("x.mha", meta(DimSize=HUGE), FileFormatError,
-        "truncated: header promises 1000000000000000 bytes of voxels, x.mha can hold at "
-        "most 210; copy or export it again", id="MetaImage, bomb"),
+        "truncated: header promises 1000000000000000 bytes of voxels, x.mha can hold at most "
+        "210; expected all of them; copy or export it again", id="MetaImage, bomb"),
     pytest.param("x.nrrd", nrrd(FLOATS.tobytes(order="F"), type="float", endian="little"),
         IntensityError,
         "1 voxels are NaN or infinite; expected finite intensities; " + NAN, id="NRRD, NaN"),

@@ -44,7 +44,10 @@ def atomic_path(final: Path) -> Iterator[Path]:
         if isinstance(error, OutputError) or error.errno is None:
             raise
         raise OutputError(
-            f"{final}: cannot be written ({error.strerror}); choose a writable place with room"
+            f"cannot be written ({error.strerror})",
+            where=final,
+            expected="a writable place with room",
+            remedy="choose another",
         ) from error
     finally:
         with suppress(OSError):  # it must not hide the error that led here
@@ -71,7 +74,10 @@ def require_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(
-            f"{folder}: cannot be written ({error.strerror}); choose a writable place with room"
+            f"cannot be written ({error.strerror})",
+            where=folder,
+            expected="a writable place with room",
+            remedy="choose another",
         ) from error
 
 

@@ -7,78 +7,76 @@ from tests.catalogue.row import Group, Row
 
 ROWS = (
     Row("DICOM gap", "a slice is missing", dicom.series(dicom.drop_one),
-        refused="{folder}/flair: series 7: slices are missing between 2.dcm at 2 mm "
-        "and 3.dcm at 6 mm along the normal; expected one every 2 mm; copy or export the series "
-        "again"),
+        refused="{folder}/flair: series 7: slices are missing between 2.dcm at 2 mm and 3.dcm at "
+        "6 mm along the normal; expected one every 2 mm; copy or export the series again"),
     Row("DICOM duplicate", "two slices at one position", dicom.series(dicom.repeat),
-        refused="{folder}/flair: series 7: 2.dcm and 9.dcm lie at the same position, "
-        "2 mm along the normal (1 of 8 positions hold several slices); expected one slice at "
-        "each; remove the duplicates"),
+        refused="{folder}/flair: series 7: 2.dcm and 9.dcm lie at the same position, 2 mm along "
+        "the normal (1 of 8 positions hold several slices); expected one slice at each; remove "
+        "the duplicates"),
     Row("DICOM copy", "a slice twice, the same in every byte", dicom.series(dicom.repeat_alike),
-        refused="{folder}/flair: series 7: holds copies of slices: 9.dcm of 2.dcm; "
-        "expected each slice once; remove the copies, or give --repair: it is then read without "
-        "them",
+        refused="{folder}/flair: series 7: holds copies of slices: 9.dcm of 2.dcm; expected each "
+        "slice once; remove the copies, or give --repair: it is then read without them",
         repaired="repaired: flair: holds copies of slices: 9.dcm of 2.dcm; read without them"),
     Row("DICOM copies", "every slice twice, the same in every byte", dicom.series(dicom.repeat_all),
-        refused="{folder}/flair: series 7: holds copies of slices: 2.dcm of 10.dcm, "
-        "3.dcm of 11.dcm, 4.dcm of 12.dcm, 5.dcm of 13.dcm, 6.dcm of 14.dcm and 3 more; expected "
-        "each slice once; remove the copies, or give --repair: it is then read without them",
+        refused="{folder}/flair: series 7: holds copies of slices: 2.dcm of 10.dcm, 3.dcm of "
+        "11.dcm, 4.dcm of 12.dcm, 5.dcm of 13.dcm, 6.dcm of 14.dcm and 3 more; expected each "
+        "slice once; remove the copies, or give --repair: it is then read without them",
         repaired="repaired: flair: holds copies of slices: 2.dcm of 10.dcm, 3.dcm of 11.dcm, "
         "4.dcm of 12.dcm, 5.dcm of 13.dcm, 6.dcm of 14.dcm and 3 more; read without them"),
     Row("DICOM same UID", "two slices with one SOP Instance UID and other voxels",
         dicom.series(dicom.repeat_uid),
-        refused="{folder}/flair: series 7: 2.dcm and 9.dcm lie at the same position, "
-        "2 mm along the normal (1 of 8 positions hold several slices); expected one slice at "
-        "each; remove the duplicates"),
+        refused="{folder}/flair: series 7: 2.dcm and 9.dcm lie at the same position, 2 mm along "
+        "the normal (1 of 8 positions hold several slices); expected one slice at each; remove "
+        "the duplicates"),
     Row("DICOM tilt", "a tilted gantry", dicom.series(dicom.tilt),
-        refused="{folder}/flair: series 7: slices are sheared by 14 degrees (a tilted "
-        "gantry); expected slices straight above each other; resample the series onto a straight "
-        "grid first"),
+        refused="{folder}/flair: series 7: slices are sheared by 14 degrees (a tilted gantry); "
+        "expected slices straight above each other; resample the series onto a straight grid "
+        "first"),
     Row("DICOM tilt a hair", "positions that lean by 0.0005 mm per mm",
         dicom.series(dicom.tilt_a_hair),
         said="note: flair: slices lean by 0.0005 mm per mm; read as straight"),
     Row("DICOM beside", "a slice that lies beside the others", dicom.series(dicom.beside),
-        refused="{folder}/flair: series 7: 3.dcm lies 0.5 mm beside the others; "
-        "expected slices above each other; export the series again"),
+        refused="{folder}/flair: series 7: 3.dcm lies 0.5 mm beside the others; expected slices "
+        "above each other; export the series again"),
     Row("DICOM localizer", "a localizer among the slices", dicom.series(dicom.localizer),
-        refused="{folder}/flair: series 7: slices have several orientations: 7 like "
-        "2.dcm, but not 1.dcm; expected one; take out the localizer"),
+        refused="{folder}/flair: series 7: slices have several orientations: 7 like 2.dcm, but "
+        "not 1.dcm; expected one; take out the localizer"),
     Row("DICOM order", "files in another order than slices", dicom.series(dicom.backwards)),
     Row("DICOM predict", "a series, segmented", dicom.series(), predict=True,
         result="read; the segmentation lies on the grid of the series"),
     Row("DICOM uneven", "slices at uneven distances", dicom.series(dicom.uneven),
-        refused="{folder}/flair: series 7: slices lie 1.4 to 2.6 mm apart; expected "
-        "even spacing; resample the series, or take the odd slices out"),
+        refused="{folder}/flair: series 7: slices lie 1.4 to 2.6 mm apart; expected even "
+        "spacing; resample the series, or take the odd slices out"),
     Row("DICOM truncated", "voxels of a file cut short", dicom_files.cut,
-        refused="{folder}/flair/3.dcm: truncated: 24 bytes of its voxels are missing; copy or "
-        "export it again"),
+        refused="{folder}/flair/3.dcm: truncated: 24 bytes of its voxels are missing; expected "
+        "all of them; copy or export it again"),
     Row("DICOM same place", "all slices at the same position", dicom.series(dicom.same_place),
-        refused="{folder}/flair: series 7: all 8 slices lie at the same position; "
-        "expected a stack of slices; export the series again with the position of each"),
+        refused="{folder}/flair: series 7: all 8 slices lie at the same position; expected a "
+        "stack of slices; export the series again with the position of each"),
     Row("DICOM no place", "a slice without a position", dicom.series(dicom.no_place),
         refused="{folder}/flair/2.dcm: has no ImagePositionPatient; expected the place of every "
         "slice; export the series again with it"),
     Row("DICOM place of NaN", "a position that is no number", dicom.series(dicom.place_of_nan),
-        refused="{folder}/flair/2.dcm: ImagePositionPatient is not 3 finite numbers; export the "
-        "series again"),
+        refused="{folder}/flair/2.dcm: ImagePositionPatient is not usable; expected 3 finite "
+        "numbers; export the series again"),
     Row("DICOM crooked", "directions of rows and columns that stand aslant",
         dicom.series(dicom.crooked),
-        refused="{folder}/flair/1.dcm: ImageOrientationPatient is not two perpendicular "
-        "directions of length 1; export the series again"),
+        refused="{folder}/flair/1.dcm: ImageOrientationPatient is not usable; expected two "
+        "perpendicular directions of length 1; export the series again"),
     Row("DICOM references", "a slice of another frame of reference",
         dicom.series(dicom.two_references),
-        refused="{folder}/flair: series 7: slices have several frames of reference: 7 "
-        "like 2.dcm, but not 1.dcm; expected one; choose the slices of one, since places of "
-        "different ones cannot be compared"),
+        refused="{folder}/flair: series 7: slices have several frames of reference: 7 like "
+        "2.dcm, but not 1.dcm; expected one; choose the slices of one, since places of different "
+        "ones cannot be compared"),
     Row("DICOM two echoes", "two volumes in one series", dicom.series(dicom.two_echoes),
-        refused="{folder}/flair: series 7: holds 2 volumes of 8 slices at the same "
-        "positions, told apart by echo time (12, 80.5); expected one volume; put the files of "
-        "one of them into a folder of their own"),
+        refused="{folder}/flair: series 7: holds 2 volumes of 8 slices at the same positions, "
+        "told apart by echo time (12, 80.5); expected one volume; put the files of one of them "
+        "into a folder of their own"),
     Row("DICOM two alike", "two volumes in one series, which nothing but voxels tells apart",
         dicom.series(dicom.repeat_all_places),
-        refused="{folder}/flair: series 7: holds 2 volumes of 8 slices at the same "
-        "positions, told apart by nothing that is known here; expected one volume; put the files "
-        "of one of them into a folder of their own"),
+        refused="{folder}/flair: series 7: holds 2 volumes of 8 slices at the same positions, "
+        "told apart by nothing that is known here; expected one volume; put the files of one of "
+        "them into a folder of their own"),
     Row("DICOM two series", "two series in the folder", dicom.two_series,
         refused="{folder}/scans: holds 2 series; expected one; name it by UID, number or a "
         "pattern of its description in the column <modality>_series or label_series of a dataset "
@@ -105,18 +103,18 @@ ROWS = (
         refused="{folder}/flair: holds no DICOM images (2 other files); expected a series; name "
         "a folder with one"),
     Row("DICOM other size", "a slice of another size", dicom.series(dicom.other_size),
-        refused="{folder}/flair: series 7: slices have several sizes: 7 like 1.dcm, "
-        "but not 4.dcm; expected one; take the odd ones out"),
+        refused="{folder}/flair: series 7: slices have several sizes: 7 like 1.dcm, but not "
+        "4.dcm; expected one; take the odd ones out"),
     Row("DICOM other spacing", "a slice of another spacing", dicom.series(dicom.other_spacing),
-        refused="{folder}/flair: series 7: slices have several spacings: 7 like "
-        "1.dcm, but not 4.dcm; expected one; take the odd ones out"),
+        refused="{folder}/flair: series 7: slices have several spacings: 7 like 1.dcm, but not "
+        "4.dcm; expected one; take the odd ones out"),
     Row("DICOM no spacing", "a spacing of 0", dicom.series(dicom.flat_spacing),
         refused="{folder}/flair/1.dcm: PixelSpacing is (0.0, 1.0); expected lengths above 0; "
         "mend it"),
     Row("DICOM lying", "60000 rows and columns, with 240 bytes of voxels",
         dicom.series(dicom_files.lying_rows),
         refused="{folder}/flair/1.dcm: truncated: header promises 7200000000 bytes of voxels, "
-        "the file can hold at most 976; copy or export it again"),
+        "the file can hold at most 976; expected all of them; copy or export it again"),
     Row("DICOM no rows", "an image without rows", dicom.series(dicom_files.no_rows),
         refused="{folder}/flair/1.dcm: is an image without Rows and Columns; expected its size; "
         "it may be truncated: copy or export it again"),
@@ -142,17 +140,17 @@ ROWS = (
         "and an intercept; export it with the table applied"),
     Row("DICOM codec", "JPEG that no installed decoder reads", dicom.series(dicom_files.no_codec),
         refused="{folder}/flair/1.dcm: is compressed (JPEG Lossless, Non-Hierarchical, "
-        "First-Order Prediction (Process 14 [Selection Value 1])) and no decoder for that is "
-        "installed; install one with: pip install 'pylibjpeg[all]', or store the series "
-        "uncompressed"),
+        "First-Order Prediction (Process 14 [Selection Value 1])); expected a compression that "
+        "an installed decoder reads, or none; install a decoder with: pip install "
+        "'pylibjpeg[all]', or store the series uncompressed"),
     Row("DICOM film", "a film", dicom.series(dicom_files.a_film),
-        refused="{folder}/flair/1.dcm: is compressed (MPEG2 Main Profile / Main Level) and no "
-        "decoder for that is installed; install one with: pip install 'pylibjpeg[all]', or store "
-        "the series uncompressed"),
+        refused="{folder}/flair/1.dcm: is compressed (MPEG2 Main Profile / Main Level); expected "
+        "a compression that an installed decoder reads, or none; install a decoder with: pip "
+        "install 'pylibjpeg[all]', or store the series uncompressed"),
     Row("DICOM syntax", "an unknown transfer syntax", dicom_files.unknown_syntax,
-        refused="{folder}/flair/1.dcm: is compressed (in an unknown way) and no decoder for that "
-        "is installed; install one with: pip install 'pylibjpeg[all]', or store the series "
-        "uncompressed"),
+        refused="{folder}/flair/1.dcm: is compressed (in an unknown way); expected a compression "
+        "that an installed decoder reads, or none; install a decoder with: pip install "
+        "'pylibjpeg[all]', or store the series uncompressed"),
     Row("DICOM RLE", "voxels packed by run lengths", dicom_files.packed("RLELossless")),
     Row("DICOM deflated", "deflated files", dicom_files.packed("DeflatedExplicitVRLittleEndian")),
     Row("DICOM implicit", "implicit types", dicom_files.packed("ImplicitVRLittleEndian")),

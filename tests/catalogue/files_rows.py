@@ -42,10 +42,12 @@ ROWS = (
         "most 352; expected all of them; copy or export it again"),
     Row("F4 NRRD", "an NRRD, cut at its end", files.nrrd_cut,
         refused="{folder}/flair.nrrd: truncated: header promises 1920 bytes of voxels, "
-        "flair.nrrd can hold at most 1911; copy or export it again", needs=("SimpleITK",)),
+        "flair.nrrd can hold at most 1911; expected all of them; copy or export it again",
+        needs=("SimpleITK",)),
     Row("F4 MetaImage", "a packed MetaImage, cut at its end", files.mha_cut,
         refused="{folder}/flair.mha: truncated or damaged voxels in flair.mha (the stream ends "
-        "before its end is marked); copy or export it again", needs=("SimpleITK",)),
+        "before its end is marked); expected all of them; copy or export it again",
+        needs=("SimpleITK",)),
     Row("F5", "an empty file", files.plain(lambda content: b""),
         refused="{folder}/flair.nii: the file is empty; expected an image; copy or export it "
         "again"),
@@ -79,11 +81,11 @@ ROWS = (
         refused="{folder}/cases.csv: row 3: id 'one' is that of row 2; row 4: t1 is empty; row "
         "5: flair: nowhere.nii is not there; mend the table"),
     Row("F15", "an output that cannot be written", files.a_file_as_the_output,
-        refused="{out}: cannot be written (File exists); choose a writable place with room",
-        checked=False),
+        refused="{out}: cannot be written (File exists); expected a writable place with room; "
+        "choose another", checked=False),
     Row("F15 predict", "the same, of `predict`", files.a_file_as_the_output,
-        refused="{out}/predictions.json: cannot be written (File exists); choose a writable "
-        "place with room", predict=True),
+        refused="{out}/predictions.json: cannot be written (File exists); expected a writable "
+        "place with room; choose another", predict=True),
 )  # fmt: skip
 FILES = Group(
     "Files",

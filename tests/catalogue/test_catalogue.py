@@ -130,5 +130,13 @@ def test_names_are_unique():
     assert len({row.name for row in ROWS}) == len(ROWS)
 
 
+@pytest.mark.parametrize("row", [row for row in ROWS if row.refused], ids=str)
+def test_a_refusal_has_all_its_parts(row):
+    for line in row.refused.splitlines():
+        if not line.startswith("{folder}/cases.csv: "):  # which lists what is wrong by rows
+            assert "; expected " in line
+            assert line.count("; ") >= 2  # and a remedy
+
+
 def test_the_page_is_that_of_the_rows():
     assert PAGE.read_text(encoding="utf-8") == page(), "run `make catalogue-page`"

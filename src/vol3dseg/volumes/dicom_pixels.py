@@ -52,10 +52,12 @@ def _check_decoder(syntax: Any, path: Path) -> None:
     if not available:
         name = syntax.name if syntax.name != syntax else "in an unknown way"
         raise FileFormatError(
-            f"is compressed ({name}) and no decoder for that is installed",
+            f"is compressed ({name})",
             where=path,
+            expected="a compression that an installed decoder reads, or none",
             remedy=(
-                "install one with: pip install 'pylibjpeg[all]', or store the series uncompressed"
+                "install a decoder with: pip install 'pylibjpeg[all]', or store the series "
+                "uncompressed"
             ),
         )
 
@@ -81,6 +83,7 @@ def _check_room(header: Any, path: Path) -> None:
             f"truncated: header promises {claimed} bytes of voxels, the file can hold at most "
             f"{room}",
             where=path,
+            expected="all of them",
             remedy="copy or export it again",
         )
 
@@ -149,6 +152,7 @@ def _check_complete(dataset: Any, path: Path) -> None:
         raise FileFormatError(
             f"truncated: {lacking} bytes of its voxels are missing",
             where=path,
+            expected="all of them",
             remedy="copy or export it again",
         )
 

@@ -203,8 +203,9 @@ def _vector(holder: Any, keyword: str, length: int, path: Path) -> tuple[float, 
     numbers = tuple(float(number) for number in value)
     if len(numbers) != length or not all(map(math.isfinite, numbers)):
         raise GridError(
-            f"{keyword} is not {length} finite numbers",
+            f"{keyword} is not usable",
             where=path,
+            expected=f"{length} finite numbers",
             remedy="export the series again",
         )
     return numbers
@@ -216,8 +217,9 @@ def _directions(holder: Any, path: Path) -> tuple[float, ...]:
     product = sum(a * d for a, d in zip(along, down, strict=True))
     if max(abs(math.hypot(*along) - 1), abs(math.hypot(*down) - 1), abs(product)) > 1e-3:
         raise GridError(
-            "ImageOrientationPatient is not two perpendicular directions of length 1",
+            "ImageOrientationPatient is not usable",
             where=path,
+            expected="two perpendicular directions of length 1",
             remedy="export the series again",
         )
     return directions

@@ -47,6 +47,7 @@ def require_room(path: Path, header: Header, axes: tuple[int, ...], size: int) -
             f"truncated: header promises {header.length} bytes of packed voxels, "
             f"{header.data.name} holds {max(0, stored)}",
             where=path,
+            expected="all of them",
             remedy="copy or export it again",
         )
     if not header.packed and header.start is not None and stored > size:
@@ -57,6 +58,7 @@ def require_room(path: Path, header: Header, axes: tuple[int, ...], size: int) -
             f"truncated: header promises {size} bytes of voxels, {header.data.name} can hold at "
             f"most {max(0, most)}",
             where=path,
+            expected="all of them",
             remedy="copy or export it again",
         )
 
@@ -81,6 +83,7 @@ def verify_payload(path: Path, header: Header, size: int) -> None:
         raise FileFormatError(
             f"truncated or damaged voxels in {header.data.name} ({error})",
             where=path,
+            expected="all of them",
             remedy="copy or export it again",
         ) from error
     except OSError as error:
@@ -93,6 +96,7 @@ def verify_payload(path: Path, header: Header, size: int) -> None:
         raise FileFormatError(
             f"truncated: {size - found} bytes of its voxels are missing",
             where=path,
+            expected="all of them",
             remedy="copy or export it again",
         )
     if found > size:
