@@ -23,7 +23,7 @@ from vol3dseg.errors import some_of
 
 if TYPE_CHECKING:
     from vol3dseg.datasets.case import Case
-    from vol3dseg.datasets.check import Finding
+    from vol3dseg.datasets.findings import Finding
 
 
 @click.command(short_help="Check every file of a data set before anything is done with it.")
@@ -68,7 +68,8 @@ def run_check(
 
     from vol3dseg.config import load_config
     from vol3dseg.datasets.case import allow_repairs
-    from vol3dseg.datasets.check import WEIGHTS, check_case
+    from vol3dseg.datasets.check import check_case
+    from vol3dseg.datasets.findings import WEIGHTS
     from vol3dseg.datasets.layouts import find_cases, layout_of
     from vol3dseg.datasets.layouts.table_writing import write_table
     from vol3dseg.datasets.over_cases import over_cases

@@ -55,6 +55,7 @@ def run_preprocess(
     from vol3dseg.preprocessing.preprocess import preprocess as prepare_all
 
     config = load_config(config_name)
+    config.recipe.require_extras()
     cases = allow_repairs(find_cases(dataset), repair)
     require_writable(output)
     with processes(workers, len(cases)) as executor, progress_bar() as bar:

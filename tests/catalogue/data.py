@@ -63,6 +63,26 @@ class DataSet:
         # Stored, not deflated: sizes and checksums in messages are the same with any zlib.
         self.write(name, gzip.compress(content, 0, mtime=0) if packed else content)
 
+    def nrrd(self, array: np.ndarray, cut: int = 0, **fields: str) -> None:
+        """Give the image as NRRD, some bytes short; `space_origin=...` is the field "space origin".
+
+        A field without a value is left out.
+        """
+        every = {
+            "type": {"i2": "int16", "f4": "float"}[array.dtype.str[1:]],
+            "dimension": "3",
+            "space": "left-posterior-superior",
+            "sizes": " ".join(map(str, array.shape)),
+            "space_directions": "(1,0,0) (0,1,0) (0,0,2)",
+            "endian": "little",
+            "encoding": "raw",
+            "space_origin": "(0,0,0)",
+        } | fields
+        lines = [f"{name.replace('_', ' ')}: {value}\n" for name, value in every.items() if value]
+        voxels = array.tobytes(order="F")
+        header = "".join(["NRRD0004\n", *lines, "\n"])
+        self.write("flair.nrrd", header.encode() + voxels[: len(voxels) - cut])
+
     def write(self, name: str, content: bytes) -> None:
         """Write a file, and give it to the modality of its name, if that is one."""
         path = self.folder / name

@@ -44,6 +44,8 @@ ROWS = (
         refused="{folder}/flair: series 7: slices have several orientations: 7 like "
         "2.dcm, but not 1.dcm; expected one; take out the localizer"),
     Row("DICOM order", "files in another order than slices", dicom.series(dicom.backwards)),
+    Row("DICOM predict", "a series, segmented", dicom.series(), predict=True,
+        result="read; the segmentation lies on the grid of the series"),
     Row("DICOM uneven", "slices at uneven distances", dicom.series(dicom.uneven),
         refused="{folder}/flair: series 7: slices lie 1.4 to 2.6 mm apart; expected "
         "even spacing; resample the series, or take the odd slices out"),

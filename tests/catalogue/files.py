@@ -118,11 +118,7 @@ def a_file_as_the_output(data: DataSet) -> None:
 
 
 def nrrd_cut(data: DataSet) -> None:
-    header = (
-        "NRRD0005\ntype: int16\ndimension: 3\nspace: LPS\nsizes: 12 10 8\nendian: little\n"
-        "space directions: (1,0,0) (0,1,0) (0,0,2)\nencoding: raw\nspace origin: (0,0,0)\n\n"
-    )
-    data.write("flair.nrrd", header.encode() + FLAIR.tobytes(order="F")[:-9])
+    data.nrrd(FLAIR, cut=9)
 
 
 def mha_cut(data: DataSet) -> None:

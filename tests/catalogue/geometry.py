@@ -61,11 +61,7 @@ def no_orientation(data: DataSet) -> None:
 
 
 def nrrd_without_space(data: DataSet) -> None:
-    header = (
-        f"NRRD0005\ntype: int16\ndimension: 3\nsizes: {' '.join(map(str, SHAPE))}\n"
-        "spacings: 1 1 2\nendian: little\nencoding: raw\n\n"
-    )
-    data.write("flair.nrrd", header.encode() + FLAIR.tobytes(order="F"))
+    data.nrrd(FLAIR, space="", space_directions="", space_origin="", spacings="1 1 2")
 
 
 def flat_sform(data: DataSet) -> None:

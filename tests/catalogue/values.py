@@ -47,11 +47,20 @@ def spoilt(value: float) -> np.ndarray:
     return array
 
 
+def nan_in_nrrd(data: DataSet) -> None:
+    data.nrrd(spoilt(np.nan))
+
+
 def bomb(data: DataSet) -> None:
     data.nifti("flair.nii.gz", FLAIR)
     content = bytearray(gzip.decompress(data.read("flair.nii.gz")))
     content[42:48] = np.array([32767] * 3, "<i2").tobytes()
     data.write("flair.nii.gz", gzip.compress(bytes(content), 0, mtime=0))
+
+
+def nine_axes_of_nifti_2(data: DataSet) -> None:
+    data.nifti("flair.nii", FLAIR, kind=nib.Nifti2Image)
+    data.patch("flair.nii", 16, "q", 9)
 
 
 def other_byte_order(data: DataSet) -> None:

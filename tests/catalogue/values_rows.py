@@ -29,6 +29,8 @@ ROWS = (
         refused="{folder}/flair.nii: header says 0 axes; expected 1 to 7; export it again"),
     Row("D5 nine", "a header of 9 axes", values.patched(values.DIM, "h", 9),
         refused="{folder}/flair.nii: header says 9 axes; expected 1 to 7; export it again"),
+    Row("D5 NIfTI-2", "the same, of NIfTI-2", values.nine_axes_of_nifti_2,
+        refused="{folder}/flair.nii: header says 9 axes; expected 1 to 7; export it again"),
     Row("D5 zero", "an axis of 0 voxels", values.patched(values.DIM + 2, "h", 0),
         refused="{folder}/flair.nii: header says (0, 10, 8) voxels; expected at least one per "
         "axis; export it again"),
@@ -77,6 +79,10 @@ ROWS = (
         refused="{folder}/flair.nii: 2 voxels are NaN or infinite; expected finite intensities; "
         "give the number that replaces them in the column <modality>_nan of a dataset table, or "
         "replace them in the file"),
+    Row("D13 NRRD", "NaN in an NRRD", values.nan_in_nrrd,
+        refused="{folder}/flair.nrrd: 2 voxels are NaN or infinite; expected finite intensities; "
+        "give the number that replaces them in the column <modality>_nan of a dataset table, or "
+        "replace them in the file", needs=("SimpleITK",)),
     Row("D13 asked", "NaN in an image, with 7 in the column `flair_nan`",
         values.with_cells(values.flair(values.spoilt(np.nan)), flair_nan="7"),
         said="note: 2 voxels of flair were NaN or infinite and were replaced",

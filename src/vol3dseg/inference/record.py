@@ -12,7 +12,7 @@ from vol3dseg.inference.model_file import ModelFile
 from vol3dseg.volumes.labels import LabelSet
 
 RECORD_NAME = "predictions.json"
-_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "nibabel")
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "nibabel", "SimpleITK")
 
 
 class _Frozen(BaseModel):

@@ -17,7 +17,8 @@ from vol3dseg.volumes.dicom_folder import searching_once
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.label_maps import find_seg
-from vol3dseg.volumes.labels import LabelSet, whole_numbers
+from vol3dseg.volumes.label_values import whole_numbers
+from vol3dseg.volumes.labels import LabelSet
 from vol3dseg.volumes.oblique import bring_classes
 
 Image = NDArray[np.float32]

@@ -102,7 +102,7 @@ def describe_run(
         overlap=OVERLAP,
         training=_facts(run, config, data, kind),
         training_data=_looks(config, data),
-        provenance=provenance("tensorflow", "keras", "numpy"),
+        provenance=provenance("tensorflow", "keras", "numpy", "SimpleITK"),
     )
     predictor = Predictor(KerasBackend(load_checkpoint(path)), manifest)
     scores = _validate(predictor, data.validation, config, progress)

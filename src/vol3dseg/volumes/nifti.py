@@ -16,7 +16,8 @@ from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.gzipped import PORTION, Stream, write_stream
 from vol3dseg.volumes.intake import Intake, Note, unfit_shape, without_single_volumes
 from vol3dseg.volumes.layout import contiguous
-from vol3dseg.volumes.nifti_header import fresh_header, geometry_of, read_header
+from vol3dseg.volumes.nifti_grid import geometry_of
+from vol3dseg.volumes.nifti_header import fresh_header, read_header
 from vol3dseg.volumes.nifti_pair import header_and_voxels
 
 SUFFIXES = (".nii.gz", ".nii")
