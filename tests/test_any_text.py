@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from nibabel.nifti1 import header_dtype
 
@@ -110,6 +110,7 @@ def test_any_json(tmp_path_factory, name, read, value):
 
 
 @pytest.mark.parametrize(("name", "read"), READERS)
+@example(content="{\U00012544")  # YAML's own message quotes it
 @given(content=st.one_of(st.binary(), st.text()))
 def test_any_bytes(tmp_path_factory, name, read, content):
     path = tmp_path_factory.mktemp("bytes") / name

@@ -135,7 +135,8 @@ def _yaml(text: str, source: str) -> object:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        detail = " ".join(str(error).split())
+        words = " ".join(str(error).split())  # it quotes the file, which may hold anything
+        detail = "".join(c if c.isprintable() else "?" for c in words)
         raise ConfigError(f"{source}: not valid YAML ({detail}); mend it there") from error
 
 
