@@ -75,6 +75,8 @@ def run_check(
     from vol3dseg.datasets.over_cases import over_cases
 
     config = load_config(config_name) if config_name else None
+    if config is not None:
+        config.recipe.require_extras()
     cases = allow_repairs(find_cases(dataset), repair)
     layout = layout_of(dataset)
     if table is not None:

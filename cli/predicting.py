@@ -12,8 +12,8 @@ from vol3dseg.cli.options import about_case, progress_bar
 
 if TYPE_CHECKING:
     from vol3dseg.datasets.case import Case
-    from vol3dseg.inference.batch import DicomSeg, Draw, Wanted
     from vol3dseg.inference.model_file import ModelFile
+    from vol3dseg.inference.outputs import DicomSeg, Draw, Wanted
     from vol3dseg.inference.predictor import Predictor
     from vol3dseg.inference.record import CaseRecord, Record
 
@@ -64,7 +64,8 @@ def run_predict(
     manner: Manner | None = None,
 ) -> None:
     """Segment in front of the user."""
-    from vol3dseg.inference.batch import Wanted, predict_cases
+    from vol3dseg.inference.batch import predict_cases
+    from vol3dseg.inference.outputs import Wanted
     from vol3dseg.inference.record import Record
     from vol3dseg.volumes.formats import FORMATS
 
@@ -100,7 +101,7 @@ def run_predict(
 
 def _seg(model: "ModelFile", path: Path, manner: Manner) -> "DicomSeg | None":
     """Return how DICOM-SEG is written, if it is asked for."""
-    from vol3dseg.inference.batch import DicomSeg
+    from vol3dseg.inference.outputs import DicomSeg
     from vol3dseg.volumes.dicom_seg import Algorithm
 
     if manner.format_name != SEG:

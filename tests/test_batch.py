@@ -9,7 +9,8 @@ import pytest
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.signature import images_digest, signature
-from vol3dseg.inference.batch import Wanted, predict_cases
+from vol3dseg.inference.batch import predict_cases
+from vol3dseg.inference.outputs import Wanted
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import load_record
 

@@ -297,6 +297,7 @@ class TestRecipe:
             pytest.param({"shrink_factor": 0}, "shrink_factor: .*greater than 0", id="factor"),
             pytest.param({"shrink": 2}, "did you mean 'shrink_factor'", id="key"),
             pytest.param({"maximum_number_of_iterations": []}, "at least 1 item", id="levels"),
+            pytest.param({"convergence_threshold": float("nan")}, "finite number", id="threshold"),
             pytest.param({"mask": "brain"}, "'nonzero' or 'otsu'", id="mask"),
         ],
     )

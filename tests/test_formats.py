@@ -18,7 +18,8 @@ from vol3dseg.datasets.references import label_files
 from vol3dseg.datasets.selection import gather_cases
 from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, MissingExtraError, OutputError
-from vol3dseg.inference.batch import DicomSeg, Wanted, predict_cases
+from vol3dseg.inference.batch import predict_cases
+from vol3dseg.inference.outputs import DicomSeg, Wanted
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes import formats

@@ -378,8 +378,8 @@ def test_a_dicom_seg_names_patient_and_study_and_nothing_else(
 
 def test_the_search_finds_a_name_wherever_it_hides(tmp_path):
     """Or the tests above would prove nothing."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
+    Image = pytest.importorskip("PIL.Image")  # noqa: N806 - as Pillow calls it
+    PngInfo = pytest.importorskip("PIL.PngImagePlugin").PngInfo  # noqa: N806
 
     picture = PngInfo()
     picture.add_text("who", NAME, zip=True)

@@ -6,7 +6,8 @@ from typing import Any
 from benchmarks.contestants.ours import PACKAGES, load
 from benchmarks.contestants.protocol import Call, serve
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.inference.batch import Wanted, predict_cases
+from vol3dseg.inference.batch import predict_cases
+from vol3dseg.inference.outputs import Wanted
 from vol3dseg.inference.record import Record
 
 

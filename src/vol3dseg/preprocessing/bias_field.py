@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from vol3dseg.errors import IntensityError, MissingExtraError
+from vol3dseg.errors import IntensityError
+from vol3dseg.volumes.itk import simpleitk
 
 _LEAST = 4  # voxels that shrinking leaves along an axis
 _OTSU_BINS = 200
@@ -52,7 +53,7 @@ class N4(BaseModel):
     maximum_number_of_iterations: tuple[PositiveInt, ...] = Field(
         default=(50, 50, 50, 50), min_length=1
     )
-    convergence_threshold: float = Field(default=0.001, ge=0)
+    convergence_threshold: float = Field(default=0.001, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -132,21 +133,6 @@ class N4(BaseModel):
         filter_.SetBiasFieldFullWidthAtHalfMaximum(_WIDTH)
         filter_.SetWienerFilterNoise(_WIENER_NOISE)
         return filter_
-
-
-def simpleitk() -> Any:
-    """Return the module SimpleITK.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed.
-    """
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise MissingExtraError("SimpleITK", "itk") from error
-    return SimpleITK
 
 
 class _OneThread(AbstractContextManager[None]):

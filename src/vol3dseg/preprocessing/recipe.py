@@ -18,12 +18,13 @@ from vol3dseg.cores import usable_cores
 from vol3dseg.errors import ConfigError, DatasetError, MemoryLimitError, RecipeMismatch
 from vol3dseg.files import canonical_json, sha256_text
 from vol3dseg.preprocessing.appearance import Appearance, look_at
-from vol3dseg.preprocessing.bias_field import N4, simpleitk
+from vol3dseg.preprocessing.bias_field import N4
 from vol3dseg.preprocessing.crop import nonzero_box
 from vol3dseg.preprocessing.normalise import Normalisation, normalise_part
 from vol3dseg.volumes.axes import axis_maps
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.itk import simpleitk
 from vol3dseg.volumes.kernels import CUBIC, LINEAR, Kernel
 from vol3dseg.volumes.label_resampling import (
     interpolate_labels,

@@ -16,10 +16,10 @@ from vol3dseg.errors import (
     FileFormatError,
     GridError,
     MemoryLimitError,
-    MissingExtraError,
 )
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.intake import Intake, Note, unfit_shape, without_single_volumes
+from vol3dseg.volumes.itk import simpleitk
 from vol3dseg.volumes.itk_payload import require_room, verify_payload
 from vol3dseg.volumes.layout import copy_voxels
 from vol3dseg.volumes.metaimage_header import START as METAIMAGE_START
@@ -71,7 +71,7 @@ class ItkFile:
     def __init__(self, path: Path, kind: ItkFormat, repair: bool = False) -> None:
         self.path = path
         self._intake = Intake(repair)
-        self._sitk = _simpleitk()
+        self._sitk = simpleitk()
         self._header = _HEADERS[kind](path)
         self._reader = self._opened(kind)
         axes = tuple(int(n) for n in self._reader.GetSize())
@@ -237,15 +237,6 @@ class ItkFile:
             where=self.path,
             remedy="crop the file, or use a machine with more",
         )
-
-
-def _simpleitk() -> Any:
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise MissingExtraError("SimpleITK", "itk") from error
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # what it warns of is checked here
-    return SimpleITK
 
 
 def _is_utf8(path: Path) -> bool:

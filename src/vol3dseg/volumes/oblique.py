@@ -5,14 +5,13 @@ is given voxel indices as its world and the way between the grids as an affine t
 grid is too crooked for it.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import GridError, MissingExtraError
+from vol3dseg.errors import GridError
 from vol3dseg.volumes.axes import axis_maps
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.itk import simpleitk
 from vol3dseg.volumes.label_resampling import interpolate_labels
 from vol3dseg.volumes.resampling import resample
 
@@ -89,7 +88,7 @@ def _parallel(source: Geometry, target: Geometry) -> bool:
 def _linear(
     array: NDArray[np.float32], source: Geometry, target: Geometry, fill: float
 ) -> NDArray[np.float32]:
-    sitk = _simpleitk()
+    sitk = simpleitk()
     way = _way(source, target)
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(way[:3, :3].ravel().tolist())
@@ -121,7 +120,7 @@ def _smoothed(
     variance = np.maximum(extent**2 - 1, 0) / (8 * np.log(2))
     if not variance.any():
         return array
-    sitk = _simpleitk()
+    sitk = simpleitk()
     image = sitk.GetImageFromArray(array.T)
     return np.asarray(
         sitk.GetArrayFromImage(sitk.DiscreteGaussian(image, variance.tolist())).T, np.float32
@@ -131,11 +130,3 @@ def _smoothed(
 def _way(source: Geometry, target: Geometry) -> NDArray[np.float64]:
     """Return the affine from voxels of the target to those of the source."""
     return np.asarray(np.linalg.inv(source.affine) @ target.affine)
-
-
-def _simpleitk() -> Any:
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise MissingExtraError("SimpleITK", "itk") from error
-    return SimpleITK
