@@ -546,3 +546,17 @@ def test_real_series_equal_simpleitk(shared_data, name, shape, spacing):
     last = tuple(n - 1 for n in shape)
     expected = np.multiply(image.TransformIndexToPhysicalPoint(last), (-1, -1, 1))
     np.testing.assert_allclose(world(geometry, last), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("lean", [0.5, -0.25])
+def test_a_tilted_series_lies_where_its_slices_lie(tmp_path, dicom_slice, lean):
+    """It is refused where it is used, unless the dataset table asks for resampling."""
+    places = [(3, lean * k, 2 * k) for k in range(5)]
+    slices = [dicom_slice(ARRAY[..., k].T, places[k]) for k in range(5)]
+    array, geometry = read(save(tmp_path, slices))
+    np.testing.assert_array_equal(array, ARRAY)
+    for k, (x, y, z) in enumerate(places):
+        np.testing.assert_allclose(world(geometry, (0, 0, k)), (-x, -y, z), atol=1e-6)
+    assert geometry.shear == pytest.approx(abs(lean) / np.hypot(2, lean), rel=1e-6)
+    with pytest.raises(GridError, match=r"two axes stand at .* degrees; expected right angles"):
+        geometry.require_right_angles(tmp_path)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from vol3dseg.errors import (
     FileFormatError,
+    GridError,
     IntensityError,
     MemoryLimitError,
     OutputError,
@@ -107,6 +108,26 @@ class TestReading:
     def test_spacing_comes_from_the_affine(self, tmp_path):
         data = patched(content(qform_code=0), 80, "fff", 9, 9, 9)
         assert read_image(stored(tmp_path, data))[1].spacing_mm == (1.5, 1.25, 2)
+
+    @pytest.mark.parametrize("sform", range(5))
+    @pytest.mark.parametrize("qform", range(5))
+    def test_every_combination_of_codes(self, tmp_path, sform, qform):
+        """The sform counts where it has a code, else the qform; each is moved by its own amount."""
+        image = nib.Nifti1Image(VALUES, None)
+        for code, move, put in ((sform, 1, image.set_sform), (qform, 1.2, image.set_qform)):
+            affine = AFFINE.copy()
+            affine[0, 3] += move
+            put(affine, code)
+        path = stored(tmp_path, image.to_bytes())
+        if not sform and not qform:
+            with pytest.raises(GridError, match="says nothing of orientation"):
+                read_image(path)
+            return
+        geometry = read_image(path)[1]
+        assert geometry.affine[0, 3] == pytest.approx(
+            AFFINE[0, 3] + (1 if sform else 1.2), abs=1e-4
+        )
+        assert geometry.spacing_mm == pytest.approx((1.5, 1.25, 2))
 
     def test_qform_alone(self, tmp_path):
         image = nib.Nifti1Image(VALUES, AFFINE)

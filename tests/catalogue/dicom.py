@@ -48,6 +48,11 @@ def tilt(slices: list) -> None:
         one.ImagePositionPatient = [0, 0.5 * k, 2 * k]
 
 
+def tilted_second(data: DataSet) -> None:
+    data.series(tilt, folder="tilted")
+    data.table(flair="flair.nii", t1="tilted", t1_resample="yes")
+
+
 def tilt_a_hair(slices: list) -> None:
     for k, one in enumerate(slices):
         one.ImagePositionPatient = [0, 0.001 * k, 2 * k]

@@ -6,7 +6,6 @@ every grid is right-handed. The spacing of slices comes from their positions; Sl
 how thick a slice is, not how far the next one is.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,7 +49,7 @@ def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
     ------
     GridError
         They differ in size, spacing, orientation or frame of reference; lie at the same positions;
-        have a gap; or are sheared by a tilted gantry.
+        or have a gap.
     """
     planes = sorted(planes, key=lambda plane: (plane.path, plane.frame))
     _check_alike(planes, where)
@@ -61,17 +60,20 @@ def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
     order = np.argsort(depths, kind="stable")
     planes, depths = [planes[n] for n in order], depths[order]
     if len(planes) == 1:
-        step = _thickness(planes[0], intake)
+        step = normal * _thickness(planes[0], intake)
     else:
         _check_positions(planes, depths, where)
         _check_gaps(planes, depths, where)
-        shear = _shear(planes, depths, normal, where)
-        if shear > _NOTED:
-            intake.note(f"slices lean by {shear:.2g} mm per mm", "read as straight")
-        step = float(depths[-1] - depths[0]) / (len(planes) - 1)
+        lean = _lean(planes, depths, normal, where)
+        shear = float(np.linalg.norm(lean))
+        step = (normal + lean) * float(depths[-1] - depths[0]) / (len(planes) - 1)
+        if shear <= _SHEAR:
+            step = normal * (step @ normal)
+            if shear > _NOTED:
+                intake.note(f"slices lean by {shear:.2g} mm per mm", "read as straight")
     between_rows, between_columns = planes[0].spacing_mm
     affine = np.eye(4)
-    affine[:3, :3] = np.stack([along * between_columns, down * between_rows, normal * step], axis=1)
+    affine[:3, :3] = np.stack([along * between_columns, down * between_rows, step], axis=1)
     affine[:3, 3] = planes[0].position
     rows, columns = planes[0].size
     return Stack(tuple(planes), Geometry((columns, rows, len(planes)), _LPS_TO_RAS @ affine))
@@ -195,18 +197,17 @@ def _check_gaps(planes: Sequence[Plane], depths: NDArray[np.float64], where: str
     )
 
 
-def _shear(
+def _lean(
     planes: Sequence[Plane],
     depths: NDArray[np.float64],
     normal: NDArray[np.float64],
     where: str,
-) -> float:
-    """Return by how much slices lean [mm per mm]; refuse more than rounding."""
+) -> NDArray[np.float64]:
+    """Return where slices go beside the normal [mm per mm]; refuse those that go elsewhere."""
     positions = np.array([plane.position for plane in planes])
     sideways = positions - positions[0] - np.outer(depths - depths[0], normal)
-    drift = sideways[-1] / (depths[-1] - depths[0])
-    shear = float(np.linalg.norm(drift))
-    off = np.linalg.norm(sideways - np.outer(depths - depths[0], drift), axis=1)
+    lean: NDArray[np.float64] = sideways[-1] / (depths[-1] - depths[0])
+    off = np.linalg.norm(sideways - np.outer(depths - depths[0], lean), axis=1)
     if off.max() > _UNEVEN * min(planes[0].spacing_mm):
         worst = int(off.argmax())
         raise GridError(
@@ -215,11 +216,4 @@ def _shear(
             expected="slices above each other",
             remedy="export the series again",
         )
-    if shear > _SHEAR:
-        raise GridError(
-            f"slices are sheared by {math.degrees(math.atan(shear)):.3g} degrees (a tilted gantry)",
-            where=where,
-            expected="slices straight above each other",
-            remedy="resample the series onto a straight grid first",
-        )
-    return shear
+    return lean
