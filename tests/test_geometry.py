@@ -73,6 +73,27 @@ def test_cropping_moves_no_voxel(geometry, start, shape):
     )
 
 
+@pytest.mark.parametrize(
+    ("spacing_mm", "said"),
+    [
+        pytest.param(1000.0, "2e+04x2e+04x2e+04 voxels if resampled to 1x1x1 mm", id="metres"),
+        pytest.param(2000.0, "4e+04x4e+04x4e+04 voxels", id="an axis too long"),
+        pytest.param(1e9, "2e+10x2e+10x2e+10 voxels", id="the largest there is"),
+    ],
+)
+def test_a_grid_that_no_memory_holds_is_refused_before_it_is_made(spacing_mm, said):
+    geometry = Geometry((20, 20, 20), np.diag([spacing_mm] * 3 + [1]))
+    with pytest.raises(GridError, match="mend the spacing in the header") as caught:
+        geometry.with_spacing((1, 1, 1))
+    assert said in str(caught.value)
+    assert geometry.with_spacing((spacing_mm, spacing_mm, spacing_mm)) == geometry
+
+
+def test_the_smallest_spacing_becomes_one_voxel():
+    geometry = Geometry((20, 20, 20), np.diag([1e-9] * 3 + [1]))
+    assert geometry.with_spacing((1, 1, 1)).shape == (1, 1, 1)
+
+
 def test_a_thousandth_of_spacing_is_rounding():
     geometry = Geometry((10, 10, 10), np.diag([1.0005, 1, 1, 1]))
     assert geometry.with_spacing((1, 1, 1)) == geometry

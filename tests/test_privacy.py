@@ -135,7 +135,7 @@ NEEDED = {"nrrd": "SimpleITK", "mha": "SimpleITK", "dicom": "highdicom"}
 
 
 @pytest.fixture(params=SUFFIXES)
-def named_table(request, tmp_path, dicom_series_or_none):
+def named_table(request, tmp_path):
     """A data set of two cases in one format, as a table; its name."""
     if request.param in NEEDED:
         pytest.importorskip(NEEDED[request.param])
@@ -143,7 +143,9 @@ def named_table(request, tmp_path, dicom_series_or_none):
         "nifti": write_nifti,
         "nrrd": write_nrrd,
         "mha": write_metaimage,
-        "dicom": lambda path, array: write_series(path, array, dicom_series_or_none),
+        "dicom": lambda path, array: write_series(
+            path, array, request.getfixturevalue("dicom_series")
+        ),
     }[request.param]
     folder, suffix = tmp_path / "scans", SUFFIXES[request.param]
     folder.mkdir()
@@ -157,11 +159,6 @@ def named_table(request, tmp_path, dicom_series_or_none):
     table = folder / "cases.csv"
     table.write_text("\n".join(rows))
     return request.param, table
-
-
-@pytest.fixture
-def dicom_series_or_none(request):
-    return request.getfixturevalue("dicom_series") if request.node.callspec else None
 
 
 # ---------------------------------------------------------------- where nobody may be named
@@ -295,6 +292,7 @@ def harm(path, number):
 def test_nobody_is_named_where_files_are_damaged(
     named_table, said, tmp_path, model_path, config_path, number
 ):
+    pytest.importorskip("matplotlib")
     name, table = named_table
     out = tmp_path / "out"
     harm(table.parent / f"a-flair{SUFFIXES[name]}", number)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vol3dseg.errors import ConfigError, DatasetError, RecipeMismatch
+from vol3dseg.errors import ConfigError, DatasetError, MemoryLimitError, RecipeMismatch
 from vol3dseg.inference.homeward import Homeward
 from vol3dseg.preprocessing.normalise import Window, ZScore
 from vol3dseg.preprocessing.recipe import (
@@ -322,3 +322,16 @@ class TestNormalisation:
     def test_settings_that_mean_nothing(self, settings):
         with pytest.raises(ValueError, match="validation error"):
             recipe(normalisation={"t1": settings})
+
+
+def test_a_working_grid_that_does_not_fit_into_memory_is_refused(monkeypatch):
+    volume = Volume(np.ones((4, 4, 4, 1), np.float32), Geometry((4, 4, 4), np.eye(4)), ("t1",))
+    recipe = Recipe(modalities=("t1",), normalisation={"method": "zscore"}, patch_size=(4, 4, 4))
+
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("vol3dseg.preprocessing.recipe.np.empty", full)
+    message = r"^1 images of \(4, 4, 4\) voxels on the working grid do not fit into memory; prepare"
+    with pytest.raises(MemoryLimitError, match=message):
+        prepare(volume, recipe)

@@ -9,7 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -77,8 +77,7 @@ class Job:
 
     def after(self, number: int) -> "Job":
         """Return what is left to do behind a number."""
-        left = range(number + 1, self.numbers.stop)
-        return Job(self.family, self.seed, left, self.keep, self.seconds)
+        return replace(self, numbers=range(number + 1, self.numbers.stop))
 
 
 Work = Callable[[Connection, Job], None]  # says "ready", then after each file how it went
@@ -98,9 +97,8 @@ def fuzz(jobs: Iterable[Job], workers: int, work: Work | None = None) -> dict[st
     parts = [part for job in jobs for part in _parts(job)]
     results: dict[str, Result] = {part.family: Result() for part in parts}
     with ThreadPoolExecutor(workers) as pool:
-        for part, outcomes in zip(
-            parts, pool.map(partial(_followed, work or _work), parts), strict=True
-        ):
+        followed = pool.map(partial(_followed, work or _work), parts)
+        for part, outcomes in zip(parts, followed, strict=True):
             for number, outcome in outcomes:
                 if outcome in ("read", "refused"):
                     results[part.family].outcomes[outcome] += 1
@@ -111,12 +109,8 @@ def fuzz(jobs: Iterable[Job], workers: int, work: Work | None = None) -> dict[st
 
 
 def _parts(job: Job) -> Sequence[Job]:
-    starts = range(job.numbers.start, job.numbers.stop, _PER_CHILD)
-    ends = [min(job.numbers.stop, start + _PER_CHILD) for start in starts]
-    return [
-        Job(job.family, job.seed, range(start, end), job.keep, job.seconds)
-        for start, end in zip(starts, ends, strict=True)
-    ]
+    starts = range(0, len(job.numbers), _PER_CHILD)
+    return [replace(job, numbers=job.numbers[start : start + _PER_CHILD]) for start in starts]
 
 
 def _followed(work: Work, job: Job) -> list[tuple[int, str]]:

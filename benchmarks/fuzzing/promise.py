@@ -18,7 +18,7 @@ from vol3dseg.volumes.formats import VolumeFile
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import Label, LabelSet
 
-_NAMED = re.compile(NAME[:2], re.IGNORECASE)
+_NAMED = re.compile("|".join(NAME.split("^")), re.IGNORECASE)
 # Series are listed for choosing, with what their headers say of them: the one stated exception.
 _CHOICE = re.compile(r"series (-?\d+|without a number) ('[^']*'|\"[^\"]*\")")
 _LABELS = LabelSet(
@@ -59,18 +59,21 @@ def _check_image(file: VolumeFile, channel: int | None, replacement: float | Non
     array, geometry, _ = formats.finite_image(file, channel, replacement)
     if array.dtype != np.float32 or not np.isfinite(array).all():
         raise BrokenPromise(f"an image of {array.dtype} or not finite")
-    _check_grid(array, geometry, file)
+    _check_grid(array, geometry, file.shape)
+    if geometry != file.geometry(channel):
+        raise BrokenPromise("the header alone says another grid")
+    geometry.with_spacing((1.0, 1.0, 1.0))  # as a recipe may ask for
 
 
 def _check_labels(file: VolumeFile) -> None:
     array, geometry = file.labels()[:2]
-    _check_grid(array, geometry, file)
+    _check_grid(array, geometry, file.shape)
     _LABELS.encode(array, "labels")
 
 
-def _check_grid(array: Any, geometry: Geometry, file: VolumeFile) -> None:
-    if not array.shape == geometry.shape == file.shape[:3] == file.geometry().shape:
-        raise BrokenPromise(f"array of {array.shape}, grid of {geometry.shape}, {file.shape} said")
+def _check_grid(array: Any, geometry: Geometry, shape: tuple[int, ...]) -> None:
+    if not array.shape == geometry.shape == shape[:3]:
+        raise BrokenPromise(f"array of {array.shape}, grid of {geometry.shape}, {shape} promised")
     if geometry.canonical().voxel_volume_mm3 <= 0 or not geometry.fits(geometry):
         raise BrokenPromise(f"a grid that is none: {geometry.placed()}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 # Stands wherever a header may hold text; no message and no log may say it.
-NAME = "XQDOE^XQJOHN"  # nothing else is spelt with XQ
+NAME = "XQDOE^XQJOHN"  # of two words that stand nowhere else
 Content = bytearray
 Mutation = Callable[[Content, Random], None]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vol3dseg.cores import usable_cores
-from vol3dseg.errors import ConfigError, DatasetError, RecipeMismatch
+from vol3dseg.errors import ConfigError, DatasetError, MemoryLimitError, RecipeMismatch
 from vol3dseg.files import canonical_json, sha256_text
 from vol3dseg.preprocessing.appearance import Appearance, look_at
 from vol3dseg.preprocessing.bias_field import N4
@@ -209,8 +209,12 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
     ------
     DatasetError
         A modality of the recipe is missing.
+    GridError
+        The working grid would have more voxels than any scan has.
     IntensityError
         The bias field of a modality cannot be found.
+    MemoryLimitError
+        What comes of it does not fit into memory.
     MissingExtraError
         A step of the recipe needs what is not installed.
     """
@@ -232,7 +236,7 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
             found = pool.map(box_in, views.values())
             boxes = dict(zip(views, found, strict=True))
         box = box_of(boxes, recipe.modalities)
-        array = np.empty((len(views), *box.shape), dtype=np.float32)
+        array = _empty((len(views), *box.shape))
         steps = [recipe.normalisation[name] for name in views]
         images: Iterable[NDArray[np.float32]] = views.values()
         if recipe.bias_correction is not None:
@@ -245,6 +249,16 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
             resample_along(image, maps, each=step.fitted(image), out=target)
     prepared = Volume(np.moveaxis(array, 0, -1), grid.cropped(box), recipe.modalities)
     return Prepared(prepared, volume.geometry, grid, box, boxes, appearance.result())
+
+
+def _empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    try:
+        return np.empty(shape, dtype=np.float32)
+    except MemoryError as error:
+        raise MemoryLimitError(
+            f"{shape[0]} images of {shape[1:]} voxels on the working grid do not fit into memory",
+            remedy="prepare with a coarser spacing, or use a machine with more",
+        ) from error
 
 
 def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:

@@ -17,6 +17,7 @@ from vol3dseg.volumes.box import Box, Shape
 
 _FARTHEST = 1e9  # mm: what is said to be beyond a thousand kilometres is damage, and overflows
 _CLOSEST = 1e-9  # mm between voxels, likewise
+_LONGEST, _MOST = 2**15, 2**31  # voxels along an axis, and in all, of a grid to resample onto
 _MOST_SHEAR = 1e-3  # cosine; less is rounding of a header, or does no harm
 Spacing = tuple[float, float, float]
 
@@ -164,10 +165,23 @@ class Geometry:
         ----------
         spacing_mm : (3,) tuple of float
             New distance between voxel centres along i, j, k [mm].
+
+        Raises
+        ------
+        GridError
+            There would be more voxels than any scan has: the header says a spacing in other units.
         """
         ratio = np.array(spacing_mm) / self.spacing_mm
         ratio[np.abs(ratio - 1) < 1e-3] = 1.0
-        shape = np.maximum(np.ceil(np.array(self.shape) / ratio - 1e-6), 1).astype(int)
+        sides = np.maximum(np.ceil(np.array(self.shape) / ratio - 1e-6), 1)
+        if sides.max() > _LONGEST or sides.prod() > _MOST:
+            raise GridError(
+                f"{self} would be {'x'.join(f'{n:.4g}' for n in sides)} voxels if resampled to "
+                f"{'x'.join(f'{s:.4g}' for s in spacing_mm)} mm",
+                expected=f"at most {_LONGEST} along an axis, and {_MOST} in all",
+                remedy="mend the spacing in the header, or prepare with a coarser one",
+            )
+        shape = sides.astype(int)
         to_old = np.diag([*ratio, 1.0])
         to_old[:3, 3] = ratio / 2 - 0.5
         return Geometry(tuple(shape.tolist()), self.affine @ to_old)
