@@ -18,7 +18,7 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.inference.memory import peak_mb, reset_peak
 from vol3dseg.preprocessing.bias_field import N4
-from vol3dseg.preprocessing.recipe import prepare
+from vol3dseg.preprocessing.prepare import prepare
 
 _FACTORS = (4, 6, 8)
 

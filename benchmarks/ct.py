@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks import rows
 from benchmarks.bench import Bench, Done, kept
 from benchmarks.table import Section
-from vol3dseg.volumes import formats, nifti
+from vol3dseg.volumes import nifti, opening
 from vol3dseg.volumes.geometry import Geometry
 
 _SHAPE, _SPACING_MM = (512, 512, 600), (0.8, 0.8, 0.8)
@@ -21,7 +21,7 @@ def ct(bench: Bench, done: Done) -> list[Section]:
     contestants = rows.ct(bench.given, image, _LIMIT_MB)
     found = [bench.measure([contestant], rounds=1)[0] for contestant in contestants]
     maps = {
-        each.contestant.name: formats.read_labels(Path(each.replies[-1].facts["file"]))[0]
+        each.contestant.name: opening.read_labels(Path(each.replies[-1].facts["file"]))[0]
         for each in found
         if not each.problem
     }

@@ -27,7 +27,8 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.inference.homeward import Homeward
 from vol3dseg.inference.memory import peak_mb, reset_peak
-from vol3dseg.preprocessing.recipe import Prepared, Recipe, prepare, prepare_labels
+from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels
+from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import Segmentation

@@ -15,8 +15,9 @@ from vol3dseg.errors import ModelError
 from vol3dseg.inference.footprint import footprint
 from vol3dseg.inference.manifest import Manifest
 from vol3dseg.preprocessing.normalise import ZScore
-from vol3dseg.preprocessing.recipe import Prepared, Recipe, prepare, prepare_labels
-from vol3dseg.volumes import formats
+from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels
+from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.volumes import opening
 from vol3dseg.volumes.box import Shape
 from vol3dseg.volumes.labels import Segmentation
 
@@ -60,7 +61,7 @@ class Referee:
             Whether it holds class indices and not the values of the label set.
         """
         labels = self.manifest.labels
-        values, geometry = formats.read_labels(file)
+        values, geometry = opening.read_labels(file)
         known = values if classes_in_file else labels.encode(values, str(file))
         found = Segmentation(np.asarray(known, dtype=np.uint8), geometry, labels)
         return self._share(prepare_labels(found, self.prepared).array)

@@ -24,7 +24,7 @@ from vol3dseg.inference.plan import Plan, Planner
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.session import DEVICES
 from vol3dseg.inference.tiling import run_tiles
-from vol3dseg.preprocessing.recipe import prepare
+from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.volumes.box import Shape
 from vol3dseg.volumes.labels import Segmentation
 

@@ -113,7 +113,7 @@ def run_explain(model_path: Path, choice: Choice, runtime: Runtime) -> None:
     """Tell how each case would be computed."""
     from vol3dseg.datasets.reading import read_volume
     from vol3dseg.errors import Vol3dSegError
-    from vol3dseg.preprocessing.recipe import prepare
+    from vol3dseg.preprocessing.prepare import prepare
 
     model, predictor, _ = _load(model_path, runtime)
     recipe, failed = model.manifest.recipe, False

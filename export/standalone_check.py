@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import ParityError
 from vol3dseg.inference.manifest import Manifest
 from vol3dseg.preprocessing.normalise import Normalisation, Window
-from vol3dseg.preprocessing.recipe import prepare
+from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.volume import Volume
 

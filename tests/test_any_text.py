@@ -18,7 +18,7 @@ from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import Vol3dSegError
 from vol3dseg.inference.record import load_record
 from vol3dseg.preprocessing.index import load_index
-from vol3dseg.volumes.formats import open_volume
+from vol3dseg.volumes.opening import open_volume
 
 
 def read_or_refused(read, *words):

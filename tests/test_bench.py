@@ -20,7 +20,7 @@ from benchmarks.table import Row, Section, markdown, ratio, stages
 from benchmarks.workers import Reply, Worker, WorkerError, environment
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import ModelError
-from vol3dseg.preprocessing.recipe import restore_labels
+from vol3dseg.preprocessing.prepare import restore_labels
 from vol3dseg.volumes import nifti
 from vol3dseg.volumes.labels import Segmentation
 

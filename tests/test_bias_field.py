@@ -21,8 +21,9 @@ from vol3dseg.inference.record import load_record
 from vol3dseg.preprocessing.bias_field import N4
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.normalise import Window
+from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.preprocessing.preprocess import preprocess
-from vol3dseg.preprocessing.recipe import Recipe, prepare
+from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry

@@ -8,7 +8,7 @@ from vol3dseg.datasets.case import ImageSource, allow_repairs
 from vol3dseg.datasets.check import check_case, check_headers, preflight
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.preprocessing.index import load_index
-from vol3dseg.volumes import formats, nifti
+from vol3dseg.volumes import nifti, opening
 from vol3dseg.volumes.geometry import Geometry
 
 MODALITIES = ("flair", "t1")
@@ -22,19 +22,19 @@ def case(brats_folder):
 
 def spoil(path, change):
     """Write an image or label map anew, its array changed."""
-    array, grid = formats.read_labels(path)
+    array, grid = opening.read_labels(path)
     nifti.write(path, change(np.array(array, dtype=np.float32)), grid)
 
 
 def moved(path, mm):
-    array, grid = formats.read_labels(path)
+    array, grid = opening.read_labels(path)
     affine = grid.affine.copy()
     affine[0, 3] += mm
     nifti.write(path, array, Geometry(grid.shape, affine))
 
 
 def without_orientation(path):
-    array, grid = formats.read_labels(path)
+    array, grid = opening.read_labels(path)
     plain = path.with_name(path.name.removesuffix(".gz"))
     nifti.write(plain, array, grid)
     data = bytearray(plain.read_bytes())
@@ -140,7 +140,7 @@ class TestCommand:
         cases = find_cases(brats_folder)
         for case in cases:
             path = case.images["t1"].path
-            array, grid = formats.read_image(path)
+            array, grid = opening.read_image(path)
             nifti.write(path, array[..., None], grid)
         moved(cases[2].images["flair"].path, 5)
         spoil(cases[1].label, np.zeros_like)

@@ -16,8 +16,8 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.inference.model_file import with_manifest
 from vol3dseg.inference.training_data import describe_data
-from vol3dseg.preprocessing.recipe import prepare
-from vol3dseg.volumes import formats, nifti
+from vol3dseg.preprocessing.prepare import prepare
+from vol3dseg.volumes import nifti, opening
 
 
 def refused(done, *parts):
@@ -124,7 +124,7 @@ def test_a_scan_that_is_unlike_is_said_so(vol3dseg, brats_folder, manifest, mode
     known = manifest.model_copy(update={"training_data": data})
     model_path.write_bytes(with_manifest(model, known))
     path = brats_folder / "Case_002" / "Case_002_t1.nii.gz"
-    array, grid = formats.read_image(path)
+    array, grid = opening.read_image(path)
     nifti.write(path, (array * 100).astype(np.int32), grid)
     done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
     assert done.returncode == 0, done.stderr
@@ -168,7 +168,7 @@ def test_split_shows_what_train_would_do(vol3dseg, brats_folder, config_path, tm
     assert "stratified by foreground volume" in table
     (train,) = [line for line in table.splitlines() if line.startswith("| train")]
     assert train in done.stdout
-    array, grid = formats.read_labels(brats_folder / "Case_001" / "Case_001_seg.nii.gz")
+    array, grid = opening.read_labels(brats_folder / "Case_001" / "Case_001_seg.nii.gz")
     assert f"{np.count_nonzero(array) * grid.voxel_volume_mm3 / 1000:.4g}" in train
     assert (tmp_path / "S" / "split.png").read_bytes().startswith(b"\x89PNG")
 
@@ -486,7 +486,7 @@ BAD_CASES = [  # of bad files there are more in tests/catalogue
 @pytest.mark.parametrize(("kind", "change", "message"), BAD_CASES)
 def test_a_bad_case_is_named(kind, change, message, vol3dseg, brats_folder, config_path, tmp_path):
     path = brats_folder / "Case_002" / f"Case_002_{kind}.nii.gz"
-    array, grid = formats.read_labels(path)
+    array, grid = opening.read_labels(path)
     path.unlink()
     if change is not None:
         nifti.write(path, change(array), grid)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vol3dseg.preprocessing.normalise import ZScore
-from vol3dseg.preprocessing.recipe import Recipe, prepare, prepare_labels
+from vol3dseg.preprocessing.prepare import prepare, prepare_labels
+from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes import resampling
 from vol3dseg.volumes.axes import axis_maps
 from vol3dseg.volumes.box import Box

@@ -21,7 +21,7 @@ from vol3dseg.datasets.check import check_headers
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.volumes import dicom_folder, formats
+from vol3dseg.volumes import dicom_folder, opening
 from vol3dseg.volumes.dicom_files import is_dicom
 from vol3dseg.volumes.dicom_segments import read_seg
 
@@ -58,7 +58,7 @@ def test_a_patient_becomes_a_dicom_seg_and_a_nifti_file(table, model_path, manif
     assert expected.array.any()
     found = read_seg(seg / "x.dcm", manifest.labels, volume.geometry)
     np.testing.assert_array_equal(found.array, expected.array)
-    values, grid = formats.read_labels(plain / "x.nii.gz")
+    values, grid = opening.read_labels(plain / "x.nii.gz")
     assert grid.fits(volume.geometry)
     np.testing.assert_array_equal(manifest.labels.encode(values, "x"), expected.array)
     record = json.loads((seg / "predictions.json").read_text())

@@ -16,7 +16,7 @@ from vol3dseg.inference.manifest import Network
 from vol3dseg.inference.openvino_backend import OpenVinoBackend
 from vol3dseg.inference.plan import Planner
 from vol3dseg.inference.tiling import run_tiles
-from vol3dseg.preprocessing.recipe import prepare
+from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.training.unet import build_unet, receptive_field_radius
 
 pytestmark = pytest.mark.train

@@ -22,7 +22,7 @@ from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.outputs import DicomSeg, Wanted
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes import formats
+from vol3dseg.volumes import formats, opening
 from vol3dseg.volumes.dicom_seg import Algorithm
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.label_maps import read_label_map
@@ -91,7 +91,7 @@ def test_the_same_segmentation_in_the_world_whichever_way_axes_lie(
         found = predict_cases(sources(path), predictor, out, record).cases["x"]
         assert not found.error
         assert found.file == f"x{suffix}"
-        labels, place = formats.read_labels(out / found.file)
+        labels, place = opening.read_labels(out / found.file)
         assert place.fits(grid, 1e-4)
         turned_back = apply_orientation(labels, io_orientation(place.affine))
         np.testing.assert_array_equal(turned_back, expected)
@@ -154,7 +154,7 @@ def test_predictions_have_the_format_of_the_input_or_the_one_asked_for(
     assert found.file == f"x{expected}"
     assert names == {f"x{expected}", f"x_probabilities{expected}", "predictions.json"}
     needs_simpleitk(expected)
-    several = formats.open_volume(tmp_path / "out" / f"x_probabilities{expected}")
+    several = opening.open_volume(tmp_path / "out" / f"x_probabilities{expected}")
     assert several.shape == (*SHAPE, len(predictor.manifest.labels.names))
     z = (scan - scan.mean()) / scan.std()
     np.testing.assert_array_equal(several.image(1)[0], z > 0)
@@ -231,7 +231,7 @@ class TestPairs:
     @pytest.mark.parametrize("ending", ["", ".gz"])
     def test_either_file_stands_for_both(self, tmp_path, image_class, suffix, ending):
         pair(tmp_path, ending, image_class)
-        array, geometry = formats.read_image(tmp_path / f"x{suffix}{ending}")
+        array, geometry = opening.read_image(tmp_path / f"x{suffix}{ending}")
         np.testing.assert_array_equal(array, VALUES)
         assert geometry == GRID
 
@@ -240,13 +240,13 @@ class TestPairs:
         packed = tmp_path / "x.hdr.gz"
         (tmp_path / "x.hdr").write_bytes(gzip.decompress(packed.read_bytes()))
         packed.unlink()
-        np.testing.assert_array_equal(formats.read_labels(tmp_path / "x.hdr")[0], VALUES)
+        np.testing.assert_array_equal(opening.read_labels(tmp_path / "x.hdr")[0], VALUES)
 
     def test_names_in_upper_case(self, tmp_path):
         pair(tmp_path)
         for suffix in (".hdr", ".img"):
             (tmp_path / f"x{suffix}").rename(tmp_path / f"x{suffix.upper()}")
-        np.testing.assert_array_equal(formats.read_labels(tmp_path / "x.IMG")[0], VALUES)
+        np.testing.assert_array_equal(opening.read_labels(tmp_path / "x.IMG")[0], VALUES)
 
     @pytest.mark.parametrize(
         ("there", "missing"), [(".img", ".hdr"), (".hdr", ".img"), (".hdr.gz", ".img")]
@@ -258,7 +258,7 @@ class TestPairs:
                 path.unlink()
         path, found = tmp_path / f"x{there}", there.removesuffix(".gz")
         with pytest.raises(FileFormatError) as caught:
-            formats.read_image(path)
+            opening.read_image(path)
         assert str(caught.value) == (
             f"{path}: {missing} is missing beside this {found}; expected both of a NIfTI pair; "
             f"copy x{missing} to it"
@@ -276,13 +276,13 @@ class TestPairs:
             (tmp_path / "x.hdr").write_bytes(header)
         message = {"empty": "the file is empty"}.get(damage, "truncated")
         with pytest.raises(FileFormatError, match=message):
-            formats.read_image(tmp_path / path.name.replace("img", "hdr"))
+            opening.read_image(tmp_path / path.name.replace("img", "hdr"))
 
     def test_analyze_is_refused(self, tmp_path):
         nib.save(nib.AnalyzeImage(VALUES, np.eye(4)), tmp_path / "x.img")
         for suffix in (".img", ".hdr"):
             with pytest.raises(FileFormatError) as caught:
-                formats.read_image(tmp_path / f"x{suffix}")
+                opening.read_image(tmp_path / f"x{suffix}")
             assert str(caught.value) == (
                 f"{tmp_path}/x.hdr: not a NIfTI file but Analyze 7.5, which does not say which "
                 "side is left; expected NIfTI; export it again from its source"
@@ -292,12 +292,12 @@ class TestPairs:
         pair(tmp_path)
         (tmp_path / "x.hdr").write_bytes(nib.Nifti1Image(VALUES, AFFINE).to_bytes())
         with pytest.raises(FileFormatError, match=r"in one piece, with x.img beside it"):
-            formats.read_image(tmp_path / "x.img")
+            opening.read_image(tmp_path / "x.img")
 
     def test_another_file_than_nifti(self, tmp_path):
         (tmp_path / "x.nii").write_bytes(b"hello world" * 99)
         with pytest.raises(FileFormatError, match=r"not a NIfTI file; expected NIfTI \(.nii, "):
-            formats.read_image(tmp_path / "x.nii")
+            opening.read_image(tmp_path / "x.nii")
 
 
 WITHOUT_SIMPLEITK = """
@@ -343,7 +343,7 @@ def test_from_scan_to_report(vol3dseg, tmp_path, suffix, model_path, scan):
     done = vol3dseg("predict", model_path, f"--image=flair={path}", "--id", "y", "-o",
                     tmp_path / "Y", "--format", "mha")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    values, grid = formats.read_labels(tmp_path / f"O/x{suffix}")
+    values, grid = opening.read_labels(tmp_path / f"O/x{suffix}")
     assert len(np.unique(values)) > 1
     assert grid.fits(GRID, 1e-4)
     # An older one of the same name does not count.

@@ -19,7 +19,7 @@ from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import load_record
 from vol3dseg.inference.training_data import TrainingData, describe_data
 from vol3dseg.preprocessing.appearance import Appearance, look_at
-from vol3dseg.preprocessing.recipe import prepare
+from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.volume import Volume
 

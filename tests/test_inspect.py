@@ -23,7 +23,7 @@ from vol3dseg.inspection.measure import measure, measure_contents, noise
 from vol3dseg.inspection.survey import find_source, survey
 from vol3dseg.inspection.suspects import CERTAIN, rank
 from vol3dseg.preprocessing.likeness import correlations, inside_of, ranked
-from vol3dseg.volumes import formats, nifti
+from vol3dseg.volumes import nifti, opening
 from vol3dseg.volumes.geometry import Geometry
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
@@ -331,7 +331,7 @@ def test_the_ranking_does_not_depend_on_the_order_of_cases(good):
 
 def broken(folder, spoil):
     """Spoil Case_002 in place; return what is measured of it."""
-    spoil(folder / "Case_002", *formats.read_image(folder / "Case_002" / "Case_002_t1.nii.gz"))
+    spoil(folder / "Case_002", *opening.read_image(folder / "Case_002" / "Case_002_t1.nii.gz"))
     (case,) = (c for c in find_cases(folder) if c.id == "Case_002")
     return measure(case, ("flair", "t1"), load_config("brats2020").labels)
 
@@ -389,7 +389,7 @@ def test_grids_of_another_place_are_told_apart(name, others, brats_folder):
         nifti.write(folder / name, (array > 0).astype(np.uint8), shifted(grid))
 
     (problem,) = broken(brats_folder, spoil).problems
-    grid = formats.read_image(brats_folder / "Case_002" / "Case_002_flair.nii.gz")[1]
+    grid = opening.read_image(brats_folder / "Case_002" / "Case_002_flair.nii.gz")[1]
     for words in (f": {shifted(grid).placed()}; ", f"; {others} on {grid.placed()}; "):
         assert words in problem
     assert problem.endswith("; resample one onto the other, or mend the header")
@@ -428,7 +428,7 @@ def test_classes_are_named_by_value_or_by_the_config(brats_folder):
 
 def test_rounding_errors_of_labels_are_forgiven_with_and_without_a_config(brats_folder):
     path = brats_folder / "Case_002" / SEG
-    values, grid = formats.read_labels(path)
+    values, grid = opening.read_labels(path)
     plain = measure(find_cases(brats_folder)[1], ("t1",))
     nifti.write(path, values.astype(np.float32) * np.float32(1 + 1e-6), grid)
     for labels in (None, load_config("brats2020").labels):
@@ -439,7 +439,7 @@ def test_rounding_errors_of_labels_are_forgiven_with_and_without_a_config(brats_
 
 def test_as_many_classes_as_a_byte_holds(brats_folder):
     path = brats_folder / "Case_002" / SEG
-    grid = formats.read_labels(path)[1]
+    grid = opening.read_labels(path)[1]
     nifti.write(path, np.minimum(np.arange(8640), 254).astype(np.int16).reshape(grid.shape), grid)
     found = measure(find_cases(brats_folder)[1], ("t1",))
     assert found.problems == ()
@@ -494,7 +494,7 @@ def test_a_damaged_file_of_several_modalities_is_named_once(tmp_path):
 
 def test_who_lacks_a_required_class_is_left_out_with_the_reason(brats_folder):
     path = brats_folder / "Case_002" / SEG
-    values, grid = formats.read_labels(path)
+    values, grid = opening.read_labels(path)
     nifti.write(path, np.where(values == 4, 2, values).astype(np.uint8), grid)
     labels = load_config("brats2020").labels
     found = survey(find_source(brats_folder, ("t1",), labels))

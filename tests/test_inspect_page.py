@@ -24,7 +24,7 @@ from vol3dseg.inspection.page import page
 from vol3dseg.inspection.pictures import colour_of, draw_contents, require_pillow
 from vol3dseg.inspection.survey import Gallery, Survey, count_drawn, find_source, survey
 from vol3dseg.inspection.suspects import rank
-from vol3dseg.volumes import formats, nifti
+from vol3dseg.volumes import nifti, opening
 from vol3dseg.volumes.geometry import Geometry
 
 HOSTILE = "<img src=x onerror=alert(1)>_001"
@@ -277,7 +277,7 @@ def test_four_planted_cases_are_among_the_first_six(seed, shared_data, browse, t
 
     def change(case_id, modality, function):
         path = next((tmp_path / "set" / case_id).glob(f"*_{modality}.nii.gz"))
-        array, grid = formats.read_image(path)
+        array, grid = opening.read_image(path)
         nifti.write(path, np.rint(function(array)).astype(np.int16), grid)
         return array
 

@@ -21,7 +21,7 @@ from vol3dseg.errors import (
     OutputError,
     Vol3dSegError,
 )
-from vol3dseg.volumes import formats
+from vol3dseg.volumes import formats, opening
 from vol3dseg.volumes.geometry import Geometry
 
 sitk = pytest.importorskip("SimpleITK")
@@ -146,11 +146,11 @@ class TestReading:
         ],
     )  # fmt: skip
     def test_what_is_right(self, tmp_path, data, name, caplog):
-        array, geometry = formats.read_image(stored(tmp_path, data, name))
+        array, geometry = opening.read_image(stored(tmp_path, data, name))
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, VALUES)
         np.testing.assert_allclose(geometry.affine, AFFINE, atol=1e-12)
-        labels, _ = formats.read_labels(tmp_path / name)
+        labels, _ = opening.read_labels(tmp_path / name)
         assert labels.dtype == np.uint8
         np.testing.assert_array_equal(labels, VALUES)
         assert not caplog.records
@@ -180,12 +180,12 @@ class TestReading:
     )
     def test_voxels_in_a_file_of_their_own(self, tmp_path, header, name, voxels):
         stored(tmp_path, voxels, "x.raw")
-        array, geometry = formats.read_image(stored(tmp_path, header, name))
+        array, geometry = opening.read_image(stored(tmp_path, header, name))
         np.testing.assert_array_equal(array, VALUES)
         assert geometry.fits(GRID)
         (tmp_path / "x.raw").write_bytes(voxels[:-9])
         with pytest.raises(FileFormatError, match=f"{name}: truncated"):
-            formats.read_image(tmp_path / name)
+            opening.read_image(tmp_path / name)
 
     @pytest.mark.parametrize(
         ("data", "name"),
@@ -213,19 +213,19 @@ class TestReading:
     )  # fmt: skip
     def test_a_volume_of_several(self, tmp_path, data, name):
         path = stored(tmp_path, data, name)
-        file = formats.open_volume(path, repair=True)  # that of four axes has no orientation
+        file = opening.open_volume(path, repair=True)  # that of four axes has no orientation
         assert file.shape == (*SHAPE, 2)
         for channel in (1, 0):
             np.testing.assert_array_equal(file.image(channel)[0], WITHIN[..., channel])
         assert file.image(0)[1].shape == SHAPE
         message = r"has shape \(5, 6, 7, 2\); expected three axes; name one of its 2 volumes"
         with pytest.raises(FileFormatError, match=message):
-            formats.read_labels(path)
+            opening.read_labels(path)
         with pytest.raises(FileFormatError, match="expected a file of four axes with a volume 2"):
             file.image(2)
 
     def test_an_image_goes_where_it_is_told(self, tmp_path):
-        file = formats.open_volume(stored(tmp_path, nrrd(), "x.nrrd"))
+        file = opening.open_volume(stored(tmp_path, nrrd(), "x.nrrd"))
         place = np.empty((*SHAPE, 2), np.float32, order="F")[..., 1]
         array, _, _ = file.image(out=place)
         assert np.shares_memory(array, place)
@@ -242,21 +242,21 @@ class TestReading:
     def test_no_orientation_is_read_as_a_repair_only(self, tmp_path, data, name):
         path = stored(tmp_path, data, name)
         with pytest.raises(GridError, match=f"{name}: header says nothing of orientation"):
-            formats.read_image(path)
-        file = formats.open_volume(path, repair=True)
+            opening.read_image(path)
+        file = opening.open_volume(path, repair=True)
         assert file.geometry().axis_codes in str(file.notes[0])
         assert file.notes[0].repaired
 
     def test_spacing_comes_from_the_axes(self, tmp_path):
         path = stored(tmp_path, meta(TransformMatrix="2 0 0 0 1 0 0 0 1"), "x.mha")
-        assert formats.read_image(path)[1].spacing_mm == (3, 1.25, 2)
+        assert opening.read_image(path)[1].spacing_mm == (3, 1.25, 2)
 
     def test_the_kind_of_number_is_kept(self, tmp_path):
         for kind in ("u1", "i1", "u2", "i2", "u4", "i4", "i8", "f4", "f8"):
             for name in ("x.nrrd", "x.mha"):
                 array = np.arange(-3, 207).astype(kind).reshape(7, 6, 5)
                 sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / name))
-                found, _ = formats.read_labels(tmp_path / name)
+                found, _ = opening.read_labels(tmp_path / name)
                 assert found.dtype == np.dtype(kind)
                 np.testing.assert_array_equal(found, array.T)
 
@@ -266,8 +266,8 @@ def test_a_real_scan_is_the_same_in_every_format(tmp_path, shared_data, suffix):
     folder = shared_data / "brats" / "BraTS2021_00495"
     source, path = folder / f"{folder.name}_flair.nii.gz", tmp_path / f"x{suffix}"
     sitk.WriteImage(sitk.ReadImage(str(source)), str(path), useCompression=True)
-    expected, grid = formats.read_image(source)
-    array, found = formats.read_image(path)
+    expected, grid = opening.read_image(source)
+    array, found = opening.read_image(path)
     np.testing.assert_array_equal(array, expected)
     assert found.fits(grid, 1e-3)
 
@@ -469,7 +469,7 @@ BAD = [
 def test_bad_files(tmp_path, capfd, name, data, error, message):
     path = stored(tmp_path, data, name)
     with pytest.raises(error) as caught:
-        formats.read_image(path)
+        opening.read_image(path)
     assert str(caught.value) == f"{path}: {message}"
     assert capfd.readouterr() == ("", "")
 
@@ -477,7 +477,7 @@ def test_bad_files(tmp_path, capfd, name, data, error, message):
 def test_complex_numbers_are_refused(tmp_path):
     sitk.WriteImage(COMPLEX, str(tmp_path / "x.nrrd"))
     with pytest.raises(FileFormatError, match="voxels are complex64; expected plain numbers"):
-        formats.read_image(tmp_path / "x.nrrd")
+        opening.read_image(tmp_path / "x.nrrd")
 
 
 @pytest.mark.parametrize("at", [-1, -5, len(DEFLATED) // 2])
@@ -487,16 +487,16 @@ def test_what_simpleitk_takes_for_well_is_refused(tmp_path, at):
     data[at] ^= 1
     path = stored(tmp_path, meta(bytes(data), CompressedData="True"), "x.mha")
     with pytest.raises(FileFormatError, match="truncated"):
-        formats.read_image(path)
+        opening.read_image(path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs names that are any bytes")
 def test_names_of_files(tmp_path):
     path = stored(tmp_path, nrrd(), "ünï #1 %d.nrrd")
-    np.testing.assert_array_equal(formats.read_labels(path)[0], VALUES)
+    np.testing.assert_array_equal(opening.read_labels(path)[0], VALUES)
     path = stored(tmp_path, nrrd(), os.fsdecode(b"\xff.nrrd"))
     with pytest.raises(FileFormatError, match="its name is not UTF-8; expected one that"):
-        formats.read_labels(path)
+        opening.read_labels(path)
 
 
 def test_a_data_file_that_may_not_be_read(tmp_path, monkeypatch):
@@ -511,14 +511,14 @@ def test_a_data_file_that_may_not_be_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(FileFormatError, match=r"x.raw cannot be read \(Permission denied\); mend"):
-        formats.read_image(path)
+        opening.read_image(path)
 
 
 def test_a_header_without_end_is_refused(tmp_path):
     path = stored(tmp_path, b"NRRD0005\n# ", "x.nrrd")
     os.truncate(path, 2**25)
     with pytest.raises(FileFormatError, match="its header does not end"):
-        formats.read_image(path)
+        opening.read_image(path)
 
 
 @given(st.sampled_from(["x.nrrd", "x.mha"]), st.integers(0, 10_000), st.integers(0, 255))
@@ -530,7 +530,7 @@ def test_any_damaged_file_is_read_or_refused_in_words(tmp_path_factory, name, at
     data[at % len(data)] = byte
     path = tmp_path_factory.getbasetemp() / name
     path.write_bytes(bytes(data))
-    for read in (formats.read_image, formats.read_labels):
+    for read in (opening.read_image, opening.read_labels):
         try:
             array, geometry = read(path)
         except Vol3dSegError as error:
@@ -551,7 +551,7 @@ def test_every_orientation_comes_back(tmp_path, order, flips, suffix):
     affine[:3, 3] = (-120.5, 33.25, 1000.125)
     grid, path = Geometry(SHAPE, affine), tmp_path / f"x{suffix}"
     formats.write(path, VALUES, grid)
-    array, found = formats.read_labels(path)
+    array, found = opening.read_labels(path)
     np.testing.assert_array_equal(array, VALUES)
     assert found.fits(grid, 1e-4)
     np.testing.assert_allclose(found.affine, affine, rtol=1e-6, atol=1e-4)
@@ -572,7 +572,7 @@ class TestWriting:
     def test_what_is_written_is_read(self, tmp_path, suffix, kind, order):
         path, array = tmp_path / f"new/x{suffix}", np.array(VALUES, dtype=kind, order=order)
         formats.write(path, array, GRID)
-        found, _ = formats.read_labels(path)
+        found, _ = opening.read_labels(path)
         assert found.dtype == array.dtype.newbyteorder("=")
         np.testing.assert_array_equal(found, array)
         assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -580,7 +580,7 @@ class TestWriting:
     def test_several_volumes(self, tmp_path, suffix):
         path, array = tmp_path / f"x{suffix}", np.stack([VALUES, 9 - VALUES / 2], axis=-1)
         formats.write(path, array.astype(np.float32), GRID)
-        file = formats.open_volume(path)
+        file = opening.open_volume(path)
         for channel in range(2):
             found, grid, _ = file.image(channel)
             np.testing.assert_array_equal(found, array[..., channel].astype(np.float32))
@@ -635,11 +635,11 @@ def test_every_format_mends_and_tells_its_grid(tmp_path, suffix, channel):
     values = np.stack([VALUES, VALUES + 1], axis=-1).astype(np.float32)
     values[1, 2, 3:6, channel] = np.nan, np.inf, -np.inf
     formats.write(tmp_path / f"x{suffix}", values, GRID)
-    file = formats.open_volume(tmp_path / f"x{suffix}")
+    file = opening.open_volume(tmp_path / f"x{suffix}")
     assert file.geometry(channel).fits(GRID, 1e-4)
-    array, geometry, replaced = formats.finite_image(file, channel, -5.0)
+    array, geometry, replaced = opening.finite_image(file, channel, -5.0)
     assert (replaced, geometry) == (3, file.geometry(channel))
     np.testing.assert_array_equal(array, np.where(np.isfinite(values), values, -5)[..., channel])
-    assert formats.finite_image(file, 1 - channel, -5.0)[2] == 0
+    assert opening.finite_image(file, 1 - channel, -5.0)[2] == 0
     with pytest.raises(IntensityError, match="3 voxels are NaN"):
-        formats.finite_image(file, channel)
+        opening.finite_image(file, channel)

@@ -22,9 +22,9 @@ from vol3dseg.errors import (
     Vol3dSegError,
 )
 from vol3dseg.volumes import gzipped, nifti
-from vol3dseg.volumes.formats import finite_image, open_volume, read_image, read_labels
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.nifti import NiftiFile, write
+from vol3dseg.volumes.opening import finite_image, open_volume, read_image, read_labels
 
 AFFINE = np.array([[-1.5, 0, 0, 90], [0, -1.25, 0, 126], [0, 0, 2, -72], [0, 0, 0, 1]])
 SHAPE = (5, 6, 7)

@@ -7,7 +7,7 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.phantom import make_phantoms
 from vol3dseg.datasets.reading import read_labels, read_volume
-from vol3dseg.volumes import formats
+from vol3dseg.volumes import opening
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 NECROTIC, EDEMA, ENHANCING = 1, 2, 4
@@ -25,8 +25,8 @@ def phantoms(folder):
     """Images by modality and labels as stored, of each phantom."""
     return [
         (
-            {m: formats.read_image(path / f"{path.name}_{m}.nii.gz")[0] for m in MODALITIES},
-            np.asarray(formats.read_labels(path / f"{path.name}_seg.nii.gz")[0]),
+            {m: opening.read_image(path / f"{path.name}_{m}.nii.gz")[0] for m in MODALITIES},
+            np.asarray(opening.read_labels(path / f"{path.name}_seg.nii.gz")[0]),
         )
         for path in sorted(folder.iterdir())
     ]
@@ -54,8 +54,8 @@ def test_the_layout_is_that_of_brats(folder):
 
 def test_files_store_what_brats_stores(folder):
     path = folder / "Phantom_001"
-    label, _ = formats.read_labels(path / "Phantom_001_seg.nii.gz")
-    image, _ = formats.read_labels(path / "Phantom_001_t1.nii.gz")
+    label, _ = opening.read_labels(path / "Phantom_001_seg.nii.gz")
+    image, _ = opening.read_labels(path / "Phantom_001_t1.nii.gz")
     assert (label.dtype, image.dtype) == (np.uint8, np.int16)
     assert np.unique(label).tolist() == [0, NECROTIC, EDEMA, ENHANCING]
 

@@ -13,7 +13,7 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.errors import FileFormatError, GridError, IntensityError, MemoryLimitError
-from vol3dseg.volumes import formats, nifti
+from vol3dseg.volumes import nifti, opening
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.oblique import bring_classes, bring_image
 
@@ -61,7 +61,7 @@ def test_modalities_in_files_of_their_own_are_read_each(brats_folder, opened):
     volume = read_volume(case, ("t1", "flair"))
     assert sorted(opened) == sorted([case.images["t1"].path, case.images["flair"].path])
     np.testing.assert_array_equal(
-        volume.array[..., 0], formats.read_image(case.images["t1"].path)[0]
+        volume.array[..., 0], opening.read_image(case.images["t1"].path)[0]
     )
 
 
@@ -99,7 +99,7 @@ def test_a_later_error_in_an_earlier_file_waits_for_its_turn(several, tmp_path):
 @pytest.mark.parametrize("names", [("t1", "flair"), ("flair", "t1")])
 def test_images_of_other_shapes_are_refused_whichever_is_first(brats_folder, names):
     case = find_cases(brats_folder)[0]
-    array, grid = formats.read_labels(case.images["t1"].path)
+    array, grid = opening.read_labels(case.images["t1"].path)
     smaller = Geometry((*grid.shape[:2], grid.shape[2] - 1), grid.affine)
     nifti.write(case.images["t1"].path, array[..., :-1], smaller)
     for _ in range(20):
@@ -125,7 +125,7 @@ def test_more_images_than_memory(tmp_path):
 
 def moved(path):
     """Move a file 5 mm to the right; return the grids before and after."""
-    array, grid = formats.read_labels(path)
+    array, grid = opening.read_labels(path)
     affine = grid.affine.copy()
     affine[0, 3] += 5
     nifti.write(path, array, Geometry(grid.shape, affine))
@@ -215,11 +215,11 @@ def test_an_image_is_brought_onto_the_grid_of_another(tmp_path, names, labels):
     asked = replace(case, images={**case.images, "t2": onto}, label_resampled=True)
     volume = read_volume(asked, names)
     assert volume.geometry == GRID
-    stored, other = formats.read_image(onto.path)  # as rounded in the header
+    stored, other = opening.read_image(onto.path)  # as rounded in the header
     np.testing.assert_array_equal(
         volume.array[..., names.index("t2")], bring_image(stored, other, GRID)
     )
-    values, _ = formats.read_labels(case.label)
+    values, _ = opening.read_labels(case.label)
     found = read_labels(asked, labels, volume.geometry)
     np.testing.assert_array_equal(found.array, bring_classes(values, other, GRID))
     assert found.array.any()

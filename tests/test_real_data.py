@@ -9,8 +9,8 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.predictor import Predictor
+from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
 from vol3dseg.preprocessing.preprocess import preprocess
-from vol3dseg.preprocessing.recipe import prepare, prepare_labels, restore_labels
 from vol3dseg.volumes.resampling import resample
 
 

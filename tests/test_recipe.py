@@ -7,12 +7,8 @@ from hypothesis import strategies as st
 from vol3dseg.errors import ConfigError, DatasetError, MemoryLimitError, RecipeMismatch
 from vol3dseg.inference.homeward import Homeward
 from vol3dseg.preprocessing.normalise import Window, ZScore
-from vol3dseg.preprocessing.recipe import (
-    Recipe,
-    prepare,
-    prepare_labels,
-    restore_labels,
-)
+from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
+from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes.box import Box
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.label_resampling import nearest_labels
@@ -331,7 +327,7 @@ def test_a_working_grid_that_does_not_fit_into_memory_is_refused(monkeypatch):
     def full(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("vol3dseg.preprocessing.recipe.np.empty", full)
+    monkeypatch.setattr("vol3dseg.preprocessing.prepare.np.empty", full)
     message = r"^1 images of \(4, 4, 4\) voxels on the working grid do not fit into memory; prepare"
     with pytest.raises(MemoryLimitError, match=message):
         prepare(volume, recipe)

@@ -27,8 +27,9 @@ from vol3dseg.inference.describe import describe
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.model_file import read_model, with_manifest
 from vol3dseg.preprocessing.normalise import Window, ZScore
+from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.preprocessing.preprocess import preprocess
-from vol3dseg.preprocessing.recipe import Recipe, prepare
+from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.resampling import resample
 from vol3dseg.volumes.volume import Volume

@@ -13,8 +13,8 @@ from benchmarks.fuzzing.sample import Family
 from benchmarks.fuzzing.samples import metaimage_samples, nifti_samples, nrrd_samples
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.dicom_volume import DicomVolume
-from vol3dseg.volumes.formats import open_volume
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.opening import open_volume
 
 _read_file = partial(read_both_ways, open_volume)
 _read_series = partial(read_both_ways, DicomVolume)

@@ -13,10 +13,10 @@ import numpy as np
 
 from benchmarks.fuzzing.sample import NAME
 from vol3dseg.errors import MemoryLimitError, Vol3dSegError
-from vol3dseg.volumes import formats
-from vol3dseg.volumes.formats import VolumeFile
+from vol3dseg.volumes import opening
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import Label, LabelSet
+from vol3dseg.volumes.opening import VolumeFile
 
 _NAMED = re.compile("|".join(NAME.split("^")), re.IGNORECASE)
 # Series are listed for choosing, with what their headers say of them: the one stated exception.
@@ -56,7 +56,7 @@ def _kept(read: Callable[[], None]) -> None:
 
 
 def _check_image(file: VolumeFile, channel: int | None, replacement: float | None) -> None:
-    array, geometry, _ = formats.finite_image(file, channel, replacement)
+    array, geometry, _ = opening.finite_image(file, channel, replacement)
     if array.dtype != np.float32 or not np.isfinite(array).all():
         raise BrokenPromise(f"an image of {array.dtype} or not finite")
     _check_grid(array, geometry, file.shape)

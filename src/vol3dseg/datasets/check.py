@@ -21,12 +21,12 @@ from vol3dseg.datasets.sources import by_file, grid_of, image_of, open_label, op
 from vol3dseg.errors import IntensityError, Vol3dSegError
 from vol3dseg.volumes.dicom_folder import Search, searching_once
 from vol3dseg.volumes.dicom_segments import read_seg
-from vol3dseg.volumes.formats import VolumeFile
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.intake import Note
 from vol3dseg.volumes.label_maps import find_seg
 from vol3dseg.volumes.label_values import distinct, whole_numbers
 from vol3dseg.volumes.labels import LabelSet
+from vol3dseg.volumes.opening import VolumeFile
 from vol3dseg.volumes.volume import Volume
 
 _THREADS = 8  # files that are opened at a time: disks of a network are slow to answer

@@ -14,7 +14,7 @@ from vol3dseg.cores import usable_cores
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.sources import by_file, image_of, open_label, open_source, source_key
 from vol3dseg.errors import GridError, MemoryLimitError, Vol3dSegError
-from vol3dseg.volumes import formats
+from vol3dseg.volumes import opening
 from vol3dseg.volumes.dicom_folder import searching_once
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
@@ -58,7 +58,7 @@ class ImageReader:
     def __init__(self, repair: bool = False) -> None:
         self._repair = repair
         self._search = searching_once()
-        self._file: formats.VolumeFile | None = None
+        self._file: opening.VolumeFile | None = None
         self._key: tuple[Path, str | None] | None = None
 
     def read(self, source: ImageSource) -> tuple[NDArray[np.float32], Geometry]:

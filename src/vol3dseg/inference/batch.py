@@ -17,7 +17,7 @@ from vol3dseg.inference.memory import peak_mb, reset_peak
 from vol3dseg.inference.outputs import Wanted, draw_case, require_no_input, write_outputs
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import CaseRecord, Record
-from vol3dseg.preprocessing.recipe import Prepared, prepare
+from vol3dseg.preprocessing.prepare import Prepared, prepare
 from vol3dseg.volumes.dicom_files import is_dicom
 from vol3dseg.volumes.dicom_folder import Series
 from vol3dseg.volumes.dicom_volume import DicomVolume

@@ -15,7 +15,7 @@ from vol3dseg.inference.memory import available_mb, resident_mb
 from vol3dseg.inference.plan import Plan, Planner
 from vol3dseg.inference.session import Backend
 from vol3dseg.inference.tiling import Progress, Rows, run_tiles
-from vol3dseg.preprocessing.recipe import Prepared, prepare
+from vol3dseg.preprocessing.prepare import Prepared, prepare
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import Segmentation
 from vol3dseg.volumes.volume import Volume

@@ -12,7 +12,7 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import ImageReader
 from vol3dseg.errors import GridError, LabelError, Vol3dSegError
 from vol3dseg.inspection.facts import MASK
-from vol3dseg.volumes import formats
+from vol3dseg.volumes import opening
 from vol3dseg.volumes.dicom_folder import searching_once
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
@@ -114,7 +114,7 @@ def _read_mask(
     if seg is not None:
         found = read_seg(seg, labels, geometry)
         return found.array, found.labels.foreground, found.geometry
-    values, grid = formats.open_volume(path, case.repair, case.label_series, search).labels()
+    values, grid = opening.open_volume(path, case.repair, case.label_series, search).labels()
     if geometry is None or geometry.fits(grid):
         return *_encode(values, labels, str(path)), geometry or grid
     if not case.label_resampled:

@@ -17,13 +17,8 @@ from vol3dseg.datasets.signature import Signature, signature
 from vol3dseg.errors import DatasetError, StoreError, Vol3dSegError
 from vol3dseg.files import sha256_file
 from vol3dseg.preprocessing.index import FILE_NAME, CaseEntry, Index, load_index
-from vol3dseg.preprocessing.recipe import (
-    Prepared,
-    Recipe,
-    prepare,
-    prepare_labels,
-    restore_labels,
-)
+from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels, restore_labels
+from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.preprocessing.store import write_case
 from vol3dseg.volumes.intake import in_words
 from vol3dseg.volumes.labels import LabelSet, Segmentation

@@ -1,39 +1,20 @@
 """The recipe: what the network sees of a scan. THE definition, used everywhere.
 
-`vol3dseg preprocess` and `vol3dseg predict` run the same `prepare`; nothing else reads a `Recipe`'s
-steps. A recipe travels with what was made by it: prepared store, run, ONNX file.
+It travels with what was made by it: prepared store, run, ONNX file. Nothing but
+`vol3dseg.preprocessing.prepare` reads its steps.
 """
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vol3dseg.cores import usable_cores
-from vol3dseg.errors import ConfigError, DatasetError, MemoryLimitError, RecipeMismatch
+from vol3dseg.errors import ConfigError, RecipeMismatch
 from vol3dseg.files import canonical_json, sha256_text
-from vol3dseg.preprocessing.appearance import Appearance, look_at
 from vol3dseg.preprocessing.bias_field import N4
-from vol3dseg.preprocessing.crop import nonzero_box
-from vol3dseg.preprocessing.normalise import Normalisation, normalise_part
-from vol3dseg.volumes.axes import axis_maps
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.preprocessing.normalise import Normalisation
 from vol3dseg.volumes.itk import simpleitk
 from vol3dseg.volumes.kernels import CUBIC, LINEAR, Kernel
-from vol3dseg.volumes.label_resampling import (
-    interpolate_labels,
-    nearest_labels,
-    resample_labels,
-)
-from vol3dseg.volumes.labels import Segmentation
-from vol3dseg.volumes.resampling import resample_along, turned
-from vol3dseg.volumes.volume import Volume
 
 _SAYS_NOTHING = {"bias_correction": None, "interpolation": "linear"}
 
@@ -163,129 +144,3 @@ class Recipe(BaseModel):
             f"the recipes of {ours} and {theirs} differ in {fields}; "
             "use one recipe for both, or prepare into another folder"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A scan as the network sees it, and the way back.
-
-    Parameters
-    ----------
-    volume : Volume
-        Normalised, on the cropped working grid.
-    source : Geometry
-        The grid of the scan as read.
-    grid : Geometry
-        The whole working grid, anchored to the source grid, not to the crop.
-    box : Box
-        Which part of `grid` the volume covers.
-    boxes : mapping from modality to Box
-        The non-zero box of each modality, in voxels of `grid`; `box` is their union.
-    appearance : Appearance
-        What the modalities looked like as read.
-    """
-
-    volume: Volume
-    source: Geometry
-    grid: Geometry
-    box: Box
-    boxes: Mapping[str, Box]
-    appearance: Appearance
-
-
-def prepare(volume: Volume, recipe: Recipe) -> Prepared:
-    """Bring a scan to what the network sees.
-
-    Each modality is treated by itself (normalised inside its own mask, with its own non-zero box),
-    so a model of one modality sees the same voxels whichever others were prepared with it.
-
-    Parameters
-    ----------
-    volume : Volume
-        As read; it may have more modalities than the recipe, in any order.
-    recipe : Recipe
-
-    Raises
-    ------
-    DatasetError
-        A modality of the recipe is missing.
-    GridError
-        The working grid would have more voxels than any scan has.
-    IntensityError
-        The bias field of a modality cannot be found.
-    MemoryLimitError
-        What comes of it does not fit into memory.
-    MissingExtraError
-        A step of the recipe needs what is not installed.
-    """
-    missing = [m for m in recipe.modalities if m not in volume.modalities]
-    if missing:
-        raise DatasetError(f"modality {missing} is missing; the scan has {volume.modalities}")
-    canonical = volume.geometry.canonical()
-    grid = canonical.with_spacing(recipe.spacing_mm) if recipe.spacing_mm else canonical
-    views = {
-        name: turned(volume.array[..., volume.modalities.index(name)], volume.geometry, canonical)
-        for name in recipe.modalities
-    }
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        appearance = pool.submit(look_at, views, volume.geometry)
-        if recipe.crop == "none":
-            boxes = dict.fromkeys(views, Box.whole(grid.shape))
-        else:
-            box_in = partial(nonzero_box, source=canonical, grid=grid, kernel=recipe.kernel)
-            found = pool.map(box_in, views.values())
-            boxes = dict(zip(views, found, strict=True))
-        box = box_of(boxes, recipe.modalities)
-        array = _empty((len(views), *box.shape))
-        steps = [recipe.normalisation[name] for name in views]
-        images: Iterable[NDArray[np.float32]] = views.values()
-        if recipe.bias_correction is not None:
-            images = pool.map(recipe.bias_correction.corrected, views.values(), views)
-        if grid == canonical:
-            list(pool.map(partial(normalise_part, box), steps, images, array))
-    if grid != canonical:
-        maps = axis_maps(canonical, grid, box, recipe.kernel)
-        for target, image, step in zip(array, images, steps, strict=True):
-            resample_along(image, maps, each=step.fitted(image), out=target)
-    prepared = Volume(np.moveaxis(array, 0, -1), grid.cropped(box), recipe.modalities)
-    return Prepared(prepared, volume.geometry, grid, box, boxes, appearance.result())
-
-
-def _empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    try:
-        return np.empty(shape, dtype=np.float32)
-    except MemoryError as error:
-        raise MemoryLimitError(
-            f"{shape[0]} images of {shape[1:]} voxels on the working grid do not fit into memory",
-            remedy="prepare with a coarser spacing, or use a machine with more",
-        ) from error
-
-
-def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:
-    """Return the box over the non-zero boxes of these modalities."""
-    first, *others = (boxes[name] for name in modalities)
-    for other in others:
-        first = first.union(other)
-    return first
-
-
-def prepare_labels(segmentation: Segmentation, prepared: Prepared) -> Segmentation:
-    """Bring the label map of a scan onto its cropped working grid.
-
-    Labels outside the box are lost; `labels_outside` counts them.
-    """
-    working = prepared.volume.geometry
-    array = resample_labels(segmentation.array, segmentation.geometry, prepared.grid, prepared.box)
-    return Segmentation(array, working, segmentation.labels)
-
-
-def restore_labels(segmentation: Segmentation, source: Geometry) -> Segmentation:
-    """Bring a label map from the working grid home; outside the box is background.
-
-    Where the working grid is nowhere coarser than the source, this undoes `prepare_labels` exactly
-    for all labels inside the box; elsewhere classes are interpolated, and the largest wins.
-    """
-    working = segmentation.geometry
-    coarser = any(abs(m.scale) < 1 for m in axis_maps(working, source))
-    bring = interpolate_labels if coarser else nearest_labels
-    return Segmentation(bring(segmentation.array, working, source), source, segmentation.labels)

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import GridError, StoreError
 from vol3dseg.files import atomic_path
-from vol3dseg.preprocessing.recipe import Prepared, Recipe, box_of
+from vol3dseg.preprocessing.prepare import Prepared, box_of
+from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.volumes.box import Box, Shape, grid_boxes, read_padded
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import Segmentation

@@ -7,7 +7,7 @@ leaves out frames without voxels: it comes onto the grid of the image that it wa
 from pathlib import Path
 
 from vol3dseg.errors import FileFormatError
-from vol3dseg.volumes import formats
+from vol3dseg.volumes import formats, opening
 from vol3dseg.volumes.dicom_folder import Search, choose, find_series, searching_once
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
@@ -53,7 +53,7 @@ def read_label_map(
     seg = find_seg(path, series, search)
     if seg is not None:
         return read_seg(seg, labels, grid)
-    file = formats.open_volume(path, repair, series, search)
+    file = opening.open_volume(path, repair, series, search)
     values, geometry = file.labels()
     return Segmentation(labels.encode(values, str(path)), geometry, labels, file.notes)
 
@@ -76,7 +76,7 @@ def find_seg(path: Path, series: str | None = None, search: Search = find_series
     MissingExtraError
         It is DICOM, and pydicom is not installed.
     """
-    if not formats.holds_dicom(path, series):
+    if not opening.holds_dicom(path, series):
         return None
     chosen = choose(search(path), series)
     if chosen.modality != "SEG":
