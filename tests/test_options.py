@@ -35,6 +35,8 @@ def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "deeper"):
-        with pytest.raises(OutputError, match=r"file.*cannot be written .*; expected a writable place"):
+        with pytest.raises(
+            OutputError, match=r"file.*cannot be written .*; expected a writable place"
+        ):
             require_writable(place)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
