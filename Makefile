@@ -83,7 +83,7 @@ trial-report: setup  ## Train the report's four iterations and ours on the BraTS
 trial-inspect: setup  ## Plant bad cases among the BraTS crops and count how many inspect finds
 	$(VENV)/bin/python -m benchmarks.trial_inspect $(SHARED)/brats20-crops
 
-trial-guard: setup  ## Spoil scans in several ways and count how many predict would notice; some 10 minutes
+trial-guard: setup  ## Spoil scans in several ways and count how many predict would notice; some 5 minutes
 	$(VENV)/bin/python -m benchmarks.trial_guard crops32 $(SHARED)/brats20-crops
 	$(VENV)/bin/python -m benchmarks.trial_guard hippocampus $(SHARED)/hippocampus
 
