@@ -244,3 +244,16 @@ def test_evaluate_repairs_where_it_is_allowed(vol3dseg, brats_folder, config_pat
     assert "header says nothing of orientation" in done.stderr
     assert not (tmp_path / "R").exists()
     assert vol3dseg(*judge, "--repair").returncode == 0
+
+
+def test_inspect_suspects_what_was_repaired(vol3dseg, brats_folder, tmp_path):
+    pytest.importorskip("PIL")
+    for kind in ("flair", "t1", "seg"):
+        without_orientation(brats_folder / f"Case_002/Case_002_{kind}.nii.gz")
+    done = vol3dseg("inspect", brats_folder, "-o", tmp_path / "D", "--repair", "-j", 1)
+    assert done.returncode == 0
+    suspects = json.loads((tmp_path / "D/suspects.json").read_text())
+    (case,) = [s for s in suspects["suspects"] if s["case"] == "Case_002"]
+    said = [r["text"] for r in case["reasons"] if r["text"].endswith("(repaired)")]
+    assert len(said) == 3
+    assert "header says nothing of orientation" in said[0]

@@ -69,6 +69,11 @@ class ImageReader:
             self._key = source_key(source)
         return image_of(self._file, source, self._repair, search=self._search)[:2]
 
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """On the file of the image that was read last."""
+        return self._file.notes if self._file else ()
+
 
 def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
     """Read modalities of a case, in the order asked for.

@@ -1,6 +1,6 @@
 """What can be read of one case, and what cannot, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from vol3dseg.volumes import opening
 from vol3dseg.volumes.dicom_folder import searching_once
 from vol3dseg.volumes.dicom_segments import read_seg
 from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.volumes.intake import Note
 from vol3dseg.volumes.label_maps import find_seg
 from vol3dseg.volumes.label_values import whole_numbers
 from vol3dseg.volumes.labels import LabelSet
@@ -41,6 +42,7 @@ class Contents:
         0 is background, n the class `names[n - 1]`.
     names : tuple of str
     problems : tuple of str
+        What cannot be read, and what was repaired to be read.
     """
 
     geometry: Geometry | None
@@ -74,7 +76,8 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
     names: tuple[str, ...] = ()
     if case.label is not None:
         try:
-            classes, names, geometry = _read_mask(case, case.label, labels, geometry)
+            classes, names, geometry, repairs = _read_mask(case, case.label, labels, geometry)
+            problems += repairs
         except Vol3dSegError as error:
             problems.append(error.recorded)
     return Contents(geometry, images, classes, names, tuple(problems))
@@ -99,6 +102,7 @@ def _read_images(
             continue
         try:
             found[name] = reader.read(source)
+            problems += _repairs(reader.notes, source.path)
         except Vol3dSegError as error:
             problems.append(error.recorded)
     # A damaged file that should hold several modalities is one problem.
@@ -107,21 +111,27 @@ def _read_images(
 
 def _read_mask(
     case: Case, path: Path, labels: LabelSet | None, geometry: Geometry | None
-) -> tuple[Classes, tuple[str, ...], Geometry]:
-    """Return class indices, names of the classes from 1 on, and the grid: that of the images."""
+) -> tuple[Classes, tuple[str, ...], Geometry, list[str]]:
+    """Return class indices, names of classes from 1 on, the grid (of the images), and repairs."""
     search = searching_once()
     seg = find_seg(path, case.label_series, search)
     if seg is not None:
         found = read_seg(seg, labels, geometry)
-        return found.array, found.labels.foreground, found.geometry
-    values, grid = opening.open_volume(path, case.repair, case.label_series, search).labels()
+        return found.array, found.labels.foreground, found.geometry, []
+    file = opening.open_volume(path, case.repair, case.label_series, search)
+    values, grid = file.labels()
+    repairs = _repairs(file.notes, path)
     if geometry is None or geometry.fits(grid):
-        return *_encode(values, labels, str(path)), geometry or grid
+        return *_encode(values, labels, str(path)), geometry or grid, repairs
     if not case.label_resampled:
         others = f"the images on {geometry.placed()}"
         raise GridError(_elsewhere(f"{path}: {MASK}", grid, others))
     classes, names = _encode(values, labels, str(path))
-    return bring_classes(classes, grid, geometry), names, geometry
+    return bring_classes(classes, grid, geometry), names, geometry, repairs
+
+
+def _repairs(notes: Iterable[Note], path: Path) -> list[str]:
+    return [f"{path}: {note} (repaired)" for note in notes if note.repaired]
 
 
 def _elsewhere(what: str, grid: Geometry, others: str) -> str:
