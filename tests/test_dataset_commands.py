@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import yaml
 
 from vol3dseg.cli.main import main
-from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.layouts.table_writing import write_table
 from vol3dseg.preprocessing.index import load_index
@@ -40,16 +38,6 @@ def run(monkeypatch, capsys):
         return Done(ended.value.code or 0, stdout + stderr, stderr)
 
     return run
-
-
-@pytest.fixture
-def config_path(tmp_path, recipe):
-    data = load_config("crops32").model_dump(mode="json")
-    data["recipe"] = recipe.model_dump(mode="json")
-    data["model"]["depth"] = 2
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(data))
-    return path
 
 
 def move(source, target):

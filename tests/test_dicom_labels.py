@@ -32,7 +32,7 @@ from vol3dseg.volumes import nifti
 from vol3dseg.volumes.dicom_folder import choose, find_series
 from vol3dseg.volumes.dicom_seg import Algorithm, write_seg
 from vol3dseg.volumes.dicom_segments import read_seg
-from vol3dseg.volumes.dicom_series import read_series
+from vol3dseg.volumes.dicom_series import place_series, read_stack
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.label_maps import read_label_map
 from vol3dseg.volumes.labels import Label, LabelSet, Segmentation
@@ -76,7 +76,7 @@ def patient(tmp_path, dicom_series):
 def table(patient, labels):
     """Write a table of the patient with some label; gives its path."""
     series = choose(find_series(patient), "FLAIR*")
-    grid = read_series(series)[1]
+    grid = place_series(series).geometry
     segmentation = Segmentation(labels.encode(a_mask(), "mask"), grid, labels)
     places = {"series": ("patient", "Mask"), "seg": ("seg.dcm", ""), "nifti": ("seg.nii.gz", "")}
     write_seg(patient.parent / "seg.dcm", segmentation, series, MODEL)
@@ -208,10 +208,10 @@ def test_frames_of_some_slices_come_onto_the_grid_of_the_image(tmp_path, dicom_s
         for k, one in enumerate(some):
             one.save_as(tmp_path / folder / f"{k}.dcm", enforce_file_format=True)
     few = choose(find_series(tmp_path / "some"))
-    _, grid = read_series(few)
+    grid = place_series(few).geometry
     array = np.minimum(a_mask()[..., 3:6], 1).astype(np.uint8)
     write_seg(tmp_path / "seg.dcm", Segmentation(array, grid, labels), few, MODEL)
-    _, whole = read_series(choose(find_series(tmp_path / "all")))
+    whole = place_series(choose(find_series(tmp_path / "all"))).geometry
     found = read_label_map(tmp_path / "seg.dcm", labels, whole).array
     np.testing.assert_array_equal(found[..., 3:6], array)
     assert not found[..., (0, 1, 2, 6, 7, 8)].any()
@@ -335,7 +335,8 @@ def test_check_says_what_is_wrong_with_them(table, labels, patient, tmp_path):
 def tumour(shared_data, tmp_path):
     """A real patient in a table, with the mask as one of its series, and as a DICOM-SEG."""
     found = find_series(shared_data / "dicom/glioblastoma")
-    mask, grid = read_series(choose(found, "Mask_Tumor"))
+    placed = place_series(choose(found, "Mask_Tumor"))
+    mask, grid = read_stack(placed, "mask"), placed.geometry
     labels = classes(("tumour", 1))
     segmentation = Segmentation(labels.encode(mask, "mask"), grid, labels)
     write_seg(tmp_path / "seg.dcm", segmentation, choose(found, "FLAIR*"), MODEL)

@@ -18,7 +18,7 @@ from vol3dseg.volumes.codes import Codes
 from vol3dseg.volumes.dicom_folder import choose, find_series
 from vol3dseg.volumes.dicom_seg import Algorithm, write_seg
 from vol3dseg.volumes.dicom_segments import read_seg
-from vol3dseg.volumes.dicom_series import read_series
+from vol3dseg.volumes.dicom_series import place_series, read_stack
 from vol3dseg.volumes.geometry import Geometry
 from vol3dseg.volumes.labels import Label, LabelSet, Segmentation
 
@@ -75,7 +75,7 @@ def test_any_order_of_axes_comes_back_voxel_for_voxel(
     ]
     folder = tmp_path_factory.mktemp("seg")
     series = saved(folder / "source", slices)
-    grid = read_series(series)[1]
+    grid = place_series(series).geometry
     array = rng.integers(0, 4, SHAPE) * (rng.random(SHAPE) < rng.choice([0, 0.02, 0.5]))
     turn = np.column_stack([rng.permutation(3), rng.choice([-1, 1], 3)])
     turned = apply_orientation(array.astype(np.uint8), turn)
@@ -86,7 +86,9 @@ def test_any_order_of_axes_comes_back_voxel_for_voxel(
 
 
 def test_segments_have_names_codes_and_a_source(tmp_path, source, labels):
-    there_and_back(tmp_path / "seg.dcm", some_classes(), read_series(source)[1], labels, source)
+    there_and_back(
+        tmp_path / "seg.dcm", some_classes(), place_series(source).geometry, labels, source
+    )
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
     assert [
         (s.SegmentNumber, s.SegmentLabel, s.SegmentedPropertyTypeCodeSequence[0].CodeMeaning)
@@ -123,7 +125,7 @@ def test_a_class_without_codes_is_tissue(tmp_path, source):
         )
     )
     array = np.minimum(some_classes(), 1)
-    path, grid = tmp_path / "seg.dcm", read_series(source)[1]
+    path, grid = tmp_path / "seg.dcm", place_series(source).geometry
     np.testing.assert_array_equal(there_and_back(path, array, grid, labels, source), array)
     (segment,) = pydicom.dcmread(path).SegmentSequence
     assert segment.SegmentLabel == ("a/b" * 30)[:64]
@@ -168,7 +170,7 @@ def test_codes_fit_into_dicom():
 def test_empty_segments_are_kept_by_name(tmp_path, source, labels, present):
     array = some_classes()
     array[~np.isin(array, present)] = 0
-    grid = read_series(source)[1]
+    grid = place_series(source).geometry
     back = there_and_back(tmp_path / "seg.dcm", array, grid, labels, source)
     np.testing.assert_array_equal(back, array)
     assert len(pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence) == 3
@@ -177,7 +179,7 @@ def test_empty_segments_are_kept_by_name(tmp_path, source, labels, present):
 def test_one_slice_is_written_too(tmp_path, dicom_series, labels):
     series = saved(tmp_path / "source", dicom_series(np.zeros((7, 5, 1), np.int16)))
     array = some_classes((7, 5, 2))[..., 1:]
-    grid = read_series(series)[1]
+    grid = place_series(series).geometry
     back = there_and_back(tmp_path / "seg.dcm", array, grid, labels, series)
     np.testing.assert_array_equal(back, array)
 
@@ -215,7 +217,7 @@ def enhanced(slices, order):
 def test_an_enhanced_source(tmp_path, dicom_series, labels, order):
     file = enhanced(dicom_series(np.zeros(SHAPE, np.int16)), order)
     series = saved(tmp_path / "source", [file])
-    array, grid = some_classes(), read_series(series)[1]
+    array, grid = some_classes(), place_series(series).geometry
     path = tmp_path / "seg.dcm"
     back = there_and_back(path, array, grid, labels, series, deidentify=True)
     np.testing.assert_array_equal(back, array)
@@ -255,7 +257,7 @@ def planted(slices):
 def test_a_planted_name_is_nowhere_when_identity_is_blanked(tmp_path, dicom_series, labels):
     slices = planted(dicom_series(np.zeros(SHAPE, np.int16), PatientBirthDate="19700102"))
     series = saved(tmp_path / "source", slices)
-    path, grid = tmp_path / "seg.dcm", read_series(series)[1]
+    path, grid = tmp_path / "seg.dcm", place_series(series).geometry
     array = some_classes()
     back = there_and_back(path, array, grid, labels, series, deidentify=True)
     np.testing.assert_array_equal(back, array)
@@ -270,7 +272,7 @@ def test_a_planted_name_is_nowhere_when_identity_is_blanked(tmp_path, dicom_seri
 
 def test_only_patient_and_study_are_carried_over(tmp_path, dicom_series, labels):
     series = saved(tmp_path / "source", planted(dicom_series(np.zeros(SHAPE, np.int16))))
-    path, grid = tmp_path / "seg.dcm", read_series(series)[1]
+    path, grid = tmp_path / "seg.dcm", place_series(series).geometry
     there_and_back(path, some_classes(), grid, labels, series)
     holding = {e.keyword for e in pydicom.dcmread(path).iterall() if "DOE" in str(e.value)}
     assert holding == {
@@ -286,7 +288,7 @@ def test_names_are_carried_in_any_writing(tmp_path, dicom_series, labels):
     )  # fmt: skip
     series = saved(tmp_path / "source", slices)
     path = tmp_path / "seg.dcm"
-    there_and_back(path, some_classes(), read_series(series)[1], labels, series)
+    there_and_back(path, some_classes(), place_series(series).geometry, labels, series)
     seg = pydicom.dcmread(path)
     assert str(seg.PatientName) == name
     assert (seg.StudyDate, seg.StudyTime, seg.PatientSex) == ("20200304", "101112", "")
@@ -299,7 +301,7 @@ def test_dates_that_are_none_are_left_out(tmp_path, dicom_series, labels):
         )
         series = saved(tmp_path / "source", slices)
     path = tmp_path / "seg.dcm"
-    there_and_back(path, some_classes(), read_series(series)[1], labels, series)
+    there_and_back(path, some_classes(), place_series(series).geometry, labels, series)
     seg = pydicom.dcmread(path)
     assert (seg.StudyDate, seg.StudyTime, seg.PatientSex) == ("", "", "")
 
@@ -308,7 +310,7 @@ def test_dates_that_are_none_are_left_out(tmp_path, dicom_series, labels):
 
 
 def test_another_grid_is_refused_and_nothing_is_written(tmp_path, source, labels):
-    grid = read_series(source)[1]
+    grid = place_series(source).geometry
     moved = grid.affine.copy()
     moved[0, 3] += 1
     other = Segmentation(some_classes(), Geometry(SHAPE, moved), labels)
@@ -332,7 +334,7 @@ def test_a_failing_writer_leaves_nothing(tmp_path, source, labels, monkeypatch):
     monkeypatch.setattr(Dataset, "save_as", full)
     path = tmp_path / "out" / "seg.dcm"
     with pytest.raises(OSError, match=r"seg\.dcm: cannot be written \(No space left on device\)"):
-        there_and_back(path, some_classes(), read_series(source)[1], labels, source)
+        there_and_back(path, some_classes(), place_series(source).geometry, labels, source)
     assert list(path.parent.iterdir()) == []
 
 
@@ -343,7 +345,7 @@ def test_a_source_must_have_what_a_seg_carries(tmp_path, dicom_series, labels, k
         for one in slices:
             del one.SOPInstanceUID
     series = saved(tmp_path / "source", slices)
-    grid = read_series(series)[1]
+    grid = place_series(series).geometry
     with pytest.raises(FileFormatError, match=f"has no {keyword}, which a DICOM-SEG of it must"):
         there_and_back(tmp_path / "seg.dcm", some_classes(), grid, labels, series)
 
@@ -351,8 +353,8 @@ def test_a_source_must_have_what_a_seg_carries(tmp_path, dicom_series, labels, k
 def test_several_enhanced_files_are_refused(tmp_path, dicom_series, labels):
     slices = dicom_series(np.zeros(SHAPE, np.int16))
     series = saved(tmp_path / "source", [enhanced(slices, (0, 1)), enhanced(slices, (2, 3))])
-    array, grid = read_series(series)
-    assert array.shape == SHAPE
+    grid = place_series(series).geometry
+    assert grid.shape == SHAPE
     with pytest.raises(
         FileFormatError, match="has 2 files of several frames; expected single slices"
     ):
@@ -360,9 +362,11 @@ def test_several_enhanced_files_are_refused(tmp_path, dicom_series, labels):
 
 
 def test_a_segmentation_is_no_image(tmp_path, source, labels):
-    there_and_back(tmp_path / "a.dcm", some_classes(), read_series(source)[1], labels, source)
+    there_and_back(
+        tmp_path / "a.dcm", some_classes(), place_series(source).geometry, labels, source
+    )
     with pytest.raises(FileFormatError, match=r"a\.dcm: series 1000: is a segment"):
-        read_series(choose(find_series(tmp_path / "a.dcm")))
+        place_series(choose(find_series(tmp_path / "a.dcm")))
 
 
 def fractional(seg):
@@ -409,7 +413,7 @@ def an_image(seg):
 def test_what_is_no_segmentation_of_ours_is_refused(
     tmp_path, source, labels, spoil, error, message
 ):
-    path, grid = tmp_path / "seg.dcm", read_series(source)[1]
+    path, grid = tmp_path / "seg.dcm", place_series(source).geometry
     there_and_back(path, some_classes(), grid, labels, source)
     seg = pydicom.dcmread(path)
     spoil(seg)
@@ -421,7 +425,9 @@ def test_what_is_no_segmentation_of_ours_is_refused(
 def test_without_highdicom_the_extra_is_named(tmp_path, source, labels, monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(MissingExtraError, match=r"highdicom.*pip install 'vol3dseg\[dicom\]'"):
-        there_and_back(tmp_path / "a.dcm", some_classes(), read_series(source)[1], labels, source)
+        there_and_back(
+            tmp_path / "a.dcm", some_classes(), place_series(source).geometry, labels, source
+        )
 
 
 # ---------------------------------------------------------------- real data and a second opinion
@@ -447,7 +453,7 @@ def dciodvfy():
 @pytest.mark.parametrize("kind", ["some", "empty"])
 def test_dciodvfy_finds_no_error(tmp_path, source, labels, dciodvfy, deidentify, kind):
     array = some_classes() * np.uint8(kind == "some")
-    path, grid = tmp_path / "seg.dcm", read_series(source)[1]
+    path, grid = tmp_path / "seg.dcm", place_series(source).geometry
     there_and_back(path, array, grid, labels, source, deidentify=deidentify)
     assert dciodvfy(path) == []
     seg = pydicom.dcmread(path)
@@ -462,7 +468,7 @@ def test_a_lossy_big_endian_source(tmp_path, dicom_series, labels, dciodvfy):
         one.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
     series = saved(tmp_path / "source", slices)
     array, path = some_classes(), tmp_path / "seg.dcm"
-    back = there_and_back(path, array, read_series(series)[1], labels, series)
+    back = there_and_back(path, array, place_series(series).geometry, labels, series)
     np.testing.assert_array_equal(back, array)
     assert pydicom.dcmread(path).LossyImageCompression == "01"
     assert dciodvfy(path) == []
@@ -471,7 +477,8 @@ def test_a_lossy_big_endian_source(tmp_path, dicom_series, labels, dciodvfy):
 @pytest.mark.parametrize("deidentify", [False, True])
 def test_the_tumour_mask_comes_back_voxel_for_voxel(shared_data, tmp_path, dciodvfy, deidentify):
     found = find_series(shared_data / "dicom" / "glioblastoma")
-    mask, grid = read_series(choose(found, "Mask_Tumor"))
+    placed = place_series(choose(found, "Mask_Tumor"))
+    mask, grid = read_stack(placed, "mask"), placed.geometry
     labels = LabelSet(
         classes=(
             Label(name="background", read=(0,), write=0),

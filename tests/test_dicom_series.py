@@ -22,7 +22,7 @@ from vol3dseg.errors import (
     Vol3dSegError,
 )
 from vol3dseg.volumes.dicom_folder import choose, find_series
-from vol3dseg.volumes.dicom_series import read_series
+from vol3dseg.volumes.dicom_series import place_series, read_stack
 from vol3dseg.volumes.dicom_volume import DicomVolume
 from vol3dseg.volumes.geometry import Geometry
 
@@ -56,7 +56,7 @@ def save(folder, slices):
 
 
 def read(folder, wanted=None):
-    return read_series(choose(find_series(folder), wanted))
+    return DicomVolume(folder, wanted).image()[:2]
 
 
 def world(geometry, index):
@@ -417,7 +417,7 @@ def test_other_files_are_ignored_and_counted(tmp_path, dicom_series):
     (series,) = found.series
     assert (series.number, series.description, series.images) == (7, "T1 axial", 5)
     assert series.files == tuple(tmp_path / "a" / "b" / f"{n}.dcm" for n in range(1, 6))
-    np.testing.assert_array_equal(read_series(series)[0], ARRAY)
+    np.testing.assert_array_equal(read_stack(place_series(series), series.where), ARRAY)
 
 
 def test_one_file_is_a_folder_of_one(tmp_path, dicom_series):
@@ -501,7 +501,7 @@ def test_importing_the_modules_imports_nothing_heavy():
 
 def test_five_series_of_a_patient_lie_on_one_grid(shared_data):
     found = find_series(shared_data / "dicom" / "glioblastoma")
-    grids = [read_series(series)[1] for series in found.series]
+    grids = [place_series(series).geometry for series in found.series]
     assert len(grids) == 5
     assert all(grid.fits(grids[0]) for grid in grids)
     assert grids[0].shape == (260, 320, 24)

@@ -30,7 +30,7 @@ def place_series(series: Series, intake: Intake | None = None) -> Stack:
     Raises
     ------
     FileFormatError, GridError, IntensityError, MissingExtraError
-        See `read_series`.
+        A file is damaged, or the slices make no volume, or more than one.
     """
     if series.modality == "SEG":
         raise FileFormatError(
@@ -44,41 +44,8 @@ def place_series(series: Series, intake: Intake | None = None) -> Stack:
     return stack(without_copies(planes, series.where, intake), series.where, intake)
 
 
-def read_series(series: Series) -> tuple[NDArray[np.float32], Geometry]:
-    """Read a series as one volume.
-
-    Parameters
-    ----------
-    series : Series
-        Of single slices, or of enhanced files with a slice in each frame.
-
-    Returns
-    -------
-    array : (i, j, k) array of float32
-        Slope and intercept of each slice applied. i counts columns, j rows, and k slices along the
-        normal of their plane (see `vol3dseg.volumes.dicom_stack`).
-    geometry : Geometry
-        Spacing along k from the positions of the slices.
-
-    Raises
-    ------
-    FileFormatError
-        A file is truncated, damaged, in colours, or compressed in a way that cannot be decoded.
-    GridError
-        The slices make no volume, or more than one.
-    IntensityError
-        A voxel is NaN or infinite.
-    MemoryLimitError
-        The volume does not fit into memory.
-    MissingExtraError
-        pydicom is not installed.
-    """
-    placed = place_series(series)
-    return read_stack(placed, series.where), placed.geometry
-
-
 def read_stack(placed: Stack, where: str) -> NDArray[np.float32]:
-    """Read the voxels of slices that are placed; raises the errors of `read_series`.
+    """Read the voxels of slices that are placed.
 
     Parameters
     ----------
@@ -89,6 +56,17 @@ def read_stack(placed: Stack, where: str) -> NDArray[np.float32]:
     Returns
     -------
     (i, j, k) array of float32
+        Slope and intercept of each slice applied. i counts columns, j rows, and k slices along the
+        normal of their plane (see `vol3dseg.volumes.dicom_stack`).
+
+    Raises
+    ------
+    FileFormatError
+        A file is truncated, damaged, in colours, or compressed in a way that cannot be decoded.
+    IntensityError
+        A voxel is NaN or infinite.
+    MemoryLimitError
+        The volume does not fit into memory.
     """
     by_file: dict[Path, list[tuple[int, int]]] = {}
     for k, plane in enumerate(placed.planes):

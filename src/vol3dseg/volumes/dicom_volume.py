@@ -97,7 +97,7 @@ class DicomVolume:
     ) -> tuple[NDArray[np.float32], Geometry, int]:
         """Return the volume, its grid and 0: a series with NaN is refused.
 
-        Raises the errors of `geometry` and of `dicom_series.read_series`.
+        Raises the errors of `geometry` and of `dicom_series.read_stack`.
 
         Parameters
         ----------
