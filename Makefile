@@ -91,7 +91,7 @@ trial-memory: setup  ## Measure the peak of batches of 16 and 32 beside the esti
 	$(VENV)/bin/python -m benchmarks.memory trials/memory
 
 fuzz: setup  ## Harm 25,000 files, 21,000 of them NIfTI and DICOM, and read them; some two minutes on two quiet cores
-	$(VENV)/bin/python -m benchmarks.fuzzing --count 25000 $(FUZZ_OPTIONS)
+	$(VENV)/bin/python -m tests.fuzzing --count 25000 $(FUZZ_OPTIONS)
 
 bench: bench-environments  ## Compare predictors on a real case; some 25 minutes on a quiet machine
 	$(VENV)/bin/python -m benchmarks.predict $(SHARED)/brats --json $(BENCH)/predict.json

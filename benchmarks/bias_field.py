@@ -16,7 +16,7 @@ import numpy as np
 from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
-from vol3dseg.inference.memory import peak_mb, reset_peak
+from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.preprocessing.bias_field import N4
 from vol3dseg.preprocessing.prepare import prepare
 

@@ -7,8 +7,9 @@ import numpy as np
 from benchmarks import rows
 from benchmarks.bench import Bench, Done, kept
 from benchmarks.table import Section
-from vol3dseg.volumes import nifti, opening
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.formats import opening
+from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.space.geometry import Geometry
 
 _SHAPE, _SPACING_MM = (512, 512, 600), (0.8, 0.8, 0.8)
 _LIMIT_MB = 2e9 / 2**20

@@ -14,7 +14,7 @@ from vol3dseg.preprocessing.index import load_index
 from vol3dseg.training.augment import augment
 from vol3dseg.training.compiled import compiled_model
 from vol3dseg.training.data import RunData, open_data
-from vol3dseg.training.patches import Batch, CaseReader, PatchSampler, read_ahead, training_batches
+from vol3dseg.training.sampling import Batch, CaseReader, PatchSampler, read_ahead, training_batches
 
 
 def main(prepared: Path, batches: int) -> None:

@@ -4,8 +4,8 @@ python -m benchmarks.footprint
 python -m benchmarks.footprint MODEL cpu|lean|openvino float32|bfloat16 I J K
 
 For networks of several widths, depths and norms, each runtime runs two sizes of input in a process
-of its own; printed is the peak over the count of `vol3dseg.inference.footprint`. The second form
-measures one model, an int8 one for instance, on one size of input.
+of its own; printed is the peak over the count of `vol3dseg.inference.runtimes.footprint`. The
+second form measures one model, an int8 one for instance, on one size of input.
 """
 
 import itertools
@@ -19,9 +19,9 @@ import numpy as np
 import onnx
 
 from vol3dseg.config import ModelConfig
-from vol3dseg.inference.footprint import footprint
-from vol3dseg.inference.memory import peak_mb, reset_peak, resident_mb
-from vol3dseg.inference.session import DEVICES, PRECISIONS, open_session
+from vol3dseg.inference.runtimes.footprint import footprint
+from vol3dseg.inference.runtimes.session import DEVICES, PRECISIONS, open_session
+from vol3dseg.machine import peak_mb, reset_peak, resident_mb
 
 _NETWORKS: list[dict[str, Any]] = [
     {"width": 16, "depth": 4, "norm": "batch"},
@@ -78,7 +78,7 @@ def measure(path: Path, device: str, precision: str, size: list[int]) -> None:
 
 def _write(settings: dict[str, Any], path: Path) -> None:
     from vol3dseg.export.graph import convert
-    from vol3dseg.training.unet import build_unet
+    from vol3dseg.training.networks.unet import build_unet
 
     network = build_unet(ModelConfig(**settings), _CHANNELS, _CLASSES)
     path.write_bytes(convert(network, (32, 32, 32)).SerializeToString())

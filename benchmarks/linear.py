@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.inference.session import DEVICES, PRECISIONS
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.inference.runtimes.session import DEVICES, PRECISIONS
+from vol3dseg.space.geometry import Geometry
 
 _SIDES = (96, 160, 224, 320)
 _ROUNDS = 3

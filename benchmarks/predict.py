@@ -64,7 +64,7 @@ def _bench(words: argparse.Namespace) -> "Bench":
     from benchmarks.referee import prepare_case
     from benchmarks.rows import Given
     from vol3dseg.datasets.layouts import find_cases
-    from vol3dseg.inference.model_file import read_model
+    from vol3dseg.model.model_file import read_model
 
     manifest = read_model(words.weights / "model.onnx").manifest
     cases = find_cases(words.dataset)
@@ -91,7 +91,7 @@ def _named(cases: "Sequence[Case]", name: str) -> "Case":
 
 def _write_weights(folder: Path) -> None:
     from vol3dseg.errors import ModelError
-    from vol3dseg.inference.model_file import read_model
+    from vol3dseg.model.model_file import read_model
 
     if all((folder / name).exists() for name in ("model.onnx", "model.npz", "ct.onnx")):
         with suppress(ModelError):  # of an older manifest: made anew

@@ -25,14 +25,14 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.homeward import Homeward
-from vol3dseg.inference.memory import peak_mb, reset_peak
+from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes import nifti
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import Segmentation
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import Segmentation
+from vol3dseg.space.volume import Volume
 
 _ROUNDS = 15
 _ROWS = 16  # that the network hands over at once

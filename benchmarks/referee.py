@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ModelError
-from vol3dseg.inference.footprint import footprint
-from vol3dseg.inference.manifest import Manifest
+from vol3dseg.formats import opening
+from vol3dseg.inference.runtimes.footprint import footprint
+from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.normalise import ZScore
 from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes import opening
-from vol3dseg.volumes.box import Shape
-from vol3dseg.volumes.labels import Segmentation
+from vol3dseg.space.box import Shape
+from vol3dseg.space.labels import Segmentation
 
 # Largest difference in probability between two runtimes that compute the same in float32.
 TOLERANCE = 1e-4

@@ -14,7 +14,7 @@ from benchmarks.referee import TOLERANCE, gflop
 from benchmarks.rows import Contestant
 from benchmarks.table import Row, Section
 from benchmarks.workers import Worker
-from vol3dseg.inference.model_file import read_model
+from vol3dseg.model.model_file import read_model
 
 NETWORK, FILES = "Network part", "Files in to file out"
 _ASKED_OF_BOUND = 1.3

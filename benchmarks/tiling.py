@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
-from vol3dseg.evaluation.evaluate import evaluate_case, summarise
+from vol3dseg.evaluation.scoring import evaluate_case, summarise
 from vol3dseg.inference.homeward import Homeward
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.inference.plan import Plan, Planner
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.inference.session import DEVICES
-from vol3dseg.inference.tiling import run_tiles
+from vol3dseg.inference.runtimes.session import DEVICES
+from vol3dseg.inference.tiling.plan import Plan, Planner
+from vol3dseg.inference.tiling.run_tiles import run_tiles
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.volumes.box import Shape
-from vol3dseg.volumes.labels import Segmentation
+from vol3dseg.space.box import Shape
+from vol3dseg.space.labels import Segmentation
 
 _HALOS = (16, 32, 48, 64, 80, 96, 112)
 _OVERLAPS = (0.0, 0.25, 0.5, 0.75)

@@ -1,4 +1,4 @@
-"""The twin of `vol3dseg.training.unet` in torch, for contestants that run on torch."""
+"""The twin of `vol3dseg.training.networks.unet` in torch, for contestants that run on torch."""
 
 from pathlib import Path
 from typing import Any

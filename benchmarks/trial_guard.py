@@ -22,12 +22,12 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.splits import Split, SplitConfig, make_split
-from vol3dseg.inference.calibrate import make_guard, percentile
-from vol3dseg.inference.expected import TOGETHER, Expected
-from vol3dseg.preprocessing.appearance import AXES, Appearance, look_at
-from vol3dseg.preprocessing.likeness import Array
-from vol3dseg.volumes.resampling import turned
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.quality.appearance import AXES, Appearance, look_at
+from vol3dseg.quality.calibrate import make_guard, percentile
+from vol3dseg.quality.expected import TOGETHER, Expected
+from vol3dseg.quality.likeness import Array
+from vol3dseg.space.resampling import turned
+from vol3dseg.space.volume import Volume
 
 Z95, SPLITS = 1.96, 10
 Images = Mapping[str, Array]

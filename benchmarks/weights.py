@@ -26,17 +26,17 @@ from numpy.typing import NDArray
 
 from vol3dseg.config import ModelConfig, load_config
 from vol3dseg.errors import ModelError, Vol3dSegError
-from vol3dseg.export.export import export_onnx
 from vol3dseg.export.graph import convert
 from vol3dseg.export.quantise import quantise
+from vol3dseg.export.to_onnx import export_onnx
 from vol3dseg.files import atomic_path, write_bytes
-from vol3dseg.inference.manifest import Manifest, Network, TrainingFacts, provenance
-from vol3dseg.inference.model_file import read_model, with_manifest
+from vol3dseg.model.manifest import Manifest, Network, TrainingFacts, provenance
+from vol3dseg.model.model_file import read_model, with_manifest
 from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.space.labels import Label, LabelSet
 from vol3dseg.training.checkpoints import load_checkpoint
+from vol3dseg.training.networks.unet import build_unet, receptive_field_radius
 from vol3dseg.training.results import checkpoint_of
-from vol3dseg.training.unet import build_unet, receptive_field_radius
-from vol3dseg.volumes.labels import Label, LabelSet
 
 FOLDER = Path(".bench/weights")
 _NETWORK = ModelConfig(width=16, depth=4, norm="batch")

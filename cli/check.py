@@ -68,7 +68,7 @@ def run_check(
 
     from vol3dseg.config import load_config
     from vol3dseg.datasets.case import allow_repairs
-    from vol3dseg.datasets.check import check_case
+    from vol3dseg.datasets.checks import check_case
     from vol3dseg.datasets.findings import WEIGHTS
     from vol3dseg.datasets.layouts import find_cases, layout_of
     from vol3dseg.datasets.layouts.table_writing import write_table

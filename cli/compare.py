@@ -27,12 +27,12 @@ def compare(runs: tuple[Path, ...], output: Path, part: str | None) -> None:
 
 def run_compare(runs: tuple[Path, ...], output: Path, part: str | None = None) -> None:
     """Compare in front of the user."""
-    from vol3dseg.comparison import words
-    from vol3dseg.comparison.compare import compare as compare_runs
-    from vol3dseg.comparison.report import write_comparison
-    from vol3dseg.comparison.runs import read_run
-    from vol3dseg.comparison.tables import number
     from vol3dseg.files import require_writable
+    from vol3dseg.reporting.comparison import comparison_words as words
+    from vol3dseg.reporting.comparison.comparison import compare as compare_runs
+    from vol3dseg.reporting.comparison.comparison_report import write_comparison
+    from vol3dseg.reporting.comparison.comparison_tables import number
+    from vol3dseg.reporting.comparison.runs import read_run
 
     found = [read_run(run) for run in runs]
     require_writable(output)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vol3dseg.datasets.splits import Split
-    from vol3dseg.evaluation.evaluate import Summary
+    from vol3dseg.evaluation.scoring import Summary
 
 
 @click.command(short_help="Score predictions against references.")
@@ -67,11 +67,11 @@ def run_evaluate(
     from vol3dseg.datasets.case import allow_repairs
     from vol3dseg.datasets.references import label_files, reference_cases
     from vol3dseg.datasets.splits import read_split
-    from vol3dseg.evaluation.evaluate import evaluate_pairs, match_cases, summarise
     from vol3dseg.evaluation.overlap import EmptyRule
-    from vol3dseg.evaluation.parts import group_by_part, write_parts
-    from vol3dseg.evaluation.report import write_report
+    from vol3dseg.evaluation.scoring import evaluate_pairs, match_cases, summarise
     from vol3dseg.inference.record import RECORD_NAME, load_record
+    from vol3dseg.reporting.parts import group_by_part, write_parts
+    from vol3dseg.reporting.score_report import write_report
 
     recorded = load_record(predictions) if (predictions / RECORD_NAME).exists() else None
     written = {case.file for case in recorded.cases.values()} if recorded else set()
@@ -107,7 +107,7 @@ def run_evaluate(
 
 def _show(summaries: "Mapping[str, Summary]", split: "Split | None") -> None:
     """Print the scores per case, then the pooled ones, which must not be taken for them."""
-    from vol3dseg.evaluation.parts import (
+    from vol3dseg.reporting.parts import (
         NOT_COMPARABLE,
         PER_CASE,
         POOLED,

@@ -50,7 +50,7 @@ def run_export(
     from vol3dseg.errors import MissingExtraError
 
     try:
-        from vol3dseg.export.export import export_onnx as export
+        from vol3dseg.export.to_onnx import export_onnx as export
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "tensorflow", "train") from error
 

@@ -17,7 +17,7 @@ from vol3dseg.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from vol3dseg.inspection.survey import Survey
+    from vol3dseg.reporting.inspection.survey import Survey
 
 _SHOWN = 10  # suspects in the terminal
 
@@ -58,10 +58,10 @@ def run_inspect(
     """Inspect a data set in front of the user."""
     from vol3dseg.config import load_config
     from vol3dseg.files import require_writable, write_text
-    from vol3dseg.inspection.page import page
-    from vol3dseg.inspection.pictures import require_pillow
-    from vol3dseg.inspection.survey import count_drawn, find_source, gallery, survey
-    from vol3dseg.inspection.tables import write_tables
+    from vol3dseg.reporting.inspection.inspection_page import page
+    from vol3dseg.reporting.inspection.inspection_tables import write_tables
+    from vol3dseg.reporting.inspection.survey import count_drawn, find_source, gallery, survey
+    from vol3dseg.reporting.inspection.thumbnails import require_pillow
 
     require_pillow()
     config = load_config(config_name) if config_name else None
@@ -84,7 +84,7 @@ def run_inspect(
 
 
 def _report(found: "Survey", output: Path) -> None:
-    from vol3dseg.preprocessing.usual import FEWEST_CASES
+    from vol3dseg.quality.statistics import FEWEST_CASES
 
     rows = [
         [verdict.case_id, f"{verdict.score:.1f}", "; ".join(r.text for r in verdict.reasons)]

@@ -83,7 +83,7 @@ def processes(workers: int | None, cases: int) -> "Iterator[Executor | None]":
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    from vol3dseg.cores import limit_cores, usable_cores
+    from vol3dseg.machine import limit_cores, usable_cores
 
     size = min(workers or usable_cores(), cases)
     if size <= 1:

@@ -12,10 +12,10 @@ from vol3dseg.cli.options import about_case, progress_bar
 
 if TYPE_CHECKING:
     from vol3dseg.datasets.case import Case
-    from vol3dseg.inference.model_file import ModelFile
     from vol3dseg.inference.outputs import DicomSeg, Draw, Wanted
     from vol3dseg.inference.predictor import Predictor
     from vol3dseg.inference.record import CaseRecord, Record
+    from vol3dseg.model.model_file import ModelFile
 
 SEG = "dicom-seg"  # a format of label maps alone
 
@@ -64,10 +64,10 @@ def run_predict(
     manner: Manner | None = None,
 ) -> None:
     """Segment in front of the user."""
+    from vol3dseg.formats.names import FORMATS
     from vol3dseg.inference.batch import predict_cases
     from vol3dseg.inference.outputs import Wanted
     from vol3dseg.inference.record import Record
-    from vol3dseg.volumes.formats import FORMATS
 
     runtime, manner = runtime or Runtime(), manner or Manner()
     model, predictor, provider = _load(model_path, runtime)
@@ -101,8 +101,8 @@ def run_predict(
 
 def _seg(model: "ModelFile", path: Path, manner: Manner) -> "DicomSeg | None":
     """Return how DICOM-SEG is written, if it is asked for."""
+    from vol3dseg.formats.dicom.seg_writing import Algorithm
     from vol3dseg.inference.outputs import DicomSeg
-    from vol3dseg.volumes.dicom_seg import Algorithm
 
     if manner.format_name != SEG:
         return None
@@ -135,10 +135,10 @@ def run_explain(model_path: Path, choice: Choice, runtime: Runtime) -> None:
 
 
 def _load(model_path: Path, runtime: Runtime) -> "tuple[ModelFile, Predictor, str]":
-    from vol3dseg.cores import limit_cores
     from vol3dseg.inference.loading import make_predictor
-    from vol3dseg.inference.model_file import read_model
-    from vol3dseg.inference.session import DEVICES, PRECISIONS, open_session
+    from vol3dseg.inference.runtimes.session import DEVICES, PRECISIONS, open_session
+    from vol3dseg.machine import limit_cores
+    from vol3dseg.model.model_file import read_model
 
     if runtime.threads:
         limit_cores(runtime.threads)  # for reading, preparing and writing as well
@@ -218,8 +218,8 @@ def _draw(modalities: Sequence[str], modality: str | None) -> "Draw":
     """Return what draws a case; a missing matplotlib is said before the first case."""
     from functools import partial
 
-    from vol3dseg.evaluation.figures import new_figure
-    from vol3dseg.evaluation.panel import save_case_panel
+    from vol3dseg.reporting.figures import new_figure
+    from vol3dseg.reporting.panel import save_case_panel
 
     if modality is not None and modality not in modalities:
         raise click.UsageError(

@@ -51,8 +51,8 @@ def run_preprocess(
     from vol3dseg.datasets.case import allow_repairs
     from vol3dseg.datasets.layouts import find_cases
     from vol3dseg.files import require_writable
-    from vol3dseg.preprocessing.preprocess import Outcome
-    from vol3dseg.preprocessing.preprocess import preprocess as prepare_all
+    from vol3dseg.preprocessing.prepare_cases import Outcome
+    from vol3dseg.preprocessing.prepare_cases import preprocess as prepare_all
 
     config = load_config(config_name)
     config.recipe.require_extras()

@@ -8,7 +8,7 @@ import click
 from vol3dseg.cli.options import PathType, config_option, output_option
 
 if TYPE_CHECKING:
-    from vol3dseg.volumes.labels import LabelSet
+    from vol3dseg.space.labels import LabelSet
 
 
 @click.command(short_help="Draw a segmentation over its image.")
@@ -39,9 +39,9 @@ def show(
     from vol3dseg.datasets.case import ImageSource
     from vol3dseg.datasets.reading import ImageReader
     from vol3dseg.errors import OutputError
-    from vol3dseg.evaluation.panel import save_panel
-    from vol3dseg.volumes.label_maps import read_label_map, stem
-    from vol3dseg.volumes.volume import Volume
+    from vol3dseg.formats.label_maps import read_label_map, stem
+    from vol3dseg.reporting.panel import save_panel
+    from vol3dseg.space.volume import Volume
 
     if output.suffix.lower() != ".png":
         raise OutputError(f"{output}: pictures are written as PNG; choose a name that ends in .png")

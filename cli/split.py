@@ -20,9 +20,9 @@ def split(prepared: Path, output: Path, config: str | None, stratify: bool) -> N
     """
     from vol3dseg.config import load_config, parse_config
     from vol3dseg.datasets.splits import PARTS, make_split, split_table
-    from vol3dseg.evaluation.figures import save_split
     from vol3dseg.files import write_text
     from vol3dseg.preprocessing.index import load_index
+    from vol3dseg.reporting.figures import save_split
     from vol3dseg.training.data import foreground_ml, labelled_subjects
 
     index = load_index(prepared)

@@ -10,7 +10,7 @@ from vol3dseg.cli.options import PathType, output_option, show_table
 
 if TYPE_CHECKING:
     from vol3dseg.config import Config
-    from vol3dseg.inference.manifest import Manifest
+    from vol3dseg.model.manifest import Manifest
 
 
 @click.command(short_help="Train a 3-D U-Net, or several.")

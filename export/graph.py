@@ -9,7 +9,7 @@ import tf2onnx
 
 from vol3dseg.errors import ModelError
 from vol3dseg.export.instance_norm import fuse_instance_norms
-from vol3dseg.training.unet import InstanceNormalization
+from vol3dseg.training.networks.unet import InstanceNormalization
 
 OPSET = 17
 INPUT = ("image", ("n", "c", "i", "j", "k"))

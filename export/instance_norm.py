@@ -1,7 +1,7 @@
 """One ONNX pass: the arithmetic of instance normalisation becomes `InstanceNormalization` nodes.
 
-tf2onnx writes the layer `vol3dseg.training.unet.InstanceNormalization` as a dozen small nodes, many
-of which read and write the whole feature map::
+tf2onnx writes the layer `vol3dseg.training.networks.unet.InstanceNormalization` as a dozen small
+nodes, many of which read and write the whole feature map::
 
     m = mean(x)
     d = Sub(x, m)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import ModelError
-from vol3dseg.inference.onnx_backend import OnnxBackend
+from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 
 # Softmax in float32 over a handful of classes.
 _SUM_TOLERANCE = 1e-4

@@ -4,8 +4,8 @@ The kernel of `InstanceNormalization` on the CPU adds up a channel in float32, o
 other. Where many voxels are equal, as outside the body, every addition rounds the same way and the
 error grows with their number: on patches of 32 x 32 x 32 voxels, half of them background, the
 normalised values were off by 3e-4. Means taken axis by axis are right to 1e-6, so a norm that is
-off on real patches is written as the arithmetic it stands for, as in `vol3dseg.training.unet`. The
-others stay one node each, which is quicker.
+off on real patches is written as the arithmetic it stands for, as in
+`vol3dseg.training.networks.unet`. The others stay one node each, which is quicker.
 """
 
 from collections.abc import Iterator

@@ -14,18 +14,18 @@ import onnx
 from numpy.typing import NDArray
 
 from vol3dseg.errors import ParityError, RunError
-from vol3dseg.evaluation.evaluate import CaseScores, evaluate_case, summarise
+from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.export.quantise import quantise
 from vol3dseg.inference.loading import make_predictor
-from vol3dseg.inference.manifest import Manifest
-from vol3dseg.inference.model_file import ModelFile
-from vol3dseg.inference.openvino_backend import is_installed
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.inference.quantisation import Quantisation
-from vol3dseg.inference.session import Device, open_session
+from vol3dseg.inference.runtimes.openvino_backend import is_installed
+from vol3dseg.inference.runtimes.session import Device, open_session
+from vol3dseg.model.manifest import Manifest
+from vol3dseg.model.model_file import ModelFile
+from vol3dseg.model.quantisation import Quantisation
 from vol3dseg.preprocessing.store import StoredCase
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.labels import Segmentation
+from vol3dseg.space.box import Box
+from vol3dseg.space.labels import Segmentation
 
 LARGEST_DROP = 0.002
 

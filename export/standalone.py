@@ -10,8 +10,8 @@ import onnx
 from vol3dseg.errors import ModelError
 from vol3dseg.export.graph_builder import GraphBuilder
 from vol3dseg.export.standalone_steps import OUTPUT, crop_box, labels, pad_at_end, prepare
-from vol3dseg.inference.manifest import METADATA_KEY, Manifest
-from vol3dseg.inference.standalone import STANDALONE_KEY, Standalone
+from vol3dseg.model.manifest import METADATA_KEY, Manifest
+from vol3dseg.model.standalone_call import STANDALONE_KEY, Standalone
 
 _SIDES = ("i", "j", "k")
 # The opset of `vol3dseg.export.graph`, whose operators the steps are written in.

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import ParityError
-from vol3dseg.inference.manifest import Manifest
+from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.normalise import Normalisation, Window
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.volume import Volume
 
 # Where the two largest probabilities are nearer, rounding may decide.
 CLEAR = 1e-4

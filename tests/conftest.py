@@ -10,12 +10,12 @@ import yaml
 from hypothesis import HealthCheck, settings
 
 from vol3dseg.config import load_config
-from vol3dseg.inference.manifest import Manifest, Network, TrainingFacts, provenance
-from vol3dseg.inference.model_file import ModelFile, with_manifest
+from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.record import Record
+from vol3dseg.model.manifest import Manifest, Network, TrainingFacts, provenance
+from vol3dseg.model.model_file import ModelFile, with_manifest
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes import nifti
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.space.geometry import Geometry
 
 # No deadline: the first example pays for imports and caches. The database would leave files behind.
 settings.register_profile(

@@ -10,15 +10,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from nibabel.nifti1 import header_dtype
 
-from benchmarks.fuzzing.promise import check_message, read_both_ways
-from benchmarks.fuzzing.samples import nifti_samples
+from tests.fuzzing.promise import check_message, read_both_ways
+from tests.fuzzing.samples import nifti_samples
 from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import Vol3dSegError
+from vol3dseg.formats.opening import open_volume
 from vol3dseg.inference.record import load_record
 from vol3dseg.preprocessing.index import load_index
-from vol3dseg.volumes.opening import open_volume
 
 
 def read_or_refused(read, *words):

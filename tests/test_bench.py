@@ -20,9 +20,9 @@ from benchmarks.table import Row, Section, markdown, ratio, stages
 from benchmarks.workers import Reply, Worker, WorkerError, environment
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import ModelError
+from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.prepare import restore_labels
-from vol3dseg.volumes import nifti
-from vol3dseg.volumes.labels import Segmentation
+from vol3dseg.space.labels import Segmentation
 
 ROOT = Path(__file__).resolve().parents[1]
 times = st.lists(st.floats(0.01, 100), min_size=1, max_size=7)

@@ -22,12 +22,12 @@ from vol3dseg.preprocessing.bias_field import N4
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.normalise import Window
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.preprocessing.store import StoredCase
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.space.box import Box
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.volume import Volume
 
 QUICK = N4(shrink_factor=2, maximum_number_of_iterations=(10, 10))
 SETTINGS = QUICK.model_dump(mode="json")

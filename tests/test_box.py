@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vol3dseg.errors import GridError
-from vol3dseg.volumes.box import Box, grid_boxes, read_padded
+from vol3dseg.space.box import Box, grid_boxes, read_padded
 
 starts = st.tuples(*[st.integers(-5, 5)] * 3)
 shapes = st.tuples(*[st.integers(0, 6)] * 3)

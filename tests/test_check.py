@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from vol3dseg.datasets.case import ImageSource, allow_repairs
-from vol3dseg.datasets.check import check_case, check_headers, preflight
+from vol3dseg.datasets.checks import check_case, check_headers, preflight
 from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.formats import opening
+from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.index import load_index
-from vol3dseg.volumes import nifti, opening
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.space.geometry import Geometry
 
 MODALITIES = ("flair", "t1")
 

@@ -14,10 +14,11 @@ import yaml
 
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
-from vol3dseg.inference.model_file import with_manifest
-from vol3dseg.inference.training_data import describe_data
+from vol3dseg.formats import opening
+from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.model.model_file import with_manifest
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.volumes import nifti, opening
+from vol3dseg.quality.training_data import describe_data
 
 
 def refused(done, *parts):

@@ -16,20 +16,24 @@ pytest.importorskip("scipy")
 pytest.importorskip("matplotlib")
 
 from vol3dseg.cli.compare import compare as compare_command
-from vol3dseg.comparison.compare import compare
-from vol3dseg.comparison.names import letters, run_names
-from vol3dseg.comparison.pictures import (
+from vol3dseg.config import dump_config, load_config, parse_config
+from vol3dseg.errors import ConfigError, MissingExtraError, OutputError, RunError
+from vol3dseg.reporting.comparison.comparison import compare
+from vol3dseg.reporting.comparison.comparison_figures import (
     colour,
     draw_cases,
     draw_differences,
     line_style,
 )
-from vol3dseg.comparison.report import markdown, write_comparison
-from vol3dseg.comparison.runs import read_run
-from vol3dseg.comparison.scores import CASE_MEAN
-from vol3dseg.comparison.tables import difference_table, probability, result_table
-from vol3dseg.config import dump_config, load_config, parse_config
-from vol3dseg.errors import ConfigError, MissingExtraError, OutputError, RunError
+from vol3dseg.reporting.comparison.comparison_report import markdown, write_comparison
+from vol3dseg.reporting.comparison.comparison_tables import (
+    difference_table,
+    probability,
+    result_table,
+)
+from vol3dseg.reporting.comparison.run_names import letters, run_names
+from vol3dseg.reporting.comparison.run_scores import CASE_MEAN
+from vol3dseg.reporting.comparison.runs import read_run
 
 BASE = load_config("crops32").model_dump(mode="json")
 SPLIT = {"train": ["t1", "t2"], "validation": ["v1", "v2", "v3"], "test": ["x1", "x2", "x3", "x4"]}
@@ -579,7 +583,7 @@ def test_pictures_of_many_pairs_stay_within_what_browsers_show(make_run):
 def test_the_command_finds_a_place_that_cannot_be_written_before_it_compares(
     make_run, tmp_path, monkeypatch
 ):
-    from vol3dseg.comparison import compare as module
+    from vol3dseg.reporting.comparison import comparison as module
 
     monkeypatch.setattr(module, "compare", None)
     (tmp_path / "file").touch()

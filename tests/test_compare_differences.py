@@ -14,14 +14,14 @@ pytest.importorskip("scipy")
 
 from scipy import stats
 
-from vol3dseg.comparison.differences import (
+from vol3dseg.errors import MissingExtraError
+from vol3dseg.reporting.comparison.differences import (
     Difference,
     _stats,
     holm_adjusted,
     paired_differences,
 )
-from vol3dseg.comparison.scores import CASE_MEAN, PartScores
-from vol3dseg.errors import MissingExtraError
+from vol3dseg.reporting.comparison.run_scores import CASE_MEAN, PartScores
 
 NAN = math.nan
 DICE = st.one_of(st.just(NAN), st.integers(0, 10**6).map(lambda n: n / 10**6), st.just(0.5))
@@ -190,6 +190,6 @@ def test_the_library_is_imported_where_scipy_matplotlib_and_tensorflow_are_not_i
     code = """
 import sys
 sys.modules.update(dict.fromkeys(["scipy", "matplotlib", "tensorflow", "keras"]))
-import vol3dseg.cli.compare, vol3dseg.comparison.report
+import vol3dseg.cli.compare, vol3dseg.reporting.comparison.comparison_report
 """
     subprocess.run([sys.executable, "-c", code], check=True)

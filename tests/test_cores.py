@@ -3,7 +3,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from vol3dseg.cores import limit_cores, usable_cores
+from vol3dseg.machine import limit_cores, usable_cores
 
 
 @pytest.mark.parametrize(("most", "found"), [(1, 1), (0, 1), (10_000, usable_cores())])

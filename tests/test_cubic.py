@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from vol3dseg.preprocessing.normalise import ZScore
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes import resampling
-from vol3dseg.volumes.axes import axis_maps
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.kernels import CUBIC, LINEAR
-from vol3dseg.volumes.labels import Label, LabelSet, Segmentation
-from vol3dseg.volumes.resampling import resample, resample_along
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.space import resampling
+from vol3dseg.space.axes import axis_maps
+from vol3dseg.space.box import Box
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.kernels import CUBIC, LINEAR
+from vol3dseg.space.labels import Label, LabelSet, Segmentation
+from vol3dseg.space.resampling import resample, resample_along
+from vol3dseg.space.volume import Volume
 
 
 def grid(shape, spacing_mm=(1.0, 1.0, 1.0), order=(0, 1, 2), signs=(1, 1, 1)):

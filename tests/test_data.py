@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from vol3dseg.errors import StoreError
-from vol3dseg.preprocessing.appearance import Appearance
 from vol3dseg.preprocessing.index import CaseEntry, Index
+from vol3dseg.quality.appearance import Appearance
 from vol3dseg.training.data import foreground_ml, labelled_subjects
 
 NOTHING = Appearance(axes="RAS", spacing_mm=(1, 1, 1), size_mm=(9, 9, 9), looks={}, pairs=())

@@ -10,8 +10,9 @@ import pytest
 from vol3dseg.cli.main import main
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.layouts.table_writing import write_table
+from vol3dseg.formats import opening
+from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.index import load_index
-from vol3dseg.volumes import nifti, opening
 
 NUMBERS = {"flair": "0000", "t1": "0001"}
 SUFFIXES = {"flair": "FLAIR", "t1": "T1w"}

@@ -19,24 +19,28 @@ import pydicom
 
 from vol3dseg.cli.main import cli
 from vol3dseg.config import load_config
-from vol3dseg.datasets.check import check_case, check_headers
+from vol3dseg.datasets.checks import check_case, check_headers
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, GridError, LabelError
-from vol3dseg.evaluation.evaluate import evaluate_pairs
-from vol3dseg.inspection.contents import read_contents
-from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.evaluation.scoring import evaluate_pairs
+from vol3dseg.formats.dicom.seg_reading import read_seg
+from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
+from vol3dseg.formats.dicom.segment_classes import (
+    classes_by_name,
+    classes_by_number,
+    labels_by_number,
+)
+from vol3dseg.formats.dicom.series import place_series, read_stack
+from vol3dseg.formats.dicom.series_folder import choose, find_series
+from vol3dseg.formats.label_maps import read_label_map
+from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes import nifti
-from vol3dseg.volumes.dicom_folder import choose, find_series
-from vol3dseg.volumes.dicom_seg import Algorithm, write_seg
-from vol3dseg.volumes.dicom_segments import read_seg
-from vol3dseg.volumes.dicom_series import place_series, read_stack
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.label_maps import read_label_map
-from vol3dseg.volumes.labels import Label, LabelSet, Segmentation
-from vol3dseg.volumes.segment_classes import classes_by_name, classes_by_number, labels_by_number
+from vol3dseg.quality.contents import read_contents
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import Label, LabelSet, Segmentation
 
 SHAPE = (16, 12, 9)
 MODEL = Algorithm("tiny", "0123")

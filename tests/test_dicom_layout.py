@@ -6,7 +6,7 @@ import pytest
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases, layout_of
-from vol3dseg.datasets.layouts.dicom import DicomLayout
+from vol3dseg.datasets.layouts.dicom_folders import DicomLayout
 from vol3dseg.datasets.selection import gather_cases
 from vol3dseg.errors import DatasetError
 

@@ -17,13 +17,14 @@ pytest.importorskip("highdicom")
 import pydicom
 
 from vol3dseg.cli.main import cli
-from vol3dseg.datasets.check import check_headers
+from vol3dseg.datasets.checks import check_headers
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
+from vol3dseg.formats import opening
+from vol3dseg.formats.dicom import series_folder as dicom_folder
+from vol3dseg.formats.dicom.dicom_files import is_dicom
+from vol3dseg.formats.dicom.seg_reading import read_seg
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.volumes import dicom_folder, opening
-from vol3dseg.volumes.dicom_files import is_dicom
-from vol3dseg.volumes.dicom_segments import read_seg
 
 
 @pytest.fixture

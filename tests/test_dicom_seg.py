@@ -14,13 +14,13 @@ from pydantic import ValidationError
 
 from vol3dseg.config import load_config
 from vol3dseg.errors import FileFormatError, GridError, LabelError, MissingExtraError
-from vol3dseg.volumes.codes import Codes
-from vol3dseg.volumes.dicom_folder import choose, find_series
-from vol3dseg.volumes.dicom_seg import Algorithm, write_seg
-from vol3dseg.volumes.dicom_segments import read_seg
-from vol3dseg.volumes.dicom_series import place_series, read_stack
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import Label, LabelSet, Segmentation
+from vol3dseg.formats.dicom.seg_reading import read_seg
+from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
+from vol3dseg.formats.dicom.series import place_series, read_stack
+from vol3dseg.formats.dicom.series_folder import choose, find_series
+from vol3dseg.space.codes import Codes
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import Label, LabelSet, Segmentation
 
 pytest.importorskip("highdicom")
 

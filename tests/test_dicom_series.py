@@ -21,10 +21,10 @@ from vol3dseg.errors import (
     MissingExtraError,
     Vol3dSegError,
 )
-from vol3dseg.volumes.dicom_folder import choose, find_series
-from vol3dseg.volumes.dicom_series import place_series, read_stack
-from vol3dseg.volumes.dicom_volume import DicomVolume
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.formats.dicom.dicom_volume import DicomVolume
+from vol3dseg.formats.dicom.series import place_series, read_stack
+from vol3dseg.formats.dicom.series_folder import choose, find_series
+from vol3dseg.space.geometry import Geometry
 
 pytest.importorskip("pydicom")
 
@@ -380,7 +380,7 @@ def test_an_error_that_is_kept_keeps_no_other_thread_waiting(tmp_path, dicom_ser
 def test_a_deflated_bomb_is_not_inflated(tmp_path, dicom_slice, monkeypatch):
     one = dicom_slice(np.zeros((300, 400), np.int16))
     one.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    monkeypatch.setattr("vol3dseg.volumes.dicom_files.MOST_INFLATED", 200_000)
+    monkeypatch.setattr("vol3dseg.formats.dicom.dicom_files.MOST_INFLATED", 200_000)
     with pytest.raises(FileFormatError, match=r"1\.dcm: inflates to more than 200000 bytes"):
         read(save(tmp_path, [one]))
 
@@ -489,7 +489,7 @@ def test_without_pydicom_the_extra_is_named(tmp_path, monkeypatch):
 def test_importing_the_modules_imports_nothing_heavy():
     code = (  # pydicom comes with nibabel, which looks for it by itself
         "import sys; import nibabel; before = set(sys.modules); "
-        "import vol3dseg.volumes.dicom_seg, vol3dseg.volumes.dicom_segments; "
+        "import vol3dseg.formats.dicom.seg_writing, vol3dseg.formats.dicom.seg_reading; "
         "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
         "sys.exit(bool(new & {'pydicom', 'highdicom'}))"
     )

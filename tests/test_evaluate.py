@@ -10,18 +10,18 @@ from hypothesis.extra import numpy as hnp
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import DatasetError, EvaluationError, FileFormatError, LabelError
-from vol3dseg.evaluation.evaluate import (
+from vol3dseg.evaluation.scoring import (
     METRICS,
     evaluate_case,
     evaluate_pairs,
     match_cases,
     summarise,
 )
-from vol3dseg.evaluation.report import write_report
 from vol3dseg.evaluation.spread import spread_of
-from vol3dseg.volumes import nifti
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import LabelSet, Segmentation
+from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.reporting.score_report import write_report
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import LabelSet, Segmentation
 
 GRID = Geometry((2, 2, 3), np.diag([1.0, 2.0, 5.0, 1.0]))  # voxels of 10 mm^3 = 0.01 ml
 CORE, EDEMA, RIM = 1, 2, 3

@@ -12,12 +12,12 @@ from vol3dseg.config import ModelConfig, load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.export.graph import convert
-from vol3dseg.inference.manifest import Network
-from vol3dseg.inference.openvino_backend import OpenVinoBackend
-from vol3dseg.inference.plan import Planner
-from vol3dseg.inference.tiling import run_tiles
+from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend
+from vol3dseg.inference.tiling.plan import Planner
+from vol3dseg.inference.tiling.run_tiles import run_tiles
+from vol3dseg.model.manifest import Network
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.training.unet import build_unet, receptive_field_radius
+from vol3dseg.training.networks.unet import build_unet, receptive_field_radius
 
 pytestmark = pytest.mark.train
 

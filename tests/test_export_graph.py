@@ -19,8 +19,8 @@ from vol3dseg.export import graph as graph_module
 from vol3dseg.export.graph import convert
 from vol3dseg.export.instance_norm import fuse_instance_norms
 from vol3dseg.export.parity import Agreement, check_other_sizes, measure_parity
-from vol3dseg.inference.onnx_backend import OnnxBackend
-from vol3dseg.training.unet import InstanceNormalization, build_unet
+from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
+from vol3dseg.training.networks.unet import InstanceNormalization, build_unet
 
 pytestmark = pytest.mark.train
 

@@ -13,7 +13,7 @@ from vol3dseg.config import ModelConfig  # noqa: E402 - after the skip
 from vol3dseg.export.graph import convert  # noqa: E402
 from vol3dseg.export.parity import check_other_sizes, measure_parity  # noqa: E402
 from vol3dseg.export.precision import spell_out_imprecise_norms  # noqa: E402
-from vol3dseg.training.unet import build_unet  # noqa: E402
+from vol3dseg.training.networks.unet import build_unet  # noqa: E402
 
 SIZE = (48, 48, 48)
 

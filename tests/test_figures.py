@@ -13,8 +13,8 @@ pytest.importorskip("matplotlib")
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from vol3dseg.evaluation import figures
-from vol3dseg.evaluation.figures import (
+from vol3dseg.reporting import figures
+from vol3dseg.reporting.figures import (
     COLOURS,
     class_colour,
     save_curves,
@@ -104,7 +104,7 @@ def test_pictures_leave_pyplot_alone(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from vol3dseg.evaluation.figures import save_split
+from vol3dseg.reporting.figures import save_split
 save_split(Path({str(tmp_path)!r}) / "split.png", {{"train": ["a"]}})
 sys.exit("matplotlib.pyplot" in sys.modules)
 """

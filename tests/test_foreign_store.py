@@ -14,8 +14,8 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import StoreError
 from vol3dseg.files import sha256_file
 from vol3dseg.preprocessing.index import load_index, verify
-from vol3dseg.preprocessing.opening import flaws, open_cases
-from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.preprocessing.open_cases import flaws, open_cases
+from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.preprocessing.store_structure import Task, flaw
 

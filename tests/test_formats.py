@@ -18,14 +18,15 @@ from vol3dseg.datasets.references import label_files
 from vol3dseg.datasets.selection import gather_cases
 from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, MissingExtraError, OutputError
+from vol3dseg.formats import names as formats
+from vol3dseg.formats import opening
+from vol3dseg.formats.dicom.seg_writing import Algorithm
+from vol3dseg.formats.label_maps import read_label_map
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.outputs import DicomSeg, Wanted
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes import formats, opening
-from vol3dseg.volumes.dicom_seg import Algorithm
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.label_maps import read_label_map
+from vol3dseg.space.geometry import Geometry
 
 SUFFIXES = (".nii.gz", ".nrrd", ".mha")
 SHAPE = (9, 8, 7)

@@ -12,17 +12,17 @@ from random import Random
 
 import pytest
 
-from benchmarks.fuzzing.__main__ import main
-from benchmarks.fuzzing.children import Job, fuzz
-from benchmarks.fuzzing.dicom_samples import series_samples
-from benchmarks.fuzzing.families import FAMILIES, SHARES
-from benchmarks.fuzzing.mutations import harmed
-from benchmarks.fuzzing.promise import BrokenPromise, check_silent, judge
-from benchmarks.fuzzing.sample import NAME
-from benchmarks.fuzzing.samples import metaimage_samples, nifti_samples, nrrd_samples
+from tests.fuzzing.__main__ import main
+from tests.fuzzing.children import Job, fuzz
+from tests.fuzzing.dicom_samples import series_samples
+from tests.fuzzing.families import FAMILIES, SHARES
+from tests.fuzzing.mutations import harmed
+from tests.fuzzing.promise import BrokenPromise, check_silent, judge
+from tests.fuzzing.sample import NAME
+from tests.fuzzing.samples import metaimage_samples, nifti_samples, nrrd_samples
 from vol3dseg.errors import FileFormatError, GridError, LabelError, MemoryLimitError
-from vol3dseg.volumes import opening
-from vol3dseg.volumes.dicom_volume import DicomVolume
+from vol3dseg.formats import opening
+from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 
 FILES = 500  # in all; `make fuzz` reads many more
 NEEDED = {"dicom": "pydicom", "seg": "highdicom", "nrrd": "SimpleITK", "mha": "SimpleITK"}
@@ -49,7 +49,7 @@ def test_whole_files_are_read(name, tmp_path, monkeypatch):
     """All but label maps, which images are not."""
     need(name)
     refused = []
-    monkeypatch.setattr("benchmarks.fuzzing.promise.check_message", refused.append)
+    monkeypatch.setattr("tests.fuzzing.promise.check_message", refused.append)
     family = FAMILIES[name]()
     for number, sample in enumerate(family.samples):
         folder = tmp_path / str(number)
@@ -224,7 +224,7 @@ def test_a_warning_and_a_log_are_heard(tmp_path):
         warnings.warn("odd", RuntimeWarning, stacklevel=1)
 
     def log(path):
-        logging.getLogger("vol3dseg.volumes").warning("of %s", NAME)
+        logging.getLogger("vol3dseg.formats").warning("of %s", NAME)
 
     with pytest.raises(RuntimeWarning):
         judge(warn, tmp_path)

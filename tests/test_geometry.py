@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vol3dseg.errors import GridError
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.space.box import Box
+from vol3dseg.space.geometry import Geometry
 
 CORNERS = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
 spacings = st.tuples(*[st.floats(0.5, 2)] * 3)

@@ -12,16 +12,16 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.splits import SplitConfig, make_split
 from vol3dseg.inference.batch import predict_cases
-from vol3dseg.inference.calibrate import FALSE_ALARMS, limits_of, make_guard, percentile
-from vol3dseg.inference.expected import Expected, numbers_of
-from vol3dseg.inference.guard import Guard
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import load_record
-from vol3dseg.inference.training_data import TrainingData, describe_data
-from vol3dseg.preprocessing.appearance import Appearance, look_at
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.quality.appearance import Appearance, look_at
+from vol3dseg.quality.calibrate import FALSE_ALARMS, limits_of, make_guard, percentile
+from vol3dseg.quality.expected import Expected, numbers_of
+from vol3dseg.quality.guard import Guard
+from vol3dseg.quality.training_data import TrainingData, describe_data
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.volume import Volume
 
 NAMES = ("flair", "t1", "t2")
 SHAPE = (24, 28, 20)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from vol3dseg.inference import homeward as module
 from vol3dseg.inference.homeward import Homeward, most_probable
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.resampling import resample
+from vol3dseg.space.box import Box
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.resampling import resample
 
 
 def grids(seed, spacing):

@@ -16,15 +16,16 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.phantom import make_phantoms
 from vol3dseg.errors import DatasetError
-from vol3dseg.inspection.contents import Contents, read_contents
-from vol3dseg.inspection.facts import MASK
-from vol3dseg.inspection.likeness import coarse, mirrorings
-from vol3dseg.inspection.measure import measure, measure_contents, noise
-from vol3dseg.inspection.survey import find_source, survey
-from vol3dseg.inspection.suspects import CERTAIN, rank
-from vol3dseg.preprocessing.likeness import correlations, inside_of, ranked
-from vol3dseg.volumes import nifti, opening
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.formats import opening
+from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.quality.case_likeness import coarse, mirrorings
+from vol3dseg.quality.contents import Contents, read_contents
+from vol3dseg.quality.facts import MASK
+from vol3dseg.quality.likeness import correlations, inside_of, ranked
+from vol3dseg.quality.measure import measure, measure_contents, noise
+from vol3dseg.quality.suspects import CERTAIN, rank
+from vol3dseg.reporting.inspection.survey import find_source, survey
+from vol3dseg.space.geometry import Geometry
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 

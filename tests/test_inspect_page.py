@@ -16,16 +16,17 @@ from PIL import Image
 from vol3dseg.cli.inspect import run_inspect
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import MissingExtraError, OutputError
-from vol3dseg.evaluation.figures import COLOURS
-from vol3dseg.inspection.contents import Contents
-from vol3dseg.inspection.measure import measure
-from vol3dseg.inspection.overview import plain
-from vol3dseg.inspection.page import page
-from vol3dseg.inspection.pictures import colour_of, draw_contents, require_pillow
-from vol3dseg.inspection.survey import Gallery, Survey, count_drawn, find_source, survey
-from vol3dseg.inspection.suspects import rank
-from vol3dseg.volumes import nifti, opening
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.formats import opening
+from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.quality.contents import Contents
+from vol3dseg.quality.measure import measure
+from vol3dseg.quality.suspects import rank
+from vol3dseg.reporting.figures import COLOURS
+from vol3dseg.reporting.inspection.inspection_page import page
+from vol3dseg.reporting.inspection.overview import plain
+from vol3dseg.reporting.inspection.survey import Gallery, Survey, count_drawn, find_source, survey
+from vol3dseg.reporting.inspection.thumbnails import colour_of, draw_contents, require_pillow
+from vol3dseg.space.geometry import Geometry
 
 HOSTILE = "<img src=x onerror=alert(1)>_001"
 
@@ -93,7 +94,7 @@ def test_worker_processes_and_one_case(brats_folder, tmp_path, capsys):
 def test_a_place_that_cannot_be_written_is_found_before_the_first_case(
     brats_folder, tmp_path, monkeypatch
 ):
-    from vol3dseg.inspection import survey as module
+    from vol3dseg.reporting.inspection import survey as module
 
     monkeypatch.setattr(module, "measure", None)
     (tmp_path / "file").touch()

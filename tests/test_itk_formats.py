@@ -21,8 +21,9 @@ from vol3dseg.errors import (
     OutputError,
     Vol3dSegError,
 )
-from vol3dseg.volumes import formats, opening
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.formats import names as formats
+from vol3dseg.formats import opening
+from vol3dseg.space.geometry import Geometry
 
 sitk = pytest.importorskip("SimpleITK")
 
@@ -589,7 +590,7 @@ class TestWriting:
     def test_the_bytes_do_not_depend_on_the_number_of_threads(self, tmp_path, suffix, monkeypatch):
         values = np.random.default_rng(0).normal(size=(128, 128, 50)).astype(np.float32)
         for threads in (1, 2, 5):
-            name = "vol3dseg.volumes.itk_writing.usable_cores"
+            name = "vol3dseg.formats.itk.itk_writing.usable_cores"
             monkeypatch.setattr(name, lambda threads=threads: threads)
             formats.write(tmp_path / f"{threads}{suffix}", values, Geometry(values.shape, AFFINE))
         assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
@@ -612,8 +613,8 @@ class TestWriting:
             "import resource, signal, sys, numpy as np\n"
             "from pathlib import Path\n"
             "from vol3dseg.errors import OutputError\n"
-            "from vol3dseg.volumes import formats\n"
-            "from vol3dseg.volumes.geometry import Geometry\n"
+            "from vol3dseg.formats import names as formats\n"
+            "from vol3dseg.space.geometry import Geometry\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
             "values = np.random.default_rng(0).random((20, 20, 20))\n"

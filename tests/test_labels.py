@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from vol3dseg.config import load_config
 from vol3dseg.errors import GridError, LabelError
-from vol3dseg.volumes import layout
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import Label, LabelSet, Segmentation
+from vol3dseg.space import portions as layout
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import Label, LabelSet, Segmentation
 
 BACKGROUND = Label(name="background", read=(0,), write=0)
 BRATS = LabelSet(

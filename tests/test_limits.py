@@ -11,12 +11,12 @@ import pytest
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.reading import read_volume
+from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.inference.manifest import Network
-from vol3dseg.inference.model_file import with_manifest
+from vol3dseg.model.manifest import Network
+from vol3dseg.model.model_file import with_manifest
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes import nifti
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.space.geometry import Geometry
 
 SHAPE = (200, 190, 180)
 ROUNDS = 5

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from vol3dseg import machine as kernel
 from vol3dseg.config import ModelConfig, load_config, parse_config
-from vol3dseg.inference import memory as kernel
-from vol3dseg.training import memory
-from vol3dseg.training.memory import choose_micro_batch, describe_micro_batch
+from vol3dseg.training import memory_estimate as memory
+from vol3dseg.training.memory_estimate import choose_micro_batch, describe_micro_batch
 
 CASES = [SimpleNamespace(memory_bytes=60 * 2**20)] * 50
 
@@ -157,7 +157,7 @@ def test_outputs_and_weights_are_those_of_the_network(depth, width, most, norm):
     pytest.importorskip("tensorflow")
     import keras
 
-    from vol3dseg.training.unet import build_unet
+    from vol3dseg.training.networks.unet import build_unet
 
     config = ModelConfig(depth=depth, width=width, max_width=most, norm=norm)
     model = build_unet(config, channels=3, classes=4)

@@ -21,10 +21,11 @@ from vol3dseg.errors import (
     OutputError,
     Vol3dSegError,
 )
-from vol3dseg.volumes import gzipped, nifti
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.nifti import NiftiFile, write
-from vol3dseg.volumes.opening import finite_image, open_volume, read_image, read_labels
+from vol3dseg.formats import gzipped
+from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.formats.nifti.nifti_file import NiftiFile, write
+from vol3dseg.formats.opening import finite_image, open_volume, read_image, read_labels
+from vol3dseg.space.geometry import Geometry
 
 AFFINE = np.array([[-1.5, 0, 0, 90], [0, -1.25, 0, 126], [0, 0, 2, -72], [0, 0, 0, 1]])
 SHAPE = (5, 6, 7)
@@ -495,7 +496,7 @@ class TestWriting:
         """With ISA-L, which is faster still, one in twenty-five small streams does."""
         code = (
             "import sys, hashlib, pathlib, numpy as np\n"
-            "from vol3dseg.volumes.gzipped import write_stream\n"
+            "from vol3dseg.formats.gzipped import write_stream\n"
             "rng, found = np.random.default_rng(0), hashlib.sha256()\n"
             "for size in [*range(20, 400), 5000, 2**21 + 70]:\n"
             "    path = pathlib.Path(sys.argv[1]) / 'x.gz'\n"

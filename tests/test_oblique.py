@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from nibabel.eulerangles import euler2mat
 
 from vol3dseg.errors import MissingExtraError
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.label_resampling import interpolate_labels
-from vol3dseg.volumes.oblique import bring_classes, bring_image
-from vol3dseg.volumes.resampling import resample
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.label_resampling import interpolate_labels
+from vol3dseg.space.oblique import bring_classes, bring_image
+from vol3dseg.space.resampling import resample
 
 SOURCE = Geometry((20, 22, 18), np.diag([2.0, 1.5, 1.8, 1.0]))
 

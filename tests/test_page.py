@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vol3dseg.evaluation.page import html_page, image_uri, script_json
+from vol3dseg.reporting.page import html_page, image_uri, script_json
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360"

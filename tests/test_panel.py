@@ -7,20 +7,20 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.errors import EvaluationError
-from vol3dseg.evaluation.axial import axial_view
-from vol3dseg.volumes import nifti
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import LabelSet, Segmentation
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.reporting.axial import axial_view
+from vol3dseg.space.box import Box
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.volume import Volume
 
 pytest.importorskip("matplotlib")
 
 from matplotlib.image import imread
 
-from vol3dseg.evaluation import panel
-from vol3dseg.evaluation.figures import class_colour
-from vol3dseg.evaluation.panel import save_case_panel, save_panel
+from vol3dseg.reporting import panel
+from vol3dseg.reporting.figures import class_colour
+from vol3dseg.reporting.panel import save_case_panel, save_panel
 
 SHAPE = (20, 24, 12)
 RAS = Geometry(SHAPE, np.eye(4))

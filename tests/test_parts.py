@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from vol3dseg.datasets.splits import PARTS, Split
 from vol3dseg.errors import EvaluationError
-from vol3dseg.evaluation.evaluate import evaluate_case, summarise
-from vol3dseg.evaluation.parts import (
+from vol3dseg.evaluation.scoring import evaluate_case, summarise
+from vol3dseg.reporting.parts import (
     NOT_COMPARABLE,
     case_rows,
     group_by_part,
@@ -19,9 +19,9 @@ from vol3dseg.evaluation.parts import (
     without_predictions,
     write_parts,
 )
-from vol3dseg.evaluation.report import write_report
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import Segmentation
+from vol3dseg.reporting.score_report import write_report
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import Segmentation
 
 GRID = Geometry((2, 2, 3), np.eye(4))
 SPLIT = Split(train=("a", "b", "c"), validation=("d",), test=("e",))

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.store import StoredCase
-from vol3dseg.volumes.box import Box
+from vol3dseg.space.box import Box
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.train
 
-from vol3dseg.training.patches import (  # noqa: E402 - after the skip
+from vol3dseg.training.sampling import (  # noqa: E402 - after the skip
     CaseReader,
     PatchSampler,
     read_ahead,

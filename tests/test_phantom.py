@@ -7,7 +7,7 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.phantom import make_phantoms
 from vol3dseg.datasets.reading import read_labels, read_volume
-from vol3dseg.volumes import opening
+from vol3dseg.formats import opening
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 NECROTIC, EDEMA, ENHANCING = 1, 2, 4

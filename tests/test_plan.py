@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from vol3dseg.config import load_config
 from vol3dseg.errors import MemoryLimitError, ModelError
-from vol3dseg.inference.footprint import footprint
-from vol3dseg.inference.onnx_backend import OnnxBackend
-from vol3dseg.inference.plan import Planner
-from vol3dseg.inference.tiling import run_tiles
+from vol3dseg.inference.runtimes.footprint import footprint
+from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
+from vol3dseg.inference.tiling.plan import Planner
+from vol3dseg.inference.tiling.run_tiles import run_tiles
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes.box import Box
+from vol3dseg.space.box import Box
 
 shapes = st.tuples(*[st.integers(1, 70)] * 3)
 MB = 2**20

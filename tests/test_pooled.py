@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from vol3dseg.evaluation.evaluate import evaluate_case, summarise
 from vol3dseg.evaluation.pooled import pooled_table
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import LabelSet, Segmentation
+from vol3dseg.evaluation.scoring import evaluate_case, summarise
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import LabelSet, Segmentation
 
 NAMES = ("background", "necrotic core", "edema", "Enhancing")
 LABELS = LabelSet(classes=[{"name": n, "read": [v], "write": v} for v, n in enumerate(NAMES)])

@@ -13,14 +13,14 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import DatasetError, DeviceError, ModelError
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.inference.model_file import read_model, with_manifest
-from vol3dseg.inference.onnx_backend import OnnxBackend
-from vol3dseg.inference.plan import Planner
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.inference.tiling import gaussian_weights, run_tiles
+from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
+from vol3dseg.inference.tiling.plan import Planner
+from vol3dseg.inference.tiling.run_tiles import gaussian_weights, run_tiles
+from vol3dseg.model.model_file import read_model, with_manifest
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.volume import Volume
 
 
 def blend(image, backend, classes, tile, overlap, manifest_of):

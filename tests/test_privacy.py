@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from vol3dseg.cli.main import cli
 from vol3dseg.errors import Vol3dSegError
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.space.geometry import Geometry
 
 NAME = "XQDOE^XQJOHN"  # of two words that stand nowhere else
 WORDS = re.compile(rb"xq(doe|john)", re.IGNORECASE)

@@ -17,12 +17,12 @@ from vol3dseg.export import quantise_check
 from vol3dseg.export.quantise import quantise
 from vol3dseg.export.quantise_check import measure_cost, quantise_proven
 from vol3dseg.inference.describe import describe
-from vol3dseg.inference.footprint import footprint
 from vol3dseg.inference.loading import load_predictor, make_predictor
-from vol3dseg.inference.model_file import ModelFile, read_model, with_manifest
-from vol3dseg.inference.onnx_backend import OnnxBackend
-from vol3dseg.inference.session import open_session
-from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.inference.runtimes.footprint import footprint
+from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
+from vol3dseg.inference.runtimes.session import open_session
+from vol3dseg.model.model_file import ModelFile, read_model, with_manifest
+from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.store import StoredCase
 
 CHANNELS, CLASSES, WIDTH = 2, 4, 8
@@ -205,7 +205,7 @@ def test_close_to_float32_on_other_patches(pair):
 
 def test_openvino_computes_what_the_nodes_say(pair):
     pytest.importorskip("openvino")
-    from vol3dseg.inference.openvino_backend import OpenVinoBackend
+    from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend
 
     _, model = pair
     patches = noise(4, seed=1)

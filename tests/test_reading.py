@@ -13,9 +13,10 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.errors import FileFormatError, GridError, IntensityError, MemoryLimitError
-from vol3dseg.volumes import nifti, opening
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.oblique import bring_classes, bring_image
+from vol3dseg.formats import opening
+from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.oblique import bring_classes, bring_image
 
 GRID = Geometry((6, 7, 8), np.diag([2.0, 1.0, 1.0, 1.0]))
 

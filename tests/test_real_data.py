@@ -10,8 +10,8 @@ from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
-from vol3dseg.preprocessing.preprocess import preprocess
-from vol3dseg.volumes.resampling import resample
+from vol3dseg.preprocessing.prepare_cases import preprocess
+from vol3dseg.space.resampling import resample
 
 
 def test_whole_brats_cases_come_home(shared_data):

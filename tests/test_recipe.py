@@ -9,11 +9,11 @@ from vol3dseg.inference.homeward import Homeward
 from vol3dseg.preprocessing.normalise import Window, ZScore
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.label_resampling import nearest_labels
-from vol3dseg.volumes.labels import Label, LabelSet, Segmentation
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.space.box import Box
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.label_resampling import nearest_labels
+from vol3dseg.space.labels import Label, LabelSet, Segmentation
+from vol3dseg.space.volume import Volume
 
 LABELS = LabelSet(
     classes=tuple(Label(name=n, read=(v,), write=v) for v, n in enumerate(("none", "a", "b", "c")))

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vol3dseg.errors import GridError
-from vol3dseg.volumes import resampling
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.label_resampling import nearest_labels, resample_labels
-from vol3dseg.volumes.resampling import resample
+from vol3dseg.space import resampling
+from vol3dseg.space.box import Box
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.label_resampling import nearest_labels, resample_labels
+from vol3dseg.space.resampling import resample
 
 
 def grid(shape, spacing_mm=(1.0, 1.0, 1.0), order=(0, 1, 2), signs=(1, 1, 1), angles=(0, 0, 0)):

@@ -25,14 +25,14 @@ from vol3dseg.export.standalone_check import check_standalone, one_pass
 from vol3dseg.export.standalone_normalise import percentile
 from vol3dseg.inference.describe import describe
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.inference.model_file import read_model, with_manifest
+from vol3dseg.model.model_file import read_model, with_manifest
 from vol3dseg.preprocessing.normalise import Window, ZScore
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.resampling import resample
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.resampling import resample
+from vol3dseg.space.volume import Volume
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -430,7 +430,7 @@ def test_instance_norm_is_refused_before_the_work(run, tmp_path):
 
 @pytest.mark.train
 def test_a_wrong_graph_is_not_written(run, tmp_path, monkeypatch):
-    from vol3dseg.export import export
+    from vol3dseg.export import to_onnx as export
 
     def forgetful(network, manifest):
         return make_standalone(network, changed(manifest, normalisation=WINDOWS))

@@ -9,12 +9,13 @@ import pytest
 
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import DatasetError, RecipeMismatch, StoreError
+from vol3dseg.formats import opening
+from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.index import load_index, verify
-from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.store import StoredCase
-from vol3dseg.volumes import nifti, opening
-from vol3dseg.volumes.box import Box, grid_boxes
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.space.box import Box, grid_boxes
+from vol3dseg.space.geometry import Geometry
 
 
 def prepare(folder, out, recipe, labels, **options):

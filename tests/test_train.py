@@ -12,15 +12,15 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ParityError, RecipeMismatch, RunError, StoreError
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.inference.model_file import read_model
-from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.model.model_file import read_model
+from vol3dseg.preprocessing.prepare_cases import preprocess
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.train
 
 import keras  # noqa: E402 - after the skip
 
-from vol3dseg.export import export  # noqa: E402
+from vol3dseg.export import to_onnx as export  # noqa: E402
 from vol3dseg.training import fit  # noqa: E402
 from vol3dseg.training.checkpoints import load_checkpoint  # noqa: E402
 from vol3dseg.training.fit import train  # noqa: E402

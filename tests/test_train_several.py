@@ -11,7 +11,7 @@ import yaml
 
 from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.preprocessing.prepare_cases import preprocess
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.train

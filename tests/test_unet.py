@@ -10,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vol3dseg.config import ModelConfig
-from vol3dseg.training.unet import InstanceNormalization, build_unet, receptive_field_radius
+from vol3dseg.training.networks.unet import (
+    InstanceNormalization,
+    build_unet,
+    receptive_field_radius,
+)
 
 pytestmark = pytest.mark.train
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.inference.footprint import Footprint
 from vol3dseg.inference.loading import make_predictor
-from vol3dseg.inference.model_file import ModelFile, read_model
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.inference.session import DEVICES, PRECISIONS, Session, open_session
+from vol3dseg.inference.runtimes.footprint import Footprint
+from vol3dseg.inference.runtimes.session import DEVICES, PRECISIONS, Session, open_session
+from vol3dseg.model.model_file import ModelFile, read_model
 
 PACKAGES = (
     "vol3dseg",

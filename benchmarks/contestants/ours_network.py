@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.contestants.ours import PACKAGES, load
 from benchmarks.contestants.protocol import Call, serve
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.space.geometry import Geometry
 
 
 def make(settings: dict[str, Any]) -> dict[str, Call]:

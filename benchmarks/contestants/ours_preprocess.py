@@ -12,9 +12,9 @@ from benchmarks.contestants.ours import PACKAGES
 from benchmarks.contestants.protocol import Call, serve
 from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.preprocessing.preprocess import preprocess
+from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.store import StoredCase
-from vol3dseg.volumes.box import Box
+from vol3dseg.space.box import Box
 
 
 def make(settings: dict[str, Any]) -> dict[str, Call]:

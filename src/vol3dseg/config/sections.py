@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vol3dseg.datasets.splits import SplitConfig
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes.labels import LabelSet
+from vol3dseg.space.labels import LabelSet
 
 
 class _Section(BaseModel):

@@ -12,8 +12,8 @@ import numpy as np
 from nibabel.eulerangles import euler2mat
 from numpy.typing import NDArray
 
-from vol3dseg.volumes import nifti
-from vol3dseg.volumes.geometry import Geometry
+from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.space.geometry import Geometry
 
 Array = NDArray[np.float64]
 

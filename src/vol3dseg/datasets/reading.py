@@ -10,19 +10,19 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.cores import usable_cores
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.sources import by_file, image_of, open_label, open_source, source_key
 from vol3dseg.errors import GridError, MemoryLimitError, Vol3dSegError
-from vol3dseg.volumes import opening
-from vol3dseg.volumes.dicom_folder import searching_once
-from vol3dseg.volumes.dicom_segments import read_seg
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.intake import Note
-from vol3dseg.volumes.label_maps import find_seg
-from vol3dseg.volumes.labels import LabelSet, Segmentation
-from vol3dseg.volumes.oblique import bring_classes
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.formats import opening
+from vol3dseg.formats.dicom.seg_reading import read_seg
+from vol3dseg.formats.dicom.series_folder import searching_once
+from vol3dseg.formats.label_maps import find_seg
+from vol3dseg.machine import usable_cores
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.intake import Note
+from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.oblique import bring_classes
+from vol3dseg.space.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.layouts import layout_of
 from vol3dseg.errors import DatasetError
-from vol3dseg.volumes import formats
-from vol3dseg.volumes.label_maps import stem
+from vol3dseg.formats import names as formats
+from vol3dseg.formats.label_maps import stem
 
 
 def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import DatasetError, FileFormatError
 from vol3dseg.files import canonical_json, sha256_text
-from vol3dseg.volumes import formats
+from vol3dseg.formats import names as formats
 
 Signature = dict[str, tuple[int, int]]
 

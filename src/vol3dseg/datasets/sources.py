@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError
-from vol3dseg.volumes import opening
-from vol3dseg.volumes.dicom_folder import Search, find_series
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.oblique import bring_image
+from vol3dseg.formats import opening
+from vol3dseg.formats.dicom.series_folder import Search, find_series
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.oblique import bring_image
 
 
 def source_key(source: ImageSource) -> tuple[Path, str | None]:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from vol3dseg.errors import EvaluationError
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import LabelSet
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import LabelSet
 
 
 def require_one_grid(case_id: str, remedy: str, grids: Mapping[str, Geometry]) -> None:

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.check import flat_modalities, no_contrast, preflight
+from vol3dseg.datasets.checks import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.signature import images_digest
 from vol3dseg.errors import FileFormatError, Vol3dSegError
 from vol3dseg.files import sha256_file
-from vol3dseg.inference.memory import peak_mb, reset_peak
+from vol3dseg.formats.dicom.dicom_files import is_dicom
+from vol3dseg.formats.dicom.dicom_volume import DicomVolume
+from vol3dseg.formats.dicom.series_folder import Series
 from vol3dseg.inference.outputs import Wanted, draw_case, require_no_input, write_outputs
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import CaseRecord, Record
+from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.preprocessing.prepare import Prepared, prepare
-from vol3dseg.volumes.dicom_files import is_dicom
-from vol3dseg.volumes.dicom_folder import Series
-from vol3dseg.volumes.dicom_volume import DicomVolume
-from vol3dseg.volumes.intake import in_words
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.space.intake import in_words
+from vol3dseg.space.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)

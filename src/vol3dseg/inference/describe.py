@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from vol3dseg.errors import ModelError, RunError
-from vol3dseg.inference.manifest import parse_manifest
-from vol3dseg.inference.model_file import read_model
+from vol3dseg.model.manifest import parse_manifest
+from vol3dseg.model.model_file import read_model
 from vol3dseg.preprocessing.index import FILE_NAME, load_index
 
 

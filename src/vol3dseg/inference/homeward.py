@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.volumes.axes import AxisMap, axis_maps
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.resampling import resample_part
+from vol3dseg.space.axes import AxisMap, axis_maps
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.resampling import resample_part
 
 _PORTION = 2**22  # probabilities that are copied to those that wait
 _CHUNK = 2**19  # voxels of the scan's grid at once

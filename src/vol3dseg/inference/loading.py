@@ -5,12 +5,12 @@ from pathlib import Path
 
 import onnx
 
-from vol3dseg.inference.footprint import footprint
-from vol3dseg.inference.model_file import ModelFile, read_model
-from vol3dseg.inference.openvino_backend import Precision
-from vol3dseg.inference.plan import Planner
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.inference.session import Device, Session, open_session
+from vol3dseg.inference.runtimes.footprint import footprint
+from vol3dseg.inference.runtimes.openvino_backend import Precision
+from vol3dseg.inference.runtimes.session import Device, Session, open_session
+from vol3dseg.inference.tiling.plan import Planner
+from vol3dseg.model.model_file import ModelFile, read_model
 
 _LAID_OUT = 4.0  # times the weights: runtimes lay them out for their kernels, size by size
 _GPU_MB = 4096.0  # of a GPU's own memory, unless a limit is given

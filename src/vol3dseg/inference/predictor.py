@@ -8,17 +8,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.cores import usable_cores
 from vol3dseg.inference.homeward import CHUNK_MB, Homeward
-from vol3dseg.inference.manifest import Manifest
-from vol3dseg.inference.memory import available_mb, resident_mb
-from vol3dseg.inference.plan import Plan, Planner
-from vol3dseg.inference.session import Backend
-from vol3dseg.inference.tiling import Progress, Rows, run_tiles
+from vol3dseg.inference.runtimes.session import Backend
+from vol3dseg.inference.tiling.plan import Plan, Planner
+from vol3dseg.inference.tiling.run_tiles import Progress, Rows, run_tiles
+from vol3dseg.machine import available_mb, resident_mb, usable_cores
+from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.prepare import Prepared, prepare
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import Segmentation
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import Segmentation
+from vol3dseg.space.volume import Volume
 
 _SHARE = 0.85  # of free memory that is taken unless a limit is given
 _MARGIN = 0.96  # of a limit that is given; the rest is for the estimate's own error

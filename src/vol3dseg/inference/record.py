@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vol3dseg.errors import EvaluationError
 from vol3dseg.files import sha256_file, write_text
-from vol3dseg.inference.manifest import provenance
-from vol3dseg.inference.model_file import ModelFile
-from vol3dseg.volumes.labels import LabelSet
+from vol3dseg.model.manifest import provenance
+from vol3dseg.model.model_file import ModelFile
+from vol3dseg.space.labels import LabelSet
 
 RECORD_NAME = "predictions.json"
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "nibabel", "SimpleITK")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from vol3dseg.errors import IntensityError
-from vol3dseg.volumes.itk import simpleitk
+from vol3dseg.space.itk_import import simpleitk
 
 _LEAST = 4  # voxels that shrinking leaves along an axis
 _OTSU_BINS = 200

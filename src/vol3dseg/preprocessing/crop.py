@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.volumes.axes import axis_maps
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.kernels import LINEAR, Kernel
+from vol3dseg.space.axes import axis_maps
+from vol3dseg.space.box import Box
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.kernels import LINEAR, Kernel
 
 
 def nonzero_box(

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vol3dseg.errors import StoreError
 from vol3dseg.files import canonical_json, sha256_file, sha256_text, write_text
-from vol3dseg.preprocessing.appearance import Appearance
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes.labels import LabelSet
+from vol3dseg.quality.appearance import Appearance
+from vol3dseg.space.labels import LabelSet
 
 FILE_NAME = "index.json"
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vol3dseg.preprocessing.percentiles import percentiles
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.layout import contiguous, copy_voxels, in_portions
+from vol3dseg.space.box import Box
+from vol3dseg.space.portions import contiguous, copy_voxels, in_portions
 
 # Normalises voxels of one image, one by one; they may have any shape.
 Scale = Callable[[NDArray[np.float32]], NDArray[np.float32]]

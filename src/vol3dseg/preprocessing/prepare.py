@@ -11,23 +11,23 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.cores import usable_cores
 from vol3dseg.errors import DatasetError, MemoryLimitError
-from vol3dseg.preprocessing.appearance import Appearance, look_at
+from vol3dseg.machine import usable_cores
 from vol3dseg.preprocessing.crop import nonzero_box
 from vol3dseg.preprocessing.normalise import normalise_part
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes.axes import axis_maps
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.label_resampling import (
+from vol3dseg.quality.appearance import Appearance, look_at
+from vol3dseg.space.axes import axis_maps
+from vol3dseg.space.box import Box
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.label_resampling import (
     interpolate_labels,
     nearest_labels,
     resample_labels,
 )
-from vol3dseg.volumes.labels import Segmentation
-from vol3dseg.volumes.resampling import resample_along, turned
-from vol3dseg.volumes.volume import Volume
+from vol3dseg.space.labels import Segmentation
+from vol3dseg.space.resampling import resample_along, turned
+from vol3dseg.space.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)

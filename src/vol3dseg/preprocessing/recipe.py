@@ -13,8 +13,8 @@ from vol3dseg.errors import ConfigError, RecipeMismatch
 from vol3dseg.files import canonical_json, sha256_text
 from vol3dseg.preprocessing.bias_field import N4
 from vol3dseg.preprocessing.normalise import Normalisation
-from vol3dseg.volumes.itk import simpleitk
-from vol3dseg.volumes.kernels import CUBIC, LINEAR, Kernel
+from vol3dseg.space.itk_import import simpleitk
+from vol3dseg.space.kernels import CUBIC, LINEAR, Kernel
 
 _SAYS_NOTHING = {"bias_correction": None, "interpolation": "linear"}
 

@@ -27,9 +27,9 @@ from vol3dseg.errors import GridError, StoreError
 from vol3dseg.files import atomic_path
 from vol3dseg.preprocessing.prepare import Prepared, box_of
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.volumes.box import Box, Shape, grid_boxes, read_padded
-from vol3dseg.volumes.geometry import Geometry
-from vol3dseg.volumes.labels import Segmentation
+from vol3dseg.space.box import Box, Shape, grid_boxes, read_padded
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import Segmentation
 
 _CHUNK = 32  # voxels along each side: 128 KiB of float32, small beside a patch
 
@@ -117,7 +117,7 @@ class StoredCase:
     Parameters
     ----------
     path : Path
-        Checked by the caller, see `vol3dseg.preprocessing.opening.open_cases`.
+        Checked by the caller, see `vol3dseg.preprocessing.open_cases.open_cases`.
     modalities : tuple of str
     box : Box
         Over the boxes of these modalities, in voxels of the working grid.

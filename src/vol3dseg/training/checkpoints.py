@@ -17,7 +17,8 @@ from vol3dseg.errors import RunError
 from vol3dseg.files import atomic_path, write_text
 
 # Loading a model finds what is ours (layer, loss, metrics, rate) only if its module was imported.
-from vol3dseg.training import compiled, losses, metrics, unet  # noqa: F401
+from vol3dseg.training import compiled, losses, metrics  # noqa: F401
+from vol3dseg.training.networks import unet  # noqa: F401
 
 _MEMBER = "vol3dseg-state.json"
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)

@@ -11,7 +11,7 @@ from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.training.data import RunData
 from vol3dseg.training.losses import make_loss
 from vol3dseg.training.metrics import make_metrics
-from vol3dseg.training.unet import build_unet
+from vol3dseg.training.networks.unet import build_unet
 
 
 def compiled_model(config: Config, data: RunData) -> Any:

@@ -8,7 +8,7 @@ from vol3dseg.config import Config
 from vol3dseg.datasets.splits import Split, make_split
 from vol3dseg.errors import StoreError
 from vol3dseg.preprocessing.index import Index, load_index
-from vol3dseg.preprocessing.opening import open_cases
+from vol3dseg.preprocessing.open_cases import open_cases
 from vol3dseg.preprocessing.store import StoredCase
 
 
@@ -51,7 +51,7 @@ def open_data(prepared: Path, config: Config) -> RunData:
         The recipes differ; the message names the fields.
     StoreError
         Labels differ, no case has labels, or a file is not the one that was written or not built
-        as one (see `vol3dseg.preprocessing.opening.open_cases`).
+        as one (see `vol3dseg.preprocessing.open_cases.open_cases`).
     """
     index = load_index(prepared)
     config.recipe.require_equal(index.recipe, "the config", str(prepared))

@@ -13,11 +13,11 @@ import tensorflow as tf
 from vol3dseg.config import Config, TrainingConfig, load_config
 from vol3dseg.datasets.splits import read_split, split_table
 from vol3dseg.errors import RunError
-from vol3dseg.evaluation.figures import save_curves
 from vol3dseg.files import write_text
-from vol3dseg.inference.manifest import Manifest
-from vol3dseg.inference.memory import available_mb, peak_mb, resident_mb
+from vol3dseg.machine import available_mb, peak_mb, resident_mb
+from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.reporting.figures import save_curves
 from vol3dseg.training.augment import augment
 from vol3dseg.training.callbacks import make_callbacks
 from vol3dseg.training.checkpoints import (
@@ -28,8 +28,10 @@ from vol3dseg.training.checkpoints import (
 )
 from vol3dseg.training.compiled import compiled_model, steps_per_epoch
 from vol3dseg.training.data import RunData, open_data
-from vol3dseg.training.memory import MicroBatch, choose_micro_batch, describe_micro_batch
-from vol3dseg.training.patches import (
+from vol3dseg.training.memory_estimate import MicroBatch, choose_micro_batch, describe_micro_batch
+from vol3dseg.training.results import describe_run
+from vol3dseg.training.run_folder import write_environment, write_inputs
+from vol3dseg.training.sampling import (
     Batch,
     CaseReader,
     PatchSampler,
@@ -38,8 +40,6 @@ from vol3dseg.training.patches import (
     validation_batches,
     validation_boxes,
 )
-from vol3dseg.training.results import describe_run
-from vol3dseg.training.run_folder import write_environment, write_inputs
 
 # What Python with TensorFlow has, where the system does not tell [MB].
 _PROGRAM_MB = 650.0

@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 
 from vol3dseg.config import Config
 from vol3dseg.errors import RunError
-from vol3dseg.evaluation.evaluate import CaseScores, evaluate_case, summarise
-from vol3dseg.evaluation.report import write_report
-from vol3dseg.inference.manifest import (
+from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
+from vol3dseg.inference.predictor import Predictor
+from vol3dseg.model.manifest import (
     Manifest,
     Network,
     TrainingFacts,
     ValidationScores,
     provenance,
 )
-from vol3dseg.inference.predictor import Predictor
-from vol3dseg.inference.training_data import TrainingData, describe_data
 from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.quality.training_data import TrainingData, describe_data
+from vol3dseg.reporting.score_report import write_report
+from vol3dseg.space.box import Box
+from vol3dseg.space.labels import Segmentation
 from vol3dseg.training.checkpoints import load_checkpoint
 from vol3dseg.training.data import RunData
-from vol3dseg.training.unet import receptive_field_radius
-from vol3dseg.volumes.box import Box
-from vol3dseg.volumes.labels import Segmentation
+from vol3dseg.training.networks.unet import receptive_field_radius
 
 OVERLAP = 0.5
 

@@ -9,7 +9,7 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.layouts.bids import BidsLayout
 from vol3dseg.datasets.layouts.brats import BratsLayout
 from vol3dseg.datasets.layouts.decathlon import DecathlonLayout
-from vol3dseg.datasets.layouts.dicom import DicomLayout
+from vol3dseg.datasets.layouts.dicom_folders import DicomLayout
 from vol3dseg.datasets.layouts.nnunet import NnunetLayout
 from vol3dseg.datasets.layouts.table import TableLayout
 from vol3dseg.errors import DatasetError, some_of

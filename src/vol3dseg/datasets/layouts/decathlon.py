@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError, some_of
-from vol3dseg.volumes import nifti
+from vol3dseg.formats.nifti import nifti_file as nifti
 
 FILE_NAME = "dataset.json"
 

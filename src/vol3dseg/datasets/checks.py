@@ -1,0 +1,215 @@
+"""Preflight: all that is wrong with the files of a case, found at once and not one by one.
+
+From headers alone, which takes no time beside the work that would fail later, or with all voxels.
+Both ask what `vol3dseg.datasets.reading` asks, so what passes is read and what does not is refused
+there in the same words.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.findings import WEIGHTS, Finding, Refusal, Weight
+from vol3dseg.datasets.reading import differing_grids, require_label_grid
+from vol3dseg.datasets.sources import by_file, grid_of, image_of, open_label, open_source
+from vol3dseg.errors import IntensityError, Vol3dSegError
+from vol3dseg.formats.dicom.seg_reading import read_seg
+from vol3dseg.formats.dicom.series_folder import Search, searching_once
+from vol3dseg.formats.label_maps import find_seg
+from vol3dseg.formats.opening import VolumeFile
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.intake import Note
+from vol3dseg.space.label_values import distinct, whole_numbers
+from vol3dseg.space.labels import LabelSet
+from vol3dseg.space.volume import Volume
+
+_THREADS = 8  # files that are opened at a time: disks of a network are slow to answer
+
+
+def check_headers(case: Case, modalities: Sequence[str]) -> list[Finding]:
+    """Check all that can be told of a case without reading a voxel.
+
+    Parameters
+    ----------
+    case : Case
+        With what reading it would do: repairs, resampling, chosen volumes and series.
+    modalities : sequence of str
+        Those that it should have.
+
+    Returns
+    -------
+    list of Finding
+        The heaviest first.
+    """
+    return _Check(case).run(modalities, None, voxels=False)
+
+
+def check_case(case: Case, modalities: Sequence[str], labels: LabelSet | None) -> list[Finding]:
+    """Check all files of a case with all their voxels.
+
+    Parameters
+    ----------
+    case : Case
+    modalities : sequence of str
+        Those that it should have.
+    labels : LabelSet or None
+        What label maps may hold; None takes any whole numbers.
+
+    Returns
+    -------
+    list of Finding
+        The heaviest first.
+    """
+    return _Check(case).run(modalities, labels, voxels=True)
+
+
+def preflight(
+    cases: Sequence[Case], modalities: Sequence[str], labelled: bool = True
+) -> dict[str, Refusal]:
+    """Check the headers of many cases before anything is done with the first.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    modalities : sequence of str
+    labelled : bool
+        Whether label maps matter as well.
+
+    Returns
+    -------
+    mapping from case id to Refusal
+        Of cases that would be refused.
+    """
+
+    def errors(case: Case) -> list[Finding]:
+        checked = case if labelled else replace(case, label=None)
+        return [f for f in check_headers(checked, modalities) if f.weight == "error"]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(errors, cases))
+    return {c.id: Refusal.of(said) for c, said in zip(cases, found, strict=True) if said}
+
+
+def flat_modalities(volume: Volume) -> list[str]:
+    """Return the modalities whose voxels all have one value: there is nothing to be seen in them.
+
+    Parameters
+    ----------
+    volume : Volume
+    """
+    return [name for c, name in enumerate(volume.modalities) if _is_flat(volume.array[..., c])]
+
+
+def no_contrast(name: str, where: object = "") -> IntensityError:
+    """Return the error of an image that is flat."""
+    return IntensityError(
+        f"all voxels of {name} have one value",
+        where=where,
+        expected="a scan",
+        remedy="export it again, or leave the case out",
+    )
+
+
+def _is_flat(array: NDArray[np.float32]) -> bool:
+    value = array[0, 0, 0]
+    few = array[:: max(array.shape[0] // 8, 1), :: max(array.shape[1] // 8, 1)]
+    return bool((few == value).all() and (array == value).all())
+
+
+@dataclass(slots=True)
+class _Check:
+    """What was found of a case so far."""
+
+    case: Case
+    found: list[Finding] = field(default_factory=list)
+    search: Search = field(default_factory=searching_once)
+
+    def run(
+        self, modalities: Sequence[str], labels: LabelSet | None, voxels: bool
+    ) -> list[Finding]:
+        with self._errors():
+            self.case.select(modalities)
+        present = [name for name in modalities if name in self.case.images]
+        grids: dict[str, Geometry] = {}
+        for names in by_file({name: self.case.images[name] for name in present}):
+            with self._errors():
+                self._file(names, grids, voxels)
+        ordered = {name: grids[name] for name in present if name in grids}
+        if ordered:
+            self.found += [Finding.of(e, self.case) for e in differing_grids(self.case, ordered)]
+        if self.case.label is not None:
+            self.case = replace(self.case, images={n: self.case.images[n] for n in ordered})
+            with self._errors():
+                self._label(next(iter(ordered.values()), None), labels, voxels)
+        return sorted(self.found, key=lambda finding: WEIGHTS.index(finding.weight))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Vol3dSegError as error:
+            self.found.append(Finding.of(error, self.case))
+
+    def _file(self, names: Sequence[str], grids: dict[str, Geometry], voxels: bool) -> None:
+        file = open_source(self.case.images[names[0]], self.case.repair, self.search)
+        for name in names:
+            with self._errors():
+                self._image(file, name, grids, voxels)
+        self._notes(file.notes, file.path)
+
+    def _image(self, file: VolumeFile, name: str, grids: dict[str, Geometry], voxels: bool) -> None:
+        source = self.case.images[name]
+        grids[name] = grid_of(file, source, self.case.repair, self.search)
+        if not voxels:
+            return
+        array, _, replaced = image_of(file, source, self.case.repair, search=self.search)
+        if _is_flat(array):
+            weight: Weight = "error" if self.case.label else "warning"
+            self.found.append(Finding.of(no_contrast(name, source.path), self.case, weight))
+        if replaced:
+            words = f"{replaced} voxels of {name} are NaN or infinite; read as {source.nan:g}"
+            self._add("note", source.path, words)
+
+    def _label(self, grid: Geometry | None, labels: LabelSet | None, voxels: bool) -> None:
+        path = self.case.label
+        seg = find_seg(path, self.case.label_series, self.search) if path else None
+        if seg is not None:
+            if voxels:
+                found = read_seg(seg, labels, grid)
+                self._classes(found.array, labels)
+                self._notes(found.notes, seg)
+            return
+        file = open_label(self.case, self.search)
+        geometry = file.geometry()
+        if grid is not None:
+            with self._errors():
+                require_label_grid(self.case, geometry, grid)
+        if voxels:
+            values, source = file.labels()[0], str(path)
+            encoded = labels.encode(values, source) if labels else whole_numbers(values, source)
+            self._classes(encoded, labels)
+        self._notes(file.notes, file.path)
+
+    def _classes(self, classes: NDArray[Any], labels: LabelSet | None) -> None:
+        source, present = str(self.case.label), distinct(classes)
+        if not any(present):
+            self._add("warning", source, "the label map is empty: all of it is background")
+            return
+        required = labels.required if labels else ()
+        lacking = [n for n in required if labels and labels.index(n) not in present]
+        if lacking:
+            words = f"lacks the required class {', '.join(lacking)}; preprocess leaves the case out"
+            self._add("note", source, words)
+
+    def _notes(self, notes: Sequence[Note], where: object) -> None:
+        for note in notes:
+            self._add("note", where, f"{note}{' (repaired)' if note.repaired else ''}")
+
+    def _add(self, weight: Weight, where: object, found: str) -> None:
+        self.found.append(Finding(weight, self.case.id, str(where), found))

@@ -1,0 +1,1 @@
+"""Image files in and out, whatever their format."""

@@ -1,0 +1,1 @@
+"""DICOM series and DICOM-SEG, through pydicom and highdicom."""

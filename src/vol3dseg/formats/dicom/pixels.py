@@ -1,0 +1,177 @@
+"""Voxels of DICOM files: refused before anything is allocated, or decoded frame by frame."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import FileFormatError
+from vol3dseg.formats.dicom.dicom_files import MOST_INFLATED, parsing, read_dataset
+
+_MOST_PACKED = 4096  # voxel bytes that a byte of a compressed file is believed to hold
+
+
+def check_claims(header: Any, path: Path) -> None:
+    """Refuse voxels that cannot be decoded here, or that the file has no room for.
+
+    Raises
+    ------
+    FileFormatError
+        They are colours, go through a lookup table, are compressed in a way that no installed
+        decoder knows, or are more than the file can hold.
+    """
+    if int(header.get("SamplesPerPixel", 1)) != 1 or "PALETTE" in str(
+        header.get("PhotometricInterpretation", "")
+    ):
+        raise FileFormatError(
+            "holds colours",
+            where=path,
+            expected="one grey value in each voxel",
+            remedy="choose another series",
+        )
+    if "ModalityLUTSequence" in header:
+        raise FileFormatError(
+            "its values go through a lookup table",
+            where=path,
+            expected="a slope and an intercept",
+            remedy="export it with the table applied",
+        )
+    _check_decoder(header.file_meta.TransferSyntaxUID, path)
+    _check_room(header, path)
+
+
+def _check_decoder(syntax: Any, path: Path) -> None:
+    from pydicom.pixels import get_decoder
+
+    try:
+        available = not syntax.is_encapsulated or get_decoder(syntax).is_available
+    except (NotImplementedError, ValueError):  # unknown, or no transfer syntax at all
+        available = False
+    if not available:
+        name = syntax.name if syntax.name != syntax else "in an unknown way"
+        raise FileFormatError(
+            f"is compressed ({name})",
+            where=path,
+            expected="a compression that an installed decoder reads, or none",
+            remedy=(
+                "install a decoder with: pip install 'pylibjpeg[all]', or store the series "
+                "uncompressed"
+            ),
+        )
+
+
+def _check_room(header: Any, path: Path) -> None:
+    rows, columns = int(header.Rows), int(header.Columns)
+    frames = int(header.get("NumberOfFrames") or 1)
+    if min(rows, columns, frames) < 1:
+        raise FileFormatError(
+            f"header says {frames} frames of {rows} x {columns} voxels",
+            where=path,
+            expected="at least one of each",
+            remedy="export it again",
+        )
+    syntax, room = header.file_meta.TransferSyntaxUID, path.stat().st_size
+    if syntax.is_deflated:
+        room = MOST_INFLATED
+    elif syntax.is_encapsulated:
+        room *= _MOST_PACKED
+    claimed = _stored_bytes(header)
+    if claimed > room:
+        raise FileFormatError(
+            f"truncated: header promises {claimed} bytes of voxels, the file can hold at most "
+            f"{room}",
+            where=path,
+            expected="all of them",
+            remedy="copy or export it again",
+        )
+
+
+def _stored_bytes(header: Any) -> int:
+    frames = int(header.get("NumberOfFrames") or 1)
+    voxels = int(header.Rows) * int(header.Columns) * frames
+    return (voxels * int(header.BitsAllocated) + 7) // 8
+
+
+def read_frames(path: Path, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+    """Decode frames of a file, in the order asked for.
+
+    Parameters
+    ----------
+    path : Path
+    frames : sequence of int
+        Counted from 0.
+
+    Yields
+    ------
+    (rows, columns) array
+        Values as stored, without bits that do not belong to them.
+
+    Raises
+    ------
+    FileFormatError
+        The voxels are truncated or damaged.
+    """
+    decoded = _decoded(read_dataset(path), frames, path)
+    while True:
+        with parsing(path):  # not around the yield: it would keep other threads waiting
+            values = next(decoded, None)
+        if values is None:
+            return
+        yield values
+
+
+def _decoded(dataset: Any, frames: Sequence[int], path: Path) -> Iterator[NDArray[Any]]:
+    from pydicom.pixels import iter_pixels
+
+    check_claims(dataset, path)
+    native = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    if native:
+        _check_complete(dataset, path)
+    if native and int(dataset.BitsAllocated) == 1:
+        yield from (_bits(dataset, frame) for frame in frames)
+        return
+    shape = (int(dataset.Rows), int(dataset.Columns))
+    for stored in iter_pixels(dataset, indices=list(frames), raw=True):
+        if stored.shape != shape:
+            raise FileFormatError(
+                f"a frame of {stored.shape}",
+                where=path,
+                expected=f"{shape}, as the header says",
+                remedy="export it again",
+            )
+        yield _own_bits(stored, dataset) if native else stored
+
+
+def _check_complete(dataset: Any, path: Path) -> None:
+    kinds = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+    content = next((dataset[kind].value for kind in kinds if kind in dataset), b"")
+    lacking = _stored_bytes(dataset) - len(content or b"")
+    if lacking > 0:
+        raise FileFormatError(
+            f"truncated: {lacking} bytes of its voxels are missing",
+            where=path,
+            expected="all of them",
+            remedy="copy or export it again",
+        )
+
+
+def _own_bits(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:
+    """Drop bits around a value, where old files keep overlays, and extend its sign."""
+    allocated = int(dataset.BitsAllocated)
+    own = int(dataset.get("BitsStored", allocated))
+    if stored.dtype.kind == "f" or own >= allocated or stored.itemsize * 8 != allocated:
+        return stored
+    above = allocated - 1 - int(dataset.get("HighBit", own - 1))
+    shifted: NDArray[Any] = (stored << above) >> (allocated - own)
+    return shifted
+
+
+def _bits(dataset: Any, frame: int) -> NDArray[np.uint8]:
+    """Return a frame of single bits, which pydicom takes to begin at a whole byte: it may not."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    start, stop = frame * rows * columns, (frame + 1) * rows * columns
+    content = np.frombuffer(dataset.PixelData[start // 8 : (stop + 7) // 8], np.uint8)
+    bits = np.unpackbits(content, bitorder="little")[start % 8 :]
+    return bits[: rows * columns].reshape(rows, columns)

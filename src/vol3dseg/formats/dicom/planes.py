@@ -1,0 +1,253 @@
+"""One slice of a DICOM series: where it lies, and what its stored values mean.
+
+A classic file is one slice. An enhanced file holds many, each with its own functional groups, and
+one set of groups that all of them share.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vol3dseg.errors import FileFormatError, GridError, IntensityError
+from vol3dseg.formats.dicom.dicom_files import parsing, read_dataset
+from vol3dseg.formats.dicom.pixels import check_claims
+
+Mark = tuple[str, float | str]
+_Find = Callable[[str], Any]  # from the name of a functional group to what holds its attributes
+
+_SIEMENS = (0x00190010, 0x0019100C)  # a private creator, and its b-value
+_MARKS = (
+    ("b-value", "MRDiffusionSequence", "DiffusionBValue"),
+    ("echo time", "MREchoSequence", "EffectiveEchoTime"),
+    ("echo time", "MREchoSequence", "EchoTime"),
+    ("inversion time", "MRModifierSequence", "InversionTime"),
+    ("flip angle", "MRTimingAndRelatedParametersSequence", "FlipAngle"),
+    ("temporal position", "FrameContentSequence", "TemporalPositionIndex"),
+    ("temporal position", "FrameContentSequence", "TemporalPositionIdentifier"),
+    ("trigger time", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+    ("trigger time", "CardiacSynchronizationSequence", "TriggerTime"),
+    ("acquisition number", "FrameContentSequence", "FrameAcquisitionNumber"),
+    ("acquisition number", "FrameContentSequence", "AcquisitionNumber"),
+)
+_TAGS: tuple[str | int, ...] = (
+    *(
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "Rows",
+        "Columns",
+        "NumberOfFrames",
+        "BitsAllocated",
+        "SamplesPerPixel",
+    ),
+    *("PhotometricInterpretation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID"),
+    *("SpacingBetweenSlices", "SliceThickness", "ImageType"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *(keyword for _, _, keyword in _MARKS),
+    *_SIEMENS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """A slice, as its header describes it.
+
+    Parameters
+    ----------
+    path : Path
+    frame : int
+        Which frame of the file, from 0.
+    frames : int
+        How many the file has.
+    size : (2,) tuple of int
+        Rows and columns.
+    spacing_mm : (2,) tuple of float
+        Between rows and between columns [mm].
+    position : (3,) tuple of float
+        Centre of the first voxel, in DICOM's LPS+ [mm].
+    orientation : (6,) tuple of float
+        Directions in which columns and rows are counted, LPS+.
+    slope, intercept : float
+        Value = slope * stored + intercept.
+    thickness_mm : float or None
+        What the header says of the way to the next slice; trusted only where there is no next.
+    frame_of_reference : str
+    uid : str
+        SOP Instance UID of its file; empty where that has none.
+    marks : tuple of (name, value)
+        What may tell it from other slices at the same place.
+    """
+
+    path: Path
+    frame: int
+    frames: int
+    size: tuple[int, int]
+    spacing_mm: tuple[float, ...]
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    slope: float
+    intercept: float
+    thickness_mm: float | None
+    frame_of_reference: str
+    uid: str
+    marks: tuple[Mark, ...]
+
+    @property
+    def name(self) -> str:
+        """The file's name, and the number of the frame if it has several."""
+        return self.path.name + (f" frame {self.frame + 1}" if self.frames > 1 else "")
+
+
+def read_planes(path: Path) -> tuple[Plane, ...]:
+    """Read the slices of a DICOM file from its header; no voxel is decoded.
+
+    Raises
+    ------
+    FileFormatError
+        The file is damaged or truncated, or its voxels are of a kind that is not read.
+    GridError
+        A slice has no place in space.
+    IntensityError
+        Slope or intercept are not usable.
+    MissingExtraError
+        pydicom is not installed.
+    """
+    header = read_dataset(path, _TAGS)
+    with parsing(path):
+        check_claims(header, path)
+        finders = list(_finders(header, path))
+        return tuple(
+            _plane(header, find, path, (number, len(finders)))
+            for number, find in enumerate(finders)
+        )
+
+
+def _finders(header: Any, path: Path) -> Iterator[_Find]:
+    """Give for each slice what finds the attributes of a functional group."""
+    frames = int(header.get("NumberOfFrames") or 1)
+    groups = header.get("PerFrameFunctionalGroupsSequence")
+    if not groups:
+        if frames > 1:
+            raise GridError(
+                f"{frames} frames without a position of each",
+                where=path,
+                expected="enhanced DICOM with per-frame functional groups",
+                remedy="export it as such, or as single slices",
+            )
+        yield lambda _: header
+        return
+    if len(groups) != frames:
+        raise FileFormatError(
+            f"functional groups of {len(groups)} frames",
+            where=path,
+            expected=f"those of {frames}",
+            remedy="export it again",
+        )
+    shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
+    for own in groups:
+        yield partial(_found, own, shared)
+
+
+def _found(own: Any, shared: Any, name: str) -> Any:
+    return (own.get(name) or shared.get(name) or [{}])[0]
+
+
+def _plane(header: Any, find: _Find, path: Path, number: tuple[int, int]) -> Plane:
+    measures = find("PixelMeasuresSequence")
+    values = find("PixelValueTransformationSequence")
+    slope, intercept = (
+        1.0 if values.get("RescaleSlope") is None else float(values.get("RescaleSlope")),
+        float(values.get("RescaleIntercept") or 0),
+    )
+    if not math.isfinite(slope) or not math.isfinite(intercept) or slope == 0:
+        raise IntensityError(
+            f"slope {slope:g} and intercept {intercept:g} make no intensities",
+            where=path,
+            expected="finite numbers, and a slope other than 0",
+            remedy="export it again",
+        )
+    spacing = _vector(measures, "PixelSpacing", 2, path)
+    if min(spacing) <= 0:
+        raise GridError(
+            f"PixelSpacing is {spacing}", where=path, expected="lengths above 0", remedy="mend it"
+        )
+    return Plane(
+        path,
+        *number,
+        size=(int(header.Rows), int(header.Columns)),
+        spacing_mm=spacing,
+        position=_vector(find("PlanePositionSequence"), "ImagePositionPatient", 3, path),
+        orientation=_directions(find("PlaneOrientationSequence"), path),
+        slope=slope,
+        intercept=intercept,
+        thickness_mm=_thickness(measures),
+        frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
+        uid=str(header.get("SOPInstanceUID") or ""),
+        marks=tuple(_marks(header, find)),
+    )
+
+
+def _vector(holder: Any, keyword: str, length: int, path: Path) -> tuple[float, ...]:
+    value = holder.get(keyword)
+    if not value:
+        raise GridError(
+            f"has no {keyword}",
+            where=path,
+            expected="the place of every slice",
+            remedy="export the series again with it",
+        )
+    numbers = tuple(float(number) for number in value)
+    if len(numbers) != length or not all(map(math.isfinite, numbers)):
+        raise GridError(
+            f"{keyword} is not usable",
+            where=path,
+            expected=f"{length} finite numbers",
+            remedy="export the series again",
+        )
+    return numbers
+
+
+def _directions(holder: Any, path: Path) -> tuple[float, ...]:
+    directions = _vector(holder, "ImageOrientationPatient", 6, path)
+    along, down = directions[:3], directions[3:]
+    product = sum(a * d for a, d in zip(along, down, strict=True))
+    if max(abs(math.hypot(*along) - 1), abs(math.hypot(*down) - 1), abs(product)) > 1e-3:
+        raise GridError(
+            "ImageOrientationPatient is not usable",
+            where=path,
+            expected="two perpendicular directions of length 1",
+            remedy="export the series again",
+        )
+    return directions
+
+
+def _thickness(measures: Any) -> float | None:
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        value = _number(measures, keyword)
+        if value is not None and math.isfinite(value) and value > 0:
+            return value
+    return None
+
+
+def _number(holder: Any, keyword: str) -> float | None:
+    """Return a number that can be done without: None where it is absent or unreadable."""
+    with suppress(ValueError, TypeError, OverflowError):
+        return float(holder.get(keyword))
+    return None
+
+
+def _marks(header: Any, find: _Find) -> Iterator[Mark]:
+    for name, group, keyword in _MARKS:
+        value = _number(find(group), keyword)
+        if value is not None:
+            yield name, value
+    creator, stored = (getattr(header.get(tag), "value", None) for tag in _SIEMENS)
+    if creator == "SIEMENS MR HEADER":
+        with suppress(ValueError, TypeError):
+            yield "b-value", float(stored or "")  # of bytes as well as of text
+    if header.get("ImageType"):
+        yield "image type", "\\".join(map(str, header.ImageType))

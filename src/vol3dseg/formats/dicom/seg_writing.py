@@ -1,0 +1,245 @@
+"""Segmentations as DICOM-SEG, referring to the series that they were made of.
+
+Classes become segments 1, 2, ... in the order of the labels, whatever value stands for them in
+other files: DICOM counts segments without gaps. What a file carries of its source is named here,
+one by one; nothing else of the source's header gets into it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import FileFormatError, GridError, MissingExtraError
+from vol3dseg.files import atomic_path
+from vol3dseg.formats.dicom.dicom_files import long_string, parsing, read_dataset
+from vol3dseg.formats.dicom.series import place_series
+from vol3dseg.formats.dicom.series_folder import Series
+from vol3dseg.formats.dicom.stack import Stack
+from vol3dseg.space.codes import Code, Codes
+from vol3dseg.space.intake import Intake
+from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.resampling import turned
+
+_PLACE = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"),
+    *("Rows", "Columns", "NumberOfFrames", "ImageOrientationPatient", "ImagePositionPatient"),
+    *("PixelSpacing", "SliceThickness"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+_IDENTITY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
+)
+_SERIES_NUMBER = 1000  # beyond those that scanners give
+_TISSUE = Code("SCT", "85756007", "Tissue")
+_UNKNOWN = Codes(category=_TISSUE, type=_TISSUE)
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """What made a segmentation.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    version : str
+        Such as the first digits of its hash.
+    """
+
+    name: str
+    version: str
+
+
+def write_seg(
+    path: Path,
+    segmentation: Segmentation,
+    source: Series,
+    algorithm: Algorithm,
+    *,
+    deidentify: bool = False,
+) -> None:
+    """Write a segmentation as DICOM-SEG that refers to the series it was made of.
+
+    Parameters
+    ----------
+    path : Path
+        Written atomically.
+    segmentation : Segmentation
+        On the grid of the series, its axes in any order and direction. A class without voxels
+        becomes a segment without frames.
+    source : Series
+    algorithm : Algorithm
+    deidentify : bool
+        Blank what says who the patient is and which study this was, with a new study UID. The UIDs
+        of the series, its images and its frame of reference stay, or it would refer to nothing:
+        who holds the source can tell that they belong together.
+
+    Raises
+    ------
+    GridError
+        The segmentation lies on another grid than the series.
+    FileFormatError
+        The source lacks what a DICOM-SEG must carry, or its files cannot be read.
+    MissingExtraError
+        highdicom is not installed.
+    OutputError
+        The file cannot be written.
+    """
+    placed = place_series(source, Intake(repair=True))  # or the scan could not have been read
+    frames = _frames(segmentation, placed, source)
+    headers = _headers(placed, source, deidentify)
+    with parsing(source.files[0]):
+        made = _segmentation(headers, frames, segmentation.labels, algorithm)
+        if deidentify:
+            made.PatientIdentityRemoved = "YES"
+            made.DeidentificationMethod = "vol3dseg: patient and study blanked"
+    with atomic_path(path) as temporary:
+        made.save_as(temporary, enforce_file_format=True)
+
+
+def _frames(segmentation: Segmentation, placed: Stack, source: Series) -> NDArray[np.uint8]:
+    """Return (frames, rows, columns) class indices, in the order in which headers are given."""
+    own, grid = segmentation.geometry, placed.geometry
+    # The same corners, whatever the order of axes: then one is the other, turned.
+    if not own.canonical().fits(grid.canonical()):
+        raise GridError(
+            f"the segmentation lies on {own.placed()}",
+            where=source.where,
+            expected=f"the grid of its series, {grid.placed()}, which DICOM-SEG needs",
+            remedy="write NIfTI instead",
+        )
+    stacked = np.moveaxis(turned(segmentation.array, own, grid), (2, 1, 0), (0, 1, 2))
+    if len(source.files) > 1 or len(placed.planes) == 1:
+        return np.ascontiguousarray(stacked)
+    in_file = np.argsort([plane.frame for plane in placed.planes])
+    return np.ascontiguousarray(stacked[in_file])
+
+
+def _headers(placed: Stack, source: Series, deidentify: bool) -> list[Any]:
+    """Return what the file may know of its source: one header each slice, or each enhanced file."""
+    if placed.planes[0].frames > 1 and len(source.files) > 1:
+        raise FileFormatError(
+            f"has {len(source.files)} files of several frames",
+            where=source.where,
+            expected="single slices, or one such file",
+            remedy="write NIfTI instead",
+        )
+    paths = dict.fromkeys(plane.path for plane in placed.planes)
+    headers = [_header(path, placed.geometry.spacing_mm[2], deidentify) for path in paths]
+    if deidentify:
+        study = _new_uid()
+        for header in headers:
+            header.StudyInstanceUID = study
+    return headers
+
+
+def _header(path: Path, step_mm: float, deidentify: bool) -> Any:
+    found = read_dataset(path, (*_PLACE, *_IDENTITY, "StudyInstanceUID", "LossyImageCompression"))
+    from pydicom import Dataset
+
+    with parsing(path):
+        header = Dataset()
+        header.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, whatever the source was written in
+        for keyword in _IDENTITY:
+            setattr(header, keyword, "" if deidentify else _valid(found, keyword))
+        for keyword in (*_PLACE, "StudyInstanceUID"):
+            if keyword in found:
+                header[keyword] = found[keyword]
+        if not header.get("SliceThickness"):  # highdicom must have one
+            header.SliceThickness = f"{step_mm:.6g}"
+        if found.get("LossyImageCompression") == "01":  # once lossy, always lossy
+            header.LossyImageCompression = "01"
+        required = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID", "StudyInstanceUID")
+        lacking = [keyword for keyword in required if not header.get(keyword)]
+        if lacking:
+            raise FileFormatError(
+                f"has no {', '.join(lacking)}, which a DICOM-SEG of it must carry",
+                where=path,
+                remedy="write NIfTI instead",
+            )
+        return header
+
+
+def _valid(found: Any, keyword: str) -> str:
+    """Return what a header says of the patient or the study; nothing where DICOM forbids it."""
+    from pydicom.valuerep import DA, TM
+
+    text = str(found.get(keyword) or "")
+    try:
+        if keyword.endswith("Date"):
+            DA(text)
+        elif keyword.endswith("Time"):
+            TM(text)
+    except ValueError:
+        return ""
+    return text if keyword != "PatientSex" or text in ("M", "F", "O") else ""
+
+
+def _new_uid() -> str:
+    try:
+        from highdicom import UID
+    except ImportError as error:
+        raise MissingExtraError("highdicom", "dicom") from error
+    return str(UID())
+
+
+def _segmentation(
+    headers: list[Any],
+    frames: NDArray[np.uint8],
+    labels: LabelSet,
+    algorithm: Algorithm,
+) -> Any:
+    """Return highdicom's Segmentation."""
+    series, instance = _new_uid(), _new_uid()
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.seg import Segmentation as Seg
+    from pydicom.sr.codedict import codes
+
+    release = version("vol3dseg")
+    identification = AlgorithmIdentificationSequence(
+        name=long_string(algorithm.name),
+        family=codes.DCM.ArtificialIntelligence,
+        version=long_string(algorithm.version),
+    )
+    return Seg(
+        source_images=headers,
+        pixel_array=frames,
+        segmentation_type="BINARY",
+        segment_descriptions=list(_descriptions(labels, identification)),
+        series_instance_uid=series,
+        series_number=_SERIES_NUMBER,
+        sop_instance_uid=instance,
+        instance_number=1,
+        manufacturer="vol3dseg",
+        manufacturer_model_name="vol3dseg",
+        software_versions=release,
+        device_serial_number=release,
+        content_label="SEGMENTATION",
+        content_description="Segmentation by a neural network",
+        series_description="Segmentation",
+    )
+
+
+def _descriptions(labels: LabelSet, identification: Any) -> Iterator[Any]:
+    from highdicom.seg import SegmentDescription
+    from highdicom.sr import CodedConcept
+
+    for number, label in enumerate(labels.classes[1:], start=1):
+        category, kind = (
+            CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
+            for code in ((label.codes or _UNKNOWN).category, (label.codes or _UNKNOWN).type)
+        )
+        yield SegmentDescription(
+            segment_number=number,
+            segment_label=long_string(label.name),
+            segmented_property_category=category,
+            segmented_property_type=kind,
+            algorithm_type="AUTOMATIC",
+            algorithm_identification=identification,
+        )

@@ -1,0 +1,219 @@
+"""From the slices of a DICOM series to one grid, or one line on why there is none.
+
+The grid is the one that ITK gives a series, and that a NIfTI file of it has: i counts columns, j
+counts rows, k counts slices along the normal, which is the cross product of both directions. So
+every grid is right-handed. The spacing of slices comes from their positions; SliceThickness says
+how thick a slice is, not how far the next one is.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import GridError, some_of
+from vol3dseg.formats.dicom.planes import Plane
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.intake import Intake
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SAME = 0.02  # of the way between slices: closer ones lie at the same position
+_UNEVEN = 0.1  # voxels that a slice may lie off its place, since headers round
+_SHEAR = 1e-3  # mm sideways per mm along the normal that count as rounding
+_NOTED = 1e-4  # where less is not worth a word
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Slices in the order of k, and the grid that they make."""
+
+    planes: tuple[Plane, ...]
+    geometry: Geometry
+
+
+def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
+    """Sort slices by position and return the grid that they make.
+
+    Parameters
+    ----------
+    planes : sequence of Plane
+        At least one.
+    where : str
+        What they belong to, for messages.
+    intake : Intake
+        Gets a note on a single slice, and on a shear that is taken for rounding.
+
+    Raises
+    ------
+    GridError
+        They differ in size, spacing, orientation or frame of reference; lie at the same positions;
+        or have a gap.
+    """
+    planes = sorted(planes, key=lambda plane: (plane.path, plane.frame))
+    _check_alike(planes, where)
+    along, down = np.reshape(planes[0].orientation, (2, 3))
+    normal = np.cross(along, down)
+    normal /= np.linalg.norm(normal)
+    depths = np.array([plane.position for plane in planes]) @ normal
+    order = np.argsort(depths, kind="stable")
+    planes, depths = [planes[n] for n in order], depths[order]
+    if len(planes) == 1:
+        step = normal * _thickness(planes[0], intake)
+    else:
+        _check_positions(planes, depths, where)
+        _check_gaps(planes, depths, where)
+        lean = _lean(planes, depths, normal, where)
+        shear = float(np.linalg.norm(lean))
+        step = (normal + lean) * float(depths[-1] - depths[0]) / (len(planes) - 1)
+        if shear <= _SHEAR:
+            step = normal * (step @ normal)
+            if shear > _NOTED:
+                intake.note(f"slices lean by {shear:.2g} mm per mm", "read as straight")
+    between_rows, between_columns = planes[0].spacing_mm
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([along * between_columns, down * between_rows, step], axis=1)
+    affine[:3, 3] = planes[0].position
+    rows, columns = planes[0].size
+    return Stack(tuple(planes), Geometry((columns, rows, len(planes)), _LPS_TO_RAS @ affine))
+
+
+def _thickness(plane: Plane, intake: Intake) -> float:
+    thickness = plane.thickness_mm or 1.0
+    intake.note("holds one slice", f"read as {thickness:g} mm thick")
+    return thickness
+
+
+def _check_alike(planes: Sequence[Plane], where: str) -> None:
+    references = sorted({plane.frame_of_reference for plane in planes})
+    rules: tuple[tuple[str, Callable[[Plane], tuple[float, ...]], float, str], ...] = (
+        ("sizes", lambda p: p.size, 0, "take the odd ones out"),
+        (
+            "frames of reference",
+            lambda p: (references.index(p.frame_of_reference),),
+            0,
+            "choose the slices of one, since places of different ones cannot be compared",
+        ),
+        (
+            "spacings",
+            lambda p: p.spacing_mm,
+            1e-3 * min(planes[0].spacing_mm),
+            "take the odd ones out",
+        ),
+        ("orientations", lambda p: p.orientation, 1e-3, "take out the localizer"),
+    )
+    for what, key, tolerance, remedy in rules:
+        values = [key(plane) for plane in planes]
+        usual = Counter(values).most_common(1)[0][0]
+        apart = np.abs(np.array(values) - usual).max(axis=1)
+        odd = [planes[n].name for n in np.flatnonzero(apart > tolerance).tolist()]
+        if odd:
+            raise GridError(
+                f"slices have several {what}: {len(planes) - len(odd)} like "
+                f"{planes[values.index(usual)].name}, but not {some_of(odd)}",
+                where=where,
+                expected="one",
+                remedy=remedy,
+            )
+
+
+def _check_positions(planes: Sequence[Plane], depths: NDArray[np.float64], where: str) -> None:
+    """Refuse slices at the same position: one twice, or several volumes."""
+    gaps = np.diff(depths)
+    apart = gaps[gaps > _SAME * gaps.max()]
+    if gaps.max() < 1e-4:
+        raise GridError(
+            f"all {len(planes)} slices lie at the same position",
+            where=where,
+            expected="a stack of slices",
+            remedy="export the series again with the position of each",
+        )
+    new = np.concatenate([[True], gaps > _SAME * np.median(apart)])
+    counts = np.bincount(np.cumsum(new) - 1)
+    if counts.max() == 1:
+        return
+    if counts.min() == counts.max():
+        raise GridError(
+            f"holds {counts[0]} volumes of {len(counts)} slices at the same positions, "
+            f"{_told_apart(planes, int(counts[0]))}",
+            where=where,
+            expected="one volume",
+            remedy="put the files of one of them into a folder of their own",
+        )
+    second = int(np.argmin(new))
+    raise GridError(
+        f"{planes[second - 1].name} and {planes[second].name} lie at the same position, "
+        f"{depths[second]:.4g} mm along the normal ({int((counts > 1).sum())} of {len(counts)} "
+        "positions hold several slices)",
+        where=where,
+        expected="one slice at each",
+        remedy="remove the duplicates",
+    )
+
+
+def _told_apart(planes: Sequence[Plane], volumes: int) -> str:
+    """Say what differs between slices at the same position."""
+    values: dict[str, set[float | str]] = {}
+    for plane in planes:
+        for name, value in plane.marks:
+            values.setdefault(name, set()).add(value)
+    words = []
+    for name, found in values.items():
+        numbers = sorted(value for value in found if isinstance(value, float))
+        if 2 <= len(found) <= volumes:
+            listed = f" ({', '.join(f'{n:g}' for n in numbers)})" if numbers else ""
+            words.append(name + listed)
+    if not words:
+        return "told apart by nothing that is known here"
+    return f"told apart by {' and '.join(words)}"
+
+
+def _check_gaps(planes: Sequence[Plane], depths: NDArray[np.float64], where: str) -> None:
+    steps = np.arange(len(depths))
+    mean = (depths[-1] - depths[0]) / steps[-1]
+    if np.abs(depths - depths[0] - mean * steps).max() <= _UNEVEN * mean:
+        return
+    gaps = np.diff(depths)
+    usual = float(np.median(gaps)) if len(gaps) > 2 else float(gaps.min())
+    wide = np.flatnonzero(gaps > 1.5 * usual)
+    if wide.size == 0:
+        raise GridError(
+            f"slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart",
+            where=where,
+            expected="even spacing",
+            remedy="resample the series, or take the odd slices out",
+        )
+    places = [
+        f"between {planes[n].name} at {depths[n]:.4g} mm and {planes[n + 1].name} at "
+        f"{depths[n + 1]:.4g} mm"
+        for n in wide.tolist()
+    ]
+    raise GridError(
+        f"slices are missing {some_of(places)} along the normal",
+        where=where,
+        expected=f"one every {usual:.4g} mm",
+        remedy="copy or export the series again",
+    )
+
+
+def _lean(
+    planes: Sequence[Plane],
+    depths: NDArray[np.float64],
+    normal: NDArray[np.float64],
+    where: str,
+) -> NDArray[np.float64]:
+    """Return where slices go beside the normal [mm per mm]; refuse those that go elsewhere."""
+    positions = np.array([plane.position for plane in planes])
+    sideways = positions - positions[0] - np.outer(depths - depths[0], normal)
+    lean: NDArray[np.float64] = sideways[-1] / (depths[-1] - depths[0])
+    off = np.linalg.norm(sideways - np.outer(depths - depths[0], lean), axis=1)
+    if off.max() > _UNEVEN * min(planes[0].spacing_mm):
+        worst = int(off.argmax())
+        raise GridError(
+            f"{planes[worst].name} lies {off[worst]:.3g} mm beside the others",
+            where=where,
+            expected="slices above each other",
+            remedy="export the series again",
+        )
+    return lean

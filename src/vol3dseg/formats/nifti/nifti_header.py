@@ -1,0 +1,218 @@
+"""Headers of NIfTI files: checked before anything is allocated, and made anew."""
+
+import logging
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import DTypeLike
+
+from vol3dseg.errors import FileFormatError
+from vol3dseg.formats.gzipped import Stream
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.intake import Intake
+
+_SINGLE, _PAIR = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
+_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+_AXES = {348: ("h", 40), 540: ("q", 16)}  # how and where headers keep their number
+_EXTENSION = 4  # bytes behind the header that say whether extensions follow
+_quiet = logging.getLogger(f"{__name__}.mended")  # what nibabel mends is told below, or harmless
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+
+
+def read_header(stream: Stream, voxels: Path, intake: Intake) -> Any:
+    """Read the header of a NIfTI file, mended where that is harmless.
+
+    Parameters
+    ----------
+    stream : Stream
+        At its start.
+    voxels : Path
+        The file of the voxels: that of the header, or the other of a pair.
+    intake : Intake
+
+    Returns
+    -------
+    nibabel.Nifti1Header or nibabel.Nifti2Header
+
+    Raises
+    ------
+    FileFormatError
+        It is none, damaged, promises more than the file can hold, or says that voxels stand in
+        another file than they do.
+    """
+    start, path = stream.read(max(_HEADERS)), stream.path
+    size, order = _header_size(start, path)
+    if len(start) < size:
+        raise FileFormatError(
+            "ends within its header",
+            where=path,
+            expected=f"{size} bytes",
+            remedy="copy or export it again",
+        )
+    _check_axes(start, size, order, path)
+    try:
+        # Not with `check=True`: it writes to a log of nibabel's, which threads cannot silence.
+        header = _HEADERS[size](start[:size], check=False)
+        _check_spacing(header, path, intake)
+        header.check_fix(logger=_quiet)
+        _check_scaling(header, path)
+        header.get_slope_inter()
+    except (HeaderDataError, OverflowError) as error:
+        raise FileFormatError(
+            f"damaged NIfTI header ({error})",
+            where=path,
+            expected="one by the standard",
+            remedy="export it again",
+        ) from error
+    _check_voxels(header, size, stream, voxels, intake)
+    return header
+
+
+def _header_size(content: bytes, path: Path) -> tuple[int, str]:
+    """Return the size of a header [bytes], and the order of its bytes."""
+    for order in "<>":
+        size = struct.unpack(f"{order}i", content[:4])[0] if len(content) >= 4 else 0
+        magic = content[344:348] if size == 348 else content[4:8]
+        if size in _HEADERS and magic in _SINGLE + _PAIR:
+            return int(size), order
+        if size == 348 and not any(magic):
+            raise FileFormatError(
+                "not a NIfTI file but Analyze 7.5, which does not say which side is left",
+                where=path,
+                expected="NIfTI",
+                remedy="export it again from its source",
+            )
+    raise FileFormatError(
+        "not a NIfTI file",
+        where=path,
+        expected="NIfTI (.nii, .nii.gz, or .hdr with .img), NRRD or MetaImage",
+        remedy="export the scan as one of them",
+    )
+
+
+def _check_axes(content: bytes, size: int, order: str, path: Path) -> None:
+    """Refuse a number of axes that cannot be; nibabel would take it for the other byte order."""
+    kind, offset = _AXES[size]
+    axes = struct.unpack_from(f"{order}{kind}", content, offset)[0]
+    if not 1 <= axes <= 7:
+        raise FileFormatError(
+            f"header says {axes} axes",
+            where=path,
+            expected="1 to 7",
+            remedy="export it again",
+        )
+
+
+def _check_scaling(header: Any, path: Path) -> None:
+    """Refuse a slope or an intercept that is no number; nibabel would read without them."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
+        raise FileFormatError(
+            f"header says slope {slope:g} and intercept {intercept:g}",
+            where=path,
+            expected="finite numbers",
+            remedy="export it again",
+        )
+
+
+def _check_spacing(header: Any, path: Path, intake: Intake) -> None:
+    """Refuse distances that are none; nibabel would mend them, other readers mirror the axis."""
+    shape = header.get_data_shape()[:3]
+    found = header["pixdim"][1 : 1 + len(shape)].tolist()
+    if not any(n > 1 and not 0 < mm < math.inf for n, mm in zip(shape, found, strict=True)):
+        return
+    error = FileFormatError(
+        f"header says that voxels are {found} mm apart",
+        where=path,
+        expected="positive numbers",
+        remedy="mend pixdim, or export it again",
+    )
+    with np.errstate(over="ignore", invalid="ignore"):  # such a one is of no use below
+        columns = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
+    if header["sform_code"] <= 0 or not (np.isfinite(columns).all() and columns.min() > 0):
+        raise error
+    intake.mend(error, "taken from the sform")
+    header["pixdim"][1:4] = columns
+
+
+def _check_voxels(header: Any, size: int, stream: Stream, voxels: Path, intake: Intake) -> None:
+    """Check where voxels begin and that there can be so many, before they are allocated."""
+    path, paired = stream.path, bytes(header["magic"]).ljust(4, b"\0") in _PAIR
+    if paired and voxels == path:
+        raise FileFormatError(
+            "header of a NIfTI pair in a file by itself",
+            where=path,
+            expected="one piece, or a pair named .hdr and .img",
+            remedy="name both so",
+        )
+    if not paired and voxels != path:
+        raise FileFormatError(
+            f"header of a NIfTI file in one piece, with {voxels.name} beside it",
+            where=path,
+            expected="a pair",
+            remedy="name it .nii, or export it again",
+        )
+    if not paired:
+        _check_first(header, size + _EXTENSION, path, intake)
+        _check_size(header, stream.most, path)
+        return
+    stream.drain()  # nothing else would verify the checksum of a packed header
+    with Stream(voxels) as content:
+        _check_first(header, 0, path, intake)
+        _check_size(header, content.most, path)
+
+
+def _check_first(header: Any, first: int, path: Path, intake: Intake) -> None:
+    """Refuse voxels before byte `first`, which is behind the header of a file in one piece."""
+    offset = float(header["vox_offset"])
+    if first <= offset < math.inf:
+        return
+    error = FileFormatError(
+        f"header says that voxels begin at byte {offset:g}",
+        where=path,
+        expected=f"{first} or later{', behind the header' if first else ''}",
+        remedy="export it again",
+    )
+    if offset != 0:
+        raise error
+    intake.mend(error, f"read from byte {first}")
+    header["vox_offset"] = first
+
+
+def _check_size(header: Any, available: int, path: Path) -> None:
+    """Refuse a header that claims more voxels than the file can hold."""
+    shape, offset = header.get_data_shape(), int(header["vox_offset"])
+    if not shape or min(shape) < 1:
+        raise FileFormatError(
+            f"header says {shape} voxels",
+            where=path,
+            expected="at least one per axis",
+            remedy="export it again",
+        )
+    claimed = int(np.prod(shape, dtype=object)) * header.get_data_dtype().itemsize + offset
+    if claimed > available:
+        raise FileFormatError(
+            f"truncated: header promises {claimed} bytes, the file can hold at most {available}",
+            where=path,
+            expected="all of them",
+            remedy="copy or export it again",
+        )
+
+
+def fresh_header(shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) -> bytes:
+    """Return the bytes before the voxels of a NIfTI-1 file: nothing in them but the grid."""
+    header = nib.Nifti1Header()
+    header.set_data_shape(shape)
+    header.set_data_dtype(dtype)
+    header.set_xyzt_units("mm")
+    header.set_sform(geometry.affine, code=1)
+    header.set_qform(geometry.affine, code=1)
+    header.set_slope_inter(1, 0)
+    header["vox_offset"] = len(header.binaryblock) + 4  # four zeros: no extensions
+    return bytes(header.binaryblock) + bytes(4)

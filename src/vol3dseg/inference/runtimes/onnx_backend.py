@@ -1,0 +1,132 @@
+"""Networks in onnxruntime: on exactly the provider asked for, never a silent fallback."""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import DeviceError, MissingExtraError, ModelError
+from vol3dseg.inference.runtimes.footprint import Footprint
+from vol3dseg.machine import usable_cores
+
+OnnxDevice = Literal["cpu", "cuda", "tensorrt"]
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_EXTRAS = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu"}
+
+# Over what must be kept at once, measured by `python -m benchmarks.footprint`: the arena keeps
+# freed blocks for the next layer.
+_OVERHEAD, _LEAN_OVERHEAD = 1.6, 1.05
+
+
+class OnnxBackend:
+    """A network in an onnxruntime session.
+
+    Parameters
+    ----------
+    content : bytes
+        The ONNX model.
+    device : "cpu", "cuda" or "tensorrt"
+    threads : int
+        Threads of the CPU provider; 0 takes one for each core that this process may use.
+    lean : bool
+        Take memory from the system for each layer and give it back, rather than keep it for the
+        next: a third less, and a third slower.
+
+    Attributes
+    ----------
+    provider : str
+    on_gpu : bool
+        See `session.Session`.
+
+    Raises
+    ------
+    DeviceError
+        The device is not there, or onnxruntime fell back to another.
+    MissingExtraError
+        No onnxruntime is installed.
+    ModelError
+        onnxruntime cannot load the model.
+    """
+
+    def __init__(
+        self, content: bytes, device: OnnxDevice = "cpu", threads: int = 0, lean: bool = False
+    ) -> None:
+        runtime = _onnxruntime()
+        self.provider = _PROVIDERS[device]
+        self.on_gpu = device != "cpu"
+        available = runtime.get_available_providers()
+        if self.provider not in available:
+            raise DeviceError(
+                f"device {device!r} needs {self.provider}, this onnxruntime has "
+                f"{', '.join(available)}; install it with: pip install "
+                f"'vol3dseg[{_EXTRAS[device]}]' (only one onnxruntime package may be installed)"
+            )
+        self._overhead = _LEAN_OVERHEAD if lean else _OVERHEAD
+        self._session = _open(runtime, content, device, threads, lean)
+
+    def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities."""
+        return np.asarray(self._session.run(["probabilities"], {"image": patches})[0])
+
+    def bytes_per_voxel(self, taken: Footprint) -> float:
+        """Return the memory of a run for each voxel of its input.
+
+        A quantised network takes hardly less: what was rounded is floats again in between.
+        """
+        return self._overhead * taken.float_bytes
+
+    def release(self) -> None:
+        """Do nothing: a lean session keeps nothing, another keeps it for speed."""
+
+
+def has_cuda() -> bool:
+    """Return whether an onnxruntime with a CUDA provider is installed."""
+    try:
+        return _PROVIDERS["cuda"] in _onnxruntime().get_available_providers()
+    except MissingExtraError:
+        return False
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "cpu") from error
+    return onnxruntime
+
+
+def _open(runtime: Any, content: bytes, device: str, threads: int, lean: bool) -> Any:
+    """Return a session on exactly this device."""
+    if device != "cpu" and hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()  # CUDA and cuDNN from their wheels, not from the system
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = not lean
+    # One block for a whole run is laid out anew for each size of input, and takes a third more.
+    options.enable_mem_pattern = False
+    wanted = [_PROVIDERS[device]]
+    if device == "tensorrt":
+        wanted.append(_PROVIDERS["cuda"])  # for the operators that TensorRT lacks
+    try:
+        session = runtime.InferenceSession(content, sess_options=options, providers=wanted)
+    except Exception as error:  # onnxruntime's classes share no base but Exception
+        detail = " ".join(str(error).split())
+        if device == "cpu":
+            raise ModelError(f"onnxruntime cannot load the model: {detail}") from error
+        raise _unusable(device, detail) from error
+    taken = session.get_providers()[0]
+    if taken != _PROVIDERS[device]:
+        raise _unusable(device, f"onnxruntime fell back to {taken}")
+    return session
+
+
+def _unusable(device: str, problem: str) -> DeviceError:
+    return DeviceError(
+        f"device {device!r} cannot be used ({problem}); expected a working provider; choose "
+        "--device cpu, or mend the driver"
+    )

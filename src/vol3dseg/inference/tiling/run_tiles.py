@@ -1,0 +1,165 @@
+"""A network over a volume of any size, tile by tile; finished rows are handed on at once."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.inference.runtimes.session import Backend
+from vol3dseg.inference.tiling.plan import Plan, Tile
+from vol3dseg.space.box import Box, Shape, read_padded
+
+Rows = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+
+def gaussian_weights(tile: Shape) -> NDArray[np.float32]:
+    """Return the weight of each voxel of a tile, highest in its middle, never zero.
+
+    A Gaussian per axis with a standard deviation of 1/8 of the tile, the choice of nnU-Net (Isensee
+    et al. 2021): voxels near the border see less of their surroundings, so they count less.
+
+    Parameters
+    ----------
+    tile : (3,) tuple of int
+
+    Returns
+    -------
+    (*tile,) array of float32, largest value near 1, smallest at least 1e-3
+    """
+    axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in tile]
+    product: NDArray[np.float64] = np.einsum("i,j,k->ijk", *axes)
+    return np.maximum(product, 1e-3).astype(np.float32)
+
+
+def run_tiles(
+    image: NDArray[np.float32],
+    backend: Backend,
+    classes: int,
+    plan: Plan,
+    progress: Progress = lambda done, total: None,
+) -> Iterator[Rows]:
+    """Run a network over a volume as planned; give rows of the result as they are finished.
+
+    A tile with nothing but zeros in it is not computed. Its outputs are those that the network has
+    for a tile of zeros, in the middle, where outputs depend on the receptive field alone (and, if
+    the plan is exact, where the tile does not touch the volume's border); otherwise background. A
+    volume with nothing in it is background.
+
+    Parameters
+    ----------
+    image : (i, j, k, c) array of float32
+    backend : Backend
+    classes : int
+    plan : Plan
+        Of a volume of this shape.
+    progress : callable
+        Called with the tiles done and their number.
+
+    Yields
+    ------
+    (class, rows, j, k) array of float32
+        Probabilities of the next rows along i; together they are the volume. Each is good until the
+        next is asked for.
+    """
+    runner = _Runner(image, backend, classes, plan, progress)
+    rows = [list(row) for _, row in groupby(plan.tiles, key=lambda tile: tile.read.start[0])]
+    yield from (_blended if plan.blended else _side_by_side)(rows, runner)
+
+
+class _Runner:
+    """Runs tiles, or knows the answer where there is nothing in one."""
+
+    def __init__(
+        self,
+        image: NDArray[np.float32],
+        backend: Backend,
+        classes: int,
+        plan: Plan,
+        progress: Progress,
+    ) -> None:
+        self.plan = plan
+        self.classes = classes
+        self._channels = np.moveaxis(image, -1, 0)
+        self._backend = backend
+        self._background = np.array([1.0, *[0.0] * (classes - 1)], dtype=np.float32)
+        self._progress = progress
+        self._done, self._total = 0, len(plan.tiles)
+        self._nothing: NDArray[np.float32] | None = None if image.any() else self._background
+
+    def outputs(self, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Rows]]:
+        """Give each tile with its (class, i, j, k) output, good until the next is asked for."""
+        for tile in tiles:
+            yield tile, self._output(tile)
+            self._done += 1
+            self._progress(self._done, self._total)
+
+    def _output(self, tile: Tile) -> Rows:
+        patch = _patch(self._channels, tile.read)
+        if patch.any() or not self._may_skip(tile):
+            return np.asarray(self._backend(patch)[0])
+        if self._nothing is None:
+            self._nothing = self._of_nothing(patch)
+        answer = self._nothing[:, None, None, None]
+        return np.broadcast_to(answer, (self.classes, *tile.read.shape))
+
+    def _may_skip(self, tile: Tile) -> bool:
+        if not self.plan.exact or self._nothing is self._background:
+            return True
+        # Layers pad with zeros at the border, which is not what they hold elsewhere.
+        ends = zip(tile.read.start, tile.read.stop, self.plan.padded, strict=True)
+        return all(start > 0 and stop < extent for start, stop, extent in ends)
+
+    def _of_nothing(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probabilities of an empty place."""
+        if self.plan.blended:
+            return self._background  # an instance norm's statistics of nothing tell nothing
+        middle = tuple(n // 2 for n in patch.shape[2:])
+        return np.array(self._backend(patch)[0][:, *middle])
+
+
+def _patch(channels: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
+    """Return the (1, c, i, j, k) input of a tile."""
+    patch = np.zeros((1, channels.shape[0], *box.shape), dtype=np.float32)
+    for number, channel in enumerate(channels):
+        patch[0, number] = read_padded(channel, box)
+    return patch
+
+
+def _side_by_side(rows: list[list[Tile]], runner: _Runner) -> Iterator[Rows]:
+    for row in rows:
+        height = row[0].keep.shape[0]
+        slab = None if len(row) == 1 else _zeros(runner, runner.classes, height)
+        for tile, output in runner.outputs(row):
+            found = output[:, *tile.keep.relative_to(tile.read).slices]
+            if slab is None:
+                yield found
+            else:
+                slab[:, :, *tile.keep.slices[1:]] = found
+        if slab is not None:
+            yield slab
+
+
+def _blended(rows: list[list[Tile]], runner: _Runner) -> Iterator[Rows]:
+    """Sum weighted outputs in a window as high as a tile, which moves from row to row."""
+    plan = runner.plan
+    weights = gaussian_weights(plan.size)
+    height = min(plan.size[0], plan.shape[0])
+    total, norm = _zeros(runner, runner.classes, height), _zeros(runner, 1, height)
+    firsts = [row[0].keep.start[0] for row in rows]
+    for first, following, row in zip(firsts, [*firsts[1:], plan.shape[0]], rows, strict=True):
+        for tile, output in runner.outputs(row):
+            kept = tile.keep.relative_to(tile.read).slices
+            window = tile.keep.shifted((-first, 0, 0)).slices
+            norm[0][window] += weights[kept]
+            total[:, *window] += output[:, *kept] * weights[kept]
+        finished = following - first
+        yield total[:, :finished] / norm[:, :finished]
+        for sums in (total, norm):
+            sums[:, : height - finished] = sums[:, finished:]
+            sums[:, height - finished :] = 0
+
+
+def _zeros(runner: _Runner, numbers: int, rows: int) -> Rows:
+    return np.zeros((numbers, rows, *runner.plan.shape[1:]), dtype=np.float32)

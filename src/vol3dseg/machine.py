@@ -1,0 +1,118 @@
+"""The machine that this runs on: cores that may be used, memory that is used and left."""
+
+import ctypes
+import os
+from contextlib import suppress
+from pathlib import Path
+
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+_LARGE = 2**23  # bytes: smaller ones come and go too often
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_SYSTEM = Path("/proc/meminfo")
+_GROUPS = Path("/proc/self/cgroup")
+_GROUPS_ROOT = Path("/sys/fs/cgroup")
+# Limit, use, and the field of memory.stat with what of the use can be given back; version 2 and 1.
+_UNIFIED = ("memory.max", "memory.current", "inactive_file")
+_LEGACY = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+_most_cores: int | None = None
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: what the system grants, or what was set."""
+    if hasattr(os, "sched_getaffinity"):
+        granted = len(os.sched_getaffinity(0))
+    else:
+        granted = os.cpu_count() or 1
+    return min(granted, _most_cores or granted)
+
+
+def limit_cores(most: int) -> None:
+    """Let this process use no more cores from now on, so that several do not share each of them.
+
+    Parameters
+    ----------
+    most : int
+        At least one.
+    """
+    global _most_cores
+    _most_cores = max(1, most)
+
+
+def give_back_at_once() -> None:
+    """Let the C library give large blocks back to the system as they are freed, where it is glibc.
+
+    Left to itself it keeps freed blocks of up to 32 MB for later, of which a run over many layers
+    leaves more than a hundred megabytes behind.
+    """
+    with suppress(OSError, AttributeError):  # another system or C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def reset_peak() -> None:
+    """Start a new count of peak memory, where the system can (Linux)."""
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        return
+
+
+def peak_mb() -> float | None:
+    """Return the peak resident memory since the last reset [MB]; None where it is not known."""
+    return _field_mb(_STATUS, "VmHWM")
+
+
+def resident_mb() -> float | None:
+    """Return the memory that this process has now [MB]; None where it is not known."""
+    return _field_mb(_STATUS, "VmRSS")
+
+
+def available_mb() -> float | None:
+    """Return what this process can still take without swapping [MB]; None where it is not known.
+
+    The smallest of what the system can give and what the limits of containers and jobs leave.
+    """
+    system = _field_mb(_SYSTEM, "MemAvailable")
+    return None if system is None else min([system, *_left_by_groups_mb()])
+
+
+def _left_by_groups_mb() -> list[float]:
+    """Return what each control group that this process is in leaves, its own and all above."""
+    try:
+        lines = _GROUPS.read_text().splitlines()
+    except OSError:
+        return []
+    left = []
+    for line in lines:
+        _, kinds, group = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        root = _GROUPS_ROOT / "memory" if kinds else _GROUPS_ROOT
+        here = root / group.lstrip("/")
+        for folder in (here, *here.parents):
+            if folder.is_relative_to(root):
+                left += _left_mb(folder, *(_LEGACY if kinds else _UNIFIED))
+    return left
+
+
+def _left_mb(group: Path, limit: str, use: str, reclaimable: str) -> list[float]:
+    """Return what one control group leaves; nothing where it has no limit."""
+    try:
+        most = (group / limit).read_text().strip()
+        taken = int((group / use).read_text())
+        rows = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+        back = next((int(value) for name, value in rows if name == reclaimable), 0)
+    except OSError:
+        return []
+    return [(int(most) - taken + back) / 2**20] if most.isdecimal() else []  # "max" is no limit
+
+
+def _field_mb(path: Path, name: str) -> float | None:
+    """Return a field of a file with lines such as "VmRSS:  1024 kB" [MB]."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(li.split()[1]) / 1024 for li in lines if li.startswith(f"{name}:")), None)

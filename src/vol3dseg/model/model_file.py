@@ -1,0 +1,127 @@
+"""Read and write `model.onnx`: a graph with its manifest inside, and nothing reaching outside."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from vol3dseg.errors import ModelError
+from vol3dseg.model.manifest import METADATA_KEY, Manifest, parse_manifest
+from vol3dseg.model.standalone_call import STANDALONE_KEY, Standalone, parse_standalone
+
+_DOMAINS = {"", "ai.onnx"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A checked model.
+
+    Parameters
+    ----------
+    content : bytes
+        What was checked; sessions are made from it, not from the path again.
+    manifest : Manifest
+    sha256 : str
+        Of `content`.
+    standalone : Standalone or None
+        How it is called, if it is a graph from raw intensities to labels and not a network alone.
+    """
+
+    content: bytes
+    manifest: Manifest
+    sha256: str
+    standalone: Standalone | None = None
+
+
+def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
+    """Read an ONNX file that vol3dseg exported.
+
+    Parameters
+    ----------
+    path : Path
+    allow_standalone : bool
+        Take graphs from raw intensities to labels as well, which no predictor can use.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, no ONNX, has no manifest of ours, refers to other files or to
+        operators outside the ONNX standard, or is standalone where that is not allowed.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; expected an ONNX file of vol3dseg export-onnx")
+    content = path.read_bytes()
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise ModelError(
+            f"{path}: not an ONNX file; expected one of vol3dseg export-onnx"
+        ) from error
+    if not model.graph.node:
+        raise ModelError(f"{path}: not an ONNX file with a graph; copy or export it again")
+    properties = {prop.key: prop.value for prop in model.metadata_props}
+    text, call = properties.get(METADATA_KEY), properties.get(STANDALONE_KEY)
+    if text is None:
+        raise ModelError(
+            f"{path}: an ONNX file without the metadata {METADATA_KEY!r}; expected one made by "
+            "vol3dseg export-onnx, since preprocessing and labels are read from it"
+        )
+    if call is not None and not allow_standalone:
+        raise ModelError(
+            f"{path}: a standalone graph, from raw intensities to labels, for programs without "
+            "vol3dseg; expected a network alone; export the run again without --standalone"
+        )
+    _refuse_foreign(model, path)
+    manifest, sha256 = parse_manifest(text, str(path)), hashlib.sha256(content).hexdigest()
+    standalone = None if call is None else parse_standalone(call, str(path))
+    return ModelFile(content, manifest, sha256, standalone)
+
+
+def with_manifest(model: onnx.ModelProto, manifest: Manifest) -> bytes:
+    """Return the bytes of `model` with `manifest` as its only metadata."""
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.model_dump_json()})
+    return bytes(model.SerializeToString())
+
+
+def _refuse_foreign(model: onnx.ModelProto, path: Path) -> None:
+    foreign = {o.domain for o in model.opset_import} | {n.domain for n in _nodes(model.graph)}
+    if foreign - _DOMAINS:
+        raise ModelError(
+            f"{path}: uses operators of {sorted(foreign - _DOMAINS)}; expected standard ONNX only"
+        )
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise ModelError(
+                f"{path}: tensor {tensor.name!r} is kept in another file; expected one file"
+            )
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                if inner.node or inner.initializer or inner.sparse_initializer:
+                    yield from _graphs(inner)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for inner in _graphs(graph):
+        yield from inner.node
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    for inner in _graphs(graph):
+        sparse = list(inner.sparse_initializer)
+        yield from inner.initializer
+        for node in inner.node:
+            for attribute in node.attribute:
+                yield from [attribute.t, *attribute.tensors]
+                sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+        for tensor in sparse:
+            yield from [tensor.values, tensor.indices]

@@ -1,0 +1,245 @@
+"""Prepare a whole data set: many cases, some of them bad, perhaps not for the first time."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.checks import flat_modalities, no_contrast, preflight
+from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.datasets.signature import Signature, signature
+from vol3dseg.errors import DatasetError, StoreError, Vol3dSegError
+from vol3dseg.files import sha256_file
+from vol3dseg.preprocessing.index import FILE_NAME, CaseEntry, Index, load_index
+from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels, restore_labels
+from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.preprocessing.store import write_case
+from vol3dseg.space.intake import in_words
+from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.volume import Volume
+
+_SAVING = 0.05  # of the time may go into writing the index, which grows with every case
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One case to prepare: all that a worker needs."""
+
+    case: Case
+    recipe: Recipe
+    labels: LabelSet
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one case: an entry, or the reason why there is none.
+
+    Parameters
+    ----------
+    case_id : str
+    entry : CaseEntry or None
+    left_out, failed : str
+        The reason in words; empty where it does not apply. A line for each thing that is wrong.
+    """
+
+    case_id: str
+    entry: CaseEntry | None = None
+    left_out: str = ""
+    failed: str = ""
+
+
+def preprocess(
+    cases: Sequence[Case],
+    folder: Path,
+    config: Mapping[str, Any],
+    recipe: Recipe,
+    labels: LabelSet,
+    executor: Executor | None = None,
+    progress: Callable[[Outcome], None] = lambda outcome: None,
+) -> Index:
+    """Prepare cases into `folder`; only what is missing or has changed is done.
+
+    A case that fails is named in the index with its reason, and the others go on. What headers tell
+    is checked of all cases before the first is prepared.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    folder : Path
+    config : mapping
+        The whole config, kept in the index for `vol3dseg train`.
+    recipe : Recipe
+    labels : LabelSet
+    executor : Executor or None
+        Where cases are prepared side by side; None prepares one after the other here.
+    progress : callable
+        Called with each outcome as it comes, and with those of earlier runs that still hold.
+
+    Returns
+    -------
+    Index
+        Also written to `folder/index.json`, now and then, so that a killed run can go on: after
+        each case, or less often where there are so many that writing would take more than a
+        twentieth of the time.
+
+    Raises
+    ------
+    DatasetError
+        There are no cases.
+    RecipeMismatch, StoreError
+        `folder` was prepared with another recipe or other labels.
+    MissingExtraError
+        A step of the recipe needs what is not installed.
+    """
+    recipe.require_extras()
+    if not cases:
+        raise DatasetError("there are no cases to prepare; choose a folder that holds some")
+    known = _known_entries(folder, recipe, labels)
+    tasks = [Task(case, recipe, labels, folder) for case in cases]
+    done = {t.case.id: known[t.case.id] for t in tasks if _is_current(t, known)}
+    outcomes = {i: Outcome(i, entry) for i, entry in done.items()}
+
+    def index() -> Index:
+        ordered = [outcomes[i] for i in sorted(outcomes)]
+        return Index(
+            recipe=recipe,
+            fingerprint=recipe.fingerprint,
+            labels=labels,
+            config=dict(config),
+            cases=tuple(o.entry for o in ordered if o.entry),
+            left_out={o.case_id: o.left_out for o in ordered if o.left_out},
+            failed={o.case_id: o.failed for o in ordered if o.failed},
+        )
+
+    wanted = [t for t in tasks if t.case.id not in done]
+    refused = preflight([t.case for t in wanted], recipe.modalities)
+    for outcome in outcomes.values():
+        progress(outcome)
+    for case_id, why in refused.items():
+        outcomes[case_id] = Outcome(case_id, failed=why.recorded)
+        progress(Outcome(case_id, failed=why.said))
+    due = 0.0
+    for outcome in _run([t for t in wanted if t.case.id not in refused], executor):
+        outcomes[outcome.case_id] = outcome
+        started = time.monotonic()
+        if started >= due:
+            index().save(folder)
+            ended = time.monotonic()
+            due = ended + (ended - started) / _SAVING
+        progress(outcome)
+    result = index()
+    result.save(folder)
+    return result
+
+
+def _known_entries(folder: Path, recipe: Recipe, labels: LabelSet) -> dict[str, CaseEntry]:
+    if not (folder / FILE_NAME).exists():
+        return {}
+    index = load_index(folder)
+    recipe.require_equal(index.recipe, "the config", str(folder))
+    if labels != index.labels:
+        raise StoreError(f"{folder}: was prepared with other labels; prepare into another folder")
+    return {entry.id: entry for entry in index.cases}
+
+
+def _is_current(task: Task, known: Mapping[str, CaseEntry]) -> bool:
+    entry = known.get(task.case.id)
+    if entry is None or entry.subject != task.case.subject:
+        return False
+    if entry.sources != _sources(task):
+        return False
+    if entry.repairs and not task.case.repair:
+        return False
+    path = task.folder / entry.file
+    return path.is_file() and path.stat().st_size == entry.bytes
+
+
+def _sources(task: Task) -> Signature | None:
+    return signature(task.case, task.recipe.modalities, with_label=True)
+
+
+def _run(tasks: Sequence[Task], executor: Executor | None) -> Iterable[Outcome]:
+    if executor is None:
+        yield from map(prepare_case, tasks)
+        return
+    futures = {executor.submit(prepare_case, task): task.case.id for task in tasks}
+    for future in as_completed(futures):
+        try:
+            yield future.result()
+        except BrokenProcessPool:
+            reason = "a worker process was killed, perhaps for want of memory; use fewer workers"
+            yield Outcome(futures[future], failed=reason)
+
+
+def prepare_case(task: Task) -> Outcome:
+    """Read, prepare and write one case; never raises an error of ours, but returns it in words."""
+    case = task.case
+    try:
+        volume = read_volume(case, task.recipe.modalities)
+        for name in flat_modalities(volume):
+            raise no_contrast(name, case.images[name].path)
+        chosen = case.select(task.recipe.modalities)
+        label = read_labels(chosen, task.labels, volume.geometry) if case.label else None
+        lacking = _lacking(label, task.labels) if label else []
+        if lacking:
+            return Outcome(case.id, left_out=f"lacks the required class {', '.join(lacking)}")
+        entry = _prepare_and_write(task, prepare(volume, task.recipe), label)
+        return Outcome(case.id, entry.model_copy(update=_intake(volume, label)))
+    except Vol3dSegError as error:
+        return Outcome(case.id, failed=error.recorded)
+
+
+def _intake(volume: Volume, label: Segmentation | None) -> dict[str, Any]:
+    """Return what an entry says of how the files were read."""
+    notes = {**volume.notes, "label": label.notes if label else ()}
+    return {
+        "replaced": dict(volume.replaced),
+        "notes": in_words(notes, repaired=False),
+        "repairs": in_words(notes, repaired=True),
+    }
+
+
+def _lacking(label: Segmentation, labels: LabelSet) -> list[str]:
+    counts = label.counts()
+    return [name for name in labels.required if counts[labels.index(name)] == 0]
+
+
+def _prepare_and_write(task: Task, prepared: Prepared, label: Segmentation | None) -> CaseEntry:
+    case, name = task.case, f"cases/{task.case.id}.h5"
+    path = task.folder / name
+    working = prepare_labels(label, prepared) if label else None
+    sources = _sources(task)
+    write_case(path, case.id, task.recipe, prepared, working)
+    outside, changed = _losses(label, working) if label and working else (0, 0)
+    counts = dict(zip(task.labels.names, label.counts(), strict=True)) if label else None
+    return CaseEntry(
+        id=case.id,
+        subject=case.subject,
+        file=name,
+        bytes=path.stat().st_size,
+        sha256=sha256_file(path),
+        sources=sources or {},
+        shape=prepared.volume.geometry.shape,
+        source_shape=prepared.source.shape,
+        source_spacing_mm=prepared.source.spacing_mm,
+        class_voxels=counts,
+        appearance=prepared.appearance,
+        labels_outside=outside,
+        labels_changed=changed,
+    )
+
+
+def _losses(label: Segmentation, working: Segmentation) -> tuple[int, int]:
+    """Count the foreground voxels outside the box, and all voxels that do not come home alike."""
+    home = restore_labels(working, label.geometry)
+    everywhere = Segmentation(np.ones_like(working.array), working.geometry, label.labels)
+    inside = restore_labels(everywhere, label.geometry).array == 1
+    outside = int(np.count_nonzero((label.array > 0) & ~inside))
+    return outside, int(np.count_nonzero(home.array != label.array))

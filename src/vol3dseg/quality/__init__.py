@@ -1,0 +1,1 @@
+"""What scans look like, and what is unlike the others."""

@@ -1,0 +1,220 @@
+"""What a scan looks like before anything is done to it: some hundred numbers, no voxels.
+
+A model carries what its training scans looked like, so that `predict` can tell when a scan is
+unlike them. Measured by `prepare`, hence in the same way for both. On a lattice of at most 48
+voxels a side, each with its neighbours: it takes no time beside reading the files.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from vol3dseg.quality.likeness import Array, Inside, correlations, inside_of, ranked
+from vol3dseg.space.box import Box
+from vol3dseg.space.geometry import Geometry
+
+PERCENTS = (1, 5, 25, 50, 75, 95, 99)  # of the inside voxels' intensities that are kept
+AXES = ("left-right", "back-front", "down-up")
+_SIDE = 48  # voxels of the lattice
+_BINS = 6  # of a profile
+_DIGITS = 5  # significant ones that are kept
+
+Triple = tuple[float, float, float]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Look(_Frozen):
+    """One modality; "inside" are the voxels that are not background.
+
+    Attributes
+    ----------
+    quantiles : (7,) tuple of float
+        Raw intensities inside at the percentiles `PERCENTS`.
+    inside : float
+        Share of all voxels.
+    roughness : float
+        Mean absolute difference between neighbours inside, as a share of the standard deviation
+        inside; 0 where all have one value.
+    profiles : (3, 6) tuple of float
+        Along right, front and up: the mean over slabs of the box round the inside. Background
+        counts as 0, inside voxels by rank from 0 to 1.
+    """
+
+    quantiles: tuple[float, ...]
+    inside: float
+    roughness: float
+    profiles: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
+
+
+class Pair(_Frozen):
+    """How alike two modalities are.
+
+    Attributes
+    ----------
+    names : (2,) tuple of str
+        In order of the alphabet.
+    values, slopes : float or None
+        Correlation of their ranks, and of the differences of these between neighbours, over voxels
+        inside in both; None where they are too few, or all alike.
+    """
+
+    names: tuple[str, str]
+    values: float | None
+    slopes: float | None
+
+
+class Appearance(_Frozen):
+    """What a scan looks like as read.
+
+    Attributes
+    ----------
+    axes : str
+        Direction in which i, j, k grow in the file: "LPS", ...
+    spacing_mm, size_mm : (3,) tuple of float
+        Distance of voxels and field of view, in axes closest to right, front, up [mm].
+    looks : mapping from modality to Look
+    pairs : tuple of Pair
+    """
+
+    axes: str
+    spacing_mm: Triple
+    size_mm: Triple
+    looks: dict[str, Look]
+    pairs: tuple[Pair, ...]
+
+    def select(self, modalities: Iterable[str]) -> "Appearance":
+        """Return what concerns these modalities."""
+        looks = {name: self.looks[name] for name in modalities}
+        pairs = tuple(pair for pair in self.pairs if looks.keys() >= set(pair.names))
+        return self.model_copy(update={"looks": looks, "pairs": pairs})
+
+    def exchanged(self, first: str, second: str) -> "Appearance":
+        """Return what the scan would look like if these two modalities had each other's name."""
+        other = {first: second, second: first}
+        looks = {name: self.looks[other.get(name, name)] for name in self.looks}
+        pairs = []
+        for pair in self.pairs:
+            a, b = sorted(other.get(name, name) for name in pair.names)
+            pairs.append(pair.model_copy(update={"names": (a, b)}))
+        pairs.sort(key=lambda pair: pair.names)
+        return self.model_copy(update={"looks": looks, "pairs": tuple(pairs)})
+
+    def turned(self, order: tuple[int, ...], mirrored: tuple[bool, ...]) -> "Appearance":
+        """Return what the scan would look like if its axes had been understood otherwise.
+
+        Parameters
+        ----------
+        order : (3,) tuple of int
+            Which axis of now would run right, front, up.
+        mirrored : (3,) tuple of bool
+            Whether it would run the other way round.
+        """
+
+        def moved(profiles: tuple[tuple[float, ...], ...]) -> Any:
+            chosen = [profiles[axis] for axis in order]
+            return tuple(p[::-1] if m else p for p, m in zip(chosen, mirrored, strict=True))
+
+        looks = {
+            name: look.model_copy(update={"profiles": moved(look.profiles)})
+            for name, look in self.looks.items()
+        }
+        spacing_mm, size_mm = (
+            (old[order[0]], old[order[1]], old[order[2]]) for old in (self.spacing_mm, self.size_mm)
+        )
+        return self.model_copy(
+            update={"looks": looks, "spacing_mm": spacing_mm, "size_mm": size_mm}
+        )
+
+
+def look_at(images: Mapping[str, Array], source: Geometry) -> Appearance:
+    """Measure what a scan looks like.
+
+    Parameters
+    ----------
+    images : mapping from modality to (i, j, k) array
+        As read, in axes closest to right, front, up.
+    source : Geometry
+        Of the scan as read.
+    """
+    canonical = source.canonical()
+    samples = {name: _neighbours(image) for name, image in images.items()}
+    insides = {name: inside_of(sample) for name, sample in samples.items()}
+    ranks = {name: ranked(samples[name], insides[name]) for name in sorted(samples)}
+    a, b, c = (n * mm for n, mm in zip(canonical.shape, canonical.spacing_mm, strict=True))
+    return Appearance(
+        axes=source.axis_codes,
+        spacing_mm=canonical.spacing_mm,
+        size_mm=(a, b, c),
+        looks={name: _look(samples[name], insides[name], ranks[name]) for name in images},
+        pairs=tuple(_pairs(ranks, insides)),
+    )
+
+
+def _neighbours(image: Array) -> Array:
+    """Return the (4, i, j, k) voxels of a lattice, and the next ones along each axis.
+
+    Along an axis of one voxel, the next one is the voxel itself.
+    """
+    slices = []
+    for n in image.shape:
+        step = max(1, -(-(n - 1) // _SIDE))
+        slices.append(slice(((n - 2) % step) // 2 if n > 1 else 0, max(n - 1, 1), step))
+    found = [image[tuple(slices)]]
+    for axis, n in enumerate(image.shape):
+        there = list(slices)
+        if n > 1:
+            there[axis] = slice(slices[axis].start + 1, n, slices[axis].step)
+        found.append(image[tuple(there)])
+    return np.stack(found)
+
+
+def _pairs(ranks: Mapping[str, Array], insides: Mapping[str, Inside]) -> Iterator[Pair]:
+    values = correlations(
+        {name: array[0] for name, array in ranks.items()},
+        {name: inside[0] for name, inside in insides.items()},
+    )
+    steps = {name: array[1:] - array[:1] for name, array in ranks.items()}
+    wholes = {name: np.broadcast_to(i.all(axis=0), i[1:].shape) for name, i in insides.items()}
+    slopes = correlations(steps, wholes)
+    for first, second in combinations(ranks, 2):
+        found = (each.get((first, second)) for each in (values, slopes))
+        value, slope = (None if r is None else _short(r) for r in found)
+        yield Pair(names=(first, second), values=value, slopes=slope)
+
+
+def _look(sample: Array, inside: Inside, ranks: Array) -> Look:
+    """Return what one modality looks like, from a lattice with its neighbours."""
+    values = sample[0][inside[0]] if inside[0].any() else sample[0].ravel()
+    deviation, whole, roughness = float(values.std(dtype=np.float64)), inside.all(axis=0), 0.0
+    if deviation > 0 and whole.any():
+        steps = np.abs(sample[1:, whole] - sample[:1, whole])
+        roughness = float(steps.mean(dtype=np.float64)) / deviation
+    shades = np.where(inside[0], ranks[0] + 0.5, 0)
+    box = Box.around(inside[0]) or Box.whole(shades.shape)
+    first, second, third = (_profile(shades[box.slices], axis) for axis in range(3))
+    return Look(
+        quantiles=tuple(_short(v) for v in np.percentile(values, PERCENTS)),
+        inside=_short(inside[0].mean()),
+        roughness=_short(roughness),
+        profiles=(first, second, third),
+    )
+
+
+def _profile(shades: NDArray[Any], axis: int) -> tuple[float, ...]:
+    """Return means over six slabs along `axis`, which need not end between two voxels."""
+    means = shades.mean(axis=tuple(a for a in range(3) if a != axis), dtype=np.float64)
+    sums = np.concatenate([[0.0], np.cumsum(means)])
+    at_edges = np.interp(np.linspace(0, means.size, _BINS + 1), np.arange(sums.size), sums)
+    return tuple(_short(v) for v in np.diff(at_edges) * _BINS / means.size)
+
+
+def _short(value: Any) -> float:
+    """Return a number with the digits that are kept."""
+    return float(f"{value:.{_DIGITS}g}")

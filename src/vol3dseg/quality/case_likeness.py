@@ -1,0 +1,103 @@
+"""How alike the images of one case are, and whether one of them is mirrored.
+
+Contrast differs between modalities, anatomy does not. So a modality is compared with all others at
+once, by how much of it a linear combination of them explains: of its intensities (as ranks, hence
+whatever their scale) and of its edges (which lie at the same places even where contrast differs).
+A modality that is explained better after mirroring than before was mirrored.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vol3dseg.quality.facts import Mirroring
+from vol3dseg.quality.likeness import Array, Inside
+
+_LARGEST_SIDE = 64  # voxels; finer grids are averaged, for speed and against noise
+_RIDGE = 1e-3  # on a correlation matrix, which may be singular
+
+
+def coarse(array: Array, inside: Inside) -> tuple[Array, Inside]:
+    """Average blocks of voxels until no side is longer than 64.
+
+    Parameters
+    ----------
+    array : (i, j, k) array
+        Zero outside.
+    inside : (i, j, k) array of bool
+
+    Returns
+    -------
+    array : (i / n, j / n, k / n) array
+    inside : (i / n, j / n, k / n) array of bool
+        Where at least half of the block is inside.
+    """
+    factors = [max(1, -(-n // _LARGEST_SIDE)) for n in array.shape]
+    if max(factors) == 1:
+        return array, inside
+    return _blocks(array, factors), _blocks(inside.astype(np.float32), factors) >= 0.5
+
+
+def _blocks(array: Array, factors: list[int]) -> Array:
+    """Return means of blocks; what is left over at the far ends is cut off."""
+    for axis, factor in enumerate(factors):
+        count = array.shape[axis] // factor
+        whole = array.take(np.arange(count * factor), axis)
+        shape = (*array.shape[:axis], count, factor, *array.shape[axis + 1 :])
+        array = whole.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
+    return array
+
+
+def mirrorings(ranks: Mapping[str, Array], insides: Mapping[str, Inside]) -> tuple[Mirroring, ...]:
+    """Return for each `ranked` image the axis whose mirroring makes it fit the others best.
+
+    With R the multiple correlation of an image with the others, the information that it shares with
+    them is -1/2 ln(1 - R^2) for normal variables; the gain is the sum, over intensities and edges,
+    of that after mirroring minus that before. Outside counts as the mean, so that bodies that do
+    not overlap lower R.
+    """
+    varied = {name: a for name, a in ranks.items() if np.ptp(a) > 0}
+    if len(varied) < 2:
+        return ()
+    shades = {name: _unit(a, insides[name]) for name, a in varied.items()}
+    outlines = {n: _unit(np.sqrt(_edges(a)), insides[n]) for n, a in shades.items()}
+    return tuple(_best_axis(name, shades, outlines) for name in varied)
+
+
+def _best_axis(name: str, shades: dict[str, Array], outlines: dict[str, Array]) -> Mirroring:
+    of_shades, of_outlines = (_unexplained(name, each) for each in (shades, outlines))
+    gains = [
+        0.5 * np.log(of_shades[0] * of_outlines[0] / (of_shades[n] * of_outlines[n]))
+        for n in (1, 2, 3)
+    ]
+    axis = int(np.argmax(gains))
+    before, after = (float(np.sqrt(1 - of_shades[n])) for n in (0, axis + 1))
+    return Mirroring(name, axis, before, after, float(gains[axis]))
+
+
+def _unexplained(name: str, images: dict[str, Array]) -> list[float]:
+    """Return 1 - R^2 of an image given the others: as it is, then mirrored along each axis."""
+    others = np.stack([a.ravel() for other, a in images.items() if other != name])
+    matrix = others @ others.T + _RIDGE * np.eye(len(others))
+    found = []
+    for axis in (None, 0, 1, 2):
+        turned = images[name] if axis is None else np.flip(images[name], axis)
+        shared = others @ turned.ravel()
+        explained = float(shared @ np.linalg.solve(matrix, shared))
+        found.append(1 - min(max(explained, 0.0), 1 - _RIDGE))
+    return found
+
+
+def _unit(array: Array, inside: Inside) -> Array:
+    """Return the array with mean 0 inside, 0 outside and a sum of squares of 1."""
+    centred = np.where(inside, array - array[inside].mean(), np.float32(0))
+    length = float(np.sqrt(np.vdot(centred, centred)))
+    return np.asarray(centred / max(length, 1e-12), dtype=np.float32)
+
+
+def _edges(array: Array) -> Array:
+    """Return the length of the gradient; an axis of one voxel has none."""
+    axes = [axis for axis, n in enumerate(array.shape) if n > 1]
+    slopes: Any = [np.gradient(array, axis=axis) for axis in axes]
+    return np.asarray(np.sqrt(sum(s * s for s in slopes)), dtype=np.float32)

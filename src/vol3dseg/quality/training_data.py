@@ -1,0 +1,104 @@
+"""What the training data looked like: a section of the manifest."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from vol3dseg.quality.appearance import Appearance
+from vol3dseg.quality.calibrate import FEWEST_TRAINING, make_guard
+from vol3dseg.quality.guard import Guard
+
+Range = tuple[float, float, float]
+_FEW = 50  # cases; fewer than that know little of how scans differ
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainingData(_Frozen):
+    """What the scans of the training part looked like as read.
+
+    Attributes
+    ----------
+    cases : int
+    axes : mapping from direction of the stored axes ("LPS") to number of cases
+    spacing_mm, size_mm : (3,) tuple of (lowest, median, highest)
+        Of voxels and of the field of view, along right, front, up [mm].
+    quantiles : mapping from modality to (7,) tuple of float
+        Median over the cases of the intensities at percentiles 1, 5, 25, 50, 75, 95, 99 of what is
+        not background.
+    volumes_ml : mapping from foreground class to (lowest, median, highest)
+        [ml]
+    guard : Guard or None
+        None where cases are too few.
+    notes : tuple of str
+        What the guard cannot see, in words.
+    """
+
+    cases: int
+    axes: dict[str, int]
+    spacing_mm: tuple[Range, Range, Range]
+    size_mm: tuple[Range, Range, Range]
+    quantiles: dict[str, tuple[float, ...]]
+    volumes_ml: dict[str, Range]
+    guard: Guard | None
+    notes: tuple[str, ...]
+
+    def warnings(self, appearance: Appearance) -> tuple[str, ...]:
+        """Say in words what of a scan is unlike these; nothing where cases were too few."""
+        return () if self.guard is None else self.guard.warnings(appearance)
+
+
+def describe_data(
+    training: Sequence[Appearance],
+    validation: Sequence[Appearance],
+    volumes_ml: Mapping[str, Sequence[float]],
+) -> TrainingData:
+    """Summarise the training part, and set the guard's limits by the validation part.
+
+    Parameters
+    ----------
+    training, validation : sequence of Appearance
+        All with the modalities of the model; at least one of the training part.
+    volumes_ml : mapping from foreground class to sequence of float
+        Of the training cases [ml].
+    """
+    names = tuple(training[0].looks)
+    i, j, k = (_range([a.spacing_mm[axis] for a in training]) for axis in range(3))
+    right, front, up = (_range([a.size_mm[axis] for a in training]) for axis in range(3))
+    guard = make_guard(training, validation)
+    return TrainingData(
+        cases=len(training),
+        axes=dict(Counter(each.axes for each in training)),
+        spacing_mm=(i, j, k),
+        size_mm=(right, front, up),
+        quantiles={
+            name: tuple(np.median([a.looks[name].quantiles for a in training], axis=0).tolist())
+            for name in names
+        },
+        volumes_ml={name: _range(volumes) for name, volumes in volumes_ml.items()},
+        guard=guard,
+        notes=tuple(_notes(names, len(training), guard)),
+    )
+
+
+def _notes(modalities: Sequence[str], cases: int, guard: Guard | None) -> list[str]:
+    if guard is None:
+        return [
+            f"scans are not compared with the training data: of {cases} training cases (fewer than "
+            f"{FEWEST_TRAINING}) nothing can be called usual"
+        ]
+    found = []
+    if len(modalities) == 1:
+        found.append(f"the model has one modality ({modalities[0]}): swaps cannot be seen")
+    if cases < _FEW:
+        found.append(f"what is usual was learnt from {cases} training cases only")
+    return found
+
+
+def _range(values: Sequence[float]) -> Range:
+    low, median, high = np.percentile(values, (0, 50, 100)).tolist()
+    return round(low, 4), round(median, 4), round(high, 4)

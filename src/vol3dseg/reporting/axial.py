@@ -1,0 +1,121 @@
+"""The axial slice that shows most of a case, turned as radiologists look at it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import Segmentation
+from vol3dseg.space.resampling import resample
+from vol3dseg.space.volume import Volume
+
+_MARGIN = 3  # voxels around what is not empty
+
+
+@dataclass(frozen=True, slots=True)
+class AxialView:
+    """One axial slice: rows from front to back, columns from the subject's right to the left.
+
+    Parameters
+    ----------
+    grey : (rows, columns) array
+    prediction : (rows, columns) array of uint8
+    reference : (rows, columns) array of uint8, or None
+    voxel_mm : (2,) tuple of float
+        Width and height of a voxel in the picture.
+    place : str
+        Which slice it is, in words.
+    """
+
+    grey: NDArray[Any]
+    prediction: NDArray[np.uint8]
+    reference: NDArray[np.uint8] | None
+    voxel_mm: tuple[float, float]
+    place: str
+
+    @property
+    def aspect(self) -> float:
+        """Height of a voxel over its width."""
+        return self.voxel_mm[1] / self.voxel_mm[0]
+
+    @property
+    def size_mm(self) -> tuple[float, float]:
+        """Width and height of the slice."""
+        rows, columns = self.grey.shape
+        return columns * self.voxel_mm[0], rows * self.voxel_mm[1]
+
+    @property
+    def classes(self) -> frozenset[int]:
+        """Indices of the classes that either map has in this slice, background included."""
+        maps = [m for m in (self.prediction, self.reference) if m is not None]
+        return frozenset(int(index) for each in maps for index in np.unique(each))
+
+
+def axial_view(
+    volume: Volume, prediction: Segmentation, reference: Segmentation | None
+) -> AxialView:
+    """Return the axial slice with most foreground, cut to where there is something to see.
+
+    The slice is chosen by the reference; by the prediction where there is none or it is empty; it
+    is the middle one where both are. Zeros around the first modality and the labels are cut off.
+
+    Parameters
+    ----------
+    volume : Volume
+        Its first modality is shown.
+    prediction : Segmentation
+    reference : Segmentation or None
+        All on one grid; its axes may have any order and direction.
+    """
+    source = prediction.geometry
+    grid = source.canonical()
+    maps = [s.array for s in (reference, prediction) if s is not None]
+    upright = [_upright(array, source) for array in maps]
+    level = _fullest(upright)
+    image = _upright(volume.array[..., 0], source)
+    planes = [_radiological(array[..., level]) for array in (image, *upright)]
+    grey, *labels = _trimmed(planes)
+    return AxialView(
+        grey=grey,
+        prediction=labels[-1],
+        reference=labels[0] if reference is not None else None,
+        voxel_mm=grid.spacing_mm[:2],
+        place=f"axial slice {level + 1} of {grid.shape[2]} from below, R: the subject's right",
+    )
+
+
+def _upright(array: NDArray[Any], source: Geometry) -> NDArray[Any]:
+    return resample(array, source, source.canonical())
+
+
+def _fullest(labels: Iterable[NDArray[np.uint8]]) -> int:
+    """Return the axial slice with most foreground in the first map that has any; the middle."""
+    middle = 0
+    for label in labels:
+        areas = np.count_nonzero(label, axis=(0, 1))
+        if areas.any():
+            return int(areas.argmax())
+        middle = label.shape[2] // 2
+    return middle
+
+
+def _radiological(plane: NDArray[Any]) -> NDArray[Any]:
+    """Turn an (i, j) plane in RAS axes so that front is up and the subject's right is left."""
+    return np.flip(plane.T, axis=(0, 1))
+
+
+def _trimmed(planes: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Cut off rows and columns that are zero in all planes, but for a margin."""
+    some = np.any([plane != 0 for plane in planes], axis=0)
+    if not some.any():
+        return planes
+    rows, columns = (_range(some.any(axis=axis)) for axis in (1, 0))
+    return [plane[rows, columns] for plane in planes]
+
+
+def _range(some: NDArray[np.bool_]) -> slice:
+    where = np.flatnonzero(some)
+    return slice(max(int(where[0]) - _MARGIN, 0), int(where[-1]) + _MARGIN + 1)

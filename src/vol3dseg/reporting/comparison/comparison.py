@@ -1,0 +1,241 @@
+"""Several runs beside each other, on the cases that all of them were judged on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from vol3dseg.errors import RunError, some_of
+from vol3dseg.evaluation.spread import Spread, mean_defined, spread_of
+from vol3dseg.reporting.comparison.differences import Difference, holm_adjusted, paired_differences
+from vol3dseg.reporting.comparison.parameters import Parameter, side_by_side
+from vol3dseg.reporting.comparison.run_names import letters, run_names
+from vol3dseg.reporting.comparison.run_scores import CASE_MEAN, PartScores
+from vol3dseg.reporting.comparison.runs import RunSummary, how_to_score
+
+DEFAULT_PARTS = ("test", "validation")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One run in a comparison.
+
+    Parameters
+    ----------
+    letter : str
+        Its short name in tables and pictures.
+    name : str
+        What it is.
+    run : RunSummary
+    scores : PartScores
+        Of the part that is compared; all cases of the run, also those that others lack.
+    spreads : mapping from class or region to Spread
+        Dice over the common cases; `CASE_MEAN` is among them.
+    mean_of_classes : float
+        Mean over foreground classes of their mean Dice, as `evaluate` reports it.
+    """
+
+    letter: str
+    name: str
+    run: RunSummary
+    scores: PartScores
+    spreads: Mapping[str, Spread]
+    mean_of_classes: float
+
+    def value(self, case: str, structure: str) -> float:
+        """Return the Dice of a case, also of `CASE_MEAN`; NaN where undefined."""
+        if structure == CASE_MEAN:
+            return self.scores.case_mean(case, self.run.manifest.labels.foreground)
+        return self.scores.dice[structure][case]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two runs, by their letters, and their differences: first minus second."""
+
+    first: str
+    second: str
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs side by side.
+
+    Parameters
+    ----------
+    part : str
+        Which part of the data they are judged on.
+    cases : tuple of str
+        That all runs were judged on.
+    foreground : tuple of str
+    entries : tuple of Entry
+        In the order that the runs were given in.
+    parameters : tuple of Parameter
+        All hyper-parameters; each says whether it differs.
+    pairs : tuple of Pair
+        Every two runs; `p_holm` is adjusted over all their differences.
+    """
+
+    part: str
+    cases: tuple[str, ...]
+    foreground: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    parameters: tuple[Parameter, ...]
+    pairs: tuple[Pair, ...]
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """What differences are taken of: the foreground classes, then their mean in each case."""
+        return (*self.foreground, CASE_MEAN)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """What else is judged: unions of classes, without those that are a class by themselves."""
+        first = self.entries[0].scores.structures
+        return tuple(name for name in first if name not in self.foreground)
+
+
+def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
+    """Put runs side by side.
+
+    Parameters
+    ----------
+    runs : sequence of RunSummary
+        At least two, of one label set.
+    part : "train", "validation" or "test" or None
+        Which part they are judged on; None takes the test part if all runs have its scores, else
+        the validation part if all have those.
+
+    Raises
+    ------
+    RunError
+        There are fewer than two runs, or one twice; they have different labels, no scores of one
+        part, or no case in common, or follow different rules for empty masks.
+    MissingExtraError
+        SciPy is not installed.
+    """
+    _require_several(runs)
+    _require_one_label_set(runs)
+    part = part or _common_part(runs)
+    scores = [run.scores_of(part) for run in runs]
+    _require_alike(runs, scores)
+    cases = _common_cases(runs, scores)
+    entries = _entries(runs, scores, cases)
+    foreground = runs[0].manifest.labels.foreground
+    return Comparison(
+        part=part,
+        cases=cases,
+        foreground=foreground,
+        entries=entries,
+        parameters=side_by_side(runs),
+        pairs=_pairs(entries, cases, (*foreground, CASE_MEAN)),
+    )
+
+
+def _common_cases(runs: Sequence[RunSummary], scores: Sequence[PartScores]) -> tuple[str, ...]:
+    first = scores[0]
+    common = set(first.cases).intersection(*(found.cases for found in scores))
+    if not common:
+        raise RunError(
+            f"the runs have no case of the {first.part} part in common: {runs[0].folder} was "
+            f"judged on {some_of(first.cases)}; evaluate all runs on the same cases, or choose "
+            "another --part"
+        )
+    return tuple(case for case in first.cases if case in common)
+
+
+def _entries(
+    runs: Sequence[RunSummary], scores: Sequence[PartScores], cases: Sequence[str]
+) -> tuple[Entry, ...]:
+    names, short = run_names(runs), letters(len(runs))
+    return tuple(
+        _entry(letter, name, run, found, cases)
+        for letter, name, run, found in zip(short, names, runs, scores, strict=True)
+    )
+
+
+def _entry(
+    letter: str, name: str, run: RunSummary, scores: PartScores, cases: Sequence[str]
+) -> Entry:
+    foreground = run.manifest.labels.foreground
+    spreads = {structure: scores.spread(structure, cases) for structure in scores.structures}
+    spreads[CASE_MEAN] = spread_of([scores.case_mean(case, foreground) for case in cases])
+    means = mean_defined([spreads[structure].mean for structure in foreground])
+    return Entry(letter, name, run, scores, spreads, means)
+
+
+def _pairs(
+    entries: Sequence[Entry], cases: Sequence[str], structures: Sequence[str]
+) -> tuple[Pair, ...]:
+    twos = list(combinations(entries, 2))
+    found = [
+        paired_differences(a.scores.only(cases), b.scores.only(cases), structures) for a, b in twos
+    ]
+    # Holm's adjustment is over the whole table, not pair by pair.
+    adjusted = iter(holm_adjusted([difference for each in found for difference in each]))
+    return tuple(
+        Pair(a.letter, b.letter, tuple(next(adjusted) for _ in structures)) for a, b in twos
+    )
+
+
+def _common_part(runs: Sequence[RunSummary]) -> str:
+    for part in DEFAULT_PARTS:
+        if all(part in run.scores for run in runs):
+            return part
+    lacking = {part: [r for r in runs if part not in r.scores] for part in DEFAULT_PARTS}
+    found = "; ".join(
+        f"{part} part: none of {some_of([str(run.folder) for run in each])}"
+        for part, each in lacking.items()
+    )
+    nearest = min(DEFAULT_PARTS, key=lambda part: len(lacking[part]))
+    raise RunError(
+        f"the runs have no scores of one part ({found}); choose a --part that all have, or "
+        f"{how_to_score(lacking[nearest][0].folder, nearest)}"
+    )
+
+
+def _require_several(runs: Sequence[RunSummary]) -> None:
+    if len(runs) < 2:
+        found = runs[0].folder if runs else "none"
+        raise RunError(f"fewer than two runs ({found}); give at least two run folders to compare")
+    seen: dict[object, RunSummary] = {}
+    for run in runs:
+        before = seen.setdefault(run.folder.resolve(), run)
+        if before is not run:
+            raise RunError(
+                f"{run.folder}: given twice (also as {before.folder}); give each run once"
+            )
+
+
+def _require_one_label_set(runs: Sequence[RunSummary]) -> None:
+    first = runs[0]
+    for run in runs[1:]:
+        ours, theirs = (r.manifest.labels for r in (first, run))
+        if set(ours.names) != set(theirs.names):
+            raise RunError(
+                f"{first.folder} and {run.folder} have different classes: {list(ours.names)} and "
+                f"{list(theirs.names)}; compare runs of one label set"
+            )
+        for name in {*ours.regions, *theirs.regions}:
+            members = [sorted(labels.regions.get(name, ())) for labels in (ours, theirs)]
+            if members[0] != members[1]:
+                raise RunError(
+                    f"{first.folder} and {run.folder} have different regions: {name!r} is "
+                    f"{members[0]} and {members[1]}; compare runs of one label set"
+                )
+
+
+def _require_alike(runs: Sequence[RunSummary], scores: Sequence[PartScores]) -> None:
+    """Refuse scores of other structures, or by other rules, than those of the first run."""
+    for run, found in zip(runs, scores, strict=True):
+        expected = {*run.manifest.labels.foreground, *scores[0].structures}
+        if set(found.structures) != expected:
+            raise RunError(
+                f"{run.folder / 'scores' / found.part}: has scores of {list(found.structures)}, "
+                f"expected {sorted(expected)}; evaluate all runs with one config"
+            )
+        if found.empty != scores[0].empty:
+            raise RunError(
+                f"{runs[0].folder} and {run.folder} were judged by different rules for empty "
+                f"masks: {scores[0].empty} and {found.empty}; evaluate all with the same --empty"
+            )

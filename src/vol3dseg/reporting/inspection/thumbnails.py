@@ -1,0 +1,243 @@
+"""Small pictures of a case: all modalities side by side, and the mask in three planes.
+
+Upright and radiological: the subject's right is on the left of axial and coronal pictures, front is
+up in axial and left in sagittal ones. Needs the extra [report].
+"""
+
+import importlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.datasets.case import Case
+from vol3dseg.errors import MissingExtraError
+from vol3dseg.quality.contents import Contents, read_contents
+from vol3dseg.quality.likeness import inside_of
+from vol3dseg.reporting.figures import class_colour
+from vol3dseg.space.box import Box
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import LabelSet
+from vol3dseg.space.resampling import resample
+
+PLANES = ("sagittal", "coronal", "axial")  # by the axis that they are perpendicular to
+_SHOWN = ("axial", "coronal", "sagittal")
+_LEFT_SIDE = {"sagittal": "A", "coronal": "R", "axial": "R"}
+_OPACITY = 0.4
+_GAP = 4  # pixels between panels
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Panels of one size in a row.
+
+    Parameters
+    ----------
+    content : bytes
+        A WebP file.
+    captions : tuple of str
+        One for each panel.
+    alternative : str
+        What is seen, for those who cannot see it.
+    """
+
+    content: bytes
+    captions: tuple[str, ...]
+    alternative: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """The pictures of a case; none where no image could be read."""
+
+    case_id: str
+    pictures: tuple[Picture, ...]
+
+
+def require_pillow() -> None:
+    """Raise the error that says how to install Pillow, where it is not."""
+    _pillow("Image")
+
+
+def colour_of(number: int) -> str:
+    """Return the colour of the foreground class `number`, from 0, as "#rrggbb"."""
+    return f"#{bytes(round(255 * part) for part in class_colour(number)).hex()}"
+
+
+def draw(
+    case: Case,
+    modalities: tuple[str, ...],
+    labels: LabelSet | None,
+    classes: Sequence[str],
+    side: int = 144,
+) -> Drawing:
+    """Read a case and draw it.
+
+    Parameters
+    ----------
+    case : Case
+    modalities : tuple of str
+    labels : LabelSet or None
+        As for `measure.measure`.
+    classes : sequence of str
+        All foreground classes of the set; their order gives the colours.
+    side : int
+        Width and height of a panel [pixels].
+
+    Raises
+    ------
+    MissingExtraError
+        Pillow is not installed.
+    """
+    contents = read_contents(case, modalities, labels)
+    return Drawing(case.id, draw_contents(contents, classes, side))
+
+
+def draw_contents(
+    contents: Contents, classes: Sequence[str], side: int = 144
+) -> tuple[Picture, ...]:
+    """Draw a case whose arrays are in memory: modalities side by side, then the mask."""
+    if contents.geometry is None or not contents.images:
+        return ()
+    upright = _upright(contents, contents.geometry, classes)
+    names = list(upright.images)
+    modalities = [upright.panel(name, "axial", side, painted=False) for name in names]
+    masks = [upright.panel(names[0], plane, side, painted=True) for plane in _SHOWN]
+    shown = "with the mask" if upright.label is not None else "without a mask"
+    listed = ", ".join(names)
+    return (
+        Picture(_webp(modalities), tuple(names), f"axial slice {upright.level('axial')}: {listed}"),
+        Picture(
+            _webp(masks),
+            tuple(f"{plane} {upright.level(plane)}" for plane in _SHOWN),
+            f"{names[0]} {shown} in three planes",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Upright:
+    """A case in RAS axes, cut to the body; brightness from 0 to 255."""
+
+    images: dict[str, NDArray[np.uint8]]
+    label: NDArray[np.uint8] | None
+    spacing_mm: tuple[float, float, float]
+    start: tuple[int, int, int]  # of the cut
+    at: tuple[int, int, int]  # the slice that is shown across each axis
+
+    def level(self, plane: str) -> int:
+        """Return which slice of the whole, upright grid is shown."""
+        axis = PLANES.index(plane)
+        return self.start[axis] + self.at[axis]
+
+    def panel(self, name: str, plane: str, side: int, painted: bool) -> NDArray[np.uint8]:
+        """Return a (side, side, 3) picture; all planes have one scale."""
+        axis = PLANES.index(plane)
+        across, up = (a for a in range(3) if a != axis)
+        lengths_mm = np.array(self.images[name].shape) * self.spacing_mm
+        width, height = (
+            max(1, round(float(side * lengths_mm[a] / lengths_mm.max()))) for a in (across, up)
+        )
+        grey = _resized(self._plane(self.images[name], axis), (width, height), smooth=True)
+        colour = np.repeat(grey[..., None], 3, axis=2)
+        if painted and self.label is not None:
+            label = _resized(self._plane(self.label, axis), (width, height), smooth=False)
+            colour = _painted(colour, label)
+        return _framed(colour, side, _LEFT_SIDE[plane])
+
+    def _plane(self, array: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(np.flip(array.take(self.at[axis], axis).T, (0, 1)))
+
+
+def _upright(contents: Contents, source: Geometry, classes: Sequence[str]) -> _Upright:
+    target = source.canonical()
+    insides = {name: inside_of(array) for name, array in contents.images.items()}
+    # A voxel of 0 amid the body is no hole: where images are z-scores, 0 is the mean.
+    body = np.any(list(insides.values()), axis=0)
+    bright = {
+        name: _brightness(array, insides[name], body) for name, array in contents.images.items()
+    }
+    label = None
+    if contents.classes is not None:
+        table = np.array([0, *(classes.index(n) + 1 for n in contents.names)], dtype=np.uint8)
+        label = table[contents.classes]
+        body = body | (label > 0)
+    box = Box.around(resample(body, source, target)) or Box.whole(target.shape)
+    cut = {name: resample(a, source, target)[box.slices] for name, a in bright.items()}
+    if label is not None:
+        label = resample(label, source, target)[box.slices]
+    return _Upright(cut, label, target.spacing_mm, box.start, _fullest(label, box.shape))
+
+
+def _fullest(label: NDArray[np.uint8] | None, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return the slice with most foreground across each axis; the middle where there is none."""
+    if label is None or not label.any():
+        return shape[0] // 2, shape[1] // 2, shape[2] // 2
+    i, j, k = (
+        int(np.count_nonzero(label, axis=tuple({0, 1, 2} - {axis})).argmax()) for axis in range(3)
+    )
+    return i, j, k
+
+
+def _brightness(
+    array: NDArray[np.float32], inside: NDArray[np.bool_], body: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Return 0 outside the body, and 0 to 255 between percentiles 0.5 and 99.5 of the inside."""
+    values = array[inside]
+    if values.size == 0:
+        return np.zeros(array.shape, dtype=np.uint8)
+    low, high = np.percentile(values, (0.5, 99.5))
+    scaled = (array - low) * (255 / max(high - low, 1e-6))
+    return np.where(body, np.clip(scaled, 0, 255), 0).astype(np.uint8)
+
+
+def _resized(plane: NDArray[np.uint8], size: tuple[int, int], smooth: bool) -> NDArray[np.uint8]:
+    image_module = _pillow("Image")
+    ways = image_module.Resampling
+    finer = size[0] >= plane.shape[1] and size[1] >= plane.shape[0]
+    way = (ways.BICUBIC if finer else ways.LANCZOS) if smooth else ways.NEAREST
+    return np.asarray(image_module.fromarray(plane).resize(size, way))
+
+
+def _painted(colour: NDArray[np.uint8], label: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the picture with classes tinted, and drawn in full colour along their borders."""
+    padded = np.pad(label, 1, mode="edge")
+    around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    border = np.any([label != other for other in around], axis=0)
+    opacity = np.where(border, 1.0, _OPACITY)[..., None] * (label > 0)[..., None]
+    numbers = range(int(label.max(initial=0)))
+    tints = np.array([(0, 0, 0), *(tuple(bytes.fromhex(colour_of(n)[1:])) for n in numbers)])
+    return np.asarray(np.rint(colour * (1 - opacity) + tints[label] * opacity), dtype=np.uint8)
+
+
+def _framed(colour: NDArray[np.uint8], side: int, letter: str) -> NDArray[np.uint8]:
+    """Return the picture in the middle of a black square, with a letter at its left."""
+    height, width = colour.shape[:2]
+    square = np.zeros((side, side, 3), dtype=np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = colour
+    image = _pillow("Image").fromarray(square)
+    font = _pillow("ImageFont").load_default(max(10, side // 11))
+    pen = _pillow("ImageDraw").Draw(image)
+    pen.text((3, side / 2), letter, "white", font, "lm", stroke_width=1, stroke_fill="black")
+    return np.asarray(image)
+
+
+def _webp(panels: Sequence[NDArray[np.uint8]]) -> bytes:
+    side = panels[0].shape[0]
+    gap = np.full((side, _GAP, 3), 128, dtype=np.uint8)
+    parts = [part for panel in panels for part in (gap, panel)][1:]
+    stream = io.BytesIO()
+    image = _pillow("Image").fromarray(np.concatenate(parts, axis=1))
+    image.save(stream, "WEBP", quality=78, method=4)
+    return stream.getvalue()
+
+
+def _pillow(module: str) -> Any:
+    try:
+        return importlib.import_module(f"PIL.{module}")
+    except ImportError as error:
+        raise MissingExtraError("pillow", "report") from error

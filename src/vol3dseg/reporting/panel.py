@@ -1,0 +1,213 @@
+"""The panel of a case: image, reference, prediction, then each class. Needs the extra [report]."""
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.reading import read_labels
+from vol3dseg.errors import Vol3dSegError
+from vol3dseg.evaluation.fitting import require_one_grid, require_same_classes
+from vol3dseg.evaluation.overlap import confusion, one_against_rest, scores_of
+from vol3dseg.reporting.axial import AxialView, axial_view
+from vol3dseg.reporting.figures import class_colour, new_figure, save_figure
+from vol3dseg.space.labels import Segmentation
+from vol3dseg.space.volume import Volume
+
+_WIDTH, _HEIGHT = 3.4, 3.8  # of the largest view [inches]
+_OPACITY = 0.7  # of classes over the image
+_PER_ROW = 4  # views, at most
+_LETTERS = 10  # per inch of a title
+
+
+def save_panel(
+    path: Path,
+    volume: Volume,
+    prediction: Segmentation,
+    reference: Segmentation | None,
+    title: str,
+) -> None:
+    """Draw the image, the reference, the prediction with all classes, then each class by itself.
+
+    One axial slice, in radiological view: the subject's right is on the left of the picture, front
+    is up. It is the slice with most foreground in the reference; in the prediction where there is
+    no reference or it is empty. A class by itself is filled where it was predicted and outlined
+    where the reference has it; its title gives the Dice of the whole case.
+
+    Parameters
+    ----------
+    path : Path
+        A .png file.
+    volume : Volume
+        Its first modality is drawn.
+    prediction : Segmentation
+    reference : Segmentation or None
+    title : str
+        Of the picture, usually the name of the case.
+
+    Raises
+    ------
+    EvaluationError
+        The three do not lie on one grid, or the two do not have the same classes.
+    MissingExtraError
+        matplotlib is not installed.
+    """
+    _check(title, volume, prediction, reference)
+    names = prediction.labels.foreground
+    view = axial_view(volume, prediction, reference)
+    maps = {"reference": view.reference, "prediction": view.prediction}
+    whole = {name: label for name, label in maps.items() if label is not None}
+    figure, panels = _views(view, 1 + len(whole) + len(names))
+    titles = [volume.modalities[0], *whole, *_class_titles(view, prediction, reference)]
+    for axes, text in zip(panels, titles, strict=True):
+        _draw_image(axes, view, text)
+    for axes, label in zip(panels[1:], whole.values(), strict=False):
+        _fill(axes, view, label, range(1, len(names) + 1))
+    for index, axes in enumerate(panels[1 + len(whole) :], start=1):
+        _fill(axes, view, view.prediction, [index])
+        if view.reference is not None:
+            _outline(axes, view.reference == index)
+    _explain(figure, names, title, view)
+    save_figure(figure, path)
+
+
+def save_case_panel(
+    path: Path, case: Case, volume: Volume, prediction: Segmentation, modality: str
+) -> str:
+    """Draw the panel of a case that was just segmented, its own label map as the reference.
+
+    Parameters
+    ----------
+    path : Path
+        A .png file.
+    case : Case
+    volume : Volume
+    prediction : Segmentation
+    modality : str
+        Of `volume`: the one to draw.
+
+    Returns
+    -------
+    str
+        Why the reference is missing from the picture, where the case has one; otherwise empty.
+    """
+    note, reference = "", None
+    if case.label is not None:
+        try:
+            reference = read_labels(case, prediction.labels, prediction.geometry)
+        except Vol3dSegError as error:
+            note = f"drawn without reference: {error.recorded}"
+    channel = volume.modalities.index(modality)
+    one = Volume(volume.array[..., channel : channel + 1], volume.geometry, (modality,))
+    save_panel(path, one, prediction, reference, case.id)
+    return note
+
+
+def _check(
+    title: str, volume: Volume, prediction: Segmentation, reference: Segmentation | None
+) -> None:
+    grids = {"image": volume.geometry, "prediction": prediction.geometry}
+    if reference is not None:
+        grids["reference"] = reference.geometry
+        require_same_classes(title, prediction.labels, reference.labels)
+    require_one_grid(title, "draw over the scan that was segmented", grids)
+
+
+def _views(view: AxialView, count: int) -> tuple[Any, list[Any]]:
+    """Return a figure with `count` places for views, in rows as even as can be."""
+    rows = math.ceil(count / _PER_ROW)
+    columns = math.ceil(count / rows)
+    width_mm, height_mm = view.size_mm
+    scale = min(_WIDTH / width_mm, _HEIGHT / height_mm)
+    width, height = max(width_mm * scale, 1.4), max(height_mm * scale, 0.4)
+    figure = new_figure(max(columns * width, 5.0), rows * (height + 0.35) + 1.2)
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in places:
+        axes.set_axis_off()
+    return figure, places[:count]
+
+
+def _draw_image(axes: Any, view: AxialView, title: str) -> None:
+    from matplotlib.patheffects import withStroke
+
+    axes.imshow(view.grey, cmap="gray", **_window(view.grey), aspect=view.aspect)
+    axes.set_title(_wrapped(title, int(_LETTERS * _WIDTH)), fontsize="medium", parse_math=False)
+    legible = [withStroke(linewidth=3.0, foreground="black")]  # on white as well
+    axes.text(
+        0.02, 0.5, "R", color="white", va="center",
+        transform=axes.transAxes, path_effects=legible,
+    )  # fmt: skip
+
+
+def _wrapped(text: str, letters: int) -> str:
+    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, letters))
+
+
+def _fill(axes: Any, view: AxialView, label: NDArray[np.uint8], indices: Iterable[int]) -> None:
+    """Paint classes of a label map over an image."""
+    picture = np.zeros((*label.shape, 4))
+    for index in indices:
+        picture[label == index] = (*class_colour(index - 1), _OPACITY)
+    axes.imshow(picture, interpolation="nearest", aspect=view.aspect)
+
+
+def _outline(axes: Any, mask: NDArray[np.bool_]) -> None:
+    """Draw the edges between voxels in and outside a mask: exactly, and none of an empty one."""
+    from matplotlib.collections import LineCollection
+
+    padded = np.pad(mask, 1)
+    y, x = np.nonzero(np.diff(padded, axis=0))
+    level = np.stack([[x - 1.5, y - 0.5], [x - 0.5, y - 0.5]])
+    y, x = np.nonzero(np.diff(padded, axis=1))
+    upright = np.stack([[x - 0.5, y - 1.5], [x - 0.5, y - 0.5]])
+    edges = np.concatenate([level, upright], axis=2).transpose(2, 0, 1)
+    for colour, width in (("black", 1.9), ("white", 0.9)):
+        lines = LineCollection(list(edges), colors=colour, linewidths=width, capstyle="projecting")
+        axes.add_collection(lines, autolim=False)
+
+
+def _window(plane: NDArray[Any]) -> dict[str, float]:
+    """Return where grey begins and ends; zeros around the body do not count."""
+    inside = plane[plane != 0]
+    low, high = np.percentile(inside, (0.5, 99.5)) if inside.size else (0.0, 1.0)
+    return {"vmin": min(float(low), 0.0), "vmax": max(float(high), float(low) + 1e-6)}
+
+
+def _class_titles(
+    view: AxialView, prediction: Segmentation, reference: Segmentation | None
+) -> list[str]:
+    """Return the name of each class with its Dice, and whether the slice has nothing of it."""
+    names = prediction.labels.foreground
+    facts = [""] * len(names)
+    if reference is not None:
+        matrix = confusion(reference.array, prediction.array, len(names) + 1)
+        values = [scores_of(counts).dice for counts in one_against_rest(matrix)[1:]]
+        facts = [": in neither" if math.isnan(dice) else f": Dice {dice:.3f}" for dice in values]
+    return [
+        f"{name}{fact}" + ("" if index in view.classes else "\nnot in this slice")
+        for index, (name, fact) in enumerate(zip(names, facts, strict=True), start=1)
+    ]
+
+
+def _explain(figure: Any, names: Sequence[str], title: str, view: AxialView) -> None:
+    """Write the title of the picture, how to read it, and which colour is which class."""
+    from matplotlib.patches import Patch
+
+    how = "then each class of the prediction by itself"
+    if view.reference is not None:
+        how = "then each class: prediction filled, reference outlined; Dice of the whole case"
+    letters = int(figure.get_figwidth() * _LETTERS * 1.25)
+    text = _wrapped(f"{title}: {view.place}\n{how}", letters)
+    figure.suptitle(text, fontsize="medium", parse_math=False)
+    handles = [Patch(color=class_colour(n)) for n in range(len(names))]
+    columns = max(1, min(len(names), letters // (max(map(len, names)) + 8)))
+    legend = figure.legend(
+        handles, list(names), loc="outside lower center", ncols=columns, frameon=False
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)

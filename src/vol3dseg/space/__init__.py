@@ -1,0 +1,1 @@
+"""Grids and what lies on them: geometry, axes, resampling, labels, volumes."""

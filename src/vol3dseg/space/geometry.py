@@ -1,0 +1,203 @@
+"""Where voxels lie in the world.
+
+The one convention of this package: arrays have the axes i, j, k and, where there are channels, c;
+boxes are half-open; world coordinates are RAS+ in mm (x to the right, y to the front, z up), as in
+NIfTI; an affine maps the index of a voxel's centre to the world.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vol3dseg.errors import GridError
+from vol3dseg.space.box import Box, Shape
+
+_FARTHEST = 1e9  # mm: what is said to be beyond a thousand kilometres is damage, and overflows
+_CLOSEST = 1e-9  # mm between voxels, likewise
+_LONGEST, _MOST = 2**15, 2**31  # voxels along an axis, and in all, of a grid to resample onto
+_MOST_SHEAR = 1e-3  # cosine; less is rounding of a header, or does no harm
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Geometry:
+    """The grid of a volume.
+
+    Reorienting, cropping, padding and resampling are all changes of grid, so two geometries say all
+    there is to know about the way from one to the other (see `vol3dseg.space.resampling`).
+
+    Parameters
+    ----------
+    shape : (3,) tuple of int
+        Voxels along i, j, k.
+    affine : (4, 4) array
+        From voxel index to world RAS+ [mm].
+
+    Raises
+    ------
+    GridError
+        The shape has no voxels, or the affine is not finite, not invertible, or of a size that no
+        scan has.
+    """
+
+    shape: Shape
+    affine: NDArray[np.float64]
+
+    def __init__(self, shape: tuple[int, ...], affine: ArrayLike) -> None:
+        matrix = np.array(affine, dtype=np.float64)
+        if len(shape) != 3 or min(shape) < 1:
+            raise GridError(
+                f"shape {shape}",
+                expected="three axes of at least one voxel",
+                remedy="choose another file",
+            )
+        if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+            raise GridError(
+                f"the affine is {matrix.tolist()}",
+                expected="a finite 4 x 4 matrix",
+                remedy="mend the header",
+            )
+        if np.abs(matrix).max() > _FARTHEST:
+            raise GridError(
+                f"the affine reaches {np.abs(matrix).max():.3g} mm",
+                expected=f"no more than {_FARTHEST:g} mm",
+                remedy="mend the header",
+            )
+        lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+        if lengths.min() < _CLOSEST or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3:
+            raise GridError(
+                f"the affine's axes {matrix[:3, :3].tolist()} do not span a volume",
+                expected="three of some length, in different directions",
+                remedy="mend the header",
+            )
+        matrix.setflags(write=False)
+        object.__setattr__(self, "shape", (int(shape[0]), int(shape[1]), int(shape[2])))
+        object.__setattr__(self, "affine", matrix)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Geometry):
+            return NotImplemented
+        return self.shape == other.shape and np.array_equal(self.affine, other.affine)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.affine.tobytes()))
+
+    def __str__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        spacing = "x".join(f"{s:.4g}" for s in self.spacing_mm)
+        return f"{size} voxels of {spacing} mm, axes {self.axis_codes}"
+
+    def placed(self) -> str:
+        """Return the grid in words, with the place of its first voxel."""
+        x, y, z = self.affine[:3, 3].tolist()
+        return f"{self} from ({x:.4g}, {y:.4g}, {z:.4g}) mm"
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """Distance between neighbouring voxel centres along i, j, k [mm], from the affine."""
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return i, j, k
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel [mm^3]."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
+    def shear(self) -> float:
+        """Largest cosine of the angle between two axes; 0 where all stand at right angles."""
+        axes = self.affine[:3, :3] / self.spacing_mm
+        return float(np.abs(axes.T @ axes - np.eye(3)).max())
+
+    @property
+    def axis_codes(self) -> str:
+        """Direction in which i, j, k grow, by closest anatomical axis: "RAS", "LPS", ..."""
+        return "".join(nib.orientations.aff2axcodes(self.affine))
+
+    def require_right_angles(self, where: object) -> None:
+        """Refuse a sheared grid.
+
+        Parameters
+        ----------
+        where : object
+            What lies on it, for the message.
+
+        Raises
+        ------
+        GridError
+            Two axes do not stand at right angles.
+        """
+        if self.shear > _MOST_SHEAR:
+            raise GridError(
+                f"two axes stand at {np.degrees(np.arccos(self.shear)):.1f} degrees",
+                where=where,
+                expected="right angles (the gantry was tilted?)",
+                remedy=(
+                    "resample it onto a straight grid first, or onto another modality's with the "
+                    "dataset table's column <modality>_resample"
+                ),
+            )
+
+    def canonical(self) -> "Geometry":
+        """Return the same grid with axes in the order and direction closest to RAS+."""
+        orientation = nib.orientations.io_orientation(self.affine)
+        affine = self.affine @ nib.orientations.inv_ornt_aff(orientation, self.shape)
+        order = np.argsort(orientation[:, 0])
+        return Geometry(tuple(int(self.shape[a]) for a in order), affine)
+
+    def cropped(self, box: Box) -> "Geometry":
+        """Return the grid of `box`, which may reach beyond this one."""
+        affine = self.affine.copy()
+        affine[:3, 3] = self.affine[:3, :3] @ box.start + self.affine[:3, 3]
+        return Geometry(box.shape, affine)
+
+    def with_spacing(self, spacing_mm: Spacing) -> "Geometry":
+        """Return the grid of another spacing over the same field of view.
+
+        Both grids share the outer edge of their first voxel. Where the field of view is no multiple
+        of the spacing, the last voxel reaches beyond it, so that nothing is cut off. An axis whose
+        spacing differs by less than a thousandth is kept as it is.
+
+        Parameters
+        ----------
+        spacing_mm : (3,) tuple of float
+            New distance between voxel centres along i, j, k [mm].
+
+        Raises
+        ------
+        GridError
+            There would be more voxels than any scan has: the header says a spacing in other units.
+        """
+        ratio = np.array(spacing_mm) / self.spacing_mm
+        ratio[np.abs(ratio - 1) < 1e-3] = 1.0
+        sides = np.maximum(np.ceil(np.array(self.shape) / ratio - 1e-6), 1)
+        if sides.max() > _LONGEST or sides.prod() > _MOST:
+            raise GridError(
+                f"{self} would be {'x'.join(f'{n:.4g}' for n in sides)} voxels if resampled to "
+                f"{'x'.join(f'{s:.4g}' for s in spacing_mm)} mm",
+                expected=f"at most {_LONGEST} along an axis, and {_MOST} in all",
+                remedy="mend the spacing in the header, or prepare with a coarser one",
+            )
+        shape = sides.astype(int)
+        to_old = np.diag([*ratio, 1.0])
+        to_old[:3, 3] = ratio / 2 - 0.5
+        return Geometry(tuple(shape.tolist()), self.affine @ to_old)
+
+    def fits(self, other: "Geometry", tolerance_voxels: float = 0.1) -> bool:
+        """Tell whether both are the same grid, up to rounding in file headers.
+
+        Parameters
+        ----------
+        other : Geometry
+        tolerance_voxels : float
+            How far the corners may lie apart [voxels of this grid]. Elementwise comparison of
+            affines would be too strict near the origin and too lax far from it.
+        """
+        if self.shape != other.shape:
+            return False
+        corners = np.array([[*c, 1] for c in product(*((0, n - 1) for n in self.shape))]).T
+        apart = np.linalg.inv(self.affine) @ (other.affine - self.affine) @ corners
+        return float(np.abs(apart[:3]).max()) <= tolerance_voxels

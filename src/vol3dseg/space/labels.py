@@ -1,0 +1,203 @@
+"""Labels by name, and the integers that stand for them in files and in the network."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vol3dseg.errors import GridError, LabelError, some_of
+from vol3dseg.space.codes import Codes
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.intake import Note
+from vol3dseg.space.label_values import distinct, whole_numbers
+from vol3dseg.space.portions import in_portions
+
+
+class Label(BaseModel):
+    """One class: its name and the integers that stand for it in files.
+
+    Attributes
+    ----------
+    name : str
+    read : tuple of int
+        Values that mean this class. They are alternatives between files: a file that holds two of
+        them is refused, since the two must then mean different things.
+    write : int
+        The value written into predictions, 0 to 255.
+    codes : Codes or None
+        What it is called in DICOM-SEG; None calls it tissue.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    read: tuple[int, ...] = Field(min_length=1)
+    write: int = Field(ge=0, le=255)
+    codes: Codes | None = None
+
+
+class LabelSet(BaseModel):
+    """The classes of a task, in the order of the network's outputs.
+
+    Attributes
+    ----------
+    classes : tuple of Label
+        The first is the background, read and written as 0.
+    regions : mapping from str to tuple of str
+        Unions of classes that are judged as well, such as BraTS' whole tumour.
+    required : tuple of str
+        Classes that a case must have to be prepared.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: tuple[Label, ...] = Field(min_length=2, max_length=255)
+    regions: dict[str, tuple[str, ...]] = {}
+    required: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LabelSet":
+        values = [v for label in self.classes for v in label.read]
+        written = [label.write for label in self.classes]
+        problems = [
+            (len(set(self.names)) < len(self.names), f"names are used twice: {self.names}"),
+            (len(set(values)) < len(values), f"values to read are used twice: {values}"),
+            (len(set(written)) < len(written), f"values to write are used twice: {written}"),
+            (
+                self.classes[0].read != (0,) or self.classes[0].write != 0,
+                "the first class must be the background, read: [0] and write: 0",
+            ),
+        ]
+        named = {n for members in self.regions.values() for n in members} | set(self.required)
+        unknown = sorted(named - set(self.names))
+        problems.append((bool(unknown), f"unknown classes {unknown} in regions or required"))
+        for wrong, message in problems:
+            if wrong:
+                raise ValueError(message)
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all classes, background first."""
+        return tuple(label.name for label in self.classes)
+
+    @property
+    def foreground(self) -> tuple[str, ...]:
+        """Names of all classes but the background."""
+        return self.names[1:]
+
+    def index(self, name: str) -> int:
+        """Return the class index of `name`."""
+        return self.names.index(name)
+
+    def indices(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Return the class indices of `names`."""
+        return tuple(self.index(name) for name in names)
+
+    def encode(self, values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
+        """Turn values of a file into class indices.
+
+        Parameters
+        ----------
+        values : array
+            Any numeric type; floats must be whole numbers up to 1e-3.
+        source : str
+            What the values come from, for the error message.
+
+        Returns
+        -------
+        array of uint8, shape of `values`
+            Class indices.
+
+        Raises
+        ------
+        LabelError
+            A value is not whole, not among the values to read, or a second one of the same class.
+        """
+        whole = whole_numbers(values, source)
+        found = distinct(whole)
+        table = {value: index for index, label in enumerate(self.classes) for value in label.read}
+        unexpected = [v for v in found if v not in table]
+        if unexpected:
+            strangers = np.count_nonzero(np.isin(whole, unexpected))
+            raise LabelError(
+                f"holds label values {some_of(list(map(str, unexpected)))} ({strangers} voxels)",
+                where=source,
+                expected=f"the values that the config reads, {sorted(table)}",
+                remedy=_hint(unexpected),
+            )
+        for label in self.classes:
+            both = [v for v in label.read if v in found]
+            if len(both) > 1:
+                raise LabelError(
+                    f"holds {both}, which are both read as {label.name!r}",
+                    where=source,
+                    expected="one of them",
+                    remedy=(
+                        "give each its own class in labels.classes (BraTS 2024 uses 4 for a "
+                        "resection cavity and 3 for enhancing tumour)"
+                    ),
+                )
+        result = np.zeros_like(whole, dtype=np.uint8)
+        for part, place in in_portions(whole, result):
+            for value in found:
+                np.putmask(place, part == value, np.uint8(table[value]))
+        return result
+
+    def decode(self, indices: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn class indices into the values to write."""
+        return np.array([label.write for label in self.classes], dtype=np.uint8)[indices]
+
+
+def _hint(unexpected: list[int]) -> str:
+    if unexpected == [4]:
+        return (
+            "4 is enhancing tumour up to BraTS 2022 (use the brats2020 preset) and a resection "
+            "cavity in BraTS 2024 (use the brats2024 preset)"
+        )
+    return "add them to `read` of a class in labels.classes, or mend the file"
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """A label map on its grid.
+
+    Parameters
+    ----------
+    array : (i, j, k) array of uint8
+        Class indices, in the order of `labels.classes`.
+    geometry : Geometry
+    labels : LabelSet
+    notes : tuple of Note
+        What was found in the file and put right.
+
+    Raises
+    ------
+    GridError
+        The array's shape is not the geometry's.
+    """
+
+    array: NDArray[np.uint8]
+    geometry: Geometry
+    labels: LabelSet
+    notes: tuple[Note, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.array.shape != self.geometry.shape:
+            raise GridError(
+                f"an array of {self.array.shape}",
+                expected=f"{self.geometry.shape}, as its grid has",
+            )
+
+    def counts(self) -> tuple[int, ...]:
+        """Return the voxels of each class, background first."""
+        counts = np.zeros(256, dtype=np.int64)
+        for (part,) in in_portions(self.array):  # the whole would be turned into eight bytes each
+            if part.min() == part.max():  # most is background
+                counts[part[0]] += part.size
+            else:
+                counts += np.bincount(part, minlength=256)
+        last = int(np.flatnonzero(counts)[-1]) + 1
+        return tuple(counts[: max(last, len(self.labels.classes))].tolist())

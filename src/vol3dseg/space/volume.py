@@ -1,0 +1,90 @@
+"""Images of one or several modalities on one grid."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import GridError
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.intake import Note
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A multimodal image on its grid.
+
+    Parameters
+    ----------
+    array : (i, j, k, c) array of float32
+    geometry : Geometry
+    modalities : (c,) tuple of str
+        What each channel is.
+    replaced : mapping from modality to int
+        How many voxels were NaN or infinite and were replaced, where that was asked for and there
+        were any.
+    notes : mapping from modality to tuple of Note
+        What was found in files and put right; on a file of several, under the first of them.
+
+    Raises
+    ------
+    GridError
+        The array's shape is not what geometry and modalities say.
+    """
+
+    array: NDArray[np.float32]
+    geometry: Geometry
+    modalities: tuple[str, ...]
+    replaced: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, tuple[Note, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = (*self.geometry.shape, len(self.modalities))
+        if self.array.shape != expected:
+            raise GridError(f"an array of {self.array.shape}", expected=f"{expected} (i, j, k, c)")
+
+    @classmethod
+    def stack(cls, images: dict[str, tuple[NDArray[np.float32], Geometry]]) -> "Volume":
+        """Join images of one modality each.
+
+        The channels lie one after the other in memory, so that `array[..., c]` is contiguous.
+
+        Parameters
+        ----------
+        images : mapping from modality to ((i, j, k) array of float32, Geometry)
+
+        Raises
+        ------
+        GridError
+            The images lie on different grids.
+        """
+        geometry = one_grid({name: grid for name, (_, grid) in images.items()})
+        arrays = [array for array, _ in images.values()]
+        channels = arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+        return cls(np.moveaxis(channels, 0, -1), geometry, tuple(images))
+
+
+def one_grid(grids: Mapping[str, Geometry]) -> Geometry:
+    """Return the grid that all images lie on: that of the first.
+
+    Parameters
+    ----------
+    grids : mapping from modality to Geometry
+
+    Raises
+    ------
+    GridError
+        They differ.
+    """
+    (first, geometry), *others = grids.items()
+    for name, other in others:
+        if not geometry.fits(other):
+            raise GridError(
+                f"{first} and {name} lie on different grids: {geometry.placed()} and "
+                f"{other.placed()}",
+                remedy=(
+                    f"mend the headers, or resample: the dataset table's column {name}_resample"
+                ),
+            )
+    return geometry

@@ -1,1 +1,0 @@
-"""Volumes in memory and on disk: boxes, geometry, images, labels, files, resampling."""
