@@ -24,7 +24,8 @@ A message names what happened, what was expected and how to mend it. The command
 one line and exits with 1; anything else is a bug and keeps its traceback.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 _LISTED = 5  # names in a message; more would bury the remedy
@@ -141,6 +142,34 @@ class DeviceError(Vol3dSegError, RuntimeError):
 
 class MemoryLimitError(Vol3dSegError, MemoryError):
     """What does not fit into the memory that is given."""
+
+
+@contextmanager
+def in_memory(what: str, where: object = "", remedy: str = "") -> Iterator[None]:
+    """Report a MemoryError of the block in our words.
+
+    Parameters
+    ----------
+    what : str
+        What is too large, as "4 images of 240 x 240 x 155 voxels".
+    where : object
+        The file or case.
+    remedy : str
+
+    Raises
+    ------
+    MemoryLimitError
+    """
+    try:
+        yield
+    except MemoryLimitError:
+        raise
+    except MemoryError as error:
+        raise MemoryLimitError(
+            f"{what} do not fit into memory",
+            where=where,
+            remedy=remedy or "crop the scan, close other programs, or use a machine with more",
+        ) from error
 
 
 class OutputError(Vol3dSegError, OSError):

@@ -1,17 +1,16 @@
 """Configs as text: presets by name, YAML files, and what is said of a wrong one."""
 
-import difflib
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from vol3dseg.config.sections import Config
 from vol3dseg.errors import ConfigError
+from vol3dseg.schema import problems, suggestion
 
 # A config may build on another; this many generations are more than anybody can follow.
 _MOST_GENERATIONS = 8
@@ -91,7 +90,7 @@ def _read(name: str, folder: Path | None) -> tuple[object, str, Path | None]:
         raise ConfigError(f"{path}: no such config file; expected a YAML file or a preset's name")
     names = preset_names()
     if name not in names:
-        guess = _suggestion(name, names)
+        guess = suggestion(name, names)
         raise ConfigError(f"no preset {name!r}{guess}; presets: {', '.join(names)}")
     text = resources.files("vol3dseg.configs").joinpath(f"{name}.yaml").read_text("utf-8")
     return _yaml(text, f"preset {name}"), f"preset {name}", None
@@ -115,8 +114,7 @@ def parse_config(data: object, source: str) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(_problem(e) for e in error.errors(include_url=False))
-        raise ConfigError(f"{source}: {problems}") from error
+        raise ConfigError(problems(error, Config), where=source) from error
 
 
 def dump_config(config: Config) -> str:
@@ -138,39 +136,3 @@ def _yaml(text: str, source: str) -> object:
         words = " ".join(str(error).split())  # it quotes the file, which may hold anything
         detail = "".join(c if c.isprintable() else "?" for c in words)
         raise ConfigError(f"{source}: not valid YAML ({detail}); mend it there") from error
-
-
-def _problem(error: Any) -> str:
-    place = ".".join(map(str, error["loc"])) or "config"
-    if error["type"] == "extra_forbidden":
-        known = _fields_at(error["loc"][:-1])
-        return f"unknown key {place!r}{_suggestion(str(error['loc'][-1]), known)}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" + (
-        f" (found {error['input']!r})" if error["type"] not in {"missing", "value_error"} else ""
-    )
-
-
-def _fields_at(path: tuple[int | str, ...]) -> list[str]:
-    """Return the keys known at `path`: field names of the model that stands there."""
-    model: Any = Config
-    for part in path:
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            continue
-        found = _models_in(field.annotation)
-        model = found[0] if found else None
-    return list(getattr(model, "model_fields", {}))
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for a in getattr(annotation, "__args__", ()) for m in _models_in(a)]
-
-
-def _suggestion(wrong: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(wrong, known, n=1)
-    return (
-        f", did you mean {close[0]!r}?" if close else (f"; known: {', '.join(known)}" * bool(known))
-    )

@@ -3,18 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vol3dseg.datasets.splits import SplitConfig
 from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.schema import Frozen
 from vol3dseg.space.labels import LabelSet
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelConfig(_Section):
+class ModelConfig(Frozen):
     """The network: a 3-D U-Net.
 
     Attributes
@@ -49,7 +46,7 @@ class ModelConfig(_Section):
         return tuple(min(self.width * 2**n, self.max_width) for n in range(self.depth + 1))
 
 
-class AugmentConfig(_Section):
+class AugmentConfig(Frozen):
     """What is done to training patches; each part with its own probability.
 
     Attributes
@@ -79,7 +76,7 @@ class AugmentConfig(_Section):
     gamma: float = Field(default=0.2, ge=0, le=1)
 
 
-class ReduceLROnPlateauConfig(_Section):
+class ReduceLROnPlateauConfig(Frozen):
     """Lower the learning rate when `val_loss` no longer falls."""
 
     factor: float = Field(default=0.2, gt=0, lt=1)
@@ -87,13 +84,13 @@ class ReduceLROnPlateauConfig(_Section):
     min_lr: float = Field(default=1e-6, ge=0)
 
 
-class EarlyStoppingConfig(_Section):
+class EarlyStoppingConfig(Frozen):
     """Stop when `val_loss` no longer falls."""
 
     patience: int = Field(default=10, ge=1)
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Frozen):
     """How the network is trained.
 
     Attributes
@@ -184,7 +181,7 @@ class TrainingConfig(_Section):
         return self
 
 
-class Config(_Section):
+class Config(Frozen):
     """Everything that can be chosen. See `configs/` for the presets."""
 
     labels: LabelSet

@@ -7,15 +7,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from vol3dseg.errors import DatasetError, some_of
 from vol3dseg.files import write_json
+from vol3dseg.schema import Frozen
 
 PARTS = ("train", "validation", "test")
 
 
-class SplitConfig(BaseModel):
+class SplitConfig(Frozen):
     """How subjects are divided.
 
     Attributes
@@ -32,8 +33,6 @@ class SplitConfig(BaseModel):
         A JSON file with the lists `train`, `validation` and `test` of case ids, in place of all the
         above.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     validation: float = Field(default=0.2, ge=0, lt=1)
     test: float = Field(default=0.15, ge=0, lt=1)
@@ -54,15 +53,13 @@ class SplitConfig(BaseModel):
         )
 
 
-class Split(BaseModel):
+class Split(Frozen):
     """Three parts of a data set, as case ids; no case is in two of them.
 
     Attributes
     ----------
     train, validation, test : tuple of str
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     train: tuple[str, ...]
     validation: tuple[str, ...] = ()

@@ -3,23 +3,20 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from vol3dseg.errors import EvaluationError
 from vol3dseg.files import sha256_file, write_text
 from vol3dseg.model.manifest import provenance
 from vol3dseg.model.model_file import ModelFile
+from vol3dseg.schema import Frozen
 from vol3dseg.space.labels import LabelSet
 
 RECORD_NAME = "predictions.json"
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "nibabel", "SimpleITK")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CaseRecord(_Frozen):
+class CaseRecord(Frozen):
     """What became of one case.
 
     Attributes
@@ -76,7 +73,7 @@ class CaseRecord(_Frozen):
     picture_note: str = ""
 
 
-class Record(_Frozen):
+class Record(Frozen):
     """`predictions.json`: which model said it, what its labels mean, case by case.
 
     Attributes

@@ -12,23 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from vol3dseg import __version__
 from vol3dseg.errors import ModelError
 from vol3dseg.model.quantisation import Quantisation
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.quality.training_data import TrainingData
+from vol3dseg.schema import Frozen
 from vol3dseg.space.labels import LabelSet
 
 METADATA_KEY = "vol3dseg.manifest"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Network(_Frozen):
+class Network(Frozen):
     """What inference must know of the network.
 
     Attributes
@@ -50,7 +47,7 @@ class Network(_Frozen):
     local: bool
 
 
-class TrainingFacts(_Frozen):
+class TrainingFacts(Frozen):
     """Where the weights come from.
 
     Attributes
@@ -87,7 +84,7 @@ class TrainingFacts(_Frozen):
     micro_batch: int
 
 
-class ValidationScores(_Frozen):
+class ValidationScores(Frozen):
     """Whole-volume scores on the validation part, through the predictor that is deployed.
 
     Attributes
@@ -103,7 +100,7 @@ class ValidationScores(_Frozen):
     mean_dice: float | None
 
 
-class Parity(_Frozen):
+class Parity(Frozen):
     """The proof that the ONNX graph equals the Keras model, on real prepared patches.
 
     Attributes
@@ -126,7 +123,7 @@ class Parity(_Frozen):
     norms_spelled_out: int
 
 
-class Provenance(_Frozen):
+class Provenance(Frozen):
     """Who made it, with what, when."""
 
     created: str
@@ -134,7 +131,7 @@ class Provenance(_Frozen):
     git_revision: str | None
 
 
-class Manifest(_Frozen):
+class Manifest(Frozen):
     """Everything that a deployed model must know about itself.
 
     Attributes

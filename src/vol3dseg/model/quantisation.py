@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from vol3dseg.schema import Frozen
 
 
-class Quantisation(BaseModel):
+class Quantisation(Frozen):
     """How a graph computes in integers, and what that cost against the float32 graph it came from.
 
     Attributes
@@ -26,8 +26,6 @@ class Quantisation(BaseModel):
     label_agreement : float
         Share of voxels with the same label from both graphs.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     precision: Literal["int8"]
     patches: int

@@ -5,14 +5,15 @@ Such a graph takes raw intensities and gives labels; `vol3dseg.export.standalone
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from vol3dseg.errors import ModelError
+from vol3dseg.schema import Frozen
 
 STANDALONE_KEY = "vol3dseg.standalone"
 
 
-class Standalone(BaseModel):
+class Standalone(Frozen):
     """How a standalone graph is called.
 
     Attributes
@@ -26,8 +27,6 @@ class Standalone(BaseModel):
     values : mapping from class to int
         What stands for each class in the output: the values that `vol3dseg predict` writes.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
     inputs: tuple[str, ...]

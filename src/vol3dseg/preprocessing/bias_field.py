@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from vol3dseg.errors import IntensityError
-from vol3dseg.space.itk_import import simpleitk
+from vol3dseg.extras import simpleitk
+from vol3dseg.schema import Frozen
 
 _LEAST = 4  # voxels that shrinking leaves along an axis
 _OTSU_BINS = 200
@@ -25,7 +26,7 @@ _WIDTH = 0.15  # of the field's histogram at half its height [logarithm of inten
 _WIENER_NOISE = 0.01
 
 
-class N4(BaseModel):
+class N4(Frozen):
     """Divide an image by the smooth field that N4 finds in it.
 
     After N. J. Tustison et al., "N4ITK: improved N3 bias correction", IEEE Transactions on Medical
@@ -44,8 +45,6 @@ class N4(BaseModel):
     convergence_threshold : float
         A level ends when the field changes by less [coefficient of variation].
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["n4"] = "n4"
     mask: Literal["nonzero", "otsu"] = "nonzero"

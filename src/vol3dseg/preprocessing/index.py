@@ -5,22 +5,19 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from vol3dseg.errors import StoreError
 from vol3dseg.files import canonical_json, sha256_file, sha256_text, write_text
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.quality.appearance import Appearance
+from vol3dseg.schema import Frozen
 from vol3dseg.space.labels import LabelSet
 
 FILE_NAME = "index.json"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CaseEntry(_Frozen):
+class CaseEntry(Frozen):
     """One prepared case.
 
     Attributes
@@ -73,7 +70,7 @@ class CaseEntry(_Frozen):
         return {name: count * voxel_ml for name, count in (self.class_voxels or {}).items()}
 
 
-class Index(_Frozen):
+class Index(Frozen):
     """What a prepared folder holds.
 
     Attributes

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vol3dseg.preprocessing.percentiles import percentiles
+from vol3dseg.schema import Frozen
 from vol3dseg.space.box import Box
 from vol3dseg.space.portions import contiguous, copy_voxels, in_portions
 
@@ -18,7 +19,7 @@ _GROUP = 2**16  # values whose moments are taken at once: as float64 they stay i
 _ROWS = 16  # at once, at least: the cache lines of files whose first axis is the fastest
 
 
-class ZScore(BaseModel):
+class ZScore(Frozen):
     """Subtract the mean and divide by the standard deviation, both taken inside a mask.
 
     Attributes
@@ -28,8 +29,6 @@ class ZScore(BaseModel):
     clip_percentiles : (2,) tuple of float or None
         Limit intensities to these percentiles inside the mask first [%].
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["zscore"] = "zscore"
     mask: Literal["nonzero", "all"] = "nonzero"
@@ -101,7 +100,7 @@ def _moments(groups: Iterator[NDArray[np.float32]]) -> tuple[np.float64, np.floa
     return mean, np.float64(max(np.sqrt(squares / max(count, 1)), 1e-8))
 
 
-class Window(BaseModel):
+class Window(Frozen):
     """Map a fixed window of intensities to 0 to 1 and cut what lies beyond, as for CT.
 
     Attributes
@@ -109,8 +108,6 @@ class Window(BaseModel):
     low, high : float
         The window's ends [units of the image, HU for CT].
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["window"]
     low: float

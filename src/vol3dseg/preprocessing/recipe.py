@@ -7,19 +7,20 @@ It travels with what was made by it: prepared store, run, ONNX file. Nothing but
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vol3dseg.errors import ConfigError, RecipeMismatch
+from vol3dseg.extras import simpleitk
 from vol3dseg.files import canonical_json, sha256_text
 from vol3dseg.preprocessing.bias_field import N4
 from vol3dseg.preprocessing.normalise import Normalisation
-from vol3dseg.space.itk_import import simpleitk
+from vol3dseg.schema import Frozen
 from vol3dseg.space.kernels import CUBIC, LINEAR, Kernel
 
 _SAYS_NOTHING = {"bias_correction": None, "interpolation": "linear"}
 
 
-class Recipe(BaseModel):
+class Recipe(Frozen):
     """What is done to a scan before the network sees it.
 
     Attributes
@@ -42,8 +43,6 @@ class Recipe(BaseModel):
     patch_size : (3,) tuple of int
         What the network is trained on and, unless told otherwise, the tile of inference [voxels].
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
     modalities: tuple[str, ...] = Field(min_length=1)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from vol3dseg.quality.likeness import Array, Inside, correlations, inside_of, ranked
+from vol3dseg.schema import Frozen
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 
@@ -26,11 +26,7 @@ _DIGITS = 5  # significant ones that are kept
 Triple = tuple[float, float, float]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Look(_Frozen):
+class Look(Frozen):
     """One modality; "inside" are the voxels that are not background.
 
     Attributes
@@ -53,7 +49,7 @@ class Look(_Frozen):
     profiles: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
 
 
-class Pair(_Frozen):
+class Pair(Frozen):
     """How alike two modalities are.
 
     Attributes
@@ -70,7 +66,7 @@ class Pair(_Frozen):
     slopes: float | None
 
 
-class Appearance(_Frozen):
+class Appearance(Frozen):
     """What a scan looks like as read.
 
     Attributes

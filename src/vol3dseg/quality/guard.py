@@ -8,19 +8,15 @@ works.
 from functools import cached_property
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from vol3dseg.quality import guard_words as words
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.quality.expected import CHECK_OF, TOGETHER, Check, Comparison, Expected
 from vol3dseg.quality.statistics import Key, Usual
+from vol3dseg.schema import Frozen
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Number(_Frozen):
+class Number(Frozen):
     """One number that scans are compared by; see `vol3dseg.quality.expected.numbers_of`.
 
     Attributes
@@ -36,7 +32,7 @@ class Number(_Frozen):
     spread: float
 
 
-class Guard(_Frozen):
+class Guard(Frozen):
     """What the model's training scans looked like, and from when on a scan is unlike them.
 
     Attributes

@@ -4,21 +4,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.quality.calibrate import FEWEST_TRAINING, make_guard
 from vol3dseg.quality.guard import Guard
+from vol3dseg.schema import Frozen
 
 Range = tuple[float, float, float]
 _FEW = 50  # cases; fewer than that know little of how scans differ
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TrainingData(_Frozen):
+class TrainingData(Frozen):
     """What the scans of the training part looked like as read.
 
     Attributes

@@ -2,7 +2,9 @@
 
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from vol3dseg.schema import Frozen
 
 
 class Code(NamedTuple):
@@ -13,7 +15,7 @@ class Code(NamedTuple):
     meaning: Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class Codes(BaseModel):
+class Codes(Frozen):
     """What a class is, for DICOM-SEG.
 
     Attributes
@@ -23,8 +25,6 @@ class Codes(BaseModel):
     type : Code
         Such as an edema.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     category: Code
     type: Code

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from vol3dseg.errors import GridError, LabelError, some_of
+from vol3dseg.schema import Frozen
 from vol3dseg.space.codes import Codes
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
@@ -15,7 +16,7 @@ from vol3dseg.space.label_values import distinct, whole_numbers
 from vol3dseg.space.portions import in_portions
 
 
-class Label(BaseModel):
+class Label(Frozen):
     """One class: its name and the integers that stand for it in files.
 
     Attributes
@@ -30,15 +31,13 @@ class Label(BaseModel):
         What it is called in DICOM-SEG; None calls it tissue.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str = Field(min_length=1)
     read: tuple[int, ...] = Field(min_length=1)
     write: int = Field(ge=0, le=255)
     codes: Codes | None = None
 
 
-class LabelSet(BaseModel):
+class LabelSet(Frozen):
     """The classes of a task, in the order of the network's outputs.
 
     Attributes
@@ -50,8 +49,6 @@ class LabelSet(BaseModel):
     required : tuple of str
         Classes that a case must have to be prepared.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: tuple[Label, ...] = Field(min_length=2, max_length=255)
     regions: dict[str, tuple[str, ...]] = {}

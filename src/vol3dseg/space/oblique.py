@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import GridError
+from vol3dseg.extras import simpleitk
 from vol3dseg.space.axes import axis_maps
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.itk_import import simpleitk
 from vol3dseg.space.label_resampling import interpolate_labels
 from vol3dseg.space.resampling import resample
 

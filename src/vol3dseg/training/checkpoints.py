@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from vol3dseg.errors import RunError
 from vol3dseg.files import atomic_path, write_text
+from vol3dseg.schema import Frozen
 
 # Loading a model finds what is ours (layer, loss, metrics, rate) only if its module was imported.
 from vol3dseg.training import compiled, losses, metrics  # noqa: F401
@@ -24,11 +25,7 @@ _MEMBER = "vol3dseg-state.json"
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
 
-class _State(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PlateauState(_State):
+class PlateauState(Frozen):
     """What `keras.callbacks.ReduceLROnPlateau` remembers."""
 
     wait: int
@@ -36,7 +33,7 @@ class PlateauState(_State):
     cooldown_counter: int
 
 
-class StoppingState(_State):
+class StoppingState(Frozen):
     """What `keras.callbacks.EarlyStopping` remembers."""
 
     wait: int
@@ -45,7 +42,7 @@ class StoppingState(_State):
     stopped_epoch: int
 
 
-class TrainingState(_State):
+class TrainingState(Frozen):
     """Where a training stood at the end of an epoch, beside weights and optimizer.
 
     Attributes

@@ -17,6 +17,7 @@ from vol3dseg.errors import (
     GridError,
     MemoryLimitError,
 )
+from vol3dseg.extras import simpleitk
 from vol3dseg.formats.itk.metaimage_header import START as METAIMAGE_START
 from vol3dseg.formats.itk.metaimage_header import read_metaimage_header
 from vol3dseg.formats.itk.nrrd_header import START as NRRD_START
@@ -24,7 +25,6 @@ from vol3dseg.formats.itk.nrrd_header import read_nrrd_header
 from vol3dseg.formats.itk.payload import require_room, verify_payload
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake, Note, unfit_shape, without_single_volumes
-from vol3dseg.space.itk_import import simpleitk
 from vol3dseg.space.portions import copy_voxels
 
 ItkFormat = Literal["NRRD", "MetaImage"]

@@ -1,0 +1,44 @@
+"""Optional packages, imported where they are needed and named where they are missing."""
+
+import importlib
+from typing import Any
+
+from vol3dseg.errors import MissingExtraError
+
+
+def load_extra(module: str, extra: str) -> Any:
+    """Return an optional module.
+
+    Parameters
+    ----------
+    module : str
+        As it is imported, "matplotlib.figure" for example.
+    extra : str
+        The extra of vol3dseg that brings it.
+
+    Raises
+    ------
+    MissingExtraError
+        Its package is not installed. If something else is missing inside the package, that stays a
+        ModuleNotFoundError: installing the extra again would not mend it.
+    """
+    package = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise MissingExtraError(package, extra) from error
+
+
+def simpleitk() -> Any:
+    """Return the module SimpleITK, which prints no warnings: what it warns of is checked here.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    """
+    module = load_extra("SimpleITK", "itk")
+    module.ProcessObject.SetGlobalWarningDisplay(False)
+    return module
