@@ -6,6 +6,8 @@ NODE := .node
 BENCH := .bench
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SHARED ?= ../shared/data
+# A worker for each core, whole files of tests to each, so that what a file prepares is made once.
+PARALLEL := --numprocesses logical --dist loadfile
 
 .PHONY: help setup node demo test test-slow catalogue-page check-gpu format lint types imports light check \
 	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
@@ -25,7 +27,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 # tests of deployment are checked here, since an editable install hides the mapped folders.
 $(LIGHT)/.ready: pyproject.toml constraints.txt $(shell find src cli export configs -name '*.py' -o -name '*.yaml')
 	$(PYTHON) -m venv $(LIGHT)
-	$(LIGHT)/bin/python $(PIP_INSTALL) '.[cpu,openvino]' build hypothesis import-linter mypy pytest setuptools types-PyYAML
+	$(LIGHT)/bin/python $(PIP_INSTALL) '.[cpu,openvino]' build hypothesis import-linter mypy pytest \
+		pytest-xdist setuptools types-PyYAML
 	rm -rf build
 	$(LIGHT)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps .
 	touch $@
@@ -41,7 +44,8 @@ demo: setup  ## Run the whole line on phantoms
 	$(VENV)/bin/vol3dseg demo
 
 test: setup  ## Run the tests that take seconds
-	$(VENV)/bin/python -m pytest -m "not slow and not gpu" $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest -m "not slow and not gpu and not alone" $(PARALLEL) $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest -m "alone and not slow and not gpu" $(PYTEST_OPTIONS)
 
 test-slow: setup  ## Run the tests that take minutes
 	$(VENV)/bin/python -m pytest -m "slow and not gpu"
@@ -67,7 +71,7 @@ imports: $(LIGHT)/.ready  ## Check that arrows point one way
 	$(LIGHT)/bin/lint-imports --no-cache
 
 light: $(LIGHT)/.ready  ## Run the tests of deployment where TensorFlow is absent
-	$(LIGHT)/bin/python -m pytest -m "not train and not slow and not gpu"
+	$(LIGHT)/bin/python -m pytest -m "not train and not slow and not gpu and not alone" $(PARALLEL)
 
 check: lint types imports test light  ## All of the above that CI runs
 

@@ -18,6 +18,7 @@ from vol3dseg.model.model_file import with_manifest
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 
+pytestmark = pytest.mark.alone
 SHAPE = (200, 190, 180)
 ROUNDS = 5
 

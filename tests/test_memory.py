@@ -171,6 +171,7 @@ def test_outputs_and_weights_are_those_of_the_network(depth, width, most, norm):
 
 
 @pytest.mark.train
+@pytest.mark.alone
 def test_the_measured_peak_is_near_the_estimate(tmp_path):
     """In a process of its own, since a peak remembers all that a process has done."""
     pytest.importorskip("tensorflow")
