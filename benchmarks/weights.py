@@ -121,7 +121,7 @@ def write_model(path: Path, model: Any, recipe: Recipe, labels: LabelSet) -> Non
         labels=labels,
         network=Network(
             architecture=_NETWORK.model_dump(mode="json"),
-            divisor=_NETWORK.divisor,
+            divisor=max(_NETWORK.divisor),
             receptive_field=receptive_field_radius(_NETWORK),
             local=True,
         ),

@@ -175,8 +175,31 @@ def test_unknown_keys_get_a_suggestion(data, message):
         ),
         pytest.param(
             changed(recipe={"patch_size": [32, 32, 20]}),
-            r"patch_size \[32, 32, 20\] must be multiples of 2\*\*model.depth = 16",
+            r"patch_size \[32, 32, 20\] must be multiples of \[16, 16, 16\], what the strides of",
             id="patch does not halve",
+        ),
+        pytest.param(
+            changed(
+                model={"depth": 2, "strides": [[2, 2, 1], [2, 2, 4]]},
+                recipe={"patch_size": [32, 32, 6]},
+            ),
+            r"patch_size \[32, 32, 6\] must be multiples of \[4, 4, 4\]",
+            id="patch does not fit the strides",
+        ),
+        pytest.param(
+            changed(model={"strides": [[2, 2, 2]]}),
+            "strides has 1 entries and depth is 4",
+            id="strides",
+        ),
+        pytest.param(
+            changed(model={"depth": 1, "strides": [[1, 1, 1]]}),
+            "make no level",
+            id="a stride of one",
+        ),
+        pytest.param(
+            changed(model={"depth": 1, "strides": [[2, 2, 0]]}),
+            "model.strides.0.2: expected at least 1, found 0",
+            id="no stride",
         ),
         pytest.param(
             changed(training={"modalities": ["t3"]}),
@@ -199,6 +222,17 @@ def test_unknown_keys_get_a_suggestion(data, message):
 def test_what_is_not_valid(data, message):
     with pytest.raises(ConfigError, match=message):
         parse_config(data, "test")
+
+
+def test_strides_of_a_network_for_thick_slices():
+    strides = [[2, 2, 1], [2, 2, 2], [2, 2, 2]]
+    model = {"depth": 3, "strides": strides}
+    config = parse_config(changed(model=model, recipe={"patch_size": [32, 32, 12]}), "test")
+    assert config.model.level_strides == ((2, 2, 1), (2, 2, 2), (2, 2, 2))
+    assert config.model.divisor == (8, 8, 4)
+    assert load_config("crops32").model.level_strides == ((2, 2, 2),) * 3
+    assert load_config("crops32").model.divisor == (8, 8, 8)
+    assert parse_config(yaml.safe_load(dump_config(config)), "test") == config
 
 
 def test_all_problems_at_once():

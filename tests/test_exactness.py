@@ -42,7 +42,7 @@ def network():
             )
     facts = Network(
         architecture=config.model_dump(mode="json"),
-        divisor=config.divisor,
+        divisor=max(config.divisor),
         receptive_field=receptive_field_radius(config),
         local=True,
     )

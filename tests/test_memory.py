@@ -161,7 +161,7 @@ def test_outputs_and_weights_are_those_of_the_network(depth, width, most, norm):
 
     config = ModelConfig(depth=depth, width=width, max_width=most, norm=norm)
     model = build_unet(config, channels=3, classes=4)
-    side = config.divisor * 2
+    side = config.divisor[0] * 2
     every = keras.Model(model.input, [layer.output for layer in model.layers])
     outputs = every(np.zeros((1, side, side, side, 3), np.float32))
     numbers = sum(np.size(output) for output in outputs) / side**3

@@ -148,7 +148,7 @@ def test_receptive_field_is_what_an_impulse_reaches(depth, axis):
         if hasattr(layer, "kernel"):
             layer.kernel.assign(np.ones(layer.kernel.shape))
     model.get_layer("head").kernel.assign(np.array([1, 0]).reshape(1, 1, 1, 1, 2))
-    radius, step = receptive_field_radius(config), config.divisor
+    radius, step = receptive_field_radius(config), config.divisor[0]
     length = step * (2 * radius // step + 3)
     size = [step, step, step]
     size[axis] = length

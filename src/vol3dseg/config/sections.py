@@ -1,7 +1,8 @@
 """The sections of a config as frozen models: what can be chosen, with its defaults and limits."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from math import prod
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +11,8 @@ from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.schema import Frozen
 from vol3dseg.space.labels import LabelSet
 
+Stride = Annotated[int, Field(ge=1, le=4)]
+
 
 class ModelConfig(Frozen):
     """The network: a 3-D U-Net.
@@ -17,11 +20,14 @@ class ModelConfig(Frozen):
     Attributes
     ----------
     depth : int
-        How often the grid is halved; patch sizes must be multiples of 2**depth.
+        How many levels lie below the full grid.
     width : int
         Filters of the first level; each level down has twice as many.
     max_width : int
         No level has more filters than this.
+    strides : tuple of (3,) tuple of int, or None
+        What each step down divides the voxels along i, j, k by, from the full grid on; 1 leaves an
+        axis as it is, for scans whose voxels are much longer along it. None halves all three.
     norm : "batch" or "instance"
         Batch norm makes outputs depend on their receptive field alone, so the tiles of inference
         are free to be of any size; instance norm takes its statistics from the whole tile.
@@ -32,13 +38,31 @@ class ModelConfig(Frozen):
     depth: int = Field(default=4, ge=1, le=6)
     width: int = Field(default=16, ge=1)
     max_width: int = Field(default=320, ge=1)
+    strides: tuple[tuple[Stride, Stride, Stride], ...] | None = None
     norm: Literal["batch", "instance"] = "instance"
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _one_stride_for_each_step(self) -> "ModelConfig":
+        if self.strides is not None and len(self.strides) != self.depth:
+            raise ValueError(
+                f"strides has {len(self.strides)} entries and depth is {self.depth}; give one "
+                "triple for each level below the full grid"
+            )
+        if (1, 1, 1) in self.level_strides:
+            raise ValueError("strides of [1, 1, 1] make no level; leave them out and lower depth")
+        return self
+
     @property
-    def divisor(self) -> int:
-        """What every side of an input must be a multiple of [voxels]."""
-        return int(2**self.depth)
+    def level_strides(self) -> tuple[tuple[int, int, int], ...]:
+        """What each step down divides the voxels along i, j, k by, from the full grid on."""
+        return self.strides or ((2, 2, 2),) * self.depth
+
+    @property
+    def divisor(self) -> tuple[int, int, int]:
+        """What the sides of an input along i, j, k must be multiples of [voxels]."""
+        i, j, k = (prod(along) for along in zip(*self.level_strides, strict=True))
+        return i, j, k
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -193,10 +217,10 @@ class Config(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         divisor = self.model.divisor
-        if any(n % divisor for n in self.recipe.patch_size):
+        if any(n % d for n, d in zip(self.recipe.patch_size, divisor, strict=True)):
             raise ValueError(
                 f"recipe.patch_size {list(self.recipe.patch_size)} must be multiples of "
-                f"2**model.depth = {divisor}"
+                f"{list(divisor)}, what the strides of the {self.model.depth} levels multiply to"
             )
         unknown = set(self.training.modalities or ()) - set(self.recipe.modalities)
         if unknown:

@@ -95,7 +95,7 @@ def describe_run(
         labels=config.labels,
         network=Network(
             architecture=config.model.model_dump(mode="json"),
-            divisor=config.model.divisor,
+            divisor=max(config.model.divisor),
             receptive_field=receptive_field_radius(config.model),
             local=config.model.norm == "batch",
         ),

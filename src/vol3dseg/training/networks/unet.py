@@ -145,7 +145,7 @@ def receptive_field_radius(config: ModelConfig) -> int:
     int
         Exact for the worst alignment.
     """
-    return max(_reach(voxel, config.depth) for voxel in range(config.divisor))
+    return max(_reach(voxel, config.depth) for voxel in range(max(config.divisor)))
 
 
 def _reach(voxel: int, depth: int) -> int:
