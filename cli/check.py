@@ -14,7 +14,6 @@ from vol3dseg.cli.options import (
     PathType,
     about_case,
     config_option,
-    processes,
     progress_bar,
     repair_option,
     workers_option,
@@ -69,10 +68,10 @@ def run_check(
     from vol3dseg.config import load_config
     from vol3dseg.datasets.case import allow_repairs
     from vol3dseg.datasets.checks import check_case
-    from vol3dseg.datasets.findings import WEIGHTS
+    from vol3dseg.datasets.findings import WEIGHTS, Finding
     from vol3dseg.datasets.layouts import find_cases, layout_of
     from vol3dseg.datasets.layouts.table_writing import write_table
-    from vol3dseg.datasets.over_cases import over_cases
+    from vol3dseg.datasets.over_cases import over_cases, worker_processes
 
     config = load_config(config_name) if config_name else None
     if config is not None:
@@ -85,9 +84,11 @@ def run_check(
     modalities = config.recipe.modalities if config else tuple(had)
     function = partial(check_case, modalities=modalities, labels=config.labels if config else None)
     found: list[Finding] = []
-    with processes(workers, len(cases)) as executor, progress_bar() as bar:
+    with worker_processes(workers, len(cases)) as executor, progress_bar() as bar:
         task = bar.add_task("checking", total=len(cases))
-        for findings in over_cases(function, cases, executor):
+        for findings in over_cases(
+            function, cases, executor, lambda case, error: [Finding.of(error, case)]
+        ):
             found += findings
             bar.advance(task)
     found.sort(key=lambda finding: (WEIGHTS.index(finding.weight), finding.case))

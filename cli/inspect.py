@@ -9,7 +9,6 @@ from vol3dseg.cli.options import (
     PathType,
     config_option,
     output_option,
-    processes,
     progress_bar,
     repair_option,
     show_table,
@@ -57,6 +56,7 @@ def run_inspect(
 ) -> "Survey":
     """Inspect a data set in front of the user."""
     from vol3dseg.config import load_config
+    from vol3dseg.datasets.over_cases import worker_processes
     from vol3dseg.files import require_writable, write_text
     from vol3dseg.reporting.inspection.inspection_page import page
     from vol3dseg.reporting.inspection.inspection_tables import write_tables
@@ -72,7 +72,7 @@ def run_inspect(
         repair,
     )
     require_writable(output)
-    with processes(workers, len(source.cases)) as executor, progress_bar() as bar:
+    with worker_processes(workers, len(source.cases)) as executor, progress_bar() as bar:
         task = bar.add_task("measuring", total=len(source.cases))
         found = survey(source, executor, lambda: bar.advance(task))
         drawing = bar.add_task("drawing", total=count_drawn(found, sample))

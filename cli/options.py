@@ -1,16 +1,13 @@
 """Options that several commands share, and how progress is shown."""
 
 import re
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from rich.progress import Progress
     from rich.text import Text
 
@@ -75,23 +72,6 @@ def repair_option() -> Callable[[Any], Any]:
 def about_case(case_id: str, said: str) -> str:
     """Return what is said of a case, with its name unless that is how it begins."""
     return said if said.startswith(f"case {case_id}: ") else f"case {case_id}: {said}"
-
-
-@contextmanager
-def processes(workers: int | None, cases: int) -> "Iterator[Executor | None]":
-    """Give an executor for work on cases side by side; None where one process is enough."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    from vol3dseg.machine import limit_cores, usable_cores
-
-    size = min(workers or usable_cores(), cases)
-    if size <= 1:
-        yield None
-        return
-    share = usable_cores() // size
-    with ProcessPoolExecutor(size, get_context("spawn"), limit_cores, (share,)) as pool:
-        yield pool
 
 
 def progress_bar() -> "Progress":

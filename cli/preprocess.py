@@ -11,7 +11,6 @@ from vol3dseg.cli.options import (
     about_case,
     config_option,
     output_option,
-    processes,
     progress_bar,
     repair_option,
     workers_option,
@@ -50,6 +49,7 @@ def run_preprocess(
     from vol3dseg.config import load_config
     from vol3dseg.datasets.case import allow_repairs
     from vol3dseg.datasets.layouts import find_cases
+    from vol3dseg.datasets.over_cases import worker_processes
     from vol3dseg.files import require_writable
     from vol3dseg.preprocessing.prepare_cases import Outcome
     from vol3dseg.preprocessing.prepare_cases import preprocess as prepare_all
@@ -58,7 +58,7 @@ def run_preprocess(
     config.recipe.require_extras()
     cases = allow_repairs(find_cases(dataset), repair)
     require_writable(output)
-    with processes(workers, len(cases)) as executor, progress_bar() as bar:
+    with worker_processes(workers, len(cases)) as executor, progress_bar() as bar:
         task = bar.add_task("preparing", total=len(cases))
 
         def advance(outcome: Outcome) -> None:

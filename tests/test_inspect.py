@@ -1,7 +1,6 @@
 """What is measured of a case, and which cases of a set look wrong."""
 
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 
@@ -13,9 +12,7 @@ from hypothesis import strategies as st
 from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.phantom import make_phantoms
-from vol3dseg.errors import DatasetError
 from vol3dseg.formats import opening
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.quality.case_likeness import coarse, mirrorings
@@ -508,36 +505,3 @@ def test_side_by_side_equals_one_by_one(brats_folder):
     source = find_source(brats_folder)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         assert str(survey(source, pool)) == str(survey(source))
-
-
-class Dying:
-    """An executor whose processes die over a case."""
-
-    def submit(self, function, case):
-        future = Future()
-        future.set_exception(BrokenProcessPool("dead"))
-        return future
-
-
-class Dead:
-    """An executor whose processes are dead already."""
-
-    def submit(self, function, case):
-        raise BrokenProcessPool("dead")
-
-
-@pytest.mark.parametrize("pool", [Dying(), Dead()])
-def test_a_killed_worker_is_no_fault_of_the_cases(pool, brats_folder):
-    words = r"^case Case_00\d: the worker process .* killed, .*; .* with fewer --workers$"
-    with pytest.raises(DatasetError, match=words):
-        survey(find_source(brats_folder), pool)
-
-
-def test_results_come_from_more_cases_than_wait_at_once():
-    class Here:
-        def submit(self, function, case):
-            future = Future()
-            future.set_result(function(case))
-            return future
-
-    assert sorted(over_cases(abs, range(-100, 0), Here())) == list(range(1, 101))

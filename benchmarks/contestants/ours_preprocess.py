@@ -1,8 +1,6 @@
 """Ours, preparing a data set: what `vol3dseg preprocess` does, in warm processes."""
 
-import multiprocessing
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from benchmarks.contestants.ours import PACKAGES
 from benchmarks.contestants.protocol import Call, serve
 from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.over_cases import Workers
 from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box
@@ -23,8 +22,7 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
     cases, folder = find_cases(Path(settings["dataset"])), Path(settings["output"])
     pool = None
     if settings["processes"] > 1:
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(settings["processes"], mp_context=context)
+        pool = Workers(settings["processes"])
 
     def run(most: int | None = None) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,23 +1,94 @@
 """One function over many cases, here or in other processes; results come as they are ready."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing import get_context
+from typing import ParamSpec, TypeVar
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import DatasetError
+from vol3dseg.machine import limit_cores, usable_cores
 
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-_WAITING = 64  # cases handed over and not yet answered; thousands of results would pile up
+_OUTSTANDING = 64  # cases handed to an executor of unknown size and not yet answered
+
+
+class Workers(Executor):
+    """Worker processes that share the cores; where one is killed, all are replaced by new ones.
+
+    Parameters
+    ----------
+    processes : int
+    """
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self._pool = self._start()
+
+    def submit(
+        self,
+        fn: Callable[Arguments, Result],
+        /,
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Future[Result]:
+        """Hand over a call; the function and its arguments are pickled."""
+        try:
+            return self._pool.submit(fn, *args, **kwargs)
+        except BrokenExecutor:  # a pool takes nothing more after one of its processes was killed
+            self._pool.shutdown()
+            self._pool = self._start()
+            return self._pool.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes; see `concurrent.futures.Executor.shutdown`."""
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+    def _start(self) -> ProcessPoolExecutor:
+        share = usable_cores() // self.processes
+        return ProcessPoolExecutor(self.processes, get_context("spawn"), limit_cores, (share,))
+
+
+@contextmanager
+def worker_processes(most: int | None, cases: int) -> Iterator[Workers | None]:
+    """Give workers for a number of cases; None where this process alone is enough.
+
+    Parameters
+    ----------
+    most : int or None
+        None is one process per core.
+    cases : int
+    """
+    processes = min(most or usable_cores(), cases)
+    if processes <= 1:
+        yield None
+        return
+    with Workers(processes) as workers:
+        yield workers
 
 
 def over_cases(
     function: Callable[[Case], Result],
     cases: Sequence[Case],
     executor: Executor | None,
+    failed: Callable[[Case, DatasetError], Result],
 ) -> Iterator[Result]:
     """Give the result for each case, in the order in which they are ready.
+
+    Only as many cases are handed over at a time as keep the workers busy. Where a worker is killed,
+    the cases that were being worked on are tried again, each alone in a fresh process, before the
+    others go on.
 
     Parameters
     ----------
@@ -25,33 +96,84 @@ def over_cases(
         Can be pickled where `executor` uses processes.
     cases : sequence of Case
     executor : Executor or None
-        None works here, one case after the other.
+        `Workers`, or any other; None works here, one case after the other.
+    failed : callable
+        Gives what stands for the result of a case whose worker was killed again.
 
     Raises
     ------
     DatasetError
-        A worker process was killed. That breaks the whole pool, and is no fault of the cases that
-        come after, so nothing is said of them.
+        No worker process can be started.
     """
     if executor is None:
         yield from map(function, cases)
         return
-    for start in range(0, len(cases), _WAITING):
-        yield from _part(function, cases[start : start + _WAITING], executor)
+    left = iter(cases)
+    while True:
+        killed: list[Case] = []
+        yield from _until_one_is_killed(function, left, executor, killed)
+        if not killed:
+            return
+        for case in killed:
+            yield _alone(function, case, failed)
 
 
-def _part(
-    function: Callable[[Case], Result], cases: Iterable[Case], executor: Executor
+def _until_one_is_killed(
+    function: Callable[[Case], Result],
+    left: Iterator[Case],
+    executor: Executor,
+    killed: list[Case],
 ) -> Iterator[Result]:
-    futures = {}
+    """Take cases from `left` and give their results; `killed` gets those that must be retried."""
+    running: dict[Future[Result], Case] = {}
+
+    def submit(most: int) -> None:
+        for case in islice(left, 0 if killed else most):
+            try:
+                running[executor.submit(function, case)] = case
+            except BrokenExecutor:
+                killed.append(case)
+                return
+
     try:
-        for case in cases:
-            futures[executor.submit(function, case)] = case
-        for future in as_completed(futures):
-            case = futures[future]
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise DatasetError(
-            f"case {case.id}: the worker process of this case or of one beside it was killed, "
-            "perhaps for want of memory; try again with fewer --workers"
-        ) from error
+        # One more than there are workers, so that none is idle while a result is looked at.
+        submit(executor.processes + 1 if isinstance(executor, Workers) else _OUTSTANDING)
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                case = running.pop(future)
+                if isinstance(future.exception(), BrokenExecutor):
+                    killed.append(case)
+                else:
+                    submit(1)
+                    yield future.result()
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _alone(
+    function: Callable[[Case], Result],
+    case: Case,
+    failed: Callable[[Case, DatasetError], Result],
+) -> Result:
+    with Workers(1) as worker:
+        try:
+            worker.submit(os.getpid).result()
+        except BrokenExecutor as error:
+            raise DatasetError(
+                "worker processes end as soon as they are started",
+                expected="a script that starts work under `if __name__ == '__main__':` only",
+                remedy="mend the script, or use one process",
+            ) from error
+        try:
+            return worker.submit(function, case).result()
+        except BrokenExecutor:
+            return failed(
+                case,
+                DatasetError(
+                    "its worker process was killed, perhaps for want of memory, and again when "
+                    "the case was tried alone",
+                    where=f"case {case.id}",
+                    remedy="crop the scan, use a machine with more memory, or leave the case out",
+                ),
+            )

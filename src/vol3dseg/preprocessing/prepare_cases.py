@@ -1,10 +1,10 @@
 """Prepare a whole data set: many cases, some of them bad, perhaps not for the first time."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.checks import flat_modalities, no_contrast, preflight
+from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.reading import read_labels, read_volume
 from vol3dseg.datasets.signature import Signature, signature
 from vol3dseg.errors import DatasetError, StoreError, Vol3dSegError
@@ -29,9 +30,8 @@ _SAVING = 0.05  # of the time may go into writing the index, which grows with ev
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One case to prepare: all that a worker needs."""
+    """How cases are prepared and where they go."""
 
-    case: Case
     recipe: Recipe
     labels: LabelSet
     folder: Path
@@ -102,8 +102,8 @@ def preprocess(
     if not cases:
         raise DatasetError("there are no cases to prepare; choose a folder that holds some")
     known = _known_entries(folder, recipe, labels)
-    tasks = [Task(case, recipe, labels, folder) for case in cases]
-    done = {t.case.id: known[t.case.id] for t in tasks if _is_current(t, known)}
+    task = Task(recipe, labels, folder)
+    done = {c.id: known[c.id] for c in cases if _is_current(c, task, known)}
     outcomes = {i: Outcome(i, entry) for i, entry in done.items()}
 
     def index() -> Index:
@@ -118,15 +118,16 @@ def preprocess(
             failed={o.case_id: o.failed for o in ordered if o.failed},
         )
 
-    wanted = [t for t in tasks if t.case.id not in done]
-    refused = preflight([t.case for t in wanted], recipe.modalities)
+    wanted = [case for case in cases if case.id not in done]
+    refused = preflight(wanted, recipe.modalities)
     for outcome in outcomes.values():
         progress(outcome)
     for case_id, why in refused.items():
         outcomes[case_id] = Outcome(case_id, failed=why.recorded)
         progress(Outcome(case_id, failed=why.said))
+    accepted = [case for case in wanted if case.id not in refused]
     due = 0.0
-    for outcome in _run([t for t in wanted if t.case.id not in refused], executor):
+    for outcome in over_cases(partial(prepare_case, task=task), accepted, executor, _killed):
         outcomes[outcome.case_id] = outcome
         started = time.monotonic()
         if started >= due:
@@ -149,38 +150,28 @@ def _known_entries(folder: Path, recipe: Recipe, labels: LabelSet) -> dict[str, 
     return {entry.id: entry for entry in index.cases}
 
 
-def _is_current(task: Task, known: Mapping[str, CaseEntry]) -> bool:
-    entry = known.get(task.case.id)
-    if entry is None or entry.subject != task.case.subject:
+def _is_current(case: Case, task: Task, known: Mapping[str, CaseEntry]) -> bool:
+    entry = known.get(case.id)
+    if entry is None or entry.subject != case.subject:
         return False
-    if entry.sources != _sources(task):
+    if entry.sources != _sources(case, task):
         return False
-    if entry.repairs and not task.case.repair:
+    if entry.repairs and not case.repair:
         return False
     path = task.folder / entry.file
     return path.is_file() and path.stat().st_size == entry.bytes
 
 
-def _sources(task: Task) -> Signature | None:
-    return signature(task.case, task.recipe.modalities, with_label=True)
+def _sources(case: Case, task: Task) -> Signature | None:
+    return signature(case, task.recipe.modalities, with_label=True)
 
 
-def _run(tasks: Sequence[Task], executor: Executor | None) -> Iterable[Outcome]:
-    if executor is None:
-        yield from map(prepare_case, tasks)
-        return
-    futures = {executor.submit(prepare_case, task): task.case.id for task in tasks}
-    for future in as_completed(futures):
-        try:
-            yield future.result()
-        except BrokenProcessPool:
-            reason = "a worker process was killed, perhaps for want of memory; use fewer workers"
-            yield Outcome(futures[future], failed=reason)
+def _killed(case: Case, error: DatasetError) -> Outcome:
+    return Outcome(case.id, failed=error.recorded)
 
 
-def prepare_case(task: Task) -> Outcome:
+def prepare_case(case: Case, task: Task) -> Outcome:
     """Read, prepare and write one case; never raises an error of ours, but returns it in words."""
-    case = task.case
     try:
         volume = read_volume(case, task.recipe.modalities)
         for name in flat_modalities(volume):
@@ -190,7 +181,7 @@ def prepare_case(task: Task) -> Outcome:
         lacking = _lacking(label, task.labels) if label else []
         if lacking:
             return Outcome(case.id, left_out=f"lacks the required class {', '.join(lacking)}")
-        entry = _prepare_and_write(task, prepare(volume, task.recipe), label)
+        entry = _prepare_and_write(case, task, prepare(volume, task.recipe), label)
         return Outcome(case.id, entry.model_copy(update=_intake(volume, label)))
     except Vol3dSegError as error:
         return Outcome(case.id, failed=error.recorded)
@@ -211,11 +202,13 @@ def _lacking(label: Segmentation, labels: LabelSet) -> list[str]:
     return [name for name in labels.required if counts[labels.index(name)] == 0]
 
 
-def _prepare_and_write(task: Task, prepared: Prepared, label: Segmentation | None) -> CaseEntry:
-    case, name = task.case, f"cases/{task.case.id}.h5"
+def _prepare_and_write(
+    case: Case, task: Task, prepared: Prepared, label: Segmentation | None
+) -> CaseEntry:
+    name = f"cases/{case.id}.h5"
     path = task.folder / name
     working = prepare_labels(label, prepared) if label else None
-    sources = _sources(task)
+    sources = _sources(case, task)
     write_case(path, case.id, task.recipe, prepared, working)
     outside, changed = _losses(label, working) if label and working else (0, 0)
     counts = dict(zip(task.labels.names, label.counts(), strict=True)) if label else None

@@ -11,6 +11,7 @@ import numpy as np
 from vol3dseg.datasets.case import Case, allow_repairs
 from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.over_cases import over_cases
+from vol3dseg.errors import DatasetError
 from vol3dseg.quality.facts import CaseFacts
 from vol3dseg.quality.measure import measure
 from vol3dseg.quality.suspects import Verdict, rank
@@ -138,15 +139,10 @@ def survey(
         Where cases are measured side by side; None does one after the other here.
     progress : callable
         Called after each case.
-
-    Raises
-    ------
-    DatasetError
-        A worker process was killed.
     """
     function = partial(measure, modalities=source.modalities, labels=source.labels)
     found = {}
-    for facts in over_cases(function, source.cases, executor):
+    for facts in over_cases(function, source.cases, executor, _killed):
         found[facts.case_id] = facts
         progress()
     cases = tuple(found[case_id] for case_id in sorted(found))
@@ -161,6 +157,10 @@ def survey(
         modalities=source.modalities,
         classes=_classes(cases, source.labels),
     )
+
+
+def _killed(case: Case, error: DatasetError) -> CaseFacts:
+    return CaseFacts(case.id, case.subject, problems=(error.recorded,))
 
 
 def _left_out(cases: Sequence[CaseFacts], required: Sequence[str]) -> dict[str, str]:
@@ -201,8 +201,6 @@ def gallery(
 
     Raises
     ------
-    DatasetError
-        A worker process was killed.
     MissingExtraError
         Pillow is not installed.
     """
@@ -211,7 +209,8 @@ def gallery(
     task = partial(draw, modalities=source.modalities, labels=source.labels, classes=found.classes)
     cases = {case.id: case for case in source.cases}
     drawings = {}
-    for drawing in over_cases(task, [cases[i] for i in chosen], executor):
+    chosen_cases = [cases[i] for i in chosen]
+    for drawing in over_cases(task, chosen_cases, executor, lambda case, _: Drawing(case.id, ())):
         drawings[drawing.case_id] = drawing.pictures
         progress()
     larger = task(cases[example], side=_EXAMPLE_SIDE) if example else None
