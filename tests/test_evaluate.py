@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -192,6 +193,21 @@ def test_files_are_read_by_their_values(tmp_path, labels):
     assert case.structures["enhancing"].scores.dice == 1
     assert case.empty == "undefined"
     assert evaluate_pairs(pairs, labels, empty="one")[0].empty == "one"
+
+
+def test_judging_files_takes_what_reading_them_takes(tmp_path, labels):
+    """An int16 map on its way to uint8, beside one that was read: 4 bytes a voxel; it was 18."""
+    grid = Geometry((96, 96, 128), np.eye(4))
+    array = np.random.default_rng(0).integers(0, 4, grid.shape, np.uint8)
+    nifti.write(tmp_path / "p.nii", array, grid)
+    nifti.write(tmp_path / "r.nii", array[::-1].astype(np.int16), grid)
+    pairs = [("X", tmp_path / "p.nii", Case("X", "X", {}, tmp_path / "r.nii"))]
+    evaluate_pairs(pairs, labels)  # imports what reading needs
+    tracemalloc.start()
+    evaluate_pairs(pairs, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * array.size
 
 
 def test_bad_files_are_named(tmp_path, labels):

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -151,3 +152,35 @@ def test_an_index_that_is_no_class_is_refused(swap):
     arrays = [np.array([0, 1], np.uint8), np.array([0, 4], np.uint8)]
     with pytest.raises(EvaluationError, match=r"class index 4, expected 0 to 3"):
         confusion(*(arrays[::-1] if swap else arrays), CLASSES)
+
+
+def peak_bytes(run):
+    tracemalloc.start()
+    try:
+        run()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("classes", [2, 5, 20])
+def test_counting_needs_no_memory_of_the_size_of_the_volume(classes):
+    shape = (128, 128, 192)
+    rng = np.random.default_rng(0)
+    maps = [np.asfortranarray(rng.integers(0, classes, shape, np.uint8)) for _ in range(2)]
+    voxels = maps[0].size
+    assert peak_bytes(lambda: confusion(*maps, classes)) < voxels / 2  # was 24 bytes a voxel
+    masks = [array > 0 for array in maps]
+    assert peak_bytes(lambda: dice(*masks)) < voxels / 2
+
+
+@given(pairs(), st.permutations(range(3)), st.booleans())
+def test_voxels_are_paired_by_place_however_arrays_lie_in_memory(pair, order, flip):
+    reference, prediction = pair
+    back = np.argsort(order)
+    other = np.ascontiguousarray(prediction.transpose(order)).transpose(back)
+    other = np.ascontiguousarray(other[::-1])[::-1] if flip else other
+    np.testing.assert_array_equal(confusion(reference, other, CLASSES), confusion(*pair, CLASSES))
+    expected = np.zeros((CLASSES, CLASSES), np.int64)
+    np.add.at(expected, (reference.ravel(), prediction.ravel()), 1)
+    np.testing.assert_array_equal(confusion(reference, other, CLASSES), expected)

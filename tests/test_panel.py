@@ -1,5 +1,7 @@
 """What can be said of a panel without looking at it: sides, colours, outlines, refusals."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -209,6 +211,21 @@ def test_slices_of_long_voxels_are_drawn_in_proportion(image, tumour, labels, tm
         volume(image.array[..., 0], long), Segmentation(tumour.array, long, labels), None
     )
     assert (view.aspect, view.size_mm) == (2, (20, 48))
+
+
+def test_a_view_takes_memory_for_its_slice_and_not_for_the_volume(labels):
+    shape = (96, 96, 160)
+    affine = np.diag([-1.0, 1.0, 1.0, 1.0])[:, [2, 0, 1, 3]]  # as many CTs are: turned and flipped
+    grid = Geometry(shape, affine)
+    scan = volume(np.ones(shape, np.float32), grid)
+    array = np.zeros(shape, np.uint8)
+    array[20:60, 20:60, 30:40] = EDEMA
+    found = Segmentation(array, grid, labels)
+    tracemalloc.start()
+    axial_view(scan, found, found)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < array.size  # a byte a voxel; the image alone has four
 
 
 TEN = LabelSet(classes=[{"name": f"organ {n}", "read": [n], "write": n} for n in range(11)])

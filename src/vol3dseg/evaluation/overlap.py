@@ -18,6 +18,7 @@ of rare classes. By either rule Dice and IoU are 0 where only one of the two is 
 without predicted voxels and a sensitivity without voxels to find then stay undefined.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -26,6 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import EvaluationError
+
+_PORTION = 2**16  # voxels that are counted at once
 
 EmptyRule = Literal["undefined", "one"]
 _ONLY_ONE = (
@@ -96,8 +99,24 @@ def confusion(
             f"found the class index {largest}, expected 0 to {classes - 1}; turn the values of a "
             "file into indices with LabelSet.encode first"
         )
-    pairs = reference.astype(np.int64).ravel() * classes + prediction.ravel()
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    counts = np.zeros(classes**2, dtype=np.int64)
+    pair_type = np.min_scalar_type(classes**2 - 1)  # bincount turns what it gets into eight bytes
+    for rows, columns in _in_step(reference, prediction):
+        if not rows.any() and not columns.any():  # most is background
+            counts[0] += rows.size
+        else:
+            pairs = rows * pair_type.type(classes) + columns
+            counts += np.bincount(pairs, minlength=classes**2)
+    return counts.reshape(classes, classes)
+
+
+def _in_step(
+    first: NDArray[np.uint8], second: NDArray[np.uint8]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Give both arrays in portions that hold the same voxels, however they lie in memory."""
+    yield from np.nditer(
+        [first, second], ["external_loop", "buffered", "zerosize_ok"], buffersize=_PORTION
+    )
 
 
 def counts_of(matrix: NDArray[np.int64], members: tuple[int, ...]) -> Counts:
@@ -155,7 +174,7 @@ def dice(
     reference: NDArray[np.bool_], prediction: NDArray[np.bool_], empty: EmptyRule = "undefined"
 ) -> float:
     """Return the Dice coefficient of two masks of one shape; if both are empty NaN, or 1."""
-    pair = confusion(reference.astype(np.uint8), prediction.astype(np.uint8), 2)
+    pair = confusion(reference.view(np.uint8), prediction.view(np.uint8), 2)
     return scores_of(counts_of(pair, (1,)), empty).dice
 
 

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Segmentation
-from vol3dseg.space.resampling import resample
+from vol3dseg.space.resampling import turned
 from vol3dseg.space.volume import Volume
 
 _MARGIN = 3  # voxels around what is not empty
@@ -73,9 +72,10 @@ def axial_view(
     source = prediction.geometry
     grid = source.canonical()
     maps = [s.array for s in (reference, prediction) if s is not None]
-    upright = [_upright(array, source) for array in maps]
+    # Views: no array of the volume's size is made.
+    image = turned(volume.array[..., 0], source, grid)
+    upright = [turned(array, source, grid) for array in maps]
     level = _fullest(upright)
-    image = _upright(volume.array[..., 0], source)
     planes = [_radiological(array[..., level]) for array in (image, *upright)]
     grey, *labels = _trimmed(planes)
     return AxialView(
@@ -87,19 +87,28 @@ def axial_view(
     )
 
 
-def _upright(array: NDArray[Any], source: Geometry) -> NDArray[Any]:
-    return resample(array, source, source.canonical())
-
-
 def _fullest(labels: Iterable[NDArray[np.uint8]]) -> int:
     """Return the axial slice with most foreground in the first map that has any; the middle."""
     middle = 0
     for label in labels:
-        areas = np.count_nonzero(label, axis=(0, 1))
+        areas = _areas(label)
         if areas.any():
             return int(areas.argmax())
         middle = label.shape[2] // 2
     return middle
+
+
+def _areas(label: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Return the foreground voxels of each axial slice, counted plane by plane as memory has them.
+
+    NumPy would count along an axis in a copy of the whole.
+    """
+    slow = max(range(3), key=lambda axis: abs(label.strides[axis]))
+    planes = np.moveaxis(label, slow, 0)
+    if slow == 2:
+        return np.array([np.count_nonzero(plane) for plane in planes])
+    areas: NDArray[np.intp] = np.sum([np.count_nonzero(p, axis=0) for p in planes], axis=0)
+    return areas
 
 
 def _radiological(plane: NDArray[Any]) -> NDArray[Any]:
