@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks import rows
 from benchmarks.bench import Bench, Done, kept
 from benchmarks.table import Section
-from vol3dseg.formats import opening
+from vol3dseg import formats
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.space.geometry import Geometry
 
@@ -22,7 +22,7 @@ def ct(bench: Bench, done: Done) -> list[Section]:
     contestants = rows.ct(bench.given, image, _LIMIT_MB)
     found = [bench.measure([contestant], rounds=1)[0] for contestant in contestants]
     maps = {
-        each.contestant.name: opening.read_labels(Path(each.replies[-1].facts["file"]))[0]
+        each.contestant.name: formats.open_volume(Path(each.replies[-1].facts["file"])).labels()[0]
         for each in found
         if not each.problem
     }

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.homeward import Homeward
 from vol3dseg.machine import peak_mb, reset_peak
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     names, recipe = config.recipe.modalities, config.recipe
     volume = read_volume(case, names)
     prepared = prepare(volume, recipe)
-    scores = _scores(read_labels(case, config.labels, volume.geometry), prepared)
+    scores = _scores(read_segmentation(case, config.labels, volume.geometry), prepared)
     labels = _home(prepared, scores)
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary)

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from vol3dseg import formats
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ModelError
-from vol3dseg.formats import opening
 from vol3dseg.inference.runtimes.footprint import footprint
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.normalise import ZScore
@@ -61,7 +61,7 @@ class Referee:
             Whether it holds class indices and not the values of the label set.
         """
         labels = self.manifest.labels
-        values, geometry = opening.read_labels(file)
+        values, geometry = formats.open_volume(file).labels()
         known = values if classes_in_file else labels.encode(values, str(file))
         found = Segmentation(np.asarray(known, dtype=np.uint8), geometry, labels)
         return self._share(prepare_labels(found, self.prepared).array)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.evaluation.scoring import evaluate_case, summarise
 from vol3dseg.inference.homeward import Homeward
 from vol3dseg.inference.loading import load_predictor
@@ -43,7 +43,7 @@ def main(model: Path, dataset: Path, device: str) -> None:
     apart: dict[str, list[tuple[float, float]]] = {}
     for case in find_cases(dataset):
         volume = read_volume(case, recipe.modalities)
-        reference = read_labels(case, labels, volume.geometry)
+        reference = read_segmentation(case, labels, volume.geometry)
         prepared = prepare(volume, recipe)
         first: NDArray[np.float32] | None = None
         for name, plan in _plans(predictor, prepared.volume.geometry.shape):

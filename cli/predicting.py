@@ -64,7 +64,7 @@ def run_predict(
     manner: Manner | None = None,
 ) -> None:
     """Segment in front of the user."""
-    from vol3dseg.formats.names import FORMATS
+    from vol3dseg.formats import FORMATS
     from vol3dseg.inference.batch import predict_cases
     from vol3dseg.inference.outputs import Wanted
     from vol3dseg.inference.record import Record

@@ -39,7 +39,7 @@ def show(
     from vol3dseg.datasets.case import ImageSource
     from vol3dseg.datasets.reading import ImageReader
     from vol3dseg.errors import OutputError
-    from vol3dseg.formats.label_maps import read_label_map, stem
+    from vol3dseg.formats import label_stem, read_labels
     from vol3dseg.reporting.panel import save_panel
     from vol3dseg.space.volume import Volume
 
@@ -47,10 +47,10 @@ def show(
         raise OutputError(f"{output}: pictures are written as PNG; choose a name that ends in .png")
     labels = _labels(seg, config)
     read = ImageReader().read(ImageSource(image, channel, series=series))
-    volume = Volume.stack({series or stem(image) or image.name: read})
-    prediction = read_label_map(seg, labels, volume.geometry)
-    judged = read_label_map(reference, labels, volume.geometry) if reference is not None else None
-    save_panel(output, volume, prediction, judged, stem(seg) or seg.name)
+    volume = Volume.stack({series or label_stem(image) or image.name: read})
+    prediction = read_labels(seg, labels, volume.geometry)
+    judged = read_labels(reference, labels, volume.geometry) if reference is not None else None
+    save_panel(output, volume, prediction, judged, label_stem(seg) or seg.name)
     click.echo(f"picture -> {output}")
 
 

@@ -16,7 +16,7 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import Vol3dSegError
-from vol3dseg.formats.opening import open_volume
+from vol3dseg.formats import open_volume
 from vol3dseg.inference.record import load_record
 from vol3dseg.preprocessing.index import load_index
 

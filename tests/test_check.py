@@ -4,10 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vol3dseg import formats
 from vol3dseg.datasets.case import ImageSource, allow_repairs
 from vol3dseg.datasets.checks import check_case, check_headers, preflight
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.formats import opening
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.space.geometry import Geometry
@@ -23,19 +23,19 @@ def case(brats_folder):
 
 def spoil(path, change):
     """Write an image or label map anew, its array changed."""
-    array, grid = opening.read_labels(path)
+    array, grid = formats.open_volume(path).labels()
     nifti.write(path, change(np.array(array, dtype=np.float32)), grid)
 
 
 def moved(path, mm):
-    array, grid = opening.read_labels(path)
+    array, grid = formats.open_volume(path).labels()
     affine = grid.affine.copy()
     affine[0, 3] += mm
     nifti.write(path, array, Geometry(grid.shape, affine))
 
 
 def without_orientation(path):
-    array, grid = opening.read_labels(path)
+    array, grid = formats.open_volume(path).labels()
     plain = path.with_name(path.name.removesuffix(".gz"))
     nifti.write(plain, array, grid)
     data = bytearray(plain.read_bytes())
@@ -141,7 +141,7 @@ class TestCommand:
         cases = find_cases(brats_folder)
         for case in cases:
             path = case.images["t1"].path
-            array, grid = opening.read_image(path)
+            array, grid = formats.read_image(path)
             nifti.write(path, array[..., None], grid)
         moved(cases[2].images["flair"].path, 5)
         spoil(cases[1].label, np.zeros_like)

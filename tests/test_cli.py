@@ -12,9 +12,9 @@ import onnx
 import pytest
 import yaml
 
+from vol3dseg import formats
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
-from vol3dseg.formats import opening
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.model.model_file import with_manifest
 from vol3dseg.preprocessing.prepare import prepare
@@ -125,7 +125,7 @@ def test_a_scan_that_is_unlike_is_said_so(vol3dseg, brats_folder, manifest, mode
     known = manifest.model_copy(update={"training_data": data})
     model_path.write_bytes(with_manifest(model, known))
     path = brats_folder / "Case_002" / "Case_002_t1.nii.gz"
-    array, grid = opening.read_image(path)
+    array, grid = formats.read_image(path)
     nifti.write(path, (array * 100).astype(np.int32), grid)
     done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
     assert done.returncode == 0, done.stderr
@@ -169,7 +169,7 @@ def test_split_shows_what_train_would_do(vol3dseg, brats_folder, config_path, tm
     assert "stratified by foreground volume" in table
     (train,) = [line for line in table.splitlines() if line.startswith("| train")]
     assert train in done.stdout
-    array, grid = opening.read_labels(brats_folder / "Case_001" / "Case_001_seg.nii.gz")
+    array, grid = formats.open_volume(brats_folder / "Case_001" / "Case_001_seg.nii.gz").labels()
     assert f"{np.count_nonzero(array) * grid.voxel_volume_mm3 / 1000:.4g}" in train
     assert (tmp_path / "S" / "split.png").read_bytes().startswith(b"\x89PNG")
 
@@ -487,7 +487,7 @@ BAD_CASES = [  # of bad files there are more in tests/catalogue
 @pytest.mark.parametrize(("kind", "change", "message"), BAD_CASES)
 def test_a_bad_case_is_named(kind, change, message, vol3dseg, brats_folder, config_path, tmp_path):
     path = brats_folder / "Case_002" / f"Case_002_{kind}.nii.gz"
-    array, grid = opening.read_labels(path)
+    array, grid = formats.open_volume(path).labels()
     path.unlink()
     if change is not None:
         nifti.write(path, change(array), grid)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from vol3dseg import formats
 from vol3dseg.cli.main import main
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.layouts.table_writing import write_table
-from vol3dseg.formats import opening
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.index import load_index
 
@@ -88,8 +88,8 @@ def test_every_layout_gives_the_same_arrays(
     done = run("predict", model_path, dataset, "-o", tmp_path / "R")
     assert "3 cases segmented, 0 failed" in done.output
     for entry, same in zip(before.cases, after.cases, strict=True):
-        expected, _ = opening.read_labels(tmp_path / f"O/{entry.id}.nii.gz")
-        found, _ = opening.read_labels(tmp_path / f"R/{same.id}.nii.gz")
+        expected, _ = formats.open_volume(tmp_path / f"O/{entry.id}.nii.gz").labels()
+        found, _ = formats.open_volume(tmp_path / f"R/{same.id}.nii.gz").labels()
         np.testing.assert_array_equal(found, expected)
 
     done = run("evaluate", tmp_path / "R", dataset, "-o", tmp_path / "S")
@@ -110,7 +110,7 @@ def table(brats_folder, tmp_path):
     """A table whose first case has NaN in T1; returns how to change a column of it."""
     path = tmp_path / "cases.csv"
     cases = find_cases(brats_folder)
-    array, grid = opening.read_image(cases[0].images["t1"].path)
+    array, grid = formats.read_image(cases[0].images["t1"].path)
     array[:2, 3, 4] = np.nan
     nifti.write(cases[0].images["t1"].path, array, grid)
     write_table(cases, path)

@@ -21,10 +21,11 @@ from vol3dseg.cli.main import cli
 from vol3dseg.config import load_config
 from vol3dseg.datasets.checks import check_case, check_headers
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, GridError, LabelError
 from vol3dseg.evaluation.scoring import evaluate_pairs
+from vol3dseg.formats import read_labels
 from vol3dseg.formats.dicom.seg_reading import read_seg
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
 from vol3dseg.formats.dicom.segment_classes import (
@@ -34,7 +35,6 @@ from vol3dseg.formats.dicom.segment_classes import (
 )
 from vol3dseg.formats.dicom.series import place_series, read_stack
 from vol3dseg.formats.dicom.series_folder import choose, find_series
-from vol3dseg.formats.label_maps import read_label_map
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.recipe import Recipe
@@ -186,13 +186,13 @@ def test_a_class_may_have_several_segments(table, labels, tmp_path):
     grid = read_grid(case)
     renamed(case.label, ["Edema", "edema", "enhancing"])
     expected = np.array([0, 2, 2, 0, 3])[a_mask()]  # 1 and 2 are both edema now
-    np.testing.assert_array_equal(read_labels(case, labels, grid).array, expected)
+    np.testing.assert_array_equal(read_segmentation(case, labels, grid).array, expected)
 
 
 def test_numbers_are_taken_with_a_note_that_quotes_no_header(table, labels):
     case = find_cases(table("seg"))[0]
     renamed(case.label, ["A", "B", "DOE^JOHN"])
-    found = read_labels(case, labels, read_grid(case))
+    found = read_segmentation(case, labels, read_grid(case))
     np.testing.assert_array_equal(found.array, labels.encode(a_mask(), "mask"))
     assert [str(note) for note in found.notes] == [
         "no segment is called as a class is; by their numbers, 1 is necrotic core, 2 is edema, "
@@ -216,7 +216,7 @@ def test_frames_of_some_slices_come_onto_the_grid_of_the_image(tmp_path, dicom_s
     array = np.minimum(a_mask()[..., 3:6], 1).astype(np.uint8)
     write_seg(tmp_path / "seg.dcm", Segmentation(array, grid, labels), few, MODEL)
     whole = place_series(choose(find_series(tmp_path / "all"))).geometry
-    found = read_label_map(tmp_path / "seg.dcm", labels, whole).array
+    found = read_labels(tmp_path / "seg.dcm", labels, whole).array
     np.testing.assert_array_equal(found[..., 3:6], array)
     assert not found[..., (0, 1, 2, 6, 7, 8)].any()
 
@@ -235,7 +235,7 @@ def test_frames_of_larger_or_smaller_voxels_are_refused(table, labels, times):
 def test_alone_it_has_no_grid(table, labels):
     path = find_cases(table("seg"))[0].label
     with pytest.raises(GridError) as caught:
-        read_label_map(path, labels)
+        read_labels(path, labels)
     assert str(caught.value) == (
         f"{path}: is a DICOM-SEG, which does not tell all of its grid; expected the image that it "
         "was drawn on beside it; name both in a dataset table: the image, and the DICOM-SEG as its "
@@ -254,7 +254,7 @@ def test_a_series_of_several_dicom_seg_is_refused(table, tmp_path, labels):
     for name in ("a", "b"):
         (tmp_path / "segs" / f"{name}.dcm").write_bytes(path.read_bytes())
     with pytest.raises(FileFormatError, match=r"segs: series 1000: has 2 DICOM-SEG"):
-        read_label_map(tmp_path / "segs", labels)
+        read_labels(tmp_path / "segs", labels)
 
 
 # ---------------------------------------------------------------- cases with such labels
@@ -264,9 +264,9 @@ def test_a_series_of_several_dicom_seg_is_refused(table, tmp_path, labels):
 def test_a_case_has_the_same_classes_whatever_its_label_is_kept_in(table, labels, kind):
     case = find_cases(table(kind))[0]
     volume = read_volume(case, ("flair", "t1"))
-    found = read_labels(case, labels, volume.geometry)
+    found = read_segmentation(case, labels, volume.geometry)
     np.testing.assert_array_equal(found.array, labels.encode(a_mask(), "mask"))
-    resampled = read_labels(replace(case, label_resampled=True), labels, volume.geometry)
+    resampled = read_segmentation(replace(case, label_resampled=True), labels, volume.geometry)
     np.testing.assert_array_equal(resampled.array, found.array)
     contents = read_contents(case, ("flair", "t1"), labels)
     assert (contents.problems, contents.names) == ((), labels.foreground)

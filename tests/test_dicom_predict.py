@@ -16,11 +16,11 @@ pytest.importorskip("highdicom")
 
 import pydicom
 
+from vol3dseg import formats
 from vol3dseg.cli.main import cli
 from vol3dseg.datasets.checks import check_headers
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
-from vol3dseg.formats import opening
 from vol3dseg.formats.dicom import series_folder as dicom_folder
 from vol3dseg.formats.dicom.dicom_files import is_dicom
 from vol3dseg.formats.dicom.seg_reading import read_seg
@@ -59,7 +59,7 @@ def test_a_patient_becomes_a_dicom_seg_and_a_nifti_file(table, model_path, manif
     assert expected.array.any()
     found = read_seg(seg / "x.dcm", manifest.labels, volume.geometry)
     np.testing.assert_array_equal(found.array, expected.array)
-    values, grid = opening.read_labels(plain / "x.nii.gz")
+    values, grid = formats.open_volume(plain / "x.nii.gz").labels()
     assert grid.fits(volume.geometry)
     np.testing.assert_array_equal(manifest.labels.encode(values, "x"), expected.array)
     record = json.loads((seg / "predictions.json").read_text())

@@ -218,7 +218,9 @@ def test_bad_files_are_named(tmp_path, labels):
         evaluate_pairs([("X", good, Case("X", "X", {}, bad))], labels)
     with pytest.raises(FileFormatError, match=r"none\.nii: does not exist"):
         evaluate_pairs([("X", none, Case("X", "X", {}, good))], labels)
-    with pytest.raises(DatasetError, match="case X: has no label map; expected one to judge by"):
+    with pytest.raises(
+        DatasetError, match="case X: has no label map; expected one; add it, or leave"
+    ):
         evaluate_pairs([("X", good, Case("X", "X", {}))], labels)
 
 

@@ -12,16 +12,15 @@ import pytest
 from click.testing import CliRunner
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
+from vol3dseg import formats
 from vol3dseg.cli.show import show
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.references import label_files
 from vol3dseg.datasets.selection import gather_cases
 from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, MissingExtraError, OutputError
-from vol3dseg.formats import names as formats
-from vol3dseg.formats import opening
+from vol3dseg.formats import read_labels
 from vol3dseg.formats.dicom.seg_writing import Algorithm
-from vol3dseg.formats.label_maps import read_label_map
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.outputs import DicomSeg, Wanted
 from vol3dseg.inference.predictor import Predictor
@@ -92,7 +91,7 @@ def test_the_same_segmentation_in_the_world_whichever_way_axes_lie(
         found = predict_cases(sources(path), predictor, out, record).cases["x"]
         assert not found.error
         assert found.file == f"x{suffix}"
-        labels, place = opening.read_labels(out / found.file)
+        labels, place = formats.open_volume(out / found.file).labels()
         assert place.fits(grid, 1e-4)
         turned_back = apply_orientation(labels, io_orientation(place.affine))
         np.testing.assert_array_equal(turned_back, expected)
@@ -134,7 +133,7 @@ def test_the_same_segmentation_of_dicom_whichever_way_axes_lie(
             other_way = inv_ornt_aff([(0, 1), (1, 1), (2, -1)], grid.shape)
             grid = Geometry(grid.shape, grid.affine @ other_way)
         assert read_grid(sources(folder)[0]).fits(grid, 1e-4)
-        segmentation = read_label_map(out / found.file, labels, grid)
+        segmentation = read_labels(out / found.file, labels, grid)
         assert segmentation.geometry.fits(grid, 1e-4)
         turned_back = apply_orientation(segmentation.array, io_orientation(grid.affine))
         np.testing.assert_array_equal(turned_back, z > 0)
@@ -155,7 +154,7 @@ def test_predictions_have_the_format_of_the_input_or_the_one_asked_for(
     assert found.file == f"x{expected}"
     assert names == {f"x{expected}", f"x_probabilities{expected}", "predictions.json"}
     needs_simpleitk(expected)
-    several = opening.open_volume(tmp_path / "out" / f"x_probabilities{expected}")
+    several = formats.open_volume(tmp_path / "out" / f"x_probabilities{expected}")
     assert several.shape == (*SHAPE, len(predictor.manifest.labels.names))
     z = (scan - scan.mean()) / scan.std()
     np.testing.assert_array_equal(several.image(1)[0], z > 0)
@@ -232,7 +231,7 @@ class TestPairs:
     @pytest.mark.parametrize("ending", ["", ".gz"])
     def test_either_file_stands_for_both(self, tmp_path, image_class, suffix, ending):
         pair(tmp_path, ending, image_class)
-        array, geometry = opening.read_image(tmp_path / f"x{suffix}{ending}")
+        array, geometry = formats.read_image(tmp_path / f"x{suffix}{ending}")
         np.testing.assert_array_equal(array, VALUES)
         assert geometry == GRID
 
@@ -241,13 +240,13 @@ class TestPairs:
         packed = tmp_path / "x.hdr.gz"
         (tmp_path / "x.hdr").write_bytes(gzip.decompress(packed.read_bytes()))
         packed.unlink()
-        np.testing.assert_array_equal(opening.read_labels(tmp_path / "x.hdr")[0], VALUES)
+        np.testing.assert_array_equal(formats.open_volume(tmp_path / "x.hdr").labels()[0], VALUES)
 
     def test_names_in_upper_case(self, tmp_path):
         pair(tmp_path)
         for suffix in (".hdr", ".img"):
             (tmp_path / f"x{suffix}").rename(tmp_path / f"x{suffix.upper()}")
-        np.testing.assert_array_equal(opening.read_labels(tmp_path / "x.IMG")[0], VALUES)
+        np.testing.assert_array_equal(formats.open_volume(tmp_path / "x.IMG").labels()[0], VALUES)
 
     @pytest.mark.parametrize(
         ("there", "missing"), [(".img", ".hdr"), (".hdr", ".img"), (".hdr.gz", ".img")]
@@ -259,7 +258,7 @@ class TestPairs:
                 path.unlink()
         path, found = tmp_path / f"x{there}", there.removesuffix(".gz")
         with pytest.raises(FileFormatError) as caught:
-            opening.read_image(path)
+            formats.read_image(path)
         assert str(caught.value) == (
             f"{path}: {missing} is missing beside this {found}; expected both of a NIfTI pair; "
             f"copy x{missing} to it"
@@ -277,13 +276,13 @@ class TestPairs:
             (tmp_path / "x.hdr").write_bytes(header)
         message = {"empty": "the file is empty"}.get(damage, "truncated")
         with pytest.raises(FileFormatError, match=message):
-            opening.read_image(tmp_path / path.name.replace("img", "hdr"))
+            formats.read_image(tmp_path / path.name.replace("img", "hdr"))
 
     def test_analyze_is_refused(self, tmp_path):
         nib.save(nib.AnalyzeImage(VALUES, np.eye(4)), tmp_path / "x.img")
         for suffix in (".img", ".hdr"):
             with pytest.raises(FileFormatError) as caught:
-                opening.read_image(tmp_path / f"x{suffix}")
+                formats.read_image(tmp_path / f"x{suffix}")
             assert str(caught.value) == (
                 f"{tmp_path}/x.hdr: not a NIfTI file but Analyze 7.5, which does not say which "
                 "side is left; expected NIfTI; export it again from its source"
@@ -293,12 +292,12 @@ class TestPairs:
         pair(tmp_path)
         (tmp_path / "x.hdr").write_bytes(nib.Nifti1Image(VALUES, AFFINE).to_bytes())
         with pytest.raises(FileFormatError, match=r"in one piece, with x.img beside it"):
-            opening.read_image(tmp_path / "x.img")
+            formats.read_image(tmp_path / "x.img")
 
     def test_another_file_than_nifti(self, tmp_path):
         (tmp_path / "x.nii").write_bytes(b"hello world" * 99)
         with pytest.raises(FileFormatError, match=r"not a NIfTI file; expected NIfTI \(.nii, "):
-            opening.read_image(tmp_path / "x.nii")
+            formats.read_image(tmp_path / "x.nii")
 
 
 WITHOUT_SIMPLEITK = """
@@ -344,7 +343,7 @@ def test_from_scan_to_report(vol3dseg, tmp_path, suffix, model_path, scan):
     done = vol3dseg("predict", model_path, f"--image=flair={path}", "--id", "y", "-o",
                     tmp_path / "Y", "--format", "mha")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    values, grid = opening.read_labels(tmp_path / f"O/x{suffix}")
+    values, grid = formats.open_volume(tmp_path / f"O/x{suffix}").labels()
     assert len(np.unique(values)) > 1
     assert grid.fits(GRID, 1e-4)
     # An older one of the same name does not count.

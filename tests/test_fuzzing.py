@@ -20,8 +20,8 @@ from tests.fuzzing.mutations import harmed
 from tests.fuzzing.promise import BrokenPromise, check_silent, judge
 from tests.fuzzing.sample import NAME
 from tests.fuzzing.samples import metaimage_samples, nifti_samples, nrrd_samples
+from vol3dseg import formats
 from vol3dseg.errors import FileFormatError, GridError, LabelError, MemoryLimitError
-from vol3dseg.formats import opening
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 
 FILES = 500  # in all; `make fuzz` reads many more
@@ -116,7 +116,7 @@ FOUND_IN_NIFTI = [
 def test_found_in_nifti(tmp_path, sample, error, message, repair):
     path = sample.save(tmp_path)
     with pytest.raises(error) as caught:
-        opening.open_volume(path, repair=repair).image()
+        formats.open_volume(path, repair=repair).image()
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
@@ -164,7 +164,7 @@ def test_found_in_nrrd_and_metaimage(tmp_path, capfd, sample, error, message):
     need("nrrd")
     path = sample.save(tmp_path)
     with pytest.raises(error) as caught:
-        opening.open_volume(path).image()
+        formats.open_volume(path).image()
     assert str(caught.value).startswith(f"{path}: {message}")
     assert capfd.readouterr() == ("", "")
 

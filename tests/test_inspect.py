@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vol3dseg import formats
 from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.phantom import make_phantoms
-from vol3dseg.formats import opening
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.quality.case_likeness import coarse, mirrorings
 from vol3dseg.quality.contents import Contents, read_contents
@@ -329,7 +329,7 @@ def test_the_ranking_does_not_depend_on_the_order_of_cases(good):
 
 def broken(folder, spoil):
     """Spoil Case_002 in place; return what is measured of it."""
-    spoil(folder / "Case_002", *opening.read_image(folder / "Case_002" / "Case_002_t1.nii.gz"))
+    spoil(folder / "Case_002", *formats.read_image(folder / "Case_002" / "Case_002_t1.nii.gz"))
     (case,) = (c for c in find_cases(folder) if c.id == "Case_002")
     return measure(case, ("flair", "t1"), load_config("brats2020").labels)
 
@@ -387,7 +387,7 @@ def test_grids_of_another_place_are_told_apart(name, others, brats_folder):
         nifti.write(folder / name, (array > 0).astype(np.uint8), shifted(grid))
 
     (problem,) = broken(brats_folder, spoil).problems
-    grid = opening.read_image(brats_folder / "Case_002" / "Case_002_flair.nii.gz")[1]
+    grid = formats.read_image(brats_folder / "Case_002" / "Case_002_flair.nii.gz")[1]
     for words in (f": {shifted(grid).placed()}; ", f"; {others} on {grid.placed()}; "):
         assert words in problem
     assert problem.endswith("; resample one onto the other, or mend the header")
@@ -399,7 +399,7 @@ def test_grids_of_another_place_are_told_apart(name, others, brats_folder):
         pytest.param(np.linspace(0, 1, 8640), "which is no whole number", id="fractions"),
         pytest.param(
             np.arange(8640),
-            "8639 values besides 0, expected fewer than 255; is it an image? Put",
+            "holds 8639 values besides 0; expected fewer than 255; give a label map, if this is",
             id="image",
         ),
         pytest.param(np.full(8640, np.nan), "holds NaN", id="NaN"),
@@ -426,7 +426,7 @@ def test_classes_are_named_by_value_or_by_the_config(brats_folder):
 
 def test_rounding_errors_of_labels_are_forgiven_with_and_without_a_config(brats_folder):
     path = brats_folder / "Case_002" / SEG
-    values, grid = opening.read_labels(path)
+    values, grid = formats.open_volume(path).labels()
     plain = measure(find_cases(brats_folder)[1], ("t1",))
     nifti.write(path, values.astype(np.float32) * np.float32(1 + 1e-6), grid)
     for labels in (None, load_config("brats2020").labels):
@@ -437,7 +437,7 @@ def test_rounding_errors_of_labels_are_forgiven_with_and_without_a_config(brats_
 
 def test_as_many_classes_as_a_byte_holds(brats_folder):
     path = brats_folder / "Case_002" / SEG
-    grid = opening.read_labels(path)[1]
+    grid = formats.open_volume(path).labels()[1]
     nifti.write(path, np.minimum(np.arange(8640), 254).astype(np.int16).reshape(grid.shape), grid)
     found = measure(find_cases(brats_folder)[1], ("t1",))
     assert found.problems == ()
@@ -492,7 +492,7 @@ def test_a_damaged_file_of_several_modalities_is_named_once(tmp_path):
 
 def test_who_lacks_a_required_class_is_left_out_with_the_reason(brats_folder):
     path = brats_folder / "Case_002" / SEG
-    values, grid = opening.read_labels(path)
+    values, grid = formats.open_volume(path).labels()
     nifti.write(path, np.where(values == 4, 2, values).astype(np.uint8), grid)
     labels = load_config("brats2020").labels
     found = survey(find_source(brats_folder, ("t1",), labels))

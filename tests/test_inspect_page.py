@@ -13,10 +13,10 @@ pytest.importorskip("PIL")
 
 from PIL import Image
 
+from vol3dseg import formats
 from vol3dseg.cli.inspect import run_inspect
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import MissingExtraError, OutputError
-from vol3dseg.formats import opening
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.quality.contents import Contents
 from vol3dseg.quality.measure import measure
@@ -278,7 +278,7 @@ def test_four_planted_cases_are_among_the_first_six(seed, shared_data, browse, t
 
     def change(case_id, modality, function):
         path = next((tmp_path / "set" / case_id).glob(f"*_{modality}.nii.gz"))
-        array, grid = opening.read_image(path)
+        array, grid = formats.read_image(path)
         nifti.write(path, np.rint(function(array)).astype(np.int16), grid)
         return array
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vol3dseg import formats
 from vol3dseg.errors import (
     FileFormatError,
     GridError,
@@ -21,8 +22,6 @@ from vol3dseg.errors import (
     OutputError,
     Vol3dSegError,
 )
-from vol3dseg.formats import names as formats
-from vol3dseg.formats import opening
 from vol3dseg.space.geometry import Geometry
 
 sitk = pytest.importorskip("SimpleITK")
@@ -147,11 +146,11 @@ class TestReading:
         ],
     )  # fmt: skip
     def test_what_is_right(self, tmp_path, data, name, caplog):
-        array, geometry = opening.read_image(stored(tmp_path, data, name))
+        array, geometry = formats.read_image(stored(tmp_path, data, name))
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, VALUES)
         np.testing.assert_allclose(geometry.affine, AFFINE, atol=1e-12)
-        labels, _ = opening.read_labels(tmp_path / name)
+        labels, _ = formats.open_volume(tmp_path / name).labels()
         assert labels.dtype == np.uint8
         np.testing.assert_array_equal(labels, VALUES)
         assert not caplog.records
@@ -181,12 +180,12 @@ class TestReading:
     )
     def test_voxels_in_a_file_of_their_own(self, tmp_path, header, name, voxels):
         stored(tmp_path, voxels, "x.raw")
-        array, geometry = opening.read_image(stored(tmp_path, header, name))
+        array, geometry = formats.read_image(stored(tmp_path, header, name))
         np.testing.assert_array_equal(array, VALUES)
         assert geometry.fits(GRID)
         (tmp_path / "x.raw").write_bytes(voxels[:-9])
         with pytest.raises(FileFormatError, match=f"{name}: truncated"):
-            opening.read_image(tmp_path / name)
+            formats.read_image(tmp_path / name)
 
     @pytest.mark.parametrize(
         ("data", "name"),
@@ -214,19 +213,19 @@ class TestReading:
     )  # fmt: skip
     def test_a_volume_of_several(self, tmp_path, data, name):
         path = stored(tmp_path, data, name)
-        file = opening.open_volume(path, repair=True)  # that of four axes has no orientation
+        file = formats.open_volume(path, repair=True)  # that of four axes has no orientation
         assert file.shape == (*SHAPE, 2)
         for channel in (1, 0):
             np.testing.assert_array_equal(file.image(channel)[0], WITHIN[..., channel])
         assert file.image(0)[1].shape == SHAPE
         message = r"has shape \(5, 6, 7, 2\); expected three axes; name one of its 2 volumes"
         with pytest.raises(FileFormatError, match=message):
-            opening.read_labels(path)
+            formats.open_volume(path).labels()
         with pytest.raises(FileFormatError, match="expected a file of four axes with a volume 2"):
             file.image(2)
 
     def test_an_image_goes_where_it_is_told(self, tmp_path):
-        file = opening.open_volume(stored(tmp_path, nrrd(), "x.nrrd"))
+        file = formats.open_volume(stored(tmp_path, nrrd(), "x.nrrd"))
         place = np.empty((*SHAPE, 2), np.float32, order="F")[..., 1]
         array, _, _ = file.image(out=place)
         assert np.shares_memory(array, place)
@@ -243,21 +242,21 @@ class TestReading:
     def test_no_orientation_is_read_as_a_repair_only(self, tmp_path, data, name):
         path = stored(tmp_path, data, name)
         with pytest.raises(GridError, match=f"{name}: header says nothing of orientation"):
-            opening.read_image(path)
-        file = opening.open_volume(path, repair=True)
+            formats.read_image(path)
+        file = formats.open_volume(path, repair=True)
         assert file.geometry().axis_codes in str(file.notes[0])
         assert file.notes[0].repaired
 
     def test_spacing_comes_from_the_axes(self, tmp_path):
         path = stored(tmp_path, meta(TransformMatrix="2 0 0 0 1 0 0 0 1"), "x.mha")
-        assert opening.read_image(path)[1].spacing_mm == (3, 1.25, 2)
+        assert formats.read_image(path)[1].spacing_mm == (3, 1.25, 2)
 
     def test_the_kind_of_number_is_kept(self, tmp_path):
         for kind in ("u1", "i1", "u2", "i2", "u4", "i4", "i8", "f4", "f8"):
             for name in ("x.nrrd", "x.mha"):
                 array = np.arange(-3, 207).astype(kind).reshape(7, 6, 5)
                 sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / name))
-                found, _ = opening.read_labels(tmp_path / name)
+                found, _ = formats.open_volume(tmp_path / name).labels()
                 assert found.dtype == np.dtype(kind)
                 np.testing.assert_array_equal(found, array.T)
 
@@ -267,8 +266,8 @@ def test_a_real_scan_is_the_same_in_every_format(tmp_path, shared_data, suffix):
     folder = shared_data / "brats" / "BraTS2021_00495"
     source, path = folder / f"{folder.name}_flair.nii.gz", tmp_path / f"x{suffix}"
     sitk.WriteImage(sitk.ReadImage(str(source)), str(path), useCompression=True)
-    expected, grid = opening.read_image(source)
-    array, found = opening.read_image(path)
+    expected, grid = formats.read_image(source)
+    array, found = formats.read_image(path)
     np.testing.assert_array_equal(array, expected)
     assert found.fits(grid, 1e-3)
 
@@ -470,7 +469,7 @@ BAD = [
 def test_bad_files(tmp_path, capfd, name, data, error, message):
     path = stored(tmp_path, data, name)
     with pytest.raises(error) as caught:
-        opening.read_image(path)
+        formats.read_image(path)
     assert str(caught.value) == f"{path}: {message}"
     assert capfd.readouterr() == ("", "")
 
@@ -478,7 +477,7 @@ def test_bad_files(tmp_path, capfd, name, data, error, message):
 def test_complex_numbers_are_refused(tmp_path):
     sitk.WriteImage(COMPLEX, str(tmp_path / "x.nrrd"))
     with pytest.raises(FileFormatError, match="voxels are complex64; expected plain numbers"):
-        opening.read_image(tmp_path / "x.nrrd")
+        formats.read_image(tmp_path / "x.nrrd")
 
 
 @pytest.mark.parametrize("at", [-1, -5, len(DEFLATED) // 2])
@@ -488,16 +487,16 @@ def test_what_simpleitk_takes_for_well_is_refused(tmp_path, at):
     data[at] ^= 1
     path = stored(tmp_path, meta(bytes(data), CompressedData="True"), "x.mha")
     with pytest.raises(FileFormatError, match="truncated"):
-        opening.read_image(path)
+        formats.read_image(path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs names that are any bytes")
 def test_names_of_files(tmp_path):
     path = stored(tmp_path, nrrd(), "ünï #1 %d.nrrd")
-    np.testing.assert_array_equal(opening.read_labels(path)[0], VALUES)
+    np.testing.assert_array_equal(formats.open_volume(path).labels()[0], VALUES)
     path = stored(tmp_path, nrrd(), os.fsdecode(b"\xff.nrrd"))
     with pytest.raises(FileFormatError, match="its name is not UTF-8; expected one that"):
-        opening.read_labels(path)
+        formats.open_volume(path).labels()
 
 
 def test_a_data_file_that_may_not_be_read(tmp_path, monkeypatch):
@@ -512,14 +511,14 @@ def test_a_data_file_that_may_not_be_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(FileFormatError, match=r"x.raw cannot be read \(Permission denied\); mend"):
-        opening.read_image(path)
+        formats.read_image(path)
 
 
 def test_a_header_without_end_is_refused(tmp_path):
     path = stored(tmp_path, b"NRRD0005\n# ", "x.nrrd")
     os.truncate(path, 2**25)
     with pytest.raises(FileFormatError, match="its header does not end"):
-        opening.read_image(path)
+        formats.read_image(path)
 
 
 @given(st.sampled_from(["x.nrrd", "x.mha"]), st.integers(0, 10_000), st.integers(0, 255))
@@ -531,7 +530,7 @@ def test_any_damaged_file_is_read_or_refused_in_words(tmp_path_factory, name, at
     data[at % len(data)] = byte
     path = tmp_path_factory.getbasetemp() / name
     path.write_bytes(bytes(data))
-    for read in (opening.read_image, opening.read_labels):
+    for read in (formats.read_image, lambda path: formats.open_volume(path).labels()):
         try:
             array, geometry = read(path)
         except Vol3dSegError as error:
@@ -552,7 +551,7 @@ def test_every_orientation_comes_back(tmp_path, order, flips, suffix):
     affine[:3, 3] = (-120.5, 33.25, 1000.125)
     grid, path = Geometry(SHAPE, affine), tmp_path / f"x{suffix}"
     formats.write(path, VALUES, grid)
-    array, found = opening.read_labels(path)
+    array, found = formats.open_volume(path).labels()
     np.testing.assert_array_equal(array, VALUES)
     assert found.fits(grid, 1e-4)
     np.testing.assert_allclose(found.affine, affine, rtol=1e-6, atol=1e-4)
@@ -573,7 +572,7 @@ class TestWriting:
     def test_what_is_written_is_read(self, tmp_path, suffix, kind, order):
         path, array = tmp_path / f"new/x{suffix}", np.array(VALUES, dtype=kind, order=order)
         formats.write(path, array, GRID)
-        found, _ = opening.read_labels(path)
+        found, _ = formats.open_volume(path).labels()
         assert found.dtype == array.dtype.newbyteorder("=")
         np.testing.assert_array_equal(found, array)
         assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -581,7 +580,7 @@ class TestWriting:
     def test_several_volumes(self, tmp_path, suffix):
         path, array = tmp_path / f"x{suffix}", np.stack([VALUES, 9 - VALUES / 2], axis=-1)
         formats.write(path, array.astype(np.float32), GRID)
-        file = opening.open_volume(path)
+        file = formats.open_volume(path)
         for channel in range(2):
             found, grid, _ = file.image(channel)
             np.testing.assert_array_equal(found, array[..., channel].astype(np.float32))
@@ -636,11 +635,11 @@ def test_every_format_mends_and_tells_its_grid(tmp_path, suffix, channel):
     values = np.stack([VALUES, VALUES + 1], axis=-1).astype(np.float32)
     values[1, 2, 3:6, channel] = np.nan, np.inf, -np.inf
     formats.write(tmp_path / f"x{suffix}", values, GRID)
-    file = opening.open_volume(tmp_path / f"x{suffix}")
+    file = formats.open_volume(tmp_path / f"x{suffix}")
     assert file.geometry(channel).fits(GRID, 1e-4)
-    array, geometry, replaced = opening.finite_image(file, channel, -5.0)
+    array, geometry, replaced = formats.finite_image(file, channel, -5.0)
     assert (replaced, geometry) == (3, file.geometry(channel))
     np.testing.assert_array_equal(array, np.where(np.isfinite(values), values, -5)[..., channel])
-    assert opening.finite_image(file, 1 - channel, -5.0)[2] == 0
+    assert formats.finite_image(file, 1 - channel, -5.0)[2] == 0
     with pytest.raises(IntensityError, match="3 voxels are NaN"):
-        opening.finite_image(file, channel)
+        formats.finite_image(file, channel)

@@ -21,10 +21,9 @@ from vol3dseg.errors import (
     OutputError,
     Vol3dSegError,
 )
-from vol3dseg.formats import gzipped
+from vol3dseg.formats import finite_image, gzipped, open_volume, read_image
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.formats.nifti.nifti_file import NiftiFile, write
-from vol3dseg.formats.opening import finite_image, open_volume, read_image, read_labels
 from vol3dseg.space.geometry import Geometry
 
 AFFINE = np.array([[-1.5, 0, 0, 90], [0, -1.25, 0, 126], [0, 0, 2, -72], [0, 0, 0, 1]])
@@ -138,18 +137,18 @@ class TestReading:
 
     def test_labels_keep_their_type(self, tmp_path):
         values = (VALUES % 3).astype(np.int16)
-        array, geometry = read_labels(stored(tmp_path, content(values)))
+        array, geometry = open_volume(stored(tmp_path, content(values))).labels()
         assert array.dtype == np.int16
         np.testing.assert_array_equal(array, values)
         assert geometry == Geometry(SHAPE, AFFINE)
 
     def test_labels_stored_as_floats(self, tmp_path):
-        array, _ = read_labels(stored(tmp_path, content((VALUES % 3).astype(np.float32))))
+        array, _ = open_volume(stored(tmp_path, content((VALUES % 3).astype(np.float32)))).labels()
         assert np.unique(array).tolist() == [0, 1, 2]
 
     def test_real_labels(self, shared_data):
         folder = shared_data / "brats" / "BraTS2021_00495"
-        array, geometry = read_labels(folder / f"{folder.name}_seg.nii.gz")
+        array, geometry = open_volume(folder / f"{folder.name}_seg.nii.gz").labels()
         assert set(np.unique(array)) <= {0, 1, 2, 4}
         assert geometry.shape == (240, 240, 155)
         assert geometry.axis_codes == "LPS"
@@ -203,7 +202,7 @@ def test_voxels_are_those_that_nibabel_reads(tmp_path_factory, made, packing, po
             np.testing.assert_array_equal(array, volumes[..., channel].astype(np.float32))
             assert geometry.fits(Geometry(oracle.shape[:3], AFFINE))
         if volumes.shape[3] == 1:
-            labels, _ = read_labels(path)
+            labels, _ = open_volume(path).labels()
             assert labels.dtype == volumes.dtype.newbyteorder("=")
             np.testing.assert_array_equal(labels, volumes[..., 0])
 
@@ -413,7 +412,7 @@ def test_any_damaged_header_is_read_or_refused_in_words(tmp_path_factory, offset
     path = tmp_path_factory.getbasetemp() / "damaged.nii"
     path.write_bytes(gzip.compress(data) if packed else data)
     read_or_refuse(read_image, path)
-    read_or_refuse(read_labels, path)
+    read_or_refuse(lambda path: open_volume(path).labels(), path)
 
 
 @given(st.integers(0, len(LARGE) - 1), st.integers(1, 255))
@@ -431,7 +430,7 @@ class TestWriting:
     def test_what_is_written_is_read(self, tmp_path, name, dtype):
         geometry = Geometry(SHAPE, AFFINE)
         write(tmp_path / "new" / name, VALUES.astype(dtype), geometry)
-        array, found = read_labels(tmp_path / "new" / name)
+        array, found = open_volume(tmp_path / "new" / name).labels()
         assert array.dtype == dtype
         np.testing.assert_array_equal(array, VALUES.astype(dtype))
         assert found == geometry
@@ -518,7 +517,7 @@ class TestWriting:
     def test_other_readers_read_it(self, tmp_path, shared_data):
         """And a real label map takes little more than what gzip makes of it at level 4."""
         folder = shared_data / "brats" / "BraTS2021_00495"
-        array, geometry = read_labels(folder / f"{folder.name}_seg.nii.gz")
+        array, geometry = open_volume(folder / f"{folder.name}_seg.nii.gz").labels()
         write(tmp_path / "x.nii.gz", array.astype(np.uint8), geometry)
         np.testing.assert_array_equal(nib.load(tmp_path / "x.nii.gz").dataobj, array)
         packed = (tmp_path / "x.nii.gz").read_bytes()

@@ -7,7 +7,7 @@ import pytest
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.errors import EvaluationError
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.reporting.axial import axial_view
@@ -305,7 +305,7 @@ def test_a_label_map_that_cannot_be_read_is_left_out_and_said(case, image, tumou
 def test_a_whole_scan_is_shown_where_its_tumour_is_largest(shared_data, labels):
     for case in find_cases(shared_data / "brats"):
         scan = read_volume(case, ["flair"])
-        reference = read_labels(case, labels, scan.geometry)
+        reference = read_segmentation(case, labels, scan.geometry)
         areas = (reference.array > 0).sum(axis=(0, 1))
         view = axial_view(scan, reference, reference)
         assert np.count_nonzero(view.reference) == areas.max()

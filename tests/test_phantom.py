@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vol3dseg import formats
 from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.phantom import make_phantoms
-from vol3dseg.datasets.reading import read_labels, read_volume
-from vol3dseg.formats import opening
+from vol3dseg.datasets.reading import read_segmentation, read_volume
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 NECROTIC, EDEMA, ENHANCING = 1, 2, 4
@@ -25,8 +25,8 @@ def phantoms(folder):
     """Images by modality and labels as stored, of each phantom."""
     return [
         (
-            {m: opening.read_image(path / f"{path.name}_{m}.nii.gz")[0] for m in MODALITIES},
-            np.asarray(opening.read_labels(path / f"{path.name}_seg.nii.gz")[0]),
+            {m: formats.read_image(path / f"{path.name}_{m}.nii.gz")[0] for m in MODALITIES},
+            np.asarray(formats.open_volume(path / f"{path.name}_seg.nii.gz").labels()[0]),
         )
         for path in sorted(folder.iterdir())
     ]
@@ -49,13 +49,13 @@ def test_the_layout_is_that_of_brats(folder):
     for case in cases:
         assert set(case.images) == set(MODALITIES)
         volume = read_volume(case, MODALITIES)
-        assert min(read_labels(case, labels, volume.geometry).counts()) > 100
+        assert min(read_segmentation(case, labels, volume.geometry).counts()) > 100
 
 
 def test_files_store_what_brats_stores(folder):
     path = folder / "Phantom_001"
-    label, _ = opening.read_labels(path / "Phantom_001_seg.nii.gz")
-    image, _ = opening.read_labels(path / "Phantom_001_t1.nii.gz")
+    label, _ = formats.open_volume(path / "Phantom_001_seg.nii.gz").labels()
+    image, _ = formats.open_volume(path / "Phantom_001_t1.nii.gz").labels()
     assert (label.dtype, image.dtype) == (np.uint8, np.int16)
     assert np.unique(label).tolist() == [0, NECROTIC, EDEMA, ENHANCING]
 

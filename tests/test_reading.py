@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from nibabel.eulerangles import euler2mat
 
+from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.errors import FileFormatError, GridError, IntensityError, MemoryLimitError
-from vol3dseg.formats import opening
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.oblique import bring_classes, bring_image
@@ -62,7 +62,7 @@ def test_modalities_in_files_of_their_own_are_read_each(brats_folder, opened):
     volume = read_volume(case, ("t1", "flair"))
     assert sorted(opened) == sorted([case.images["t1"].path, case.images["flair"].path])
     np.testing.assert_array_equal(
-        volume.array[..., 0], opening.read_image(case.images["t1"].path)[0]
+        volume.array[..., 0], formats.read_image(case.images["t1"].path)[0]
     )
 
 
@@ -100,7 +100,7 @@ def test_a_later_error_in_an_earlier_file_waits_for_its_turn(several, tmp_path):
 @pytest.mark.parametrize("names", [("t1", "flair"), ("flair", "t1")])
 def test_images_of_other_shapes_are_refused_whichever_is_first(brats_folder, names):
     case = find_cases(brats_folder)[0]
-    array, grid = opening.read_labels(case.images["t1"].path)
+    array, grid = formats.open_volume(case.images["t1"].path).labels()
     smaller = Geometry((*grid.shape[:2], grid.shape[2] - 1), grid.affine)
     nifti.write(case.images["t1"].path, array[..., :-1], smaller)
     for _ in range(20):
@@ -126,7 +126,7 @@ def test_more_images_than_memory(tmp_path):
 
 def moved(path):
     """Move a file 5 mm to the right; return the grids before and after."""
-    array, grid = opening.read_labels(path)
+    array, grid = formats.open_volume(path).labels()
     affine = grid.affine.copy()
     affine[0, 3] += 5
     nifti.write(path, array, Geometry(grid.shape, affine))
@@ -152,7 +152,7 @@ def test_labels_in_another_place_are_told_apart(brats_folder, labels):
     case = find_cases(brats_folder)[0]
     before, after = moved(case.label)
     with pytest.raises(GridError) as error:
-        read_labels(case, labels, before)
+        read_segmentation(case, labels, before)
     for words in (
         f"Case_001_seg.nii.gz has {after.placed()}",
         f"flair.nii.gz has {before.placed()}; ",
@@ -216,12 +216,12 @@ def test_an_image_is_brought_onto_the_grid_of_another(tmp_path, names, labels):
     asked = replace(case, images={**case.images, "t2": onto}, label_resampled=True)
     volume = read_volume(asked, names)
     assert volume.geometry == GRID
-    stored, other = opening.read_image(onto.path)  # as rounded in the header
+    stored, other = formats.read_image(onto.path)  # as rounded in the header
     np.testing.assert_array_equal(
         volume.array[..., names.index("t2")], bring_image(stored, other, GRID)
     )
-    values, _ = opening.read_labels(case.label)
-    found = read_labels(asked, labels, volume.geometry)
+    values, _ = formats.open_volume(case.label).labels()
+    found = read_segmentation(asked, labels, volume.geometry)
     np.testing.assert_array_equal(found.array, bring_classes(values, other, GRID))
     assert found.array.any()
 

@@ -6,7 +6,7 @@ import pytest
 
 from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
@@ -18,7 +18,7 @@ def test_whole_brats_cases_come_home(shared_data):
     config = load_config("brats2020")
     for case in find_cases(shared_data / "brats"):
         volume = read_volume(case, config.recipe.modalities)
-        label = read_labels(case, config.labels, volume.geometry)
+        label = read_segmentation(case, config.labels, volume.geometry)
         assert volume.geometry.axis_codes == "LPS"
         prepared = prepare(volume, config.recipe)
         working = prepare_labels(label, prepared)

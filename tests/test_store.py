@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
+from vol3dseg import formats
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import DatasetError, RecipeMismatch, StoreError
-from vol3dseg.formats import opening
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.index import load_index, verify
 from vol3dseg.preprocessing.prepare_cases import preprocess
@@ -25,7 +25,7 @@ def prepare(folder, out, recipe, labels, **options):
 def shift_t1(folder):
     """Give each T1 a smaller non-zero box than its FLAIR, so that boxes of subsets differ."""
     for path in sorted(folder.rglob("*_t1.nii.gz")):
-        array, geometry = opening.read_image(path)
+        array, geometry = formats.read_image(path)
         array[..., -6:] = 0
         array[:5] = 0
         nifti.write(path, array.astype(np.int16), geometry)
@@ -64,7 +64,7 @@ def test_second_run_does_only_what_is_missing_or_changed(brats_folder, tmp_path,
     first = prepare(brats_folder, out, recipe, labels)
     before = {e.id: (out / e.file).stat().st_mtime_ns for e in first.cases}
     (out / first.cases[0].file).unlink()
-    array, grid = opening.read_image(brats_folder / "Case_002" / "Case_002_t1.nii.gz")
+    array, grid = formats.read_image(brats_folder / "Case_002" / "Case_002_t1.nii.gz")
     nifti.write(
         brats_folder / "Case_002" / "Case_002_t1.nii.gz", (array + 1).astype(np.int16), grid
     )
@@ -97,7 +97,7 @@ def test_missing_modality_and_missing_label(brats_folder, tmp_path, recipe, labe
 
 def test_cases_without_a_required_class_are_left_out(brats_folder, tmp_path, recipe, labels):
     path = brats_folder / "Case_003" / "Case_003_seg.nii.gz"
-    array, grid = opening.read_labels(path)
+    array, grid = formats.open_volume(path).labels()
     nifti.write(path, np.where(array == 4, 2, array).astype(np.uint8), grid)
     strict = labels.model_copy(update={"required": ("enhancing",)})
     index = prepare(brats_folder, tmp_path / "out", recipe, strict)
@@ -107,7 +107,7 @@ def test_cases_without_a_required_class_are_left_out(brats_folder, tmp_path, rec
 
 def test_labels_outside_the_box_are_counted(brats_folder, tmp_path, recipe, labels):
     path = brats_folder / "Case_001" / "Case_001_seg.nii.gz"
-    array, grid = opening.read_labels(path)
+    array, grid = formats.open_volume(path).labels()
     label = np.array(array)
     label[0, 0, :3] = 1
     nifti.write(path, label, grid)
@@ -174,7 +174,7 @@ def test_a_write_that_fails_leaves_nothing(brats_folder, tmp_path, recipe, label
 
 def test_label_on_another_grid_is_refused(brats_folder, tmp_path, recipe, labels):
     path = brats_folder / "Case_001" / "Case_001_seg.nii.gz"
-    array, grid = opening.read_labels(path)
+    array, grid = formats.open_volume(path).labels()
     moved = grid.affine.copy()
     moved[0, 3] += 5
     nifti.write(path, array, Geometry(grid.shape, moved))

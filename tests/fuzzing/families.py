@@ -11,9 +11,9 @@ from tests.fuzzing.nifti_fields import set_field
 from tests.fuzzing.promise import BrokenPromise, read_both_ways
 from tests.fuzzing.sample import Family
 from tests.fuzzing.samples import metaimage_samples, nifti_samples, nrrd_samples
+from vol3dseg.formats import open_volume
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.seg_reading import read_seg
-from vol3dseg.formats.opening import open_volume
 from vol3dseg.space.geometry import Geometry
 
 _read_file = partial(read_both_ways, open_volume)

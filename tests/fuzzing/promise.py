@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from tests.fuzzing.sample import NAME
+from vol3dseg import formats
 from vol3dseg.errors import MemoryLimitError, Vol3dSegError
-from vol3dseg.formats import opening
-from vol3dseg.formats.opening import VolumeFile
+from vol3dseg.formats import VolumeFile
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Label, LabelSet
 
@@ -56,7 +56,7 @@ def _kept(read: Callable[[], None]) -> None:
 
 
 def _check_image(file: VolumeFile, channel: int | None, replacement: float | None) -> None:
-    array, geometry, _ = opening.finite_image(file, channel, replacement)
+    array, geometry, _ = formats.finite_image(file, channel, replacement)
     if array.dtype != np.float32 or not np.isfinite(array).all():
         raise BrokenPromise(f"an image of {array.dtype} or not finite")
     _check_grid(array, geometry, file.shape)

@@ -1,4 +1,4 @@
-"""Small whole files of the formats that are read by `opening.open_volume`."""
+"""Small whole files of the formats that are read by `formats.open_volume`."""
 
 import gzip
 import zlib

@@ -19,13 +19,11 @@ from vol3dseg.datasets.findings import WEIGHTS, Finding, Refusal, Weight
 from vol3dseg.datasets.reading import differing_grids, require_label_grid
 from vol3dseg.datasets.sources import by_file, grid_of, image_of, open_label, open_source
 from vol3dseg.errors import IntensityError, Vol3dSegError
-from vol3dseg.formats.dicom.seg_reading import read_seg
+from vol3dseg.formats import VolumeFile
 from vol3dseg.formats.dicom.series_folder import Search, searching_once
-from vol3dseg.formats.label_maps import find_seg
-from vol3dseg.formats.opening import VolumeFile
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.label_values import distinct, whole_numbers
+from vol3dseg.space.label_values import distinct
 from vol3dseg.space.labels import LabelSet
 from vol3dseg.space.volume import Volume
 
@@ -59,7 +57,7 @@ def check_case(case: Case, modalities: Sequence[str], labels: LabelSet | None) -
     modalities : sequence of str
         Those that it should have.
     labels : LabelSet or None
-        What label maps may hold; None takes any whole numbers.
+        What label maps may hold; None takes up to 254 whole numbers besides 0.
 
     Returns
     -------
@@ -177,23 +175,13 @@ class _Check:
             self._add("note", source.path, words)
 
     def _label(self, grid: Geometry | None, labels: LabelSet | None, voxels: bool) -> None:
-        path = self.case.label
-        seg = find_seg(path, self.case.label_series, self.search) if path else None
-        if seg is not None:
-            if voxels:
-                found = read_seg(seg, labels, grid)
-                self._classes(found.array, labels)
-                self._notes(found.notes, seg)
-            return
         file = open_label(self.case, self.search)
         geometry = file.geometry()
-        if grid is not None:
+        if grid is not None and geometry is not None:
             with self._errors():
                 require_label_grid(self.case, geometry, grid)
         if voxels:
-            values, source = file.labels()[0], str(path)
-            encoded = labels.encode(values, source) if labels else whole_numbers(values, source)
-            self._classes(encoded, labels)
+            self._classes(file.segmentation(labels, grid).array, labels)
         self._notes(file.notes, file.path)
 
     def _classes(self, classes: NDArray[Any], labels: LabelSet | None) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -10,13 +10,11 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.sources import by_file, image_of, open_label, open_source, source_key
 from vol3dseg.errors import GridError, MemoryLimitError, Vol3dSegError
-from vol3dseg.formats import opening
-from vol3dseg.formats.dicom.seg_reading import read_seg
 from vol3dseg.formats.dicom.series_folder import searching_once
-from vol3dseg.formats.label_maps import find_seg
 from vol3dseg.machine import usable_cores
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
@@ -58,7 +56,7 @@ class ImageReader:
     def __init__(self, repair: bool = False) -> None:
         self._repair = repair
         self._search = searching_once()
-        self._file: opening.VolumeFile | None = None
+        self._file: formats.VolumeFile | None = None
         self._key: tuple[Path, str | None] | None = None
 
     def read(self, source: ImageSource) -> tuple[NDArray[np.float32], Geometry]:
@@ -168,7 +166,7 @@ class _Channels:
             ) from error
 
 
-def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
+def read_segmentation(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
     """Read the label map of a case, and bring it onto the grid of its images or check that it is.
 
     Parameters
@@ -190,17 +188,14 @@ def read_labels(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
         The labels are to be resampled onto a grid that is oblique to their own, and SimpleITK is
         not installed.
     """
-    search = searching_once()
-    seg = find_seg(case.label, case.label_series, search) if case.label else None
-    if seg is not None:
-        return read_seg(seg, labels, grid)
-    file = open_label(case, search)
-    values, geometry = file.labels()
-    require_label_grid(case, geometry, grid)
-    classes = labels.encode(values, str(case.label))
-    if case.label_resampled:
-        classes = bring_classes(classes, geometry, grid)
-    return Segmentation(classes, grid, labels, file.notes)
+    file = open_label(case)
+    own = file.geometry()
+    if own is not None:
+        require_label_grid(case, own, grid)
+    found = file.segmentation(labels, grid)
+    if own is not None and case.label_resampled:
+        return replace(found, array=bring_classes(found.array, own, grid), geometry=grid)
+    return replace(found, geometry=grid)
 
 
 def require_label_grid(case: Case, geometry: Geometry, grid: Geometry) -> None:

@@ -3,11 +3,10 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from vol3dseg import formats
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.layouts import layout_of
 from vol3dseg.errors import DatasetError
-from vol3dseg.formats import names as formats
-from vol3dseg.formats.label_maps import stem
 
 
 def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]:
@@ -30,7 +29,7 @@ def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]
         raise DatasetError(f"{folder}: no such folder; expected one of label maps")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        name = stem(path)
+        name = formats.label_stem(path)
         if name is None or name.startswith(".") or name.endswith("_probabilities"):
             continue
         if formats.is_companion(path) or (name in found and found[name].name in recorded):
@@ -67,7 +66,7 @@ def reference_cases(path: Path) -> dict[str, Case]:
         cases = layout.find_cases(path)
     except DatasetError:
         # Label maps in one folder may look like the files of one case.
-        if path.is_dir() and any(stem(file) for file in path.iterdir()):
+        if path.is_dir() and any(formats.label_stem(file) for file in path.iterdir()):
             return _without_images(label_files(path))
         raise
     return {case.id: case for case in cases if case.label is not None}

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DatasetError
-from vol3dseg.formats import names as formats
 from vol3dseg.formats.dicom.series_folder import holds_files
 
 

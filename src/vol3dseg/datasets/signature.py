@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from vol3dseg import formats
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import DatasetError, FileFormatError
 from vol3dseg.files import canonical_json, sha256_text
-from vol3dseg.formats import names as formats
 
 Signature = dict[str, tuple[int, int]]
 

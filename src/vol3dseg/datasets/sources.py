@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError
-from vol3dseg.formats import opening
 from vol3dseg.formats.dicom.series_folder import Search, find_series
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.oblique import bring_image
@@ -29,13 +29,13 @@ def by_file(images: Mapping[str, ImageSource]) -> list[list[str]]:
 
 def open_source(
     source: ImageSource, repair: bool = False, search: Search = find_series
-) -> opening.VolumeFile:
+) -> formats.VolumeFile:
     """Open the file, or the series of a folder, that an image is kept in; no voxel is read."""
-    return opening.open_volume(source.path, repair, source.series, search)
+    return formats.open_volume(source.path, repair, source.series, search)
 
 
 def grid_of(
-    file: opening.VolumeFile,
+    file: formats.VolumeFile,
     source: ImageSource,
     repair: bool = False,
     search: Search = find_series,
@@ -64,7 +64,7 @@ def grid_of(
 
 
 def image_of(
-    file: opening.VolumeFile,
+    file: formats.VolumeFile,
     source: ImageSource,
     repair: bool = False,
     place: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = None,
@@ -97,7 +97,7 @@ def image_of(
     """
     target = grid_of(file, source, repair, search)
     out = place(file.shape[:3]) if place and source.onto is None else None
-    array, geometry, replaced = opening.finite_image(file, source.channel, source.nan, out)
+    array, geometry, replaced = formats.finite_image(file, source.channel, source.nan, out)
     if source.onto is None:
         return array, target, replaced
     array = bring_image(array, geometry, target)
@@ -109,8 +109,8 @@ def image_of(
     return array, target, replaced
 
 
-def open_label(case: Case, search: Search = find_series) -> opening.VolumeFile:
-    """Open the label map of a case, which is no DICOM-SEG; no voxel is read.
+def open_label(case: Case, search: Search = find_series) -> formats.LabelFile:
+    """Open the label map of a case; no voxel is read.
 
     Parameters
     ----------
@@ -127,9 +127,12 @@ def open_label(case: Case, search: Search = find_series) -> opening.VolumeFile:
     """
     if case.label is None:
         raise DatasetError(
-            "has no label map", where=f"case {case.id}", remedy="add it, or leave the case out"
+            "has no label map",
+            where=f"case {case.id}",
+            expected="one",
+            remedy="add it, or leave the case out",
         )
-    return opening.open_volume(case.label, case.repair, case.label_series, search)
+    return formats.open_labels(case.label, case.repair, case.label_series, search)
 
 
 def read_grid(case: Case) -> Geometry:

@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.sources import read_grid
-from vol3dseg.errors import DatasetError, EvaluationError
+from vol3dseg.datasets.sources import open_label, read_grid
+from vol3dseg.errors import EvaluationError
 from vol3dseg.evaluation.fitting import require_one_grid, require_same_classes
 from vol3dseg.evaluation.overlap import EmptyRule, Scores, confusion, counts_of, scores_of
 from vol3dseg.evaluation.pooled import pooled_table
 from vol3dseg.evaluation.spread import Spread, mean_defined, spread_of
-from vol3dseg.formats.dicom.seg_reading import read_seg
-from vol3dseg.formats.label_maps import find_seg, read_label_map
-from vol3dseg.space.geometry import Geometry
+from vol3dseg.formats import open_labels
 from vol3dseg.space.labels import LabelSet, Segmentation
 
 METRICS = ("dice", "iou", "precision", "sensitivity", "specificity")
@@ -203,26 +201,9 @@ def evaluate_pairs(
 
 def _read_pair(prediction: Path, case: Case, labels: LabelSet) -> tuple[Segmentation, Segmentation]:
     """Return the reference and the prediction; a DICOM-SEG comes onto the grid of the other."""
-    if find_seg(prediction) is None:
-        judged = read_label_map(prediction, labels, repair=case.repair)
-        return _reference(case, labels, judged.geometry), judged
-    reference = _reference(case, labels, None)
-    return reference, read_label_map(prediction, labels, reference.geometry)
-
-
-def _reference(case: Case, labels: LabelSet, grid: Geometry | None) -> Segmentation:
-    """Return a label map as stored; `grid`, else that of the images, is for a DICOM-SEG."""
-    if case.label is None:
-        raise DatasetError(
-            "has no label map",
-            where=f"case {case.id}",
-            expected="one to judge by",
-            remedy="add it, or leave the case out",
-        )
-    seg = find_seg(case.label, case.label_series)
-    if seg is not None:
-        return read_seg(seg, labels, grid or (read_grid(case) if case.images else None))
-    return read_label_map(case.label, labels, grid, case.label_series, case.repair)
+    reference, judged = open_label(case), open_labels(prediction, case.repair)
+    grid = reference.geometry() or judged.geometry() or (read_grid(case) if case.images else None)
+    return reference.segmentation(labels, grid), judged.segmentation(labels, grid)
 
 
 def match_cases(

@@ -1,25 +1,78 @@
-"""A label map of a case, whatever it is kept in.
+"""Label maps of a case, whatever they are kept in.
 
 Most formats hold values on a grid of their own. A DICOM-SEG holds the masks of named segments and
 leaves out frames without voxels: it comes onto the grid of the image that it was drawn on.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
-from vol3dseg.errors import FileFormatError
-from vol3dseg.formats import names as formats
-from vol3dseg.formats import opening
+from numpy.typing import NDArray
+
+from vol3dseg.errors import FileFormatError, LabelError
 from vol3dseg.formats.dicom.seg_reading import read_seg
-from vol3dseg.formats.dicom.series_folder import Search, choose, find_series, searching_once
+from vol3dseg.formats.dicom.series_folder import Search, Series, choose, find_series
+from vol3dseg.formats.opening import VolumeFile, holds_dicom, open_volume
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.intake import Note
+from vol3dseg.space.label_values import distinct, whole_numbers
+from vol3dseg.space.labels import Label, LabelSet, Segmentation
 
-_SEG = ".dcm"
+_MOST_CLASSES = 254  # besides the background
 
 
-def read_label_map(
+class LabelFile(Protocol):
+    """A label map whose headers are read and checked; its voxels are read when asked for.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    path: Path
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was found and put right; more may come as more is read."""
+        ...
+
+    def geometry(self) -> Geometry | None:
+        """Return its own grid; None for a DICOM-SEG, which lies on that of its image."""
+        ...
+
+    def segmentation(self, labels: LabelSet | None, grid: Geometry | None = None) -> Segmentation:
+        """Return the classes of all voxels; see `read_labels`."""
+        ...
+
+
+def open_labels(
     path: Path,
-    labels: LabelSet,
+    repair: bool = False,
+    series: str | None = None,
+    search: Search = find_series,
+) -> LabelFile:
+    """Open a label map as what it is.
+
+    Parameters are those of `open_volume`.
+
+    Raises
+    ------
+    FileFormatError
+        The file cannot be read, or the folder holds another number of series.
+    MissingExtraError
+        The package that reads it is not installed.
+    """
+    if holds_dicom(path, series):
+        chosen = choose(search(path), series)
+        if chosen.modality == "SEG":
+            return _SegFile(_only_file(chosen))
+    return _ValueFile(open_volume(path, repair, series, search))
+
+
+def read_labels(
+    path: Path,
+    labels: LabelSet | None = None,
     grid: Geometry | None = None,
     series: str | None = None,
     repair: bool = False,
@@ -30,7 +83,8 @@ def read_label_map(
     ----------
     path : Path
         An image file, a DICOM-SEG, or a folder with DICOM series.
-    labels : LabelSet
+    labels : LabelSet or None
+        None makes a class "value n" of each value, or "segment n" of each segment.
     grid : Geometry or None
         Of the image. A DICOM-SEG comes onto it; what has a grid of its own stays there.
     series : str or None
@@ -50,48 +104,68 @@ def read_label_map(
     MissingExtraError
         The package that reads it is not installed.
     """
-    search = searching_once()
-    seg = find_seg(path, series, search)
-    if seg is not None:
-        return read_seg(seg, labels, grid)
-    file = opening.open_volume(path, repair, series, search)
-    values, geometry = file.labels()
-    return Segmentation(labels.encode(values, str(path)), geometry, labels, file.notes)
+    return open_labels(path, repair, series).segmentation(labels, grid)
 
 
-def find_seg(path: Path, series: str | None = None, search: Search = find_series) -> Path | None:
-    """Return the DICOM-SEG that a label map is; None if it is something else.
+@dataclass(slots=True)
+class _SegFile:
+    """A DICOM-SEG."""
 
-    Parameters
-    ----------
-    path : Path
-    series : str or None
-        See `read_label_map`.
-    search : callable
-        Finds the series of a DICOM folder; see `dicom_folder.searching_once`.
+    path: Path
+    notes: tuple[Note, ...] = ()
 
-    Raises
-    ------
-    FileFormatError
-        No series fits, or several; or the series has several files.
-    MissingExtraError
-        It is DICOM, and pydicom is not installed.
-    """
-    if not opening.holds_dicom(path, series):
+    def geometry(self) -> None:
         return None
-    chosen = choose(search(path), series)
-    if chosen.modality != "SEG":
-        return None
-    if len(chosen.files) > 1:
+
+    def segmentation(self, labels: LabelSet | None, grid: Geometry | None = None) -> Segmentation:
+        found = read_seg(self.path, labels, grid)
+        self.notes = found.notes
+        return found
+
+
+class _ValueFile:
+    """A label map that is kept as an image of whole numbers."""
+
+    def __init__(self, file: VolumeFile) -> None:
+        self._file = file
+        self.path = file.path
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        return self._file.notes
+
+    def geometry(self) -> Geometry:
+        return self._file.geometry()
+
+    def segmentation(self, labels: LabelSet | None, grid: Geometry | None = None) -> Segmentation:
+        values, geometry = self._file.labels()
+        labels = labels or _labels_of(values, self.path)
+        return Segmentation(labels.encode(values, str(self.path)), geometry, labels, self.notes)
+
+
+def _only_file(series: Series) -> Path:
+    if len(series.files) > 1:
         raise FileFormatError(
-            f"has {len(chosen.files)} DICOM-SEG files",
-            where=chosen.where,
+            f"has {len(series.files)} DICOM-SEG files",
+            where=series.where,
             expected="one with all segments",
             remedy="name the file that is meant",
         )
-    return chosen.files[0]
+    return series.files[0]
 
 
-def stem(path: Path) -> str | None:
-    """Return the name of a label map without its suffix; None if it has no suffix of one."""
-    return path.name[: -len(_SEG)] if path.name.lower().endswith(_SEG) else formats.stem(path)
+def _labels_of(values: NDArray[Any], path: Path) -> LabelSet:
+    """Return a class "value n" for each value but 0."""
+    found = [value for value in distinct(whole_numbers(values, str(path))) if value != 0]
+    if len(found) > _MOST_CLASSES:
+        raise LabelError(
+            f"holds {len(found)} values besides 0",
+            where=path,
+            expected=f"fewer than {_MOST_CLASSES + 1}",
+            remedy="give a label map, if this is an image",
+        )
+    own = [
+        Label(name=f"value {value}", read=(value,), write=index)
+        for index, value in enumerate(found or [1], start=1)
+    ]
+    return LabelSet(classes=(Label(name="background", read=(0,), write=0), *own))

@@ -1,6 +1,6 @@
 """The formats of image files: how names end, which files belong together, and writing.
 
-`vol3dseg.formats.opening` reads them.
+`vol3dseg.formats.opening` reads images, `vol3dseg.formats.label_maps` label maps.
 """
 
 from collections.abc import Callable
@@ -50,6 +50,7 @@ NIFTI = Format("nifti", ".nii.gz", (*nifti.SUFFIXES, *_PAIRS), (".hdr.gz", ".hdr
 NRRD = Format("nrrd", ".nrrd", (".nrrd", ".nhdr"), (), write_nrrd)
 MHA = Format("mha", ".mha", (".mha", ".mhd"), (), write_metaimage)
 FORMATS = (NIFTI, NRRD, MHA)
+_SEG = ".dcm"
 EXPECTED = ".nii, .nii.gz, .hdr with .img, .nrrd, .nhdr, .mha or .mhd"
 
 
@@ -65,6 +66,11 @@ def stem(path: Path) -> str | None:
     found = (s for f in FORMATS for s in f.suffixes if name.endswith(s))
     suffix = next(found, None)
     return None if suffix is None else path.name[: -len(suffix)]
+
+
+def label_stem(path: Path) -> str | None:
+    """Return what `stem` does, for a label map, which may be a DICOM-SEG as well."""
+    return path.name[: -len(_SEG)] if path.name.lower().endswith(_SEG) else stem(path)
 
 
 def is_companion(path: Path) -> bool:

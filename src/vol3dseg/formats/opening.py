@@ -49,7 +49,7 @@ class VolumeFile(Protocol):
         ...
 
     def labels(self) -> tuple[NDArray[Any], Geometry]:
-        """Return the label map as stored; see `read_labels`."""
+        """Return the values of a label map as stored, and its grid."""
         ...
 
 
@@ -175,11 +175,3 @@ def read_image(path: Path, channel: int | None = None) -> tuple[NDArray[np.float
         It needs SimpleITK, which is not installed.
     """
     return finite_image(open_volume(path), channel)[:2]
-
-
-def read_labels(path: Path) -> tuple[NDArray[Any], Geometry]:
-    """Read a label map as stored; `LabelSet.encode` gives its values a meaning.
-
-    Raises the errors of `read_image`, but for those on voxel values.
-    """
-    return open_volume(path).labels()

@@ -13,7 +13,7 @@ import numpy as np
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.checks import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.over_cases import over_cases
-from vol3dseg.datasets.reading import read_labels, read_volume
+from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.datasets.signature import Signature, signature
 from vol3dseg.errors import DatasetError, StoreError, Vol3dSegError
 from vol3dseg.files import sha256_file
@@ -177,7 +177,7 @@ def prepare_case(case: Case, task: Task) -> Outcome:
         for name in flat_modalities(volume):
             raise no_contrast(name, case.images[name].path)
         chosen = case.select(task.recipe.modalities)
-        label = read_labels(chosen, task.labels, volume.geometry) if case.label else None
+        label = read_segmentation(chosen, task.labels, volume.geometry) if case.label else None
         lacking = _lacking(label, task.labels) if label else []
         if lacking:
             return Outcome(case.id, left_out=f"lacks the required class {', '.join(lacking)}")

@@ -3,29 +3,22 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import ImageReader
-from vol3dseg.errors import GridError, LabelError, Vol3dSegError
-from vol3dseg.formats import opening
-from vol3dseg.formats.dicom.seg_reading import read_seg
-from vol3dseg.formats.dicom.series_folder import searching_once
-from vol3dseg.formats.label_maps import find_seg
+from vol3dseg.datasets.sources import open_label
+from vol3dseg.errors import GridError, Vol3dSegError
 from vol3dseg.quality.facts import MASK
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.label_values import whole_numbers
 from vol3dseg.space.labels import LabelSet
 from vol3dseg.space.oblique import bring_classes
 
 Image = NDArray[np.float32]
 Classes = NDArray[np.uint8]
-
-_MOST_CLASSES = 254
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +106,18 @@ def _read_mask(
     case: Case, path: Path, labels: LabelSet | None, geometry: Geometry | None
 ) -> tuple[Classes, tuple[str, ...], Geometry, list[str]]:
     """Return class indices, names of classes from 1 on, the grid (of the images), and repairs."""
-    search = searching_once()
-    seg = find_seg(path, case.label_series, search)
-    if seg is not None:
-        found = read_seg(seg, labels, geometry)
-        return found.array, found.labels.foreground, found.geometry, []
-    file = opening.open_volume(path, case.repair, case.label_series, search)
-    values, grid = file.labels()
-    repairs = _repairs(file.notes, path)
-    if geometry is None or geometry.fits(grid):
-        return *_encode(values, labels, str(path)), geometry or grid, repairs
-    if not case.label_resampled:
+    file = open_label(case)
+    grid = file.geometry()
+    elsewhere = grid is not None and geometry is not None and not geometry.fits(grid)
+    if grid and geometry and elsewhere and not case.label_resampled:
         others = f"the images on {geometry.placed()}"
         raise GridError(_elsewhere(f"{path}: {MASK}", grid, others))
-    classes, names = _encode(values, labels, str(path))
-    return bring_classes(classes, grid, geometry), names, geometry, repairs
+    found = file.segmentation(labels, geometry)
+    named = labels is not None or found.array.any()  # an empty map has no values to name
+    names, repairs = found.labels.foreground if named else (), _repairs(file.notes, path)
+    if grid and geometry and elsewhere:
+        return bring_classes(found.array, grid, geometry), names, geometry, repairs
+    return found.array, names, geometry or found.geometry, repairs
 
 
 def _repairs(notes: Iterable[Note], path: Path) -> list[str]:
@@ -144,22 +134,3 @@ def _elsewhere(what: str, grid: Geometry, others: str) -> str:
 def _commonest_grid(grids: list[Geometry]) -> Geometry | None:
     """Return the grid that most others fit; the first of equals."""
     return max(grids, key=lambda g: sum(g.fits(other) for other in grids), default=None)
-
-
-def _encode(
-    values: NDArray[Any], labels: LabelSet | None, source: str
-) -> tuple[Classes, tuple[str, ...]]:
-    """Return class indices and names of the classes from 1 on."""
-    if labels is not None:
-        return labels.encode(values, source), labels.foreground
-    whole = whole_numbers(values, source)
-    found = [int(value) for value in np.unique(whole) if value != 0]
-    if len(found) > _MOST_CLASSES:
-        raise LabelError(
-            f"{source}: holds {len(found)} values besides 0, expected fewer than "
-            f"{_MOST_CLASSES + 1}; is it an image? Put the label map there"
-        )
-    classes = np.zeros(whole.shape, dtype=np.uint8)
-    for index, value in enumerate(found, start=1):
-        classes[whole == value] = index
-    return classes, tuple(f"value {value}" for value in found)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.reading import read_labels
+from vol3dseg.datasets.reading import read_segmentation
 from vol3dseg.errors import Vol3dSegError
 from vol3dseg.evaluation.fitting import require_one_grid, require_same_classes
 from vol3dseg.evaluation.overlap import confusion, one_against_rest, scores_of
@@ -99,7 +99,7 @@ def save_case_panel(
     note, reference = "", None
     if case.label is not None:
         try:
-            reference = read_labels(case, prediction.labels, prediction.geometry)
+            reference = read_segmentation(case, prediction.labels, prediction.geometry)
         except Vol3dSegError as error:
             note = f"drawn without reference: {error.recorded}"
     channel = volume.modalities.index(modality)
