@@ -165,7 +165,6 @@ def _resumed(
     modalities: Sequence[str],
 ) -> "tuple[Record, list[Case]]":
     """Return the record with what is complete, and the cases that are not."""
-    from vol3dseg.datasets.signature import images_digest
     from vol3dseg.inference.record import RECORD_NAME, load_record
 
     if not (output / RECORD_NAME).exists():
@@ -175,10 +174,9 @@ def _resumed(
     complete = {
         c.id: before.cases[c.id]
         for c in cases
-        if before.is_complete(c.id, output, images_digest(c, modalities))
+        if before.is_complete(c, output, modalities)
         and before.cases[c.id].file == wanted.label_file(c)
         and before.cases[c.id].deidentified == wanted.deidentified
-        and (c.repair or not before.cases[c.id].repairs)
     }
     click.echo(f"{len(complete)} of {len(cases)} cases are complete")
     resumed = record.model_copy(update={"cases": complete})

@@ -2,21 +2,21 @@
 
 import os
 from dataclasses import replace
+from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.signature import images_digest, signature
+from vol3dseg.datasets.signature import is_current, signature
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.outputs import Wanted
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import load_record
 
-
-def made_of(case):
-    return images_digest(case, ("flair", "t1"))
+MODALITIES = ("flair", "t1")
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_reading_ahead_changes_nothing(ahead, predictor, record, brats_folder, t
     found = predict_cases(cases, predictor, tmp_path, record, Wanted(ahead=ahead))
     assert list(found.cases) == [case.id for case in cases]
     for case in cases:
-        assert found.is_complete(case.id, tmp_path, made_of(case))
+        assert found.is_complete(case, tmp_path, MODALITIES)
 
 
 def test_complete_is_what_is_there_byte_for_byte(predictor, record, brats_folder, tmp_path):
@@ -80,10 +80,10 @@ def test_complete_is_what_is_there_byte_for_byte(predictor, record, brats_folder
     found = predict_cases(cases, predictor, tmp_path, record)
     (tmp_path / "Case_001.nii.gz").unlink()
     (tmp_path / "Case_002.nii.gz").write_bytes(b"else")
-    complete = [found.is_complete(case.id, tmp_path, made_of(case)) for case in cases]
+    complete = [found.is_complete(case, tmp_path, MODALITIES) for case in cases]
     assert complete == [False, False, True]
-    assert not found.is_complete("Case_004", tmp_path, made_of(cases[2]))
-    assert load_record(tmp_path).is_complete("Case_003", tmp_path, made_of(cases[2]))
+    assert not found.is_complete(replace(cases[2], id="Case_004"), tmp_path, MODALITIES)
+    assert load_record(tmp_path).is_complete(cases[2], tmp_path, MODALITIES)
 
 
 @pytest.mark.parametrize(("given", "other"), [("x.hdr", "x.img"), ("x.img", "x.hdr"),
@@ -99,16 +99,17 @@ def test_a_file_in_two_parts_is_made_of_both(tmp_path, given, other):
     case = Case("x", "x", {"flair": ImageSource(tmp_path / given)}, tmp_path / given)
 
     def now():
-        return signature(case, ("flair",), with_label=True)
+        image = signature(case, ("flair",), with_label=False)
+        label = signature(case, (), with_label=True)
+        return [image, label, signature(case, ("flair",), with_label=True)]
 
     before = now()
     assert now() == before
-    assert len(before) == 2
+    assert len({*before, ""}) == 4
     (tmp_path / other).write_text("other")
-    assert {*now()} == {*before}
-    assert not set(now().items()) & set(before.items())
+    assert len({*now(), *before, ""}) == 7
     (tmp_path / other).unlink()
-    assert now() is None
+    assert now() == [""] * 3
 
 
 def test_complete_is_what_is_made_of_the_same_files_read_alike(
@@ -118,7 +119,7 @@ def test_complete_is_what_is_made_of_the_same_files_read_alike(
     found = predict_cases([case], predictor, tmp_path, record)
 
     def complete(changed=case):
-        return found.is_complete(case.id, tmp_path, made_of(changed))
+        return found.is_complete(changed, tmp_path, MODALITIES)
 
     flair = case.images["flair"]
     for change in ({"nan": 0.0}, {"channel": 0}, {"series": "1"}, {"onto": case.images["t1"]}):
@@ -131,5 +132,18 @@ def test_complete_is_what_is_made_of_the_same_files_read_alike(
     os.utime(flair.path, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
     assert not complete()
     flair.path.unlink()
-    assert made_of(case) == ""
+    assert signature(case, MODALITIES, with_label=False) == ""
     assert not complete()
+
+
+def test_what_was_made_by_a_repair_is_current_only_where_repairs_are_allowed(brats_folder):
+    case = find_cases(brats_folder)[0]
+    sources = signature(case, MODALITIES, with_label=True)
+    for repairs, allowed in product(((), ("mended",)), (False, True)):
+        made = SimpleNamespace(sources=sources, repairs=repairs)
+        current = is_current(made, replace(case, repair=allowed), MODALITIES, with_label=True)
+        assert current == (allowed or not repairs)
+    unknown = SimpleNamespace(sources="", repairs=())
+    for path in case.paths:
+        path.unlink()
+    assert not is_current(unknown, case, MODALITIES, with_label=True)

@@ -10,7 +10,7 @@ from typing import Any
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.checks import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_volume
-from vol3dseg.datasets.signature import images_digest
+from vol3dseg.datasets.signature import signature
 from vol3dseg.errors import FileFormatError, Vol3dSegError
 from vol3dseg.files import sha256_file
 from vol3dseg.formats.dicom.dicom_files import is_dicom
@@ -111,7 +111,7 @@ def _read(case: Case, predictor: Predictor, folder: Path, wanted: Wanted) -> _Re
     started = time.perf_counter()
     require_no_input(case, folder, wanted)
     modalities = predictor.manifest.recipe.modalities
-    sources = images_digest(case, modalities)  # before a file can change
+    sources = signature(case, modalities, with_label=False)  # before a file can change
     series = _series(case, modalities[0]) if wanted.seg else None
     volume = read_volume(case, modalities)
     read = time.perf_counter()

@@ -1,10 +1,13 @@
 """`predictions.json`: what became of each case, beside the label maps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.signature import is_current
 from vol3dseg.errors import EvaluationError
 from vol3dseg.files import sha256_file, write_text
 from vol3dseg.model.manifest import provenance
@@ -129,24 +132,22 @@ class Record(Frozen):
                     "resume with the same, or segment into another folder"
                 )
 
-    def is_complete(self, case_id: str, folder: Path, sources: str) -> bool:
+    def is_complete(self, case: Case, folder: Path, modalities: Sequence[str]) -> bool:
         """Return whether the label map of a case is there, as it was written, and up to date.
 
         Parameters
         ----------
-        case_id : str
+        case : Case
         folder : Path
             That of the record.
-        sources : str
-            What the case is made of now; empty where that cannot be told.
+        modalities : sequence of str
+            Of the model.
         """
-        case = self.cases.get(case_id)
-        if case is None or case.error or not case.sha256:
+        made = self.cases.get(case.id)
+        if made is None or made.error or not is_current(made, case, modalities, with_label=False):
             return False
-        if not sources or case.sources != sources:
-            return False
-        path = folder / case.file
-        return path.is_file() and sha256_file(path) == case.sha256
+        path = folder / made.file
+        return path.is_file() and sha256_file(path) == made.sha256
 
 
 def load_record(folder: Path) -> Record:

@@ -27,8 +27,9 @@ class CaseEntry(Frozen):
         HDF5 file, relative to the prepared folder.
     bytes : int
     sha256 : str
-    sources : mapping from str to (size in bytes, time of last change in ns)
-        The files it was made of, with what each is used for; a case is made again when they change.
+    sources : str
+        Of which files it was made and how they were read (`datasets.signature`); a case is made
+        again when that changes.
     shape : (3,) tuple of int
         Voxels of the working grid that are stored.
     source_shape : (3,) tuple of int
@@ -51,7 +52,7 @@ class CaseEntry(Frozen):
     file: str
     bytes: int
     sha256: str
-    sources: dict[str, tuple[int, int]]
+    sources: str
     shape: tuple[int, int, int]
     source_shape: tuple[int, int, int]
     source_spacing_mm: tuple[float, float, float]
@@ -83,7 +84,7 @@ class Index(Frozen):
     """
 
     format: Literal["vol3dseg.prepared"] = "vol3dseg.prepared"
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     recipe: Recipe
     fingerprint: str
     labels: LabelSet

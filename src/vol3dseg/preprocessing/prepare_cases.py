@@ -14,7 +14,7 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.checks import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
-from vol3dseg.datasets.signature import Signature, signature
+from vol3dseg.datasets.signature import is_current, signature
 from vol3dseg.errors import DatasetError, StoreError, Vol3dSegError
 from vol3dseg.files import sha256_file
 from vol3dseg.preprocessing.index import FILE_NAME, CaseEntry, Index, load_index
@@ -103,7 +103,7 @@ def preprocess(
         raise DatasetError("there are no cases to prepare; choose a folder that holds some")
     known = _known_entries(folder, recipe, labels)
     task = Task(recipe, labels, folder)
-    done = {c.id: known[c.id] for c in cases if _is_current(c, task, known)}
+    done = {c.id: known[c.id] for c in cases if _is_made(c, task, known)}
     outcomes = {i: Outcome(i, entry) for i, entry in done.items()}
 
     def index() -> Index:
@@ -150,20 +150,14 @@ def _known_entries(folder: Path, recipe: Recipe, labels: LabelSet) -> dict[str, 
     return {entry.id: entry for entry in index.cases}
 
 
-def _is_current(case: Case, task: Task, known: Mapping[str, CaseEntry]) -> bool:
+def _is_made(case: Case, task: Task, known: Mapping[str, CaseEntry]) -> bool:
     entry = known.get(case.id)
     if entry is None or entry.subject != case.subject:
         return False
-    if entry.sources != _sources(case, task):
-        return False
-    if entry.repairs and not case.repair:
+    if not is_current(entry, case, task.recipe.modalities, with_label=True):
         return False
     path = task.folder / entry.file
     return path.is_file() and path.stat().st_size == entry.bytes
-
-
-def _sources(case: Case, task: Task) -> Signature | None:
-    return signature(case, task.recipe.modalities, with_label=True)
 
 
 def _killed(case: Case, error: DatasetError) -> Outcome:
@@ -208,7 +202,7 @@ def _prepare_and_write(
     name = f"cases/{case.id}.h5"
     path = task.folder / name
     working = prepare_labels(label, prepared) if label else None
-    sources = _sources(case, task)
+    sources = signature(case, task.recipe.modalities, with_label=True)
     write_case(path, case.id, task.recipe, prepared, working)
     outside, changed = _losses(label, working) if label and working else (0, 0)
     counts = dict(zip(task.labels.names, label.counts(), strict=True)) if label else None
@@ -218,7 +212,7 @@ def _prepare_and_write(
         file=name,
         bytes=path.stat().st_size,
         sha256=sha256_file(path),
-        sources=sources or {},
+        sources=sources,
         shape=prepared.volume.geometry.shape,
         source_shape=prepared.source.shape,
         source_spacing_mm=prepared.source.spacing_mm,
