@@ -152,7 +152,7 @@ class TestCommand:
             "warning", "note"
         ]  # fmt: skip
         assert lines[0].startswith("error: case Case_003: flair and t1 lie on different grids: ")
-        assert "label and flair lie on different grids" in lines[1]
+        assert "flair and label lie on different grids" in lines[1]
         assert lines[2].startswith("warning: case Case_002: ")
         assert lines[3] == (
             "note: 3 of 3 cases (Case_001, Case_002, Case_003): has 4 axes, of which the last are "

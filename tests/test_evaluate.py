@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.errors import DatasetError, EvaluationError, FileFormatError, LabelError
+from vol3dseg.errors import DatasetError, EvaluationError, FileFormatError, GridError, LabelError
 from vol3dseg.evaluation.scoring import (
     METRICS,
     evaluate_case,
@@ -102,7 +102,7 @@ def _moved(x_mm):
 def test_other_grids_are_refused_naming_both(labels):
     moved = Geometry(GRID.shape, _moved(9))
     one, other = segmentation([0] * 12, labels), segmentation([0] * 12, labels, moved)
-    with pytest.raises(EvaluationError, match=r"case X: .*at \(9, 0, 0\) mm.*at \(0, 0, 0\) mm"):
+    with pytest.raises(GridError, match=r"case X: .*from \(9, 0, 0\) mm.*from \(0, 0, 0\) mm"):
         evaluate_case("X", one, other)
 
 

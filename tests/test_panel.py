@@ -8,7 +8,7 @@ import pytest
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
-from vol3dseg.errors import EvaluationError
+from vol3dseg.errors import EvaluationError, GridError
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.reporting.axial import axial_view
 from vol3dseg.space.box import Box
@@ -255,9 +255,9 @@ def test_odd_pictures_are_drawn(array, value, classes, title, tmp_path):
 def test_other_grids_are_refused(image, tumour, labels, tmp_path):
     moved = RAS.cropped(Box((1, 0, 0), (21, 24, 12)))
     other = Segmentation(tumour.array, moved, labels)
-    with pytest.raises(EvaluationError, match=r"case x: image and reference lie on different"):
+    with pytest.raises(GridError, match=r"case x: image and reference lie on different"):
         save_panel(tmp_path / "o.png", image, tumour, other, "x")
-    with pytest.raises(EvaluationError, match=r"image and prediction .*at \(1, 0, 0\) mm; draw"):
+    with pytest.raises(GridError, match=r"image and prediction .*from \(1, 0, 0\) mm; .*; draw"):
         save_panel(tmp_path / "o.png", image, other, None, "x")
     assert not any(tmp_path.iterdir())
 

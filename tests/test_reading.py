@@ -154,8 +154,8 @@ def test_labels_in_another_place_are_told_apart(brats_folder, labels):
     with pytest.raises(GridError) as error:
         read_segmentation(case, labels, before)
     for words in (
-        f"Case_001_seg.nii.gz has {after.placed()}",
-        f"flair.nii.gz has {before.placed()}; ",
+        f"flair.nii.gz has {before.placed()}, ",
+        f"Case_001_seg.nii.gz has {after.placed()}; ",
     ):
         assert words in str(error.value)
     assert "column label_resample of a dataset table" in str(error.value)

@@ -60,10 +60,10 @@ ROWS = (
         "the column t1_resample of a dataset table, or mend the header"),
     Row("G9 a hair", "modalities 0.02 mm apart", geometry.a_hair_beside),
     Row("G10", "a label map 1 mm beside its images", geometry.label_beside,
-        refused="label and flair lie on different grids: {folder}/label.nii has 12x10x8 voxels "
-        "of 1x1x2 mm, axes LPS from (1, 0, 0) mm, {folder}/flair.nii has 12x10x8 voxels of 1x1x2 "
-        "mm, axes LPS from (0, 0, 0) mm; expected one grid; bring the label onto that of flair "
-        "with yes in the column label_resample of a dataset table, or mend the header"),
+        refused="flair and label lie on different grids: {folder}/flair.nii has 12x10x8 voxels "
+        "of 1x1x2 mm, axes LPS from (0, 0, 0) mm, {folder}/label.nii has 12x10x8 voxels of 1x1x2 "
+        "mm, axes LPS from (1, 0, 0) mm; expected one grid; bring label onto that of flair with "
+        "yes in the column label_resample of a dataset table, or mend the header"),
     Row("G11 zero", "pixdim 0, the sform is good", geometry.pixdim(0),
         refused="{folder}/flair.nii: header says that voxels are [1.0, 0.0, 2.0] mm apart; "
         "expected positive numbers; mend pixdim, or export it again, or give --repair: it is "

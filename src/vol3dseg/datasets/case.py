@@ -99,6 +99,12 @@ class Case:
         return replace(self, images={m: self.images[m] for m in wanted})
 
     @property
+    def files(self) -> dict[str, Path]:
+        """The file that each image and the label map lies in, by modality and "label"."""
+        files = {name: source.path for name, source in self.images.items()}
+        return {**files, "label": self.label} if self.label else files
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """Every file of the case, each once, the label last."""
         files = [path for source in self.images.values() for path in source.paths]

@@ -5,7 +5,7 @@ Both ask what `vol3dseg.datasets.reading` asks, so what passes is read and what 
 there in the same words.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.findings import WEIGHTS, Finding, Refusal, Weight
-from vol3dseg.datasets.reading import differing_grids, require_label_grid
+from vol3dseg.datasets.reading import differing_label_grid
 from vol3dseg.datasets.sources import by_file, grid_of, image_of, open_label, open_source
 from vol3dseg.errors import IntensityError, Vol3dSegError
 from vol3dseg.formats import VolumeFile
@@ -25,7 +25,7 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.label_values import distinct
 from vol3dseg.space.labels import LabelSet
-from vol3dseg.space.volume import Volume
+from vol3dseg.space.volume import Volume, differing_grids
 
 _THREADS = 8  # files that are opened at a time: disks of a network are slow to answer
 
@@ -140,7 +140,7 @@ class _Check:
                 self._file(names, grids, voxels)
         ordered = {name: grids[name] for name in present if name in grids}
         if ordered:
-            self.found += [Finding.of(e, self.case) for e in differing_grids(self.case, ordered)]
+            self._errors_of(differing_grids(ordered, f"case {self.case.id}", self.case.files))
         if self.case.label is not None:
             self.case = replace(self.case, images={n: self.case.images[n] for n in ordered})
             with self._errors():
@@ -153,6 +153,9 @@ class _Check:
             yield
         except Vol3dSegError as error:
             self.found.append(Finding.of(error, self.case))
+
+    def _errors_of(self, errors: Iterable[Vol3dSegError]) -> None:
+        self.found += [Finding.of(error, self.case) for error in errors]
 
     def _file(self, names: Sequence[str], grids: dict[str, Geometry], voxels: bool) -> None:
         file = open_source(self.case.images[names[0]], self.case.repair, self.search)
@@ -177,9 +180,8 @@ class _Check:
     def _label(self, grid: Geometry | None, labels: LabelSet | None, voxels: bool) -> None:
         file = open_label(self.case, self.search)
         geometry = file.geometry()
-        if grid is not None and geometry is not None:
-            with self._errors():
-                require_label_grid(self.case, geometry, grid)
+        if grid is not None:
+            self._errors_of(differing_label_grid(self.case, geometry, grid))
         if voxels:
             self._classes(file.segmentation(labels, grid).array, labels)
         self._notes(file.notes, file.path)

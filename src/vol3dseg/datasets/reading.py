@@ -1,6 +1,6 @@
 """From the files of a case to arrays on one grid."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +20,7 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.oblique import bring_classes
-from vol3dseg.space.volume import Volume
+from vol3dseg.space.volume import Volume, differing_grids, one_grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,44 +98,11 @@ def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
     chosen = case.select(modalities)
     channels = _Channels(len(chosen.images))
     found = _read_images(chosen, channels)
-    geometry = one_grid_of(chosen, {name: of.geometry for name, of in found.items()})
+    grids = {name: of.geometry for name, of in found.items()}
+    geometry = one_grid(grids, f"case {case.id}", chosen.files)
     replaced = {name: of.replaced for name, of in found.items() if of.replaced}
     notes = {name: of.notes for name, of in found.items() if of.notes}
     return Volume(channels.array, geometry, tuple(found), replaced, notes)
-
-
-def one_grid_of(case: Case, grids: Mapping[str, Geometry]) -> Geometry:
-    """Return the grid that the images of a case lie on: that of the first.
-
-    Parameters
-    ----------
-    case : Case
-    grids : mapping from modality to Geometry
-        At least one.
-
-    Raises
-    ------
-    GridError
-        They differ.
-    """
-    for error in differing_grids(case, grids):
-        raise error
-    return next(iter(grids.values()))
-
-
-def differing_grids(case: Case, grids: Mapping[str, Geometry]) -> Iterator[GridError]:
-    """Give an error for each image that lies on another grid than the first."""
-    (first, geometry), *others = grids.items()
-    for name, other in others:
-        if not geometry.fits(other):
-            yield GridError(
-                f"{first} and {name} lie on different grids: {case.images[first].path} has "
-                f"{geometry.placed()}, {case.images[name].path} has {other.placed()}",
-                where=f"case {case.id}",
-                expected="one grid",
-                remedy=f"bring {name} onto that of {first} with yes in the column {name}_resample "
-                "of a dataset table, or mend the header",
-            )
 
 
 class _Channels:
@@ -190,38 +157,29 @@ def read_segmentation(case: Case, labels: LabelSet, grid: Geometry) -> Segmentat
     """
     file = open_label(case)
     own = file.geometry()
-    if own is not None:
-        require_label_grid(case, own, grid)
+    for error in differing_label_grid(case, own, grid):
+        raise error
     found = file.segmentation(labels, grid)
     if own is not None and case.label_resampled:
         return replace(found, array=bring_classes(found.array, own, grid), geometry=grid)
     return replace(found, geometry=grid)
 
 
-def require_label_grid(case: Case, geometry: Geometry, grid: Geometry) -> None:
-    """Refuse a label map on another grid than the images, unless it is to be resampled.
+def differing_label_grid(
+    case: Case, geometry: Geometry | None, grid: Geometry
+) -> Iterator[GridError]:
+    """Give the error of a label map on another grid than the images, unless it is resampled.
 
     Parameters
     ----------
     case : Case
-        With the images that lie on `grid`; the first is named.
+        The first of its images is named.
     geometry, grid : Geometry
-        Of the label map and of the images.
-
-    Raises
-    ------
-    GridError
+        Of the label map, where it has one of its own, and of the images.
     """
-    if not case.label_resampled and not geometry.fits(grid):
-        name, image = next(iter(case.images.items()), ("image", None))
-        raise GridError(
-            f"label and {name} lie on different grids: {case.label} has {geometry.placed()}, "
-            f"{image.path if image else 'the image'} has {grid.placed()}",
-            where=f"case {case.id}",
-            expected="one grid",
-            remedy=f"bring the label onto that of {name} with yes in the column label_resample of "
-            "a dataset table, or mend the header",
-        )
+    if geometry is not None and not case.label_resampled:
+        grids = {next(iter(case.images), "image"): grid, "label": geometry}
+        yield from differing_grids(grids, f"case {case.id}", case.files)
 
 
 def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:

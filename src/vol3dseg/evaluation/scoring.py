@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.sources import open_label, read_grid
 from vol3dseg.errors import EvaluationError
-from vol3dseg.evaluation.fitting import require_one_grid, require_same_classes
 from vol3dseg.evaluation.overlap import EmptyRule, Scores, confusion, counts_of, scores_of
 from vol3dseg.evaluation.pooled import pooled_table
 from vol3dseg.evaluation.spread import Spread, mean_defined, spread_of
 from vol3dseg.formats import open_labels
 from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.volume import one_grid
 
 METRICS = ("dice", "iou", "precision", "sensitivity", "specificity")
 
@@ -119,11 +119,12 @@ def evaluate_case(
     Raises
     ------
     EvaluationError
-        The two lie on different grids or have different classes, or a region bears the name of a
-        class that it is not.
+        The two have different classes, or a region bears the name of a class that it is not.
+    GridError
+        They lie on different grids.
     """
     grids = {"prediction": prediction.geometry, "reference": reference.geometry}
-    require_one_grid(case_id, "predict on the scan of the reference", grids)
+    one_grid(grids, f"case {case_id}", remedy="predict on the scan of the reference")
     require_same_classes(case_id, prediction.labels, reference.labels)
     labels = reference.labels
     matrix = confusion(reference.array, prediction.array, len(labels.classes))
@@ -137,6 +138,23 @@ def evaluate_case(
     read = {"reference": reference.notes, "prediction": prediction.notes}
     notes = tuple(f"{which}: {note}" for which, of in read.items() for note in of)
     return CaseScores(case_id, structures, matrix, labels, empty, notes)
+
+
+def require_same_classes(case_id: str, prediction: LabelSet, reference: LabelSet) -> None:
+    """Check that two label maps mean the same by their indices.
+
+    Raises
+    ------
+    EvaluationError
+        The names or the order of classes differ.
+    """
+    if reference.names != prediction.names:
+        raise EvaluationError(
+            f"the prediction's classes are {list(prediction.names)}, the reference's "
+            f"{list(reference.names)}",
+            where=f"case {case_id}",
+            remedy="read both with one label set",
+        )
 
 
 def summarise(cases: Sequence[CaseScores]) -> Summary:

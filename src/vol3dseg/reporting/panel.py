@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_segmentation
 from vol3dseg.errors import Vol3dSegError
-from vol3dseg.evaluation.fitting import require_one_grid, require_same_classes
 from vol3dseg.evaluation.overlap import confusion, one_against_rest, scores_of
+from vol3dseg.evaluation.scoring import require_same_classes
 from vol3dseg.reporting.axial import AxialView, axial_view
 from vol3dseg.reporting.figures import class_colour, new_figure, save_figure
 from vol3dseg.space.labels import Segmentation
-from vol3dseg.space.volume import Volume
+from vol3dseg.space.volume import Volume, one_grid
 
 _WIDTH, _HEIGHT = 3.4, 3.8  # of the largest view [inches]
 _OPACITY = 0.7  # of classes over the image
@@ -53,7 +53,9 @@ def save_panel(
     Raises
     ------
     EvaluationError
-        The three do not lie on one grid, or the two do not have the same classes.
+        The two do not have the same classes.
+    GridError
+        The three do not lie on one grid.
     MissingExtraError
         matplotlib is not installed.
     """
@@ -115,7 +117,7 @@ def _check(
     if reference is not None:
         grids["reference"] = reference.geometry
         require_same_classes(title, prediction.labels, reference.labels)
-    require_one_grid(title, "draw over the scan that was segmented", grids)
+    one_grid(grids, f"case {title}", remedy="draw over the scan that was segmented")
 
 
 def _views(view: AxialView, count: int) -> tuple[Any, list[Any]]:

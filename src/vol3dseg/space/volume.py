@@ -1,6 +1,6 @@
 """Images of one or several modalities on one grid."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 from vol3dseg.errors import GridError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
+
+RESAMPLE = (
+    "bring {other} onto that of {first} with yes in the column {other}_resample of a dataset "
+    "table, or mend the header"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +70,55 @@ class Volume:
         return cls(np.moveaxis(channels, 0, -1), geometry, tuple(images))
 
 
-def one_grid(grids: Mapping[str, Geometry]) -> Geometry:
-    """Return the grid that all images lie on: that of the first.
+def one_grid(
+    grids: Mapping[str, Geometry],
+    where: object = "",
+    files: Mapping[str, object] | None = None,
+    remedy: str = RESAMPLE,
+) -> Geometry:
+    """Return the grid that all images and label maps lie on: that of the first.
 
     Parameters
     ----------
-    grids : mapping from modality to Geometry
+    grids, where, files, remedy
+        See `differing_grids`.
 
     Raises
     ------
     GridError
         They differ.
     """
-    (first, geometry), *others = grids.items()
+    for error in differing_grids(grids, where, files, remedy):
+        raise error
+    return next(iter(grids.values()))
+
+
+def differing_grids(
+    grids: Mapping[str, Geometry],
+    where: object = "",
+    files: Mapping[str, object] | None = None,
+    remedy: str = RESAMPLE,
+) -> Iterator[GridError]:
+    """Give an error for each that lies on another grid than the first.
+
+    Parameters
+    ----------
+    grids : mapping from what lies there to Geometry
+    where : object
+        The case, for messages.
+    files : mapping from what lies there to path
+        Says "path has ..." instead of "name has ...".
+    remedy : str
+        May name the two: "{first}" and "{other}".
+    """
+    files = files or {}
+    (first, grid), *others = grids.items()
     for name, other in others:
-        if not geometry.fits(other):
-            raise GridError(
-                f"{first} and {name} lie on different grids: {geometry.placed()} and "
-                f"{other.placed()}",
-                remedy=(
-                    f"mend the headers, or resample: the dataset table's column {name}_resample"
-                ),
+        if not grid.fits(other):
+            yield GridError(
+                f"{first} and {name} lie on different grids: {files.get(first, first)} has "
+                f"{grid.placed()}, {files.get(name, name)} has {other.placed()}",
+                where=where,
+                expected="one grid",
+                remedy=remedy.format(first=first, other=name),
             )
-    return geometry
