@@ -25,8 +25,7 @@ from vol3dseg.inference.loading import make_predictor
 from vol3dseg.inference.runtimes.session import Session, open_session
 from vol3dseg.model.model_file import ModelFile, read_model
 from vol3dseg.preprocessing.index import load_index
-from vol3dseg.preprocessing.open_cases import open_cases
-from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.preprocessing.store import StoredCase, open_cases
 
 _SIDES = (144, 176, 144)
 _ROUNDS = 10

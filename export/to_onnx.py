@@ -23,8 +23,7 @@ from vol3dseg.files import write_bytes
 from vol3dseg.model.manifest import Manifest, Parity, parse_manifest, provenance
 from vol3dseg.model.model_file import with_manifest
 from vol3dseg.preprocessing.index import load_index
-from vol3dseg.preprocessing.open_cases import open_cases
-from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.preprocessing.store import StoredCase, open_cases
 from vol3dseg.training.checkpoints import load_checkpoint
 from vol3dseg.training.results import checkpoint_of
 from vol3dseg.training.sampling import validation_boxes

@@ -242,7 +242,7 @@ def test_training_and_prediction_see_the_same(
     found = predict_cases(cases, Predictor(background, manifest), folder / "out", record)
     assert not index.failed
     for entry, patch in zip(index.cases, seen, strict=True):
-        stored = StoredCase.open(folder / "prepared" / entry.file, recipe.modalities)
+        stored = StoredCase.open(folder / "prepared", entry, recipe.modalities)
         start = tuple(-((32 - n) // 2) for n in stored.shape)
         image, _ = stored.read(Box.at(start, (32, 32, 32)))
         assert np.moveaxis(patch, 0, -1).tobytes() == image.tobytes()
@@ -295,9 +295,13 @@ class TestRecipe:
         ("wrong", "message"),
         [
             pytest.param("n3", "recipe.bias_correction.method: .*'n4'.*'n3'", id="unknown"),
-            pytest.param({"shrink_factor": 0}, "shrink_factor: .*greater than 0", id="factor"),
+            pytest.param(
+                {"shrink_factor": 0}, "shrink_factor: expected more than 0, found 0", id="factor"
+            ),
             pytest.param({"shrink": 2}, "did you mean 'shrink_factor'", id="key"),
-            pytest.param({"maximum_number_of_iterations": []}, "at least 1 item", id="levels"),
+            pytest.param(
+                {"maximum_number_of_iterations": []}, "expected at least 1 entries", id="levels"
+            ),
             pytest.param({"convergence_threshold": float("nan")}, "finite number", id="threshold"),
             pytest.param({"mask": "brain"}, "'nonzero' or 'otsu'", id="mask"),
         ],

@@ -18,9 +18,8 @@ from vol3dseg.formats.dicom.seg_reading import read_seg
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
 from vol3dseg.formats.dicom.series import place_series, read_stack
 from vol3dseg.formats.dicom.series_folder import choose, find_series
-from vol3dseg.space.codes import Codes
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.labels import Label, LabelSet, Segmentation
+from vol3dseg.space.labels import Codes, Label, LabelSet, Segmentation
 
 pytest.importorskip("highdicom")
 

@@ -13,11 +13,10 @@ import pytest
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import StoreError
 from vol3dseg.files import sha256_file
+from vol3dseg.preprocessing.examination import Task, flaw, flaws
 from vol3dseg.preprocessing.index import load_index, verify
-from vol3dseg.preprocessing.open_cases import flaws, open_cases
 from vol3dseg.preprocessing.prepare_cases import preprocess
-from vol3dseg.preprocessing.store import StoredCase
-from vol3dseg.preprocessing.store_structure import Task, flaw
+from vol3dseg.preprocessing.store import StoredCase, open_cases
 
 NAMES = ("flair", "t1")
 REMEDY = (
@@ -168,6 +167,16 @@ def lacking(file, other):
     del file["image/t1"]
 
 
+def no_labels_as_read(file, other):
+    del file["source_label"]
+
+
+def smaller_labels_as_read(file, other):
+    labels = file["source_label"][1:]
+    del file["source_label"]
+    file.create_dataset("source_label", data=labels, chunks=(8,) * 3, compression="lzf")
+
+
 def circular(file, other):
     file["image/again"] = file["image"]
 
@@ -190,6 +199,8 @@ ODD = [
     pytest.param(long_text, "has an attribute that is longer", id="long text"),
     pytest.param(wide_affine, "has an attribute of another type or shape", id="wide affine"),
     pytest.param(lacking, "lacks an image", id="no image"),
+    pytest.param(no_labels_as_read, "lacks an image or a label map", id="no labels as read"),
+    pytest.param(smaller_labels_as_read, "holds a data set of uint8 of (23, 20, 18)", id="cut"),
     pytest.param(circular, "holds more than images", id="circular"),
 ]
 
@@ -207,6 +218,13 @@ def test_foreign_files_are_refused_in_one_line(prepared, tmp_path, change, messa
     assert told.endswith(REMEDY)
     assert told.isprintable()
     assert "hunter2" not in told
+
+
+def test_a_file_that_claims_another_grid_than_the_index_is_refused(prepared):
+    with h5py.File(path_of(prepared), "r+") as file:
+        file.attrs["source_shape"] = (10**6,) * 3
+    with pytest.raises(StoreError, match=r"holds .* of \(1000000, 1000000, 1000000\); expected"):
+        opened(prepared)
 
 
 def test_external_storage_would_be_read_by_whoever_opens_it(prepared, tmp_path):
@@ -227,7 +245,7 @@ def test_a_claim_beyond_the_room_is_refused_even_if_the_index_claims_it(tmp_path
             file.attrs[name] = ""
         for name, value in (("shape", np.ones(3, int)), ("affine", np.eye(4))):
             file.attrs[f"grid_{name}"] = file.attrs[f"source_{name}"] = value
-    words = flaw(Task(str(path), (), (100_000,) * 3, 7))
+    words = flaw(Task(str(path), (), (100_000,) * 3, (1, 1, 1), 7))
     assert words == "claims (100000, 100000, 100000) values, more than it has room for"
 
 
@@ -244,7 +262,7 @@ def test_an_index_that_names_files_elsewhere_is_refused(prepared):
 
 def tasks_of(prepared):
     index = load_index(prepared)
-    return [Task(str(prepared / e.file), NAMES, e.shape, 7) for e in index.cases]
+    return [Task(str(prepared / e.file), NAMES, e.shape, e.source_shape, 7) for e in index.cases]
 
 
 def child(code):
@@ -294,10 +312,10 @@ def test_harmed_files_are_refused_or_opened(prepared):
     assert any(found)
     for one, words in zip(tasks, found, strict=True):
         if not words:
-            try_to_read(one.path)
+            try_to_read(Path(one.path), load_index(prepared).cases[1])
 
 
-def try_to_read(path):
+def try_to_read(path, entry):
     """What is left of harm that a structure does not show is an error of ours as well."""
     with suppress(StoreError):
-        StoredCase.open(path, NAMES).patches()
+        StoredCase.open(path.parent, entry.model_copy(update={"file": path.name}), NAMES).patches()

@@ -142,6 +142,41 @@ def test_label_sets_that_contradict_themselves(classes, more, message):
         LabelSet.model_validate({"classes": listed, **more})
 
 
+def test_label_sets_differ_in_what_matters_alone():
+    other = BRATS.model_copy(
+        update={
+            "classes": tuple(c.model_copy(update={"write": c.write + 20}) for c in BRATS.classes),
+            "regions": {"tumour core": ("enhancing", "necrotic core"), "rim": ("edema",)},
+            "required": ("edema",),
+        }
+    )
+    assert BRATS.differences(other, "order", "read") == ""
+    assert BRATS.differences(other, "regions") == ("region 'rim' none and ['edema']")
+
+
+@pytest.mark.parametrize(
+    ("change", "aspects", "found"),
+    [
+        pytest.param({"read": (9, 1)}, ["read"], "values of 'edema' [2] and [1, 9]", id="values"),
+        pytest.param({"read": (9,)}, ["order", "regions"], "", id="values that do not matter"),
+        pytest.param({"name": "rim"}, [], "'edema', 'enhancing', 'necrotic core'] and", id="name"),
+    ],
+)
+def test_label_sets_of_other_classes(change, aspects, found):
+    classes = list(BRATS.classes)
+    classes[2] = classes[2].model_copy(update=change)
+    other = BRATS.model_copy(update={"classes": tuple(classes)})
+    words = BRATS.differences(other, *aspects)
+    assert found in words
+    assert bool(found) == bool(words)
+
+
+def test_the_order_of_classes_matters_where_indices_are_compared():
+    turned = BRATS.model_copy(update={"classes": (*BRATS.classes[:1], *BRATS.classes[:0:-1])})
+    assert BRATS.differences(turned) == ""
+    assert "['background', 'necrotic core'" in BRATS.differences(turned, "order")
+
+
 def test_segmentation_counts_and_checks_its_shape():
     array = np.array([[[0, 1, 1, 3]]], dtype=np.uint8)
     assert Segmentation(array, Geometry((1, 1, 4), np.eye(4)), BRATS).counts() == (1, 2, 0, 1)

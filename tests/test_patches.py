@@ -29,7 +29,7 @@ SIZE = (4, 4, 4)
 def cases(brats_folder, tmp_path, recipe, labels):
     small = recipe.model_copy(update={"patch_size": SIZE})
     index = preprocess(find_cases(brats_folder), tmp_path / "P", {}, small, labels)
-    return [StoredCase.open(tmp_path / "P" / e.file, ["flair", "t1"]) for e in index.cases]
+    return [StoredCase.open(tmp_path / "P", e, ["flair", "t1"]) for e in index.cases]
 
 
 def unchanged(image, label, rng):

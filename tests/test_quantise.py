@@ -239,7 +239,7 @@ def local(manifest):
 def cases(brats_folder, tmp_path, recipe, labels):
     out = tmp_path / "prepared"
     index = preprocess(find_cases(brats_folder), out, {}, recipe, labels)
-    return {e.id: StoredCase.open(out / e.file, recipe.modalities) for e in index.cases}
+    return {e.id: StoredCase.open(out, e, recipe.modalities) for e in index.cases}
 
 
 def cost_of(reference, judged, manifest, cases):

@@ -9,9 +9,11 @@ import pytest
 
 from vol3dseg import formats
 from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.errors import DatasetError, RecipeMismatch, StoreError
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.index import load_index, verify
+from vol3dseg.preprocessing.prepare import prepare as prepare_volume
 from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box, grid_boxes
@@ -31,6 +33,12 @@ def shift_t1(folder):
         nifti.write(path, array.astype(np.int16), geometry)
 
 
+def take_enhancing_away(folder):
+    path = folder / "Case_003" / "Case_003_seg.nii.gz"
+    array, grid = formats.open_volume(path).labels()
+    nifti.write(path, np.where(array == 4, 2, array).astype(np.uint8), grid)
+
+
 @pytest.mark.parametrize("spacing", [None, (1.5, 0.8, 1.0)], ids=["own", "resampled"])
 def test_subset_model_reads_what_it_would_have_read_alone(
     brats_folder, tmp_path, recipe, labels, spacing
@@ -40,8 +48,8 @@ def test_subset_model_reads_what_it_would_have_read_alone(
     index = prepare(brats_folder, tmp_path / "both", both, labels)
     alone = prepare(brats_folder, tmp_path / "alone", both.select(["t1"]), labels)
     for entry, own in zip(index.cases, alone.cases, strict=True):
-        subset = StoredCase.open(tmp_path / "both" / entry.file, ["t1"])
-        single = StoredCase.open(tmp_path / "alone" / own.file, ["t1"])
+        subset = StoredCase.open(tmp_path / "both", entry, ["t1"])
+        single = StoredCase.open(tmp_path / "alone", own, ["t1"])
         assert subset.stored != subset.box
         assert subset.geometry == single.geometry
         assert subset.patches().tobytes() == single.patches().tobytes()
@@ -52,7 +60,7 @@ def test_subset_model_reads_what_it_would_have_read_alone(
 
 def test_patch_table_counts_voxels_of_each_class(brats_folder, tmp_path, recipe, labels):
     index = prepare(brats_folder, tmp_path / "out", recipe, labels)
-    case = StoredCase.open(tmp_path / "out" / index.cases[0].file, ["flair", "t1"])
+    case = StoredCase.open(tmp_path / "out", index.cases[0], ["flair", "t1"])
     for *start, background, necrotic, edema, enhancing in case.patches().tolist():
         _, label = case.read(Box.at(tuple(start), (16, 16, 16)).intersection(Box.whole(case.shape)))
         counts = np.bincount(label.ravel(), minlength=4).tolist()
@@ -96,13 +104,76 @@ def test_missing_modality_and_missing_label(brats_folder, tmp_path, recipe, labe
 
 
 def test_cases_without_a_required_class_are_left_out(brats_folder, tmp_path, recipe, labels):
-    path = brats_folder / "Case_003" / "Case_003_seg.nii.gz"
-    array, grid = formats.open_volume(path).labels()
-    nifti.write(path, np.where(array == 4, 2, array).astype(np.uint8), grid)
+    take_enhancing_away(brats_folder)
     strict = labels.model_copy(update={"required": ("enhancing",)})
     index = prepare(brats_folder, tmp_path / "out", recipe, strict)
     assert list(index.left_out) == ["Case_003"]
     assert "required class enhancing" in index.left_out["Case_003"]
+
+
+def mtimes(folder, index):
+    return {e.id: (folder / e.file).stat().st_mtime_ns for e in index.cases}
+
+
+def test_what_is_only_said_of_labels_may_change(brats_folder, tmp_path, recipe, labels):
+    out = tmp_path / "out"
+    before = mtimes(out, prepare(brats_folder, out, recipe, labels))
+    said = labels.model_copy(
+        update={
+            "regions": {"all": labels.foreground},
+            "classes": tuple(
+                c.model_copy(update={"write": c.write and 9 + c.write, "codes": None})
+                for c in labels.classes
+            ),
+        }
+    )
+    index = prepare(brats_folder, out, recipe, said)
+    assert mtimes(out, index) == before
+    assert index.labels == load_index(out).labels == said
+    classes = list(labels.classes)
+    classes[2] = classes[2].model_copy(update={"read": (2, 7)})
+    other = labels.model_copy(update={"classes": tuple(classes)})
+    with pytest.raises(StoreError, match=r"other labels: values of 'edema' \[2, 7\] and \[2\]"):
+        prepare(brats_folder, out, recipe, other)
+
+
+def test_required_classes_may_change_without_preparing_again(
+    brats_folder, tmp_path, recipe, labels
+):
+    take_enhancing_away(brats_folder)
+    out, strict = tmp_path / "out", labels.model_copy(update={"required": ("enhancing",)})
+    first = mtimes(out, prepare(brats_folder, out, recipe, labels))
+    index = prepare(brats_folder, out, recipe, strict)
+    assert list(index.left_out) == ["Case_003"]
+    assert "required class enhancing" in index.left_out["Case_003"]
+    assert mtimes(out, index) == {"Case_001": first["Case_001"], "Case_002": first["Case_002"]}
+    index = prepare(brats_folder, out, recipe, labels)
+    assert index.left_out == {}
+    assert mtimes(out, index)["Case_001"] == first["Case_001"]
+    assert (out / index.entry("Case_003").file).is_file()
+
+
+@pytest.mark.parametrize("spacing", [None, (1.5, 0.8, 1.0)], ids=["own", "resampled"])
+def test_a_stored_case_gives_what_a_predictor_segments_and_the_labels_as_read(
+    brats_folder, tmp_path, recipe, labels, spacing
+):
+    shift_t1(brats_folder)
+    both = recipe.model_copy(update={"spacing_mm": spacing})
+    index = prepare(brats_folder, tmp_path / "out", both, labels)
+    case = find_cases(brats_folder)[0]
+    volume = read_volume(case, ("t1",))
+    ours = StoredCase.open(tmp_path / "out", index.cases[0], ["t1"]).prepared()
+    theirs = prepare_volume(volume, both.select(["t1"]))
+    assert ours.volume.array.tobytes() == theirs.volume.array.tobytes()
+    assert (ours.volume.geometry, ours.source) == (theirs.volume.geometry, theirs.source)
+    assert (ours.grid, ours.box, ours.boxes) == (theirs.grid, theirs.box, theirs.boxes)
+    assert ours.appearance == theirs.appearance
+    renamed = labels.model_copy(update={"regions": {}})
+    found = StoredCase.open(tmp_path / "out", index.cases[0], ["t1"]).reference(renamed)
+    read = read_segmentation(case, labels, volume.geometry)
+    assert (found.array == read.array).all()
+    assert found.geometry == read.geometry
+    assert found.labels == renamed
 
 
 def test_labels_outside_the_box_are_counted(brats_folder, tmp_path, recipe, labels):

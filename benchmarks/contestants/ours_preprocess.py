@@ -11,6 +11,7 @@ from benchmarks.contestants.protocol import Call, serve
 from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import Workers
+from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box
@@ -34,7 +35,8 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
         return {"cases": len(chosen)}
 
     def answer(file: str) -> dict[str, Any]:
-        stored = StoredCase.open(folder / "cases" / f"{cases[0].id}.h5", config.recipe.modalities)
+        entry = load_index(folder).entry(cases[0].id)
+        stored = StoredCase.open(folder, entry, config.recipe.modalities)
         image, _ = stored.read(Box.whole(stored.shape))
         np.save(file, image)
         return {}

@@ -23,8 +23,7 @@ from vol3dseg.formats import VolumeFile
 from vol3dseg.formats.dicom.series_folder import Search, searching_once
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.label_values import distinct
-from vol3dseg.space.labels import LabelSet
+from vol3dseg.space.labels import LabelSet, distinct
 from vol3dseg.space.volume import Volume, differing_grids
 
 _THREADS = 8  # files that are opened at a time: disks of a network are slow to answer

@@ -148,7 +148,7 @@ def require_same_classes(case_id: str, prediction: LabelSet, reference: LabelSet
     EvaluationError
         The names or the order of classes differ.
     """
-    if reference.names != prediction.names:
+    if prediction.differences(reference, "order"):
         raise EvaluationError(
             f"the prediction's classes are {list(prediction.names)}, the reference's "
             f"{list(reference.names)}",
@@ -168,7 +168,8 @@ def summarise(cases: Sequence[CaseScores]) -> Summary:
     if not cases:
         raise EvaluationError("no cases to judge; expected at least one prediction")
     for case in cases:
-        if (case.labels, case.empty) != (cases[0].labels, cases[0].empty):
+        others = case.labels.differences(cases[0].labels, "order", "regions")
+        if others or case.empty != cases[0].empty:
             raise EvaluationError(
                 f"cases {cases[0].case_id} and {case.case_id} were judged by different labels or "
                 "rules for empty masks; judge all of them alike"

@@ -16,8 +16,7 @@ from vol3dseg.formats.dicom.series_folder import Search, Series, choose, find_se
 from vol3dseg.formats.opening import VolumeFile, holds_dicom, open_volume
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.label_values import distinct, whole_numbers
-from vol3dseg.space.labels import Label, LabelSet, Segmentation
+from vol3dseg.space.labels import Label, LabelSet, Segmentation, distinct, whole_numbers
 
 _MOST_CLASSES = 254  # besides the background
 

@@ -5,13 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from vol3dseg.errors import StoreError
 from vol3dseg.files import canonical_json, sha256_file, sha256_text, write_text
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.quality.appearance import Appearance
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Frozen, read_json
 from vol3dseg.space.labels import LabelSet
 
 FILE_NAME = "index.json"
@@ -104,7 +102,38 @@ class Index(Frozen):
         for entry in self.cases:
             if entry.id == case_id:
                 return entry
-        raise StoreError(f"case {case_id} is not in the prepared folder; prepare it first")
+        raise StoreError(
+            "is not in the prepared folder", where=f"case {case_id}", remedy="prepare it first"
+        )
+
+    def require_made_with(self, recipe: Recipe, labels: LabelSet, folder: Path) -> None:
+        """Refuse a config by which the cases would be others than those that are stored.
+
+        Regions, required classes, values to write and codes are only said of what is stored, and
+        may differ.
+
+        Parameters
+        ----------
+        recipe, labels : Recipe, LabelSet
+            Of the config.
+        folder : Path
+            That this is the index of, for the message.
+
+        Raises
+        ------
+        RecipeMismatch
+        StoreError
+            Classes, their order, or the values that are read for them differ.
+        """
+        recipe.require_equal(self.recipe, "the config", str(folder))
+        differences = labels.differences(self.labels, "order", "read")
+        if differences:
+            raise StoreError(
+                f"was prepared with other labels: {differences}",
+                where=folder,
+                expected="those of the config",
+                remedy="prepare with this config into another folder",
+            )
 
     def data_fingerprint(self, case_ids: Iterable[str]) -> str:
         """Return the SHA-256 over names and contents of these cases."""
@@ -124,18 +153,10 @@ def load_index(folder: Path) -> Index:
         It is missing, damaged, of another version, or its fingerprint is not its recipe's.
     """
     path = folder / FILE_NAME
-    if not path.is_file():
-        raise StoreError(f"{folder}: no {FILE_NAME}; expected a folder made by vol3dseg preprocess")
-    try:
-        index = Index.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "file"
-        raise StoreError(
-            f"{path}: damaged or of another version ({place}: {first['msg']}); prepare it again"
-        ) from error
+    wanted, again = "a folder made by vol3dseg preprocess", "prepare it again"
+    index = read_json(Index, path, StoreError, expected=wanted, remedy=again)
     if index.fingerprint != index.recipe.fingerprint:
-        raise StoreError(f"{path}: the recipe does not match its fingerprint; prepare it again")
+        raise StoreError("the recipe does not match its fingerprint", where=path, remedy=again)
     return index
 
 
@@ -155,10 +176,17 @@ def verify(folder: Path, entry: CaseEntry) -> Path:
             expected="prepared cases in it",
             remedy="prepare it again",
         )
-    found = path.stat().st_size if path.is_file() else None
-    if found != entry.bytes:
-        what = "is missing" if found is None else f"has {found} bytes"
-        raise StoreError(f"{path}: {what}; expected {entry.bytes} bytes; run preprocess again")
-    if sha256_file(path) != entry.sha256:
-        raise StoreError(f"{path}: content differs from its SHA-256 in {FILE_NAME}; prepare again")
-    return path
+    size = path.stat().st_size if path.is_file() else None
+    found = "is missing"
+    if size is not None:
+        found = f"has {size} bytes"
+        if size == entry.bytes:
+            if sha256_file(path) == entry.sha256:
+                return path
+            found = "has another SHA-256"
+    raise StoreError(
+        found,
+        where=path,
+        expected=f"the {entry.bytes} bytes that {FILE_NAME} names",
+        remedy="run preprocess again",
+    )

@@ -15,7 +15,7 @@ from vol3dseg.datasets.checks import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.datasets.signature import is_current, signature
-from vol3dseg.errors import DatasetError, StoreError, Vol3dSegError
+from vol3dseg.errors import DatasetError, Vol3dSegError
 from vol3dseg.files import sha256_file
 from vol3dseg.preprocessing.index import FILE_NAME, CaseEntry, Index, load_index
 from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels, restore_labels
@@ -104,7 +104,7 @@ def preprocess(
     known = _known_entries(folder, recipe, labels)
     task = Task(recipe, labels, folder)
     done = {c.id: known[c.id] for c in cases if _is_made(c, task, known)}
-    outcomes = {i: Outcome(i, entry) for i, entry in done.items()}
+    outcomes = {i: _outcome(entry, labels) for i, entry in done.items()}
 
     def index() -> Index:
         ordered = [outcomes[i] for i in sorted(outcomes)]
@@ -144,9 +144,7 @@ def _known_entries(folder: Path, recipe: Recipe, labels: LabelSet) -> dict[str, 
     if not (folder / FILE_NAME).exists():
         return {}
     index = load_index(folder)
-    recipe.require_equal(index.recipe, "the config", str(folder))
-    if labels != index.labels:
-        raise StoreError(f"{folder}: was prepared with other labels; prepare into another folder")
+    index.require_made_with(recipe, labels, folder)
     return {entry.id: entry for entry in index.cases}
 
 
@@ -172,9 +170,9 @@ def prepare_case(case: Case, task: Task) -> Outcome:
             raise no_contrast(name, case.images[name].path)
         chosen = case.select(task.recipe.modalities)
         label = read_segmentation(chosen, task.labels, volume.geometry) if case.label else None
-        lacking = _lacking(label, task.labels) if label else []
-        if lacking:
-            return Outcome(case.id, left_out=f"lacks the required class {', '.join(lacking)}")
+        why = _left_out(_class_voxels(label), task.labels)
+        if why:
+            return Outcome(case.id, left_out=why)
         entry = _prepare_and_write(case, task, prepare(volume, task.recipe), label)
         return Outcome(case.id, entry.model_copy(update=_intake(volume, label)))
     except Vol3dSegError as error:
@@ -191,9 +189,20 @@ def _intake(volume: Volume, label: Segmentation | None) -> dict[str, Any]:
     }
 
 
-def _lacking(label: Segmentation, labels: LabelSet) -> list[str]:
-    counts = label.counts()
-    return [name for name in labels.required if counts[labels.index(name)] == 0]
+def _class_voxels(label: Segmentation | None) -> dict[str, int] | None:
+    return dict(zip(label.labels.names, label.counts(), strict=True)) if label else None
+
+
+def _outcome(entry: CaseEntry, labels: LabelSet) -> Outcome:
+    """Return what becomes of a case that is prepared already."""
+    why = _left_out(entry.class_voxels, labels)
+    return Outcome(entry.id, left_out=why) if why else Outcome(entry.id, entry)
+
+
+def _left_out(class_voxels: Mapping[str, int] | None, labels: LabelSet) -> str:
+    """Return in words why a case is left out; empty where it is not, or has no label map."""
+    lacking = [name for name in labels.required if class_voxels and not class_voxels[name]]
+    return f"lacks the required class {', '.join(lacking)}" if lacking else ""
 
 
 def _prepare_and_write(
@@ -203,9 +212,9 @@ def _prepare_and_write(
     path = task.folder / name
     working = prepare_labels(label, prepared) if label else None
     sources = signature(case, task.recipe.modalities, with_label=True)
-    write_case(path, case.id, task.recipe, prepared, working)
+    both = (working, label) if working and label else None
+    write_case(path, case.id, task.recipe, prepared, both)
     outside, changed = _losses(label, working) if label and working else (0, 0)
-    counts = dict(zip(task.labels.names, label.counts(), strict=True)) if label else None
     return CaseEntry(
         id=case.id,
         subject=case.subject,
@@ -216,7 +225,7 @@ def _prepare_and_write(
         shape=prepared.volume.geometry.shape,
         source_shape=prepared.source.shape,
         source_spacing_mm=prepared.source.spacing_mm,
-        class_voxels=counts,
+        class_voxels=_class_voxels(label),
         appearance=prepared.appearance,
         labels_outside=outside,
         labels_changed=changed,

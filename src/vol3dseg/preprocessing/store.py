@@ -1,9 +1,10 @@
-"""One prepared case in HDF5: image, label, and a table of patches.
+"""One prepared case in HDF5: image, label, a table of patches, and the label map as read.
 
 ::
 
     /image/<modality>   (i, j, k) float32, attribute `box`: its non-zero box
     /label              (i, j, k) uint8, class indices
+    /source_label       (i, j, k) uint8, class indices on the grid of the scan as read
     /patches/<box>      (n, 3 + classes) int64: origin of a patch, voxels of each class in it
     attributes          case, recipe, box, grid_shape, grid_affine, source_shape, source_affine
 
@@ -13,7 +14,7 @@ the start of the box.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,25 +24,28 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import GridError, StoreError
+from vol3dseg.errors import GridError, StoreError, in_memory
 from vol3dseg.files import atomic_path
+from vol3dseg.preprocessing.examination import Task, flaws
+from vol3dseg.preprocessing.index import CaseEntry, Index, verify
+from vol3dseg.preprocessing.patch_table import columns, patch_table, subset_boxes
 from vol3dseg.preprocessing.prepare import Prepared, box_of
 from vol3dseg.preprocessing.recipe import Recipe
-from vol3dseg.space.box import Box, Shape, grid_boxes, read_padded
+from vol3dseg.quality.appearance import Appearance
+from vol3dseg.space.box import Box, Shape, read_padded
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.labels import Segmentation
+from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.volume import Volume
 
 _CHUNK = 32  # voxels along each side: 128 KiB of float32, small beside a patch
 
 
-def patch_step(patch_size: Shape) -> Shape:
-    """Return the distance between the origins of stored patches: half a patch [voxels]."""
-    i, j, k = (max(1, n // 2) for n in patch_size)
-    return i, j, k
-
-
 def write_case(
-    path: Path, case_id: str, recipe: Recipe, prepared: Prepared, label: Segmentation | None
+    path: Path,
+    case_id: str,
+    recipe: Recipe,
+    prepared: Prepared,
+    labels: tuple[Segmentation, Segmentation] | None,
 ) -> None:
     """Write one prepared case, atomically.
 
@@ -51,26 +55,27 @@ def write_case(
     case_id : str
     recipe : Recipe
     prepared : Prepared
-    label : Segmentation or None
-        On the grid of `prepared.volume`.
+    labels : (2,) tuple of Segmentation, or None
+        On the grid of `prepared.volume`, and as read on that of the scan.
     """
     with atomic_path(path) as temporary, h5py.File(temporary, "x") as file:
         file.attrs["case"] = case_id
         file.attrs["recipe"] = recipe.model_dump_json()
         file.attrs["box"] = str(prepared.box)
-        file.attrs["grid_shape"] = prepared.grid.shape
-        file.attrs["grid_affine"] = prepared.grid.affine
-        file.attrs["source_shape"] = prepared.source.shape
-        file.attrs["source_affine"] = prepared.source.affine
+        for name, grid in (("grid", prepared.grid), ("source", prepared.source)):
+            file.attrs[f"{name}_shape"], file.attrs[f"{name}_affine"] = grid.shape, grid.affine
         for channel, name in enumerate(prepared.volume.modalities):
             dataset = _dataset(file, f"image/{name}", prepared.volume.array[..., channel])
             dataset.attrs["box"] = str(prepared.boxes[name])
-        if label is not None:
-            _dataset(file, "label", label.array)
-            for box in _subset_boxes(list(prepared.boxes.values())):
-                part = label.array[box.relative_to(prepared.box).slices]
-                table = _patch_table(part, recipe.patch_size, len(label.labels.classes))
-                file.create_dataset(f"patches/{box}", data=table, fletcher32=True)
+        if labels is None:
+            return
+        working, source = labels
+        _dataset(file, "label", working.array)
+        _dataset(file, "source_label", source.array)
+        for box in subset_boxes(list(prepared.boxes.values())):
+            part = working.array[box.relative_to(prepared.box).slices]
+            table = patch_table(part, recipe.patch_size, len(working.labels.classes))
+            file.create_dataset(f"patches/{box}", data=table, fletcher32=True)
 
 
 def _dataset(file: Any, name: str, array: NDArray[Any]) -> Any:
@@ -80,26 +85,6 @@ def _dataset(file: Any, name: str, array: NDArray[Any]) -> Any:
     )
 
 
-def _subset_boxes(boxes: Sequence[Box]) -> list[Box]:
-    found: set[Box] = set()
-    for box in boxes:
-        found |= {box} | {box.union(other) for other in found}
-    return sorted(found)
-
-
-def _patch_table(label: NDArray[np.uint8], size: Shape, classes: int) -> NDArray[np.int64]:
-    rows = [
-        [
-            *box.start,
-            *np.bincount(
-                label[box.intersection(Box.whole(label.shape)).slices].ravel(), minlength=classes
-            ),
-        ]
-        for box in grid_boxes(label.shape, size, patch_step(size))
-    ]
-    return np.array(rows, dtype=np.int64)
-
-
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
     """Open a prepared case, and turn what HDF5 says of damage into an error of ours."""
@@ -107,7 +92,9 @@ def _reading(path: Path) -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, KeyError, GridError) as error:
-        raise StoreError(f"{path}: not a prepared case ({error}); prepare it again") from error
+        raise StoreError(
+            f"not a prepared case ({error})", where=path, remedy="prepare it again"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,36 +104,59 @@ class StoredCase:
     Parameters
     ----------
     path : Path
-        Checked by the caller, see `vol3dseg.preprocessing.open_cases.open_cases`.
-    modalities : tuple of str
-    box : Box
-        Over the boxes of these modalities, in voxels of the working grid.
+        Checked by the caller, see `open_cases`.
+    boxes : mapping from modality to Box
+        Of the modalities that the model sees, in voxels of the working grid.
     stored : Box
         What the file holds, over all modalities.
-    grid : Geometry
-        The whole working grid.
+    grid, source : Geometry
+        The whole working grid; the grid of the scan as read.
+    appearance : Appearance
+        What these modalities looked like as read.
     """
 
     path: Path
-    modalities: tuple[str, ...]
-    box: Box
+    boxes: Mapping[str, Box]
     stored: Box
     grid: Geometry
+    source: Geometry
+    appearance: Appearance
 
     @classmethod
-    def open(cls, path: Path, modalities: Sequence[str]) -> "StoredCase":
-        """Read what is needed to read the case.
+    def open(cls, folder: Path, entry: CaseEntry, modalities: Sequence[str]) -> "StoredCase":
+        """Read what is needed to read the case that an entry of the index names.
 
         Raises
         ------
         StoreError
-            The file is no prepared case, or lacks a modality.
+            The file is no prepared case, is not that of the entry, or lacks a modality.
         """
+        path = folder / entry.file
         with _reading(path) as file:
             boxes = {n: Box.parse(file[f"image/{n}"].attrs["box"]) for n in modalities}
             stored = Box.parse(file.attrs["box"])
-            grid = Geometry(tuple(file.attrs["grid_shape"]), file.attrs["grid_affine"])
-        return cls(path, tuple(modalities), box_of(boxes, modalities), stored, grid)
+            grid, source = (
+                Geometry(tuple(file.attrs[f"{name}_shape"]), file.attrs[f"{name}_affine"])
+                for name in ("grid", "source")
+            )
+        if (stored.shape, source.shape) != (entry.shape, entry.source_shape):
+            raise StoreError(
+                f"holds {stored.shape} voxels of {source.shape}",
+                where=path,
+                expected=f"{entry.shape} of {entry.source_shape}, as the index says",
+                remedy="prepare it again",
+            )
+        return cls(path, boxes, stored, grid, source, entry.appearance.select(modalities))
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model sees, in the order of its channels."""
+        return tuple(self.boxes)
+
+    @property
+    def box(self) -> Box:
+        """Over the boxes of these modalities, in voxels of the working grid."""
+        return box_of(self.boxes, self.boxes)
 
     @property
     def shape(self) -> Shape:
@@ -183,10 +193,87 @@ class StoredCase:
         label : (i, j, k) array of uint8
         """
         inside = box.intersection(Box.whole(self.shape))
-        place = inside.shifted(self.box.relative_to(self.stored).start)
         with _reading(self.path) as file:
-            channels = [file[f"image/{name}"][place.slices] for name in self.modalities]
-            label = file["label"][place.slices]
+            image = np.stack(self._channels(file, inside), axis=-1)
+            label = file["label"][self._place(inside).slices]
         around = box.relative_to(inside)
-        image = np.stack(channels, axis=-1)
         return read_padded(image, around), read_padded(label, around)
+
+    def prepared(self) -> Prepared:
+        """Return the whole case as `prepare` gave it: what a predictor segments.
+
+        Raises
+        ------
+        StoreError
+        MemoryLimitError
+        """
+        grid, names = self.geometry, self.modalities
+        with (
+            in_memory(f"{len(names)} images of {grid.shape} voxels", self.path),
+            _reading(self.path) as file,
+        ):
+            array = np.stack(self._channels(file, Box.whole(self.shape)))
+        volume = Volume(np.moveaxis(array, 0, -1), grid, names)
+        return Prepared(volume, self.source, self.grid, self.box, self.boxes, self.appearance)
+
+    def reference(self, labels: LabelSet) -> Segmentation:
+        """Return the label map as it was read, on the grid of the scan.
+
+        Parameters
+        ----------
+        labels : LabelSet
+            What the class indices mean; see `Index.require_made_with`.
+
+        Raises
+        ------
+        StoreError
+            There is no label map.
+        """
+        with _reading(self.path) as file:
+            return Segmentation(file["source_label"][()], self.source, labels)
+
+    def _channels(self, file: Any, inside: Box) -> list[NDArray[np.float32]]:
+        place = self._place(inside).slices
+        return [file[f"image/{name}"][place] for name in self.modalities]
+
+    def _place(self, inside: Box) -> Box:
+        """Return where a part of this case's box lies in what the file holds."""
+        return inside.shifted(self.box.relative_to(self.stored).start)
+
+
+def open_cases(
+    folder: Path, index: Index, case_ids: Iterable[str], modalities: Sequence[str]
+) -> Mapping[str, StoredCase]:
+    """Open prepared cases after checking that they are what the index says, and well built.
+
+    Parameters
+    ----------
+    folder : Path
+    index : Index
+        Of that folder.
+    case_ids : iterable of str
+    modalities : sequence of str
+
+    Raises
+    ------
+    StoreError
+        A file is missing, is not the one that was written, or is not built as prepared cases are:
+        it reaches into other files, claims more than it can hold, or ends the process that
+        examines it.
+    """
+    entries = {name: index.entry(name) for name in case_ids}
+    tasks = [_task(verify(folder, entry), index, entry) for entry in entries.values()]
+    for task, words in zip(tasks, flaws(tasks), strict=True):
+        if words:
+            raise StoreError(
+                words,
+                where=task.path,
+                expected="a case as vol3dseg preprocess writes it",
+                remedy="prepare it again, and do not open the file with other programs",
+            )
+    return {name: StoredCase.open(folder, entry, modalities) for name, entry in entries.items()}
+
+
+def _task(path: Path, index: Index, entry: CaseEntry) -> Task:
+    table = 0 if entry.class_voxels is None else columns(len(index.labels.classes))
+    return Task(str(path), index.recipe.modalities, entry.shape, entry.source_shape, table)

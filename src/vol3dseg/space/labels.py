@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +10,26 @@ from pydantic import Field, model_validator
 
 from vol3dseg.errors import GridError, LabelError, some_of
 from vol3dseg.schema import Frozen
-from vol3dseg.space.codes import Codes
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.label_values import distinct, whole_numbers
 from vol3dseg.space.portions import in_portions
+
+_NOT_WHOLE = 1e-3  # that a float may be away from a whole number
+
+
+class Code(NamedTuple):
+    """A concept of a terminology, such as SNOMED CT (scheme SCT), in DICOM's lengths."""
+
+    scheme: Annotated[str, Field(min_length=1, max_length=16)]
+    value: Annotated[str, Field(min_length=1, max_length=16)]
+    meaning: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Codes(Frozen):
+    """What a class is, for DICOM-SEG: an edema, of the morphologically altered structures."""
+
+    category: Code
+    type: Code
 
 
 class Label(Frozen):
@@ -92,6 +108,33 @@ class LabelSet(Frozen):
     def indices(self, names: Iterable[str]) -> tuple[int, ...]:
         """Return the class indices of `names`."""
         return tuple(self.index(name) for name in names)
+
+    def differences(self, other: "LabelSet", *aspects: Literal["order", "read", "regions"]) -> str:
+        """Return in words how two label sets differ in what matters; empty where they do not.
+
+        Parameters
+        ----------
+        other : LabelSet
+        *aspects : "order", "read" or "regions"
+            What matters beside the names of the classes: their order, which class indices depend
+            on; the values that files may hold for each; the regions that are judged.
+        """
+        ours, theirs = self._facts(aspects), other._facts(aspects)
+        return "; ".join(
+            f"{fact} {ours.get(fact, 'none')} and {theirs.get(fact, 'none')}"
+            for fact in dict.fromkeys([*ours, *theirs])
+            if ours.get(fact) != theirs.get(fact)
+        )
+
+    def _facts(self, aspects: Iterable[str]) -> dict[str, list[str] | list[int]]:
+        facts: dict[str, list[str] | list[int]] = {
+            "classes": list(self.names) if "order" in aspects else sorted(self.names)
+        }
+        if "read" in aspects:
+            facts |= {f"values of {c.name!r}": sorted(c.read) for c in self.classes}
+        if "regions" in aspects:
+            facts |= {f"region {name!r}": sorted(of) for name, of in self.regions.items()}
+        return facts
 
     def encode(self, values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
         """Turn values of a file into class indices.
@@ -198,3 +241,48 @@ class Segmentation:
                 counts += np.bincount(part, minlength=256)
         last = int(np.flatnonzero(counts)[-1]) + 1
         return tuple(counts[: max(last, len(self.labels.classes))].tolist())
+
+
+def distinct(values: NDArray[Any]) -> list[int]:
+    """Return the different values of an array of whole numbers, rising."""
+    found: set[int] = set()
+    for (part,) in in_portions(values):
+        # Most of a label map is background, which needs no sorting.
+        found.update(map(int, part[:1] if part.min() == part.max() else np.unique(part)))
+    return sorted(found)
+
+
+def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
+    """Return the values of a label map as read, those that are floats rounded.
+
+    Parameters
+    ----------
+    values : array
+        Any numeric type; floats must be whole numbers up to 1e-3.
+    source : str
+        What the values come from, for the error message.
+
+    Returns
+    -------
+    array, shape and type of `values`
+        No wider type: a label map of a byte a voxel shall not become one of eight.
+
+    Raises
+    ------
+    LabelError
+        A value is NaN, infinite or not whole.
+    """
+    if np.issubdtype(values.dtype, np.integer) or values.dtype == np.bool_:
+        return values
+    found, remedy = "", "export the labels again"
+    rounded: NDArray[Any] = np.rint(values)
+    if not np.isfinite(values).all():
+        found = "NaN or infinity"
+    elif (off := np.abs(values - rounded) > _NOT_WHOLE).any():
+        found = f"{float(values[off][0]):.4g}, which is no whole number ({off.sum()} such voxels)"
+        remedy += ", with nearest-neighbour interpolation; or give a label map, if this is an image"
+    if found:
+        raise LabelError(
+            f"the label map holds {found}", where=source, expected="whole numbers", remedy=remedy
+        )
+    return rounded

@@ -8,8 +8,7 @@ from vol3dseg.config import Config
 from vol3dseg.datasets.splits import Split, make_split
 from vol3dseg.errors import StoreError
 from vol3dseg.preprocessing.index import Index, load_index
-from vol3dseg.preprocessing.open_cases import open_cases
-from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.preprocessing.store import StoredCase, open_cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,8 @@ def open_data(prepared: Path, config: Config) -> RunData:
     ----------
     prepared : Path
     config : Config
-        Its recipe and labels must be those of the folder; choosing modalities is for
-        `config.training.modalities`.
+        Its recipe and what it reads as labels must be those of the folder; choosing modalities is
+        for `config.training.modalities`.
 
     Raises
     ------
@@ -51,15 +50,10 @@ def open_data(prepared: Path, config: Config) -> RunData:
         The recipes differ; the message names the fields.
     StoreError
         Labels differ, no case has labels, or a file is not the one that was written or not built
-        as one (see `vol3dseg.preprocessing.open_cases.open_cases`).
+        as one (see `vol3dseg.preprocessing.store.open_cases`).
     """
     index = load_index(prepared)
-    config.recipe.require_equal(index.recipe, "the config", str(prepared))
-    if config.labels != index.labels:
-        raise StoreError(
-            f"{prepared}: was prepared with other labels than the config's; "
-            "prepare it again with this config"
-        )
+    index.require_made_with(config.recipe, config.labels, prepared)
     subjects, volumes_ml = labelled_subjects(prepared, index), foreground_ml(index)
     split = make_split(subjects, config.split, volumes_ml)
     modalities = config.model_recipe.modalities

@@ -12,7 +12,8 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.preprocessing.store import StoredCase, patch_step
+from vol3dseg.preprocessing.patch_table import FOREGROUND, ORIGIN, patch_step
+from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box, Shape, read_padded
 
 Patch = tuple[NDArray[np.float32], NDArray[np.uint8]]
@@ -98,11 +99,11 @@ class PatchSampler:
 
     def _choose(self, table: NDArray[np.int64], rng: np.random.Generator) -> list[int]:
         candidates = np.arange(len(table))
-        voxels = table[:, 4:]  # of foreground classes
+        voxels = table[:, FOREGROUND]
         present = np.flatnonzero(voxels.any(axis=0))
         if present.size and rng.random() < self._foreground:
             candidates = np.flatnonzero(voxels[:, rng.choice(present)])
-        return [int(v) for v in table[rng.choice(candidates), :3]]
+        return [int(v) for v in table[rng.choice(candidates), ORIGIN]]
 
     @staticmethod
     def _jittered(origin: int, extent: int, size: int, step: int, rng: np.random.Generator) -> int:
@@ -145,8 +146,8 @@ def validation_boxes(
     queues = []
     for number, case in enumerate(cases):
         table = rng.permutation(case.patches())
-        table = table[np.argsort(~table[:, 4:].any(axis=1), kind="stable")]
-        queues.append([(number, Box.at(tuple(row[:3].tolist()), size)) for row in table])
+        table = table[np.argsort(~table[:, FOREGROUND].any(axis=1), kind="stable")]
+        queues.append([(number, Box.at(tuple(row[ORIGIN].tolist()), size)) for row in table])
     longest = max((len(q) for q in queues), default=0)
     turns = [q[turn] for turn in range(longest) for q in queues if turn < len(q)]
     return turns[:limit]

@@ -20,9 +20,8 @@ from vol3dseg.formats.dicom.dicom_files import long_string, parsing, read_datase
 from vol3dseg.formats.dicom.series import place_series
 from vol3dseg.formats.dicom.series_folder import Series
 from vol3dseg.formats.dicom.stack import Stack
-from vol3dseg.space.codes import Code, Codes
 from vol3dseg.space.intake import Intake
-from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.labels import Code, Codes, LabelSet, Segmentation
 from vol3dseg.space.resampling import turned
 
 _PLACE = (

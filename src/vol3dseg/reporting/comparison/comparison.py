@@ -210,19 +210,12 @@ def _require_several(runs: Sequence[RunSummary]) -> None:
 def _require_one_label_set(runs: Sequence[RunSummary]) -> None:
     first = runs[0]
     for run in runs[1:]:
-        ours, theirs = (r.manifest.labels for r in (first, run))
-        if set(ours.names) != set(theirs.names):
+        differences = first.manifest.labels.differences(run.manifest.labels, "regions")
+        if differences:
             raise RunError(
-                f"{first.folder} and {run.folder} have different classes: {list(ours.names)} and "
-                f"{list(theirs.names)}; compare runs of one label set"
+                f"{first.folder} and {run.folder} have different labels: {differences}",
+                remedy="compare runs of one label set",
             )
-        for name in {*ours.regions, *theirs.regions}:
-            members = [sorted(labels.regions.get(name, ())) for labels in (ours, theirs)]
-            if members[0] != members[1]:
-                raise RunError(
-                    f"{first.folder} and {run.folder} have different regions: {name!r} is "
-                    f"{members[0]} and {members[1]}; compare runs of one label set"
-                )
 
 
 def _require_alike(runs: Sequence[RunSummary], scores: Sequence[PartScores]) -> None:

@@ -1,9 +1,9 @@
-"""Whether an HDF5 file is built as `store.write_case` builds them; run in a process of its own.
+"""Whether HDF5 files are built as `store.write_case` builds them, examined in a child process.
 
 HDF5 follows links into other files without a word, reads the voxels of a data set from any file
 that a header names, and has had memory errors that a crafted file can reach. So a file that may
-come from anywhere is opened here first, in a child that may die: `opening.py` starts it. It reads
-tasks from stdin and answers each with a line: what is wrong, or nothing.
+come from anywhere is opened first in a child that may die: this module, which reads tasks from
+stdin and answers each with a line: what is wrong, or nothing.
 
 No voxel is read. Bytes are bounded by what the file can hold, so that nobody who opens it later
 allocates more than that.
@@ -13,16 +13,21 @@ import faulthandler
 import json
 import math
 import os
+import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-READY = "ready"
+# -P: nothing in the folder that a user happens to stand in may be taken for a module.
+_CHILD = (sys.executable, "-P", "-m", "vol3dseg.preprocessing.examination")
+_SECONDS = 10.0  # that one file may take; a whole case takes some milliseconds
+_START_SECONDS = 120.0  # that the child may take to start
+_READY = "ready"
 _DEEPEST = 8  # groups; names of modalities may hold a slash
 _MOST_MEMBERS = 10_000
 _MOST_PACKED = 128  # LZF makes at most 264 bytes of 3; what stands around them does no harm
@@ -47,8 +52,8 @@ class Task:
     ----------
     path : str
     modalities : tuple of str
-    shape : (3,) tuple of int
-        Of each image, and of the label map.
+    shape, source_shape : (3,) tuple of int
+        Of each image and the label map; of the label map as read.
     columns : int
         Of tables of patches; 0 where there is no label map, hence no table.
     """
@@ -56,11 +61,53 @@ class Task:
     path: str
     modalities: tuple[str, ...]
     shape: tuple[int, ...]
+    source_shape: tuple[int, ...]
     columns: int
 
 
 class _Unfit(Exception):  # noqa: N818 - says what is wrong
     """Not built as a prepared case is; the words never quote what the file says."""
+
+
+def flaws(
+    tasks: Sequence[Task], seconds: float = _SECONDS, child: Sequence[str] = _CHILD
+) -> list[str]:
+    """Return what is wrong with the structure of each file; empty words where nothing is.
+
+    All are examined in one child process, which has little memory and a time limit for each file.
+    Should one end it, another goes on behind that file.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    seconds : float
+        That one file may take [s].
+    child : sequence of str
+        The command.
+    """
+    found: list[str] = []
+    while len(found) < len(tasks):
+        found += _examined(tasks[len(found) :], seconds, child)
+        if len(found) < len(tasks):
+            found.append(f"ends the process that examines it, or takes more than {seconds:g} s")
+    return found
+
+
+def _examined(tasks: Sequence[Task], seconds: float, child: Sequence[str]) -> list[str]:
+    """Return what one child says; shorter than `tasks` if one of them has ended it."""
+    asked = json.dumps({"seconds": seconds, "tasks": [astuple(task) for task in tasks]})
+    done = subprocess.run(
+        child,
+        input=asked,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_START_SECONDS + seconds * len(tasks),  # it has a watchdog of its own
+    )
+    ready, *said = [json.loads(line) for line in done.stdout.splitlines()] or [""]
+    if ready != _READY:
+        raise RuntimeError(f"the process that examines prepared cases: {done.stderr}")
+    return [str(words) for words in said]
 
 
 def flaw(task: Task) -> str:
@@ -79,7 +126,7 @@ def flaw(task: Task) -> str:
 
 def _check_file(file: Any, task: Task) -> None:
     images = {f"image/{name}" for name in task.modalities}
-    expected = images | ({"label"} if task.columns else set())
+    labels = {"label": task.shape, "source_label": task.source_shape} if task.columns else {}
     found: set[str] = set()
     room = Path(task.path).stat().st_size
     _check_attributes(file, _TEXTS, set(_NUMBERS))
@@ -87,17 +134,17 @@ def _check_file(file: Any, task: Task) -> None:
         if name in images:
             _check_dataset(dataset, np.float32, task.shape, _MOST_PACKED * room)
             _check_attributes(dataset, {"box"}, set())
-        elif name in expected:
-            _check_dataset(dataset, np.uint8, task.shape, _MOST_PACKED * room)
+        elif name in labels:
+            _check_dataset(dataset, np.uint8, labels[name], _MOST_PACKED * room)
             _check_attributes(dataset, set(), set())
         elif task.columns and name.startswith("patches/"):
             _check_dataset(dataset, np.int64, (len(dataset), task.columns), room)
             _check_attributes(dataset, set(), set())
         else:
-            raise _Unfit("holds more than images, a label map and tables of patches")
+            raise _Unfit("holds more than images, label maps and tables of patches")
         found.add(name)
-    if expected - found:
-        raise _Unfit("lacks an image or the label map")
+    if (images | set(labels)) - found:
+        raise _Unfit("lacks an image or a label map")
 
 
 def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
@@ -177,13 +224,13 @@ def _limit_memory() -> None:
 def _main() -> None:
     asked = json.load(sys.stdin)
     _limit_memory()
-    sys.stdout.write(f"{json.dumps(READY)}\n")
+    sys.stdout.write(f"{json.dumps(_READY)}\n")
     sys.stdout.flush()
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, no path of anybody's
-        for path, modalities, shape, columns in asked["tasks"]:
+        for path, names, shape, source_shape, columns in asked["tasks"]:
             # The watchdog ends the process whatever it is doing, in the depths of HDF5 as well.
             faulthandler.dump_traceback_later(asked["seconds"], exit=True, file=nowhere)
-            words = flaw(Task(path, tuple(modalities), tuple(shape), columns))
+            words = flaw(Task(path, names, tuple(shape), tuple(source_shape), columns))
             faulthandler.cancel_dump_traceback_later()
             sys.stdout.write(f"{json.dumps(words)}\n")
             sys.stdout.flush()
