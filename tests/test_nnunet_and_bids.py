@@ -13,6 +13,11 @@ EXPECTED = (
     "each in imagesTr; add the files, or move the others away"
 )
 
+DESCRIPTION = (
+    'expected JSON with channel_names, such as {"0": "T1"}, which say what the numbers of images '
+    "mean; add or correct it"
+)
+
 
 def touch(folder, *names):
     for name in names:
@@ -98,7 +103,7 @@ class TestNnunet:
             ),
             pytest.param(
                 ["imagesTs/a_0000.nii.gz", "imagesTs/a_0001.nii.gz"], [],
-                "case a is in imagesTr and in imagesTs",
+                "case a is there twice: imagesTr/a_0000.nii.gz, imagesTs/a_0000.nii.gz",
                 id="case twice",
             ),
             pytest.param(
@@ -129,22 +134,19 @@ class TestNnunet:
 
     def test_numbers_alone_are_never_guessed(self, tmp_path):
         nnunet(tmp_path, description=None)
-        assert refusal(tmp_path) == (
-            f"{tmp_path}/dataset.json: is missing; the numbers of the images mean nothing without "
-            "its channel_names; add it"
-        )
+        assert refusal(tmp_path) == (f"{tmp_path}/dataset.json: is missing; {DESCRIPTION}")
 
     @pytest.mark.parametrize(
         ("content", "found"),
         [
-            pytest.param("{", "Invalid JSON: EOF while parsing an object at line 1 column 1",
+            pytest.param("{", "not valid JSON (EOF while parsing an object at line 1 column 1)",
                          id="cut off"),
-            pytest.param("{}", "channel_names: Field required", id="no names"),
-            pytest.param('{"channel_names": {"x": "T2"}}', "channel_names.x.[key]: Input should be "
-                         "a valid integer, unable to parse string as an integer", id="no number"),
+            pytest.param("{}", "channel_names is missing", id="no names"),
+            pytest.param('{"channel_names": {"x": "T2"}}', "channel_names.x.[key]: expected a "
+                         "whole number, found 'x'", id="no number"),
             pytest.param('{"channel_names": {"0": "T2", "1": "T2"}, "file_ending": 3}',
                          "channel_names: names are used twice: ['T2', 'T2']; "
-                         "file_ending: Input should be a valid string", id="all at once"),
+                         "file_ending: expected text, found 3", id="all at once"),
             pytest.param('{"channel_names": {"10000": "T2"}}',
                          "channel_names: numbers must have four digits at most, found [10000]",
                          id="five digits"),
@@ -154,15 +156,14 @@ class TestNnunet:
         nnunet(tmp_path, description=None)
         (tmp_path / "dataset.json").write_text(content)
         assert refusal(tmp_path) == (
-            f"{tmp_path}/dataset.json: damaged or not of nnU-Net ({found}); expected JSON with "
-            'channel_names, such as {"0": "T1"}'
+            f"{tmp_path}/dataset.json: is damaged or of another version ({found}); {DESCRIPTION}"
         )
 
     @pytest.mark.parametrize("content", ['{"training": 5}', '{"training": [3, {"image": 4}]}', "7"])
     def test_whatever_a_description_is(self, tmp_path, content):
         nnunet(tmp_path, description=None)
         (tmp_path / "dataset.json").write_text(content)
-        assert "dataset.json: damaged or not of nnU-Net" in refusal(tmp_path)
+        assert "dataset.json: is damaged or of another version" in refusal(tmp_path)
 
 
 class TestBids:
@@ -239,8 +240,8 @@ class TestBids:
             "derivatives/b/sub-04/anat/sub-04_dseg.nii.gz",
         )
         assert refusal(tmp_path) == (
-            f"{tmp_path}: case sub-01 has several images t1: sub-01_run-1_T1w.nii.gz, "
-            "sub-01_run-2_T1w.nii.gz; "
+            f"{tmp_path}: case sub-01 has several images t1: "
+            "sub-01/anat/sub-01_run-1_T1w.nii.gz, sub-01/anat/sub-01_run-2_T1w.nii.gz; "
             "sub-02/anat/sub-03_T1w.nii.gz is not named after its folders; "
             "case sub-04 has several label maps: derivatives/a/sub-04/anat/sub-04_dseg.nii.gz, "
             "derivatives/b/sub-04/anat/sub-04_dseg.nii.gz; "

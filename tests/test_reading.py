@@ -12,8 +12,14 @@ from nibabel.eulerangles import euler2mat
 from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.reading import read_segmentation, read_volume
-from vol3dseg.errors import FileFormatError, GridError, IntensityError, MemoryLimitError
+from vol3dseg.datasets.reading import read_case, read_segmentation, read_volume
+from vol3dseg.errors import (
+    DatasetError,
+    FileFormatError,
+    GridError,
+    IntensityError,
+    MemoryLimitError,
+)
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.oblique import bring_classes, bring_image
@@ -122,6 +128,23 @@ def test_more_images_than_memory(tmp_path):
         MemoryLimitError, match=r"2 images of \(32767, 32767, 32767\) voxels do not"
     ):
         read_volume(case, "ab")
+
+
+def test_a_case_at_once(brats_folder, labels):
+    case = find_cases(brats_folder)[0]
+    volume, segmentation = read_case(case, labels=labels)
+    assert volume.modalities == ("flair", "t1")
+    assert volume.array.tobytes() == read_volume(case, ("flair", "t1")).array.tobytes()
+    expected = read_segmentation(case, labels, volume.geometry)
+    assert segmentation.array.tobytes() == expected.array.tobytes()
+    assert segmentation.labels == labels
+    swapped, named = read_case(case, ["t1", "flair"])
+    assert swapped.array[..., 1].tobytes() == volume.array[..., 0].tobytes()
+    assert named.labels.names == ("background", "value 1", "value 2", "value 4")
+    assert named.counts()[3] == segmentation.counts()[labels.index("enhancing")]
+    assert read_case(replace(case, label=None), ["t1"])[1] is None
+    with pytest.raises(DatasetError, match="modality t2 is missing; found flair, t1"):
+        read_case(case, ["t2"])
 
 
 def moved(path):

@@ -73,6 +73,39 @@ class ImageReader:
         return self._file.notes if self._file else ()
 
 
+def read_case(
+    case: Case, modalities: Iterable[str] | None = None, labels: LabelSet | None = None
+) -> tuple[Volume, Segmentation | None]:
+    """Read the images of a case and its label map, all on one grid.
+
+    Parameters
+    ----------
+    case : Case
+        As `find_cases` gives it.
+    modalities : iterable of str or None
+        What is read, in this order; None reads all images of the case in its own order.
+    labels : LabelSet or None
+        What the values of the label map mean; None names classes by their values: "value 1".
+
+    Returns
+    -------
+    volume : Volume
+        Its array is (i, j, k, c) float32, values as they are in the files.
+    segmentation : Segmentation or None
+        Class indices, an (i, j, k) array; None where the case has no label map.
+
+    Raises
+    ------
+    DatasetError, FileFormatError, GridError, IntensityError, MemoryLimitError, MissingExtraError
+        See `read_volume`.
+    LabelError
+        The label map holds what is not in `labels`, or no whole numbers.
+    """
+    chosen = case.select(case.images if modalities is None else modalities)
+    volume = read_volume(chosen, chosen.images)
+    return volume, read_segmentation(chosen, labels, volume.geometry) if chosen.label else None
+
+
 def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
     """Read modalities of a case, in the order asked for.
 
@@ -133,13 +166,14 @@ class _Channels:
             ) from error
 
 
-def read_segmentation(case: Case, labels: LabelSet, grid: Geometry) -> Segmentation:
+def read_segmentation(case: Case, labels: LabelSet | None, grid: Geometry) -> Segmentation:
     """Read the label map of a case, and bring it onto the grid of its images or check that it is.
 
     Parameters
     ----------
     case : Case
-    labels : LabelSet
+    labels : LabelSet or None
+        None names classes by their values.
     grid : Geometry
         Of the case's images.
 

@@ -3,40 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.layouts.bids import BidsLayout
 from vol3dseg.datasets.layouts.brats import BratsLayout
 from vol3dseg.datasets.layouts.decathlon import DecathlonLayout
 from vol3dseg.datasets.layouts.dicom_folders import DicomLayout
+from vol3dseg.datasets.layouts.layout import Layout
 from vol3dseg.datasets.layouts.nnunet import NnunetLayout
 from vol3dseg.datasets.layouts.table import TableLayout
 from vol3dseg.errors import DatasetError, some_of
-
-
-class Layout(Protocol):
-    """How the cases of a data set lie in a folder, or are listed in a file.
-
-    Attributes
-    ----------
-    name : str
-        What people call it.
-    expected : str
-        What it looks like, in words, for messages.
-    """
-
-    name: str
-    expected: str
-
-    def recognises(self, path: Path) -> bool:
-        """Tell whether what is at `path` has this layout."""
-        ...
-
-    def find_cases(self, path: Path) -> list[Case]:
-        """Return the cases at `path`, in order of their ids; no voxel is loaded."""
-        ...
-
 
 # The first that recognises a data set reads it: an nnU-Net's dataset.json may look like that of the
 # Decathlon, and a file of BIDS like one of BraTS.
@@ -56,18 +32,18 @@ def layout_of(path: Path) -> Layout | None:
     Raises
     ------
     DatasetError
-        A folder cannot be looked into.
+        A folder cannot be read.
     """
-    with _readable(path):
+    with _readable():
         return next((layout for layout in LAYOUTS if layout.recognises(path)), None)
 
 
-def find_cases(path: Path) -> list[Case]:
+def find_cases(dataset: str | Path) -> list[Case]:
     """Return the cases of a data set, whichever known layout it has; no voxel is loaded.
 
     Parameters
     ----------
-    path : Path
+    dataset : str or Path
         The folder of a data set, or of one case where the layout has such; or a dataset table.
 
     Returns
@@ -78,32 +54,36 @@ def find_cases(path: Path) -> list[Case]:
     Raises
     ------
     DatasetError
-        There is nothing at `path`, or nothing in a known layout, or files contradict each other.
+        There is nothing at `dataset`, or nothing in a known layout, or files contradict each other.
     """
+    path = Path(dataset)
     layout = layout_of(path)
-    if layout is not None:
-        with _readable(path):
+    with _readable():
+        if layout is not None:
             return layout.find_cases(path)
-    if not path.is_dir():
-        found = "is no folder and no table" if path.exists() else "does not exist"
-        raise DatasetError(
-            f"{path}: {found}; expected the folder of a data set, or a table (.csv, .json)"
-        )
-    expected = " or ".join(f"{layout.name} ({layout.expected})" for layout in LAYOUTS)
+        if path.is_dir():
+            raise DatasetError(
+                f"no known layout: found {_content(path)}",
+                where=path,
+                expected=" or ".join(f"{layout.name} ({layout.expected})" for layout in LAYOUTS),
+                remedy="where the cases lie deeper, give that folder",
+            )
     raise DatasetError(
-        f"{path}: no known layout: found {_content(path)}; expected {expected}; "
-        "where the cases lie deeper, give that folder"
+        "is no folder and no table" if path.exists() else "does not exist",
+        where=path,
+        expected="the folder of a data set, or a table (.csv, .json)",
     )
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable() -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise DatasetError(
-            f"{path}: {error.filename} cannot be read ({error.strerror}); mend its name or its "
-            "rights"
+            f"cannot be read ({error.strerror})",
+            where=error.filename,
+            remedy="correct its name or its permissions",
         ) from error
 
 

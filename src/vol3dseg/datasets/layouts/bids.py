@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.errors import DatasetError
+from vol3dseg.datasets.layouts.layout import checked, only_one, subfolders
 
 _MODALITIES = {"FLAIR": "flair", "T1w": "t1", "T2w": "t2", "PDw": "pd", "T2starw": "t2star"}
 _CONTRAST = {"t1": "t1ce"}  # where an agent was given
@@ -64,19 +64,13 @@ class BidsLayout:
             A session has several images of one modality, or several label maps; all such are
             listed.
         """
-        cases, problems = [], []
+        cases, problems = [], list[str]()
         for subject in _subjects(folder):
             for session in _sessions(subject):
                 parts = [subject.name, *([session.name] if session != subject else [])]
-                case, wrong = _case(subject.parent, parts)
-                cases.append(case)
-                problems += wrong
-        if problems:
-            raise DatasetError(
-                f"{folder}: {'; '.join(problems)}; expected one of each; move the others away, or "
-                "name the files in a dataset table"
-            )
-        return sorted(cases, key=lambda case: case.id)
+                cases.append(_case(subject.parent, parts, problems))
+        remedy = "move the others away, or name the files in a dataset table"
+        return checked(cases, problems, folder, "one of each", remedy)
 
 
 def _subjects(folder: Path) -> list[Path]:
@@ -85,7 +79,7 @@ def _subjects(folder: Path) -> list[Path]:
         return []
     if folder.name.startswith("sub-"):
         return [folder]
-    return sorted(p for p in folder.iterdir() if p.name.startswith("sub-") and p.is_dir())
+    return [p for p in subfolders(folder) if p.name.startswith("sub-")]
 
 
 def _sessions(subject: Path) -> Iterator[Path]:
@@ -95,54 +89,47 @@ def _sessions(subject: Path) -> Iterator[Path]:
             yield folder
 
 
-def _case(dataset: Path, parts: Sequence[str]) -> tuple[Case, list[str]]:
-    """Return the case of a subject, or of its session, and what is wrong with it."""
-    name, problems = "_".join(parts), []
+def _case(dataset: Path, parts: Sequence[str], problems: list[str]) -> Case:
+    """Return the case of a subject, or of its session; what is wrong with it goes to `problems`."""
+    name = "_".join(parts)
     found: dict[str, list[_File]] = {}
     for file in _files(dataset.joinpath(*parts, "anat")):
         if not file.belongs_to(name):
             problems.append(f"{file.path.relative_to(dataset)} is not named after its folders")
         elif file.suffix in _MODALITIES:
             found.setdefault(file.modality, []).append(file)
-    images: dict[str, ImageSource] = {}
-    for modality, files in sorted(found.items()):
-        for called, same in _by_acquisition(modality, files).items():
-            images[called] = ImageSource(same[0].path)
-            if len(same) > 1:
-                names = ", ".join(file.path.name for file in same)
-                problems.append(f"case {name} has several images {called}: {names}")
+    images = {
+        called: ImageSource(path)
+        for modality, files in sorted(found.items())
+        for called, same in _by_acquisition(modality, files).items()
+        if (path := only_one(same, f"case {name} has several images {called}", dataset, problems))
+    }
     labels = _labels(dataset / "derivatives", parts, name)
-    if len(labels) > 1:
-        names = ", ".join(str(file.path.relative_to(dataset)) for file in labels)
-        problems.append(f"case {name} has several label maps: {names}")
-    return Case(name, parts[0], images, labels[0].path if labels else None), problems
+    label = only_one(labels, f"case {name} has several label maps", dataset, problems)
+    return Case(name, parts[0], images, label)
 
 
-def _by_acquisition(modality: str, files: Sequence[_File]) -> dict[str, list[_File]]:
+def _by_acquisition(modality: str, files: Sequence[_File]) -> dict[str, list[Path]]:
     """Return files by what they are called: the modality, with `acq` only where it is needed."""
-    if len(files) == 1:
-        return {modality: list(files)}
-    found: dict[str, list[_File]] = {}
+    found: dict[str, list[Path]] = {}
     for file in files:
-        acquisition = file.entities.get("acq")
+        acquisition = file.entities.get("acq") if len(files) > 1 else None
         called = f"{modality}_acq-{acquisition}" if acquisition else modality
-        found.setdefault(called, []).append(file)
+        found.setdefault(called, []).append(file.path)
     return found
 
 
-def _labels(derivatives: Path, parts: Sequence[str], name: str) -> list[_File]:
+def _labels(derivatives: Path, parts: Sequence[str], name: str) -> list[Path]:
     if not derivatives.is_dir():
         return []
-    pipelines = sorted(
-        p for p in derivatives.iterdir() if p.is_dir() and not p.name.startswith(".")
-    )
+    pipelines = [p for p in subfolders(derivatives) if not p.name.startswith("sub-")]
     files = [
         file
-        for folder in [derivatives, *(p for p in pipelines if not p.name.startswith("sub-"))]
+        for folder in [derivatives, *pipelines]
         for file in _files(folder.joinpath(*parts, "anat"))
-        if file.belongs_to(name) and file.suffix in _LABELS and file.entities.get("desc") != "brain"
+        if file.belongs_to(name) and file.entities.get("desc") != "brain"
     ]
-    kinds = ([file for file in files if file.suffix == kind] for kind in _LABELS)
+    kinds = ([file.path for file in files if file.suffix == kind] for kind in _LABELS)
     return next((kind for kind in kinds if kind), [])
 
 

@@ -12,26 +12,17 @@ for radiotherapy has one image, ids with fewer digits, and calls its label "gtv"
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.errors import DatasetError
+from vol3dseg.datasets.layouts.layout import checked, only_one, subfolders
 
-_MODALITIES = {
-    "flair": "flair",
-    "t1": "t1",
-    "t1ce": "t1ce",
-    "t2": "t2",
-    "t2f": "flair",
-    "t1n": "t1",
-    "t1c": "t1ce",
-    "t2w": "t2",
+_MODALITIES = ("flair", "t1", "t1ce", "t2")
+_LABEL, _STRAY_LABEL = "seg", "segm"  # W39_1998.09.19_Segm.nii: the label of BraTS20_Training_355
+_KINDS = {
+    **{name: name for name in (*_MODALITIES, _LABEL, _STRAY_LABEL)},
+    **{"t2f": "flair", "t1n": "t1", "t1c": "t1ce", "t2w": "t2", "gtv": _LABEL},
 }
-_LABEL = "seg"
-_LABELS = (_LABEL, "gtv")  # gross tumour volume
-_STRAY_LABEL = "segm"  # W39_1998.09.19_Segm.nii is the label of BraTS20_Training_355
 _FILE = re.compile(r".+[_-](?P<kind>[a-z0-9]+)\.nii(\.gz)?", re.IGNORECASE)
 _GRADES = ("hgg", "lgg")
 _CASE_NAME = re.compile(r"brats.*[_-]\d+", re.IGNORECASE)
@@ -50,7 +41,7 @@ class BratsLayout:
         """Tell whether `folder` is a case, or holds one, perhaps in HGG or LGG."""
         if not folder.is_dir():
             return False
-        return bool(_files(folder)) or any(_files(f) for f in _subfolders(folder))
+        return bool(_files(folder)) or any(_files(f) for f in _case_folders(folder))
 
     def find_cases(self, folder: Path) -> list[Case]:
         """Return the cases in `folder`, or the one case that it is, in order of their ids.
@@ -63,58 +54,42 @@ class BratsLayout:
         DatasetError
             A modality of a case has two files, or two cases have one id; all such are listed.
         """
-        folders = [folder] if _files(folder) else _subfolders(folder)
-        found = {f: _files(f) for f in folders if _files(f) or _CASE_NAME.fullmatch(f.name)}
-        _refuse_repeats(found)
-        return sorted((_case(f, files) for f, files in found.items()), key=lambda case: case.id)
+        cases, problems = [], list[str]()
+        for place in [folder] if _files(folder) else _case_folders(folder):
+            files = _files(place)
+            if files or _CASE_NAME.fullmatch(place.name):
+                cases.append(_case(place, files, folder, problems))
+        return checked(cases, problems, folder, "one of each", "move the others away")
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def _case_folders(folder: Path) -> list[Path]:
     """Return the folders that may be cases: children, and children of HGG and LGG."""
-    children = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    children = subfolders(folder)
     grades = [p for p in children if p.name.lower() in _GRADES]
-    return [p for p in children if p not in grades] + [c for g in grades for c in _subfolders(g)]
+    return [p for p in children if p not in grades] + [c for g in grades for c in _case_folders(g)]
 
 
-def _files(folder: Path) -> list[tuple[str, Path]]:
-    """Return what each known file in `folder` is (a modality or the label), with its path."""
-    found = []
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """Return the known files in `folder` by what they are: a modality or the label."""
+    found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         match = _FILE.fullmatch(path.name)
-        if match is None or path.name.startswith(".") or not path.is_file():
-            continue
-        kind = match["kind"].lower()
-        kind = _LABEL if kind in _LABELS else kind
-        if kind in _MODALITIES or kind in (_LABEL, _STRAY_LABEL):
-            found.append((_MODALITIES.get(kind, kind), path))
+        kind = _KINDS.get(match["kind"].lower()) if match else None
+        if kind and not path.name.startswith(".") and path.is_file():
+            found.setdefault(kind, []).append(path)
     return found
 
 
-def _case(folder: Path, files: Iterable[tuple[str, Path]]) -> Case:
-    by_kind = dict(files)
-    stray = by_kind.pop(_STRAY_LABEL, None)
-    label = by_kind.pop(_LABEL, stray)
-    order = [m for m in dict.fromkeys(_MODALITIES.values()) if m in by_kind]
+def _case(folder: Path, files: dict[str, list[Path]], root: Path, problems: list[str]) -> Case:
     name = folder.resolve().name
+    only = {
+        kind: only_one(paths, f"case {name} has several files for {kind}", root, problems)
+        for kind, paths in files.items()
+    }
     repeated = _REPEATED_SCAN.fullmatch(name)
     return Case(
         id=name,
         subject=(repeated["subject"] or repeated["planned"]) if repeated else name,
-        images={m: ImageSource(by_kind[m]) for m in order},
-        label=label,
+        images={m: ImageSource(path) for m in _MODALITIES if (path := only.get(m))},
+        label=only.get(_LABEL) or only.get(_STRAY_LABEL),
     )
-
-
-def _refuse_repeats(found: dict[Path, list[tuple[str, Path]]]) -> None:
-    problems = []
-    for folder, files in found.items():
-        for kind, times in Counter(kind for kind, _ in files).items():
-            if times > 1:
-                names = ", ".join(path.name for k, path in files if k == kind)
-                problems.append(f"{folder}: duplicate {kind}: {names}")
-    for name, times in Counter(folder.name for folder in found).items():
-        if times > 1:
-            places = ", ".join(str(folder) for folder in found if folder.name == name)
-            problems.append(f"duplicate case {name}: {places}")
-    if problems:
-        raise DatasetError(f"{'; '.join(problems)}; expected one of each; move the others away")

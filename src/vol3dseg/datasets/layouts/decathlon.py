@@ -8,15 +8,16 @@
     DATASET/imagesTs/<id>.nii.gz    cases without labels; often left out
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.layouts.layout import Numbered, checked
 from vol3dseg.errors import DatasetError, some_of
 from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.schema import read_json
 
 FILE_NAME = "dataset.json"
 
@@ -29,7 +30,7 @@ class _Entry(BaseModel):
 class _Description(BaseModel):
     """What is needed of `dataset.json`; other keys are let be."""
 
-    modality: dict[int, str] = Field(min_length=1)
+    modality: Numbered
     training: list[_Entry] = Field(min_length=1)
     test: list[str | _Entry] = []
 
@@ -38,9 +39,7 @@ class _Description(BaseModel):
     def _numbered(cls, modality: dict[int, str]) -> dict[int, str]:
         if sorted(modality) != list(range(len(modality))):
             raise ValueError(f"numbers must run from 0 without a gap, found {sorted(modality)}")
-        if len(set(modality.values())) < len(modality):
-            raise ValueError(f"names are used twice: {list(modality.values())}")
-        return {number: modality[number] for number in sorted(modality)}
+        return modality
 
 
 class DecathlonLayout:
@@ -65,7 +64,14 @@ class DecathlonLayout:
             `dataset.json` is damaged, or its files are missing, listed twice or outside of the
             folder; all such are listed.
         """
-        description = _read(folder / FILE_NAME)
+        path = folder / FILE_NAME
+        description = read_json(
+            _Description,
+            path,
+            DatasetError,
+            expected="JSON with modality, training and test",
+            remedy="correct it, or download it again",
+        )
         test = description.test if (folder / "imagesTs").is_dir() else []
         entries = [
             *description.training,
@@ -73,27 +79,7 @@ class DecathlonLayout:
         ]
         _check_paths(folder, entries)
         cases = [_case(folder, entry, description.modality) for entry in entries]
-        twice = [name for name, times in Counter(c.id for c in cases).items() if times > 1]
-        if twice:
-            raise DatasetError(
-                f"{folder / FILE_NAME}: lists cases twice: {some_of(twice)}; keep one entry of each"
-            )
-        return sorted(cases, key=lambda case: case.id)
-
-
-def _read(path: Path) -> _Description:
-    try:
-        return _Description.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        reason = first["msg"].removeprefix("Value error, ")
-        raise DatasetError(
-            f"{path}: damaged or not of the Decathlon ({f'{place}: ' if place else ''}{reason}); "
-            "expected JSON with modality, training and test"
-        ) from error
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}); mend its rights") from error
+        return checked(cases, [], path, "one entry for each", "remove the others")
 
 
 def _check_paths(folder: Path, entries: list[_Entry]) -> None:
@@ -107,8 +93,9 @@ def _check_paths(folder: Path, entries: list[_Entry]) -> None:
     found = [f"{len(names)} {what}: {some_of(names)}" for what, names in problems.items() if names]
     if found:
         raise DatasetError(
-            f"{folder / FILE_NAME}: lists files that cannot be used: {'; '.join(found)}; "
-            "add the files, or take them off the list"
+            f"lists files that cannot be used: {'; '.join(found)}",
+            where=folder / FILE_NAME,
+            remedy="add the files, or remove them from the list",
         )
 
 

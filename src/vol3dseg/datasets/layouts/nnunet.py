@@ -12,15 +12,16 @@ What a number stands for is said by `dataset.json` alone and never guessed.
 
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, field_validator, model_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.layouts.layout import Numbered, checked
 from vol3dseg.errors import DatasetError
+from vol3dseg.schema import read_json
 
 FILE_NAME = "dataset.json"
 _IMAGES, _LABELS, _TEST_IMAGES = "imagesTr", "labelsTr", "imagesTs"
@@ -30,7 +31,7 @@ _NUMBERED = re.compile(r"(?P<id>.+)_(?P<number>[0-9]{4})(?P<suffix>\.(?!json$)[a
 class _Description(BaseModel):
     """What is needed of `dataset.json`; other keys are let be."""
 
-    channel_names: dict[int, str] = Field(min_length=1)
+    channel_names: Numbered
     file_ending: str = ".nii.gz"  # version 1 knows no other
 
     @model_validator(mode="before")
@@ -42,12 +43,10 @@ class _Description(BaseModel):
 
     @field_validator("channel_names")
     @classmethod
-    def _distinct(cls, names: dict[int, str]) -> dict[int, str]:
-        if len(set(names.values())) < len(names):
-            raise ValueError(f"names are used twice: {list(names.values())}")
+    def _of_four_digits(cls, names: dict[int, str]) -> dict[int, str]:
         if not all(0 <= number <= 9999 for number in names):
             raise ValueError(f"numbers must have four digits at most, found {list(names)}")
-        return dict(sorted(names.items()))
+        return names
 
 
 class NnunetLayout:
@@ -66,7 +65,7 @@ class NnunetLayout:
         if isinstance(content, dict) and "channel_names" in content:
             return True
         listed = {Path(name).name for name in _listed(content)}
-        return any(path.name not in listed for path in _numbered(folder / _IMAGES))
+        return any(match[0] not in listed for match in _numbered(folder / _IMAGES))
 
     def find_cases(self, folder: Path) -> list[Case]:
         """Return the cases of both image folders, in order of their ids.
@@ -77,25 +76,28 @@ class NnunetLayout:
             `dataset.json` is missing or damaged, or a case lacks a channel, has one that is not
             named there, has no label map, has no image or is there twice; all such are listed.
         """
-        description = _read(folder / FILE_NAME)
-        cases, problems = [], []
-        for name in (_IMAGES, _TEST_IMAGES):
-            labels = folder / _LABELS if name == _IMAGES else None
-            found, wrong = _cases(folder / name, labels, description)
-            cases += found
-            problems += wrong
-        twice = [name for name, times in Counter(case.id for case in cases).items() if times > 1]
-        problems += [f"case {name} is in {_IMAGES} and in {_TEST_IMAGES}" for name in twice]
+        description = read_json(
+            _Description,
+            folder / FILE_NAME,
+            DatasetError,
+            expected='JSON with channel_names, such as {"0": "T1"}, which say what the numbers of '
+            "images mean",
+            remedy="add or correct it",
+        )
+        problems: list[str] = []
+        cases = _cases(folder / _IMAGES, folder / _LABELS, description, problems)
+        cases += _cases(folder / _TEST_IMAGES, None, description, problems)
         if not cases and not problems:
             problems.append(f"{_IMAGES} holds no file <id>_0000{description.file_ending}")
-        if problems:
-            channels = ", ".join(f"{n:04d} {m}" for n, m in description.channel_names.items())
-            raise DatasetError(
-                f"{folder}: {'; '.join(problems)}; expected the channels of {FILE_NAME} "
-                f"({channels}) of each case, and a label map of each in {_IMAGES}; add the files, "
-                "or move the others away"
-            )
-        return sorted(cases, key=lambda case: case.id)
+        channels = ", ".join(f"{n:04d} {m}" for n, m in description.channel_names.items())
+        return checked(
+            cases,
+            problems,
+            folder,
+            expected=f"the channels of {FILE_NAME} ({channels}) of each case, and a label map of "
+            f"each in {_IMAGES}",
+            remedy="add the files, or move the others away",
+        )
 
 
 def _loaded(path: Path) -> Any:
@@ -113,77 +115,45 @@ def _listed(content: Any) -> list[str]:
     return [image for image in images if isinstance(image, str)]
 
 
-def _numbered(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if _NUMBERED.fullmatch(path.name) and not path.name.startswith(".") and path.is_file()
-    )
+def _visible(folder: Path) -> list[str]:
+    """Return the names of the files in `folder` that are not hidden."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path.name for path in files if not path.name.startswith(".") and path.is_file()]
 
 
-def _read(path: Path) -> _Description:
-    try:
-        return _Description.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        found = "; ".join(
-            ": ".join(filter(None, [".".join(map(str, e["loc"])), _reason(e["msg"])]))
-            for e in error.errors(include_url=False)
-        )
-        raise DatasetError(
-            f"{path}: damaged or not of nnU-Net ({found}); expected JSON with channel_names, such "
-            'as {"0": "T1"}'
-        ) from error
-    except FileNotFoundError as error:
-        raise DatasetError(
-            f"{path}: is missing; the numbers of the images mean nothing without its "
-            "channel_names; add it"
-        ) from error
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}); mend its rights") from error
-
-
-def _reason(message: str) -> str:
-    return message.removeprefix("Value error, ")
+def _numbered(folder: Path) -> list[re.Match[str]]:
+    return [match for name in _visible(folder) if (match := _NUMBERED.fullmatch(name))]
 
 
 def _cases(
-    folder: Path, labels: Path | None, description: _Description
-) -> tuple[list[Case], list[str]]:
-    """Return the cases of a folder of images, and what is wrong with them."""
+    folder: Path, labels: Path | None, description: _Description, problems: list[str]
+) -> list[Case]:
+    """Return the cases of a folder of images; what is wrong with them goes to `problems`."""
+    ending, channels = description.file_ending, description.channel_names
     images: dict[str, dict[int, Path]] = {}
-    problems = []
-    for path in _numbered(folder):
-        match = _NUMBERED.fullmatch(path.name)
-        if match is None or match["suffix"] != description.file_ending:
-            problems.append(
-                f"{folder.name}/{path.name} does not end in {description.file_ending}, the "
-                "file_ending"
-            )
+    for match in _numbered(folder):
+        if match["suffix"] == ending:
+            images.setdefault(match["id"], {})[int(match["number"])] = folder / match[0]
         else:
-            images.setdefault(match["id"], {})[int(match["number"])] = path
-    ids = set(images) | (_labelled(labels, description.file_ending) if labels else set())
-    channels = description.channel_names
+            wrong = f"{folder.name}/{match[0]} does not end in {ending}, the file_ending"
+            problems.append(wrong)
     nowhere = [n for n in channels if images and not any(n in own for own in images.values())]
     problems += [f"no image in {folder.name} is {n:04d} ({channels[n]})" for n in nowhere]
+    common = {n: modality for n, modality in channels.items() if n not in nowhere}
+    # A case that has a label map should have images as well.
+    labelled = (
+        {n.removesuffix(ending) for n in _visible(labels) if n.endswith(ending)}
+        if labels
+        else set()
+    )
     cases = []
-    for name in sorted(ids):
+    for name in sorted(images.keys() | labelled):
         own = images.get(name, {})
-        label = labels / f"{name}{description.file_ending}" if labels else None
-        expected = {n: modality for n, modality in channels.items() if n not in nowhere}
-        problems += _problems(name, own, label, expected)
+        label = labels / f"{name}{ending}" if labels else None
+        problems += _problems(name, own, label, common)
         found = {modality: ImageSource(own[n]) for n, modality in channels.items() if n in own}
         cases.append(Case(name, name, found, label))
-    return cases, problems
-
-
-def _labelled(folder: Path, ending: str) -> set[str]:
-    """Return the cases that have a label map: they should have images as well."""
-    if not folder.is_dir():
-        return set()
-    names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-    return {name.removesuffix(ending) for name in names if name.endswith(ending)}
+    return cases
 
 
 def _problems(
