@@ -201,7 +201,7 @@ def test_references_that_are_wrong_say_so(run, table, model_path, brats_folder, 
     (dataset / "dataset.json").unlink()
     done = run("evaluate", tmp_path / "O", dataset, "-o", tmp_path / "R")
     assert done.exit_code == 1
-    assert f"{dataset}/dataset.json: is missing; the numbers of the images" in done.stderr
+    assert f"{dataset}/dataset.json: is missing; expected JSON with channel_names" in done.stderr
 
 
 def test_references_in_one_folder_may_look_like_one_case(run, brats_folder, model_path, tmp_path):
