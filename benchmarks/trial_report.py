@@ -19,8 +19,8 @@ import yaml
 from benchmarks.straight_line import run
 from vol3dseg.files import write_text
 from vol3dseg.reporting.comparison.differences import Difference, paired_differences
-from vol3dseg.reporting.comparison.run_scores import CASE_MEAN
 from vol3dseg.reporting.comparison.runs import RunSummary, read_run
+from vol3dseg.reporting.score_files import CASE_MEAN
 
 EPOCHS = 20  # the presets keep the report's 50 and 35
 # What a crop of 32 voxels needs, and nothing else: alike for all runs.

@@ -42,7 +42,7 @@ def run_compare(runs: tuple[Path, ...], output: Path, part: str | None = None) -
     rows = [
         [
             f"{entry.letter}: {entry.name}",
-            *(number(entry.spreads[name].mean) for name in comparison.foreground),
+            *(number(entry.statistics[name].mean) for name in comparison.foreground),
             number(entry.mean_of_classes),
         ]
         for entry in comparison.entries

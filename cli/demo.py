@@ -47,11 +47,11 @@ _MARKER = ".vol3dseg-demo"
 
 
 def _straight_line(output: Path) -> None:
-    from vol3dseg.cli.evaluate import run_evaluate
     from vol3dseg.cli.export_onnx import run_export
     from vol3dseg.cli.predicting import Choice, Manner, run_predict
     from vol3dseg.cli.preprocess import run_preprocess
     from vol3dseg.cli.train import run_train
+    from vol3dseg.reporting.score_predictions import ALL, evaluate
 
     names = ("known", "prepared", "run", "model.onnx", "unseen", "predictions", "report")
     known, prepared, run, model, unseen, predictions, report = (output / name for name in names)
@@ -65,7 +65,7 @@ def _straight_line(output: Path) -> None:
     manner = Manner(picture=True, picture_modality="t1ce")
     run_predict(model, Choice([unseen]), predictions, manner=manner)
     _say(f"vol3dseg evaluate {predictions} {unseen} -o {report}")
-    summary = run_evaluate(predictions, unseen, report)["all"]
+    summary = evaluate(predictions, unseen, report).summaries[ALL]
     mean = summary.mean_foreground_dice or 0.0
     show_table(
         "The demo in short",

@@ -1,7 +1,7 @@
 """Options that several commands share, and how progress is shown."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -97,7 +97,10 @@ def progress_bar() -> "Progress":
 
 
 def show_table(
-    title: str, columns: list[str], rows: list[list[str]], words: Collection[str] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    words: Collection[str] = (),
 ) -> None:
     """Print a table; the first column and those in `words` hold text, the others numbers."""
     from rich.console import Console

@@ -73,13 +73,13 @@ import vol3dseg
 from pathlib import Path
 from vol3dseg.cli.preprocess import run_preprocess
 from vol3dseg.cli.predicting import Choice, run_predict
-from vol3dseg.cli.evaluate import run_evaluate
+from vol3dseg.reporting.score_predictions import evaluate
 from vol3dseg.cli.train import run_train
 from vol3dseg.errors import MissingExtraError
 data, out = Path({str(brats_folder)!r}), Path({str(tmp_path)!r})
 run_preprocess(data, out / "P", {str(config_path)!r}, workers=1)
 run_predict(Path({str(model_path)!r}), Choice([data]), out / "O")
-run_evaluate(out / "O", data, out / "R")
+evaluate(out / "O", data, out / "R")
 try:
     run_train(out / "P", out / "run", None)
 except MissingExtraError as error:

@@ -32,8 +32,8 @@ from vol3dseg.reporting.comparison.comparison_tables import (
     result_table,
 )
 from vol3dseg.reporting.comparison.run_names import letters, run_names
-from vol3dseg.reporting.comparison.run_scores import CASE_MEAN
 from vol3dseg.reporting.comparison.runs import read_run
+from vol3dseg.reporting.score_files import CASE_MEAN
 
 BASE = load_config("crops32").model_dump(mode="json")
 SPLIT = {"train": ["t1", "t2"], "validation": ["v1", "v2", "v3"], "test": ["x1", "x2", "x3", "x4"]}
@@ -152,17 +152,25 @@ DAMAGE = [
     ("training.log", "", r"training\.log: holds no epoch"),
     ("training.log", None, r"training\.log: cannot be read .*No such file"),
     ("training.log", "epoch,loss\n0,high\n", r"training\.log: cannot be read .*'high'"),
-    (CASES, f"{HEAD}v1,core,1.5\n", r"line 2 has the Dice '1\.5', expected a number from 0 to 1"),
+    (CASES, f"{HEAD}v1,core,1.5\n", r"line 2 has the Dice '1\.5'; expected a number from 0 to 1"),
     (CASES, f"{HEAD}v1,core,nan\n", r"cases\.csv: .*line 2 has the Dice 'nan'"),
     (CASES, f"{HEAD}v1,core\n", r"cases\.csv: .*line 2 has the Dice None"),
     (CASES, HEAD + ROW + ROW, r"cases\.csv: .*line 3 repeats case v1"),
     (CASES, f"{HEAD}{ROW}v2,rim,0.5\n", r"cases\.csv: .*'core' and 'rim' have different cases"),
-    (CASES, HEAD, r"cases\.csv: .*it holds no case"),
-    (CASES, "case,dsc\nv1,0.5\n", r"cases\.csv: .*no column dice, structure"),
+    (CASES, HEAD, r"cases\.csv: .*holds no case"),
+    (CASES, "case,dsc\nv1,0.5\n", r"cases\.csv: .*has no column dice, structure"),
     (CASES, b"\xff\xfe", r"cases\.csv: .*evaluate the predictions again"),
-    (SUMMARY, '{"cases": 2, "pooled": {}}', r"cases\.csv has 3 cases and summary\.json 2"),
-    (SUMMARY, None, r"summary\.json: .*No such file"),
-    (SUMMARY, '{"cases": 3}', r"summary\.json: .*pooled: Field required"),
+    (
+        SUMMARY,
+        '{"cases": 2, "pooled": {}, "empty_masks": {"rule": "one"}}',
+        r"cases\.csv has 3 cases and summary\.json 2; expected both from one",
+    ),
+    (SUMMARY, None, r"summary\.json: is missing; .*evaluate the predictions again"),
+    (
+        SUMMARY,
+        '{"cases": 3}',
+        r"summary\.json: is damaged .*pooled is missing; empty_masks is missing",
+    ),
 ]
 
 
@@ -268,7 +276,7 @@ def test_only_common_cases_are_compared_and_it_is_said(make_run):
     comparison = compare(read(*runs))
     assert comparison.cases == ("v1", "v3")
     assert {d.cases for d in comparison.pairs[0].differences} == {2}
-    assert {entry.spreads["core"].cases for entry in comparison.entries} == {2}
+    assert {entry.statistics["core"].cases for entry in comparison.entries} == {2}
     text = markdown(comparison)
     assert "Only the 2 that all have are compared; left out: v2 (in A only)." in text
     assert "each run stands with all its own cases (A 3, B 2)" in text
@@ -387,7 +395,7 @@ def test_means_of_classes_by_hand(make_run):
         write_scores(run / "scores" / "validation", dice)
     (entry, _) = compare(read(*runs)).entries
     assert entry.mean_of_classes == pytest.approx((0.3 + 0.8) / 2)
-    assert entry.spreads[CASE_MEAN].mean == pytest.approx((0.2 + 0.6) / 2)
+    assert entry.statistics[CASE_MEAN].mean == pytest.approx((0.2 + 0.6) / 2)
 
 
 def test_an_interval_that_excludes_zero_is_bold(make_run):

@@ -21,7 +21,7 @@ from vol3dseg.reporting.comparison.differences import (
     holm_adjusted,
     paired_differences,
 )
-from vol3dseg.reporting.comparison.run_scores import CASE_MEAN, PartScores
+from vol3dseg.reporting.score_files import CASE_MEAN, PartScores
 
 NAN = math.nan
 DICE = st.one_of(st.just(NAN), st.integers(0, 10**6).map(lambda n: n / 10**6), st.just(0.5))
@@ -181,7 +181,7 @@ def test_seeds_change_the_interval_a_little_and_nothing_else():
 
 
 def test_a_missing_scipy_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
     with pytest.raises(MissingExtraError, match=r"scipy.*pip install 'vol3dseg\[report\]'"):
         _stats()
 

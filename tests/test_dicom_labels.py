@@ -24,7 +24,6 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, GridError, LabelError
-from vol3dseg.evaluation.scoring import evaluate_pairs
 from vol3dseg.formats import read_labels
 from vol3dseg.formats.dicom.seg_reading import read_seg
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
@@ -39,6 +38,7 @@ from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.prepare_cases import preprocess
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.quality.contents import read_contents
+from vol3dseg.reporting.score_predictions import evaluate_pairs
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Label, LabelSet, Segmentation
 
@@ -377,7 +377,7 @@ def test_a_real_tumour_as_dicom_seg_is_judged_by_the_mask(tumour, tmp_path):
     pairs = [(case.id, tmp_path / "seg.dcm", case) for case in cases]
     for scores in evaluate_pairs(pairs, labels):
         found = scores.structures["tumour"]
-        assert found.scores.dice == found.scores.specificity == 1
+        assert found.values["dice"] == found.values["specificity"] == 1
         assert scores.matrix.tolist() == [[320 * 260 * 24 - 6809, 0], [0, 6809]]
 
 

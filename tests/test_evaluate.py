@@ -11,15 +11,11 @@ from hypothesis.extra import numpy as hnp
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import DatasetError, EvaluationError, FileFormatError, GridError, LabelError
-from vol3dseg.evaluation.scoring import (
-    METRICS,
-    evaluate_case,
-    evaluate_pairs,
-    match_cases,
-    summarise,
-)
-from vol3dseg.evaluation.spread import spread_of
+from vol3dseg.evaluation.overlap import METRICS
+from vol3dseg.evaluation.scoring import describe, evaluate_case, summarise
 from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.reporting.score_files import read_part
+from vol3dseg.reporting.score_predictions import evaluate, evaluate_pairs, match_cases
 from vol3dseg.reporting.score_report import write_report
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet, Segmentation
@@ -51,7 +47,7 @@ def case_b(labels):
 
 
 def test_classes_and_regions_by_hand(case_a):
-    dice = {name: structure.scores.dice for name, structure in case_a.structures.items()}
+    dice = {name: structure.values["dice"] for name, structure in case_a.structures.items()}
     assert dice == {
         "necrotic core": 2 / 3,
         "edema": 6 / 7,
@@ -89,7 +85,7 @@ def test_flipping_both_with_their_affine_leaves_scores(labels, maps, axis):
 
 
 def _numbers(structure):
-    values = [getattr(structure.scores, metric) for metric in METRICS]
+    values = [structure.values[metric.name] for metric in METRICS]
     return [*values, structure.reference_ml, structure.prediction_ml]
 
 
@@ -109,7 +105,7 @@ def test_other_grids_are_refused_naming_both(labels):
 def test_rounding_of_affines_in_files_is_no_other_grid(labels):
     one = segmentation([EDEMA] * 12, labels)
     other = segmentation([EDEMA] * 12, labels, Geometry(GRID.shape, _moved(1e-4)))
-    assert evaluate_case("x", one, other).structures["edema"].scores.dice == 1
+    assert evaluate_case("x", one, other).structures["edema"].values["dice"] == 1
 
 
 def test_other_classes_are_refused(labels):
@@ -131,11 +127,11 @@ def test_summary_leaves_out_what_is_undefined(case_a, case_b, labels):
     summary = summarise([case_a, case_b])
     assert summary.cases == 2
     assert summary.foreground == ("necrotic core", "edema", "enhancing")
-    core, edema = (summary.spreads[n]["dice"] for n in ("necrotic core", "edema"))
+    core, edema = (summary.statistics[n]["dice"] for n in ("necrotic core", "edema"))
     assert (core.cases, core.mean, core.std) == (1, 2 / 3, 0)
     assert (edema.cases, edema.mean, edema.median) == (2, 3 / 7, 3 / 7)
     assert edema.std == pytest.approx((6 / 7) / math.sqrt(2))
-    assert summary.spreads["edema"]["precision"].cases == 1  # of A alone: B predicts none
+    assert summary.statistics["edema"]["precision"].cases == 1  # of A alone: B predicts none
     assert summary.mean_foreground_dice == pytest.approx((2 / 3 + 3 / 7 + 9 / 10) / 3)
 
 
@@ -169,7 +165,7 @@ def test_cases_by_different_rules_are_not_summed_up(case_a, labels):
         summarise([case_a, other])
 
 
-SPREADS = [
+STATISTICS = [
     pytest.param([1.0, 2.0, 6.0], (3, 3, 2, math.sqrt(7)), id="three"),
     pytest.param([0.5, math.nan], (1, 0.5, 0.5, 0), id="one is defined"),
     pytest.param([math.nan], (0, math.nan, math.nan, math.nan), id="none is defined"),
@@ -177,10 +173,10 @@ SPREADS = [
 ]
 
 
-@pytest.mark.parametrize(("values", "expected"), SPREADS)
-def test_spread(values, expected):
-    spread = spread_of(values)
-    found = (spread.cases, spread.mean, spread.median, spread.std)
+@pytest.mark.parametrize(("values", "expected"), STATISTICS)
+def test_statistics(values, expected):
+    statistics = describe(values)
+    found = (statistics.cases, statistics.mean, statistics.median, statistics.std)
     np.testing.assert_allclose(found, expected)
 
 
@@ -190,7 +186,7 @@ def test_files_are_read_by_their_values(tmp_path, labels):
     nifti.write(tmp_path / "r.nii", np.full(GRID.shape, 3, np.float32), GRID)
     pairs = [("X", tmp_path / "p.nii.gz", Case("X", "X", {}, tmp_path / "r.nii"))]
     (case,) = evaluate_pairs(pairs, labels)
-    assert case.structures["enhancing"].scores.dice == 1
+    assert case.structures["enhancing"].values["dice"] == 1
     assert case.empty == "undefined"
     assert evaluate_pairs(pairs, labels, empty="one")[0].empty == "one"
 
@@ -235,7 +231,7 @@ def test_matching(tmp_path):
 
 
 def test_all_predictions_without_reference_are_named(tmp_path):
-    with pytest.raises(EvaluationError, match=r"without a reference: x, z; references are a, b"):
+    with pytest.raises(EvaluationError, match=r"without a reference: x, z; expected one of a, b;"):
         match_cases(dict.fromkeys("xaz", tmp_path), dict.fromkeys("ab", tmp_path))
 
 
@@ -307,3 +303,53 @@ def test_every_row_of_a_table_has_as_many_cells(tmp_path, case_a):
     write_report(tmp_path, [case_a], summarise([case_a]))
     lines = (tmp_path / "summary.md").read_text().splitlines()
     assert {line.count("|") for line in lines if line.startswith("|")} == {3, 9}
+
+
+@pytest.fixture
+def folders(tmp_path, labels):
+    """Two predictions beside their references, and a config that names the labels."""
+    for name, shift in (("a", 0), ("b", 1)):
+        array = np.zeros(GRID.shape, np.uint8)
+        array[0] = 2
+        nifti.write(tmp_path / "references" / f"{name}.nii.gz", array, GRID)
+        nifti.write(tmp_path / "predictions" / f"{name}.nii.gz", np.roll(array, shift, 0), GRID)
+    return str(tmp_path / "predictions"), str(tmp_path / "references")
+
+
+def test_folders_are_scored_from_python_and_nothing_is_written_unless_asked(folders, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    found = evaluate(*folders, config="crops32")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert found.summaries["all"].statistics["edema"]["dice"].mean == 1 / 2
+    assert [case.case_id for case in found.cases["all"]] == ["a", "b"]
+    assert found.notes == ()
+    evaluate(*folders, tmp_path / "report", config="crops32")
+    assert (tmp_path / "report" / "summary.json").is_file()
+
+
+def test_parts_are_scored_from_python(folders, tmp_path):
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["a"], "test": ["b", "c"]}))
+    found = evaluate(*folders, config="crops32", split=str(tmp_path / "split.json"), empty="one")
+    dice = {part: s.statistics["edema"]["dice"].mean for part, s in found.summaries.items()}
+    assert dice == {"train": 1, "test": 0}
+    assert found.split.test == ("b", "c")
+    assert found.summaries["train"].mean_dice("enhancing") == 1
+
+
+def test_without_a_record_or_a_config_nobody_names_the_labels(folders):
+    with pytest.raises(EvaluationError, match=r"predictions.*no predictions\.json.*--config"):
+        evaluate(*folders)
+
+
+def test_scores_are_read_back_as_they_were_written(tmp_path, case_a, case_b):
+    cases = [case_a, case_b]
+    summary = summarise(cases)
+    write_report(tmp_path, cases, summary)
+    read = read_part(tmp_path, "test")
+    assert (read.cases, read.structures) == (("A", "B"), summary.names)
+    assert read.empty == summary.empty
+    np.testing.assert_equal(dict(read.pooled), dict(summary.pooled))
+    for name in summary.names:
+        for case in cases:
+            written = case.structures[name].values["dice"]
+            np.testing.assert_allclose(read.dice[name][case.case_id], written, atol=1e-6)

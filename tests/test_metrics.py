@@ -8,7 +8,8 @@ pytest.importorskip("tensorflow")
 
 import keras
 
-from vol3dseg.training.metrics import dice_name, make_metrics
+from vol3dseg.evaluation.overlap import DICE
+from vol3dseg.training.metrics import make_metrics
 
 pytestmark = pytest.mark.train
 
@@ -93,7 +94,7 @@ def test_counts_beyond_what_float32_can_tell_apart_are_exact():
     ],
 )
 def test_names_of_classes_suit_a_column(name, expected):
-    assert dice_name(name) == expected
+    assert DICE.column(name) == expected
 
 
 def test_every_value_stands_in_the_log_with_and_without_val(tmp_path):

@@ -9,13 +9,14 @@ from hypothesis.extra import numpy as hnp
 
 from vol3dseg.errors import EvaluationError
 from vol3dseg.evaluation.overlap import (
+    DICE,
     EMPTY_RULES,
+    METRICS,
     Counts,
     confusion,
     counts_of,
     dice,
     one_against_rest,
-    scores_of,
 )
 
 CLASSES = 4
@@ -31,12 +32,14 @@ def pairs(draw):
 
 
 def scores(reference, prediction, empty="undefined"):
+    """Each metric of each class, by its name."""
     matrix = confusion(reference, prediction, CLASSES)
-    return [scores_of(counts, empty) for counts in one_against_rest(matrix)]
+    counts = one_against_rest(matrix)
+    return [{metric.name: metric(each, empty) for metric in METRICS} for each in counts]
 
 
 def values(score):
-    return [score.dice, score.iou, score.precision, score.sensitivity, score.specificity]
+    return [score[name] for name in ("dice", "iou", "precision", "sensitivity", "specificity")]
 
 
 @given(pairs())
@@ -55,16 +58,16 @@ def test_every_voxel_is_counted_once(pair):
 @given(pairs())
 def test_dice_and_iou_are_symmetric_and_precision_is_sensitivity_the_other_way_round(pair):
     for one, other in zip(scores(*pair), scores(*pair[::-1]), strict=True):
-        np.testing.assert_equal([one.dice, one.iou], [other.dice, other.iou])
-        np.testing.assert_equal(one.precision, other.sensitivity)
+        np.testing.assert_equal([one["dice"], one["iou"]], [other["dice"], other["iou"]])
+        np.testing.assert_equal(one["precision"], other["sensitivity"])
 
 
 @given(pairs(), st.sampled_from(sorted(EMPTY_RULES)))
 def test_scores_lie_between_0_and_1_and_dice_follows_from_iou(pair, empty):
     for score in scores(*pair, empty):
         assert all(math.isnan(v) or 0 <= v <= 1 for v in values(score))
-        if not math.isnan(score.iou):
-            assert score.dice == pytest.approx(2 * score.iou / (1 + score.iou))
+        if not math.isnan(score["iou"]):
+            assert score["dice"] == pytest.approx(2 * score["iou"] / (1 + score["iou"]))
 
 
 @given(pairs(), st.integers(0, 2), st.permutations(range(3)))
@@ -86,7 +89,7 @@ def test_a_union_counts_like_one_class(pair, members):
     masks = [np.isin(array, list(members)) for array in pair]
     expected = confusion(*(mask.astype(np.uint8) for mask in masks), 2)
     assert union == one_against_rest(expected)[1]
-    np.testing.assert_equal(scores_of(union).dice, dice(*masks))
+    np.testing.assert_equal(DICE(union), dice(*masks))
 
 
 CASES = [
@@ -125,6 +128,21 @@ def test_by_the_rule_one_only_both_empty_differs(reference, prediction, expected
     np.testing.assert_allclose(values(score), expected)
 
 
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [("dice", ""), ("dice_left_lung", "left lung"), ("iou_edema", None), ("dicey", None)],
+)
+def test_the_class_of_a_column_is_read_back(column, expected):
+    assert DICE.class_in(column) == expected
+    if expected is not None:
+        assert DICE.column(expected.title()) == column
+
+
+def test_no_two_metrics_share_a_name_or_a_title():
+    assert len({m.name for m in METRICS}) == len({m.title for m in METRICS}) == len(METRICS)
+    assert all(m.title in EMPTY_RULES["one"] for m in METRICS if not math.isnan(m.both_empty))
+
+
 def test_dice_of_masks():
     reference, prediction = np.array([True, True, False]), np.array([True, False, False])
     assert dice(reference, prediction) == 2 / 3
@@ -150,7 +168,7 @@ def test_other_shapes_are_refused_even_of_as_many_voxels():
 @pytest.mark.parametrize("swap", [False, True], ids=["reference", "prediction"])
 def test_an_index_that_is_no_class_is_refused(swap):
     arrays = [np.array([0, 1], np.uint8), np.array([0, 4], np.uint8)]
-    with pytest.raises(EvaluationError, match=r"class index 4, expected 0 to 3"):
+    with pytest.raises(EvaluationError, match=r"class index 4; expected 0 to 3"):
         confusion(*(arrays[::-1] if swap else arrays), CLASSES)
 
 

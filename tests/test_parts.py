@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from vol3dseg.datasets.splits import PARTS, Split
 from vol3dseg.errors import EvaluationError
 from vol3dseg.evaluation.scoring import evaluate_case, summarise
-from vol3dseg.reporting.parts import (
+from vol3dseg.reporting.score_predictions import group_by_part
+from vol3dseg.reporting.score_report import (
     NOT_COMPARABLE,
-    case_rows,
-    group_by_part,
+    case_table,
     parts_markdown,
-    pooled_rows,
+    pooled_table,
     without_predictions,
     write_parts,
+    write_report,
 )
-from vol3dseg.reporting.score_report import write_report
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Segmentation
 
@@ -73,17 +73,17 @@ def test_a_part_without_predictions_is_left_out_and_said(summaries):
 
 
 def test_scores_per_case_side_by_side(summaries):
-    rows = {row[0]: row[1:] for row in case_rows(summaries, SPLIT)}
+    rows = {name: cells for name, *cells in case_table(summaries, SPLIT).rows}
     assert rows["cases"] == ["2 of 3", "1 of 1"]
     spread = ((1 - 2 / 3) / 2) * 2**0.5
     assert rows["Dice, edema"] == [f"{(1 + 2 / 3) / 2:.4f} ± {spread:.4f}", "0.4000 ± 0.0000"]
     assert rows["Dice, enhancing"] == ["- ± -", "- ± -"]
     assert rows["sensitivity, mean of classes"] == ["0.7500", "0.2500"]
-    assert case_rows(summaries)[0] == ["cases", "2", "1"]
+    assert case_table(summaries).rows[0] == ("cases", "2", "1")
 
 
 def test_pooled_scores_have_names_of_their_own(summaries):
-    rows = {row[0]: row[1:] for row in pooled_rows(summaries)}
+    rows = {name: cells for name, *cells in pooled_table(summaries).rows}
     assert all(name.startswith("pooled_") for name in rows)
     assert rows["pooled_accuracy"] == [f"{22 / 24:.4f}", f"{9 / 12:.4f}"]
     assert rows["pooled_dice_edema"] == [f"{12 / 14:.4f}", "0.4000"]

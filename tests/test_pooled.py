@@ -3,8 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from vol3dseg.evaluation.pooled import pooled_table
-from vol3dseg.evaluation.scoring import evaluate_case, summarise
+from vol3dseg.evaluation.scoring import evaluate_case, pooled_scores, summarise
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet, Segmentation
 
@@ -29,11 +28,11 @@ def case(name, reference, prediction):
 #    [ 0, 0, 0, 3]]
 EXPECTED = {
     "pooled_accuracy": 21 / 24,
-    "pooled_mean_iou": (12 / 14 + 3 / 4 + 3 / 5 + 3 / 4) / 4,
+    "pooled_dice": (24 / 26 + 6 / 7 + 6 / 8 + 6 / 7) / 4,
+    "pooled_iou": (12 / 14 + 3 / 4 + 3 / 5 + 3 / 4) / 4,
     "pooled_precision": (12 / 14 + 3 / 3 + 3 / 3 + 3 / 4) / 4,
     "pooled_sensitivity": (12 / 12 + 3 / 4 + 3 / 5 + 3 / 3) / 4,
     "pooled_specificity": (10 / 12 + 20 / 20 + 19 / 19 + 20 / 21) / 4,
-    "pooled_dice": (24 / 26 + 6 / 7 + 6 / 8 + 6 / 7) / 4,
     "pooled_dice_necrotic_core": 6 / 7,
     "pooled_dice_edema": 6 / 8,
     "pooled_dice_enhancing": 6 / 7,
@@ -64,17 +63,17 @@ def test_pooled_scores_are_not_the_means_over_cases():
 
 def test_the_background_is_averaged_as_well():
     perfect_background = np.array([[90, 0], [0, 0]]) + np.array([[0, 5], [5, 0]])
-    table = pooled_table(perfect_background, ("background", "tumour"))
+    table = pooled_scores(perfect_background, ("background", "tumour"))
     assert table["pooled_dice_tumour"] == 0
     assert table["pooled_dice"] == pytest.approx((180 / 190 + 0) / 2)
 
 
 def test_a_class_that_no_case_has_is_left_out_of_the_means():
-    table = pooled_table(np.diag([3, 2, 0]), ("background", "a", "b"))
+    table = pooled_scores(np.diag([3, 2, 0]), ("background", "a", "b"))
     assert math.isnan(table["pooled_dice_b"])
-    assert table["pooled_dice"] == table["pooled_mean_iou"] == table["pooled_accuracy"] == 1
+    assert table["pooled_dice"] == table["pooled_iou"] == table["pooled_accuracy"] == 1
 
 
 def test_without_voxels_nothing_is_defined():
-    table = pooled_table(np.zeros((2, 2), np.int64), ("background", "a"))
+    table = pooled_scores(np.zeros((2, 2), np.int64), ("background", "a"))
     assert all(math.isnan(value) for value in table.values())

@@ -26,7 +26,7 @@ def load_extra(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != package:
+        if str(error.name).partition(".")[0] != package:
             raise
         raise MissingExtraError(package, extra) from error
 

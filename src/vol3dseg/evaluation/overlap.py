@@ -1,4 +1,4 @@
-"""Overlap of two label maps.
+"""Metrics of the overlap of two label maps, and the confusion matrix that they come from.
 
 With TP, FP, FN and TN the voxels of a class against the rest:
 
@@ -18,8 +18,9 @@ of rare classes. By either rule Dice and IoU are 0 where only one of the two is 
 without predicted voxels and a sensitivity without voxels to find then stay undefined.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isnan, nan
 from types import MappingProxyType
 from typing import Literal
 
@@ -28,21 +29,8 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import EvaluationError
 
-_PORTION = 2**16  # voxels that are counted at once
-
 EmptyRule = Literal["undefined", "one"]
-_ONLY_ONE = (
-    "Where only one of the two has it, Dice and IoU are 0; precision without predicted voxels and "
-    "sensitivity without reference voxels are undefined and left out of the means."
-)
-EMPTY_RULES = MappingProxyType(
-    {
-        "undefined": "Where neither reference nor prediction has a class, Dice, IoU, precision and "
-        f"sensitivity are undefined and left out of the means. {_ONLY_ONE}",
-        "one": "Where neither reference nor prediction has a class, Dice, IoU, precision and "
-        f"sensitivity count as 1, as in the BraTS challenge. {_ONLY_ONE}",
-    }
-)
+_PORTION = 2**16  # voxels that are counted at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +44,72 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """Scores of one class against the rest; NaN where undefined (see the top of this module)."""
+class Metric:
+    """A score of one class, or of the union of several, against the rest.
 
-    dice: float
-    iou: float
-    precision: float
-    sensitivity: float
-    specificity: float
+    Parameters
+    ----------
+    name : str
+        In columns and keys of files.
+    title : str
+        In tables and pictures.
+    formula : callable
+        From `Counts` to its value; NaN where it is 0 / 0.
+    both_empty : float
+        What it is by the rule "one" where neither map has the class; NaN leaves it to the formula.
+    higher_is_better : bool
+    """
+
+    name: str
+    title: str
+    formula: Callable[[Counts], float]
+    both_empty: float = nan
+    higher_is_better: bool = True
+
+    def __call__(self, counts: Counts, empty: EmptyRule = "undefined") -> float:
+        """Return the value for one class by a rule for empty masks."""
+        nothing = counts.tp + counts.fp + counts.fn == 0
+        if empty == "one" and nothing and not isnan(self.both_empty):
+            return self.both_empty
+        return self.formula(counts)
+
+    def column(self, class_name: str) -> str:
+        """Return its name for one class in logs: "dice_left_lung" of the class "Left Lung"."""
+        return "_".join([self.name, *class_name.lower().split()])
+
+    def class_in(self, column: str) -> str | None:
+        """Return the class of such a column, "left lung"; "" of the mean; None of other metrics."""
+        name, _, rest = column.partition("_")
+        return rest.replace("_", " ") if name == self.name else None
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else nan
+
+
+DICE = Metric("dice", "Dice", lambda c: _ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn), both_empty=1.0)
+METRICS = (
+    DICE,
+    Metric("iou", "IoU", lambda c: _ratio(c.tp, c.tp + c.fp + c.fn), both_empty=1.0),
+    Metric("precision", "precision", lambda c: _ratio(c.tp, c.tp + c.fp), both_empty=1.0),
+    Metric("sensitivity", "sensitivity", lambda c: _ratio(c.tp, c.tp + c.fn), both_empty=1.0),
+    Metric("specificity", "specificity", lambda c: _ratio(c.tn, c.tn + c.fp)),
+)
+_TITLES = [metric.title for metric in METRICS if not isnan(metric.both_empty)]
+_NEITHER = (
+    "Where neither reference nor prediction has a class, "
+    f"{', '.join(_TITLES[:-1])} and {_TITLES[-1]}"
+)
+_ONLY_ONE = (
+    "Where only one of the two has it, Dice and IoU are 0; precision without predicted voxels and "
+    "sensitivity without reference voxels are undefined and left out of the means."
+)
+EMPTY_RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "undefined": f"{_NEITHER} are undefined and left out of the means. {_ONLY_ONE}",
+        "one": f"{_NEITHER} count as 1, as in the BraTS challenge. {_ONLY_ONE}",
+    }
+)
 
 
 def confusion(
@@ -89,15 +135,17 @@ def confusion(
     """
     if reference.shape != prediction.shape:
         raise EvaluationError(
-            f"reference of shape {reference.shape} and prediction of shape {prediction.shape}; "
-            "expected one shape; bring both onto one grid"
+            f"the reference has the shape {reference.shape}, the prediction {prediction.shape}",
+            expected="one shape",
+            remedy="resample one onto the grid of the other",
         )
     # An index too large would count as another pair of classes, and say nothing of it.
     largest = max(int(reference.max(initial=0)), int(prediction.max(initial=0)))
     if largest >= classes:
         raise EvaluationError(
-            f"found the class index {largest}, expected 0 to {classes - 1}; turn the values of a "
-            "file into indices with LabelSet.encode first"
+            f"found the class index {largest}",
+            expected=f"0 to {classes - 1}",
+            remedy="turn the values of a file into indices with LabelSet.encode first",
         )
     counts = np.zeros(classes**2, dtype=np.int64)
     pair_type = np.min_scalar_type(classes**2 - 1)  # bincount turns what it gets into eight bytes
@@ -139,35 +187,8 @@ def counts_of(matrix: NDArray[np.int64], members: tuple[int, ...]) -> Counts:
 
 
 def one_against_rest(matrix: NDArray[np.int64]) -> tuple[Counts, ...]:
-    """Return the counts of each class against the rest, in the order of `matrix`.
-
-    Parameters
-    ----------
-    matrix : (classes, classes) array of int64
-        Of `confusion`.
-    """
+    """Return the counts of each class of `confusion` against the rest, background first."""
     return tuple(counts_of(matrix, (index,)) for index in range(len(matrix)))
-
-
-def scores_of(counts: Counts, empty: EmptyRule = "undefined") -> Scores:
-    """Return the scores of a class; the formulas stand at the top of this module.
-
-    Parameters
-    ----------
-    counts : Counts
-    empty : "undefined" or "one"
-        What Dice, IoU, precision and sensitivity are where both masks are empty.
-    """
-    tp, fp, fn, tn = counts.tp, counts.fp, counts.fn, counts.tn
-    if empty == "one" and tp + fp + fn == 0:
-        return Scores(1.0, 1.0, 1.0, 1.0, _ratio(tn, tn + fp))
-    return Scores(
-        dice=_ratio(2 * tp, 2 * tp + fp + fn),
-        iou=_ratio(tp, tp + fp + fn),
-        precision=_ratio(tp, tp + fp),
-        sensitivity=_ratio(tp, tp + fn),
-        specificity=_ratio(tn, tn + fp),
-    )
 
 
 def dice(
@@ -175,8 +196,4 @@ def dice(
 ) -> float:
     """Return the Dice coefficient of two masks of one shape; if both are empty NaN, or 1."""
     pair = confusion(reference.view(np.uint8), prediction.view(np.uint8), 2)
-    return scores_of(counts_of(pair, (1,)), empty).dice
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+    return DICE(counts_of(pair, (1,)), empty)

@@ -1,31 +1,33 @@
-"""Judge predictions against references: case by case, then all together."""
+"""Scores of predictions against references: of each case, then over all cases."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import isnan
-from pathlib import Path
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.sources import open_label, read_grid
 from vol3dseg.errors import EvaluationError
-from vol3dseg.evaluation.overlap import EmptyRule, Scores, confusion, counts_of, scores_of
-from vol3dseg.evaluation.pooled import pooled_table
-from vol3dseg.evaluation.spread import Spread, mean_defined, spread_of
-from vol3dseg.formats import open_labels
+from vol3dseg.evaluation.overlap import (
+    DICE,
+    METRICS,
+    EmptyRule,
+    confusion,
+    counts_of,
+    one_against_rest,
+)
 from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.volume import one_grid
 
-METRICS = ("dice", "iou", "precision", "sensitivity", "specificity")
+_POOLED = "pooled_"
 
 
 @dataclass(frozen=True, slots=True)
 class StructureScores:
-    """Scores of one class or region in one case, with its volumes [ml]."""
+    """Value of each metric, by its name, of one class or region in one case; its volumes [ml]."""
 
-    scores: Scores
+    values: Mapping[str, float]
     reference_ml: float
     prediction_ml: float
 
@@ -57,6 +59,25 @@ class CaseScores:
 
 
 @dataclass(frozen=True, slots=True)
+class Statistics:
+    """A score over the cases that define it; NaN if none does.
+
+    Parameters
+    ----------
+    cases : int
+        How many define it.
+    mean, median : float
+    std : float
+        Standard deviation of a sample (over n - 1); 0 of a single case.
+    """
+
+    cases: int
+    mean: float
+    median: float
+    std: float
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """Scores over all cases.
 
@@ -66,9 +87,9 @@ class Summary:
     names : tuple of str
         Foreground classes, then regions.
     foreground : tuple of str
-    spreads : mapping from class or region to mapping from metric to Spread
+    statistics : mapping from class or region to mapping from metric to Statistics
     pooled : mapping from str to float
-        Of `pooled_table`.
+        Of `pooled_scores`.
     empty : "undefined" or "one"
         The rule for empty masks that the scores follow.
     """
@@ -76,13 +97,13 @@ class Summary:
     cases: int
     names: tuple[str, ...]
     foreground: tuple[str, ...]
-    spreads: Mapping[str, Mapping[str, Spread]]
+    statistics: Mapping[str, Mapping[str, Statistics]]
     pooled: Mapping[str, float]
     empty: EmptyRule = "undefined"
 
     def mean_dice(self, name: str) -> float | None:
         """Return the mean Dice of a class or region over the cases that have it; None if none."""
-        mean = self.spreads[name]["dice"].mean
+        mean = self.statistics[name][DICE.name].mean
         return None if isnan(mean) else mean
 
     @property
@@ -92,21 +113,23 @@ class Summary:
         Each class weighs the same, however many cases define it; regions are left out.
         """
         return {
-            metric: mean_defined([self.spreads[name][metric].mean for name in self.foreground])
+            metric.name: mean_defined(
+                [self.statistics[name][metric.name].mean for name in self.foreground]
+            )
             for metric in METRICS
         }
 
     @property
     def mean_foreground_dice(self) -> float | None:
         """Mean over foreground classes of their mean Dice; None if no case has any."""
-        mean = self.mean_foreground["dice"]
+        mean = self.mean_foreground[DICE.name]
         return None if isnan(mean) else mean
 
 
 def evaluate_case(
     case_id: str, reference: Segmentation, prediction: Segmentation, empty: EmptyRule = "undefined"
 ) -> CaseScores:
-    """Judge one case: each foreground class, and each region as the union of its classes.
+    """Score one case: each foreground class, and each region as the union of its classes.
 
     Parameters
     ----------
@@ -132,9 +155,9 @@ def evaluate_case(
     structures = {}
     for name, indices in _structures(labels).items():
         counts = counts_of(matrix, indices)
-        structures[name] = StructureScores(
-            scores_of(counts, empty), (counts.tp + counts.fn) * ml, (counts.tp + counts.fp) * ml
-        )
+        values = {metric.name: metric(counts, empty) for metric in METRICS}
+        reference_ml, prediction_ml = (counts.tp + counts.fn) * ml, (counts.tp + counts.fp) * ml
+        structures[name] = StructureScores(values, reference_ml, prediction_ml)
     read = {"reference": reference.notes, "prediction": prediction.notes}
     notes = tuple(f"{which}: {note}" for which, of in read.items() for note in of)
     return CaseScores(case_id, structures, matrix, labels, empty, notes)
@@ -163,104 +186,77 @@ def summarise(cases: Sequence[CaseScores]) -> Summary:
     Raises
     ------
     EvaluationError
-        There are no cases, or they were judged by different labels or rules.
+        There are no cases, or they were scored by different labels or rules.
     """
     if not cases:
-        raise EvaluationError("no cases to judge; expected at least one prediction")
+        raise EvaluationError("there are no cases to score", expected="at least one prediction")
+    first = cases[0]
     for case in cases:
-        others = case.labels.differences(cases[0].labels, "order", "regions")
-        if others or case.empty != cases[0].empty:
+        others = case.labels.differences(first.labels, "order", "regions")
+        if others or case.empty != first.empty:
             raise EvaluationError(
-                f"cases {cases[0].case_id} and {case.case_id} were judged by different labels or "
-                "rules for empty masks; judge all of them alike"
+                f"cases {first.case_id} and {case.case_id} were scored with different labels or "
+                "rules for empty masks",
+                remedy="score all of them alike",
             )
-    labels, names = cases[0].labels, tuple(cases[0].structures)
-    spreads = {
+    found = {
         name: {
-            metric: spread_of([asdict(case.structures[name].scores)[metric] for case in cases])
+            metric.name: describe([case.structures[name].values[metric.name] for case in cases])
             for metric in METRICS
         }
-        for name in names
+        for name in first.structures
     }
     matrix = np.sum([case.matrix for case in cases], axis=0)
-    pooled = pooled_table(matrix, labels.names)
-    return Summary(len(cases), names, labels.foreground, spreads, pooled, cases[0].empty)
+    pooled = pooled_scores(matrix, first.labels.names)
+    foreground = first.labels.foreground
+    return Summary(len(cases), tuple(found), foreground, found, pooled, first.empty)
 
 
-def evaluate_pairs(
-    pairs: Iterable[tuple[str, Path, Case]], labels: LabelSet, empty: EmptyRule = "undefined"
-) -> list[CaseScores]:
-    """Read and judge predictions beside the label maps of their cases.
+def pooled_scores(matrix: NDArray[np.int64], names: Sequence[str]) -> dict[str, float]:
+    """Return scores of one confusion matrix over all cases, as widely copied code logs them.
 
-    Parameters
-    ----------
-    pairs : iterable of (name, prediction, case)
-        What the case allows to be repaired is so in the prediction too.
-    labels : LabelSet
-    empty : "undefined" or "one"
-        What a score is where neither of the two has the class; see `evaluation.overlap`.
-
-    Raises
-    ------
-    DatasetError
-        A case has no label map.
-    EvaluationError
-        The two label maps of a case lie on different grids.
-    FileFormatError, LabelError
-        A file cannot be read, or holds a value or a segment that is not in the label map.
-    GridError
-        A DICOM-SEG does not lie on the grid of the other label map; or both are such, and the case
-        has no image to say on which.
-    """
-    return [
-        evaluate_case(name, *_read_pair(prediction, case, labels), empty)
-        for name, prediction, case in pairs
-    ]
-
-
-def _read_pair(prediction: Path, case: Case, labels: LabelSet) -> tuple[Segmentation, Segmentation]:
-    """Return the reference and the prediction; a DICOM-SEG comes onto the grid of the other."""
-    reference, judged = open_label(case), open_labels(prediction, case.repair)
-    grid = reference.geometry() or judged.geometry() or (read_grid(case) if case.images else None)
-    return reference.segmentation(labels, grid), judged.segmentation(labels, grid)
-
-
-def match_cases(
-    predictions: Mapping[str, Path], references: Mapping[str, Case], allow_missing: bool = True
-) -> list[tuple[str, Path, Case]]:
-    """Pair predictions with references by case.
+    That code pools the voxels of a batch while training and averages over all channels, the
+    background with its Dice near 1 included. Such values are not comparable with scores per case,
+    so they have names of their own. Two differences remain: that code pools soft probabilities,
+    whereas hard labels are pooled here; and it pools batches, whereas all cases are pooled here.
 
     Parameters
     ----------
-    predictions : mapping from case to Path
-    references : mapping from case to Case
-    allow_missing : bool
-        Pass over references without a prediction: it is usual to predict a part of a data set.
+    matrix : (classes, classes) array of int64
+        Confusion summed over all cases.
+    names : sequence of str
+        Of all classes, background first.
 
     Returns
     -------
-    list of (name, prediction, case)
-
-    Raises
-    ------
-    EvaluationError
-        A prediction has no reference, or a reference no prediction that must have one; all such
-        are named.
+    mapping from str to float
+        `pooled_accuracy`; `pooled_<metric>`, the mean over all classes; `pooled_dice_<class>` of
+        each foreground class. NaN where a ratio is 0 / 0, whatever the rule for empty masks; such
+        classes are left out of the means.
     """
-    missing = [name for name in references if name not in predictions]
-    if missing and not allow_missing:
-        raise EvaluationError(
-            f"references without a prediction: {', '.join(missing)}; predict them as well, or "
-            "leave them out of the references"
-        )
-    unmatched = [name for name in predictions if name not in references]
-    if unmatched:
-        raise EvaluationError(
-            f"predictions without a reference: {', '.join(unmatched)}; references are "
-            f"{', '.join(list(references)[:5]) or 'none'}{', ...' * (len(references) > 5)}; "
-            "name both alike, or remove what is no prediction"
-        )
-    return [(name, path, references[name]) for name, path in predictions.items()]
+    counts = one_against_rest(matrix)
+    total = int(matrix.sum())
+    table = {f"{_POOLED}accuracy": int(np.trace(matrix)) / total if total else nan}
+    for metric in METRICS:
+        table[_POOLED + metric.name] = mean_defined([metric(of_class) for of_class in counts])
+    for name, of_class in zip(names[1:], counts[1:], strict=True):
+        table[_POOLED + DICE.column(name)] = DICE(of_class)
+    return table
+
+
+def describe(values: Sequence[float]) -> Statistics:
+    """Return the statistics of the values that are not NaN."""
+    defined = [v for v in values if not isnan(v)]
+    if not defined:
+        return Statistics(0, nan, nan, nan)
+    deviation = statistics.stdev(defined) if len(defined) > 1 else 0.0
+    mean, median = statistics.fmean(defined), statistics.median(defined)
+    return Statistics(len(defined), mean, median, deviation)
+
+
+def mean_defined(values: Sequence[float]) -> float:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    return describe(values).mean
 
 
 def _structures(labels: LabelSet) -> dict[str, tuple[int, ...]]:
@@ -273,7 +269,9 @@ def _structures(labels: LabelSet) -> dict[str, tuple[int, ...]]:
         # A region may bear the name of its only class, in which case both are the same.
         if members.setdefault(name, indices) != indices:
             raise EvaluationError(
-                f"labels.regions: {name!r} is the union of {list(classes)}, but is a class by "
-                "itself as well; give the region a name of its own"
+                f"the region {name!r} is the union of {list(classes)}, but is a class by itself "
+                "as well",
+                where="labels.regions",
+                remedy="give the region a name of its own",
             )
     return members

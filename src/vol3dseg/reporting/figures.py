@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from vol3dseg.errors import EvaluationError, MissingExtraError
+from vol3dseg.errors import EvaluationError
+from vol3dseg.evaluation.overlap import DICE
+from vol3dseg.extras import load_extra
 from vol3dseg.files import atomic_path
 
 # Okabe and Ito, "Color Universal Design", 2008: told apart with any kind of colour vision. The
@@ -69,12 +71,13 @@ def save_curves(path: Path, training_log: Path) -> None:
     with training_log.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows:
-        raise EvaluationError(f"{training_log}: holds no epoch; train for at least one")
-    dice = [column for column in rows[0] if column == "dice" or column.startswith("dice_")]
+        raise EvaluationError("holds no epoch", where=training_log, remedy="train for at least one")
+    classes = {column: DICE.class_in(column) for column in rows[0]}
+    dice = {column: name or "mean" for column, name in classes.items() if name is not None}
     figure = new_figure(11.0, 4.2)
     axes_of_loss, axes_of_dice = figure.subplots(1, 2)
     _draw(axes_of_loss, rows, {"loss": "loss"})
-    _draw(axes_of_dice, rows, {c: c.removeprefix("dice_").replace("_", " ") for c in dice})
+    _draw(axes_of_dice, rows, dice)
     axes_of_loss.set_ylabel("loss")
     axes_of_dice.set_ylabel("Dice of patches")
     axes_of_dice.set_ylim(0, 1)
@@ -141,14 +144,13 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, str]], names: Mapping[str, str]
         for key, width in ((column, _TRAINING), (f"val_{column}", _VALIDATION)):
             if key in rows[0]:
                 values = [float(row[key] or "nan") for row in rows]
-                label = "mean" if name == "dice" else name
                 axes.plot(
                     epochs,
                     values,
                     color=colour,
                     linewidth=width,
                     marker=marker,
-                    label=label if key == column else None,
+                    label=name if key == column else None,
                 )
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -181,11 +183,8 @@ def new_figure(width: float, height: float) -> Any:
     MissingExtraError
         matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "report") from error
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = load_extra("matplotlib.figure", "report").Figure
+    return figure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Any, path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_segmentation
 from vol3dseg.errors import Vol3dSegError
-from vol3dseg.evaluation.overlap import confusion, one_against_rest, scores_of
+from vol3dseg.evaluation.overlap import DICE, confusion, one_against_rest
 from vol3dseg.evaluation.scoring import require_same_classes
 from vol3dseg.reporting.axial import AxialView, axial_view
 from vol3dseg.reporting.figures import class_colour, new_figure, save_figure
@@ -188,7 +188,7 @@ def _class_titles(
     facts = [""] * len(names)
     if reference is not None:
         matrix = confusion(reference.array, prediction.array, len(names) + 1)
-        values = [scores_of(counts).dice for counts in one_against_rest(matrix)[1:]]
+        values = [DICE(counts) for counts in one_against_rest(matrix)[1:]]
         facts = [": in neither" if math.isnan(dice) else f": Dice {dice:.3f}" for dice in values]
     return [
         f"{name}{fact}" + ("" if index in view.classes else "\nnot in this slice")

@@ -1,16 +1,26 @@
-"""What is written of an evaluation: CSV for machines, JSON for programs, Markdown for people."""
+"""What is written of scores: CSV for machines, JSON for programs, Markdown for people.
 
-import csv
-import io
-from collections.abc import Sequence
-from dataclasses import asdict
-from math import isnan
+Scores per case come first, then the pooled ones under names of their own, so that nobody takes one
+for the other.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from vol3dseg.evaluation.overlap import EMPTY_RULES
-from vol3dseg.evaluation.scoring import METRICS, CaseScores, Summary
-from vol3dseg.files import write_json, write_text
+from vol3dseg.datasets.splits import PARTS, Split
+from vol3dseg.evaluation.overlap import DICE, EMPTY_RULES, METRICS
+from vol3dseg.evaluation.scoring import CaseScores, Statistics, Summary
+from vol3dseg.files import write_text
+from vol3dseg.reporting.document import Block, Heading, Table, markdown, number
+from vol3dseg.reporting.score_files import CASES_NAME, SUMMARY_NAME, write_scores
+
+PER_CASE = "Scores per case: mean ± standard deviation over cases"
+POOLED = "Pooled scores: of all voxels of all cases at once, background included"
+NOT_COMPARABLE = (
+    "Pooled scores are not comparable with scores per case, nor with the literature: large cases "
+    "weigh more, and the background's scores near 1 lift the means."
+)
+_MARKDOWN_NAME = "summary.md"
 
 
 def write_report(folder: Path, cases: Sequence[CaseScores], summary: Summary) -> None:
@@ -18,84 +28,116 @@ def write_report(folder: Path, cases: Sequence[CaseScores], summary: Summary) ->
 
     Undefined values are empty in CSV, null in JSON and a dash in Markdown.
     """
-    write_text(folder / "cases.csv", _csv(cases))
-    write_json(folder / "summary.json", _json(summary))
-    write_text(folder / "summary.md", markdown(summary))
-
-
-def markdown(summary: Summary) -> str:
-    """Return the summary as Markdown tables."""
-    lines = [
-        f"# Scores over {summary.cases} case{'s' * (summary.cases != 1)}",
-        "",
-        "| class or region | cases | Dice (mean ± std) | Dice (median) | IoU | precision "
-        "| sensitivity | specificity |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name in summary.names:
-        spread = summary.spreads[name]
-        dice = spread["dice"]
-        others = [number(spread[metric].mean) for metric in METRICS[1:]]
-        lines.append(
-            f"| {cell(name)} | {dice.cases} | {number(dice.mean)} ± {number(dice.std)} "
-            f"| {number(dice.median)} | {' | '.join(others)} |"
-        )
-    means = [number(summary.mean_foreground[metric]) for metric in METRICS]
-    lines += [
-        f"| **mean of foreground classes** | | {means[0]} | | {' | '.join(means[1:])} |",
-        "",
+    write_scores(folder, cases, summary)
+    title = f"Scores over {summary.cases} case{'s' * (summary.cases != 1)}"
+    blocks: list[Block] = [
+        _summary_table(summary),
         f"The column of cases counts those that define Dice. {EMPTY_RULES[summary.empty]}",
-        "",
-        "Pooled over all voxels of all cases and averaged over all classes, background included; "
-        "classes that no case has are left out; not comparable with the scores above:",
-        "",
-        "| pooled | value |",
-        "|---|---:|",
-        *(f"| {cell(name)} | {number(value)} |" for name, value in summary.pooled.items()),
-        "",
+        *_pooled_section({"value": summary}),
     ]
-    return "\n".join(lines)
+    write_text(folder / _MARKDOWN_NAME, markdown(title, blocks))
 
 
-def cell(text: str) -> str:
-    """Return text so that it may stand in a cell of a Markdown table."""
-    return text.replace("|", "\\|")
+def write_parts(
+    folder: Path,
+    cases: Mapping[str, Sequence[CaseScores]],
+    summaries: Mapping[str, Summary],
+    split: Split,
+) -> None:
+    """Write `folder/<part>/` with the report of each part, and `folder/summary.md` over them.
+
+    Parameters
+    ----------
+    folder : Path
+    cases, summaries : mapping from part to its scores
+        A part that is not there has no predictions; that is said.
+    split : Split
+    """
+    for part, scores in cases.items():
+        write_report(folder / part, scores, summaries[part])
+    for name in (CASES_NAME, SUMMARY_NAME):  # of an evaluation without parts
+        (folder / name).unlink(missing_ok=True)
+    write_text(folder / _MARKDOWN_NAME, parts_markdown(summaries, split))
 
 
-def number(value: float) -> str:
-    """Return a score as tables show it; a dash where it is undefined."""
-    return "-" if isnan(value) else f"{value:.4f}"
+def parts_markdown(summaries: Mapping[str, Summary], split: Split) -> str:
+    """Return the tables with a column for each part, as Markdown."""
+    first = next(iter(summaries.values()))
+    missing = ", ".join(without_predictions(summaries, split))
+    folders = ", ".join(f"{part}/" for part in summaries)
+    left_out = (
+        f"Without predictions, hence left out: {missing}. A folder of that name is of another "
+        "evaluation."
+    )
+    blocks: list[Block] = [
+        left_out if missing else "",
+        Heading(PER_CASE),
+        case_table(summaries, split),
+        f"{EMPTY_RULES[first.empty]} Each case and more scores: {folders}.",
+        *_pooled_section(summaries),
+    ]
+    return markdown("Scores by part of the split", blocks)
 
 
-def _csv(cases: Sequence[CaseScores]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "structure", *METRICS, "reference_ml", "prediction_ml"])
-    for case in cases:
-        for name, structure in case.structures.items():
-            values = asdict(structure.scores)
-            scores = ["" if isnan(values[m]) else f"{values[m]:.6f}" for m in METRICS]
-            volumes = [f"{structure.reference_ml:.4f}", f"{structure.prediction_ml:.4f}"]
-            writer.writerow([case.case_id, name, *scores, *volumes])
-    return text.getvalue()
+def without_predictions(summaries: Mapping[str, Summary], split: Split | None) -> list[str]:
+    """Return the parts that have cases but no summary."""
+    if split is None:
+        return []
+    return [part for part in PARTS if split.part(part) and part not in summaries]
 
 
-def _json(summary: Summary) -> dict[str, Any]:
-    return {
-        "cases": summary.cases,
-        "empty_masks": {"rule": summary.empty, "meaning": EMPTY_RULES[summary.empty]},
-        "mean_foreground_dice": summary.mean_foreground_dice,
-        "mean_foreground": {m: _null(v) for m, v in summary.mean_foreground.items()},
-        "structures": {
-            name: {
-                metric: {key: _null(value) for key, value in asdict(spread).items()}
-                for metric, spread in summary.spreads[name].items()
-            }
-            for name in summary.names
-        },
-        "pooled": {name: _null(value) for name, value in summary.pooled.items()},
-    }
+def case_table(summaries: Mapping[str, Summary], split: Split | None = None) -> Table:
+    """Return scores per case, a column for each summary.
+
+    Parameters
+    ----------
+    summaries : mapping from part to Summary
+        All of the same classes.
+    split : Split or None
+        Says how many cases each part has, with or without a prediction.
+    """
+    each = summaries.values()
+    counts = (
+        f"{summary.cases} of {len(split.part(part))}" if split else str(summary.cases)
+        for part, summary in summaries.items()
+    )
+    rows = [("cases", *counts)]
+    for name in next(iter(each)).names:
+        found = (mean_and_std(summary.statistics[name][DICE.name]) for summary in each)
+        rows.append((f"{DICE.title}, {name}", *found))
+    for metric in METRICS:
+        means = (number(summary.mean_foreground[metric.name]) for summary in each)
+        rows.append((f"{metric.title}, mean of classes", *means))
+    return Table(("score", *summaries), tuple(rows))
 
 
-def _null(value: float) -> float | None:
-    return None if isnan(value) else value
+def pooled_table(summaries: Mapping[str, Summary]) -> Table:
+    """Return pooled scores, a column for each summary."""
+    names = next(iter(summaries.values())).pooled
+    rows = ((name, *(number(s.pooled[name]) for s in summaries.values())) for name in names)
+    return Table(("pooled score", *summaries), tuple(rows))
+
+
+def mean_and_std(found: Statistics) -> str:
+    """Return mean ± standard deviation."""
+    return f"{number(found.mean)} ± {number(found.std)}"
+
+
+def _summary_table(summary: Summary) -> Table:
+    others = METRICS[1:]
+    rows = []
+    for name in summary.names:
+        found = summary.statistics[name]
+        dice = found[DICE.name]
+        means = [number(found[metric.name].mean) for metric in others]
+        rows.append((name, str(dice.cases), mean_and_std(dice), number(dice.median), *means))
+    first, *means = (number(summary.mean_foreground[metric.name]) for metric in METRICS)
+    rows.append(("mean of foreground classes", "", first, "", *means))
+    columns = ("class or region", "cases", "Dice (mean ± std)", "Dice (median)")
+    bold = frozenset({(len(rows) - 1, 0)})
+    return Table((*columns, *(metric.title for metric in others)), tuple(rows), bold)
+
+
+def _pooled_section(summaries: Mapping[str, Summary]) -> list[Block]:
+    note = f"{NOT_COMPARABLE} Classes that no case has are left out."
+    return [Heading(POOLED), note, pooled_table(summaries)]

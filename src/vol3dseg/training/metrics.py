@@ -27,6 +27,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from vol3dseg.evaluation.overlap import DICE
+
 
 def make_metrics(class_names: Sequence[str]) -> list[Any]:
     """Return the metrics to compile a model with.
@@ -43,11 +45,6 @@ def make_metrics(class_names: Sequence[str]) -> list[Any]:
         logs, and with the prefix `val_` those of the validation patches.
     """
     return [ConfusionMetrics(class_names)]
-
-
-def dice_name(class_name: str) -> str:
-    """Return the log's name for the Dice of a class: "Left Lung" gives "dice_left_lung"."""
-    return "dice_" + "_".join(class_name.lower().split())
 
 
 @keras.saving.register_keras_serializable(package="vol3dseg")
@@ -103,9 +100,9 @@ class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
             "precision": _defined_mean((hit / called)[1:]),
             "sensitivity": _defined_mean((hit / is_class)[1:]),
             "specificity": _defined_mean((rejected / (every - is_class))[1:]),
-            "dice": _defined_mean(dice[1:]),
+            DICE.name: _defined_mean(dice[1:]),
         }
-        each = {dice_name(n): dice[c] for c, n in enumerate(self.class_names) if c > 0}
+        each = {DICE.column(n): dice[c] for c, n in enumerate(self.class_names) if c > 0}
         return {name: tf.cast(value, tf.float32) for name, value in (values | each).items()}
 
     def get_config(self) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from vol3dseg.errors import RunError, some_of
-from vol3dseg.evaluation.spread import Spread, mean_defined, spread_of
+from vol3dseg.evaluation.scoring import Statistics, describe, mean_defined
 from vol3dseg.reporting.comparison.differences import Difference, holm_adjusted, paired_differences
 from vol3dseg.reporting.comparison.parameters import Parameter, side_by_side
 from vol3dseg.reporting.comparison.run_names import letters, run_names
-from vol3dseg.reporting.comparison.run_scores import CASE_MEAN, PartScores
 from vol3dseg.reporting.comparison.runs import RunSummary, how_to_score
+from vol3dseg.reporting.score_files import CASE_MEAN, PartScores
 
 DEFAULT_PARTS = ("test", "validation")
 
@@ -28,7 +28,7 @@ class Entry:
     run : RunSummary
     scores : PartScores
         Of the part that is compared; all cases of the run, also those that others lack.
-    spreads : mapping from class or region to Spread
+    statistics : mapping from class or region to Statistics
         Dice over the common cases; `CASE_MEAN` is among them.
     mean_of_classes : float
         Mean over foreground classes of their mean Dice, as `evaluate` reports it.
@@ -38,7 +38,7 @@ class Entry:
     name: str
     run: RunSummary
     scores: PartScores
-    spreads: Mapping[str, Spread]
+    statistics: Mapping[str, Statistics]
     mean_of_classes: float
 
     def value(self, case: str, structure: str) -> float:
@@ -158,10 +158,10 @@ def _entry(
     letter: str, name: str, run: RunSummary, scores: PartScores, cases: Sequence[str]
 ) -> Entry:
     foreground = run.manifest.labels.foreground
-    spreads = {structure: scores.spread(structure, cases) for structure in scores.structures}
-    spreads[CASE_MEAN] = spread_of([scores.case_mean(case, foreground) for case in cases])
-    means = mean_defined([spreads[structure].mean for structure in foreground])
-    return Entry(letter, name, run, scores, spreads, means)
+    statistics = {structure: scores.statistics(structure, cases) for structure in scores.structures}
+    statistics[CASE_MEAN] = describe([scores.case_mean(case, foreground) for case in cases])
+    means = mean_defined([statistics[structure].mean for structure in foreground])
+    return Entry(letter, name, run, scores, statistics, means)
 
 
 def _pairs(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.reporting.comparison.comparison import Comparison
 from vol3dseg.reporting.figures import COLOURS, new_figure
 
@@ -44,7 +45,7 @@ def curve_columns(comparison: Comparison) -> dict[str, str]:
     """Return which columns of training.log can be drawn, each with what it is."""
     known = {"val_loss": "Loss (val_loss)", "val_dice": "Dice, mean of classes (val_dice)"}
     for name in comparison.foreground:
-        column = "_".join(["val_dice", *name.lower().split()])  # as training logs it
+        column = f"val_{DICE.column(name)}"
         known[column] = f"Dice, {name} ({column})"
     columns = {column for entry in comparison.entries for column in entry.run.curves}
     return {column: caption for column, caption in known.items() if column in columns}
@@ -118,7 +119,7 @@ def draw_cases(comparison: Comparison) -> bytes:
         for number, values in enumerate(strips):
             style = {"color": colour(number), "alpha": 0.65, "linewidths": 0}
             panel.scatter(number + shifts, values, s=14, zorder=2, **style)
-            mean = entries[number].spreads[structure].mean
+            mean = entries[number].statistics[structure].mean
             if not isnan(mean):
                 panel.hlines(mean, number - 0.35, number + 0.35, color="black", zorder=3)
         panel.set_xticks(range(len(entries)), [entry.letter for entry in entries])

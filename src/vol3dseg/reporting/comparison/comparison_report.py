@@ -13,7 +13,7 @@ from vol3dseg.reporting.comparison import comparison_words as words
 from vol3dseg.reporting.comparison.comparison import Comparison, Entry
 from vol3dseg.reporting.comparison.comparison_page import comparison_page
 from vol3dseg.reporting.comparison.comparison_tables import Table
-from vol3dseg.reporting.comparison.run_scores import CASE_MEAN
+from vol3dseg.reporting.score_files import CASE_MEAN
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
@@ -110,7 +110,7 @@ def _results(entry: Entry, comparison: Comparison) -> dict[str, str]:
         "val_loss": "" if facts.val_loss is None else _number(facts.val_loss),
     }
     for name in (*comparison.foreground, *comparison.regions, CASE_MEAN):
-        found = entry.spreads[name]
+        found = entry.statistics[name]
         cells[f"{name}: dice mean"] = _number(found.mean)
         cells[f"{name}: dice std"] = _number(found.std)
         cells[f"{name}: cases"] = str(found.cases)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from vol3dseg.evaluation.spread import Spread
+from vol3dseg.evaluation.scoring import Statistics
 from vol3dseg.reporting.comparison.comparison import Comparison
 from vol3dseg.reporting.comparison.differences import Difference
-from vol3dseg.reporting.comparison.run_scores import CASE_MEAN
+from vol3dseg.reporting.score_files import CASE_MEAN
 
 UNDEFINED = "-"
 MEAN_OF_CLASSES = "mean of classes"
@@ -63,8 +63,8 @@ def result_table(comparison: Comparison) -> Table:
     """Return mean Dice ± standard deviation (number of cases), one row for each run."""
     entries = comparison.entries
     structures = (*comparison.foreground, *comparison.regions, CASE_MEAN)
-    values = [[entry.spreads[s].mean for s in structures] for entry in entries]
-    rows = [[spread(entry.spreads[s]) for s in structures] for entry in entries]
+    values = [[entry.statistics[s].mean for s in structures] for entry in entries]
+    rows = [[spread(entry.statistics[s]) for s in structures] for entry in entries]
     for entry, numbers, cells in zip(entries, values, rows, strict=True):
         numbers.append(entry.mean_of_classes)
         cells.append(number(entry.mean_of_classes))
@@ -101,7 +101,7 @@ def signed(value: float) -> str:
     return UNDEFINED if isnan(value) else f"{value:+.4f}".replace("-", "−")
 
 
-def spread(value: Spread) -> str:
+def spread(value: Statistics) -> str:
     """Return mean ± standard deviation (number of cases)."""
     if not value.cases:
         return f"{UNDEFINED} (0)"

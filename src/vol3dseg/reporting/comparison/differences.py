@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import MissingExtraError
-from vol3dseg.reporting.comparison.run_scores import CASE_MEAN, PartScores
+from vol3dseg.extras import load_extra
+from vol3dseg.reporting.score_files import CASE_MEAN, PartScores
 
 CONFIDENCE = 0.95
 _RESAMPLES = 9999
@@ -165,8 +165,4 @@ def _wilcoxon(values: NDArray[np.float64]) -> float:
 
 
 def _stats() -> Any:
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise MissingExtraError("scipy", "report") from error
-    return stats
+    return load_extra("scipy.stats", "report")

@@ -11,7 +11,7 @@ from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.splits import PARTS, Split, read_split
 from vol3dseg.errors import RunError, some_of
 from vol3dseg.model.manifest import Manifest, parse_manifest
-from vol3dseg.reporting.comparison.run_scores import CASES_NAME, PartScores, read_part
+from vol3dseg.reporting.score_files import CASES_NAME, PartScores, read_part
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,233 @@
+"""Score a folder of predictions against the label maps of a data set."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vol3dseg.config import load_config
+from vol3dseg.datasets.case import Case, allow_repairs
+from vol3dseg.datasets.references import label_files, reference_cases
+from vol3dseg.datasets.sources import open_label, read_grid
+from vol3dseg.datasets.splits import PARTS, Split, read_split
+from vol3dseg.errors import EvaluationError, some_of
+from vol3dseg.evaluation.overlap import EmptyRule
+from vol3dseg.evaluation.scoring import CaseScores, Summary, evaluate_case, summarise
+from vol3dseg.formats import open_labels
+from vol3dseg.inference.record import RECORD_NAME, load_record
+from vol3dseg.reporting.score_report import write_parts, write_report
+from vol3dseg.space.labels import LabelSet, Segmentation
+
+ALL = "all"  # the only part where there is no split
+Pair = tuple[str, Path, Case]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores of predictions, by part of a split.
+
+    Parameters
+    ----------
+    cases : mapping from part to tuple of CaseScores
+        "train", "validation" and "test" as far as they have predictions; "all" without a split.
+    summaries : mapping from part to Summary
+    split : Split or None
+    """
+
+    cases: Mapping[str, tuple[CaseScores, ...]]
+    summaries: Mapping[str, Summary]
+    split: Split | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was put right, or decided, when files were read, with the case."""
+        scores = (case for of_part in self.cases.values() for case in of_part)
+        return tuple(f"case {case.case_id}: {note}" for case in scores for note in case.notes)
+
+
+def evaluate(
+    predictions: str | Path,
+    references: str | Path,
+    output: str | Path | None = None,
+    config: str | Path | None = None,
+    empty: EmptyRule = "undefined",
+    split: str | Path | None = None,
+    repair: bool = False,
+) -> Evaluation:
+    """Score the label maps of a folder against those of a data set.
+
+    Every prediction must have a reference. Where the folder has a `predictions.json`, every case of
+    it must have a prediction, except those that failed, which must have none that counts.
+
+    Parameters
+    ----------
+    predictions : str or Path
+        A folder of label maps named by case, as `vol3dseg predict` writes it.
+    references : str or Path
+        A data set in a known layout, a dataset table, or a folder of files with the same names.
+    output : str, Path or None
+        The folder of the report: cases.csv, summary.json and summary.md; with a split a folder for
+        each part that has predictions, and one summary.md over them. None writes nothing.
+    config : str, Path or None
+        A preset or a YAML file that names the labels; None takes them from predictions.json.
+    empty : "undefined" or "one"
+        What Dice, IoU, precision and sensitivity are where neither of the two has a class; see
+        `vol3dseg.evaluation.overlap`.
+    split : str, Path or None
+        A split.json: each of its parts is scored by itself.
+    repair : bool
+        Mend files that have a repair; otherwise they are refused.
+
+    Raises
+    ------
+    ConfigError
+        The config is not valid.
+    DatasetError
+        A folder, a label map of a case or the split file is missing, or there are no label maps.
+    EvaluationError
+        Predictions and references do not fit: by case, by grid, or by part of the split.
+    FileFormatError, GridError, LabelError
+        A label map cannot be read, or holds what is not in the label set.
+    OutputError
+        The report cannot be written.
+    """
+    folder = Path(predictions)
+    pairs, labels = _pairs(folder, Path(references), config, repair)
+    part_of = read_split(Path(split)) if split is not None else None
+    groups = {ALL: tuple(case_id for case_id, _, _ in pairs)}
+    if part_of is not None:
+        groups = group_by_part(groups[ALL], part_of, str(split))
+    scores = {case.case_id: case for case in evaluate_pairs(pairs, labels, empty)}
+    cases = {part: tuple(scores[case_id] for case_id in ids) for part, ids in groups.items()}
+    summaries = {part: summarise(of_part) for part, of_part in cases.items()}
+    if output is not None and part_of is None:
+        write_report(Path(output), cases[ALL], summaries[ALL])
+    elif output is not None and part_of is not None:
+        write_parts(Path(output), cases, summaries, part_of)
+    return Evaluation(cases, summaries, part_of)
+
+
+def _pairs(
+    folder: Path, references: Path, config: str | Path | None, repair: bool
+) -> tuple[list[Pair], LabelSet]:
+    """Return what is scored against what, and the labels of both."""
+    recorded = load_record(folder) if (folder / RECORD_NAME).exists() else None
+    written = {case.file for case in recorded.cases.values()} if recorded else set()
+    files = label_files(folder, written)
+    known = {c.id: c for c in allow_repairs(reference_cases(references).values(), repair)}
+    if recorded is not None:
+        # A case that failed must not vanish from the mean, nor count with an older model's file.
+        failed = {name for name, case in recorded.cases.items() if case.error}
+        files = {name: path for name, path in files.items() if name not in failed}
+        known = {name: path for name, path in known.items() if name in recorded.cases}
+    source = load_config(config) if config else recorded or load_record(folder)
+    return match_cases(files, known, allow_missing=recorded is None), source.labels
+
+
+def match_cases(
+    predictions: Mapping[str, Path], references: Mapping[str, Case], allow_missing: bool = True
+) -> list[Pair]:
+    """Pair predictions with references by case.
+
+    Parameters
+    ----------
+    predictions : mapping from case to Path
+    references : mapping from case to Case
+    allow_missing : bool
+        Pass over references without a prediction: often only a part of a data set is predicted.
+
+    Returns
+    -------
+    list of (name, prediction, case)
+
+    Raises
+    ------
+    EvaluationError
+        A prediction has no reference, or a reference no prediction that must have one; all such
+        are named.
+    """
+    missing = [name for name in references if name not in predictions]
+    if missing and not allow_missing:
+        raise EvaluationError(
+            f"references without a prediction: {', '.join(missing)}",
+            remedy="predict them as well, or leave them out of the references",
+        )
+    unmatched = [name for name in predictions if name not in references]
+    if unmatched:
+        raise EvaluationError(
+            f"predictions without a reference: {', '.join(unmatched)}",
+            expected=f"one of {some_of(list(references)) or 'no references at all'}",
+            remedy="name both alike, or remove what is no prediction",
+        )
+    return [(name, path, references[name]) for name, path in predictions.items()]
+
+
+def group_by_part(cases: Sequence[str], split: Split, source: str) -> dict[str, tuple[str, ...]]:
+    """Return which of the cases are in which part; parts without any are left out.
+
+    Parameters
+    ----------
+    cases : sequence of str
+        Those that have a prediction.
+    split : Split
+    source : str
+        Where the split comes from, for the message.
+
+    Returns
+    -------
+    mapping from part to tuple of str
+        Parts in the order train, validation, test; cases in the order given.
+
+    Raises
+    ------
+    EvaluationError
+        A case is in no part; all such are named.
+    """
+    part_of = {case: part for part in PARTS for case in split.part(part)}
+    stray = [case for case in cases if case not in part_of]
+    if stray:
+        raise EvaluationError(
+            f"predictions that are in no part: {', '.join(stray)}",
+            where=source,
+            remedy="give the split that they were made by, or evaluate without --split",
+        )
+    groups = {part: tuple(c for c in cases if part_of[c] == part) for part in PARTS}
+    return {part: names for part, names in groups.items() if names}
+
+
+def evaluate_pairs(
+    pairs: Iterable[Pair], labels: LabelSet, empty: EmptyRule = "undefined"
+) -> list[CaseScores]:
+    """Read and score predictions beside the label maps of their cases.
+
+    Parameters
+    ----------
+    pairs : iterable of (name, prediction, case)
+        What the case allows to be repaired is so in the prediction too.
+    labels : LabelSet
+    empty : "undefined" or "one"
+        What a score is where neither of the two has the class; see `evaluation.overlap`.
+
+    Raises
+    ------
+    DatasetError
+        A case has no label map.
+    EvaluationError
+        The two label maps of a case lie on different grids.
+    FileFormatError, LabelError
+        A file cannot be read, or holds a value or a segment that is not in the label map.
+    GridError
+        A DICOM-SEG does not lie on the grid of the other label map; or both are such, and the case
+        has no image to say on which.
+    """
+    return [
+        evaluate_case(name, *_read_pair(prediction, case, labels), empty)
+        for name, prediction, case in pairs
+    ]
+
+
+def _read_pair(prediction: Path, case: Case, labels: LabelSet) -> tuple[Segmentation, Segmentation]:
+    """Return the reference and the prediction; a DICOM-SEG comes onto the grid of the other."""
+    reference, predicted = open_label(case), open_labels(prediction, case.repair)
+    grid = reference.geometry() or predicted.geometry()
+    grid = grid or (read_grid(case) if case.images else None)
+    return reference.segmentation(labels, grid), predicted.segmentation(labels, grid)
