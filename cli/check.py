@@ -70,7 +70,7 @@ def run_check(
     from vol3dseg.datasets.checks import check_case
     from vol3dseg.datasets.findings import WEIGHTS, Finding
     from vol3dseg.datasets.layouts import find_cases, layout_of
-    from vol3dseg.datasets.layouts.table_writing import write_table
+    from vol3dseg.datasets.layouts.table import write_table
     from vol3dseg.datasets.over_cases import over_cases, worker_processes
 
     config = load_config(config_name) if config_name else None

@@ -10,7 +10,7 @@ import pytest
 from vol3dseg import formats
 from vol3dseg.cli.main import main
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.layouts.table_writing import write_table
+from vol3dseg.datasets.layouts.table import write_table
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.index import load_index
 
@@ -174,7 +174,8 @@ def test_a_changed_cell_prepares_its_case_again(run, table, config_path, tmp_pat
 
 def test_a_wrong_table_is_one_line(run, table, config_path, model_path, tmp_path):
     path = table("t1_nann", ["0", "", ""])
-    expected = f"error: {path}: unknown column 't1_nann', did you mean 't1_nan'?; mend the table\n"
+    wrong = "unknown column 't1_nann', did you mean 't1_nan'?"
+    expected = f"error: {path}: {wrong}; correct the table\n"
     for words in (
         ("preprocess", path, "-o", tmp_path / "X", "-c", config_path),
         ("predict", model_path, path, "-o", tmp_path / "X"),

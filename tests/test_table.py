@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases, layout_of
-from vol3dseg.datasets.layouts.table_writing import write_table
+from vol3dseg.datasets.layouts.table import write_table
+from vol3dseg.datasets.layouts.table_columns import documented
 from vol3dseg.errors import DatasetError
 
 FILES = ("a/t1.nii.gz", "a/t2.nii.gz", "a/seg.nii.gz", "b/t1.nii.gz", "b/t2.nii.gz")
@@ -41,7 +42,7 @@ def refusal(path):
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
-    return message.removeprefix(f"{path}: ").removesuffix("; mend the table")
+    return message.removeprefix(f"{path}: ").removesuffix("; correct the table")
 
 
 class TestReading:
@@ -130,6 +131,13 @@ class TestReading:
         last = cases[-1].images
         assert (last["t1"].channel, last["t1"].nan) == (1, 0.0)
         assert kind == "json" or last["t2"].onto == last["flair"]
+
+    def test_the_docs_list_every_column_as_it_is_defined(self):
+        docs = (Path(__file__).parents[1] / "docs/datasets.md").read_text(encoding="utf-8")
+        listed = docs.split("| column | what it says |")[1].split("\n\n")[0].splitlines()[2:]
+        assert sorted(listed) == sorted(
+            f"| `{name}` | {says} | {empty} |" for name, (says, empty) in documented().items()
+        )
 
     def test_its_name(self, table):
         assert layout_of(table(GOOD)).name == "table"
@@ -295,18 +303,21 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            pytest.param("[", "not valid JSON (Expecting value: line 1 column 2 (char 1)); mend it "
-                         "there", id="cut off"),
+            pytest.param("[", "not valid JSON (Expecting value: line 1 column 2 (char 1)); "
+                         "correct it", id="cut off"),
             pytest.param("[" * 100_000, "not valid JSON", id="deep"),
             pytest.param("[]", "holds no cases; expected a list with an object for each case",
                          id="empty"),
-            pytest.param('[{"id": "a", "id": "b"}]', "not valid JSON ('id' is there twice); mend it"
-                         " there", id="key twice"),
-            pytest.param('{"modality": {}}', "not a dataset table (Input should be a valid list); "
+            pytest.param('[{"id": "a", "id": "b"}]', "not valid JSON ('id' is there twice); "
+                         "correct it", id="key twice"),
+            pytest.param('{"modality": {}}', "not a dataset table (it is no list); "
                          "expected a list with an object for each case; where it describes a "
                          "folder, give the folder", id="a description"),
-            pytest.param('[{"id": "a"}, 3]', "not a dataset table (entry 2: ", id="no object"),
-            pytest.param('[{"id": ["a"]}]', "not a dataset table (entry 1: ", id="a list"),
+            pytest.param('[{"id": "a"}, 3]', "not a dataset table (entry 2: expected a "
+                         "mapping, found 3)",
+                         id="no object"),
+            pytest.param('[{"id": ["a"]}]', "not a dataset table (entry 1.id: expected text, a "
+                         "number, true, false or null, found ['a'])", id="a list"),
             pytest.param('[{"id": "a", "t1": "x.nii"}]', "entry 1: t1: x.nii is not there",
                          id="missing file"),
         ],

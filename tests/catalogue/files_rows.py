@@ -71,15 +71,15 @@ ROWS = (
         "pair; copy flair.img to it"),
     Row("F11 both", "a pair", files.pair("flair.hdr", "flair.img")),
     Row("F13 missing", "a file that is not there", files.missing,
-        refused="{folder}/cases.csv: row 2: flair: nowhere.nii is not there; mend the table"),
+        refused="{folder}/cases.csv: row 2: flair: nowhere.nii is not there; correct the table"),
     Row("F13 folder", "an empty folder", files.an_empty_folder,
         refused="{folder}/folder: holds no DICOM images (0 other files); expected a series; name "
         "a folder with one", needs=("pydicom",)),
     Row("F13 pipe", "a named pipe, which would block", files.a_pipe,
-        refused="{folder}/cases.csv: row 2: flair: pipe.nii is no file; mend the table"),
+        refused="{folder}/cases.csv: row 2: flair: pipe.nii is no file; correct the table"),
     Row("F14", "an id twice, an empty cell and a missing file in one table", files.several_faults,
         refused="{folder}/cases.csv: row 3: id 'one' is that of row 2; row 4: t1 is empty; row "
-        "5: flair: nowhere.nii is not there; mend the table"),
+        "5: flair: nowhere.nii is not there; correct the table"),
     Row("F15", "an output that cannot be written", files.a_file_as_the_output,
         refused="{out}: cannot be written (File exists); expected a writable place with room; "
         "choose another", checked=False),

@@ -8,26 +8,20 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.layouts.table_columns import ID, read_header
-from vol3dseg.datasets.layouts.table_rows import Row, read_case, repeated_ids, unused_columns
+from vol3dseg.datasets.layouts.layout import checked
+from vol3dseg.datasets.layouts.table_columns import ID, LABEL, SUBJECT, all_columns, read_header
+from vol3dseg.datasets.layouts.table_rows import Row, cells_of, shown
 from vol3dseg.errors import DatasetError
+from vol3dseg.files import write_text
+from vol3dseg.schema import problems as in_words
 
 _SUFFIXES = (".csv", ".json")
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """A table as text: names of columns, rows, and what is wrong with its form."""
-
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    problems: tuple[str, ...] = ()
 
 
 class TableLayout:
@@ -54,61 +48,87 @@ class TableLayout:
             The table cannot be read, a column is not known, an id is there twice, a cell is empty
             that must not be, a file is missing or a value is not valid; all such are listed.
         """
-        text = _text(path)
-        content = _csv(path, text) if path.suffix.lower() == ".csv" else _json(path, text)
-        modalities, problems = read_header(content.columns)
-        problems += content.problems
+        try:
+            text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark at the beginning
+        except UnicodeDecodeError as error:
+            raise DatasetError(
+                "not a text in UTF-8", where=path, remedy="save the table as CSV UTF-8"
+            ) from error
+        read = _read_csv if path.suffix.lower() == ".csv" else _read_json
+        columns, rows, of_form = read(path, text)
+        modalities, problems = read_header(columns)
+        problems += of_form
         # Where a column is misnamed, what is said of its cells would only hide that.
-        cases, of_rows = ([], []) if problems else _cases(content.rows, modalities, path)
-        problems += of_rows
-        if problems:
-            raise DatasetError(f"{path}: {'; '.join(problems)}; mend the table")
-        return sorted(cases, key=lambda case: case.id)
+        cases = [] if problems else _cases(rows, modalities, problems)
+        return checked(cases, problems, path, expected="", remedy="correct the table")
 
 
-def _cases(
-    rows: Sequence[Row], modalities: Sequence[str], path: Path
-) -> tuple[list[Case], list[str]]:
+def write_table(cases: Sequence[Case], path: Path) -> None:
+    """Write a dataset table, atomically; read back, it gives the same cases.
+
+    An image that a case lacks is an empty cell, which has to be filled in before the table can be
+    used. Columns that would be empty in every row are left out, but for `subject` and `label`.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    path : Path
+        Ends in .csv or .json; paths in it are relative to its folder, with slashes.
+
+    Raises
+    ------
+    DatasetError
+        The name ends in something else, or a name or path would not be read back as it is; all such
+        are listed.
+    OutputError
+        The file cannot be written.
+    """
+    if path.suffix.lower() not in _SUFFIXES:
+        raise DatasetError(
+            "tables are written as CSV or JSON", where=path, remedy="end the name in .csv or .json"
+        )
     folder = Path(os.path.realpath(path.parent))
-    unused = unused_columns(rows, modalities, folder)
-    problems = [*unused.values(), *repeated_ids(rows)]
-    cases = []
-    for row in rows:
-        case, found = read_case(row, [m for m in modalities if m not in unused], folder)
-        problems += found
-        cases += [case] if case else []
-    return cases, problems
+    rows = [cells_of(case, folder) for case in cases]
+    modalities = tuple(dict.fromkeys(name for case in cases for name in case.images))
+    kept = {ID, SUBJECT, LABEL, *modalities}.union(*([c for c in row if row[c]] for row in rows))
+    columns = [column for column in all_columns(modalities) if column in kept]
+    problems = _unwritable(cases, rows, columns, modalities)
+    if problems:
+        raise DatasetError(
+            "; ".join(problems), where=path, remedy="rename them, or write the table by hand"
+        )
+    if path.suffix.lower() == ".csv":
+        write_text(path, _as_csv(rows, columns))
+    else:
+        content = [{c: row.get(c) or None for c in columns} for row in rows]
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark at the beginning
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not a text in UTF-8; save the table as CSV UTF-8") from error
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}); mend its rights") from error
+_Read = tuple[Sequence[str], list[Row], list[str]]  # columns, rows, and what is wrong with the form
 
 
-def _csv(path: Path, text: str) -> _Content:
+def _read_csv(path: Path, text: str) -> _Read:
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
-        raise DatasetError(f"{path}: not valid CSV ({error}); save the table again") from error
+        raise DatasetError(
+            f"not valid CSV ({error})", where=path, remedy="save the table again"
+        ) from error
     stripped = [[cell.strip() for cell in line] for line in lines]
-    columns = tuple(_without_end(stripped[0])) if stripped else ()
     if not any(any(line) for line in stripped[1:]):
-        raise DatasetError(f"{path}: holds no cases; expected a header and a row for each case")
-    problems = []
+        raise _no_cases(path, "a header and a row for each case")
+    columns = _without_end(stripped[0])
+    rows, problems = [], list[str]()
     if ID not in columns and any(mark in text.splitlines()[0] for mark in ";\t"):
         problems.append("columns are not separated by commas")
-    rows = []
     for number, line in enumerate(stripped[1:], start=2):
         if len(_without_end(line)) > len(columns):
             problems.append(f"row {number}: has {len(line)} cells for {len(columns)} columns")
         elif any(line):
-            cells = {**dict.fromkeys(columns, ""), **dict(zip(columns, line, strict=False))}
-            rows.append(Row(f"row {number}", cells))
-    return _Content(columns, tuple(rows), tuple(problems))
+            rows.append(
+                _row(f"row {number}", columns, dict(zip(columns, line, strict=False)), path)
+            )
+    return columns, rows, problems
 
 
 def _without_end(cells: Sequence[str]) -> Sequence[str]:
@@ -117,27 +137,40 @@ def _without_end(cells: Sequence[str]) -> Sequence[str]:
     return cells[: full[-1]] if full else []
 
 
-def _json(path: Path, text: str) -> _Content:
-    form = TypeAdapter(list[dict[str, str | int | float | bool | None]])
+def _spelled(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or isinstance(value, str | int | float):
+        return "" if value is None else str(value).strip()
+    raise ValueError(f"expected text, a number, true, false or null, found {value!r:.60}")
+
+
+_ENTRIES = TypeAdapter(dict[str, dict[str, Annotated[Any, AfterValidator(_spelled)]]])
+
+
+def _read_json(path: Path, text: str) -> _Read:
+    listed = "a list with an object for each case"
     try:
-        entries = form.validate_python(json.loads(text, object_pairs_hook=_unique), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = f"entry {int(first['loc'][0]) + 1}: " if first["loc"] else ""
-        raise DatasetError(
-            f"{path}: not a dataset table ({place}{first['msg']}); expected a list with an object "
-            "for each case; where it describes a folder, give the folder"
-        ) from error
+        content = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: not valid JSON ({error}); mend it there") from error
+        raise DatasetError(f"not valid JSON ({error})", where=path, remedy="correct it") from error
+    try:
+        if not isinstance(content, list):
+            raise TypeError("it is no list")
+        entries = _ENTRIES.validate_python({f"entry {n}": e for n, e in enumerate(content, 1)})
+    except (TypeError, ValidationError) as error:
+        found = in_words(error) if isinstance(error, ValidationError) else error
+        raise DatasetError(
+            f"not a dataset table ({found})",
+            where=path,
+            expected=listed,
+            remedy="where it describes a folder, give the folder",
+        ) from error
     if not entries:
-        raise DatasetError(f"{path}: holds no cases; expected a list with an object for each case")
-    columns = tuple(dict.fromkeys(name.strip() for entry in entries for name in entry))
-    rows = [
-        Row(f"entry {n}", {**dict.fromkeys(columns, ""), **_cells(entry)})
-        for n, entry in enumerate(entries, start=1)
-    ]
-    return _Content(columns, tuple(rows))
+        raise _no_cases(path, listed)
+    columns = list(dict.fromkeys(name.strip() for entry in entries.values() for name in entry))
+    stripped = {p: {name.strip(): cell for name, cell in e.items()} for p, e in entries.items()}
+    return columns, [_row(place, columns, cells, path) for place, cells in stripped.items()], []
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -148,13 +181,80 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _cells(entry: Mapping[str, str | int | float | bool | None]) -> dict[str, str]:
-    return {name.strip(): _spelled(value) for name, value in entry.items()}
+def _no_cases(path: Path, expected: str) -> DatasetError:
+    return DatasetError("holds no cases", where=path, expected=expected)
 
 
-def _spelled(value: str | int | float | bool | None) -> str:
-    if value is None:
+def _row(place: str, columns: Sequence[str], cells: Mapping[str, str], path: Path) -> Row:
+    folder = Path(os.path.realpath(path.parent))
+    return Row(place, {**dict.fromkeys(columns, ""), **cells}, folder)
+
+
+def _cases(rows: Sequence[Row], modalities: Sequence[str], problems: list[str]) -> list[Case]:
+    """Return the cases of all rows; what is wrong with them goes to `problems`."""
+    unused = {m: said for m in modalities if (said := _unused(m, rows))}
+    first: dict[str, str] = {}
+    problems += [
+        *unused.values(),
+        *(
+            f"{row.place}: id {row.cells[ID]!r} is that of {first[row.cells[ID]]}"
+            for row in rows
+            if row.cells[ID] and first.setdefault(row.cells[ID], row.place) != row.place
+        ),
+    ]
+    cases = [row.case([m for m in modalities if m not in unused]) for row in rows]
+    problems += [problem for row in rows for problem in row.problems]
+    return [] if problems else [case for case in cases if case]
+
+
+def _unused(column: str, rows: Sequence[Row]) -> str:
+    """Return what is wrong where a column is taken for a modality but names not a single file.
+
+    It is said once, instead of for each row.
+    """
+    if len(rows) == 1 or any(row.names_a_file(column) for row in rows):
         return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value).strip()
+    cells = [row.cells[column] for row in rows if row.cells[column]]
+    what = f"no file that is there, not even {shown(cells[0])}" if cells else "no file"
+    return (
+        f"column {column!r} names {what}; paths are relative to the table, and what is no modality "
+        "has no column"
+    )
+
+
+def _unwritable(
+    cases: Sequence[Case],
+    rows: Sequence[Mapping[str, str]],
+    columns: Sequence[str],
+    modalities: Sequence[str],
+) -> list[str]:
+    """Return what would not be read back as it is."""
+    found, problems = read_header([column.strip() for column in columns])
+    problems += [
+        f"modality {m!r} cannot be the name of a column" for m in modalities if m not in found
+    ]
+    texts = dict.fromkeys(row.get(column, "") for row in rows for column in columns)
+    problems += [f"{text!r} cannot be kept as text" for text in texts if not _can_be_kept(text)]
+    return problems + [
+        f"case {case.id}: {name} is resampled onto another image than {modalities[0]}"
+        for case in cases
+        for name, source in case.images.items()
+        if source.onto is not None and source.onto != case.images.get(modalities[0])
+    ]
+
+
+def _can_be_kept(text: str) -> bool:
+    """Tell whether a text comes back as it is: spaces around it would be lost."""
+    try:
+        text.encode()  # names of files that are not UTF-8 hold lone surrogates
+    except UnicodeEncodeError:
+        return False
+    return text == text.strip() and "\0" not in text
+
+
+def _as_csv(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,29 +1,103 @@
-"""What the columns of a dataset table mean.
-
-::
-
-    id                    names the case in every output
-    subject               who was scanned; the id where it is empty or there is no such column
-    label                 the label map; empty where there is none
-    <modality>            the image; every name that is none of the others
-    <modality>_volume     which volume of a 4-D file, from 0
-    <modality>_nan        the number that replaces NaN and infinity
-    <modality>_series     which series of a DICOM folder
-    <modality>_resample   yes: bring the image onto the grid of the first modality
-    label_series          which series of a DICOM folder is the label map
-    label_resample        yes: bring the label map onto the grid of the images
-"""
+"""The columns of a dataset table: what each is called, how it is read, written and documented."""
 
 import difflib
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 ID, SUBJECT, LABEL = "id", "subject", "label"
-VOLUME, NAN, SERIES, RESAMPLE = "_volume", "_nan", "_series", "_resample"
-LABEL_SERIES, LABEL_RESAMPLE = LABEL + SERIES, LABEL + RESAMPLE
-_CHOICES = (VOLUME, NAN, SERIES, RESAMPLE)
-_FIXED = (ID, SUBJECT, LABEL, LABEL_SERIES, LABEL_RESAMPLE)
 _CLOSE = 0.8  # of difflib: one letter of five is wrong
+_LARGEST = float(np.finfo(np.float32).max)  # images are read as float32
+
+
+def _count(cell: str) -> int:
+    if not (cell.isascii() and cell.isdigit()):
+        raise ValueError(cell)
+    return int(cell)
+
+
+def _finite(cell: str) -> float:
+    number = float(cell)
+    if not math.isfinite(number) or abs(number) > _LARGEST:
+        raise ValueError(cell)
+    return number
+
+
+def _answer(cell: str) -> bool:
+    return {"yes": True, "no": False}[cell.lower()]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A column that says how an image is read; it is named after the column of the image.
+
+    Parameters
+    ----------
+    suffix : str
+        What its name ends in: "_volume" of "t1_volume".
+    field : str
+        The attribute of `ImageSource` that it sets.
+    read : callable
+        From the text of a cell to its value; raises ValueError or KeyError.
+    expected : str
+        What `read` takes, in words.
+    write : callable
+        From the attribute to the text of a cell; not asked where that is None.
+    image, label : (says, where empty) or None
+        What docs/datasets.md says of it beside an image and beside the label map; None where label
+        maps have no such column.
+    """
+
+    suffix: str
+    field: str
+    read: Callable[[str], Any]
+    expected: str
+    write: Callable[[Any], str]
+    image: tuple[str, str]
+    label: tuple[str, str] | None = None
+
+
+COLUMNS = {
+    ID: ("names the case in every output; no slash, no dot at its beginning", "must be there"),
+    SUBJECT: ("who was scanned", "the id"),
+    LABEL: ("the label map; a file, or a folder with DICOM", "there is none"),
+    "<modality>": ("the image; any name that is none of the others", "must be there, in every row"),
+}
+OPTIONS = (
+    Option("_volume", "channel", _count, "a whole number from 0", str,
+           ("which volume of a 4-D file, from 0", "a 4-D file is refused")),
+    Option("_nan", "nan", _finite, "a finite number", repr,
+           ("the number that replaces NaN and infinity", "they are refused")),
+    Option("_series", "series", str, "text", str,
+           ("which DICOM series, where `<modality>` is a folder: UID, number, or a pattern of its "
+            "description (`T1*`)", "the folder holds only one"),
+           ("the same for `label`: a mask that is kept as images, or a DICOM-SEG",
+            "the folder holds only one")),
+    Option("_resample", "onto", _answer, "yes or no", lambda onto: "yes",
+           ("`yes`: the image is brought onto the grid of the first modality of the table",
+            "images on different grids are refused"),
+           ("`yes`: the label map is brought onto the grid of the images",
+            "a label map on another grid is refused")),
+)  # fmt: skip
+_SUFFIXES = tuple(option.suffix for option in OPTIONS)
+_FIXED = (ID, SUBJECT, LABEL, *(LABEL + option.suffix for option in OPTIONS if option.label))
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    """Return what docs/datasets.md says of each column: its meaning, and that of an empty cell."""
+    of_images = {f"<modality>{option.suffix}": option.image for option in OPTIONS}
+    of_labels = {LABEL + option.suffix: option.label for option in OPTIONS if option.label}
+    return {**COLUMNS, **of_images, **of_labels}
+
+
+def all_columns(modalities: Sequence[str]) -> list[str]:
+    """Return the names of all columns that a table of these modalities can have, in order."""
+    named = [m + suffix for m in modalities for suffix in ("", *_SUFFIXES)]
+    return [ID, SUBJECT, *named, *_FIXED[2:]]
 
 
 def read_header(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -46,7 +120,7 @@ def read_header(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
     problems += [f"column {n} has no name" for n, name in enumerate(names, start=1) if not name]
     if ID not in names:
         problems.append(f"there is no column {ID!r}")
-    images = tuple(name for name in times if name not in _FIXED and not name.endswith(_CHOICES))
+    images = tuple(name for name in times if name not in _FIXED and not name.endswith(_SUFFIXES))
     for name in times:
         if name in images:
             meant = _meant(name, names, images)
@@ -61,17 +135,17 @@ def read_header(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
 
 def _meant(name: str, names: Sequence[str], images: Sequence[str]) -> str | None:
     """Return the column that was probably meant by one that is taken for a modality."""
-    of_others = [image + choice for image in images if image != name for choice in _CHOICES]
+    of_others = [image + suffix for image in images if image != name for suffix in _SUFFIXES]
     known = [k for k in (*_FIXED, *of_others) if k not in names]
     return next(iter(difflib.get_close_matches(name.lower(), known, 1, _CLOSE)), None)
 
 
 def _without_image(name: str, images: Sequence[str]) -> list[str]:
     """Return what is wrong with a column that says something of an image, if it is not there."""
-    choice = next(choice for choice in _CHOICES if name.endswith(choice))
-    image = name.removesuffix(choice)
+    suffix = next(suffix for suffix in _SUFFIXES if name.endswith(suffix))
+    image = name.removesuffix(suffix)
     if image in images:
         return []
     close = difflib.get_close_matches(image, images, 1)
-    guess = f", did you mean {close[0] + choice!r}?" if close else ""
+    guess = f", did you mean {close[0] + suffix!r}?" if close else ""
     return [f"unknown column {name!r}: there is no modality {image!r}{guess}"]
