@@ -57,8 +57,7 @@ def main() -> None:
 def measure(path: Path, device: str, precision: str, size: list[int]) -> None:
     """Run once in this process; print the peak over the count."""
     model = onnx.load(path)
-    divisor = 16
-    taken = footprint(model, divisor)
+    taken = footprint(model, (16, 16, 16))
     session = open_session(
         path.read_bytes(),
         "cpu" if device == "lean" else next(d for d in DEVICES if d == device),

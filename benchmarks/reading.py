@@ -26,12 +26,13 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.formats.nifti import nifti_file as nifti
-from vol3dseg.inference.homeward import Homeward
+from vol3dseg.inference.restore import Restorer
 from vol3dseg.machine import peak_mb, reset_peak
+from vol3dseg.model.outputs import Softmax
 from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.labels import Segmentation
+from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.volume import Volume
 
 _ROUNDS = 15
@@ -48,7 +49,7 @@ def main(folder: Path) -> None:
     volume = read_volume(case, names)
     prepared = prepare(volume, recipe)
     scores = _scores(read_segmentation(case, config.labels, volume.geometry), prepared)
-    labels = _home(prepared, scores)
+    labels = _home(prepared, scores, config.labels)
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary)
         stages: dict[str, Pair] = {
@@ -57,7 +58,10 @@ def main(folder: Path) -> None:
                 lambda: prepare(volume, recipe).volume.array,
                 lambda: _plain_prepare(volume),
             ),
-            "restore": (lambda: _home(prepared, scores), lambda: _plain_home(prepared, scores)),
+            "restore": (
+                lambda: _home(prepared, scores, config.labels),
+                lambda: _plain_home(prepared, scores),
+            ),
             "write": (
                 lambda: _written(out / "ours.nii.gz", labels, volume.geometry),
                 lambda: _plain_written(out / "plain.nii.gz", labels, volume.geometry),
@@ -125,8 +129,9 @@ def _plain_prepare(volume: Volume) -> NDArray[np.float32]:
     return result
 
 
-def _home(prepared: Prepared, scores: NDArray[np.float32]) -> NDArray[np.uint8]:
-    home = Homeward(prepared.volume.geometry, prepared.source, len(scores), threads=2)
+def _home(prepared: Prepared, scores: NDArray[np.float32], labels: LabelSet) -> NDArray[np.uint8]:
+    outputs = Softmax(classes=labels.names)
+    home = Restorer(prepared.volume.geometry, prepared.source, outputs, labels, threads=2)
     for start in range(0, scores.shape[1], _ROWS):
         home.add(scores[:, start : start + _ROWS])
     return home.labels

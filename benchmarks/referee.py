@@ -106,12 +106,12 @@ def prepare_case(case: Case, manifest: Manifest, folder: Path) -> Referee:
     return Referee(case, manifest, prepared, folder)
 
 
-def gflop(model: onnx.ModelProto, divisor: int, shape: Sequence[int]) -> float:
+def gflop(model: onnx.ModelProto, divisor: Shape, shape: Sequence[int]) -> float:
     """Return the arithmetic of one pass over a volume, padded to what the network takes [GFLOP].
 
     Convolutions only: a multiplication and an addition for each weight and output voxel.
     """
-    voxels = float(np.prod([divisor * -(-n // divisor) for n in shape]))
+    voxels = float(np.prod([d * -(-n // d) for n, d in zip(shape, divisor, strict=True)]))
     return 2 * footprint(model, divisor).multiplications * voxels / 1e9
 
 

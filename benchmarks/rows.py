@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vol3dseg.space.box import Shape
+
 _PACKAGE = "benchmarks.contestants"
 MONAI, PIPELINE, NNUNET = "MONAI", "MONAI pipeline", "nnU-Net"
 _ORT, _OV32, _OV16 = "ours, onnxruntime", "ours, OpenVINO float32", "ours, OpenVINO bfloat16"
@@ -66,7 +68,7 @@ class Given:
         Folder for what they write.
     images : mapping from modality to path
     patch_size : list of int
-    divisor : int
+    divisor : (3,) tuple of int
     threads : int
     """
 
@@ -74,7 +76,7 @@ class Given:
     work: Path
     images: Mapping[str, str]
     patch_size: list[int]
-    divisor: int
+    divisor: Shape
     threads: int
 
     @property

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.evaluation.scoring import evaluate_case, summarise
-from vol3dseg.inference.homeward import Homeward
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.predictor import Predictor
+from vol3dseg.inference.restore import Restorer
 from vol3dseg.inference.runtimes.session import DEVICES
-from vol3dseg.inference.tiling.plan import Plan, Planner
+from vol3dseg.inference.tiling.plan import Plan
+from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import run_tiles
 from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.space.box import Shape
@@ -47,12 +48,13 @@ def main(model: Path, dataset: Path, device: str) -> None:
         prepared = prepare(volume, recipe)
         first: NDArray[np.float32] | None = None
         for name, plan in _plans(predictor, prepared.volume.geometry.shape):
-            rows = run_tiles(prepared.volume.array, predictor.backend, len(labels.classes), plan)
+            rows = run_tiles(prepared.volume.array, predictor.backend, predictor.manifest, plan)
             found = np.moveaxis(np.concatenate([np.array(r) for r in rows], axis=1), 0, -1)
             first = found if first is None else first
             unlike = float(np.mean(found.argmax(-1) != first.argmax(-1)))
             apart.setdefault(name, []).append((float(np.abs(found - first).max()), unlike))
-            home = Homeward(prepared.volume.geometry, prepared.source, len(labels.classes))
+            outputs = predictor.manifest.outputs
+            home = Restorer(prepared.volume.geometry, prepared.source, outputs, labels)
             home.add(np.moveaxis(found, -1, 0))
             prediction = Segmentation(home.labels, prepared.source, labels)
             scores.setdefault(name, []).append(evaluate_case(case.id, reference, prediction))
@@ -72,27 +74,28 @@ def _plans(predictor: Predictor, shape: Shape) -> Iterator[tuple[str, Plan]]:
             i, j, k = (max(1, round(n * share / 8)) * 8 for n in manifest.recipe.patch_size)
             patch = manifest.recipe.model_copy(update={"patch_size": (i, j, k)})
             other = replace(planner, manifest=manifest.model_copy(update={"recipe": patch}))
-            yield f"{i} x {j} x {k}, overlap {manifest.overlap}", other.blended(shape)
+            yield f"{i} x {j} x {k}, overlap {manifest.tiling.overlap}", other.blended(shape)
         yield from _overlapping(planner, shape)
         return
     yield "one pass", planner.plan(shape, float("inf"))
     memory_mb = np.prod(shape) * _MANY * _TILE_SHARE / 2**20
-    divisor = manifest.network.divisor
-    for halo in (n for n in _HALOS if n < manifest.network.receptive_field + divisor):
+    widest = max(manifest.network.receptive_field) + max(manifest.network.divisor)
+    for halo in (n for n in _HALOS if n < widest):
         plan = planner.with_halo(shape, halo, float("inf"))
         for share in (1, 2, 4, 8):
             plan = planner.with_halo(shape, halo, float(memory_mb * share)) or plan
             if plan is not None and len(plan.tiles) > 1:
                 break
         if plan is not None and len(plan.tiles) > 1:
-            yield f"halo {plan.halo}", plan
+            yield f"halo {max(plan.halo)}", plan
     yield from _overlapping(planner, shape)
 
 
 def _overlapping(planner: Planner, shape: Shape) -> Iterator[tuple[str, Plan]]:
     """Give the training patch with other overlaps."""
     for overlap in _OVERLAPS:
-        other = replace(planner, manifest=planner.manifest.model_copy(update={"overlap": overlap}))
+        tiling = planner.manifest.tiling.model_copy(update={"overlap": overlap})
+        other = replace(planner, manifest=planner.manifest.model_copy(update={"tiling": tiling}))
         size = " x ".join(map(str, planner.manifest.recipe.patch_size))
         yield f"blended {size}, overlap {overlap}", other.blended(shape)
 

@@ -58,7 +58,7 @@ def main(crops: Path, folder: Path, epochs: int) -> None:
     run("compare", *names, "-o", folder / "comparison", "--part", "test")
     summaries = {path.name: read_run(path) for path in names}
     sys.stdout.write(f"\n{findings(summaries)}\n")
-    trained = ", ".join(f"{n} {s.manifest.training.epochs}" for n, s in summaries.items())
+    trained = ", ".join(f"{n} {s.manifest.members[0].epochs}" for n, s in summaries.items())
     minutes = (time.perf_counter() - started) / 60
     sys.stdout.write(f"epochs of at most {epochs}: {trained}; {minutes:.0f} minutes\n")
 

@@ -30,8 +30,10 @@ from vol3dseg.export.graph import convert
 from vol3dseg.export.quantise import quantise
 from vol3dseg.export.to_onnx import export_onnx
 from vol3dseg.files import atomic_path, write_bytes
-from vol3dseg.model.manifest import Manifest, Network, TrainingFacts, provenance
+from vol3dseg.model.manifest import Manifest, Network, Tiling, TrainingFacts
 from vol3dseg.model.model_file import read_model, with_manifest
+from vol3dseg.model.outputs import Softmax
+from vol3dseg.model.provenance import provenance
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.space.labels import Label, LabelSet
 from vol3dseg.training.checkpoints import load_checkpoint
@@ -121,12 +123,13 @@ def write_model(path: Path, model: Any, recipe: Recipe, labels: LabelSet) -> Non
         labels=labels,
         network=Network(
             architecture=_NETWORK.model_dump(mode="json"),
-            divisor=max(_NETWORK.divisor),
-            receptive_field=receptive_field_radius(_NETWORK),
+            divisor=_NETWORK.divisor,
+            receptive_field=(receptive_field_radius(_NETWORK),) * 3,
             local=True,
         ),
-        overlap=_OVERLAP,
-        training=_untrained(),
+        outputs=Softmax(classes=labels.names),
+        tiling=Tiling(overlap=_OVERLAP),
+        members=(_untrained(),),
         provenance=provenance("tensorflow", "keras", "tf2onnx", "onnx", "numpy"),
     )
     write_bytes(path, with_manifest(convert(model, recipe.patch_size), manifest))

@@ -128,7 +128,7 @@ def run_explain(model_path: Path, choice: Choice, runtime: Runtime) -> None:
         size = "x".join(map(str, plan.shape))
         seconds = predictor.expected_seconds(plan)
         click.echo(f"{case.id}: {size} voxels after preparing: {plan}, about {seconds:.1f} s")
-        for warning in predictor.warnings(prepared):
+        for warning in predictor.warnings(prepared.appearance):
             click.echo(f"  warning: {warning}")
     if failed:
         sys.exit(1)

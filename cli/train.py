@@ -188,7 +188,7 @@ def _fit(prepared: Path, run: Path, config: "Config", resume: bool) -> "Manifest
 
 
 def _report(manifest: "Manifest", run: Path) -> None:
-    facts = manifest.training
+    facts = manifest.members[0]
     click.echo(
         f"{facts.checkpoint}.keras is epoch {facts.epoch} of {facts.epochs}, trained on "
         f"{facts.cases['train']} cases -> {run}"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import ModelError
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
+from vol3dseg.model.manifest import Manifest
 
 # Softmax in float32 over a handful of classes.
 _SUM_TOLERANCE = 1e-4
@@ -23,7 +24,7 @@ class Agreement:
     max_abs_difference : float
         Of probabilities, over all voxels and classes; NaN if either network gives NaN.
     label_agreement : float
-        Share of voxels with the same most probable class, 0 to 1.
+        Share of voxels with the same label, 0 to 1.
     """
 
     patches: int
@@ -32,7 +33,7 @@ class Agreement:
 
 
 def measure_parity(
-    model: keras.Model, onnx_bytes: bytes, patches: NDArray[np.float32]
+    model: keras.Model, onnx_bytes: bytes, patches: NDArray[np.float32], manifest: Manifest
 ) -> Agreement:
     """Run both networks on the same patches, one by one, and compare.
 
@@ -43,6 +44,8 @@ def measure_parity(
         The file, run by onnxruntime on the CPU.
     patches : (n, i, j, k, c) array
         Prepared voxels.
+    manifest : Manifest
+        Tells how outputs become labels.
 
     Returns
     -------
@@ -66,40 +69,36 @@ def measure_parity(
                 f"parity: ONNX gives {found.shape}, Keras {expected.shape}; expected equal shapes"
             )
         differences.append(np.abs(found - expected).max())
-        agreements.append(np.mean(found.argmax(-1) == expected.argmax(-1)))
+        labels, expected_labels = (
+            manifest.outputs.decide(np.moveaxis(each, -1, 0), manifest.labels)
+            for each in (found, expected)
+        )
+        agreements.append(np.mean(labels == expected_labels))
     # Not the built-in max, which may lose a NaN.
     return Agreement(len(patches), float(np.max(differences)), float(np.mean(agreements)))
 
 
-def check_other_sizes(
-    onnx_bytes: bytes, channels: int, patch_size: tuple[int, int, int], divisor: int
-) -> None:
+def check_other_sizes(onnx_bytes: bytes, manifest: Manifest) -> None:
     """Run a graph at two sizes that it was not traced with, one of them with a batch of two.
 
     Parameters
     ----------
     onnx_bytes : bytes
-    channels : int
-        Modalities.
-    patch_size : (3,) tuple of int
-        [voxels]
-    divisor : int
-        What every side must be a multiple of [voxels].
+    manifest : Manifest
+        Of the graph.
 
     Raises
     ------
     ModelError
-        A run fails, or its output is not one probability for each voxel and class.
+        A run fails, or its output is not one probability for each voxel and channel.
     """
     session = OnnxBackend(onnx_bytes, "cpu")
-    i, j, k = patch_size
-    rng = np.random.default_rng(0)
-    for batch, size in (
-        (1, (i + divisor, j + 2 * divisor, k)),
-        (2, (i, j + divisor, k + 3 * divisor)),
-    ):
+    (i, j, k), (di, dj, dk) = manifest.recipe.patch_size, manifest.network.divisor
+    rng, channels = np.random.default_rng(0), len(manifest.recipe.modalities)
+    for batch, size in ((1, (i + di, j + 2 * dj, k)), (2, (i, j + dj, k + 3 * dk))):
         image = rng.standard_normal((batch, channels, *size), dtype=np.float32)
-        _check_probabilities(_run(session, image), batch, size)
+        expected = (batch, len(manifest.outputs.channels), *size)
+        _check_probabilities(_run(session, image), expected, manifest)
 
 
 def _run(session: OnnxBackend, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -113,18 +112,20 @@ def _run(session: OnnxBackend, image: NDArray[np.float32]) -> NDArray[np.float32
 
 
 def _check_probabilities(
-    output: NDArray[np.float32], batch: int, size: tuple[int, int, int]
+    output: NDArray[np.float32], expected: tuple[int, ...], manifest: Manifest
 ) -> None:
-    if output.ndim != 5 or (output.shape[0], *output.shape[2:]) != (batch, *size):
+    if output.shape != expected:
         raise ModelError(
-            f"the graph gives {output.shape}; expected ({batch}, class, "
-            f"{', '.join(map(str, size))}); the traced size is baked into it"
+            f"the graph gives {output.shape}, as if the traced size were baked into it",
+            expected=f"{expected}, with the channels {', '.join(manifest.outputs.channels)}",
         )
     if not np.isfinite(output).all():
         raise ModelError("the graph gives values that are not finite; train with a lower rate")
-    worst = float(np.abs(output.sum(axis=1) - 1).max())
+    softmax = manifest.outputs.kind == "softmax"
+    worst = float(np.abs(output.sum(axis=1) - 1).max()) if softmax else float(output.max() - 1)
     if worst > _SUM_TOLERANCE or output.min() < 0:
         raise ModelError(
-            f"the graph's outputs do not sum to one over classes (off by {worst:.2g}); expected "
-            "probabilities; the network must end in a softmax"
+            f"the graph's outputs are no probabilities (off by {worst:.2g})",
+            expected="outputs that sum to one over classes" if softmax else "outputs from 0 to 1",
+            remedy=f"let the network end in a {manifest.outputs.kind}",
         )

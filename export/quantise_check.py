@@ -20,12 +20,12 @@ from vol3dseg.inference.loading import make_predictor
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.openvino_backend import is_installed
 from vol3dseg.inference.runtimes.session import Device, open_session
-from vol3dseg.model.manifest import Manifest
+from vol3dseg.model.manifest import Manifest, Quantisation
 from vol3dseg.model.model_file import ModelFile
-from vol3dseg.model.quantisation import Quantisation
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box
 from vol3dseg.space.labels import Segmentation
+from vol3dseg.space.volume import Volume
 
 LARGEST_DROP = 0.002
 
@@ -148,20 +148,17 @@ def measure_cost(
     equal = voxels = 0
     for number, (name, case) in enumerate(cases.items(), start=1):
         image, label = case.read(Box.whole(case.shape))
-        found = [_labels(predictor, image) for predictor in (reference, judged)]
-        classes = reference.manifest.labels
-        truth = Segmentation(label, case.geometry, classes)
-        for kept, labels in zip(scores, found, strict=True):
-            kept.append(evaluate_case(name, truth, Segmentation(labels, case.geometry, classes)))
-        equal += int(np.count_nonzero(found[0] == found[1]))
+        volume = Volume(image, case.geometry, case.modalities)
+        truth = Segmentation(label, case.geometry, reference.manifest.labels)
+        before, after = (
+            each.segment(volume, case.geometry).segmentation for each in (reference, judged)
+        )
+        scores[0].append(evaluate_case(name, truth, before))
+        scores[1].append(evaluate_case(name, truth, after))
+        equal += int(np.count_nonzero(before.array == after.array))
         voxels += label.size
         if number % 10 == 0 or number == len(cases):
             progress(f"int8 against float32 on whole volumes {number}/{len(cases)}")
-    before, after = (summarise(part).mean_foreground_dice for part in scores)
-    drop = math.nan if before is None or after is None else before - after
-    return Cost(len(cases), after, drop, equal / voxels)
-
-
-def _labels(predictor: Predictor, image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    labels: NDArray[np.uint8] = predictor.infer(image).argmax(axis=3).astype(np.uint8)
-    return labels
+    theirs, ours = (summarise(part).mean_foreground_dice for part in scores)
+    drop = math.nan if theirs is None or ours is None else theirs - ours
+    return Cost(len(cases), ours, drop, equal / voxels)

@@ -11,7 +11,7 @@ from vol3dseg.errors import ModelError
 from vol3dseg.export.graph_builder import GraphBuilder
 from vol3dseg.export.standalone_steps import OUTPUT, crop_box, labels, pad_at_end, prepare
 from vol3dseg.model.manifest import METADATA_KEY, Manifest
-from vol3dseg.model.standalone_call import STANDALONE_KEY, Standalone
+from vol3dseg.model.model_file import STANDALONE_KEY, Standalone
 
 _SIDES = ("i", "j", "k")
 # The opset of `vol3dseg.export.graph`, whose operators the steps are written in.
@@ -54,6 +54,16 @@ def require_standalone(manifest: Manifest, source: str) -> None:
             "with recipe.bias_correction: null",
         ),
         (bool(taken), f"{taken} cannot be names of inputs; name these modalities otherwise"),
+        (
+            manifest.outputs.kind != "softmax",
+            f"its outputs are {manifest.outputs.kind}s of regions, and the graph takes the most "
+            "probable class",
+        ),
+        (
+            bool(manifest.tiling.mirror),
+            f"its outputs are averages over mirrored axes {list(manifest.tiling.mirror)}, and the "
+            "graph runs the network once",
+        ),
     ]
     found = [text for wrong, text in reasons if wrong]
     if found:

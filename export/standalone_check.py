@@ -77,7 +77,8 @@ def one_pass(
     """
     prepared = prepare(scan, manifest.recipe)
     image = np.moveaxis(prepared.volume.array, -1, 0)
-    behind = [(0, -n % manifest.network.divisor) for n in image.shape[1:]]
+    axes = zip(image.shape[1:], manifest.network.divisor, strict=True)
+    behind = [(0, -n % divisor) for n, divisor in axes]
     padded = np.pad(image, [(0, 0), *behind])[None]
     probabilities = network.run(["probabilities"], {"image": padded})[0][0]
     i, j, k = image.shape[1:]

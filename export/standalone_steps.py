@@ -12,6 +12,7 @@ from onnx import TensorProto
 from vol3dseg.export.graph_builder import GraphBuilder
 from vol3dseg.export.standalone_normalise import nonzero, normalise
 from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.space.box import Shape
 
 OUTPUT = "labels"
 _AXES = (0, 1, 2)
@@ -92,14 +93,14 @@ def prepare(build: GraphBuilder, recipe: Recipe, box: CropBox) -> str:
     return build.add("Concat", *channels, axis=1)
 
 
-def pad_at_end(build: GraphBuilder, image: str, divisor: int, output: str) -> str:
-    """Put zeros behind a (1, c, i, j, k) image until every side is a multiple of the divisor.
+def pad_at_end(build: GraphBuilder, image: str, divisor: Shape, output: str) -> str:
+    """Put zeros behind a (1, c, i, j, k) image until sides are multiples of the divisor.
 
     The result bears the name `output`. Returns the (3,) sides before.
     """
     sides = build.add("Slice", build.add("Shape", image), build.integers(2), build.integers(5))
     negative = build.add("Sub", build.integers(0), sides)
-    missing = build.add("Mod", negative, build.integers(divisor))
+    missing = build.add("Mod", negative, build.integers(*divisor))
     pads = build.add("Concat", build.integers(*[0] * 7), missing, axis=0)
     build.add("Pad", image, pads, build.constant(0, np.float32), output=output)
     return sides

@@ -20,8 +20,9 @@ from vol3dseg.export.quantise_check import quantise_proven
 from vol3dseg.export.standalone import make_standalone, require_standalone
 from vol3dseg.export.standalone_check import check_standalone
 from vol3dseg.files import write_bytes
-from vol3dseg.model.manifest import Manifest, Parity, parse_manifest, provenance
+from vol3dseg.model.manifest import Manifest, Parity, parse_manifest
 from vol3dseg.model.model_file import with_manifest
+from vol3dseg.model.provenance import provenance
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases
 from vol3dseg.training.checkpoints import load_checkpoint
@@ -107,9 +108,9 @@ def export_onnx(
 
 def _checkpoint(run: Path, config: Config, manifest: Manifest) -> Path:
     path, kind = checkpoint_of(run, config)
-    if kind != manifest.training.checkpoint:
+    if kind != manifest.members[0].checkpoint:
         raise RunError(
-            f"{run}: manifest.json speaks of {manifest.training.checkpoint}.keras, found "
+            f"{run}: manifest.json speaks of {manifest.members[0].checkpoint}.keras, found "
             f"{path.name}; train again"
         )
     return path
@@ -123,12 +124,12 @@ def _proven(
     output: Path,
 ) -> tuple[onnx.ModelProto, Manifest]:
     """Return the graph that is proven to equal the model, and the manifest with that proof."""
-    graph, recipe = onnx.ModelProto(), manifest.recipe
+    graph = onnx.ModelProto()
     graph.CopyFrom(plain)
     spelled_out = spell_out_imprecise_norms(graph, patches)
     content = graph.SerializeToString()
-    check_other_sizes(content, len(recipe.modalities), recipe.patch_size, manifest.network.divisor)
-    agreement = measure_parity(model, content, patches)
+    check_other_sizes(content, manifest)
+    agreement = measure_parity(model, content, patches, manifest)
     if not agreement.max_abs_difference <= TOLERANCE:
         raise ParityError(
             f"{output}: not written: ONNX and Keras differ by "

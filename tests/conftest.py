@@ -12,10 +12,13 @@ from hypothesis import HealthCheck, settings
 from vol3dseg.config import load_config
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.record import Record
-from vol3dseg.model.manifest import Manifest, Network, TrainingFacts, provenance
+from vol3dseg.model.manifest import Manifest, Network, Tiling, TrainingFacts
 from vol3dseg.model.model_file import ModelFile, with_manifest
+from vol3dseg.model.outputs import Softmax
+from vol3dseg.model.provenance import provenance
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import Label, LabelSet
 
 # No deadline: the first example pays for imports and caches. The database would leave files behind.
 settings.register_profile(
@@ -122,25 +125,43 @@ def manifest_of():
     return make_manifest
 
 
+@pytest.fixture(scope="session")
+def manifest_for():
+    """Return the manifest of a network with these channels, classes, patch and divisor."""
+
+    def make(channels, classes, patch_size, divisor):
+        names = [f"m{n}" for n in range(channels)]
+        recipe = Recipe(modalities=names, normalisation={"method": "zscore"}, patch_size=patch_size)
+        labels = LabelSet(classes=[Label(name=f"c{n}", read=(n,), write=n) for n in range(classes)])
+        manifest = make_manifest(recipe, labels)
+        network = manifest.network.model_copy(update={"divisor": (divisor,) * 3})
+        return manifest.model_copy(update={"network": network})
+
+    return make
+
+
 def make_manifest(recipe, labels):
     return Manifest(
         recipe=recipe,
         fingerprint=recipe.fingerprint,
         labels=labels,
-        network=Network(architecture={}, divisor=4, receptive_field=0, local=True),
-        overlap=0.5,
-        training=TrainingFacts(
-            data_fingerprint="0" * 64,
-            cases={"train": 1, "validation": 0, "test": 0},
-            checkpoint="last",
-            epoch=1,
-            epochs=1,
-            val_loss=None,
-            seed=0,
-            loss="dice",
-            optimizer="adam",
-            batch_size=2,
-            micro_batch=2,
+        network=Network(architecture={}, divisor=(4, 4, 4), receptive_field=(0, 0, 0), local=True),
+        outputs=Softmax(classes=labels.names),
+        tiling=Tiling(),
+        members=(
+            TrainingFacts(
+                data_fingerprint="0" * 64,
+                cases={"train": 1, "validation": 0, "test": 0},
+                checkpoint="last",
+                epoch=1,
+                epochs=1,
+                val_loss=None,
+                seed=0,
+                loss="dice",
+                optimizer="adam",
+                batch_size=2,
+                micro_batch=2,
+            ),
         ),
         provenance=provenance("numpy"),
     )
@@ -172,8 +193,8 @@ def small_unet():
     return make_small_unet
 
 
-def make_small_unet(rng, width=3):
-    """Two levels, random weights, no norm: outputs depend on 6 voxels each way."""
+def make_small_unet(rng, width=3, strides=(2, 2, 2)):
+    """Two levels, random weights, no norm: outputs depend on 6 voxels each way, 3 at stride 1."""
 
     def conv(name, inputs, outputs, size):
         weights = rng.normal(0, 0.3, (outputs, inputs, size, size, size)).astype(np.float32)
@@ -183,15 +204,15 @@ def make_small_unet(rng, width=3):
     conv("w0", 1, width, 3)
     conv("w1", width, width, 3)
     conv("w3", 2 * width, 4, 3)
-    up = rng.normal(0, 0.3, (width, width, 2, 2, 2)).astype(np.float32)
+    up = rng.normal(0, 0.3, (width, width, *strides)).astype(np.float32)
     initializers.append(onnx.numpy_helper.from_array(up, "w2"))
     pads = {"pads": [1] * 6}
     nodes = [
         onnx.helper.make_node("Conv", ["image", "w0"], ["c0"], **pads),
         onnx.helper.make_node("LeakyRelu", ["c0"], ["a0"]),
-        onnx.helper.make_node("MaxPool", ["a0"], ["p"], kernel_shape=[2] * 3, strides=[2] * 3),
+        onnx.helper.make_node("MaxPool", ["a0"], ["p"], kernel_shape=strides, strides=strides),
         onnx.helper.make_node("Conv", ["p", "w1"], ["c1"], **pads),
-        onnx.helper.make_node("ConvTranspose", ["c1", "w2"], ["u"], strides=[2] * 3),
+        onnx.helper.make_node("ConvTranspose", ["c1", "w2"], ["u"], strides=strides),
         onnx.helper.make_node("Concat", ["a0", "u"], ["j"], axis=1),
         onnx.helper.make_node("Conv", ["j", "w3"], ["c3"], **pads),
         onnx.helper.make_node("Softmax", ["c3"], ["probabilities"], axis=1),

@@ -18,6 +18,7 @@ pytest.importorskip("matplotlib")
 from vol3dseg.cli.compare import compare as compare_command
 from vol3dseg.config import dump_config, load_config, parse_config
 from vol3dseg.errors import ConfigError, MissingExtraError, OutputError, RunError
+from vol3dseg.model.outputs import Softmax
 from vol3dseg.reporting.comparison.comparison import compare
 from vol3dseg.reporting.comparison.comparison_figures import (
     colour,
@@ -117,7 +118,8 @@ def manifest_of(config, manifest):
             "recipe": recipe,
             "fingerprint": recipe.fingerprint,
             "labels": config.labels,
-            "training": manifest.training.model_copy(update=facts),
+            "outputs": Softmax(classes=config.labels.names),
+            "members": (manifest.members[0].model_copy(update=facts),),
         }
     )
 

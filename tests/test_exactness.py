@@ -13,7 +13,7 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.export.graph import convert
 from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend
-from vol3dseg.inference.tiling.plan import Planner
+from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import run_tiles
 from vol3dseg.model.manifest import Network
 from vol3dseg.preprocessing.prepare import prepare
@@ -42,8 +42,8 @@ def network():
             )
     facts = Network(
         architecture=config.model_dump(mode="json"),
-        divisor=max(config.divisor),
-        receptive_field=receptive_field_radius(config),
+        divisor=config.divisor,
+        receptive_field=(receptive_field_radius(config),) * 3,
         local=True,
     )
     return OpenVinoBackend(convert(model, (32, 32, 32)).SerializeToString()), facts
@@ -67,7 +67,7 @@ def test_eight_tiles_of_a_whole_scan_equal_one_pass(network, shared_data, manife
     assert np.prod(tiled.size) <= np.prod(shape) / 2
 
     expected, found = (
-        np.concatenate([rows.copy() for rows in run_tiles(image, backend, 4, plan)], axis=1)
+        np.concatenate([rows.copy() for rows in run_tiles(image, backend, manifest, plan)], axis=1)
         for plan in (whole, tiled)
     )
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

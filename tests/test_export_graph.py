@@ -52,6 +52,11 @@ def patches():
     return np.random.default_rng(1).normal(size=(3, *PATCH, CHANNELS)).astype(np.float32)
 
 
+@pytest.fixture(scope="session")
+def facts(manifest_for):
+    return manifest_for(CHANNELS, CLASSES, PATCH, 4)
+
+
 def dims(value):
     return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
 
@@ -86,25 +91,25 @@ def test_standard_operators_only_and_all_weights_inside(pair):
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_parity(norm, seed, patches):
+def test_parity(norm, seed, patches, facts):
     model = trained(norm, seed)
-    agreement = measure_parity(model, convert(model, PATCH).SerializeToString(), patches)
+    agreement = measure_parity(model, convert(model, PATCH).SerializeToString(), patches, facts)
     assert agreement.patches == 3
     assert agreement.max_abs_difference <= 1e-5
     assert agreement.label_agreement > 0.999
 
 
-def test_an_untrained_model_whose_ones_and_zeros_fold_away(patches):
+def test_an_untrained_model_whose_ones_and_zeros_fold_away(patches, facts):
     model = build_unet(ModelConfig(depth=2, width=3, norm="instance"), CHANNELS, CLASSES)
-    agreement = measure_parity(model, convert(model, PATCH).SerializeToString(), patches)
+    agreement = measure_parity(model, convert(model, PATCH).SerializeToString(), patches, facts)
     assert agreement.max_abs_difference <= 1e-5
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_a_patch_that_is_one_voxel_at_the_bottom(norm):
+def test_a_patch_that_is_one_voxel_at_the_bottom(norm, manifest_for):
     model = trained(norm)
     content = convert(model, (4, 4, 4)).SerializeToString()
-    check_other_sizes(content, CHANNELS, (4, 4, 4), 4)
+    check_other_sizes(content, manifest_for(CHANNELS, CLASSES, (4, 4, 4), 4))
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -116,15 +121,16 @@ def test_any_batch(pair, batch, patches):
     np.testing.assert_allclose(np.moveaxis(output, 1, -1), expected, atol=1e-5)
 
 
-def test_other_sizes(pair):
+def test_other_sizes(pair, facts):
     _, converted = pair
-    check_other_sizes(converted.SerializeToString(), CHANNELS, PATCH, 4)
+    check_other_sizes(converted.SerializeToString(), facts)
 
 
-def test_parity_sees_a_model_that_is_not_the_exported_one(pair, patches):
+def test_parity_sees_a_model_that_is_not_the_exported_one(pair, patches, facts):
     model, converted = pair
     norm = "batch" if any("moving" in w.name for w in model.weights) else "instance"
-    other = measure_parity(trained(norm, seed=9), converted.SerializeToString(), patches)
+    content = converted.SerializeToString()
+    other = measure_parity(trained(norm, seed=9), content, patches, facts)
     assert other.max_abs_difference > 0.01
 
 
@@ -341,7 +347,7 @@ def softmax_graph(*before, constants=()):
     return hand_made([*before, ("Softmax", "x", "probabilities", {"axis": 1})], constants)
 
 
-def test_agreement_by_hand():
+def test_agreement_by_hand(manifest_for):
     content = hand_made([("Identity", "image", "probabilities", {})]).SerializeToString()
     patches = np.zeros((2, 1, 1, 2, 2), np.float32)
     patches[..., 0] = 0.75
@@ -356,27 +362,30 @@ def test_agreement_by_hand():
         return answer
 
     keras_says.first = True
-    assert measure_parity(keras_says, content, patches) == Agreement(2, 1 / 2, 3 / 4)
+    assert measure_parity(
+        keras_says, content, patches, manifest_for(2, 2, (1, 2, 2), 1)
+    ) == Agreement(2, 1 / 2, 3 / 4)
 
 
-def test_nan_in_one_patch_is_not_lost():
+def test_nan_in_one_patch_is_not_lost(manifest_for):
     content = hand_made([("Identity", "image", "probabilities", {})]).SerializeToString()
     patches = np.zeros((3, 1, 1, 1, 2), np.float32)
     patches[1] = np.nan
-    found = measure_parity(lambda patch, training: np.zeros_like(patch), content, patches)
+    facts = manifest_for(2, 2, (1, 1, 1), 1)
+    found = measure_parity(lambda patch, training: np.zeros_like(patch), content, patches, facts)
     assert np.isnan(found.max_abs_difference)
 
 
-def test_no_patches_are_refused():
+def test_no_patches_are_refused(facts):
     with pytest.raises(ModelError, match="no patches"):
-        measure_parity(None, b"", np.zeros((0, 4, 4, 4, 1), np.float32))
+        measure_parity(None, b"", np.zeros((0, 4, 4, 4, 1), np.float32), facts)
 
 
-def test_outputs_of_different_shape_are_refused():
+def test_outputs_of_different_shape_are_refused(facts):
     content = hand_made([("Identity", "image", "probabilities", {})]).SerializeToString()
     with pytest.raises(ModelError, match="expected equal shapes"):
         measure_parity(
-            lambda patch, training: patch[..., :1], content, np.ones((1, 2, 2, 2, 2), "f4")
+            lambda patch, training: patch[..., :1], content, np.ones((1, 2, 2, 2, 2), "f4"), facts
         )
 
 
@@ -402,6 +411,6 @@ def test_outputs_of_different_shape_are_refused():
         pytest.param(softmax_graph(("Log", "image", "x", {})), "not finite", id="not a number"),
     ],
 )
-def test_a_graph_that_gives_no_probabilities_everywhere_is_refused(model, message):
+def test_a_graph_that_gives_no_probabilities_everywhere_is_refused(model, message, manifest_for):
     with pytest.raises(ModelError, match=message):
-        check_other_sizes(model.SerializeToString(), 2, (4, 4, 4), 2)
+        check_other_sizes(model.SerializeToString(), manifest_for(2, 2, (4, 4, 4), 2))

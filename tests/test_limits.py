@@ -36,7 +36,7 @@ def scan(tmp_path_factory):
 def model(tmp_path_factory, small_unet, manifest_of, labels):
     """A local network of 6 channels, a receptive field of 6 voxels each way."""
     recipe = Recipe(modalities=("m",), normalisation={"method": "zscore"}, patch_size=(64, 64, 64))
-    network = Network(architecture={}, divisor=2, receptive_field=6, local=True)
+    network = Network(architecture={}, divisor=(2, 2, 2), receptive_field=(6, 6, 6), local=True)
     manifest = manifest_of(recipe, labels).model_copy(update={"network": network})
     graph = small_unet(np.random.default_rng(0), width=6)
     path = tmp_path_factory.mktemp("model") / "model.onnx"

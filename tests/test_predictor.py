@@ -15,9 +15,11 @@ from vol3dseg.errors import DatasetError, DeviceError, ModelError
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
-from vol3dseg.inference.tiling.plan import Planner
+from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import gaussian_weights, run_tiles
+from vol3dseg.model.manifest import Tiling
 from vol3dseg.model.model_file import read_model, with_manifest
+from vol3dseg.model.outputs import Softmax
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
@@ -27,9 +29,11 @@ def blend(image, backend, classes, tile, overlap, manifest_of):
     """Return the (i, j, k, class) result of blended tiles."""
     recipe = Recipe(modalities=("m",), normalisation={"method": "zscore"}, patch_size=tile)
     labels = load_config("crops32").labels
-    manifest = manifest_of(recipe, labels).model_copy(update={"overlap": overlap})
+    names = [str(n) for n in range(classes)]
+    changes = {"outputs": Softmax(classes=names), "tiling": Tiling(overlap=overlap)}
+    manifest = manifest_of(recipe, labels).model_copy(update=changes)
     plan = Planner(manifest, bytes_per_voxel=1).blended(image.shape[:3])
-    rows = [np.array(row) for row in run_tiles(image, backend, classes, plan)]
+    rows = [np.array(row) for row in run_tiles(image, backend, manifest, plan)]
     return np.moveaxis(np.concatenate(rows, axis=1), 0, -1)
 
 
@@ -55,7 +59,7 @@ def test_blending_weights_sum_to_one(manifest_of, shape, tile, overlap):
 
 
 def test_gaussian_weights_fall_off_from_the_middle_and_stay_positive():
-    weights = gaussian_weights((9, 8, 7))
+    weights = gaussian_weights((9, 8, 7), sigma=0.125, floor=1e-3)
     assert weights.shape == (9, 8, 7)
     assert weights[4, 3, 3] == weights.max()
     assert weights.min() == np.float32(1e-3)
@@ -234,7 +238,7 @@ def without_manifest(model):
 def manifest_of_version(version):
     def change(model):
         now = model.metadata_props[0].value
-        model.metadata_props[0].value = now.replace('"version":3,"rec', f'"version":{version},"rec')
+        model.metadata_props[0].value = now.replace('"version":4,"rec', f'"version":{version},"rec')
         assert model.metadata_props[0].value != now
 
     return change
@@ -252,8 +256,8 @@ def other_recipe(model):
         pytest.param(external_data, "another file", id="external data"),
         pytest.param(external_in_attribute, "another file", id="external data in an attribute"),
         pytest.param(without_manifest, "without the metadata", id="no manifest"),
-        pytest.param(manifest_of_version(4), "another version", id="newer manifest"),
-        pytest.param(manifest_of_version(2), "anew by vol3dseg export-onnx", id="older manifest"),
+        pytest.param(manifest_of_version(5), "another version", id="newer manifest"),
+        pytest.param(manifest_of_version(3), "anew by vol3dseg export-onnx", id="older manifest"),
         pytest.param(other_recipe, "fingerprint", id="edited recipe"),
     ],
 )
@@ -298,8 +302,8 @@ def test_what_the_runtime_keeps_is_given_back_where_memory_is_limited(limit_mb, 
         release=lambda: released.append("once"),
     )
     image = np.ones((20, 20, 20, len(manifest.recipe.modalities)), np.float32)
-    predictor.infer(image)
-    assert len(released) == (limit_mb is not None)
     volume = Volume(image, Geometry(image.shape[:3], np.eye(4)), manifest.recipe.modalities)
+    predictor.segment(volume, volume.geometry)
+    assert len(released) == (limit_mb is not None)
     predictor(volume)
     assert len(released) == 2 * (limit_mb is not None)

@@ -100,7 +100,7 @@ def constants(model):
 
 def test_what_is_rounded_is_counted_as_bytes(pair):
     """Norms of instances are not rounded, so there a convolution's output stays float32."""
-    model, quantised = (footprint(each, 4) for each in pair)
+    model, quantised = (footprint(each, (4, 4, 4)) for each in pair)
     assert quantised.multiplications == model.multiplications
     kinds = {node.op_type for node in pair[0].graph.node}
     most = 0.9 if "InstanceNormalization" in kinds else 0.5
@@ -231,7 +231,7 @@ def test_no_patches_are_refused():
 @pytest.fixture
 def local(manifest):
     """The manifest of `network`."""
-    facts = {"divisor": 2, "receptive_field": 12}
+    facts = {"divisor": (2, 2, 2), "receptive_field": (12, 12, 12)}
     return manifest.model_copy(update={"network": manifest.network.model_copy(update=facts)})
 
 
@@ -320,6 +320,7 @@ class Unlabelled:
 
     def __init__(self, case, read):
         self.shape, self.geometry = case.shape, case.geometry
+        self.modalities = case.modalities
         self.read = lambda box: read(case, box)
 
 

@@ -5,7 +5,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vol3dseg.errors import ConfigError, DatasetError, MemoryLimitError, RecipeMismatch
-from vol3dseg.inference.homeward import Homeward
+from vol3dseg.inference.restore import Restorer
+from vol3dseg.model.outputs import Softmax
 from vol3dseg.preprocessing.normalise import Window, ZScore
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
 from vol3dseg.preprocessing.recipe import Recipe
@@ -180,16 +181,18 @@ def test_nothing_but_zeros_is_prepared_whole():
 
 
 @given(geometries(), spacings, seeds)
-def test_probabilities_sum_to_one_at_home(geometry, spacing_mm, seed):
+def test_probabilities_sum_to_one_at_home(labels, geometry, spacing_mm, seed):
     rng = np.random.default_rng(seed)
     array = np.zeros((*geometry.shape, 1), np.float32)
     array[1:3, 1:3, 1:3] = rng.normal(5, 1, (2, 2, 2, 1))
     prepared = prepare(Volume(array, geometry, ("t1",)), recipe(spacing_mm=spacing_mm))
     working = prepared.volume.geometry
     probabilities = rng.random((3, *working.shape)).astype(np.float32)
-    homeward = Homeward(working, geometry, 3, keep_probabilities=True)
-    homeward.add(probabilities / probabilities.sum(axis=0))
-    home = homeward.probabilities
+    restorer = Restorer(
+        working, geometry, Softmax(classes=("a", "b", "c")), labels, keep_probabilities=True
+    )
+    restorer.add(probabilities / probabilities.sum(axis=0))
+    home = restorer.probabilities
     np.testing.assert_allclose(home.sum(axis=-1), 1, atol=1e-5)
     near = prepared.grid.cropped(
         Box.at(prepared.box.shifted((-1, -1, -1)).start, tuple(n + 2 for n in prepared.box.shape))

@@ -115,7 +115,8 @@ def with_seen(model):
 def padded(volume, manifest):
     """What the network should see, by our own steps."""
     array = prepare(volume, manifest.recipe).volume.array
-    behind = [(0, -n % manifest.network.divisor) for n in array.shape[:3]]
+    sides = zip(array.shape[:3], manifest.network.divisor, strict=True)
+    behind = [(0, -n % divisor) for n, divisor in sides]
     return np.moveaxis(np.pad(array, [*behind, (0, 0)]), -1, 0)[None]
 
 
@@ -348,7 +349,7 @@ def test_damaged_metadata_is_refused(manifest, tmp_path):
     next(p for p in model.metadata_props if p.key == "vol3dseg.standalone").value = "{"
     path = tmp_path / "standalone.onnx"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ModelError, match=r"damaged metadata 'vol3dseg\.standalone'"):
+    with pytest.raises(ModelError, match=r"metadata 'vol3dseg\.standalone': is damaged"):
         describe(path)
 
 
@@ -448,7 +449,9 @@ def test_a_wrong_graph_is_not_written(run, tmp_path, monkeypatch):
 def real(shared_data, manifest, tmp_path):
     """A whole case, a standalone graph, and what `predict` says in one pass."""
     recipe = load_config("brats2020").recipe
-    network = manifest.network.model_copy(update={"divisor": 8, "receptive_field": 51})
+    network = manifest.network.model_copy(
+        update={"divisor": (8, 8, 8), "receptive_field": (51, 51, 51)}
+    )
     facts = {"recipe": recipe, "fingerprint": recipe.fingerprint, "network": network}
     whole, graph = manifest.model_copy(update=facts), unet(4, 4, depth=3)
     standalone = make_standalone(graph, whole)

@@ -94,7 +94,7 @@ def test_the_line_from_run_to_segmentation(norm, prepared, brats_folder, tmp_pat
         "dice_necrotic_core", "dice_edema", "dice_enhancing", "val_loss", "val_dice_edema",
     } <= set(rows[0])  # fmt: skip
     best = min(range(3), key=lambda n: float(rows[n]["val_loss"]))
-    assert manifest.training.epoch == best + 1
+    assert manifest.members[0].epoch == best + 1
 
     exported = export.export_onnx(run, output)
     assert exported.parity is not None
@@ -135,7 +135,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(prepared, tmp_path, recipe)
     with pytest.raises(RunError, match="--resume"):
         export.export_onnx(tmp_path / "run", tmp_path / "m.onnx")
     manifest = train(prepared, tmp_path / "run", config, resume=True)
-    assert manifest.training.epochs == 3
+    assert manifest.members[0].epochs == 3
     train(prepared, tmp_path / "straight", config)
     assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
 
@@ -173,7 +173,7 @@ def test_micro_batches_see_what_the_batch_sees(schedule, prepared, tmp_path, rec
             schedule=schedule,
         )  # fmt: skip
         manifest = train(prepared, tmp_path / str(size), config)
-        assert (manifest.training.batch_size, manifest.training.micro_batch) == (4, size)
+        assert (manifest.members[0].batch_size, manifest.members[0].micro_batch) == (4, size)
         logs[size] = log_of(tmp_path / str(size))
     for size in (2, 1):
         for whole, parts in zip(logs[4], logs[size], strict=True):
@@ -203,12 +203,12 @@ def test_a_resumed_run_keeps_the_micro_batch_that_it_chose(prepared, tmp_path, r
     with pytest.raises(RunError, match=r"config\.yaml differs"):
         train(prepared, tmp_path / "run", other, resume=True)
     early = shutil.copytree(tmp_path / "run", tmp_path / "early")
-    assert train(prepared, tmp_path / "run", config, resume=True).training.micro_batch == 1
+    assert train(prepared, tmp_path / "run", config, resume=True).members[0].micro_batch == 1
     # A run that was stopped before its first checkpoint has nothing to go on with: it starts anew.
     (early / "last.keras").unlink()
     with pytest.raises(RunError, match=r"no last\.keras"):
         train(prepared, early, config, resume=True)
-    assert train(prepared, early, config).training.micro_batch == 4
+    assert train(prepared, early, config).members[0].micro_batch == 4
 
 
 def test_a_finished_run_keeps_its_record_and_another_split_is_refused(
@@ -244,7 +244,7 @@ def test_a_run_that_starts_anew_does_not_keep_a_best_epoch_of_before(prepared, t
 
 def test_without_a_checkpoint_callback_the_last_epoch_is_exported(prepared, tmp_path, recipe):
     manifest = train(prepared, tmp_path / "run", make_config(recipe, model_checkpoint=False))
-    assert manifest.training.checkpoint == "last"
+    assert manifest.members[0].checkpoint == "last"
     assert not (tmp_path / "run" / "best.keras").exists()
     assert export.export_onnx(tmp_path / "run", tmp_path / "m.onnx").training.epoch == 3
 

@@ -7,6 +7,7 @@ import numpy as np
 from benchmarks.contestants.ours import PACKAGES, load
 from benchmarks.contestants.protocol import Call, serve
 from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.volume import Volume
 
 
 def make(settings: dict[str, Any]) -> dict[str, Call]:
@@ -14,12 +15,15 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
     _, predictor, session = load(settings)
     image = np.load(settings["prepared"])
     grid = Geometry(image.shape[:3], np.eye(4))
+    volume = Volume(image, grid, predictor.manifest.recipe.modalities)
     found: dict[str, np.ndarray[Any, Any]] = {}
 
     def run() -> dict[str, Any]:
         found.clear()
         plan = predictor.plan(grid, grid, keep_probabilities=True)
-        found["probabilities"] = predictor.infer(image)
+        found["probabilities"] = predictor.segment(
+            volume, grid, keep_probabilities=True
+        ).probabilities
         return {"how": str(plan), "provider": session.provider}
 
     def answer(file: str) -> dict[str, Any]:

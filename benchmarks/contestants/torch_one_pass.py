@@ -12,12 +12,13 @@ _PACKAGES = ("torch", "numpy")
 
 
 def make(settings: dict[str, Any]) -> dict[str, Call]:
-    """Load network and image; see `on_torch`, and divisor : of the sides of an input."""
+    """Load network and image; see `on_torch`, and divisor : (3,) of the sides of an input."""
     network, divisor = open_twin(settings), settings["divisor"]
 
     def one_pass(image: torch.Tensor) -> torch.Tensor:
         i, j, k = image.shape[2:]
-        behind = [n for extent in (k, j, i) for n in (0, -extent % divisor)]
+        sides = zip((k, j, i), reversed(divisor), strict=True)
+        behind = [n for extent, multiple in sides for n in (0, -extent % multiple)]
         return network(functional.pad(image, behind))[..., :i, :j, :k]
 
     return network_calls(network, one_pass, settings["prepared"])

@@ -146,7 +146,9 @@ def _series(case: Case, modality: str) -> Series:
 def _predict_case(
     case: Case, ready: _Ready, predictor: Predictor, folder: Path, wanted: Wanted
 ) -> CaseRecord:
-    prediction = predictor.segment(ready.prepared, wanted.probabilities)
+    prepared = ready.prepared
+    prediction = predictor.segment(prepared.volume, prepared.source, wanted.probabilities)
+    warnings = (*ready.intake["warnings"], *predictor.warnings(prepared.appearance))
     writing = time.perf_counter()
     target = folder / wanted.label_file(case)
     write_outputs(prediction, case, ready.series, target, wanted)
@@ -166,7 +168,7 @@ def _predict_case(
         sha256=sha256_file(target),
         sources=ready.sources,
         deidentified=wanted.deidentified,
-        **{**ready.intake, "warnings": (*ready.intake["warnings"], *prediction.warnings)},
+        **{**ready.intake, "warnings": warnings},
     )
     if wanted.draw is None or ready.volume is None:
         return record

@@ -27,6 +27,8 @@ def describe(path: Path) -> tuple[str, dict[str, Any]]:
         facts: dict[str, Any] = {"sha256": model.sha256, "bytes": len(model.content)}
         quantised = model.manifest.quantisation
         kind = "model" if quantised is None else f"{quantised.precision} model"
+        if len(model.manifest.members) > 1:
+            kind = f"{kind}, the average of {len(model.manifest.members)} networks"
         if model.standalone is not None:
             kind = "standalone model, from raw intensities to labels"
             facts["standalone"] = model.standalone.model_dump(mode="json")

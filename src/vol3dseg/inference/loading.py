@@ -9,7 +9,7 @@ from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.footprint import footprint
 from vol3dseg.inference.runtimes.openvino_backend import Precision
 from vol3dseg.inference.runtimes.session import Device, Session, open_session
-from vol3dseg.inference.tiling.plan import Planner
+from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.model.model_file import ModelFile, read_model
 
 _LAID_OUT = 4.0  # times the weights: runtimes lay them out for their kernels, size by size
@@ -34,7 +34,10 @@ def make_predictor(
     fixed_mb = _LAID_OUT * len(model.content) / _MB
     manifest = model.manifest
     if overlap is not None:
-        manifest = manifest.model_copy(update={"overlap": overlap})
+        tiling = manifest.tiling.model_copy(update={"overlap": overlap})
+        manifest = manifest.model_copy(update={"tiling": tiling})
+    if manifest.tiling.mirror:  # the sum over the views, and one of them turned back
+        each += 2 * 4 * (len(manifest.outputs.channels) + len(manifest.recipe.modalities))
     planner = Planner(manifest, each, most_mb, fixed_mb, only_exact)
     return Predictor(session, manifest, planner, max_memory_mb, threads, session.release)
 

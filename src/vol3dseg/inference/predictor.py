@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.inference.homeward import CHUNK_MB, Homeward
+from vol3dseg.inference.restore import CHUNK_MB, Restorer
 from vol3dseg.inference.runtimes.session import Backend
-from vol3dseg.inference.tiling.plan import Plan, Planner
-from vol3dseg.inference.tiling.run_tiles import Progress, Rows, run_tiles
+from vol3dseg.inference.tiling.plan import Plan, multiples
+from vol3dseg.inference.tiling.planner import Planner
+from vol3dseg.inference.tiling.run_tiles import Progress, Rows, mirrored, run_tiles
 from vol3dseg.machine import available_mb, resident_mb, usable_cores
 from vol3dseg.model.manifest import Manifest
-from vol3dseg.preprocessing.prepare import Prepared, prepare
+from vol3dseg.preprocessing.prepare import prepare
+from vol3dseg.quality.appearance import Appearance
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume
@@ -35,8 +37,8 @@ class Prediction:
     ----------
     segmentation : Segmentation
         On the grid of the scan.
-    probabilities : (i, j, k, class) array of float32, or None
-        On the grid of the scan, where they were asked for.
+    probabilities : (i, j, k, channel) array of float32, or None
+        On the grid of the scan, where they were asked for; channels as `manifest.outputs` has them.
     plan : Plan
         How the network was run.
     planned_mb : float or None
@@ -44,7 +46,8 @@ class Prediction:
     seconds : mapping from stage to float
         Time of "infer" and "restore" [s]; of "prepare" too, where a `Volume` was given.
     warnings : tuple of str
-        What of the scan is unlike what the model was trained on, in words.
+        What of the scan is unlike what the model was trained on, in words; where a `Volume` was
+        given.
     """
 
     segmentation: Segmentation
@@ -52,7 +55,7 @@ class Prediction:
     plan: Plan
     planned_mb: float | None
     seconds: dict[str, float]
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class Predictor:
@@ -107,7 +110,7 @@ class Predictor:
         volume : Volume
             As read from its files; it may have more modalities than the model needs, in any order.
         keep_probabilities : bool
-            They take four bytes for each class and voxel of the scan.
+            They take four bytes for each channel and voxel of the scan.
         progress : callable
             Called with the tiles done and their number.
 
@@ -121,67 +124,67 @@ class Predictor:
         started = time.perf_counter()
         prepared = prepare(volume, self.manifest.recipe)
         seconds = {"prepare": round(time.perf_counter() - started, 4)}
-        found = self.segment(prepared, keep_probabilities, progress)
-        return replace(found, seconds={**seconds, **found.seconds})
+        found = self.segment(prepared.volume, prepared.source, keep_probabilities, progress)
+        seconds |= found.seconds
+        return replace(found, seconds=seconds, warnings=self.warnings(prepared.appearance))
 
     def segment(
         self,
-        prepared: Prepared,
+        prepared: Volume,
+        source: Geometry,
         keep_probabilities: bool = False,
         progress: Progress = lambda done, total: None,
     ) -> Prediction:
-        """Segment a scan that `prepare` has brought to what the network sees.
+        """Segment a scan that is prepared already; nobody looks for what is unusual of it.
 
-        The scan as read is not needed any more: let go of it first, if memory is short. Parameters
-        and errors are those of a call.
+        The scan as read is not needed any more: let go of it first, if memory is short.
+
+        Parameters
+        ----------
+        prepared : Volume
+            What the network sees: `Prepared.volume`.
+        source : Geometry
+            The grid of the scan, which labels and probabilities are restored to.
+        keep_probabilities, progress
+            As in a call.
+
+        Raises
+        ------
+        MemoryLimitError
+            The scan does not fit into the memory that is given.
         """
-        image, working = prepared.volume.array, prepared.volume.geometry
-        source, classes = prepared.source, len(self.manifest.labels.classes)
+        working, manifest = prepared.geometry, self.manifest
         plan, before = self.plan(working, source, keep_probabilities), resident_mb()
         kept_mb = self._kept_mb
         result_mb = self._result_mb(source, keep_probabilities)
-        home = Homeward(working, source, classes, keep_probabilities, self._threads)
+        home = Restorer(
+            working, source, manifest.outputs, manifest.labels, keep_probabilities, self._threads
+        )
         started, restore = time.perf_counter(), 0.0
-        for rows in self._run(image, plan, progress):
+        for rows in self._run(prepared.array, plan, progress):
             finished = time.perf_counter()
             home.add(rows)
             restore += time.perf_counter() - finished
         infer = time.perf_counter() - started - restore
         self._seconds_per_voxel = infer / plan.computed
-        segmentation = Segmentation(home.labels, source, self.manifest.labels)
+        segmentation = Segmentation(home.labels, source, manifest.labels)
         seconds = {"infer": round(infer, 4), "restore": round(restore, 4)}
         planned_mb, after = None, resident_mb()
         if before and after and self._planner:
             planned_mb = round(before - kept_mb + plan.memory_mb + result_mb, 1)
             if self.max_memory_mb is None:
                 self._kept_mb = max(0.0, kept_mb + after - before - result_mb)
-        warnings = self.warnings(prepared)
-        return Prediction(segmentation, home.probabilities, plan, planned_mb, seconds, warnings)
+        return Prediction(segmentation, home.probabilities, plan, planned_mb, seconds)
 
-    def warnings(self, prepared: Prepared) -> tuple[str, ...]:
+    def warnings(self, appearance: Appearance) -> tuple[str, ...]:
         """Say in words what of a scan is unlike what the model was trained on."""
         known = self.manifest.training_data
-        return () if known is None else known.warnings(prepared.appearance)
-
-    def infer(
-        self, image: NDArray[np.float32], progress: Progress = lambda done, total: None
-    ) -> NDArray[np.float32]:
-        """Return the (i, j, k, class) probabilities of a prepared (i, j, k, c) image."""
-        grid = Geometry((image.shape[0], image.shape[1], image.shape[2]), np.eye(4))
-        plan = self.plan(grid, grid, keep_probabilities=True)
-        found = np.empty((len(self.manifest.labels.classes), *grid.shape), dtype=np.float32)
-        first = 0
-        for rows in self._run(image, plan, progress):
-            found[:, first : first + rows.shape[1]] = rows
-            first += rows.shape[1]
-        return np.moveaxis(found, 0, -1)
+        return () if known is None else known.warnings(appearance)
 
     def _run(self, image: NDArray[np.float32], plan: Plan, progress: Progress) -> Iterator[Rows]:
         """Give rows of probabilities as they are finished."""
         try:
-            yield from run_tiles(
-                image, self.backend, len(self.manifest.labels.classes), plan, progress
-            )
+            yield from run_tiles(image, self.backend, self.manifest, plan, progress)
         finally:
             if self.max_memory_mb is not None:
                 self._release()
@@ -208,8 +211,8 @@ class Predictor:
 
     def _result_mb(self, source: Geometry, keep_probabilities: bool) -> float:
         """Return what labels, kept probabilities and the work of bringing them home take [MB]."""
-        classes = len(self.manifest.labels.classes)
-        each = 1 + classes * _FLOAT * keep_probabilities
+        channels = len(self.manifest.outputs.channels)
+        each = 1 + channels * _FLOAT * keep_probabilities
         return math.prod(source.shape) * each / _MB + CHUNK_MB * self._threads
 
     def _left_mb(self) -> float:
@@ -222,11 +225,12 @@ class Predictor:
     def expected_seconds(self, plan: Plan) -> float:
         """Return how long the network will take, from the last scan or a small run of it [s]."""
         if self._seconds_per_voxel is None:
-            divisor = self.manifest.network.divisor
-            side = divisor * -(-min(_PROBE, *plan.size) // divisor)
-            patch = np.zeros((1, len(self.manifest.recipe.modalities), side, side, side), "f4")
-            self.backend(patch)  # the first run makes code for this size
+            i, j, k = (min(_PROBE, n) for n in plan.size)
+            probe = multiples((i, j, k), self.manifest.network.divisor)
+            patch = np.zeros((1, len(self.manifest.recipe.modalities), *probe), "f4")
+            run = mirrored(self.backend, self.manifest.tiling.mirror)
+            run(patch)  # the first run makes code for this size
             started = time.perf_counter()
-            self.backend(patch)
-            self._seconds_per_voxel = (time.perf_counter() - started) / side**3
+            run(patch)
+            self._seconds_per_voxel = (time.perf_counter() - started) / math.prod(probe)
         return self._seconds_per_voxel * plan.computed

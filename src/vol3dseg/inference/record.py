@@ -10,8 +10,8 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.signature import is_current
 from vol3dseg.errors import EvaluationError
 from vol3dseg.files import sha256_file, write_text
-from vol3dseg.model.manifest import provenance
 from vol3dseg.model.model_file import ModelFile
+from vol3dseg.model.provenance import installed_versions
 from vol3dseg.schema import Frozen
 from vol3dseg.space.labels import LabelSet
 
@@ -86,16 +86,19 @@ class Record(Frozen):
         Runtime, device and precision.
     labels : LabelSet
         Names, and the values that are written in the files.
+    channels : tuple of str
+        What the last axis of `<id>_probabilities` holds.
     versions : mapping from package to version
     cases : mapping from case to CaseRecord
     """
 
     format: Literal["vol3dseg.predictions"] = "vol3dseg.predictions"
-    version: Literal[4] = 4
+    version: Literal[5] = 5
     model_sha256: str
     fingerprint: str
     provider: str
     labels: LabelSet
+    channels: tuple[str, ...]
     versions: dict[str, str]
     cases: dict[str, CaseRecord] = {}
 
@@ -111,7 +114,8 @@ class Record(Frozen):
             fingerprint=model.manifest.fingerprint,
             provider=provider,
             labels=model.manifest.labels,
-            versions=provenance(*_PACKAGES).versions,
+            channels=model.manifest.outputs.channels,
+            versions=installed_versions(*_PACKAGES),
         )
 
     def require_same_model(self, other: "Record", folder: Path) -> None:

@@ -5,24 +5,24 @@ the ONNX file under the key `vol3dseg.manifest`. Its schema is this module; `ver
 changes.
 """
 
-import importlib.metadata
-import platform
-import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, model_validator
 
 from vol3dseg import __version__
 from vol3dseg.errors import ModelError
-from vol3dseg.model.quantisation import Quantisation
+from vol3dseg.model.outputs import Outputs
+from vol3dseg.model.provenance import Provenance
 from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.quality.training_data import TrainingData
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Frozen, parse_json
+from vol3dseg.space.box import Shape
 from vol3dseg.space.labels import LabelSet
 
 METADATA_KEY = "vol3dseg.manifest"
+
+Axis = Literal["i", "j", "k"]
 
 
 class Network(Frozen):
@@ -32,23 +32,45 @@ class Network(Frozen):
     ----------
     architecture : mapping
         The `model` section of the config.
-    divisor : int
-        What every side of an input must be a multiple of [voxels].
-    receptive_field : int
-        How far an output can depend on the input, each way, at most [voxels].
+    divisor : (3,) tuple of int
+        What the sides of an input must be multiples of [voxels].
+    receptive_field : (3,) tuple of int
+        How far an output can depend on the input along each axis, each way, at most [voxels].
     local : bool
         Whether outputs depend on their receptive field alone (batch norm), so that tiles of any
         size agree; if not (instance norm), tiles should be of the training patch's size.
     """
 
     architecture: dict[str, Any]
-    divisor: int
-    receptive_field: int
+    divisor: Shape
+    receptive_field: Shape
     local: bool
 
 
+class Tiling(Frozen):
+    """How a volume that does not go through the network at once is put together again.
+
+    Attributes
+    ----------
+    overlap : float
+        Share of a side that neighbouring blended tiles have in common, 0 to below 1.
+    sigma : float
+        Standard deviation of the Gaussian that tiles are weighted by, as a share of their side. The
+        default is nnU-Net's choice (Isensee et al. 2021).
+    floor : float
+        The smallest weight of a voxel; the largest is near 1.
+    mirror : tuple of "i", "j", "k"
+        Axes that a tile is mirrored along; outputs are averaged over all combinations of them.
+    """
+
+    overlap: float = Field(0.5, ge=0, lt=1)
+    sigma: float = Field(0.125, gt=0)
+    floor: float = Field(1e-3, gt=0, le=1)
+    mirror: tuple[Axis, ...] = ()
+
+
 class TrainingFacts(Frozen):
-    """Where the weights come from.
+    """Where the weights of a network come from.
 
     Attributes
     ----------
@@ -109,7 +131,7 @@ class Parity(Frozen):
     max_abs_difference : float
         Of probabilities.
     label_agreement : float
-        Share of voxels with the same most probable class.
+        Share of voxels with the same label.
     tolerance : float
         Largest difference that would have been accepted.
     norms_spelled_out : int
@@ -123,12 +145,36 @@ class Parity(Frozen):
     norms_spelled_out: int
 
 
-class Provenance(Frozen):
-    """Who made it, with what, when."""
+class Quantisation(Frozen):
+    """How a graph computes in integers, and what that cost against the float32 graph it came from.
 
-    created: str
-    versions: dict[str, str]
-    git_revision: str | None
+    Attributes
+    ----------
+    precision : "int8"
+    patches : int
+        Of training cases, on which the ranges of activations were found.
+    provider : str
+        Runtime and device on which both graphs were judged.
+    cases : int
+        Whole prepared volumes of the validation part, through the predictor that is deployed.
+    mean_dice : float
+        Of the quantised graph on them.
+    dice_drop : float
+        By how much that is below the float32 graph's; negative if it is above.
+    tolerance : float
+        Largest drop that would have been accepted.
+    label_agreement : float
+        Share of voxels with the same label from both graphs.
+    """
+
+    precision: Literal["int8"]
+    patches: int
+    provider: str
+    cases: int
+    mean_dice: float
+    dice_drop: float
+    tolerance: float
+    label_agreement: float
 
 
 class Manifest(Frozen):
@@ -138,11 +184,15 @@ class Manifest(Frozen):
     ----------
     recipe : Recipe
         Of this model: only its modalities.
+    fingerprint : str
+        Of the recipe.
     labels : LabelSet
     network : Network
-    overlap : float
-        Share by which neighbouring tiles overlap, 0 to below 1.
-    training : TrainingFacts
+    outputs : Softmax or Sigmoid
+        What the network's channels are, and how they become labels.
+    tiling : Tiling
+    members : tuple of TrainingFacts
+        One for each network whose outputs are averaged; most models have one.
     training_data : TrainingData or None
         What scans are compared with; None where the weights come from no data.
     validation : ValidationScores or None
@@ -155,77 +205,50 @@ class Manifest(Frozen):
     """
 
     format: Literal["vol3dseg.manifest"] = "vol3dseg.manifest"
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     recipe: Recipe
     fingerprint: str
     labels: LabelSet
     network: Network
-    overlap: float
-    training: TrainingFacts
+    outputs: Outputs
+    tiling: Tiling
+    members: tuple[TrainingFacts, ...] = Field(min_length=1)
     training_data: TrainingData | None = None
     validation: ValidationScores | None = None
     parity: Parity | None = None
     quantisation: Quantisation | None = None
     provenance: Provenance
 
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        problems = self.outputs.problems(self.labels)
+        if self.fingerprint != self.recipe.fingerprint:
+            problems.append("the recipe does not match its fingerprint")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
-def parse_manifest(text: str | bytes, source: str) -> Manifest:
+
+def parse_manifest(text: str | bytes, source: str | Path) -> Manifest:
     """Read a manifest from JSON.
 
     Parameters
     ----------
     text : str or bytes
-    source : str
+    source : str or Path
         The file it comes from, for the message.
 
     Raises
     ------
     ModelError
-        It is damaged, of another version, or its fingerprint is not its recipe's.
+        It is damaged, of another version, or its parts do not fit together.
     """
-    try:
-        manifest = Manifest.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "document"
-        raise ModelError(
-            f"{source}: damaged manifest, or one of another version of vol3dseg ({place}: "
-            f"{first['msg']}); with vol3dseg {__version__}, a model's is written anew by "
-            "vol3dseg export-onnx, a finished run's by vol3dseg train --resume"
-        ) from error
-    if manifest.fingerprint != manifest.recipe.fingerprint:
-        raise ModelError(
-            f"{source}: the manifest's recipe does not match its fingerprint; export it again"
-        )
-    return manifest
-
-
-def provenance(*packages: str) -> Provenance:
-    """Return the versions of these packages that are installed, the date and the revision."""
-    versions = {"vol3dseg": __version__, "python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return Provenance(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=versions,
-        git_revision=_git_revision(),
+    return parse_json(
+        Manifest,
+        text,
+        source,
+        ModelError,
+        expected=f"a manifest of vol3dseg {__version__}",
+        remedy="a model's is written anew by vol3dseg export-onnx, a finished run's by vol3dseg "
+        "train --resume",
     )
-
-
-def _git_revision() -> str | None:
-    """Return the revision of the checkout that this package runs from, if it runs from one."""
-    here = Path(__file__)
-    try:
-        # An environment may lie inside a checkout of something else: does git know this file?
-        _git(here.parent, "ls-files", "--error-unmatch", here.name)
-        return _git(here.parent, "rev-parse", "HEAD").strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout

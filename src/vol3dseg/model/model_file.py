@@ -4,15 +4,39 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from vol3dseg.errors import ModelError
 from vol3dseg.model.manifest import METADATA_KEY, Manifest, parse_manifest
-from vol3dseg.model.standalone_call import STANDALONE_KEY, Standalone, parse_standalone
+from vol3dseg.schema import Frozen, parse_json
 
+STANDALONE_KEY = "vol3dseg.standalone"
 _DOMAINS = {"", "ai.onnx"}
+
+
+class Standalone(Frozen):
+    """How a graph from raw intensities to labels is called; it says so beside the manifest.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        One (i, j, k) float32 input for each modality, with its raw intensities, all on one grid.
+    axes : "RAS"
+        What i, j and k must be closest to: to the right, to the front, up.
+    output : str
+        (i, j, k) uint8, on the grid of the inputs.
+    values : mapping from class to int
+        What stands for each class in the output: the values that `vol3dseg predict` writes.
+    """
+
+    version: Literal[1] = 1
+    inputs: tuple[str, ...]
+    axes: Literal["RAS"]
+    output: str
+    values: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,34 +75,56 @@ def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
         The file is missing, no ONNX, has no manifest of ours, refers to other files or to
         operators outside the ONNX standard, or is standalone where that is not allowed.
     """
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; expected an ONNX file of vol3dseg export-onnx")
-    content = path.read_bytes()
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(content)
-    except DecodeError as error:
-        raise ModelError(
-            f"{path}: not an ONNX file; expected one of vol3dseg export-onnx"
-        ) from error
-    if not model.graph.node:
-        raise ModelError(f"{path}: not an ONNX file with a graph; copy or export it again")
+    content, model = _parsed(path)
     properties = {prop.key: prop.value for prop in model.metadata_props}
     text, call = properties.get(METADATA_KEY), properties.get(STANDALONE_KEY)
     if text is None:
         raise ModelError(
-            f"{path}: an ONNX file without the metadata {METADATA_KEY!r}; expected one made by "
-            "vol3dseg export-onnx, since preprocessing and labels are read from it"
+            f"an ONNX file without the metadata {METADATA_KEY!r}, from which preprocessing and "
+            "labels are read",
+            where=path,
+            expected="a file of vol3dseg export-onnx",
         )
     if call is not None and not allow_standalone:
         raise ModelError(
-            f"{path}: a standalone graph, from raw intensities to labels, for programs without "
-            "vol3dseg; expected a network alone; export the run again without --standalone"
+            "a standalone graph, from raw intensities to labels, for programs without vol3dseg",
+            where=path,
+            expected="a network alone",
+            remedy="export the run again without --standalone",
         )
     _refuse_foreign(model, path)
-    manifest, sha256 = parse_manifest(text, str(path)), hashlib.sha256(content).hexdigest()
-    standalone = None if call is None else parse_standalone(call, str(path))
-    return ModelFile(content, manifest, sha256, standalone)
+    manifest, sha256 = parse_manifest(text, path), hashlib.sha256(content).hexdigest()
+    return ModelFile(content, manifest, sha256, _parse_standalone(call, path) if call else None)
+
+
+def _parsed(path: Path) -> tuple[bytes, onnx.ModelProto]:
+    expected = "an ONNX file of vol3dseg export-onnx"
+    if not path.is_file():
+        raise ModelError("no such file", where=path, expected=expected)
+    content, model = path.read_bytes(), onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError:
+        model.Clear()  # of what came before the damage
+    if not model.graph.node:
+        raise ModelError(
+            "not an ONNX file with a graph",
+            where=path,
+            expected=expected,
+            remedy="copy or export it again",
+        )
+    return content, model
+
+
+def _parse_standalone(text: str, path: Path) -> Standalone:
+    return parse_json(
+        Standalone,
+        text,
+        f"{path}: metadata {STANDALONE_KEY!r}",
+        ModelError,
+        expected="a file of vol3dseg export-onnx --standalone",
+        remedy="export it again",
+    )
 
 
 def with_manifest(model: onnx.ModelProto, manifest: Manifest) -> bytes:
@@ -92,12 +138,14 @@ def _refuse_foreign(model: onnx.ModelProto, path: Path) -> None:
     foreign = {o.domain for o in model.opset_import} | {n.domain for n in _nodes(model.graph)}
     if foreign - _DOMAINS:
         raise ModelError(
-            f"{path}: uses operators of {sorted(foreign - _DOMAINS)}; expected standard ONNX only"
+            f"uses operators of {sorted(foreign - _DOMAINS)}",
+            where=path,
+            expected="standard ONNX only",
         )
     for tensor in _tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ModelError(
-                f"{path}: tensor {tensor.name!r} is kept in another file; expected one file"
+                f"tensor {tensor.name!r} is kept in another file", where=path, expected="one file"
             )
 
 

@@ -16,20 +16,21 @@ from vol3dseg.inference.predictor import Predictor
 from vol3dseg.model.manifest import (
     Manifest,
     Network,
+    Tiling,
     TrainingFacts,
     ValidationScores,
-    provenance,
 )
+from vol3dseg.model.outputs import Softmax
+from vol3dseg.model.provenance import provenance
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.quality.training_data import TrainingData, describe_data
 from vol3dseg.reporting.score_report import write_report
 from vol3dseg.space.box import Box
 from vol3dseg.space.labels import Segmentation
+from vol3dseg.space.volume import Volume
 from vol3dseg.training.checkpoints import load_checkpoint
 from vol3dseg.training.data import RunData
 from vol3dseg.training.networks.unet import receptive_field_radius
-
-OVERLAP = 0.5
 
 
 class KerasBackend:
@@ -95,12 +96,13 @@ def describe_run(
         labels=config.labels,
         network=Network(
             architecture=config.model.model_dump(mode="json"),
-            divisor=max(config.model.divisor),
-            receptive_field=receptive_field_radius(config.model),
+            divisor=config.model.divisor,
+            receptive_field=(receptive_field_radius(config.model),) * 3,
             local=config.model.norm == "batch",
         ),
-        overlap=OVERLAP,
-        training=_facts(run, config, data, kind),
+        outputs=Softmax(classes=config.labels.names),
+        tiling=Tiling(),
+        members=(_facts(run, config, data, kind),),
         training_data=_looks(config, data),
         provenance=provenance("tensorflow", "keras", "numpy", "SimpleITK"),
     )
@@ -163,9 +165,9 @@ def _validate(
     scores = []
     for number, (case_id, case) in enumerate(cases.items(), start=1):
         image, label = case.read(Box.whole(case.shape))
-        found = predictor.infer(image).argmax(axis=3).astype(np.uint8)
         reference = Segmentation(label, case.geometry, config.labels)
-        prediction = Segmentation(found, case.geometry, config.labels)
+        volume = Volume(image, case.geometry, case.modalities)
+        prediction = predictor.segment(volume, case.geometry).segmentation
         scores.append(evaluate_case(case_id, reference, prediction))
         if number % 10 == 0 or number == len(cases):
             progress(f"whole-volume validation {number}/{len(cases)}")

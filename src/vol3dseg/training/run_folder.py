@@ -7,7 +7,7 @@ import tensorflow as tf
 from vol3dseg.config import Config, dump_config
 from vol3dseg.datasets.splits import PARTS
 from vol3dseg.files import write_json, write_text
-from vol3dseg.model.manifest import provenance
+from vol3dseg.model.provenance import provenance
 from vol3dseg.reporting.figures import save_split
 from vol3dseg.training.data import RunData
 from vol3dseg.training.memory_estimate import MemoryEstimate

@@ -1,10 +1,12 @@
 """What a network takes for each voxel of its input, counted from its graph."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
+
+from vol3dseg.space.box import Shape
 
 # Their output takes the place of their input; runtimes fuse most of them with what comes before.
 _IN_PLACE = {"LeakyRelu", "Relu", "BatchNormalization", "Softmax", "Add", "Mul", "Sub"}
@@ -34,34 +36,34 @@ class Footprint:
     multiplications: float
 
 
-def footprint(model: onnx.ModelProto, divisor: int) -> Footprint:
+def footprint(model: onnx.ModelProto, divisor: Shape) -> Footprint:
     """Count what a network takes, layer after layer in the order of its graph.
 
     Parameters
     ----------
     model : onnx.ModelProto
         Its input is (n, c, i, j, k).
-    divisor : int
+    divisor : (3,) tuple of int
         What the sides of an input must be multiples of [voxels].
     """
-    side = _SIDE * divisor
-    shapes = _shapes(model, side)
+    sides = [_SIDE * n for n in divisor]
+    shapes = _shapes(model, sides)
     constants, rounded = _constants(model.graph), _rounded(model.graph)
     shapes |= {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     floats = {name: math.prod(shapes[name]) * _FLOAT for name in shapes.keys() - constants}
     bytes_ = {name: size / _FLOAT if name in rounded else size for name, size in floats.items()}
-    voxels = side**3
+    voxels = math.prod(sides)
     work = sum(_multiplications(node, shapes, constants) for node in model.graph.node)
     float_bytes, rounded_bytes = (_most_alive(model.graph, sizes) for sizes in (floats, bytes_))
     return Footprint(float_bytes / voxels, rounded_bytes / voxels, work / voxels)
 
 
-def _shapes(model: onnx.ModelProto, side: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor for one cube of `side` voxels."""
+def _shapes(model: onnx.ModelProto, sides: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor for one input of these sides."""
     sized = onnx.ModelProto()
     sized.CopyFrom(model)
     dims = sized.graph.input[0].type.tensor_type.shape.dim
-    for dim, size in zip(dims, (1, dims[1].dim_value, side, side, side), strict=True):
+    for dim, size in zip(dims, (1, dims[1].dim_value, *sides), strict=True):
         dim.dim_value = size
     for output in sized.graph.output:
         output.type.tensor_type.ClearField("shape")

@@ -69,7 +69,7 @@ class OnnxBackend:
         self._session = _open(runtime, content, device, threads, lean)
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities."""
+        """Map (n, c, i, j, k) patches to (n, channel, i, j, k) probabilities."""
         return np.asarray(self._session.run(["probabilities"], {"image": patches})[0])
 
     def bytes_per_voxel(self, taken: Footprint) -> float:

@@ -67,7 +67,7 @@ class OpenVinoBackend:
         self._overhead = _OVERHEADS[precision]
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities.
+        """Map (n, c, i, j, k) patches to (n, channel, i, j, k) probabilities.
 
         The result is the request's own memory, which the next call writes over.
         """

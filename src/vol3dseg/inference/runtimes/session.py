@@ -21,7 +21,7 @@ class Backend(Protocol):
     """What a predictor needs of a network: patches in, probabilities out."""
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities.
+        """Map (n, c, i, j, k) patches to (n, channel, i, j, k) probabilities.
 
         The answer is the caller's until the next call.
         """

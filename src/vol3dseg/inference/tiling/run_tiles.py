@@ -1,42 +1,44 @@
 """A network over a volume of any size, tile by tile; finished rows are handed on at once."""
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations, groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.inference.runtimes.session import Backend
 from vol3dseg.inference.tiling.plan import Plan, Tile
+from vol3dseg.model.manifest import Axis, Manifest
 from vol3dseg.space.box import Box, Shape, read_padded
 
 Rows = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 
-def gaussian_weights(tile: Shape) -> NDArray[np.float32]:
+def gaussian_weights(tile: Shape, sigma: float, floor: float) -> NDArray[np.float32]:
     """Return the weight of each voxel of a tile, highest in its middle, never zero.
 
-    A Gaussian per axis with a standard deviation of 1/8 of the tile, the choice of nnU-Net (Isensee
-    et al. 2021): voxels near the border see less of their surroundings, so they count less.
+    Voxels near the border see less of their surroundings, so they count less.
 
     Parameters
     ----------
     tile : (3,) tuple of int
+    sigma, floor : float
+        See `model.manifest.Tiling`.
 
     Returns
     -------
-    (*tile,) array of float32, largest value near 1, smallest at least 1e-3
+    (*tile,) array of float32, largest value near 1, smallest at least `floor`
     """
-    axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in tile]
+    axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n * sigma)) ** 2) for n in tile]
     product: NDArray[np.float64] = np.einsum("i,j,k->ijk", *axes)
-    return np.maximum(product, 1e-3).astype(np.float32)
+    return np.maximum(product, floor).astype(np.float32)
 
 
 def run_tiles(
     image: NDArray[np.float32],
     backend: Backend,
-    classes: int,
+    manifest: Manifest,
     plan: Plan,
     progress: Progress = lambda done, total: None,
 ) -> Iterator[Rows]:
@@ -51,7 +53,8 @@ def run_tiles(
     ----------
     image : (i, j, k, c) array of float32
     backend : Backend
-    classes : int
+    manifest : Manifest
+        Tells what the outputs are, and how tiles are blended and mirrored.
     plan : Plan
         Of a volume of this shape.
     progress : callable
@@ -59,13 +62,30 @@ def run_tiles(
 
     Yields
     ------
-    (class, rows, j, k) array of float32
+    (channel, rows, j, k) array of float32
         Probabilities of the next rows along i; together they are the volume. Each is good until the
         next is asked for.
     """
-    runner = _Runner(image, backend, classes, plan, progress)
+    runner = _Runner(image, mirrored(backend, manifest.tiling.mirror), manifest, plan, progress)
     rows = [list(row) for _, row in groupby(plan.tiles, key=lambda tile: tile.read.start[0])]
     yield from (_blended if plan.blended else _side_by_side)(rows, runner)
+
+
+def mirrored(backend: Backend, axes: Sequence[Axis]) -> Backend:
+    """Return what averages a network over all combinations of mirrored axes."""
+    if not axes:
+        return backend
+    numbers = [2 + "ijk".index(axis) for axis in axes]
+    views = [c for n in range(len(numbers) + 1) for c in combinations(numbers, n)]
+
+    def average(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        total = np.array(backend(patches))
+        for view in views[1:]:
+            total += np.flip(backend(np.ascontiguousarray(np.flip(patches, view))), view)
+        total /= np.float32(len(views))
+        return total
+
+    return average
 
 
 class _Runner:
@@ -75,34 +95,35 @@ class _Runner:
         self,
         image: NDArray[np.float32],
         backend: Backend,
-        classes: int,
+        manifest: Manifest,
         plan: Plan,
         progress: Progress,
     ) -> None:
         self.plan = plan
-        self.classes = classes
-        self._channels = np.moveaxis(image, -1, 0)
+        self.tiling = manifest.tiling
+        self._background = manifest.outputs.background
+        self.channels = len(self._background)
+        self._image = np.moveaxis(image, -1, 0)
         self._backend = backend
-        self._background = np.array([1.0, *[0.0] * (classes - 1)], dtype=np.float32)
         self._progress = progress
         self._done, self._total = 0, len(plan.tiles)
         self._nothing: NDArray[np.float32] | None = None if image.any() else self._background
 
     def outputs(self, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Rows]]:
-        """Give each tile with its (class, i, j, k) output, good until the next is asked for."""
+        """Give each tile with its (channel, i, j, k) output, good until the next is asked for."""
         for tile in tiles:
             yield tile, self._output(tile)
             self._done += 1
             self._progress(self._done, self._total)
 
     def _output(self, tile: Tile) -> Rows:
-        patch = _patch(self._channels, tile.read)
+        patch = _patch(self._image, tile.read)
         if patch.any() or not self._may_skip(tile):
             return np.asarray(self._backend(patch)[0])
         if self._nothing is None:
             self._nothing = self._of_nothing(patch)
         answer = self._nothing[:, None, None, None]
-        return np.broadcast_to(answer, (self.classes, *tile.read.shape))
+        return np.broadcast_to(answer, (self.channels, *tile.read.shape))
 
     def _may_skip(self, tile: Tile) -> bool:
         if not self.plan.exact or self._nothing is self._background:
@@ -119,18 +140,18 @@ class _Runner:
         return np.array(self._backend(patch)[0][:, *middle])
 
 
-def _patch(channels: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
-    """Return the (1, c, i, j, k) input of a tile."""
-    patch = np.zeros((1, channels.shape[0], *box.shape), dtype=np.float32)
-    for number, channel in enumerate(channels):
-        patch[0, number] = read_padded(channel, box)
+def _patch(image: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
+    """Return the (1, c, i, j, k) input of a tile of a (c, i, j, k) image."""
+    patch = np.zeros((1, image.shape[0], *box.shape), dtype=np.float32)
+    for number, modality in enumerate(image):
+        patch[0, number] = read_padded(modality, box)
     return patch
 
 
 def _side_by_side(rows: list[list[Tile]], runner: _Runner) -> Iterator[Rows]:
     for row in rows:
         height = row[0].keep.shape[0]
-        slab = None if len(row) == 1 else _zeros(runner, runner.classes, height)
+        slab = None if len(row) == 1 else _zeros(runner, runner.channels, height)
         for tile, output in runner.outputs(row):
             found = output[:, *tile.keep.relative_to(tile.read).slices]
             if slab is None:
@@ -144,9 +165,9 @@ def _side_by_side(rows: list[list[Tile]], runner: _Runner) -> Iterator[Rows]:
 def _blended(rows: list[list[Tile]], runner: _Runner) -> Iterator[Rows]:
     """Sum weighted outputs in a window as high as a tile, which moves from row to row."""
     plan = runner.plan
-    weights = gaussian_weights(plan.size)
+    weights = gaussian_weights(plan.size, runner.tiling.sigma, runner.tiling.floor)
     height = min(plan.size[0], plan.shape[0])
-    total, norm = _zeros(runner, runner.classes, height), _zeros(runner, 1, height)
+    total, norm = _zeros(runner, runner.channels, height), _zeros(runner, 1, height)
     firsts = [row[0].keep.start[0] for row in rows]
     for first, following, row in zip(firsts, [*firsts[1:], plan.shape[0]], rows, strict=True):
         for tile, output in runner.outputs(row):

@@ -62,7 +62,7 @@ def draw_curves(comparison: Comparison, column: str) -> bytes:
         epochs = np.arange(1, len(values) + 1)
         style = {"color": colour(number), "linestyle": line_style(number)}
         axes.plot(epochs, values, **style, linewidth=1.6, label=entry.letter)
-        chosen = entry.run.manifest.training.epoch
+        chosen = entry.run.manifest.members[0].epoch
         if chosen <= len(values):
             axes.plot(chosen, values[chosen - 1], "o", color=colour(number), markersize=5)
     axes.set_xlabel("epoch")

@@ -102,7 +102,7 @@ def differences_csv(comparison: Comparison) -> str:
 
 
 def _results(entry: Entry, comparison: Comparison) -> dict[str, str]:
-    facts = entry.run.manifest.training
+    facts = entry.run.manifest.members[0]
     cells = {
         "checkpoint": facts.checkpoint,
         "checkpoint_epoch": str(facts.epoch),

@@ -37,7 +37,7 @@ def run_table(comparison: Comparison) -> Table:
     """Return the key: letter, name, folder, checkpoint, epochs."""
     rows = []
     for entry in comparison.entries:
-        facts = entry.run.manifest.training
+        facts = entry.run.manifest.members[0]
         checkpoint = f"{facts.checkpoint}, epoch {facts.epoch}"
         loss = UNDEFINED if facts.val_loss is None else number(facts.val_loss)
         folder = str(entry.run.folder)

@@ -50,7 +50,7 @@ def side_by_side(runs: Sequence[RunSummary]) -> tuple[Parameter, ...]:
 
 def parameters_of(run: RunSummary) -> dict[str, str]:
     """Return the hyper-parameters of a run by name, as text."""
-    config, facts = run.config, run.manifest.training
+    config, facts = run.config, run.manifest.members[0]
     data = config.model_dump(mode="json")
     recipe = config.model_recipe.model_dump(mode="json")
     normalisation = recipe.pop("normalisation")

@@ -5,11 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vol3dseg.inference import homeward as module
-from vol3dseg.inference.homeward import Homeward, most_probable
+from vol3dseg.inference import restore as module
+from vol3dseg.inference.restore import Restorer
+from vol3dseg.model.outputs import Softmax
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.resampling import resample
+
+SOFTMAX = Softmax(classes=("a", "b", "c"))
 
 
 def grids(seed, spacing):
@@ -37,7 +40,7 @@ def grids(seed, spacing):
     keep=st.booleans(),
     threads=st.sampled_from([1, 2]),
 )
-def test_row_by_row_equals_all_at_once(seed, spacing, keep, threads):
+def test_row_by_row_equals_all_at_once(labels, seed, spacing, keep, threads):
     working, source = grids(seed, spacing)
     rng = np.random.default_rng(seed)
     probabilities = rng.random((3, *working.shape)).astype(np.float32)
@@ -48,7 +51,7 @@ def test_row_by_row_equals_all_at_once(seed, spacing, keep, threads):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_CHUNK", 300)  # several chunks in each step
-        home = Homeward(working, source, 3, keep, threads)
+        home = Restorer(working, source, SOFTMAX, labels, keep, threads)
         first = 0
         while first < working.shape[0]:
             stop = first + int(rng.integers(1, 6))
@@ -63,16 +66,16 @@ def test_row_by_row_equals_all_at_once(seed, spacing, keep, threads):
         assert home.probabilities is None
 
 
-def test_what_waits_is_a_few_rows_and_not_the_volume():
+def test_what_waits_is_a_few_rows_and_not_the_volume(labels):
     source = Geometry((60, 8, 8), np.diag([1.0, 1, 1, 1]))
     working = source.with_spacing((2.0, 1.0, 1.0))
-    home = Homeward(working, source, 2)
+    home = Restorer(working, source, Softmax(classes=("a", "b")), labels)
     for _ in range(working.shape[0]):
         home.add(np.full((2, 1, 8, 8), 0.5, dtype=np.float32))
         assert home._waiting.shape[1] <= 2
 
 
-def test_the_first_of_equals_is_the_most_probable():
-    tied = np.array([0.4, 0.4, 0.2], dtype=np.float32)[:, None, None, None]
-    assert most_probable(tied).item() == 0
-    assert most_probable(tied[::-1]).item() == 1
+def test_the_first_of_equals_is_the_most_probable(labels):
+    tied = np.array([0.4, 0.4, 0.2], dtype=np.float32)[:, None]
+    assert SOFTMAX.decide(tied, labels).item() == 0
+    assert SOFTMAX.decide(tied[::-1], labels).item() == 1

@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.model.outputs import Outputs
 from vol3dseg.space.axes import AxisMap, axis_maps
 from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import LabelSet
 from vol3dseg.space.resampling import resample_part
 
 _PORTION = 2**22  # probabilities that are copied to those that wait
@@ -16,23 +18,25 @@ _CHUNK = 2**19  # voxels of the scan's grid at once
 CHUNK_MB = 30.0  # that a thread takes for them, and its share of a portion
 
 
-class Homeward:
+class Restorer:
     """Takes rows of probabilities as they are finished; what is brought home is forgotten.
 
     Parameters
     ----------
     working, source : Geometry
         Axes are parallel.
-    classes : int
+    outputs : Softmax or Sigmoid
+        What the channels are, and how they become labels.
+    labels : LabelSet
     keep_probabilities : bool
     threads : int
 
     Attributes
     ----------
     labels : (i, j, k) array of uint8
-        Class indices on `source`: the most probable class, the first of equals; background outside
-        of the working grid. Complete when all rows have been added.
-    probabilities : (i, j, k, class) array of float32, or None
+        Class indices on `source`, decided after the way home; background outside of the working
+        grid. Complete when all rows have been added.
+    probabilities : (i, j, k, channel) array of float32, or None
         On `source`, if they are kept.
     """
 
@@ -40,32 +44,37 @@ class Homeward:
         self,
         working: Geometry,
         source: Geometry,
-        classes: int,
+        outputs: Outputs,
+        labels: LabelSet,
         keep_probabilities: bool = False,
         threads: int = 1,
     ) -> None:
+        self._outputs, self._names = outputs, labels
+        background = outputs.background
         self._maps = axis_maps(working, source)
         self._axis = next(t for t, m in enumerate(self._maps) if m.axis == 0)
         self._need = _needs(self._maps[self._axis])
-        self._waiting = np.zeros((classes, 0, *working.shape[1:]), dtype=np.float32)
+        self._waiting = np.zeros((len(background), 0, *working.shape[1:]), dtype=np.float32)
         self._first = 0  # row that `_waiting` begins with
         self._todo = ~self._maps[self._axis].outside
         self._threads = threads
         self.labels: NDArray[np.uint8] = np.zeros(source.shape, dtype=np.uint8)
         self._kept: NDArray[np.float32] | None = None
         if keep_probabilities:
-            self._kept = np.zeros((classes, *source.shape), dtype=np.float32)
-            self._kept[0] = 1
+            self._kept = np.empty((len(background), *source.shape), dtype=np.float32)
+            self._kept[:] = background[:, None, None, None]
 
     @property
     def probabilities(self) -> NDArray[np.float32] | None:
-        """Those on `source`, with classes on the last axis."""
+        """Those on `source`, with channels on the last axis."""
         return None if self._kept is None else np.moveaxis(self._kept, 0, -1)
 
     def add(self, rows: NDArray[np.float32]) -> None:
-        """Take the next (class, rows, j, k) probabilities; the array may be reused afterwards."""
+        """Take the next (channel, rows, j, k) probabilities; the array may be reused afterwards."""
         if all(m.is_indexing for m in self._maps) and self._kept is None:
-            self._place(most_probable(rows), self._first)
+            # Row by row: of a size that stays in the processor's cache.
+            decided = [self._outputs.decide(row, self._names) for row in np.moveaxis(rows, 1, 0)]
+            self._place(np.stack(decided), self._first)
             self._first += rows.shape[1]
             return
         step = max(1, _PORTION // rows[:, :1].size)
@@ -111,47 +120,17 @@ class Homeward:
         low = int(self._need[start:stop, 0].min()) - first
         high = int(self._need[start:stop, 1].max()) - first
         place: tuple[slice, ...] = (slice(None),) * self._axis + (slice(start, stop),)
-        best: NDArray[np.float32] | None = None
-        labels = np.zeros(self.labels[place].shape, dtype=np.uint8)
-        for index, values in enumerate(known[:, low:high]):
-            found = resample_part(values, first + low, (a, b, c), fill=float(index == 0))
-            if self._kept is not None:
-                self._kept[index][place] = found
-            best = _update(best, found, labels, index)
-        self.labels[place] = labels
+        background = self._outputs.background
 
+        def channels() -> Iterator[NDArray[np.float32]]:
+            for index, values in enumerate(known[:, low:high]):
+                fill = float(background[index])
+                found = resample_part(values, first + low, (a, b, c), fill=fill)
+                if self._kept is not None:
+                    self._kept[index][place] = found
+                yield found
 
-def most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the most probable class of each voxel, the first of equals.
-
-    Parameters
-    ----------
-    probabilities : (class, i, j, k) array
-
-    Returns
-    -------
-    (i, j, k) array of uint8
-    """
-    labels: NDArray[np.uint8] = np.zeros(probabilities.shape[1:], dtype=np.uint8)
-    for row in range(len(labels)):  # of a size that stays in the processor's cache
-        best: NDArray[np.float32] | None = None
-        for index, values in enumerate(probabilities[:, row]):
-            best = _update(best, values, labels[row], index)
-    return labels
-
-
-def _update(
-    best: NDArray[np.float32] | None,
-    values: NDArray[np.float32],
-    labels: NDArray[np.uint8],
-    index: int,
-) -> NDArray[np.float32]:
-    """Let class `index` win where it is above the best so far."""
-    if best is None:
-        return values
-    wins = values > best
-    np.putmask(labels, wins, np.uint8(index))
-    return np.maximum(best, values)
+        self.labels[place] = self._outputs.decide(channels(), self._names)
 
 
 def _needs(axis_map: AxisMap) -> NDArray[np.intp]:

@@ -1,0 +1,189 @@
+"""Which tiles a network is run on: the cheapest that fit into memory, and what they cost.
+
+Where outputs depend on their receptive field alone (`Network.local`), a tile with a halo as wide as
+that gives what one pass over the whole volume would give. Tiles begin at multiples of the network's
+divisor, so that pooling takes the same voxels together, and end where the padded volume ends, so
+that the network's own padding lies where it would lie in one pass. Elsewhere tiles are training
+patches, and overlapping ones are blended.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.errors import MemoryLimitError, ModelError
+from vol3dseg.inference.tiling.plan import Plan, by, divisions, multiple_of, multiples
+from vol3dseg.model.manifest import Manifest
+from vol3dseg.space.box import Shape
+
+# Widths of a halo to be tried where one as wide as the receptive field costs too much [voxels].
+_NARROWER = (64, 48, 32, 16)
+# Computed voxels, over those with the narrowest halo: more is too much.
+_DEARER = 1.5
+_FLOAT = 4  # bytes
+_MB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Chooses the plan for a volume.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Tells the network's divisor and receptive field, the patch, the overlap of blended tiles.
+    bytes_per_voxel : float
+        What the network needs for each voxel of a tile.
+    most_mb : float
+        What the network may take at most, whatever is left [MB].
+    fixed_mb : float
+        What the network takes whatever the tile [MB].
+    only_exact : bool
+        Whether to take nothing but what equals one pass, however dear.
+
+    Raises
+    ------
+    ModelError
+        `only_exact`, but outputs depend on the whole tile.
+    """
+
+    manifest: Manifest
+    bytes_per_voxel: float
+    most_mb: float = math.inf
+    fixed_mb: float = 0.0
+    only_exact: bool = False
+
+    def __post_init__(self) -> None:
+        if self.only_exact and not self.manifest.network.local:
+            raise ModelError(
+                "no tiling of this model is exact, since its norm takes its statistics from the "
+                "whole tile",
+                remedy="leave --exact away, or train with model.norm: batch",
+            )
+
+    def plan(self, shape: Shape, memory_mb: float) -> Plan:
+        """Return the plan that computes least within `memory_mb`; the widest halo of about equals.
+
+        Parameters
+        ----------
+        shape : (3,) tuple of int
+            Of the prepared volume [voxels].
+        memory_mb : float
+            What network and unfinished rows may take [MB].
+
+        Raises
+        ------
+        MemoryLimitError
+            No plan fits; the message says what the smallest one needs.
+        """
+        memory_mb = min(memory_mb, self.most_mb)
+        plans = self._with_halo(shape, memory_mb) if self.manifest.network.local else []
+        blended = [plan for plan in self._blended(shape) if plan.memory_mb <= memory_mb]
+        plans = [plan for plan in [*plans, *blended[:1]] if plan.exact or not self.only_exact]
+        if not plans:
+            smallest = self._blended(shape)[-1]
+            raise MemoryLimitError(
+                f"a volume of {by(shape)} voxels needs more than the {max(memory_mb, 0):.0f} MB "
+                f"that are left; {smallest.memory_mb:.0f} MB would do for {smallest}",
+                remedy="raise --max-memory, close other programs, use --precision bfloat16"
+                + (", or leave --exact away" if self.only_exact else ""),
+            )
+        least = min(plan.computed for plan in plans)
+        return next(plan for plan in plans if plan.computed <= _DEARER * least)
+
+    def blended(self, shape: Shape) -> Plan:
+        """Return the plan with overlapping training patches, whatever it needs."""
+        return self._blended(shape)[0]
+
+    def _blended(self, shape: Shape) -> list[Plan]:
+        """Return plans with overlapping tiles: of training patches; of smaller ones, if local."""
+        patch, network = self.manifest.recipe.patch_size, self.manifest.network
+        longest = max(patch)
+        smallest = 0 if network.local else longest - 1
+        sizes: dict[Shape, None] = {}
+        for side in range(longest, smallest, -min(network.divisor)):
+            i, j, k = multiples((side, side, side), network.divisor)
+            sizes[min(patch[0], i), min(patch[1], j), min(patch[2], k)] = None
+        return [self._with_overlap(shape, size) for size in sizes]
+
+    def _with_overlap(self, shape: Shape, size: Shape) -> Plan:
+        i, j, k = (max(1, round(n * (1 - self.manifest.tiling.overlap))) for n in size)
+        step = (i, j, k)
+        count = math.prod(
+            1 if extent <= side else 1 + -(-(extent - side) // each)
+            for extent, side, each in zip(shape, size, step, strict=True)
+        )
+        rows_mb = self._rows_mb(size[0], shape, numbers=self._channels + 1)
+        return Plan(
+            shape=shape,
+            padded=shape,
+            size=size,
+            step=step,
+            halo=(0, 0, 0),
+            blended=True,
+            exact=False,
+            computed=count * math.prod(size),
+            memory_mb=math.prod(size) * self.bytes_per_voxel / _MB + rows_mb + self.fixed_mb,
+        )
+
+    def with_halo(self, shape: Shape, halo: int, memory_mb: float) -> Plan | None:
+        """Return the cheapest plan with a halo of at least this width, None if none fits.
+
+        Along an axis where the receptive field is narrower, the halo is as narrow.
+        """
+        network = self.manifest.network
+        i, j, k = (min(halo, reach) for reach in network.receptive_field)
+        wide = multiples((i, j, k), network.divisor)
+        exact = all(n >= reach for n, reach in zip(wide, network.receptive_field, strict=True))
+        return self._cheapest(shape, wide, exact, memory_mb)
+
+    def _with_halo(self, shape: Shape, memory_mb: float) -> list[Plan]:
+        """Return the cheapest plan for each width of the halo that fits, the widest first."""
+        network = self.manifest.network
+        widest, divisor = max(network.receptive_field), max(network.divisor)
+        exact = multiple_of(widest, divisor)
+        halos = [widest, *(n for n in _NARROWER if multiple_of(n, divisor) < exact)]
+        found = (self.with_halo(shape, halo, memory_mb) for halo in halos)
+        return [plan for plan in found if plan is not None]
+
+    def _cheapest(self, shape: Shape, halo: Shape, exact: bool, memory_mb: float) -> Plan | None:
+        divisor = self.manifest.network.divisor
+        padded = multiples(shape, divisor)
+        axes = [divisions(*axis) for axis in zip(padded, divisor, halo, strict=True)]
+        computed = _products([[division.computed for division in axis] for axis in axes])
+        voxels = _products([[division.size for division in axis] for axis in axes])
+        rows_mb = np.array([self._rows_mb(each.size, shape, self._channels) for each in axes[0]])
+        memory = voxels * self.bytes_per_voxel / _MB + rows_mb[:, None, None] + self.fixed_mb
+        memory[0, 0, 0] -= rows_mb[0]  # of one pass the network's own answer is the result
+        fitting = np.where(memory <= memory_mb, computed, np.inf)
+        best = np.unravel_index(fitting.argmin(), fitting.shape)
+        if not np.isfinite(fitting[best]):
+            return None
+        a, b, c = (axis[int(n)] for axis, n in zip(axes, best, strict=True))
+        return Plan(
+            shape=shape,
+            padded=padded,
+            size=(a.size, b.size, c.size),
+            step=(a.step(halo[0]), b.step(halo[1]), c.step(halo[2])),
+            halo=halo,
+            blended=False,
+            exact=exact or (a.count, b.count, c.count) == (1, 1, 1),
+            computed=int(computed[best]),
+            memory_mb=float(memory[best]),
+        )
+
+    @property
+    def _channels(self) -> int:
+        return len(self.manifest.outputs.channels)
+
+    def _rows_mb(self, rows: int, shape: Shape, numbers: int) -> float:
+        """Return the memory of rows of the result that wait for their neighbours [MB]."""
+        return rows * shape[1] * shape[2] * numbers * _FLOAT / _MB
+
+
+def _products(axes: list[list[int]]) -> NDArray[np.float64]:
+    """Return the (a, b, c) products of one number of each axis."""
+    a, b, c = (np.array(axis, dtype=np.float64) for axis in axes)
+    return a[:, None, None] * b[:, None] * c

@@ -1,0 +1,139 @@
+"""What the channels of a network are, and how they become labels."""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from vol3dseg.schema import Frozen
+from vol3dseg.space.labels import LabelSet
+
+Channel = NDArray[np.float32]
+
+
+class Softmax(Frozen):
+    """One probability for each class; they sum to one, and the largest decides.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        What each channel stands for: the classes of the labels, background first.
+    """
+
+    kind: Literal["softmax"] = "softmax"
+    classes: tuple[str, ...]
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels, in order."""
+        return self.classes
+
+    @property
+    def background(self) -> NDArray[np.float32]:
+        """What the channels hold where there is nothing."""
+        return np.array([1, *[0] * (len(self.classes) - 1)], dtype=np.float32)
+
+    def decide(self, channels: Iterable[Channel], labels: LabelSet) -> NDArray[np.uint8]:
+        """Return the class index of each voxel: the most probable class, the first of equals.
+
+        Parameters
+        ----------
+        channels : iterable of arrays of one shape
+            Probabilities. One is asked for after the other, and is not kept.
+        labels : LabelSet
+        """
+        several = iter(channels)
+        best = next(several)
+        found: NDArray[np.uint8] = np.zeros(best.shape, dtype=np.uint8)
+        for index, values in enumerate(several, start=1):
+            np.putmask(found, values > best, np.uint8(index))
+            best = np.maximum(best, values)
+        return found
+
+    def problems(self, labels: LabelSet) -> list[str]:
+        """Say in which ways this does not fit the labels."""
+        if self.classes == labels.names:
+            return []
+        return [f"classes are {list(self.classes)}, those of the labels are {list(labels.names)}"]
+
+
+class Region(Frozen):
+    """A union of classes that has a channel of its own.
+
+    Attributes
+    ----------
+    name : str
+    members : tuple of str
+        The classes that it is made of.
+    paints : str
+        The class that its voxels become, unless a later region paints them again.
+    """
+
+    name: str
+    members: tuple[str, ...] = Field(min_length=1)
+    paints: str
+
+
+class Sigmoid(Frozen):
+    """One probability for each region, independent of the others.
+
+    Attributes
+    ----------
+    threshold : float
+        A voxel belongs to a region where its probability is above this.
+    regions : tuple of Region
+        What each channel stands for. They are painted over the background in this order.
+    """
+
+    kind: Literal["sigmoid"] = "sigmoid"
+    threshold: float = Field(gt=0, lt=1)
+    regions: tuple[Region, ...] = Field(min_length=1)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels, in order."""
+        return tuple(region.name for region in self.regions)
+
+    @property
+    def background(self) -> NDArray[np.float32]:
+        """What the channels hold where there is nothing."""
+        return np.zeros(len(self.regions), dtype=np.float32)
+
+    def decide(self, channels: Iterable[Channel], labels: LabelSet) -> NDArray[np.uint8]:
+        """Return the class index of each voxel: what the last region that holds it paints.
+
+        Parameters
+        ----------
+        channels : iterable of arrays of one shape
+            Probabilities. One is asked for after the other, and is not kept.
+        labels : LabelSet
+        """
+        found: NDArray[np.uint8] | None = None
+        for region, values in zip(self.regions, channels, strict=True):
+            if found is None:
+                found = np.zeros(values.shape, dtype=np.uint8)
+            np.putmask(found, values > self.threshold, np.uint8(labels.index(region.paints)))
+        assert found is not None  # there is at least one region
+        return found
+
+    def problems(self, labels: LabelSet) -> list[str]:
+        """Say in which ways this does not fit the labels."""
+        problems = []
+        if len(set(self.channels)) < len(self.channels):
+            problems.append(f"regions are named twice: {list(self.channels)}")
+        for region in self.regions:
+            unknown = sorted({*region.members, region.paints} - set(labels.foreground))
+            if unknown:
+                problems.append(
+                    f"region {region.name!r} names {unknown}, the classes beside the background "
+                    f"are {list(labels.foreground)}"
+                )
+        unreached = sorted(set(labels.foreground) - {region.paints for region in self.regions})
+        if unreached:
+            problems.append(f"no region paints {unreached}")
+        return problems
+
+
+Outputs = Annotated[Softmax | Sigmoid, Field(discriminator="kind")]
