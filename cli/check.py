@@ -51,54 +51,36 @@ def check(
     the heaviest first: errors, for which a case is refused; warnings; notes on what is put right.
     The exit code is 1 if there are errors.
     """
-    run_check(dataset, config, table, as_json, workers, repair)
-
-
-def run_check(
-    dataset: Path,
-    config_name: str | None,
-    table: Path | None,
-    as_json: bool = False,
-    workers: int | None = None,
-    repair: bool = False,
-) -> None:
-    """Check a data set in front of the user."""
-    from functools import partial
-
     from vol3dseg.config import load_config
+    from vol3dseg.datasets import checks
     from vol3dseg.datasets.case import allow_repairs
-    from vol3dseg.datasets.checks import check_case
-    from vol3dseg.datasets.findings import WEIGHTS, Finding
     from vol3dseg.datasets.layouts import find_cases, layout_of
     from vol3dseg.datasets.layouts.table import write_table
-    from vol3dseg.datasets.over_cases import over_cases, worker_processes
+    from vol3dseg.datasets.over_cases import worker_processes
 
-    config = load_config(config_name) if config_name else None
-    if config is not None:
-        config.recipe.require_extras()
+    settings = load_config(config) if config else None
+    if settings is not None:
+        settings.recipe.require_extras()
     cases = allow_repairs(find_cases(dataset), repair)
-    layout = layout_of(dataset)
     if table is not None:
         write_table(cases, table)
-    had = dict.fromkeys(name for case in cases for name in case.images)
-    modalities = config.recipe.modalities if config else tuple(had)
-    function = partial(check_case, modalities=modalities, labels=config.labels if config else None)
-    found: list[Finding] = []
     with worker_processes(workers, len(cases)) as executor, progress_bar() as bar:
         task = bar.add_task("checking", total=len(cases))
-        for findings in over_cases(
-            function, cases, executor, lambda case, error: [Finding.of(error, case)]
-        ):
-            found += findings
-            bar.advance(task)
-    found.sort(key=lambda finding: (WEIGHTS.index(finding.weight), finding.case))
+        found = checks.check(
+            cases,
+            settings.recipe.modalities if settings else None,
+            settings.labels if settings else None,
+            executor,
+            lambda: bar.advance(task),
+        )
+    layout = layout_of(dataset)
     name = layout.name if layout else ""
     if as_json:
         click.echo(_as_json(dataset, name, cases, found))
     else:
         _report(dataset, name, cases, found)
-    if table is not None and not as_json:
-        click.echo(f"table -> {table}")
+        if table is not None:
+            click.echo(f"table -> {table}")
     if any(finding.weight == "error" for finding in found):
         sys.exit(1)
 

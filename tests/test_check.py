@@ -6,7 +6,7 @@ import pytest
 
 from vol3dseg import formats
 from vol3dseg.datasets.case import ImageSource, allow_repairs
-from vol3dseg.datasets.checks import check_case, check_headers, preflight
+from vol3dseg.datasets.checks import check, check_case, preflight
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.index import load_index
@@ -46,7 +46,7 @@ def without_orientation(path):
 
 def test_nothing_is_found_where_all_is_well(case, labels):
     assert check_case(case, MODALITIES, labels) == []
-    assert check_headers(case, MODALITIES) == []
+    assert check_case(case, MODALITIES, voxels=False) == []
 
 
 def test_all_that_is_wrong_is_found_at_once(case, labels):
@@ -70,11 +70,11 @@ def test_all_that_is_wrong_is_found_at_once(case, labels):
 def test_headers_alone_read_no_voxel(case, monkeypatch):
     monkeypatch.setattr(nifti.NiftiFile, "_unpacked", None)
     moved_path = case.images["t1"].path
-    assert check_headers(case, MODALITIES) == []
+    assert check_case(case, MODALITIES, voxels=False) == []
     monkeypatch.undo()
     moved(moved_path, 5)
     monkeypatch.setattr(nifti.NiftiFile, "_unpacked", None)
-    (finding,) = check_headers(case, MODALITIES)
+    (finding,) = check_case(case, MODALITIES, voxels=False)
     assert finding.where == f"case {case.id}"
     assert finding.expected == "one grid"
     assert "t1_resample" in finding.remedy
@@ -84,7 +84,7 @@ def test_voxels_are_checked_where_headers_are_well(case, labels):
     spoil(case.images["flair"].path, lambda array: np.full_like(array, 3))
     spoil(case.images["t1"].path, lambda array: np.where(array == array.max(), np.nan, array))
     spoil(case.label, np.zeros_like)
-    assert check_headers(case, MODALITIES) == []
+    assert check_case(case, MODALITIES, voxels=False) == []
     found = check_case(case, MODALITIES, labels)
     assert [f.weight for f in found] == ["error", "error", "warning"]
     flat, bad, empty = found
@@ -107,6 +107,23 @@ def test_a_class_that_is_required_and_lacking_is_noted(case, labels):
     (finding,) = check_case(case, MODALITIES, needed)
     assert finding.weight == "note"
     assert "lacks the required class enhancing" in finding.found
+
+
+def test_a_data_set_is_checked_case_by_case(brats_folder, labels):
+    cases = find_cases(brats_folder)
+    spoil(cases[0].images["flair"].path, lambda array: np.full_like(array, 3))
+    spoil(cases[2].label, np.zeros_like)
+    moved(cases[2].images["t1"].path, 5)
+    calls = []
+    found = check(cases, labels=labels, progress=lambda: calls.append(1))
+    assert [(f.weight, f.case) for f in found] == [
+        ("error", "Case_001"), ("error", "Case_003"), ("warning", "Case_003"),
+    ]  # fmt: skip
+    assert len(calls) == len(cases)
+    wanting = [replace(cases[1], images=cases[1].select(["t1"]).images), cases[1]]
+    (finding,) = check(wanting)
+    assert finding.found == "modality flair is missing; found t1"
+    assert check(wanting, ["t1"]) == []
 
 
 def test_preflight_tells_what_reading_would_say(brats_folder):

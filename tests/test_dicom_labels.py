@@ -19,7 +19,7 @@ import pydicom
 
 from vol3dseg.cli.main import cli
 from vol3dseg.config import load_config
-from vol3dseg.datasets.checks import check_case, check_headers
+from vol3dseg.datasets.checks import check_case
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.datasets.sources import read_grid
@@ -318,7 +318,7 @@ def test_a_changed_cell_of_the_label_is_prepared_again(table, labels, recipe, tm
 @pytest.mark.parametrize("kind", KINDS)
 def test_check_finds_nothing_wrong_with_them(table, labels, kind):
     case = find_cases(table(kind))[0]
-    assert check_headers(case, ("flair", "t1")) == []
+    assert check_case(case, ("flair", "t1"), voxels=False) == []
     assert check_case(case, ("flair", "t1"), labels) == []
     assert check_case(case, ("flair", "t1"), None) == []
 
@@ -331,7 +331,7 @@ def test_check_says_what_is_wrong_with_them(table, labels, patient, tmp_path):
     assert (finding.weight, finding.where) == ("error", str(tmp_path / "seg.dcm"))
     assert finding.found.startswith("segments 2 are not among the classes necrotic core")
     several = replace(case, label=patient)
-    (finding,) = check_headers(several, ("flair", "t1"))
+    (finding,) = check_case(several, ("flair", "t1"), voxels=False)
     assert finding.found.startswith("holds 3 series")
 
 

@@ -111,6 +111,11 @@ class Case:
         return tuple(dict.fromkeys([*files, self.label] if self.label else files))
 
 
+def modalities_of(cases: Iterable[Case]) -> tuple[str, ...]:
+    """Return the modalities that any of the cases has, in the order in which they come."""
+    return tuple(dict.fromkeys(name for case in cases for name in case.images))
+
+
 def allow_repairs(cases: Iterable[Case], allowed: bool = True) -> list[Case]:
     """Return cases whose files are mended, if that is allowed, where there is a repair."""
     return [replace(case, repair=allowed) for case in cases]

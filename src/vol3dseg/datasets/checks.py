@@ -5,17 +5,19 @@ Both ask what `vol3dseg.datasets.reading` asks, so what passes is read and what 
 there in the same words.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.findings import WEIGHTS, Finding, Refusal, Weight
+from vol3dseg.datasets.case import Case, modalities_of
+from vol3dseg.datasets.findings import WEIGHTS, Finding, Weight
+from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.reading import differing_label_grid
 from vol3dseg.datasets.sources import by_file, grid_of, image_of, open_label, open_source
 from vol3dseg.errors import IntensityError, Vol3dSegError
@@ -29,41 +31,85 @@ from vol3dseg.space.volume import Volume, differing_grids
 _THREADS = 8  # files that are opened at a time: disks of a network are slow to answer
 
 
-def check_headers(case: Case, modalities: Sequence[str]) -> list[Finding]:
-    """Check all that can be told of a case without reading a voxel.
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a case is refused, a line for each error.
+
+    Parameters
+    ----------
+    said : str
+        For whoever stands before the screen.
+    recorded : str
+        The same without what headers say.
+    """
+
+    said: str
+    recorded: str
+
+
+def check(
+    cases: Sequence[Case],
+    modalities: Sequence[str] | None = None,
+    labels: LabelSet | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Finding]:
+    """Check all files of a data set with all their voxels.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        As `find_cases` gives them.
+    modalities : sequence of str or None
+        Those that every case should have; None expects of each what any of them has.
+    labels : LabelSet or None
+        What label maps may hold; None takes up to 254 whole numbers besides 0.
+    executor : Executor or None
+        Where cases are checked side by side; None checks one after the other here.
+    progress : callable
+        Called after each case.
+
+    Returns
+    -------
+    list of Finding
+        The heaviest first, then in order of cases.
+    """
+    expected = modalities_of(cases) if modalities is None else modalities
+    function = partial(check_case, modalities=expected, labels=labels)
+    found: list[Finding] = []
+    for findings in over_cases(function, cases, executor, _killed):
+        found += findings
+        progress()
+    return sorted(found, key=lambda finding: (WEIGHTS.index(finding.weight), finding.case))
+
+
+def _killed(case: Case, error: Vol3dSegError) -> list[Finding]:
+    return [Finding.of(error, case)]
+
+
+def check_case(
+    case: Case,
+    modalities: Sequence[str],
+    labels: LabelSet | None = None,
+    voxels: bool = True,
+) -> list[Finding]:
+    """Check all files of a case.
 
     Parameters
     ----------
     case : Case
         With what reading it would do: repairs, resampling, chosen volumes and series.
-    modalities : sequence of str
-        Those that it should have.
+    modalities, labels
+        See `check`.
+    voxels : bool
+        Whether voxels are checked as well; otherwise headers alone, which takes hardly any time.
 
     Returns
     -------
     list of Finding
         The heaviest first.
     """
-    return _Check(case).run(modalities, None, voxels=False)
-
-
-def check_case(case: Case, modalities: Sequence[str], labels: LabelSet | None) -> list[Finding]:
-    """Check all files of a case with all their voxels.
-
-    Parameters
-    ----------
-    case : Case
-    modalities : sequence of str
-        Those that it should have.
-    labels : LabelSet or None
-        What label maps may hold; None takes up to 254 whole numbers besides 0.
-
-    Returns
-    -------
-    list of Finding
-        The heaviest first.
-    """
-    return _Check(case).run(modalities, labels, voxels=True)
+    return _Check(case).run(modalities, labels, voxels)
 
 
 def preflight(
@@ -86,11 +132,15 @@ def preflight(
 
     def errors(case: Case) -> list[Finding]:
         checked = case if labelled else replace(case, label=None)
-        return [f for f in check_headers(checked, modalities) if f.weight == "error"]
+        return [f for f in check_case(checked, modalities, voxels=False) if f.weight == "error"]
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(errors, cases))
-    return {c.id: Refusal.of(said) for c, said in zip(cases, found, strict=True) if said}
+        found = dict(zip((case.id for case in cases), pool.map(errors, cases), strict=True))
+    return {
+        case_id: Refusal("\n".join(map(str, said)), "\n".join(f.recorded for f in said))
+        for case_id, said in found.items()
+        if said
+    }
 
 
 def flat_modalities(volume: Volume) -> list[str]:

@@ -1,6 +1,5 @@
 """What is said of the files of a case when they are checked."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,10 +21,8 @@ class Finding:
     case : str
     where : str
         The file, or the case.
-    found, expected, remedy : str
-        The last two are empty where there is nothing to be done.
-    listed : str
-        What there is to choose from, in words of headers: told, never recorded.
+    found, expected, remedy, listed : str
+        Parts of the message; see `Vol3dSegError`.
     """
 
     weight: Weight
@@ -43,33 +40,16 @@ class Finding:
         parts = (error.found, error.expected, error.remedy, error.listed)
         return cls(weight, case.id, where, *parts)
 
+    def __str__(self) -> str:
+        parts = {"expected": self.expected, "remedy": self.remedy, "listed": self.listed}
+        return str(Vol3dSegError(self.found, where=self.where, **parts))
+
     @property
     def said(self) -> str:
-        """What was found, expected and is to be done, without where."""
-        wanted = self.expected and f"expected {self.expected}"
-        return "; ".join(filter(None, (self.found, wanted, self.remedy, self.listed)))
+        """The message without where it was found."""
+        return str(replace(self, where=""))
 
-    def __str__(self) -> str:
-        return f"{self.where}: {self.said}"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a case is refused, a line for each error.
-
-    Parameters
-    ----------
-    said : str
-        For whoever stands before the screen.
-    recorded : str
-        The same without what headers say.
-    """
-
-    said: str
-    recorded: str
-
-    @classmethod
-    def of(cls, errors: Sequence[Finding]) -> "Refusal":
-        """Return the refusal for the errors that were found of a case."""
-        plain = [replace(finding, listed="") for finding in errors]
-        return cls("\n".join(map(str, errors)), "\n".join(map(str, plain)))
+    @property
+    def recorded(self) -> str:
+        """The message without what headers say."""
+        return str(replace(self, listed=""))

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.case import Case, modalities_of
 from vol3dseg.datasets.layouts.layout import checked
 from vol3dseg.datasets.layouts.table_columns import ID, LABEL, SUBJECT, all_columns, read_header
 from vol3dseg.datasets.layouts.table_rows import Row, cells_of, shown
@@ -89,7 +89,7 @@ def write_table(cases: Sequence[Case], path: Path) -> None:
         )
     folder = Path(os.path.realpath(path.parent))
     rows = [cells_of(case, folder) for case in cases]
-    modalities = tuple(dict.fromkeys(name for case in cases for name in case.images))
+    modalities = modalities_of(cases)
     kept = {ID, SUBJECT, LABEL, *modalities}.union(*([c for c in row if row[c]] for row in rows))
     columns = [column for column in all_columns(modalities) if column in kept]
     problems = _unwritable(cases, rows, columns, modalities)

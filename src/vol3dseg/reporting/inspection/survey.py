@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vol3dseg.datasets.case import Case, allow_repairs
+from vol3dseg.datasets.case import Case, allow_repairs, modalities_of
 from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.errors import DatasetError
@@ -120,9 +120,8 @@ def find_source(
     """
     cases = allow_repairs(find_cases(folder), repair)
     layout = layout_of(folder)
-    found = dict.fromkeys(name for case in cases for name in case.images)
     name = layout.name if layout else ""
-    return Source(folder, name, cases, modalities or tuple(found), labels)
+    return Source(folder, name, cases, modalities or modalities_of(cases), labels)
 
 
 def survey(
