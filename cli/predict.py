@@ -127,7 +127,7 @@ def predict(
 
     INPUT is any of: a dataset folder in a known layout, a dataset table (.csv, .json), the folder
     of one case, or, for a model of one modality, an image file or a folder with a DICOM series.
-    NRRD and MetaImage need the extra [itk], DICOM needs [dicom]. Writes OUTPUT/<id>.nii.gz, .nrrd
+    DICOM needs the extra [dicom]. Writes OUTPUT/<id>.nii.gz, .nrrd
     or .mha on the grid of the source, and OUTPUT/predictions.json. What headers tell is checked
     first, of all cases; one that fails is named and the others go on. Needs no TensorFlow.
     """

@@ -34,7 +34,7 @@ def show(
 
     All are NIfTI, NRRD, MetaImage or DICOM (a folder with series, DICOM-SEG) on one grid. The slice
     is the axial one with most of the reference, in radiological view. Needs the [report] extra;
-    NRRD and MetaImage need [itk], DICOM needs [dicom].
+    DICOM needs [dicom].
     """
     from vol3dseg.datasets.case import ImageSource
     from vol3dseg.datasets.reading import ImageReader

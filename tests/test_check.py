@@ -8,6 +8,7 @@ from vol3dseg import formats
 from vol3dseg.datasets.case import ImageSource, allow_repairs
 from vol3dseg.datasets.checks import check, check_case, preflight
 from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.formats.image_file import ImageFile
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.space.geometry import Geometry
@@ -68,12 +69,12 @@ def test_all_that_is_wrong_is_found_at_once(case, labels):
 
 
 def test_headers_alone_read_no_voxel(case, monkeypatch):
-    monkeypatch.setattr(nifti.NiftiFile, "_unpacked", None)
+    monkeypatch.setattr(ImageFile, "_voxels", None)
     moved_path = case.images["t1"].path
     assert check_case(case, MODALITIES, voxels=False) == []
     monkeypatch.undo()
     moved(moved_path, 5)
-    monkeypatch.setattr(nifti.NiftiFile, "_unpacked", None)
+    monkeypatch.setattr(ImageFile, "_voxels", None)
     (finding,) = check_case(case, MODALITIES, voxels=False)
     assert finding.where == f"case {case.id}"
     assert finding.expected == "one grid"

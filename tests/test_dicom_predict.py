@@ -22,7 +22,7 @@ from vol3dseg.datasets.checks import check_case
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.formats.dicom import series_folder as dicom_folder
-from vol3dseg.formats.dicom.dicom_files import is_dicom
+from vol3dseg.formats.dicom.dicom_files import is_dicom_file
 from vol3dseg.formats.dicom.seg_reading import read_seg
 from vol3dseg.inference.loading import load_predictor
 
@@ -131,9 +131,9 @@ def test_a_folder_is_searched_once_for_all_its_series(table, monkeypatch):
 
     def look_at(path):
         looked_at.append(path)
-        return is_dicom(path)
+        return is_dicom_file(path)
 
-    monkeypatch.setattr(dicom_folder, "is_dicom", look_at)
+    monkeypatch.setattr(dicom_folder, "is_dicom_file", look_at)
     onto = replace(case.images["t1"], onto=case.images["flair"])
     for images in (case.images, {**case.images, "t1": onto}):
         changed = replace(case, images=images)

@@ -4,7 +4,11 @@ import gzip
 import json
 import subprocess
 import sys
+import warnings
+from collections import Counter
 from itertools import permutations, product
+from pathlib import Path
+from types import FunctionType
 
 import nibabel as nib
 import numpy as np
@@ -18,8 +22,9 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.references import label_files
 from vol3dseg.datasets.selection import gather_cases
 from vol3dseg.datasets.sources import read_grid
-from vol3dseg.errors import DatasetError, FileFormatError, MissingExtraError, OutputError
+from vol3dseg.errors import DatasetError, FileFormatError, OutputError
 from vol3dseg.formats import read_labels
+from vol3dseg.formats.dicom import dicom_files
 from vol3dseg.formats.dicom.seg_writing import Algorithm
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.outputs import DicomSeg, Wanted
@@ -63,11 +68,6 @@ def predictor(manifest):
     return Predictor(bright, manifest)
 
 
-def needs_simpleitk(suffix):
-    if suffix in (".nrrd", ".mha"):
-        pytest.importorskip("SimpleITK")
-
-
 def sources(path):
     return [Case("x", "x", {"flair": ImageSource(path)})]
 
@@ -78,7 +78,6 @@ def test_the_same_segmentation_in_the_world_whichever_way_axes_lie(
     tmp_path, order, suffix, scan, predictor, record
 ):
     """All 48 ways to store a scan, in every format: voxel for voxel, from file to file."""
-    needs_simpleitk(suffix)
     z = (scan - scan.mean()) / scan.std()
     expected = np.where(z > 0, predictor.manifest.labels.classes[1].write, 0)
     for flips in product((1, -1), repeat=3):
@@ -144,7 +143,6 @@ def test_the_same_segmentation_of_dicom_whichever_way_axes_lie(
 def test_predictions_have_the_format_of_the_input_or_the_one_asked_for(
     tmp_path, suffix, given, scan, predictor, record
 ):
-    needs_simpleitk(suffix)
     formats.write(tmp_path / f"in/x{suffix}", scan, GRID)
     wanted = Wanted(probabilities=True, format=given)
     path = tmp_path / f"in/x{suffix}"
@@ -153,7 +151,6 @@ def test_predictions_have_the_format_of_the_input_or_the_one_asked_for(
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert found.file == f"x{expected}"
     assert names == {f"x{expected}", f"x_probabilities{expected}", "predictions.json"}
-    needs_simpleitk(expected)
     several = formats.open_volume(tmp_path / "out" / f"x_probabilities{expected}")
     assert several.shape == (*SHAPE, len(predictor.manifest.labels.names))
     z = (scan - scan.mean()) / scan.std()
@@ -202,10 +199,61 @@ def test_label_maps_of_a_folder_in_any_format(tmp_path):
         "a": "a.nii.gz", "b": "b.nrrd", "c": "c.mha", "d": "d.img",
     }  # fmt: skip
     (tmp_path / "a.mha").touch()
-    with pytest.raises(DatasetError, match=r"case a is there twice; remove a\.nii\.gz"):
+    message = (
+        r"case a is there twice, as a\.mha and a\.nii\.gz; expected one label map of each case; "
+        "move one of them to another folder"
+    )
+    with pytest.raises(DatasetError, match=message):
         label_files(tmp_path)
     for name in ("a.nii.gz", "a.mha"):
         assert label_files(tmp_path, {name})["a"].name == name
+
+
+@pytest.mark.parametrize("names", [("SCAN.HDR", "SCAN.IMG"), ("a.hdr", "a.IMG.gz")], ids=str)
+def test_a_pair_is_one_label_map_whatever_the_case_of_its_names(tmp_path, names):
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in label_files(tmp_path).values()] == [names[1]]
+    assert formats.is_companion(tmp_path / names[0])
+    assert {path.name for path in formats.files_of(tmp_path / names[0])} == set(names)
+
+
+_opened: list[str] = []
+sys.addaudithook(lambda event, args: _opened.append(str(args[0])) if event == "open" else None)
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz", "x.hdr", "x.img", "x.hdr.gz", "x.img.gz"])
+@pytest.mark.parametrize(
+    "read", [formats.read_image, formats.read_labels, lambda path: formats.open_volume(path).shape]
+)
+def test_no_nifti_file_is_opened_more_than_twice(tmp_path, name, read):
+    """Once for its header, once for its voxels."""
+    if ".nii" in name:
+        formats.write(tmp_path / name, VALUES % 3, GRID)
+    else:
+        pair(tmp_path, ".gz" if name.endswith(".gz") else "", values=VALUES % 3)
+    path = tmp_path / name
+    _opened.clear()
+    read(path)
+    counts = Counter(Path(file).name for file in _opened if str(tmp_path) in file)
+    assert counts[name] >= 1
+    assert max(counts.values()) <= 2
+
+
+def test_a_nifti_file_is_no_business_of_pydicom(tmp_path, monkeypatch):
+    """No lock is taken, no warnings are caught: files are read side by side."""
+    formats.write(tmp_path / "x.nii.gz", VALUES % 3, GRID)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("DICOM's reader is asked about a NIfTI file")
+
+    for name, value in vars(dicom_files).items():
+        if isinstance(value, FunctionType) and value.__module__ == dicom_files.__name__:
+            monkeypatch.setattr(dicom_files, name, refuse)
+    with monkeypatch.context() as patch:  # pytest catches them as well, when the test is over
+        patch.setattr(warnings, "catch_warnings", refuse)
+        array, _ = formats.read_image(tmp_path / "x.nii.gz")
+    np.testing.assert_array_equal(array, VALUES % 3)
 
 
 def test_a_format_that_is_not_written(tmp_path):
@@ -215,9 +263,9 @@ def test_a_format_that_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def pair(tmp_path, ending="", image_class=nib.Nifti1Pair, name="x"):
+def pair(tmp_path, ending="", image_class=nib.Nifti1Pair, name="x", values=VALUES):
     """A NIfTI pair as nibabel writes it."""
-    nib.save(image_class(VALUES, AFFINE), tmp_path / f"{name}.img")
+    nib.save(image_class(values, AFFINE), tmp_path / f"{name}.img")
     if ending:
         for suffix in (".hdr", ".img"):
             path = tmp_path / f"{name}{suffix}"
@@ -261,7 +309,7 @@ class TestPairs:
             formats.read_image(path)
         assert str(caught.value) == (
             f"{path}: {missing} is missing beside this {found}; expected both of a NIfTI pair; "
-            f"copy x{missing} to it"
+            f"copy x{missing} into the same folder"
         )
 
     @pytest.mark.parametrize("damage", ["half", "gzip", "bomb", "empty"])
@@ -313,27 +361,17 @@ main()
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
-def test_without_simpleitk_the_extra_is_named(tmp_path, suffix, model_path, scan):
-    """And files are written all the same."""
+def test_files_are_read_and_written_without_simpleitk(tmp_path, suffix, model_path, scan):
     formats.write(tmp_path / f"x{suffix}", scan, GRID)
-    formats.write(tmp_path / "x.nii.gz", scan, GRID)
-
-    def predict(*words):
-        command = [sys.executable, "-c", WITHOUT_SIMPLEITK, "predict", model_path, *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    done = predict(tmp_path / f"x{suffix}", "-o", tmp_path / "O")
-    assert done.returncode == 1
-    assert str(MissingExtraError("SimpleITK", "itk")) in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    done = predict(tmp_path / "x.nii.gz", "-o", tmp_path / "O", "--format", suffix[1:])
+    words = ["predict", model_path, tmp_path / f"x{suffix}", "-o", tmp_path / "O"]
+    command = [sys.executable, "-c", WITHOUT_SIMPLEITK, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "O" / f"x{suffix}").is_file()
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
 def test_from_scan_to_report(vol3dseg, tmp_path, suffix, model_path, scan):
-    pytest.importorskip("SimpleITK")
     path = tmp_path / f"in/x{suffix}"
     formats.write(path, scan, GRID)
     done = vol3dseg("predict", model_path, path, "-o", tmp_path / "O")
@@ -365,7 +403,6 @@ def test_from_scan_to_report(vol3dseg, tmp_path, suffix, model_path, scan):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_show_takes_any_format(tmp_path, suffix, scan):
     pytest.importorskip("matplotlib")
-    needs_simpleitk(suffix)
     formats.write(tmp_path / f"x{suffix}", scan, GRID)
     formats.write(tmp_path / f"y{suffix}", (scan > 100).astype(np.uint8), GRID)
     words = [tmp_path / f"x{suffix}", tmp_path / f"y{suffix}", "-o", tmp_path / "p.png"]
@@ -375,7 +412,6 @@ def test_show_takes_any_format(tmp_path, suffix, scan):
 
 
 def test_a_bad_file_is_one_line_and_leaves_nothing(vol3dseg, tmp_path, model_path, scan):
-    pytest.importorskip("SimpleITK")
     path = tmp_path / "x.mha"
     formats.write(path, scan, GRID)
     path.write_bytes(path.read_bytes()[:-9])
@@ -392,7 +428,6 @@ PLANTED = b"DOE^JOHN"
 
 
 def test_no_header_text_of_the_source_is_carried_over(vol3dseg, tmp_path, model_path, scan):
-    pytest.importorskip("SimpleITK")
     formats.write(tmp_path / "a.nrrd", scan, GRID)
     formats.write(tmp_path / "b.mha", scan, GRID)
     content = (tmp_path / "a.nrrd").read_bytes()

@@ -14,6 +14,7 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.phantom import make_phantoms
+from vol3dseg.formats.image_file import ImageFile
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.quality.case_likeness import coarse, mirrorings
 from vol3dseg.quality.contents import Contents, read_contents
@@ -474,10 +475,8 @@ def test_a_file_of_several_modalities_is_unpacked_once(tmp_path, monkeypatch):
     nifti.write(tmp_path / "x.nii.gz", array, grid)
     names = ("a", "b", "c")
     images = {name: ImageSource(tmp_path / "x.nii.gz", n) for n, name in enumerate(names)}
-    opened, unpack = [], nifti.NiftiFile._unpacked
-    monkeypatch.setattr(
-        nifti.NiftiFile, "_unpacked", lambda file: opened.append(file.path) or unpack(file)
-    )
+    opened, unpack = [], ImageFile._voxels
+    monkeypatch.setattr(ImageFile, "_voxels", lambda file: opened.append(file.path) or unpack(file))
     found = measure(Case("x", "x", images), names)
     assert len(opened) == 1
     assert list(found.modalities) == ["a", "c"]

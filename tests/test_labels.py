@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from vol3dseg.config import load_config
 from vol3dseg.errors import GridError, LabelError
-from vol3dseg.space import portions as layout
+from vol3dseg.space import memory_layout as layout
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Label, LabelSet, Segmentation
 

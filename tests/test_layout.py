@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vol3dseg.space import portions as layout
-from vol3dseg.space.portions import contiguous, copy_voxels, in_portions
+from vol3dseg.space import memory_layout as layout
+from vol3dseg.space.memory_layout import contiguous, copy_voxels, in_portions
 
 orders = st.permutations(range(3))
 flips = st.tuples(*[st.sampled_from([-1, 1])] * 3)

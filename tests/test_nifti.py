@@ -21,9 +21,9 @@ from vol3dseg.errors import (
     OutputError,
     Vol3dSegError,
 )
-from vol3dseg.formats import finite_image, gzipped, open_volume, read_image
-from vol3dseg.formats.nifti import nifti_file as nifti
-from vol3dseg.formats.nifti.nifti_file import NiftiFile, write
+from vol3dseg.formats import finite_image, image_file, open_volume, read_image, streams
+from vol3dseg.formats.image_file import ImageFile
+from vol3dseg.formats.nifti.nifti_file import write
 from vol3dseg.space.geometry import Geometry
 
 AFFINE = np.array([[-1.5, 0, 0, 90], [0, -1.25, 0, 126], [0, 0, 2, -72], [0, 0, 0, 1]])
@@ -193,9 +193,9 @@ def test_voxels_are_those_that_nibabel_reads(tmp_path_factory, made, packing, po
     path.write_bytes(data)
     volumes = np.asanyarray(oracle.dataobj).reshape(*oracle.shape[:3], -1, order="F")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nifti, "PORTION", portion)
-        patch.setattr(gzipped, "PORTION", portion)
-        file = NiftiFile(path)
+        patch.setattr(image_file, "PORTION", portion)
+        patch.setattr(streams, "PORTION", portion)
+        file = open_volume(path)
         for channel in range(volumes.shape[3]):
             array, geometry, _ = file.image(channel)
             assert array.dtype == np.float32
@@ -210,10 +210,10 @@ def test_voxels_are_those_that_nibabel_reads(tmp_path_factory, made, packing, po
 def test_an_image_goes_where_it_is_told(tmp_path):
     path = stored(tmp_path, PACKED)
     place = np.empty((*SHAPE, 2), np.float32, order="F")[..., 1]
-    array, _, _ = NiftiFile(path).image(out=place)
+    array, _, _ = open_volume(path).image(out=place)
     assert np.shares_memory(array, place)
     np.testing.assert_array_equal(place, VALUES)
-    elsewhere, _, _ = NiftiFile(path).image(out=np.empty((2, 2, 2), np.float32))
+    elsewhere, _, _ = open_volume(path).image(out=np.empty((2, 2, 2), np.float32))
     np.testing.assert_array_equal(elsewhere, VALUES)
 
 
@@ -222,7 +222,7 @@ def test_reading_takes_little_memory_but_for_the_result(tmp_path):
     path = stored(tmp_path, gzip.compress(content(values), 1))
     tracemalloc.start()
     array, _ = read_image(path)
-    assert tracemalloc.get_traced_memory()[1] < array.nbytes + 6 * gzipped.PORTION
+    assert tracemalloc.get_traced_memory()[1] < array.nbytes + 6 * streams.PORTION
     tracemalloc.stop()
 
 
@@ -365,17 +365,17 @@ def test_a_volume_that_is_not_there(tmp_path):
 
 def test_the_grid_alone_needs_no_voxels(tmp_path, monkeypatch):
     several = stored(tmp_path, content(np.stack([VALUES, VALUES], axis=-1)), "several.nii")
-    monkeypatch.setattr(NiftiFile, "_unpacked", None)
-    assert NiftiFile(several).geometry(1) == Geometry(SHAPE, AFFINE)
+    monkeypatch.setattr(ImageFile, "_voxels", None)
+    assert open_volume(several).geometry(1) == Geometry(SHAPE, AFFINE)
     with pytest.raises(FileFormatError, match=r"x.nii: has shape \(5, 6\); expected three axes"):
-        NiftiFile(stored(tmp_path, content(VALUES[..., 0]))).geometry()
+        open_volume(stored(tmp_path, content(VALUES[..., 0]))).geometry()
 
 
 @pytest.mark.parametrize("channel", [0, 1])
 def test_what_is_not_finite_is_mended_and_counted(tmp_path, channel):
     values = np.stack([VALUES, VALUES + 1], axis=-1)
     values[1, 2, 3:6, channel] = np.nan, np.inf, -np.inf
-    file = NiftiFile(stored(tmp_path, content(values)))
+    file = open_volume(stored(tmp_path, content(values)))
     array, geometry, replaced = finite_image(file, channel, -5.0)
     assert (replaced, geometry) == (3, Geometry(SHAPE, AFFINE))
     np.testing.assert_array_equal(array, np.where(np.isfinite(values), values, -5)[..., channel])
@@ -486,7 +486,7 @@ class TestWriting:
     def test_the_bytes_do_not_depend_on_the_number_of_threads(self, tmp_path, monkeypatch):
         values = np.random.default_rng(0).normal(size=(128, 128, 50)).astype(np.float32)
         for threads in (1, 2, 5):
-            monkeypatch.setattr(nifti, "usable_cores", lambda threads=threads: threads)
+            monkeypatch.setattr(streams, "usable_cores", lambda threads=threads: threads)
             write(tmp_path / f"{threads}.nii.gz", values, Geometry(values.shape, AFFINE))
         assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
@@ -495,11 +495,11 @@ class TestWriting:
         """With ISA-L, which is faster still, one in twenty-five small streams does."""
         code = (
             "import sys, hashlib, pathlib, numpy as np\n"
-            "from vol3dseg.formats.gzipped import write_stream\n"
+            "from vol3dseg.formats.streams import write_stream\n"
             "rng, found = np.random.default_rng(0), hashlib.sha256()\n"
             "for size in [*range(20, 400), 5000, 2**21 + 70]:\n"
             "    path = pathlib.Path(sys.argv[1]) / 'x.gz'\n"
-            "    write_stream(path, [rng.choice([0, 0, 0, 1, 2, 3], size).astype(np.uint8)], 2)\n"
+            "    write_stream(path, [rng.choice([0, 0, 0, 1, 2, 3], size).astype(np.uint8)])\n"
             "    found.update(path.read_bytes())\n"
             "print(found.hexdigest())\n"
         )

@@ -131,7 +131,7 @@ def write_series(path, array, make):
 
 
 SUFFIXES = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "dicom": ""}
-NEEDED = {"nrrd": "SimpleITK", "mha": "SimpleITK", "dicom": "highdicom"}
+NEEDED = {"dicom": "highdicom"}
 
 
 @pytest.fixture(params=SUFFIXES)

@@ -20,6 +20,7 @@ from vol3dseg.errors import (
     IntensityError,
     MemoryLimitError,
 )
+from vol3dseg.formats.image_file import ImageFile
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.oblique import bring_classes, bring_image
@@ -40,10 +41,8 @@ def several(tmp_path):
 @pytest.fixture
 def opened(monkeypatch):
     """The paths of files that were unpacked."""
-    found, unpack = [], nifti.NiftiFile._unpacked
-    monkeypatch.setattr(
-        nifti.NiftiFile, "_unpacked", lambda file: found.append(file.path) or unpack(file)
-    )
+    found, unpack = [], ImageFile._voxels
+    monkeypatch.setattr(ImageFile, "_voxels", lambda file: found.append(file.path) or unpack(file))
     return found
 
 

@@ -42,12 +42,10 @@ ROWS = (
         "most 352; expected all of them; copy or export it again"),
     Row("F4 NRRD", "an NRRD, cut at its end", files.nrrd_cut,
         refused="{folder}/flair.nrrd: truncated: header promises 1920 bytes of voxels, "
-        "flair.nrrd can hold at most 1911; expected all of them; copy or export it again",
-        needs=("SimpleITK",)),
+        "flair.nrrd can hold at most 1911; expected all of them; copy or export it again"),
     Row("F4 MetaImage", "a packed MetaImage, cut at its end", files.mha_cut,
         refused="{folder}/flair.mha: truncated or damaged voxels in flair.mha (the stream ends "
-        "before its end is marked); expected all of them; copy or export it again",
-        needs=("SimpleITK",)),
+        "before its end is marked); expected all of them; copy or export it again"),
     Row("F5", "an empty file", files.plain(lambda content: b""),
         refused="{folder}/flair.nii: the file is empty; expected an image; copy or export it "
         "again"),
@@ -65,10 +63,10 @@ ROWS = (
     Row("F10", "a name with spaces, accents and #", files.renamed("ünï codé/flair #1 (b).nii")),
     Row("F11 .img", "the voxels of a pair without their header", files.pair("flair.img"),
         refused="{folder}/flair.img: .hdr is missing beside this .img; expected both of a NIfTI "
-        "pair; copy flair.hdr to it"),
+        "pair; copy flair.hdr into the same folder"),
     Row("F11 .hdr", "the header of a pair without its voxels", files.pair("flair.hdr"),
         refused="{folder}/flair.hdr: .img is missing beside this .hdr; expected both of a NIfTI "
-        "pair; copy flair.img to it"),
+        "pair; copy flair.img into the same folder"),
     Row("F11 both", "a pair", files.pair("flair.hdr", "flair.img")),
     Row("F13 missing", "a file that is not there", files.missing,
         refused="{folder}/cases.csv: row 2: flair: nowhere.nii is not there; correct the table"),

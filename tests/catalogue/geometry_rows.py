@@ -20,8 +20,7 @@ ROWS = (
         refused="{folder}/flair.nrrd: header says nothing of orientation; expected the space "
         "that its directions are meant in; export it again with its orientation, or give "
         "--repair: it is then read as LPS",
-        repaired="repaired: flair: header says nothing of orientation; read as LPS",
-        needs=("SimpleITK",)),
+        repaired="repaired: flair: header says nothing of orientation; read as LPS"),
     Row("G3", "an sform of zeros", geometry.flat_sform,
         refused="{folder}/flair.nii: the affine's axes [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, "
         "0.0, 0.0]] do not span a volume; expected three of some length, in different "

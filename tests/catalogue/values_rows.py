@@ -82,7 +82,7 @@ ROWS = (
     Row("D13 NRRD", "NaN in an NRRD", values.nan_in_nrrd,
         refused="{folder}/flair.nrrd: 2 voxels are NaN or infinite; expected finite intensities; "
         "give the number that replaces them in the column <modality>_nan of a dataset table, or "
-        "replace them in the file", needs=("SimpleITK",)),
+        "replace them in the file"),
     Row("D13 asked", "NaN in an image, with 7 in the column `flair_nan`",
         values.with_cells(values.flair(values.spoilt(np.nan)), flair_nan="7"),
         said="note: 2 voxels of flair were NaN or infinite and were replaced",

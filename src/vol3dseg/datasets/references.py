@@ -35,7 +35,12 @@ def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]
         if formats.is_companion(path) or (name in found and found[name].name in recorded):
             continue
         if name in found and path.name not in recorded:
-            raise DatasetError(f"{folder}: case {name} is there twice; remove {path.name}")
+            raise DatasetError(
+                f"case {name} is there twice, as {found[name].name} and {path.name}",
+                where=folder,
+                expected="one label map of each case",
+                remedy="move one of them to another folder",
+            )
         found[name] = path
     if not found:
         raise DatasetError(

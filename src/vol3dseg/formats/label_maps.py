@@ -11,9 +11,10 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, LabelError
+from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.seg_reading import read_seg
 from vol3dseg.formats.dicom.series_folder import Search, Series, choose, find_series
-from vol3dseg.formats.opening import VolumeFile, holds_dicom, open_volume
+from vol3dseg.formats.opening import VolumeFile, open_image, start_unless_dicom
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import Label, LabelSet, Segmentation, distinct, whole_numbers
@@ -62,11 +63,13 @@ def open_labels(
     MissingExtraError
         The package that reads it is not installed.
     """
-    if holds_dicom(path, series):
-        chosen = choose(search(path), series)
-        if chosen.modality == "SEG":
-            return _SegFile(_only_file(chosen))
-    return _ValueFile(open_volume(path, repair, series, search))
+    start = start_unless_dicom(path, series)
+    if start is not None:
+        return _ValueFile(open_image(start, repair))
+    chosen = choose(search(path), series)
+    if chosen.modality == "SEG":
+        return _SegFile(_only_file(chosen))
+    return _ValueFile(DicomVolume(path, series, repair, search))
 
 
 def read_labels(

@@ -11,11 +11,10 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from vol3dseg.errors import OutputError
-from vol3dseg.formats.itk.itk_writing import write_metaimage, write_nrrd
-from vol3dseg.formats.itk.metaimage_header import read_metaimage_header
-from vol3dseg.formats.itk.nrrd_header import read_nrrd_header
+from vol3dseg.formats.itk.metaimage import read_metaimage_header, write_metaimage
+from vol3dseg.formats.itk.nrrd import read_nrrd_header, write_nrrd
 from vol3dseg.formats.nifti import nifti_file as nifti
-from vol3dseg.formats.nifti.nifti_pair import header_and_voxels
+from vol3dseg.formats.nifti.nifti_pair import header_and_voxels, is_header_of_pair
 from vol3dseg.space.geometry import Geometry
 
 FormatName = Literal["nifti", "nrrd", "mha"]
@@ -32,8 +31,6 @@ class Format:
         Of files that are written.
     suffixes : tuple of str
         Of files that are read; of two, of which one ends in the other, the longer first.
-    companions : tuple of str
-        Those of `suffixes` that belong to another file of the same name, if that is there.
     write : callable
         Takes path, (i, j, k[, n]) array and Geometry.
     """
@@ -41,14 +38,13 @@ class Format:
     name: FormatName
     suffix: str
     suffixes: tuple[str, ...]
-    companions: tuple[str, ...]
     write: Callable[[Path, NDArray[Any], Geometry], None]
 
 
 _PAIRS = (".img.gz", ".img", ".hdr.gz", ".hdr")
-NIFTI = Format("nifti", ".nii.gz", (*nifti.SUFFIXES, *_PAIRS), (".hdr.gz", ".hdr"), nifti.write)
-NRRD = Format("nrrd", ".nrrd", (".nrrd", ".nhdr"), (), write_nrrd)
-MHA = Format("mha", ".mha", (".mha", ".mhd"), (), write_metaimage)
+NIFTI = Format("nifti", ".nii.gz", (*nifti.SUFFIXES, *_PAIRS), nifti.write)
+NRRD = Format("nrrd", ".nrrd", (".nrrd", ".nhdr"), write_nrrd)
+MHA = Format("mha", ".mha", (".mha", ".mhd"), write_metaimage)
 FORMATS = (NIFTI, NRRD, MHA)
 _SEG = ".dcm"
 EXPECTED = ".nii, .nii.gz, .hdr with .img, .nrrd, .nhdr, .mha or .mhd"
@@ -75,13 +71,7 @@ def label_stem(path: Path) -> str | None:
 
 def is_companion(path: Path) -> bool:
     """Tell whether `path` is a header whose voxels, beside it, stand for both."""
-    name = path.name.lower()
-    mine = next((s for f in FORMATS for s in f.companions if name.endswith(s)), None)
-    if mine is None:
-        return False
-    start = path.name[: -len(mine)]
-    images = {f"{start}.img", f"{start}.img.gz"}
-    return any((path.parent / image).is_file() for image in images)
+    return is_header_of_pair(path)
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

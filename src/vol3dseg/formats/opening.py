@@ -10,14 +10,12 @@ from vol3dseg.errors import FileFormatError, IntensityError
 from vol3dseg.formats.dicom.dicom_files import is_dicom
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.series_folder import Search, find_series
-from vol3dseg.formats.gzipped import Stream
-from vol3dseg.formats.itk.itk_file import ItkFile, format_of
+from vol3dseg.formats.itk.itk_file import format_of, open_itk
 from vol3dseg.formats.names import NIFTI, NRRD, format_by_name
-from vol3dseg.formats.nifti.nifti_file import NiftiFile
+from vol3dseg.formats.nifti.nifti_file import open_nifti
+from vol3dseg.formats.streams import FileStart, read_start
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-
-_SNIFFED = 256  # bytes that tell a text header from voxels
 
 
 class VolumeFile(Protocol):
@@ -83,25 +81,34 @@ def open_volume(
     MissingExtraError
         The package that reads it is not installed.
     """
-    if holds_dicom(path, series):
+    start = start_unless_dicom(path, series)
+    if start is None:
         return DicomVolume(path, series, repair, search)
-    with Stream(path) as stream:
-        start = stream.read(_SNIFFED)
-    kind = format_of(start)
-    named = format_by_name(path)
-    if kind is None and named is not None and named is not NIFTI and not _is_nifti(start):
+    return open_image(start, repair)
+
+
+def start_unless_dicom(path: Path, series: str | None = None) -> FileStart | None:
+    """Return the start of an image file; None if `path` is a folder or file of DICOM."""
+    if series is not None or path.is_dir():
+        return None
+    start = read_start(path)
+    return None if is_dicom(start.start) and not start.packed else start
+
+
+def open_image(file: FileStart, repair: bool = False) -> VolumeFile:
+    """Open an image file that is no DICOM; see `open_volume`."""
+    kind = None if file.packed else format_of(file.start)
+    if kind is not None:
+        return open_itk(file.path, kind, repair)
+    named = format_by_name(file.path)
+    if named is not None and named is not NIFTI and not _is_nifti(file.start):
         raise FileFormatError(
             f"not {'an NRRD' if named is NRRD else 'a MetaImage'} file: it does not begin as one",
-            where=path,
+            where=file.path,
             expected="what its name says",
             remedy="copy or export it again",
         )
-    return NiftiFile(path, repair) if kind is None else ItkFile(path, kind, repair)
-
-
-def holds_dicom(path: Path, series: str | None = None) -> bool:
-    """Tell whether `path` is to be read as DICOM: a folder, a file of it, or one of its series."""
-    return series is not None or path.is_dir() or is_dicom(path)
+    return open_nifti(file, repair)
 
 
 def _is_nifti(start: bytes) -> bool:
@@ -172,6 +179,6 @@ def read_image(path: Path, channel: int | None = None) -> tuple[NDArray[np.float
     IntensityError
         A voxel is NaN or infinite.
     MissingExtraError
-        It needs SimpleITK, which is not installed.
+        It is DICOM, and pydicom is not installed.
     """
     return finite_image(open_volume(path), channel)[:2]

@@ -13,7 +13,7 @@ from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.signature import signature
 from vol3dseg.errors import FileFormatError, Vol3dSegError
 from vol3dseg.files import sha256_file
-from vol3dseg.formats.dicom.dicom_files import is_dicom
+from vol3dseg.formats.dicom.dicom_files import is_dicom_file
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.series_folder import Series
 from vol3dseg.inference.outputs import Wanted, draw_case, require_no_input, write_outputs
@@ -133,7 +133,7 @@ def _intake(volume: Volume) -> dict[str, Any]:
 def _series(case: Case, modality: str) -> Series:
     """Return the series that an image is read from."""
     source = case.select([modality]).images[modality]
-    if source.series is None and not source.path.is_dir() and not is_dicom(source.path):
+    if source.series is None and not source.path.is_dir() and not is_dicom_file(source.path):
         raise FileFormatError(
             "is no DICOM series, which a DICOM-SEG must refer to",
             where=source.path,

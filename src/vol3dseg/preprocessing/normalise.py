@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from vol3dseg.preprocessing.percentiles import percentiles
 from vol3dseg.schema import Frozen
 from vol3dseg.space.box import Box
-from vol3dseg.space.portions import contiguous, copy_voxels, in_portions
+from vol3dseg.space.memory_layout import contiguous, copy_voxels, in_portions
 
 # Normalises voxels of one image, one by one; they may have any shape.
 Scale = Callable[[NDArray[np.float32]], NDArray[np.float32]]

@@ -6,9 +6,8 @@ whatever it is read for.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from vol3dseg.errors import FileFormatError, Vol3dSegError
+from vol3dseg.errors import Vol3dSegError
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +72,3 @@ class Intake:
     def _add(self, note: Note) -> None:
         if note not in self.notes:
             self.notes.append(note)
-
-
-def without_single_volumes(shape: tuple[int, ...], intake: Intake) -> tuple[int, ...]:
-    """Return a shape without the axes of one voxel behind the third, and note that."""
-    axes = len(shape)
-    while axes > 3 and shape[axes - 1] == 1:
-        axes -= 1
-    if axes < len(shape):
-        intake.note(f"has {len(shape)} axes, of which the last are single", f"read as {axes}")
-    return shape[:axes]
-
-
-def unfit_shape(shape: tuple[int, ...], channel: int | None, path: Path) -> FileFormatError:
-    """Return the error of a file that does not hold the volume that is asked for."""
-    wanted, remedy = "three axes", "choose another file"
-    if channel is not None:
-        wanted, remedy = f"a file of four axes with a volume {channel}", "name a volume that it has"
-    elif len(shape) == 4:
-        remedy = (
-            f"name one of its {shape[3]} volumes, from 0, in the column <modality>_volume of a "
-            "dataset table, or split the file"
-        )
-    return FileFormatError(f"has shape {shape}", where=path, expected=wanted, remedy=remedy)

@@ -12,7 +12,7 @@ from vol3dseg.errors import GridError, LabelError, some_of
 from vol3dseg.schema import Frozen
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.portions import in_portions
+from vol3dseg.space.memory_layout import in_portions
 
 _NOT_WHOLE = 1e-3  # that a float may be away from a whole number
 

@@ -19,7 +19,7 @@ from vol3dseg.machine import usable_cores
 from vol3dseg.space.axes import AxisMap, AxisMaps, axis_maps
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.portions import contiguous, copy_voxels
+from vol3dseg.space.memory_layout import contiguous, copy_voxels
 
 _PORTION = 2**22  # source voxels that a thread brings at once
 

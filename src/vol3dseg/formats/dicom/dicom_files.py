@@ -110,12 +110,17 @@ def require_pydicom() -> None:
         raise MissingExtraError("pydicom", "dicom") from error
 
 
-def is_dicom(path: Path) -> bool:
-    """Tell whether a file begins as DICOM files do, with `DICM` behind 128 bytes."""
+def is_dicom(start: bytes) -> bool:
+    """Tell whether a file that starts so is DICOM: `DICM` stands behind 128 bytes."""
+    return start[_PREAMBLE - 4 : _PREAMBLE] == b"DICM"
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Tell whether there is a file that starts as DICOM does."""
     if not path.is_file():
         return False
     with parsing(path), path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        return is_dicom(file.read(_PREAMBLE))
 
 
 def read_dataset(path: Path, tags: Sequence[str | int] | None = None) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vol3dseg.errors import FileFormatError
 from vol3dseg.formats.dicom.dicom_files import (
-    is_dicom,
+    is_dicom_file,
     parsing,
     printable,
     read_dataset,
@@ -95,7 +95,7 @@ class DicomFolder:
 def holds_files(folder: Path) -> bool:
     """Tell whether a folder itself holds a DICOM file; in most that do, the first is one."""
     with os.scandir(folder) as entries:
-        return any(entry.is_file() and is_dicom(Path(entry.path)) for entry in entries)
+        return any(entry.is_file() and is_dicom_file(Path(entry.path)) for entry in entries)
 
 
 def find_series(folder: Path) -> DicomFolder:
@@ -159,7 +159,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _read_series_of(path: Path) -> Series | None:
     """Return the series that a file belongs to, with this file alone; None for other files."""
-    if not is_dicom(path):
+    if not is_dicom_file(path):
         return None
     header = read_dataset(path, _TAGS)
     with parsing(path):

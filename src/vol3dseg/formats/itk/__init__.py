@@ -1,1 +1,1 @@
-"""NRRD and MetaImage, through SimpleITK."""
+"""NRRD and MetaImage."""

@@ -1,36 +1,31 @@
-"""NRRD and MetaImage files, through SimpleITK, with the checks that it leaves to its caller.
+"""NRRD and MetaImage files, opened: voxels are counted before and while they are read.
 
-SimpleITK gives damaged zlib streams, and what it cannot unpack of them, as if it were well; so the
-voxels are counted and their checksum is verified before it reads them. It takes 264 MB, hence it is
-an extra, and imported only where such a file is met.
+Other readers give damaged zlib streams, and what they cannot unpack of them, as if it were well.
 """
 
 import math
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import BinaryIO, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
-from vol3dseg.errors import (
-    FileFormatError,
-    GridError,
-    MemoryLimitError,
-)
-from vol3dseg.extras import simpleitk
-from vol3dseg.formats.itk.metaimage_header import START as METAIMAGE_START
-from vol3dseg.formats.itk.metaimage_header import read_metaimage_header
-from vol3dseg.formats.itk.nrrd_header import START as NRRD_START
-from vol3dseg.formats.itk.nrrd_header import read_nrrd_header
-from vol3dseg.formats.itk.payload import require_room, verify_payload
+from vol3dseg.errors import FileFormatError, GridError
+from vol3dseg.formats.image_file import ImageFile, ImageHeader, too_much
+from vol3dseg.formats.itk.metaimage import START as METAIMAGE_START
+from vol3dseg.formats.itk.metaimage import read_metaimage_header
+from vol3dseg.formats.itk.nrrd import START as NRRD_START
+from vol3dseg.formats.itk.nrrd import read_nrrd_header
+from vol3dseg.formats.itk.text_header import Placement, TextHeader
+from vol3dseg.formats.streams import DAMAGED, MAGIC, MAX_RATIO, PORTION
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.intake import Intake, Note, unfit_shape, without_single_volumes
-from vol3dseg.space.portions import copy_voxels
+from vol3dseg.space.intake import Intake
 
 ItkFormat = Literal["NRRD", "MetaImage"]
-_READERS = {"NRRD": "NrrdImageIO", "MetaImage": "MetaImageIO"}
 _HEADERS = {"NRRD": read_nrrd_header, "MetaImage": read_metaimage_header}
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_EITHER = 32 + zlib_ng.MAX_WBITS  # gzip or zlib, by their first bytes
+_PACKED = 2**16  # bytes that are unpacked at once; those that give more wait for their turn
 
 
 def format_of(start: bytes) -> ItkFormat | None:
@@ -40,221 +35,124 @@ def format_of(start: bytes) -> ItkFormat | None:
     return "MetaImage" if METAIMAGE_START.match(start) else None
 
 
-class ItkFile:
-    """A file whose header is read and checked; its voxels are read when they are asked for.
+def open_itk(path: Path, kind: ItkFormat, repair: bool = False) -> ImageFile:
+    """Open an NRRD or MetaImage file; no voxel is read.
 
     Parameters
     ----------
     path : Path
-        NRRD or MetaImage, with its voxels inside or in a data file beside it.
+        With its voxels inside or in a data file beside it.
     kind : "NRRD" or "MetaImage"
         Which of the two it is, whatever its name says.
     repair : bool
         Mend what has a repair; otherwise it is refused.
 
-    Attributes
-    ----------
-    path : Path
-    shape : tuple of int
-        Voxels along the axes, then the numbers in each voxel if they are several; without axes of
-        one voxel behind the third.
-
     Raises
     ------
     FileFormatError
         The header is damaged, promises more than the file can hold, names a data file that is not
-        there, or says something that SimpleITK would read wrongly.
-    MissingExtraError
-        SimpleITK is not installed.
+        there, or says something that others would read wrongly.
     """
+    header, intake = _HEADERS[kind](path), Intake(repair)
+    size = math.prod(header.axes) * header.dtype.itemsize
+    _require_room(path, header, size)
+    found = ImageHeader(
+        header.axes,
+        header.dtype,
+        lambda shape: _geometry(header.place, shape, path, intake),
+        partial(_stored, path, header, size),
+        interleaved=header.interleaved,
+        exact=True,
+        unusable=header.unusable,
+    )
+    return ImageFile(path, found, intake)
 
-    def __init__(self, path: Path, kind: ItkFormat, repair: bool = False) -> None:
-        self.path = path
-        self._intake = Intake(repair)
-        self._sitk = simpleitk()
-        self._header = _HEADERS[kind](path)
-        self._reader = self._opened(kind)
-        axes = tuple(int(n) for n in self._reader.GetSize())
-        numbers = int(self._reader.GetNumberOfComponents())
-        self._dtype = self._dtype_of(self._reader.GetPixelID())
-        self._require_plain_numbers()
-        self._bytes = math.prod(axes) * numbers * self._dtype.itemsize
-        require_room(path, self._header, axes, self._bytes)
-        if len(axes) < 3:
-            raise unfit_shape(axes, None, path)
-        self._kept: NDArray[Any] | None = None
-        shape = axes if numbers == 1 else (*axes, numbers)
-        self.shape = without_single_volumes(shape, self._intake)
 
-    @property
-    def notes(self) -> tuple[Note, ...]:
-        """What was found and put right; more may come as more is read."""
-        return tuple(self._intake.notes)
-
-    def image(
-        self, channel: int | None = None, out: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], Geometry, int]:
-        """Return one modality, its grid, and how many voxels are NaN or infinite.
-
-        Raises the errors of `geometry`, and FileFormatError if the file is truncated or damaged.
-
-        Parameters
-        ----------
-        channel : int or None
-            Which volume of a file of four axes.
-        out : (i, j, k) array of float32, or None
-            Where to put it, if its shape is `shape`.
-        """
-        geometry = self.geometry(channel)
-        stored = self._stored(channel)
-        if out is None or out.shape != stored.shape:
-            out = self._empty(stored.shape)
-        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is counted
-            copy_voxels(out, stored)
-        return out, geometry, out.size - int(np.count_nonzero(np.isfinite(out)))
-
-    def labels(self) -> tuple[NDArray[Any], Geometry]:
-        """Return the label map as stored."""
-        geometry = self.geometry()
-        return self._stored(None), geometry
-
-    def _require_plain_numbers(self) -> None:
-        if self._header.colours or self._dtype.kind not in "iuf":
-            what = "colours" if self._header.colours else str(self._dtype)
-            raise FileFormatError(
-                f"voxels are {what}",
-                where=self.path,
-                expected="plain numbers, neither colours nor complex ones",
-                remedy="export intensities",
-            )
-
-    def _require_volume(self, channel: int | None) -> None:
-        several = len(self.shape) == 4 and channel is not None and channel < self.shape[3]
-        if not several and not (len(self.shape) == 3 and channel in (None, 0)):
-            raise unfit_shape(self.shape, channel, self.path)
-
-    def _stored(self, channel: int | None) -> NDArray[Any]:
-        """Return one volume as stored, its first axis the fastest in memory."""
-        if len(self.shape) == 3:
-            return self._loaded()
-        if self._kept is None:
-            self._kept = self._loaded()
-        return self._kept[..., channel]
-
-    def _loaded(self) -> NDArray[Any]:
-        """Return all voxels, which are there: they have been counted."""
-        verify_payload(self.path, self._header, self._bytes)
-        try:
-            image = self._reader.Execute()
-            array: NDArray[Any] = self._sitk.GetArrayFromImage(image)
-        except (RuntimeError, MemoryError) as error:
-            if isinstance(error, MemoryError) or "allocate memory" in str(error):
-                raise self._too_large() from error
-            raise _unreadable(self.path) from error
-        # Its axes run the other way round, but for that of several numbers in a voxel: the last.
-        if image.GetNumberOfComponentsPerPixel() > 1:
-            array = np.moveaxis(array, -1, 0)
-        return array.T.reshape(self.shape, order="F")
-
-    def _opened(self, kind: ItkFormat) -> Any:
-        """Return SimpleITK's reader, which has read the header."""
-        reader = self._sitk.ImageFileReader()
-        if not _is_utf8(self.path):  # SimpleITK would end the process
-            raise FileFormatError(
-                "its name is not UTF-8",
-                where=self.path,
-                expected="one that SimpleITK can open",
-                remedy="rename it",
-            )
-        try:
-            reader.SetImageIO(_READERS[kind])
-            reader.SetFileName(str(self.path))
-            reader.ReadImageInformation()
-        except RuntimeError as error:
-            raise _unreadable(self.path) from error
-        return reader
-
-    def _dtype_of(self, pixel: int) -> np.dtype[Any]:
-        """Return the type of what SimpleITK calls by a number, asked of a voxel of that type."""
-        dtype: np.dtype[Any] = self._sitk.GetArrayFromImage(
-            self._sitk.Image([1, 1, 1], pixel)
-        ).dtype
-        return dtype
-
-    def geometry(self, channel: int | None = None) -> Geometry:
-        """Return the grid of an image, whose world is LPS+ in SimpleITK and RAS+ here.
-
-        Parameters
-        ----------
-        channel : int or None
-            Which volume of a file of four axes.
-
-        Raises
-        ------
-        FileFormatError
-            There are other axes than asked for.
-        GridError
-            The header's geometry is not usable, or says nothing of orientation.
-        """
-        self._require_volume(channel)
-        axes = self._reader.GetDimension()
-        spacing = np.array(self._reader.GetSpacing())[:3]
-        if not (np.isfinite(spacing).all() and spacing.min() > 0):
-            raise GridError(
-                f"header says a spacing of {tuple(spacing.tolist())} mm",
-                where=self.path,
-                expected="positive numbers",
-                remedy="mend the header",
-            )
-        affine = np.eye(4)
-        direction = np.array(self._reader.GetDirection()).reshape(axes, axes)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
-            affine[:3, :3] = direction[:3, :3] * spacing
-        affine[:3, 3] = self._reader.GetOrigin()[:3]
-        try:
-            geometry = Geometry(self.shape[:3], _LPS_TO_RAS @ affine)
-        except GridError as error:
-            raise error.at(self.path) from error
-        if not self._header.oriented:
-            unknown = GridError(
-                "header says nothing of orientation",
-                where=self.path,
-                expected="the space that its directions are meant in",
-                remedy="export it again with its orientation",
-            )
-            self._intake.mend(unknown, f"read as {geometry.axis_codes}")
-        return geometry
-
-    def _empty(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        try:
-            return np.empty(shape, dtype=np.float32, order="F")
-        except MemoryError as error:
-            raise self._too_large() from error
-
-    def _too_large(self) -> MemoryLimitError:
-        return MemoryLimitError(
-            f"its {self.shape} voxels do not fit into memory",
-            where=self.path,
-            remedy="crop the file, or use a machine with more",
+def _require_room(path: Path, header: TextHeader, size: int) -> None:
+    """Refuse a header that claims more than its file can hold, before anything is allocated."""
+    stored = header.data.stat().st_size - (header.start or 0)
+    if (header.length or 0) > stored:
+        raise FileFormatError(
+            f"truncated: header promises {header.length} bytes of packed voxels, "
+            f"{header.data.name} holds {max(0, stored)}",
+            where=path,
+            expected="all of them",
+            remedy="copy or export it again",
+        )
+    if not header.packed and header.start is not None and stored > size:
+        raise too_much(stored - size, path)
+    most = stored * (MAX_RATIO if header.packed else 1)
+    if size > most:
+        raise FileFormatError(
+            f"truncated: header promises {size} bytes of voxels, {header.data.name} can hold at "
+            f"most {max(0, most)}",
+            where=path,
+            expected="all of them",
+            remedy="copy or export it again",
         )
 
 
-def _is_utf8(path: Path) -> bool:
+def _geometry(place: Placement, shape: tuple[int, ...], path: Path, intake: Intake) -> Geometry:
+    if place.spacing_mm.min() <= 0:
+        raise GridError(
+            f"header says a spacing of {tuple(place.spacing_mm.tolist())} mm",
+            where=path,
+            expected="positive numbers",
+            remedy="mend the header",
+        )
     try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        geometry = Geometry(shape, place.affine)
+    except GridError as error:
+        raise error.at(path) from error
+    if not place.oriented:
+        unknown = GridError(
+            "header says nothing of orientation",
+            where=path,
+            expected="the space that its directions are meant in",
+            remedy="export it again with its orientation",
+        )
+        intake.mend(unknown, f"read as {geometry.axis_codes}")
+    return geometry
 
 
-def _unreadable(path: Path) -> FileFormatError:
-    """Return the error of what SimpleITK refuses.
+def _stored(path: Path, header: TextHeader, size: int) -> Iterator[bytes]:
+    """Give the voxels and what stands behind them, unpacked."""
+    try:
+        with header.data.open("rb") as file:
+            last = header.data.stat().st_size - size
+            file.seek(last if header.start is None else header.start)
+            yield from _unpacked(file, header.length) if header.packed else _portions(file, None)
+    except (EOFError, DAMAGED) as error:
+        raise FileFormatError(
+            f"truncated or damaged voxels in {header.data.name} ({error})",
+            where=path,
+            expected="all of them",
+            remedy="copy or export it again",
+        ) from error
+    except OSError as error:
+        raise FileFormatError(
+            f"{header.data.name} cannot be read ({error.strerror})",
+            where=path,
+            remedy="mend its permissions, or copy it again",
+        ) from error
 
-    Its own words take many lines and may quote the header, which may name the patient.
-    """
-    return FileFormatError(
-        "SimpleITK cannot read it: its header is damaged or unusual",
-        where=path,
-        expected="one by the standard",
-        remedy="save it again",
-    )
+
+def _portions(file: BinaryIO, length: int | None, step: int = PORTION) -> Iterator[bytes]:
+    """Give `length` bytes of a file, or all that follow."""
+    while (length is None or length > 0) and (portion := file.read(step)):
+        yield portion[:length]
+        length = None if length is None else length - len(portion)
+
+
+def _unpacked(file: BinaryIO, length: int | None) -> Iterator[bytes]:
+    """Unpack one zlib stream, or the members of a gzip stream; checksums are verified."""
+    portions = _portions(file, length, _PACKED)
+    packed, member = next(portions, b""), True
+    while member:
+        unpacker = zlib_ng.decompressobj(wbits=_EITHER)
+        while packed and not unpacker.eof:
+            yield unpacker.decompress(packed, PORTION)
+            packed = unpacker.unconsumed_tail or unpacker.unused_data or next(portions, b"")
+        if not unpacker.eof:
+            raise EOFError("the stream ends before its end is marked")
+        member = packed.startswith(MAGIC)

@@ -1,35 +1,74 @@
-"""What is needed of a header besides what SimpleITK tells: where the voxels stand, and how.
+"""What the headers of NRRD and MetaImage have in common: text that says where voxels are, and how.
 
-SimpleITK tells sizes, types and geometry. Where the voxels stand is read by `nrrd_header` and
-`metaimage_header`, so that they can be counted before they are read; so is what it passes over in
-silence: units other than mm, intensities to be scaled, worlds other than the patient's. What both
-share is here.
+What would be read wrongly is refused: units other than mm, intensities to be scaled, worlds other
+than the patient's, and whatever is not written as everywhere.
 """
 
+import math
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError
 
+LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 _LONGEST = 2**24  # bytes of a header; with the gradients of a diffusion series it takes thousands
-# Numbers, vectors and the words of both formats.
+# Numbers, vectors and the keywords of both formats.
 _HARMLESS = re.compile(
-    r"([-+.,() \d]|none)*|ascii|txt|text|hex|bz2|bzip2|cm|um|m|in|false|true|scanner-xyz|"
+    r"([-+.,() \d]|none)*|ascii|txt|text|hex|bz2|bzip2|cm|um|m|in|false|true|scanner-xyz|block|"
     r"3d-(right|left)-handed",
     re.IGNORECASE,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """What is needed of a header besides what SimpleITK tells.
+class Placement:
+    """Where a header places the voxels.
 
     Parameters
     ----------
+    directions : (3, 3) array
+        Columns: along i, j, k; times the spacing, the way from one voxel to the next [mm].
+    spacing_mm, origin_mm : (3,) array
+    to_ras : (3,) array of -1 and 1
+        From the header's world to RAS+.
+    oriented : bool
+        Whether the header says how the axes lie in the patient.
+    """
+
+    directions: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
+    spacing_mm: NDArray[np.float64] = field(default_factory=lambda: np.ones(3))
+    origin_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    to_ras: NDArray[np.float64] = field(default_factory=lambda: LPS_TO_RAS)
+    oriented: bool = False
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """From voxel to world RAS+ [mm], (4, 4)."""
+        affine = np.eye(4)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused later
+            affine[:3, :3] = self.to_ras[:, None] * self.directions * self.spacing_mm
+        affine[:3, 3] = self.to_ras * self.origin_mm
+        return affine + 0.0  # no -0.0 in messages
+
+
+@dataclass(frozen=True, slots=True)
+class TextHeader:
+    """What a header says, checked.
+
+    Parameters
+    ----------
+    axes : tuple of int
+        Voxels along the axes, those of space first; several numbers in a voxel are the last axis.
+    dtype : dtype
+        As stored.
+    place : Placement
     data : Path
         The file that the voxels stand in: that of the header, or one beside it.
     start : int or None
@@ -38,22 +77,77 @@ class Header:
         Whether they are one gzip or zlib stream.
     length : int or None
         Of that stream [bytes], where the header tells.
-    oriented : bool
-        Whether it says how the axes lie in the patient.
-    colours : bool
-        Whether a voxel is a colour.
+    interleaved : bool
+        Whether the numbers of a voxel stand together.
+    unusable : str
+        What voxels are, where they are no plain numbers.
     """
 
+    axes: tuple[int, ...]
+    dtype: np.dtype[Any]
+    place: Placement
     data: Path
     start: int | None
     packed: bool
-    length: int | None
-    oriented: bool
-    colours: bool
+    length: int | None = None
+    interleaved: bool = False
+    unusable: str = ""
 
 
-def text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
-    """Give the lines of a header, without white space around them."""
+def header_fields(
+    path: Path, line: re.Pattern[str], passed_over: str, last: str | None
+) -> tuple[dict[str, str], int]:
+    """Return the fields of a header, and where it ends [bytes].
+
+    Parameters
+    ----------
+    path : Path
+    line : pattern
+        With the groups `name` and `value`.
+    passed_over : str
+        A pattern of lines that are no fields.
+    last : str or None
+        The field that ends the header; None for an empty line, or the end of the file.
+
+    Raises
+    ------
+    FileFormatError
+        A line is no field, or one that came before; or the header does not end.
+    """
+    fields: dict[str, str] = {}
+    with path.open("rb") as file:
+        for number, text in enumerate(_lines(file, path), start=1):
+            if last is None and not text:
+                break
+            if re.match(passed_over, text):
+                continue
+            found = line.fullmatch(text)
+            name = found["name"] if found else ""
+            if last is None:  # NRRD: neither case nor spaces count
+                name = name.lower().replace(" ", "")
+            if found is None or name in fields:
+                raise FileFormatError(
+                    f"damaged header: line {number} is no field, or one that came before",
+                    where=path,
+                    expected="`name: value`, each once"
+                    if last is None
+                    else "`Name = value`, each once",
+                    remedy="save it again",
+                )
+            fields[name] = found["value"].strip()
+            if name == last:
+                break
+        else:
+            if last is not None:
+                raise FileFormatError(
+                    f"ends within its header, before {last}",
+                    where=path,
+                    remedy="copy or export it again",
+                )
+        return fields, file.tell()
+
+
+def _lines(file: BinaryIO, path: Path) -> Iterator[str]:
     while file.tell() < _LONGEST and (line := file.readline(_LONGEST)):
         # Names of files may be anything; those that are not UTF-8 come through as they are.
         yield line.decode(errors="surrogateescape").strip()
@@ -104,16 +198,40 @@ def _quoted(path: Path, named: str) -> str:
     return f" {named}" if alike and named.isprintable() else ""
 
 
-def whole_number(path: Path, name: str, value: str) -> int:
+def whole_number(path: Path, name: str, value: str, least: int = -1) -> int:
     """Return the whole number that a field holds."""
     if not re.fullmatch(r"-?\d{1,20}", value):
         raise unfit(path, name, "no whole number", "a whole number")
+    if int(value) < least:
+        raise unfit(path, name, value, f"{least} or more")
     return int(value)
 
 
-def is_plain(number: float) -> bool:
-    """Tell whether a number is finite and can be squared; SimpleITK chokes on others."""
-    return number == 0 or 1e-100 < abs(number) < 1e100
+def voxel_counts(path: Path, name: str, value: str, axes: str, of: str) -> tuple[int, ...]:
+    """Return the voxels along the axes, as many as another field, `of`, says."""
+    sizes = value.split()
+    whole = all(re.fullmatch(r"0*[1-9]\d{0,9}", size) for size in sizes)
+    if axes != str(len(sizes)) or not whole:
+        raise unfit(path, name, " ".join(sizes), f"{of} whole numbers from 1 on")
+    return tuple(map(int, sizes))
+
+
+def numbers(path: Path, name: str, values: Sequence[str], count: int) -> NDArray[np.float64]:
+    """Return the finite numbers of a field, which must be `count`."""
+    found = [_number(value) for value in values]
+    if not all(number == 0 or 1e-100 < abs(number) < 1e100 for number in found):  # or damage
+        raise unfit(path, name, "no number", "finite numbers")
+    if len(found) != count:
+        raise unfit(path, name, " ".join(values), f"{count} numbers")
+    return np.array(found)
+
+
+def _number(text: str) -> float:
+    """Return a number, NaN for what is none; Python alone takes 1_000 for one."""
+    try:
+        return math.nan if "_" in text else float(text)
+    except ValueError:
+        return math.nan
 
 
 def unfit(path: Path, field: str, found: str, expected: str) -> FileFormatError:
@@ -122,3 +240,22 @@ def unfit(path: Path, field: str, found: str, expected: str) -> FileFormatError:
     return FileFormatError(
         f"header says {field} {quoted}", where=path, expected=expected, remedy="save it again"
     )
+
+
+def type_name(path: Path, dtype: np.dtype[Any], names: Mapping[str, str]) -> str:
+    """Return what a format calls a type of voxels, the first of several names."""
+    kind = f"{dtype.kind}{dtype.itemsize}"
+    name = next((name for name, known in names.items() if known == kind), None)
+    if name is None:
+        raise FileFormatError(
+            f"cannot hold voxels of {dtype}",
+            where=path,
+            expected="integers or floats",
+            remedy="convert them first",
+        )
+    return name
+
+
+def spaced(values: Sequence[float]) -> str:
+    """Return numbers as headers hold them."""
+    return " ".join(map(repr, values))

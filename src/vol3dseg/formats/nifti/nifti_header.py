@@ -1,18 +1,19 @@
-"""Headers of NIfTI files: checked before anything is allocated, and made anew."""
+"""Headers of NIfTI files, checked before anything is allocated, and the grid that they say."""
 
 import logging
 import math
 import struct
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
-from numpy.typing import DTypeLike
+from numpy.typing import NDArray
 
-from vol3dseg.errors import FileFormatError
-from vol3dseg.formats.gzipped import Stream
+from vol3dseg.errors import FileFormatError, GridError
+from vol3dseg.formats.streams import FileStart
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake
 
@@ -25,15 +26,13 @@ _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False
 
 
-def read_header(stream: Stream, voxels: Path, intake: Intake) -> Any:
+def read_header(file: FileStart, voxels: FileStart, intake: Intake) -> Any:
     """Read the header of a NIfTI file, mended where that is harmless.
 
     Parameters
     ----------
-    stream : Stream
-        At its start.
-    voxels : Path
-        The file of the voxels: that of the header, or the other of a pair.
+    file, voxels : FileStart
+        Of the header, and of the voxels: the same, or the other of a pair.
     intake : Intake
 
     Returns
@@ -46,7 +45,7 @@ def read_header(stream: Stream, voxels: Path, intake: Intake) -> Any:
         It is none, damaged, promises more than the file can hold, or says that voxels stand in
         another file than they do.
     """
-    start, path = stream.read(max(_HEADERS)), stream.path
+    start, path = file.start, file.path
     size, order = _header_size(start, path)
     if len(start) < size:
         raise FileFormatError(
@@ -70,7 +69,7 @@ def read_header(stream: Stream, voxels: Path, intake: Intake) -> Any:
             expected="one by the standard",
             remedy="export it again",
         ) from error
-    _check_voxels(header, size, stream, voxels, intake)
+    _check_voxels(header, size, file, voxels, intake)
     return header
 
 
@@ -141,31 +140,28 @@ def _check_spacing(header: Any, path: Path, intake: Intake) -> None:
     header["pixdim"][1:4] = columns
 
 
-def _check_voxels(header: Any, size: int, stream: Stream, voxels: Path, intake: Intake) -> None:
+def _check_voxels(
+    header: Any, size: int, file: FileStart, voxels: FileStart, intake: Intake
+) -> None:
     """Check where voxels begin and that there can be so many, before they are allocated."""
-    path, paired = stream.path, bytes(header["magic"]).ljust(4, b"\0") in _PAIR
-    if paired and voxels == path:
+    path, alone = file.path, voxels.path == file.path
+    paired = bytes(header["magic"]).ljust(4, b"\0") in _PAIR
+    if paired and alone:
         raise FileFormatError(
             "header of a NIfTI pair in a file by itself",
             where=path,
             expected="one piece, or a pair named .hdr and .img",
             remedy="name both so",
         )
-    if not paired and voxels != path:
+    if not paired and not alone:
         raise FileFormatError(
-            f"header of a NIfTI file in one piece, with {voxels.name} beside it",
+            f"header of a NIfTI file in one piece, with {voxels.path.name} beside it",
             where=path,
             expected="a pair",
             remedy="name it .nii, or export it again",
         )
-    if not paired:
-        _check_first(header, size + _EXTENSION, path, intake)
-        _check_size(header, stream.most, path)
-        return
-    stream.drain()  # nothing else would verify the checksum of a packed header
-    with Stream(voxels) as content:
-        _check_first(header, 0, path, intake)
-        _check_size(header, content.most, path)
+    _check_first(header, 0 if paired else size + _EXTENSION, path, intake)
+    _check_size(header, voxels.most, path)
 
 
 def _check_first(header: Any, first: int, path: Path, intake: Intake) -> None:
@@ -205,14 +201,51 @@ def _check_size(header: Any, available: int, path: Path) -> None:
         )
 
 
-def fresh_header(shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) -> bytes:
-    """Return the bytes before the voxels of a NIfTI-1 file: nothing in them but the grid."""
-    header = nib.Nifti1Header()
-    header.set_data_shape(shape)
-    header.set_data_dtype(dtype)
-    header.set_xyzt_units("mm")
-    header.set_sform(geometry.affine, code=1)
-    header.set_qform(geometry.affine, code=1)
-    header.set_slope_inter(1, 0)
-    header["vox_offset"] = len(header.binaryblock) + 4  # four zeros: no extensions
-    return bytes(header.binaryblock) + bytes(4)
+def geometry_of(header: Any, shape: tuple[int, ...], path: Path, intake: Intake) -> Geometry:
+    """Return the grid that a header places an array of `shape` on.
+
+    Raises
+    ------
+    GridError
+        The header's geometry is not usable, or says nothing of orientation.
+    """
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):
+            geometry = Geometry(shape, header.get_best_affine())
+            sform, qform = (header.get_sform(coded=True), header.get_qform(coded=True))
+            if sform[1] > 0 and qform[1] > 0:
+                Geometry(shape, qform[0])  # or nothing could be said of how far they are apart
+    except GridError as error:
+        raise error.at(path) from error
+    except (HeaderDataError, ValueError, np.linalg.LinAlgError) as error:
+        raise GridError(
+            f"sform or qform is not usable ({error})",
+            where=path,
+            expected="one that places the voxels",
+            remedy="mend the header",
+        ) from error
+    if sform[1] == 0 and qform[1] == 0:
+        unknown = GridError(
+            "header says nothing of orientation: the codes of sform and qform are both 0",
+            where=path,
+            expected="a code of 1 or more",
+            remedy="export it again with its orientation",
+        )
+        intake.mend(unknown, f"read as {geometry.axis_codes}, with the spacing of pixdim")
+    if sform[1] > 0 and qform[1] > 0:
+        _check_forms(sform[0], qform[0], geometry, path)
+    return geometry
+
+
+def _check_forms(
+    sform: NDArray[np.float64], qform: NDArray[np.float64], geometry: Geometry, path: Path
+) -> None:
+    corners = np.array([[*c, 1] for c in product(*((0, n - 1) for n in geometry.shape))]).T
+    apart_mm = np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max()
+    if apart_mm > 0.5 * min(geometry.spacing_mm):
+        raise GridError(
+            f"sform and qform place the volume up to {apart_mm:.3g} mm apart",
+            where=path,
+            expected="one place",
+            remedy="set the wrong one's code to 0",
+        )

@@ -1,10 +1,12 @@
 """NIfTI in two files: the header in `.hdr`, the voxels in `.img`, each plain or gzip."""
 
+import re
 from pathlib import Path
 
 from vol3dseg.errors import FileFormatError
 
-_OTHER = {".hdr": ".img", ".img": ".hdr"}
+_OTHER = {"hdr": "img", "img": "hdr"}
+_NAME = re.compile(r"(?P<stem>.*)\.(?P<kind>hdr|img)(?P<packed>\.gz)?", re.IGNORECASE | re.DOTALL)
 
 
 def header_and_voxels(path: Path) -> tuple[Path, Path]:
@@ -20,27 +22,40 @@ def header_and_voxels(path: Path) -> tuple[Path, Path]:
     FileFormatError
         One of a pair is there, the other is not.
     """
-    suffix, packed = _suffix_of(path)
-    if suffix is None or not path.is_file():
+    name = _NAME.fullmatch(path.name)
+    if name is None or not path.is_file():
         return path, path
-    stem = path.name[: -len(suffix + packed)]
-    wanted = _OTHER[suffix.lower()]
-    names = [wanted + ending for ending in dict.fromkeys((packed, "", ".gz"))]
-    names += [name.upper() for name in names]
-    found = (path.with_name(stem + name) for name in names)
-    other = next((p for p in found if p.is_file()), None)
+    kind, other = name["kind"].lower(), other_of_pair(path)
     if other is None:
         raise FileFormatError(
-            f"{wanted} is missing beside this {suffix.lower()}",
+            f".{_OTHER[kind]} is missing beside this .{kind}",
             where=path,
             expected="both of a NIfTI pair",
-            remedy=f"copy {stem}{wanted} to it",
+            remedy=f"copy {name['stem']}.{_OTHER[kind]} into the same folder",
         )
-    return (path, other) if suffix.lower() == ".hdr" else (other, path)
+    return (path, other) if kind == "hdr" else (other, path)
 
 
-def _suffix_of(path: Path) -> tuple[str | None, str]:
-    """Return `.hdr` or `.img` as written, None if it is neither, and `.gz` if that follows."""
-    packed = path.suffix if path.suffix.lower() == ".gz" else ""
-    suffix = Path(path.name.removesuffix(packed)).suffix
-    return (suffix if suffix.lower() in _OTHER else None), packed
+def is_header_of_pair(path: Path) -> bool:
+    """Tell whether `path` is a header whose voxels are in a file beside it."""
+    name = _NAME.fullmatch(path.name)
+    return name is not None and name["kind"].lower() == "hdr" and other_of_pair(path) is not None
+
+
+def other_of_pair(path: Path) -> Path | None:
+    """Return the other file of a pair, whatever the case of its suffix; None if it is not there.
+
+    Packed as `path` is, and in the same case, if there are several.
+    """
+    name = _NAME.fullmatch(path.name)
+    if name is None:
+        return None
+    kind, packed = _OTHER[name["kind"].lower()], (name["packed"] or "").lower()
+    kinds = (kind.upper(), kind) if name["kind"].isupper() else (kind, kind.upper())
+    for ending in dict.fromkeys((packed, "", ".gz")):
+        for one in kinds:
+            for suffix in dict.fromkeys((ending, ending.upper())):
+                other = path.with_name(f"{name['stem']}.{one}{suffix}")
+                if other.is_file():
+                    return other
+    return None

@@ -1,0 +1,246 @@
+"""Files that hold an image as one array, whatever the format: headers first, voxels later."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.volumeutils import apply_read_scaling
+from numpy.typing import NDArray
+
+from vol3dseg.errors import FileFormatError, in_memory
+from vol3dseg.formats.streams import PORTION
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.intake import Intake, Note
+from vol3dseg.space.memory_layout import contiguous
+
+_LINE = 64  # bytes that processors fetch at once
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What the header of an image file says, checked, and the way to its voxels.
+
+    Parameters
+    ----------
+    axes : tuple of int
+        Voxels along the axes, the first the fastest in the file; several numbers in a voxel are the
+        last axis, wherever they stand.
+    dtype : dtype
+        As stored.
+    geometry : callable
+        Returns the grid of an image of some (3,) shape, or raises GridError.
+    stored : callable
+        Gives the content of the file in portions, from the first voxel on.
+    scaling : (slope, intercept)
+        None where values are as stored.
+    interleaved : bool
+        Whether the volumes of a file of several alternate with each voxel.
+    exact : bool
+        Whether nothing may stand behind the voxels.
+    unusable : str
+        What voxels are, where they are no plain numbers.
+    """
+
+    axes: tuple[int, ...]
+    dtype: np.dtype[Any]
+    geometry: Callable[[tuple[int, ...]], Geometry]
+    stored: Callable[[], Iterator[bytes]]
+    scaling: tuple[float | None, float | None] = (None, None)
+    interleaved: bool = False
+    exact: bool = False
+    unusable: str = ""
+
+
+class ImageFile:
+    """A file whose header is read and checked; its voxels are unpacked when they are asked for.
+
+    Those of one volume go straight into their array; those of several are kept as they are stored,
+    so that the file is unpacked once.
+
+    Parameters
+    ----------
+    path : Path
+    header : ImageHeader
+    intake : Intake
+
+    Attributes
+    ----------
+    path : Path
+    shape : tuple of int
+        Voxels along the axes; without those of one voxel behind the third.
+    """
+
+    def __init__(self, path: Path, header: ImageHeader, intake: Intake) -> None:
+        self.path = path
+        self._header = header
+        self._intake = intake
+        self._kept: NDArray[Any] | None = None
+        self.shape = _without_single_volumes(header.axes, intake)
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was found and put right; more may come as more is read."""
+        return tuple(self._intake.notes)
+
+    def geometry(self, channel: int | None = None) -> Geometry:
+        """Return the grid of an image after checking all that the header says of it.
+
+        Parameters
+        ----------
+        channel : int or None
+            Which volume of a 4-D file; None for a 3-D file.
+
+        Raises
+        ------
+        FileFormatError
+            There are other axes, or what is stored is no intensity.
+        GridError
+            The header's geometry is not usable, or says nothing of orientation.
+        """
+        if self._header.unusable:
+            raise FileFormatError(
+                f"voxels are {self._header.unusable}",
+                where=self.path,
+                expected="plain numbers, neither colours nor complex ones",
+                remedy="export intensities",
+            )
+        several = len(self.shape) == 4 and channel is not None and channel < self.shape[3]
+        if not several and not (len(self.shape) == 3 and channel in (None, 0)):
+            raise _unfit_shape(self.shape, channel, self.path)
+        return self._header.geometry(self.shape[:3])
+
+    def image(
+        self, channel: int | None = None, out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], Geometry, int]:
+        """Return one modality, its grid, and how many voxels are NaN or infinite.
+
+        Raises the errors of `geometry`, and FileFormatError if the file is truncated or damaged.
+
+        Parameters
+        ----------
+        channel : int or None
+        out : (i, j, k) array of float32, or None
+            Where to put it, if its shape is `shape`; contiguous, the first axis fastest.
+        """
+        geometry = self.geometry(channel)
+        array, bad = self._array(channel, np.dtype(np.float32), out)
+        return array, geometry, bad
+
+    def labels(self) -> tuple[NDArray[Any], Geometry]:
+        """Return the label map as stored, and its grid; raises the errors of `image`."""
+        geometry = self.geometry()
+        one = np.zeros(1, dtype=self._header.dtype)
+        dtype = apply_read_scaling(one, *self._header.scaling).dtype
+        return self._array(None, dtype.newbyteorder("="))[0], geometry
+
+    def _array(
+        self, channel: int | None, dtype: np.dtype[Any], out: NDArray[Any] | None = None
+    ) -> tuple[NDArray[Any], int]:
+        """Return one volume, scaled as the header says, and how many voxels are not finite."""
+        array, shape = out, self.shape[:3]
+        if array is None or array.shape != shape:
+            array = self._empty(math.prod(shape), dtype).reshape(shape, order="F")
+        target = array.reshape(-1, order="F")  # a view, since the first axis is the fastest
+        at, bad = 0, 0
+        # What float32 cannot hold becomes infinite, and is counted.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for stored in self._volume(channel or 0) if len(self.shape) == 4 else self._voxels():
+                values = apply_read_scaling(stored, *self._header.scaling)
+                part = target[at : at + values.size]
+                part[:] = values
+                at += values.size
+                if values.dtype.kind == "f":
+                    bad += values.size - int(np.count_nonzero(np.isfinite(part)))
+        return array, bad
+
+    def _volume(self, channel: int) -> Iterator[NDArray[Any]]:
+        """Give the stored voxels of one volume of several."""
+        if self._kept is None:
+            kept, at = self._empty(math.prod(self.shape), self._header.dtype), 0
+            for values in self._voxels():
+                kept[at : at + values.size] = values
+                at += values.size
+            self._kept = kept
+        count = self.shape[3]
+        interleaved = self._header.interleaved
+        whole = self._kept.reshape((-1, count) if interleaved else (count, -1))
+        volume = whole[:, channel] if interleaved else whole[channel]
+        step = PORTION // self._kept.itemsize
+        for start in range(0, volume.size, step):
+            yield volume[start : start + step]
+
+    def _voxels(self) -> Iterator[NDArray[Any]]:
+        """Give all stored voxels, in the order of the file; refuse too few or too many bytes."""
+        dtype = self._header.dtype
+        left, rest, more = math.prod(self.shape) * dtype.itemsize, b"", 0
+        for portion in self._header.stored():
+            content = rest + portion
+            count = min(len(content), left) // dtype.itemsize
+            left -= count * dtype.itemsize
+            if count:
+                yield np.frombuffer(content, dtype, count)
+            rest = content[count * dtype.itemsize :] if left else b""
+            more += 0 if left else len(content) - count * dtype.itemsize
+        if left:
+            raise FileFormatError(
+                f"truncated: {left - len(rest)} bytes of its voxels are missing",
+                where=self.path,
+                expected="all of them",
+                remedy="copy or export it again",
+            )
+        if more and self._header.exact:
+            raise too_much(more, self.path)
+
+    def _empty(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        remedy = "crop the file, or use a machine with more"
+        with in_memory(f"its {self.shape} voxels", self.path, remedy):
+            return np.empty(size, dtype=dtype)
+
+
+def too_much(more: int, path: Path) -> FileFormatError:
+    """Return the error of a file with something behind its voxels.
+
+    Most often bytes were lost or added before them, which would shift all.
+    """
+    return FileFormatError(
+        f"holds {more} bytes more than its header promises",
+        where=path,
+        expected="nothing behind the voxels",
+        remedy="export it again",
+    )
+
+
+def _without_single_volumes(shape: tuple[int, ...], intake: Intake) -> tuple[int, ...]:
+    """Return a shape without the axes of one voxel behind the third, and note that."""
+    axes = len(shape)
+    while axes > 3 and shape[axes - 1] == 1:
+        axes -= 1
+    if axes < len(shape):
+        intake.note(f"has {len(shape)} axes, of which the last are single", f"read as {axes}")
+    return shape[:axes]
+
+
+def _unfit_shape(shape: tuple[int, ...], channel: int | None, path: Path) -> FileFormatError:
+    """Return the error of a file that does not hold the volume that is asked for."""
+    wanted, remedy = "three axes", "choose another file"
+    if channel is not None:
+        wanted, remedy = f"a file of four axes with a volume {channel}", "name a volume that it has"
+    elif len(shape) == 4:
+        remedy = (
+            f"name one of its {shape[3]} volumes, from 0, in the column <modality>_volume of a "
+            "dataset table, or split the file"
+        )
+    return FileFormatError(f"has shape {shape}", where=path, expected=wanted, remedy=remedy)
+
+
+def stored_portions(array: NDArray[Any]) -> Iterator[memoryview]:
+    """Give an array as files hold it, the first axis fastest, in portions."""
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    plane_bytes = math.prod(array.shape[:2]) * array.itemsize
+    step = max(1, PORTION // plane_bytes, _LINE // array.itemsize)
+    for volume in native.T if array.ndim == 4 else [native.T]:
+        for start in range(0, len(volume), step):
+            yield contiguous(volume[start : start + step]).data
