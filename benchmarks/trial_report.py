@@ -18,7 +18,7 @@ import yaml
 
 from benchmarks.straight_line import run
 from vol3dseg.files import write_text
-from vol3dseg.reporting.comparison.differences import Difference, paired_differences
+from vol3dseg.reporting.comparison.paired_differences import Difference, paired_differences
 from vol3dseg.reporting.comparison.runs import RunSummary, read_run
 from vol3dseg.reporting.score_files import CASE_MEAN
 

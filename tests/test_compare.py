@@ -19,20 +19,20 @@ from vol3dseg.cli.compare import compare as compare_command
 from vol3dseg.config import dump_config, load_config, parse_config
 from vol3dseg.errors import ConfigError, MissingExtraError, OutputError, RunError
 from vol3dseg.model.outputs import Softmax
-from vol3dseg.reporting.comparison.comparison import compare
+from vol3dseg.reporting.comparison.common_cases import compare
 from vol3dseg.reporting.comparison.comparison_figures import (
     colour,
     draw_cases,
     draw_differences,
     line_style,
 )
-from vol3dseg.reporting.comparison.comparison_report import markdown, write_comparison
+from vol3dseg.reporting.comparison.comparison_report import comparison_markdown, write_comparison
 from vol3dseg.reporting.comparison.comparison_tables import (
     difference_table,
     probability,
     result_table,
 )
-from vol3dseg.reporting.comparison.run_names import letters, run_names
+from vol3dseg.reporting.comparison.hyperparameters import letters, run_names
 from vol3dseg.reporting.comparison.runs import read_run
 from vol3dseg.reporting.score_files import CASE_MEAN
 
@@ -216,7 +216,9 @@ def test_the_test_part_is_taken_where_all_have_it(make_run):
     assert compare([a, b]).part == "test"
     assert compare([a, c]).part == "validation"
     assert compare([a, b], "validation").part == "validation"
-    with pytest.raises(RunError, match=r"c: no scores of the test part, .*scores.test.cases\.csv"):
+    with pytest.raises(
+        RunError, match=r"c: has no scores of the test part; .*scores.test.cases\.csv"
+    ):
         compare([a, c], "test")
 
 
@@ -279,7 +281,7 @@ def test_only_common_cases_are_compared_and_it_is_said(make_run):
     assert comparison.cases == ("v1", "v3")
     assert {d.cases for d in comparison.pairs[0].differences} == {2}
     assert {entry.statistics["core"].cases for entry in comparison.entries} == {2}
-    text = markdown(comparison)
+    text = comparison_markdown(comparison)
     assert "Only the 2 that all have are compared; left out: v2 (in A only)." in text
     assert "each run stands with all its own cases (A 3, B 2)" in text
 
@@ -436,7 +438,7 @@ def test_csv_and_markdown_say_the_same(make_run, tmp_path):
     assert set(out) == {
         "comparison.md", "comparison.csv", "differences.csv", "comparison.html",
     }  # fmt: skip
-    _, parameters, results, pooled, differences = tables_of(out["comparison.md"])
+    _, parameters, results, pooled, differences, _ = tables_of(out["comparison.md"])
     rows = rows_of(out["comparison.csv"])
     assert [row["run"] for row in rows] == ["A", "B", "C"]
     for row, result, pool in zip(rows, results, pooled, strict=True):
@@ -475,7 +477,7 @@ def test_the_page_is_whole_and_quiet(make_run, browse, tmp_path):
     assert dom.count("<img ") == 2 + 4  # cases, differences; val_loss, val_dice, core, rim
     assert dom.count("<details>") == 1
     for words in (
-        "Not comparable with the values per case",
+        "not comparable with scores per case",
         "excludes 0",
         "either Dice is undefined are left out",
         "spread between seeds",
@@ -595,7 +597,7 @@ def test_pictures_of_many_pairs_stay_within_what_browsers_show(make_run):
 def test_the_command_finds_a_place_that_cannot_be_written_before_it_compares(
     make_run, tmp_path, monkeypatch
 ):
-    from vol3dseg.reporting.comparison import comparison as module
+    from vol3dseg.reporting.comparison import comparison_report as module
 
     monkeypatch.setattr(module, "compare", None)
     (tmp_path / "file").touch()

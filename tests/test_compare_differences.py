@@ -15,9 +15,8 @@ pytest.importorskip("scipy")
 from scipy import stats
 
 from vol3dseg.errors import MissingExtraError
-from vol3dseg.reporting.comparison.differences import (
+from vol3dseg.reporting.comparison.paired_differences import (
     Difference,
-    _stats,
     holm_adjusted,
     paired_differences,
 )
@@ -183,7 +182,7 @@ def test_seeds_change_the_interval_a_little_and_nothing_else():
 def test_a_missing_scipy_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
     with pytest.raises(MissingExtraError, match=r"scipy.*pip install 'vol3dseg\[report\]'"):
-        _stats()
+        one([0.1, 0.2], [0.3, 0.4])
 
 
 def test_the_library_is_imported_where_scipy_matplotlib_and_tensorflow_are_not_installed():

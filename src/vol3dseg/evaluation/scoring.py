@@ -20,7 +20,7 @@ from vol3dseg.evaluation.overlap import (
 from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.volume import one_grid
 
-_POOLED = "pooled_"
+POOLED = "pooled_"  # before the names of scores of all voxels of all cases at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +236,11 @@ def pooled_scores(matrix: NDArray[np.int64], names: Sequence[str]) -> dict[str, 
     """
     counts = one_against_rest(matrix)
     total = int(matrix.sum())
-    table = {f"{_POOLED}accuracy": int(np.trace(matrix)) / total if total else nan}
+    table = {f"{POOLED}accuracy": int(np.trace(matrix)) / total if total else nan}
     for metric in METRICS:
-        table[_POOLED + metric.name] = mean_defined([metric(of_class) for of_class in counts])
+        table[POOLED + metric.name] = mean_defined([metric(of_class) for of_class in counts])
     for name, of_class in zip(names[1:], counts[1:], strict=True):
-        table[_POOLED + DICE.column(name)] = DICE(of_class)
+        table[POOLED + DICE.column(name)] = DICE(of_class)
     return table
 
 

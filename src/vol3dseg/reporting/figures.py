@@ -1,6 +1,7 @@
 """Pictures: splits and learning curves, and what all pictures share. Needs [report]."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import numpy as np
 from vol3dseg.errors import EvaluationError
 from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.extras import load_extra
-from vol3dseg.files import atomic_path
+from vol3dseg.files import write_bytes
 
 # Okabe and Ito, "Color Universal Design", 2008: told apart with any kind of colour vision. The
 # order differs, because neighbouring classes must differ most, and yellow is lost on white paper.
 COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#0072B2", "#E69F00")
 _LINE_COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_TRAINING, _VALIDATION = 1.0, 2.4  # line widths [pt]
+VALIDATION = "val_"  # before the names of what Keras logs of the validation patches
+_LINE_WIDTHS = {"": 1.0, VALIDATION: 2.4}  # [pt]
+_LONGEST = 16_000  # side of a picture [pixels]; browsers show no more
 
 
 def save_split(
@@ -141,17 +144,11 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, str]], names: Mapping[str, str]
     marker = "o" if len(rows) == 1 else None  # one epoch makes no line
     for number, (column, name) in enumerate(names.items()):
         colour = _LINE_COLOURS[number % len(_LINE_COLOURS)]
-        for key, width in ((column, _TRAINING), (f"val_{column}", _VALIDATION)):
-            if key in rows[0]:
-                values = [float(row[key] or "nan") for row in rows]
-                axes.plot(
-                    epochs,
-                    values,
-                    color=colour,
-                    linewidth=width,
-                    marker=marker,
-                    label=name if key == column else None,
-                )
+        for prefix, width in _LINE_WIDTHS.items():
+            if prefix + column in rows[0]:
+                values = [float(row[prefix + column] or "nan") for row in rows]
+                label = None if prefix else name
+                axes.plot(epochs, values, color=colour, lw=width, marker=marker, label=label)
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
@@ -189,5 +186,12 @@ def new_figure(width: float, height: float) -> Any:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure as PNG, atomically."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    write_bytes(path, png(figure, dpi=110))
+
+
+def png(figure: Any, dpi: float = 150) -> bytes:
+    """Return a figure as PNG, the same every time; with fewer dots where it is very large."""
+    content = io.BytesIO()
+    dpi = min(dpi, _LONGEST / max(figure.get_size_inches()))
+    figure.savefig(content, dpi=dpi, format="png", metadata={"Software": None})
+    return content.getvalue()

@@ -16,6 +16,10 @@ from vol3dseg.reporting.score_files import CASES_NAME, SUMMARY_NAME, write_score
 
 PER_CASE = "Scores per case: mean ± standard deviation over cases"
 POOLED = "Pooled scores: of all voxels of all cases at once, background included"
+POOLED_FROM = (
+    "They come from one confusion matrix over all voxels of all cases; their means run over all "
+    "classes, background included, except those that no case has."
+)
 NOT_COMPARABLE = (
     "Pooled scores are not comparable with scores per case, nor with the literature: large cases "
     "weigh more, and the background's scores near 1 lift the means."
@@ -139,5 +143,4 @@ def _summary_table(summary: Summary) -> Table:
 
 
 def _pooled_section(summaries: Mapping[str, Summary]) -> list[Block]:
-    note = f"{NOT_COMPARABLE} Classes that no case has are left out."
-    return [Heading(POOLED), note, pooled_table(summaries)]
+    return [Heading(POOLED), f"{POOLED_FROM} {NOT_COMPARABLE}", pooled_table(summaries)]

@@ -1,25 +1,94 @@
 """What is written of a comparison: Markdown and HTML for people, CSV for machines."""
 
-import csv
-import io
-import re
-from collections.abc import Iterable, Sequence
-from math import isnan
+from collections.abc import Sequence
+from functools import partial
+from html import escape
+from importlib import resources
+from math import isnan, nan
 from pathlib import Path
 
-from vol3dseg.files import write_text
+from vol3dseg.errors import some_of
+from vol3dseg.evaluation.overlap import EMPTY_RULES
+from vol3dseg.files import require_writable, write_text
+from vol3dseg.reporting.comparison import comparison_figures as figures
 from vol3dseg.reporting.comparison import comparison_tables as tables
-from vol3dseg.reporting.comparison import comparison_words as words
-from vol3dseg.reporting.comparison.comparison import Comparison, Entry
-from vol3dseg.reporting.comparison.comparison_page import comparison_page
-from vol3dseg.reporting.comparison.comparison_tables import Table
-from vol3dseg.reporting.score_files import CASE_MEAN
+from vol3dseg.reporting.comparison.common_cases import Comparison, Entry, compare
+from vol3dseg.reporting.comparison.runs import read_run
+from vol3dseg.reporting.document import Block, Figure, Heading, html, markdown
+from vol3dseg.reporting.page import html_page
+from vol3dseg.reporting.score_files import csv_number, csv_text
+from vol3dseg.reporting.score_report import NOT_COMPARABLE, POOLED_FROM
+
+_FEW_PAIRS = 6  # the table of more is folded away; the picture shows them all
+# CSS knows no dash-dotted line.
+_CSS_LINES = {"solid": "solid", "dashed": "dashed", "dotted": "dotted", "dash-dotted": "double"}
+_PARTS = {
+    "train": "Training cases: they show how well the runs fit what they learned from, not how they "
+    "do on new cases.",
+    "validation": "The best epoch of a run may have been chosen on these cases, so the scores are "
+    "somewhat too good; the test part is free of that.",
+}
+_PARAMETERS = "Keys of the config; “none” where a section is switched off."
+_RESULTS = (
+    "Mean of the Dice per case ± standard deviation (number of cases that define it); best of each "
+    "column in bold. “Mean in each case” averages the foreground classes that a case defines, "
+    "then the cases; “mean of classes” averages the means of the classes, as vol3dseg evaluate "
+    "does."
+)
+_CASES = "A dot is a case, at the same place in every strip; the black line is the mean."
+_DIFFERENCES = (
+    "First run minus second, case by case: above 0 the first is better. Cases where either Dice is "
+    "undefined are left out; the mean of foreground classes is taken, in each case, over the "
+    "classes that both define.",
+    "The interval is a 95 % bootstrap interval over cases (BCa, 9999 resamples, fixed seed). Where "
+    "it excludes 0, it is bold: other cases like these would hardly turn the sign of the mean "
+    "difference; of many such intervals about 5 in 100 miss the true mean. Where it holds 0, these "
+    "cases do not show which run is better, which is no proof that both are equal.",
+    "p is that of Wilcoxon's signed-rank test, two-sided; cases of equal Dice are left out of the "
+    "test (zero method “wilcox”), and without any other p is undefined. p (Holm) is adjusted for "
+    "all tests of the table. The intervals are not adjusted.",
+    "Each run was trained once: neither interval nor p says anything about the spread between "
+    "seeds, so a difference belongs to these two trainings, not to their settings in general.",
+)
+_INTERVALS = "Mean difference with its 95 % interval; filled and black where it excludes 0."
+_CURVES = (
+    "Of the validation patches while training, not of whole volumes. A dot marks the epoch that "
+    "the run's checkpoint holds. Losses can be compared between runs of one loss function only."
+)
+
+
+def compare_folders(
+    runs: Sequence[str | Path], output: str | Path, part: str | None = None
+) -> Comparison:
+    """Read runs, put them side by side and write what is found.
+
+    Parameters
+    ----------
+    runs : sequence of str or Path
+        Folders made by `vol3dseg train`, with `scores/<part>/` made by `vol3dseg evaluate`.
+    output : str or Path
+        Gets comparison.md, comparison.csv, differences.csv and comparison.html.
+    part : "train", "validation" or "test" or None
+        Which part they are scored on; None takes test if all have its scores, else validation.
+
+    Raises
+    ------
+    RunError
+        A folder is no finished run, or the runs cannot be compared.
+    MissingExtraError
+        SciPy or matplotlib is not installed.
+    OutputError
+        The folder cannot be written.
+    """
+    found = [read_run(Path(run)) for run in runs]
+    require_writable(Path(output))
+    comparison = compare(found, part)
+    write_comparison(Path(output), comparison)
+    return comparison
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Write comparison.md, comparison.csv, differences.csv and comparison.html, each atomically.
-
-    Nothing is written before all four are made.
+    """Write the four files, each atomically; nothing is written before all four are made.
 
     Raises
     ------
@@ -29,7 +98,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
         The folder cannot be written.
     """
     contents = {
-        "comparison.md": markdown(comparison),
+        "comparison.md": comparison_markdown(comparison),
         "comparison.csv": runs_csv(comparison),
         "differences.csv": differences_csv(comparison),
         "comparison.html": comparison_page(comparison),
@@ -38,52 +107,66 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
         write_text(folder / name, content)
 
 
-def markdown(comparison: Comparison) -> str:
+def comparison_markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown tables."""
-    parts = [
-        f"# {words.title(comparison)}",
-        *map(_text, words.cases_note(comparison)),
-        _table(tables.run_table(comparison)),
-        "## Hyper-parameters that differ",
-        _text(words.PARAMETERS),
-        _table(tables.parameter_table(comparison)),
-        f"Shared by all: {_shared(tables.shared_table(comparison))}.",
-        "## Dice per case",
-        _text(words.RESULTS),
-        _text(words.empty_note(comparison)),
-        _table(tables.result_table(comparison)),
-        "## Pooled scores",
-        _text(words.pooled_note(comparison)),
-        _table(tables.pooled_table(comparison)),
-        "## Differences per case",
-        *map(_text, words.DIFFERENCES),
-        _table(tables.difference_table(comparison)),
-    ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return markdown(title(comparison), [*_results(comparison), *_shared(comparison)])
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Return the comparison as one HTML page, with pictures."""
+    package = resources.files("vol3dseg.reporting.comparison")
+    badges = {entry.letter: _badge(n, entry) for n, entry in enumerate(comparison.entries)}
+    blocks = [*_results(comparison), *_curves(comparison), *_shared(comparison)]
+    style = package.joinpath("comparison.css").read_text("utf-8")
+    return html_page(title(comparison), html(blocks, badges), style)
+
+
+def title(comparison: Comparison) -> str:
+    """Return what is compared, in a line."""
+    count = len(comparison.cases)
+    return (
+        f"{len(comparison.entries)} runs on {count} case{'s' * (count != 1)} "
+        f"of the {comparison.part} part"
+    )
+
+
+def notes_on_cases(comparison: Comparison) -> list[str]:
+    """Return what must be known of the cases: the part that they are, and who lacks some."""
+    notes = [_PARTS[comparison.part]] if comparison.part in _PARTS else []
+    common, others = set(comparison.cases), dict[tuple[str, ...], list[str]]()
+    for entry in comparison.entries:
+        extra = tuple(case for case in entry.scores.cases if case not in common)
+        if extra:
+            others.setdefault(extra, []).append(entry.letter)
+    if others:
+        lists = (f"{some_of(extra)} (in {', '.join(runs)} only)" for extra, runs in others.items())
+        notes.append(
+            f"The runs were scored on different cases. Only the {len(comparison.cases)} that all "
+            f"have are compared; left out: {'; '.join(lists)}."
+        )
+    return notes
 
 
 def runs_csv(comparison: Comparison) -> str:
     """Return one row for each run: what it is, its hyper-parameters, its results."""
-    heads: list[str] = []
-    rows: list[list[str]] = []
-    for place, entry in enumerate(comparison.entries):
-        cells = {
+    rows = [
+        {
             "run": entry.letter,
             "name": entry.name,
             "folder": str(entry.run.folder),
             "part": comparison.part,
             "cases": str(len(comparison.cases)),
             **{p.name: p.values[place] for p in comparison.parameters},
-            **_results(entry, comparison),
+            **_result_cells(entry, comparison),
         }
-        heads = list(cells)
-        rows.append(list(cells.values()))
-    return _csv(heads, rows)
+        for place, entry in enumerate(comparison.entries)
+    ]
+    return csv_text(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def differences_csv(comparison: Comparison) -> str:
     """Return one row for each pair and class; first minus second; empty where undefined."""
-    heads = (
+    columns = (
         "pair", "first", "second", "structure", "n", "n_equal", "mean_difference",
         "interval_low", "interval_high", "p", "p_holm",
     )  # fmt: skip
@@ -92,65 +175,86 @@ def differences_csv(comparison: Comparison) -> str:
         (
             f"{pair.first} - {pair.second}", names[pair.first], names[pair.second],
             d.structure, str(d.cases), str(d.equal),
-            *map(_number, (d.mean, d.low, d.high)),
+            *map(csv_number, (d.mean, d.low, d.high)),
             *("" if isnan(p) else f"{p:.6g}" for p in (d.p, d.p_holm)),
         )
         for pair in comparison.pairs
         for d in pair.differences
     ]  # fmt: skip
-    return _csv(heads, rows)
+    return csv_text(columns, rows)
 
 
-def _results(entry: Entry, comparison: Comparison) -> dict[str, str]:
-    facts = entry.run.manifest.members[0]
+def _results(comparison: Comparison) -> list[Block]:
+    """Return what both documents say, pictures included."""
+    pairs = len(comparison.pairs)
+    folded = f"Table of all {pairs} pairs" if pairs > _FEW_PAIRS else ""
+    return [
+        *notes_on_cases(comparison),
+        Heading("Runs"),
+        tables.run_table(comparison),
+        Heading("Hyper-parameters that differ"),
+        _PARAMETERS,
+        tables.parameter_table(comparison),
+        Heading("Dice per case"),
+        _RESULTS,
+        EMPTY_RULES[comparison.empty],
+        tables.result_table(comparison),
+        Figure("Every case", partial(figures.draw_cases, comparison), _CASES),
+        Heading("Pooled scores", 3),
+        _note_on_pooled(comparison),
+        tables.pooled_table(comparison),
+        Heading("Differences per case"),
+        *_DIFFERENCES,
+        Figure("Mean differences", partial(figures.draw_differences, comparison), _INTERVALS),
+        tables.difference_table(comparison, folded),
+    ]
+
+
+def _curves(comparison: Comparison) -> list[Block]:
+    found = tuple(
+        Figure(caption, partial(figures.draw_curves, comparison, column))
+        for column, caption in figures.curve_columns(comparison).items()
+    )
+    shown: list[Block] = [_CURVES, found] if found else ["No run has validation patches."]
+    return [Heading("Learning curves"), *shown]
+
+
+def _shared(comparison: Comparison) -> list[Block]:
+    return [Heading("Hyper-parameters that all share"), tables.shared_table(comparison)]
+
+
+def _note_on_pooled(comparison: Comparison) -> str:
+    """Return what the pooled table is, and which cases are in it."""
+    note = f"{POOLED_FROM} {NOT_COMPARABLE}"
+    if all(len(e.scores.cases) == len(comparison.cases) for e in comparison.entries):
+        return note
+    counts = ", ".join(f"{e.letter} {len(e.scores.cases)}" for e in comparison.entries)
+    return f"{note} Here each run stands with all its own cases ({counts})."
+
+
+def _result_cells(entry: Entry, comparison: Comparison) -> dict[str, str]:
+    facts = entry.run.training
     cells = {
         "checkpoint": facts.checkpoint,
         "checkpoint_epoch": str(facts.epoch),
         "epochs_trained": str(facts.epochs),
-        "val_loss": "" if facts.val_loss is None else _number(facts.val_loss),
+        "val_loss": csv_number(nan if facts.val_loss is None else facts.val_loss),
     }
-    for name in (*comparison.foreground, *comparison.regions, CASE_MEAN):
+    for name in comparison.structures:
         found = entry.statistics[name]
-        cells[f"{name}: dice mean"] = _number(found.mean)
-        cells[f"{name}: dice std"] = _number(found.std)
+        cells[f"{name}: dice mean"] = csv_number(found.mean)
+        cells[f"{name}: dice std"] = csv_number(found.std)
         cells[f"{name}: cases"] = str(found.cases)
-    cells["mean of classes: dice"] = _number(entry.mean_of_classes)
+    cells["mean of classes: dice"] = csv_number(entry.mean_of_classes)
     # The columns are those of the first run, so that every row has them.
     names = comparison.entries[0].scores.pooled
-    pooled = {name: entry.scores.pooled.get(name, float("nan")) for name in names}
-    return cells | {name: _number(value) for name, value in pooled.items()}
+    return cells | {name: csv_number(entry.scores.pooled.get(name, nan)) for name in names}
 
 
-def _csv(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heads)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _number(value: float) -> str:
-    return "" if isnan(value) else f"{value:.6f}"
-
-
-def _table(table: Table) -> str:
-    lines = [
-        "| " + " | ".join(map(_text, table.columns)) + " |",
-        "|---" * table.words + "|---:" * (len(table.columns) - table.words) + "|",
-    ]
-    for number, row in enumerate(table.rows):
-        cells = [
-            f"**{_text(cell)}**" if (number, column) in table.bold else _text(cell)
-            for column, cell in enumerate(row)
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _shared(table: Table) -> str:
-    return ", ".join(f"{_text(name)} {_text(value)}" for name, value in table.rows) or "nothing"
-
-
-def _text(text: str) -> str:
-    """Return plain text so that Markdown shows it as it is, in one line."""
-    return re.sub(r"([\\`*\[\]<>|#])", r"\\\1", " ".join(text.split()))
+def _badge(number: int, entry: Entry) -> str:
+    """Return the letter of a run, underlined as its curves are drawn."""
+    line = f"{_CSS_LINES[figures.line_style(number)[1]]} {figures.colour(number)}"
+    return (
+        f'<span class="badge" style="border-bottom: 4px {line}" title="{escape(entry.name)}">'
+        f"{entry.letter}</span>"
+    )

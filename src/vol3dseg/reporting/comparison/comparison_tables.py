@@ -1,111 +1,93 @@
-"""The tables of a comparison, once for Markdown and HTML alike: cells as text, the best marked."""
+"""The tables of a comparison: the best of a column is bold, as is an interval that excludes 0."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import isnan
+from collections.abc import Callable, Iterable, Sequence
+from math import isnan, nan
 
-from vol3dseg.evaluation.scoring import Statistics
-from vol3dseg.reporting.comparison.comparison import Comparison
-from vol3dseg.reporting.comparison.differences import Difference
-from vol3dseg.reporting.score_files import CASE_MEAN
+from vol3dseg.evaluation.overlap import METRICS
+from vol3dseg.evaluation.scoring import POOLED
+from vol3dseg.reporting.comparison.common_cases import Comparison
+from vol3dseg.reporting.comparison.paired_differences import Difference
+from vol3dseg.reporting.document import UNDEFINED, Table, number
+from vol3dseg.reporting.score_report import mean_and_std
 
-UNDEFINED = "-"
 MEAN_OF_CLASSES = "mean of classes"
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Cells as plain text; whoever writes them escapes them.
-
-    Parameters
-    ----------
-    columns : tuple of str
-    rows : tuple of tuple of str
-    bold : frozenset of (row, column)
-        Cells that stand out: the best of a column, or an interval that excludes 0.
-    words : int
-        How many columns, from the left, hold words rather than numbers.
-    """
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    bold: frozenset[tuple[int, int]] = frozenset()
-    words: int = 1
+_LOWER_IS_BETTER = {POOLED + metric.name for metric in METRICS if not metric.higher_is_better}
 
 
 def run_table(comparison: Comparison) -> Table:
-    """Return the key: letter, name, folder, checkpoint, epochs."""
+    """Return the key: letter, name, checkpoint, epochs, folder."""
     rows = []
     for entry in comparison.entries:
-        facts = entry.run.manifest.members[0]
+        facts = entry.run.training
         checkpoint = f"{facts.checkpoint}, epoch {facts.epoch}"
-        loss = UNDEFINED if facts.val_loss is None else number(facts.val_loss)
+        loss = number(nan if facts.val_loss is None else facts.val_loss)
         folder = str(entry.run.folder)
         rows.append((entry.letter, entry.name, checkpoint, str(facts.epochs), loss, folder))
     columns = ("run", "what it is", "checkpoint", "epochs trained", "its val_loss", "folder")
-    return Table(columns, tuple(rows), words=len(columns))
+    return Table(columns, tuple(rows), text_columns=len(columns), kind="key")
 
 
 def parameter_table(comparison: Comparison) -> Table:
     """Return the hyper-parameters that differ, one column for each run."""
     rows = tuple((p.name, *p.values) for p in comparison.parameters if p.differs)
     columns = ("hyper-parameter", *(e.letter for e in comparison.entries))
-    return Table(columns, rows, words=len(columns))
+    return Table(columns, rows, text_columns=len(columns))
 
 
 def shared_table(comparison: Comparison) -> Table:
     """Return the hyper-parameters that all runs share."""
     rows = tuple((p.name, p.values[0]) for p in comparison.parameters if not p.differs)
-    return Table(("hyper-parameter", "all runs"), rows, words=2)
+    columns = ("hyper-parameter", "all runs")
+    return Table(columns, rows, text_columns=2, folded=f"{len(rows)} that all share")
+
+
+def summary_table(comparison: Comparison) -> Table:
+    """Return the mean Dice of each class, one row for each run with its name."""
+    rows = tuple(
+        (
+            f"{entry.letter}: {entry.name}",
+            *(number(entry.statistics[name].mean) for name in comparison.foreground),
+            number(entry.mean_of_classes),
+        )
+        for entry in comparison.entries
+    )
+    return Table(("run", *comparison.foreground, MEAN_OF_CLASSES), rows)
 
 
 def result_table(comparison: Comparison) -> Table:
     """Return mean Dice ± standard deviation (number of cases), one row for each run."""
-    entries = comparison.entries
-    structures = (*comparison.foreground, *comparison.regions, CASE_MEAN)
-    values = [[entry.statistics[s].mean for s in structures] for entry in entries]
-    rows = [[spread(entry.statistics[s]) for s in structures] for entry in entries]
-    for entry, numbers, cells in zip(entries, values, rows, strict=True):
-        numbers.append(entry.mean_of_classes)
-        cells.append(number(entry.mean_of_classes))
-    columns = (*structures[:-1], "mean in each case", MEAN_OF_CLASSES)
-    return _by_run(comparison, columns, values, rows)
+    columns, values, cells = [], [], []
+    for name in comparison.structures:
+        found = [entry.statistics[name] for entry in comparison.entries]
+        columns.append(name)
+        values.append([each.mean for each in found])
+        cells.append(
+            [f"{mean_and_std(s)} ({s.cases})" if s.cases else f"{UNDEFINED} (0)" for s in found]
+        )
+    columns[-1] = "mean in each case"
+    means = [entry.mean_of_classes for entry in comparison.entries]
+    return _by_run(
+        comparison,
+        [*columns, MEAN_OF_CLASSES],
+        [*values, means],
+        [*cells, list(map(number, means))],
+    )
 
 
 def pooled_table(comparison: Comparison) -> Table:
     """Return the pooled scores, one row for each run."""
-    names = tuple(comparison.entries[0].scores.pooled)
-    values = [
-        [entry.scores.pooled.get(name, float("nan")) for name in names]
-        for entry in comparison.entries
-    ]
-    return _by_run(comparison, names, values, [[number(v) for v in row] for row in values])
+    names = list(comparison.entries[0].scores.pooled)
+    values = [[e.scores.pooled.get(name, nan) for e in comparison.entries] for name in names]
+    return _by_run(comparison, names, values, [list(map(number, column)) for column in values])
 
 
-def difference_table(comparison: Comparison) -> Table:
+def difference_table(comparison: Comparison, folded: str = "") -> Table:
     """Return the differences of all pairs; an interval that excludes 0 is bold."""
     columns = ("runs", "class", "cases", "mean difference", "95 % interval", "p", "p (Holm)")
-    pairs = [(f"{p.first} − {p.second}", d) for p in comparison.pairs for d in p.differences]
-    rows = tuple(_difference_row(pair, difference) for pair, difference in pairs)
-    bold = frozenset((n, 4) for n, (_, difference) in enumerate(pairs) if difference.excludes_zero)
-    return Table(columns, rows, bold, words=2)
-
-
-def number(value: float) -> str:
-    """Return a score with four digits; a dash where undefined."""
-    return UNDEFINED if isnan(value) else f"{value:.4f}"
-
-
-def signed(value: float) -> str:
-    """Return a difference with four digits and its sign; a dash where undefined."""
-    return UNDEFINED if isnan(value) else f"{value:+.4f}".replace("-", "−")
-
-
-def spread(value: Statistics) -> str:
-    """Return mean ± standard deviation (number of cases)."""
-    if not value.cases:
-        return f"{UNDEFINED} (0)"
-    return f"{number(value.mean)} ± {number(value.std)} ({value.cases})"
+    found = [(pair.title, d) for pair in comparison.pairs for d in pair.differences]
+    bold = frozenset((row, 4) for row, (_, d) in enumerate(found) if d.excludes_zero)
+    rows = tuple(_difference_row(title, difference) for title, difference in found)
+    return Table(columns, rows, bold, text_columns=2, folded=folded)
 
 
 def probability(value: float) -> str:
@@ -113,38 +95,35 @@ def probability(value: float) -> str:
     return number(value) if isnan(value) or value >= 0.0001 else f"{value:.1e}"
 
 
-def _difference_row(pair: str, difference: Difference) -> tuple[str, ...]:
-    equal = f" ({difference.equal} equal)" if difference.equal else ""
-    undefined = isnan(difference.low)
-    interval = UNDEFINED if undefined else f"{signed(difference.low)} to {signed(difference.high)}"
-    return (
-        pair,
-        difference.structure,
-        f"{difference.cases}{equal}",
-        signed(difference.mean),
-        interval,
-        probability(difference.p),
-        probability(difference.p_holm),
-    )
+def _difference_row(pair: str, d: Difference) -> tuple[str, ...]:
+    equal = f" ({d.equal} equal)" if d.equal else ""
+    interval = UNDEFINED if isnan(d.low) else f"{_signed(d.low)} to {_signed(d.high)}"
+    ps = map(probability, (d.p, d.p_holm))
+    return (pair, d.structure, f"{d.cases}{equal}", _signed(d.mean), interval, *ps)
+
+
+def _signed(value: float) -> str:
+    return UNDEFINED if isnan(value) else f"{value:+.4f}".replace("-", "−")
 
 
 def _by_run(
     comparison: Comparison,
     columns: Sequence[str],
-    values: Sequence[Sequence[float]],
-    cells: Sequence[Sequence[str]],
+    values: Iterable[Sequence[float]],
+    cells: Iterable[Sequence[str]],
 ) -> Table:
-    rows = tuple((e.letter, *row) for e, row in zip(comparison.entries, cells, strict=True))
-    bold = {
-        (row, column + 1)
-        for column in range(len(columns))
-        for row in _best([each[column] for each in values])
-    }
-    return Table(("run", *columns), rows, frozenset(bold))
+    """Return a table from its columns, without that of the runs; the best of each is bold."""
+    bold = frozenset(
+        (row, number)
+        for number, (column, each) in enumerate(zip(columns, values, strict=True), start=1)
+        for row in _best(each, min if column in _LOWER_IS_BETTER else max)
+    )
+    letters = [entry.letter for entry in comparison.entries]
+    return Table(("run", *columns), tuple(zip(letters, *cells, strict=True)), bold)
 
 
-def _best(values: Sequence[float]) -> list[int]:
-    """Return the places of the largest value, of all of them where several show the same digits."""
+def _best(values: Sequence[float], choose: Callable[..., float | None]) -> list[int]:
+    """Return the places of the best score, of all of them where several show the same digits."""
     shown = [round(value, 4) for value in values]
-    largest = max((value for value in shown if not isnan(value)), default=None)
-    return [place for place, value in enumerate(shown) if value == largest]
+    best = choose((value for value in shown if not isnan(value)), default=None)
+    return [place for place, value in enumerate(shown) if value == best]

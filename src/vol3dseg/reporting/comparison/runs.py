@@ -1,4 +1,4 @@
-"""A finished run as its folder tells it: config, manifest, curves, scores."""
+"""A finished run as its folder tells it: config, manifest, split, curves, scores."""
 
 import csv
 import shlex
@@ -10,7 +10,7 @@ from pathlib import Path
 from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.splits import PARTS, Split, read_split
 from vol3dseg.errors import RunError, some_of
-from vol3dseg.model.manifest import Manifest, parse_manifest
+from vol3dseg.model.manifest import Manifest, TrainingFacts, parse_manifest
 from vol3dseg.reporting.score_files import CASES_NAME, PartScores, read_part
 
 
@@ -37,6 +37,11 @@ class RunSummary:
     curves: Mapping[str, tuple[float, ...]]
     scores: Mapping[str, PartScores]
 
+    @property
+    def training(self) -> TrainingFacts:
+        """What training came to."""
+        return self.manifest.members[0]
+
     def scores_of(self, part: str) -> PartScores:
         """Return the scores of a part.
 
@@ -47,8 +52,10 @@ class RunSummary:
         """
         if part not in self.scores:
             raise RunError(
-                f"{self.folder}: no scores of the {part} part, expected "
-                f"{self.folder / 'scores' / part / CASES_NAME}; {how_to_score(self.folder, part)}"
+                f"has no scores of the {part} part",
+                where=self.folder,
+                expected=str(self.folder / "scores" / part / CASES_NAME),
+                remedy=how_to_score(self.folder, part),
             )
         return self.scores[part]
 
@@ -103,28 +110,28 @@ def read_run(folder: Path) -> RunSummary:
 
 def _require_finished(folder: Path) -> None:
     if not (folder / "config.yaml").is_file():
-        raise RunError(
-            f"{folder}: not a run, it has no config.yaml; expected a folder made by vol3dseg train"
-        )
+        expected = "a folder made by vol3dseg train"
+        raise RunError("not a run, it has no config.yaml", where=folder, expected=expected)
     if not (folder / "manifest.json").is_file():
         raise RunError(
-            f"{folder}: an unfinished run, it has no manifest.json; finish it with vol3dseg train "
-            f"PREPARED -o {folder} --resume"
+            "an unfinished run, it has no manifest.json",
+            where=folder,
+            remedy=f"finish it with vol3dseg train PREPARED -o {folder} --resume",
         )
 
 
 def _require_own_part(folder: Path, scores: PartScores, split: Split) -> None:
     """Refuse cases of another part: scores of training cases must not pass for a test.
 
-    Cases that are in no part come from another data set, and may be judged.
+    Cases that are in no part come from another data set, and may be scored.
     """
     for part in PARTS:
         wrong = sorted(set(scores.cases) & set(split.part(part))) if part != scores.part else []
         if wrong:
             raise RunError(
-                f"{folder / 'scores' / scores.part}: holds scores of cases that split.json puts "
-                f"into the {part} part: {some_of(wrong)}; predict and evaluate with --split "
-                f"{folder / 'split.json'}"
+                f"has scores of cases that split.json puts into the {part} part: {some_of(wrong)}",
+                where=folder / "scores" / scores.part,
+                remedy=f"predict and evaluate with --split {folder / 'split.json'}",
             )
 
 
@@ -138,11 +145,13 @@ def _read_curves(path: Path) -> dict[str, tuple[float, ...]]:
         }
     except (OSError, ValueError, csv.Error) as error:
         raise RunError(
-            f"{path}: cannot be read ({error}); expected the log that vol3dseg train writes; copy "
-            "the whole run folder"
+            f"cannot be read ({error})",
+            where=path,
+            expected="the log that vol3dseg train writes",
+            remedy="copy the whole run folder",
         ) from error
     if not rows:
-        raise RunError(f"{path}: holds no epoch; train for at least one")
+        raise RunError("holds no epoch", where=path, remedy="train for at least one")
     return curves
 
 

@@ -1,7 +1,7 @@
-"""Whether two runs differ, judged case by case.
+"""Whether two runs differ, tested case by case.
 
-Two runs are judged on the same cases, so the differences of a case are what counts, not the two
-spreads. Of each class or region, over the cases where both runs define Dice:
+Two runs are scored on the same cases, so the difference in each case is what counts. Of each class
+or region, over the cases where both runs define Dice:
 
 - the mean difference, first minus second: above 0 the first run is better;
 - its 95 % interval, by bootstrap over cases, bias-corrected and accelerated (Efron 1987, "Better
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from vol3dseg.extras import load_extra
 from vol3dseg.reporting.score_files import CASE_MEAN, PartScores
 
-CONFIDENCE = 0.95
+_CONFIDENCE = 0.95
 _RESAMPLES = 9999
 _BATCH = 4_000_000  # numbers drawn at once; bounds the memory, 32 MB
 _DIGITS = 9  # Dice is kept with 6; equal differences must not be told apart by rounding errors
@@ -119,28 +119,30 @@ def holm_adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
 def _case_differences(
     first: PartScores, second: PartScores, structures: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Return first minus second of each case, meaned over the structures that both define."""
+    """Return first minus second of each case, averaged over the structures that both define."""
     rows = [
         [first.dice[name][case] - second.dice[name][case] for name in structures]
         for case in first.cases
         if case in second.dice[structures[0]]
     ]
     table = np.array(rows, dtype=np.float64).reshape(-1, len(structures))
-    defined = ~np.isnan(table)
-    table, defined = table[defined.any(axis=1)], defined[defined.any(axis=1)]
-    means: NDArray[np.float64] = np.where(defined, table, 0).sum(axis=1) / defined.sum(axis=1)
+    defined = ~np.isnan(table).all(axis=1)
+    means: NDArray[np.float64] = np.nanmean(table[defined], axis=1)
     return means.round(_DIGITS) + 0.0  # no -0
 
 
 def _difference(structure: str, values: NDArray[np.float64], seed: int) -> Difference:
+    stats = load_extra("scipy.stats", "report")
     equal = int(np.count_nonzero(values == 0))
     mean = float(values.mean()) if values.size else nan
-    low, high = _interval(values, seed)
-    return Difference(structure, values.size, equal, mean, low, high, _wilcoxon(values), nan)
+    low, high = _interval(stats, values, seed)
+    # Left out here and not by SciPy, which gives up the exact test where it meets a zero.
+    unequal = values[values != 0]
+    p = float(stats.wilcoxon(unequal).pvalue) if unequal.size else nan
+    return Difference(structure, values.size, equal, mean, low, high, p, nan)
 
 
-def _interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    stats = _stats()
+def _interval(stats: Any, values: NDArray[np.float64], seed: int) -> tuple[float, float]:
     if values.size < 2:
         return nan, nan
     if np.ptp(values) == 0:  # any resample has this mean, and BCa would divide 0 by 0
@@ -150,19 +152,9 @@ def _interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
         np.mean,
         n_resamples=_RESAMPLES,
         batch=max(1, _BATCH // values.size),
-        confidence_level=CONFIDENCE,
+        confidence_level=_CONFIDENCE,
         method="BCa",
         rng=np.random.default_rng(seed),
     ).confidence_interval
     # An end that is 0 but for rounding must not pass for one beside 0.
     return round(float(found.low), _DIGITS), round(float(found.high), _DIGITS)
-
-
-def _wilcoxon(values: NDArray[np.float64]) -> float:
-    # Left out here and not by SciPy, which gives up the exact test where it meets a zero.
-    unequal = values[values != 0]
-    return float(_stats().wilcoxon(unequal).pvalue) if unequal.size else nan
-
-
-def _stats() -> Any:
-    return load_extra("scipy.stats", "report")

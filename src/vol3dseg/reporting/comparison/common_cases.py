@@ -1,14 +1,23 @@
-"""Several runs beside each other, on the cases that all of them were judged on."""
+"""Several runs compared on the cases that all of them were scored on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from vol3dseg.errors import RunError, some_of
+from vol3dseg.evaluation.overlap import EmptyRule
 from vol3dseg.evaluation.scoring import Statistics, describe, mean_defined
-from vol3dseg.reporting.comparison.differences import Difference, holm_adjusted, paired_differences
-from vol3dseg.reporting.comparison.parameters import Parameter, side_by_side
-from vol3dseg.reporting.comparison.run_names import letters, run_names
+from vol3dseg.reporting.comparison.hyperparameters import (
+    Parameter,
+    letters,
+    run_names,
+    side_by_side,
+)
+from vol3dseg.reporting.comparison.paired_differences import (
+    Difference,
+    holm_adjusted,
+    paired_differences,
+)
 from vol3dseg.reporting.comparison.runs import RunSummary, how_to_score
 from vol3dseg.reporting.score_files import CASE_MEAN, PartScores
 
@@ -56,6 +65,11 @@ class Pair:
     second: str
     differences: tuple[Difference, ...]
 
+    @property
+    def title(self) -> str:
+        """The two letters, as a subtraction."""
+        return f"{self.first} − {self.second}"
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -64,9 +78,9 @@ class Comparison:
     Parameters
     ----------
     part : str
-        Which part of the data they are judged on.
+        Which part of the data they are scored on.
     cases : tuple of str
-        That all runs were judged on.
+        That all runs were scored on.
     foreground : tuple of str
     entries : tuple of Entry
         In the order that the runs were given in.
@@ -84,15 +98,21 @@ class Comparison:
     pairs: tuple[Pair, ...]
 
     @property
-    def judged(self) -> tuple[str, ...]:
+    def compared(self) -> tuple[str, ...]:
         """What differences are taken of: the foreground classes, then their mean in each case."""
         return (*self.foreground, CASE_MEAN)
 
     @property
-    def regions(self) -> tuple[str, ...]:
-        """What else is judged: unions of classes, without those that are a class by themselves."""
-        first = self.entries[0].scores.structures
-        return tuple(name for name in first if name not in self.foreground)
+    def structures(self) -> tuple[str, ...]:
+        """What has a Dice: foreground classes, other unions of classes, the mean in each case."""
+        found = self.entries[0].scores.structures
+        regions = (name for name in found if name not in self.foreground)
+        return (*self.foreground, *regions, CASE_MEAN)
+
+    @property
+    def empty(self) -> EmptyRule:
+        """The rule for empty masks that the scores of all runs follow."""
+        return self.entries[0].scores.empty
 
 
 def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
@@ -103,7 +123,7 @@ def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
     runs : sequence of RunSummary
         At least two, of one label set.
     part : "train", "validation" or "test" or None
-        Which part they are judged on; None takes the test part if all runs have its scores, else
+        Which part they are scored on; None takes the test part if all runs have its scores, else
         the validation part if all have those.
 
     Raises
@@ -120,16 +140,11 @@ def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
     scores = [run.scores_of(part) for run in runs]
     _require_alike(runs, scores)
     cases = _common_cases(runs, scores)
-    entries = _entries(runs, scores, cases)
     foreground = runs[0].manifest.labels.foreground
-    return Comparison(
-        part=part,
-        cases=cases,
-        foreground=foreground,
-        entries=entries,
-        parameters=side_by_side(runs),
-        pairs=_pairs(entries, cases, (*foreground, CASE_MEAN)),
-    )
+    named = zip(letters(len(runs)), run_names(runs), runs, scores, strict=True)
+    entries = tuple(_entry(letter, name, run, of, cases) for letter, name, run, of in named)
+    pairs = _pairs(entries, cases, (*foreground, CASE_MEAN))
+    return Comparison(part, cases, foreground, entries, side_by_side(runs), pairs)
 
 
 def _common_cases(runs: Sequence[RunSummary], scores: Sequence[PartScores]) -> tuple[str, ...]:
@@ -138,20 +153,10 @@ def _common_cases(runs: Sequence[RunSummary], scores: Sequence[PartScores]) -> t
     if not common:
         raise RunError(
             f"the runs have no case of the {first.part} part in common: {runs[0].folder} was "
-            f"judged on {some_of(first.cases)}; evaluate all runs on the same cases, or choose "
-            "another --part"
+            f"scored on {some_of(first.cases)}",
+            remedy="evaluate all runs on the same cases, or choose another --part",
         )
     return tuple(case for case in first.cases if case in common)
-
-
-def _entries(
-    runs: Sequence[RunSummary], scores: Sequence[PartScores], cases: Sequence[str]
-) -> tuple[Entry, ...]:
-    names, short = run_names(runs), letters(len(runs))
-    return tuple(
-        _entry(letter, name, run, found, cases)
-        for letter, name, run, found in zip(short, names, runs, scores, strict=True)
-    )
 
 
 def _entry(
@@ -160,8 +165,8 @@ def _entry(
     foreground = run.manifest.labels.foreground
     statistics = {structure: scores.statistics(structure, cases) for structure in scores.structures}
     statistics[CASE_MEAN] = describe([scores.case_mean(case, foreground) for case in cases])
-    means = mean_defined([statistics[structure].mean for structure in foreground])
-    return Entry(letter, name, run, scores, statistics, means)
+    mean = mean_defined([statistics[structure].mean for structure in foreground])
+    return Entry(letter, name, run, scores, statistics, mean)
 
 
 def _pairs(
@@ -179,31 +184,37 @@ def _pairs(
 
 
 def _common_part(runs: Sequence[RunSummary]) -> str:
-    for part in DEFAULT_PARTS:
-        if all(part in run.scores for run in runs):
-            return part
-    lacking = {part: [r for r in runs if part not in r.scores] for part in DEFAULT_PARTS}
-    found = "; ".join(
-        f"{part} part: none of {some_of([str(run.folder) for run in each])}"
-        for part, each in lacking.items()
-    )
+    lacking = {
+        part: [run.folder for run in runs if part not in run.scores] for part in DEFAULT_PARTS
+    }
     nearest = min(DEFAULT_PARTS, key=lambda part: len(lacking[part]))
-    raise RunError(
-        f"the runs have no scores of one part ({found}); choose a --part that all have, or "
-        f"{how_to_score(lacking[nearest][0].folder, nearest)}"
-    )
+    if all(lacking.values()):
+        found = "; ".join(
+            f"{part} part: none of {some_of(list(map(str, folders)))}"
+            for part, folders in lacking.items()
+        )
+        commands = how_to_score(lacking[nearest][0], nearest)
+        raise RunError(
+            f"the runs have no scores of one part ({found})",
+            remedy=f"choose a --part that all have, or {commands}",
+        )
+    return nearest
 
 
 def _require_several(runs: Sequence[RunSummary]) -> None:
     if len(runs) < 2:
-        found = runs[0].folder if runs else "none"
-        raise RunError(f"fewer than two runs ({found}); give at least two run folders to compare")
+        raise RunError(
+            f"fewer than two runs ({runs[0].folder if runs else 'none'})",
+            remedy="give at least two run folders to compare",
+        )
     seen: dict[object, RunSummary] = {}
     for run in runs:
         before = seen.setdefault(run.folder.resolve(), run)
         if before is not run:
             raise RunError(
-                f"{run.folder}: given twice (also as {before.folder}); give each run once"
+                f"given twice (also as {before.folder})",
+                where=run.folder,
+                remedy="give each run once",
             )
 
 
@@ -224,11 +235,14 @@ def _require_alike(runs: Sequence[RunSummary], scores: Sequence[PartScores]) -> 
         expected = {*run.manifest.labels.foreground, *scores[0].structures}
         if set(found.structures) != expected:
             raise RunError(
-                f"{run.folder / 'scores' / found.part}: has scores of {list(found.structures)}, "
-                f"expected {sorted(expected)}; evaluate all runs with one config"
+                f"has scores of {list(found.structures)}",
+                where=run.folder / "scores" / found.part,
+                expected=str(sorted(expected)),
+                remedy="evaluate all runs with one config",
             )
         if found.empty != scores[0].empty:
             raise RunError(
-                f"{runs[0].folder} and {run.folder} were judged by different rules for empty "
-                f"masks: {scores[0].empty} and {found.empty}; evaluate all with the same --empty"
+                f"{runs[0].folder} and {run.folder} were scored by different rules for empty "
+                f"masks: {scores[0].empty} and {found.empty}",
+                remedy="evaluate all with the same --empty",
             )
