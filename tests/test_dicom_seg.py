@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from vol3dseg.config import load_config
 from vol3dseg.errors import FileFormatError, GridError, LabelError, MissingExtraError
+from vol3dseg.formats.dicom.dicom_volume import place_series, read_stack
 from vol3dseg.formats.dicom.seg_reading import read_seg
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
-from vol3dseg.formats.dicom.series import place_series, read_stack
-from vol3dseg.formats.dicom.series_folder import choose, find_series
+from vol3dseg.formats.dicom.series import choose, find_series
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Codes, Label, LabelSet, Segmentation
 

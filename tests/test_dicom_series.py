@@ -21,9 +21,8 @@ from vol3dseg.errors import (
     MissingExtraError,
     Vol3dSegError,
 )
-from vol3dseg.formats.dicom.dicom_volume import DicomVolume
-from vol3dseg.formats.dicom.series import place_series, read_stack
-from vol3dseg.formats.dicom.series_folder import choose, find_series
+from vol3dseg.formats.dicom.dicom_volume import DicomVolume, place_series, read_stack
+from vol3dseg.formats.dicom.series import choose, find_series
 from vol3dseg.space.geometry import Geometry
 
 pytest.importorskip("pydicom")
@@ -380,7 +379,7 @@ def test_an_error_that_is_kept_keeps_no_other_thread_waiting(tmp_path, dicom_ser
 def test_a_deflated_bomb_is_not_inflated(tmp_path, dicom_slice, monkeypatch):
     one = dicom_slice(np.zeros((300, 400), np.int16))
     one.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    monkeypatch.setattr("vol3dseg.formats.dicom.dicom_files.MOST_INFLATED", 200_000)
+    monkeypatch.setattr("vol3dseg.formats.dicom.dicom_file.MOST_INFLATED", 200_000)
     with pytest.raises(FileFormatError, match=r"1\.dcm: inflates to more than 200000 bytes"):
         read(save(tmp_path, [one]))
 

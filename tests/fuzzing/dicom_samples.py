@@ -63,9 +63,9 @@ def seg_samples() -> tuple[Sample, ...]:
 
 
 def _seg(name: str, source: dict[str, bytes]) -> Sample:
+    from vol3dseg.formats.dicom.dicom_volume import place_series
     from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
-    from vol3dseg.formats.dicom.series import place_series
-    from vol3dseg.formats.dicom.series_folder import choose, find_series
+    from vol3dseg.formats.dicom.series import choose, find_series
     from vol3dseg.space.labels import Segmentation
 
     with tempfile.TemporaryDirectory() as temporary:

@@ -22,7 +22,6 @@ from vol3dseg.datasets.reading import differing_label_grid
 from vol3dseg.datasets.sources import by_file, grid_of, image_of, open_label, open_source
 from vol3dseg.errors import IntensityError, Vol3dSegError
 from vol3dseg.formats import VolumeFile
-from vol3dseg.formats.dicom.series_folder import Search, searching_once
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet, distinct
@@ -175,7 +174,6 @@ class _Check:
 
     case: Case
     found: list[Finding] = field(default_factory=list)
-    search: Search = field(default_factory=searching_once)
 
     def run(
         self, modalities: Sequence[str], labels: LabelSet | None, voxels: bool
@@ -207,7 +205,7 @@ class _Check:
         self.found += [Finding.of(error, self.case) for error in errors]
 
     def _file(self, names: Sequence[str], grids: dict[str, Geometry], voxels: bool) -> None:
-        file = open_source(self.case.images[names[0]], self.case.repair, self.search)
+        file = open_source(self.case.images[names[0]], self.case.repair)
         for name in names:
             with self._errors():
                 self._image(file, name, grids, voxels)
@@ -215,10 +213,10 @@ class _Check:
 
     def _image(self, file: VolumeFile, name: str, grids: dict[str, Geometry], voxels: bool) -> None:
         source = self.case.images[name]
-        grids[name] = grid_of(file, source, self.case.repair, self.search)
+        grids[name] = grid_of(file, source, self.case.repair)
         if not voxels:
             return
-        array, _, replaced = image_of(file, source, self.case.repair, search=self.search)
+        array, _, replaced = image_of(file, source, self.case.repair)
         if _is_flat(array):
             weight: Weight = "error" if self.case.label else "warning"
             self.found.append(Finding.of(no_contrast(name, source.path), self.case, weight))
@@ -227,7 +225,7 @@ class _Check:
             self._add("note", source.path, words)
 
     def _label(self, grid: Geometry | None, labels: LabelSet | None, voxels: bool) -> None:
-        file = open_label(self.case, self.search)
+        file = open_label(self.case)
         geometry = file.geometry()
         if grid is not None:
             self._errors_of(differing_label_grid(self.case, geometry, grid))

@@ -14,7 +14,6 @@ from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.sources import by_file, image_of, open_label, open_source, source_key
 from vol3dseg.errors import GridError, MemoryLimitError, Vol3dSegError
-from vol3dseg.formats.dicom.series_folder import searching_once
 from vol3dseg.machine import usable_cores
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
@@ -55,7 +54,6 @@ class ImageReader:
 
     def __init__(self, repair: bool = False) -> None:
         self._repair = repair
-        self._search = searching_once()
         self._file: formats.VolumeFile | None = None
         self._key: tuple[Path, str | None] | None = None
 
@@ -63,9 +61,9 @@ class ImageReader:
         """Read one image; raises the errors of `read_volume`."""
         if self._file is None or self._key != source_key(source):
             self._file = None  # let go of it before the next is unpacked
-            self._file = open_source(source, self._repair, self._search)
+            self._file = open_source(source, self._repair)
             self._key = source_key(source)
-        return image_of(self._file, source, self._repair, search=self._search)[:2]
+        return image_of(self._file, source, self._repair)[:2]
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -219,15 +217,14 @@ def differing_label_grid(
 def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
     """Read files side by side: what takes time is unpacking, which lets other threads run."""
     names = list(case.images)
-    search = searching_once()
 
     def read(wanted: list[str]) -> dict[str, _Found | Vol3dSegError]:
         found: dict[str, _Found | Vol3dSegError] = {}
         try:
-            file = open_source(case.images[wanted[0]], case.repair, search)
+            file = open_source(case.images[wanted[0]], case.repair)
             for name in wanted:
                 place, source = partial(channels.place, names.index(name)), case.images[name]
-                _, grid, replaced = image_of(file, source, case.repair, place, search)
+                _, grid, replaced = image_of(file, source, case.repair, place)
                 found[name] = _Found(grid, replaced, () if found else file.notes)
         except Vol3dSegError as error:
             found[wanted[len(found)]] = error

@@ -8,7 +8,7 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DatasetError
-from vol3dseg.formats.dicom.series_folder import holds_files
+from vol3dseg.formats.dicom.series import holds_files
 
 
 def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case]:

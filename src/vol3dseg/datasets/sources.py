@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError
-from vol3dseg.formats.dicom.series_folder import Search, find_series
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.oblique import bring_image
 
@@ -27,18 +26,15 @@ def by_file(images: Mapping[str, ImageSource]) -> list[list[str]]:
     return list(found.values())
 
 
-def open_source(
-    source: ImageSource, repair: bool = False, search: Search = find_series
-) -> formats.VolumeFile:
+def open_source(source: ImageSource, repair: bool = False) -> formats.VolumeFile:
     """Open the file, or the series of a folder, that an image is kept in; no voxel is read."""
-    return formats.open_volume(source.path, repair, source.series, search)
+    return formats.open_volume(source.path, repair, source.series)
 
 
 def grid_of(
     file: formats.VolumeFile,
     source: ImageSource,
     repair: bool = False,
-    search: Search = find_series,
 ) -> Geometry:
     """Return the grid that an image will lie on, from headers alone.
 
@@ -48,8 +44,6 @@ def grid_of(
         That of `source`.
     source : ImageSource
     repair : bool
-    search : callable
-        Finds the series of a DICOM folder; see `dicom_folder.searching_once`.
 
     Raises
     ------
@@ -60,7 +54,7 @@ def grid_of(
     if source.onto is None:
         geometry.require_right_angles(source.path)
         return geometry
-    return open_source(source.onto, repair, search).geometry(source.onto.channel)
+    return open_source(source.onto, repair).geometry(source.onto.channel)
 
 
 def image_of(
@@ -68,7 +62,6 @@ def image_of(
     source: ImageSource,
     repair: bool = False,
     place: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = None,
-    search: Search = find_series,
 ) -> tuple[NDArray[np.float32], Geometry, int]:
     """Read one image as its source asks for.
 
@@ -80,8 +73,6 @@ def image_of(
     repair : bool
     place : callable or None
         Gives the array where an image of some shape goes.
-    search : callable
-        See `grid_of`.
 
     Returns
     -------
@@ -95,7 +86,7 @@ def image_of(
     FileFormatError, GridError, IntensityError, MissingExtraError
         See `read_volume`.
     """
-    target = grid_of(file, source, repair, search)
+    target = grid_of(file, source, repair)
     out = place(file.shape[:3]) if place and source.onto is None else None
     array, geometry, replaced = formats.finite_image(file, source.channel, source.nan, out)
     if source.onto is None:
@@ -109,14 +100,12 @@ def image_of(
     return array, target, replaced
 
 
-def open_label(case: Case, search: Search = find_series) -> formats.LabelFile:
+def open_label(case: Case) -> formats.LabelFile:
     """Open the label map of a case; no voxel is read.
 
     Parameters
     ----------
     case : Case
-    search : callable
-        See `grid_of`.
 
     Raises
     ------
@@ -132,7 +121,7 @@ def open_label(case: Case, search: Search = find_series) -> formats.LabelFile:
             expected="one",
             remedy="add it, or leave the case out",
         )
-    return formats.open_labels(case.label, case.repair, case.label_series, search)
+    return formats.open_labels(case.label, case.repair, case.label_series)
 
 
 def read_grid(case: Case) -> Geometry:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import FileFormatError, LabelError
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.seg_reading import read_seg
-from vol3dseg.formats.dicom.series_folder import Search, Series, choose, find_series
+from vol3dseg.formats.dicom.series import Series, choose, find_series
 from vol3dseg.formats.opening import VolumeFile, open_image, start_unless_dicom
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
@@ -50,7 +50,6 @@ def open_labels(
     path: Path,
     repair: bool = False,
     series: str | None = None,
-    search: Search = find_series,
 ) -> LabelFile:
     """Open a label map as what it is.
 
@@ -66,10 +65,10 @@ def open_labels(
     start = start_unless_dicom(path, series)
     if start is not None:
         return _ValueFile(open_image(start, repair))
-    chosen = choose(search(path), series)
+    chosen = choose(find_series(path), series)
     if chosen.modality == "SEG":
         return _SegFile(_only_file(chosen))
-    return _ValueFile(DicomVolume(path, series, repair, search))
+    return _ValueFile(DicomVolume(path, series, repair))
 
 
 def read_labels(

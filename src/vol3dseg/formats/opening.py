@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, IntensityError
-from vol3dseg.formats.dicom.dicom_files import is_dicom
+from vol3dseg.formats.dicom.dicom_file import is_dicom
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
-from vol3dseg.formats.dicom.series_folder import Search, find_series
 from vol3dseg.formats.itk.itk_file import format_of, open_itk
 from vol3dseg.formats.names import NIFTI, NRRD, format_by_name
 from vol3dseg.formats.nifti.nifti_file import open_nifti
@@ -55,7 +54,6 @@ def open_volume(
     path: Path,
     repair: bool = False,
     series: str | None = None,
-    search: Search = find_series,
 ) -> VolumeFile:
     """Open an image file, or a series of a DICOM folder, as what it is.
 
@@ -69,8 +67,6 @@ def open_volume(
     series : str or None
         Which series of a DICOM folder: UID, number or a pattern of its description; None where
         there is only one.
-    search : callable
-        Finds the series of a DICOM folder; see `dicom_folder.searching_once`.
 
     Raises
     ------
@@ -83,7 +79,7 @@ def open_volume(
     """
     start = start_unless_dicom(path, series)
     if start is None:
-        return DicomVolume(path, series, repair, search)
+        return DicomVolume(path, series, repair)
     return open_image(start, repair)
 
 

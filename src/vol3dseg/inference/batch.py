@@ -13,9 +13,9 @@ from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.signature import signature
 from vol3dseg.errors import FileFormatError, Vol3dSegError
 from vol3dseg.files import sha256_file
-from vol3dseg.formats.dicom.dicom_files import is_dicom_file
+from vol3dseg.formats.dicom.dicom_file import is_dicom_file
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
-from vol3dseg.formats.dicom.series_folder import Series
+from vol3dseg.formats.dicom.series import Series
 from vol3dseg.inference.outputs import Wanted, draw_case, require_no_input, write_outputs
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import CaseRecord, Record

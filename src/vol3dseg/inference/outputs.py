@@ -10,7 +10,7 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.errors import OutputError
 from vol3dseg.formats import FORMATS, NIFTI, Format, format_by_name
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
-from vol3dseg.formats.dicom.series_folder import Series
+from vol3dseg.formats.dicom.series import Series
 from vol3dseg.inference.predictor import Prediction
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume

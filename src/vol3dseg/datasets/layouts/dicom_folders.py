@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError
-from vol3dseg.formats.dicom.series_folder import find_series, holds_files
+from vol3dseg.formats.dicom.series import find_series, holds_files
 
 _LABELS = ("label", "seg")
 

@@ -1,17 +1,26 @@
 """A DICOM series of a folder, opened as an image file is."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import FileFormatError
-from vol3dseg.formats.dicom.series import place_series, read_stack
-from vol3dseg.formats.dicom.series_folder import Search, choose, find_series
+from vol3dseg.errors import FileFormatError, IntensityError, in_memory
+from vol3dseg.formats.dicom.dicom_file import read_dataset
+from vol3dseg.formats.dicom.pixel_data import decode
+from vol3dseg.formats.dicom.planes import Plane, read_planes
+from vol3dseg.formats.dicom.series import Series, choose, find_series
+from vol3dseg.formats.dicom.stack import Stack, stack, without_copies
+from vol3dseg.machine import usable_cores
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake, Note
+
+_Voxels = NDArray[np.float32]
 
 
 class DicomVolume:
@@ -25,8 +34,6 @@ class DicomVolume:
         UID, number or a pattern of the description; None where there is only one.
     repair : bool
         Mend what has a repair; otherwise it is refused.
-    search : callable
-        Finds the series of a folder.
 
     Attributes
     ----------
@@ -45,16 +52,10 @@ class DicomVolume:
         pydicom is not installed.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        wanted: str | None = None,
-        repair: bool = False,
-        search: Search = find_series,
-    ) -> None:
+    def __init__(self, path: Path, wanted: str | None = None, repair: bool = False) -> None:
         self.path = path
         self._intake = Intake(repair)
-        found = search(path)
+        found = find_series(path)
         chosen = choose(found, wanted)
         if found.ignored:
             noun = "file is" if found.ignored == 1 else "files are"
@@ -93,11 +94,11 @@ class DicomVolume:
         return self._placed.geometry
 
     def image(
-        self, channel: int | None = None, out: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], Geometry, int]:
+        self, channel: int | None = None, out: _Voxels | None = None
+    ) -> tuple[_Voxels, Geometry, int]:
         """Return the volume, its grid and 0: a series with NaN is refused.
 
-        Raises the errors of `geometry` and of `dicom_series.read_stack`.
+        Raises the errors of `geometry` and of `read_stack`.
 
         Parameters
         ----------
@@ -107,12 +108,128 @@ class DicomVolume:
             Where to put it, if its shape is `shape`.
         """
         geometry = self.geometry(channel)
-        array = read_stack(self._placed, self.series.where)
-        if out is None or out.shape != array.shape:
-            return array, geometry, 0
-        out[...] = array
-        return out, geometry, 0
+        return read_stack(self._placed, self.series.where, out), geometry, 0
 
     def labels(self) -> tuple[NDArray[Any], Geometry]:
         """Return the values of a mask that is kept as an image."""
         return self.image()[:2]
+
+
+def place_series(series: Series, intake: Intake | None = None) -> Stack:
+    """Return the slices of a series in the order of k, and their grid.
+
+    No voxel is decoded, but for those of a slice that may be the copy of another.
+
+    Parameters
+    ----------
+    series : Series
+    intake : Intake or None
+        Gets the notes; None allows no repair.
+
+    Raises
+    ------
+    FileFormatError, GridError, IntensityError, MissingExtraError
+        A file is damaged, or the slices make no volume, or more than one.
+    """
+    if series.modality == "SEG":
+        raise FileFormatError(
+            "is a segmentation (DICOM-SEG)",
+            where=series.where,
+            expected="an image",
+            remedy="choose another series, or give it as the label",
+        )
+    intake = intake or Intake()
+    planes = [plane for path in series.files for plane in read_planes(path)]
+    return stack(without_copies(planes, series.where, intake), series.where, intake)
+
+
+def read_stack(placed: Stack, where: str, out: _Voxels | None = None) -> _Voxels:
+    """Read the voxels of slices that are placed; compressed ones are decoded side by side.
+
+    Parameters
+    ----------
+    placed : Stack
+    where : str
+        What they belong to, for messages.
+    out : (i, j, k) array of float32, or None
+        Where to put them, if its shape is that of the grid.
+
+    Returns
+    -------
+    (i, j, k) array of float32
+        Slope and intercept of each slice applied. i counts columns, j rows, and k slices along the
+        normal of their plane (see `vol3dseg.formats.dicom.stack`).
+
+    Raises
+    ------
+    FileFormatError
+        A file is truncated, damaged, in colours, or compressed in a way that cannot be decoded.
+    IntensityError
+        A voxel is NaN or infinite.
+    MemoryLimitError
+        The volume does not fit into memory.
+    """
+    by_file: dict[Path, list[tuple[int, int]]] = {}
+    for k, plane in enumerate(placed.planes):
+        by_file.setdefault(plane.path, []).append((plane.frame, k))
+    # Reading alone is Python's: threads would wait for each other.
+    threads = usable_cores() if any(plane.compressed for plane in placed.planes) else 1
+    # Frames of a few files are shared out; of many files each is decoded by one thread.
+    few = {path: read_dataset(path) for path in by_file} if len(by_file) < threads else {}
+    volume = _Volume(placed, where, out)
+
+    def read(path: Path, part: Sequence[tuple[int, int]]) -> None:
+        dataset = few[path] if path in few else read_dataset(path)
+        stored = decode(dataset, [frame for frame, _ in part], path)
+        for (_, k), values in zip(part, stored, strict=True):
+            volume.put(k, values)
+
+    parts = [
+        (path, part)
+        for path, frames in by_file.items()
+        for part in _shared_out(sorted(frames), threads if path in few else 1)
+    ]
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(read, *zip(*parts, strict=True)):  # raises the first error in order
+            pass
+    return volume.array
+
+
+def _shared_out(frames: list[tuple[int, int]], threads: int) -> list[list[tuple[int, int]]]:
+    size = -(-len(frames) // threads)
+    return [frames[start : start + size] for start in range(0, len(frames), size)]
+
+
+class _Volume:
+    """The array of a volume, to which threads bring its slices."""
+
+    def __init__(self, placed: Stack, where: str, out: _Voxels | None) -> None:
+        self._planes, self._shape, self._where = placed.planes, placed.geometry.shape, where
+        self._lock = Lock()
+        fits = out is not None and out.shape == self._shape
+        self.array = out if out is not None and fits else np.empty((0, 0, 0), np.float32)
+
+    def put(self, k: int, stored: NDArray[Any]) -> None:
+        """Put the stored (rows, columns) values of a slice at its place."""
+        with self._lock:
+            if not self.array.size:  # not before a slice has been decoded: headers may lie
+                with in_memory(f"its {self._shape} voxels", self._where):
+                    self.array = np.empty(self._shape, np.float32, order="F")
+        plane, place = self._planes[k], self.array[..., k]
+        if (plane.slope, plane.intercept) == (1, 0):
+            place[...] = stored.T
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):  # counted below
+                place[...] = (stored.astype(np.float64) * plane.slope + plane.intercept).T
+        _check_finite(place, plane)
+
+
+def _check_finite(values: _Voxels, plane: Plane) -> None:
+    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if bad:
+        raise IntensityError(
+            f"{bad} voxels are NaN or infinite",
+            where=plane.path,
+            expected="finite intensities",
+            remedy="replace them in the file",
+        )

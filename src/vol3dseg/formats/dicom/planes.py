@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vol3dseg.errors import FileFormatError, GridError, IntensityError
-from vol3dseg.formats.dicom.dicom_files import parsing, read_dataset
-from vol3dseg.formats.dicom.pixels import check_claims
+from vol3dseg.formats.dicom.dicom_file import parsing, read_dataset
+from vol3dseg.formats.dicom.pixel_data import check_claims
 
 Mark = tuple[str, float | str]
 _Find = Callable[[str], Any]  # from the name of a functional group to what holds its attributes
@@ -78,6 +78,8 @@ class Plane:
     frame_of_reference : str
     uid : str
         SOP Instance UID of its file; empty where that has none.
+    compressed : bool
+        Decoding takes longer than reading.
     marks : tuple of (name, value)
         What may tell it from other slices at the same place.
     """
@@ -94,6 +96,7 @@ class Plane:
     thickness_mm: float | None
     frame_of_reference: str
     uid: str
+    compressed: bool
     marks: tuple[Mark, ...]
 
     @property
@@ -157,7 +160,7 @@ def _found(own: Any, shared: Any, name: str) -> Any:
 
 
 def _plane(header: Any, find: _Find, path: Path, number: tuple[int, int]) -> Plane:
-    measures = find("PixelMeasuresSequence")
+    measures, syntax = find("PixelMeasuresSequence"), header.file_meta.TransferSyntaxUID
     values = find("PixelValueTransformationSequence")
     slope, intercept = (
         1.0 if values.get("RescaleSlope") is None else float(values.get("RescaleSlope")),
@@ -187,6 +190,7 @@ def _plane(header: Any, find: _Find, path: Path, number: tuple[int, int]) -> Pla
         thickness_mm=_thickness(measures),
         frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
         uid=str(header.get("SOPInstanceUID") or ""),
+        compressed=syntax.is_encapsulated or syntax.is_deflated,
         marks=tuple(_marks(header, find)),
     )
 

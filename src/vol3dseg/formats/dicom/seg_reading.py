@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, GridError, LabelError, some_of
-from vol3dseg.formats.dicom.dicom_files import parsing, read_dataset
-from vol3dseg.formats.dicom.pixels import read_frames
+from vol3dseg.formats.dicom.dicom_file import parsing, read_dataset
+from vol3dseg.formats.dicom.pixel_data import decode
 from vol3dseg.formats.dicom.planes import Plane, read_planes
 from vol3dseg.formats.dicom.segment_classes import (
     classes_by_name,
@@ -60,7 +60,7 @@ def read_seg(path: Path, labels: LabelSet | None, grid: Geometry | None) -> Segm
     except LabelError as error:
         raise error.at(path) from None
     array = np.zeros(grid.shape, np.uint8, order="F")
-    masks = read_frames(path, range(len(planes)))
+    masks = decode(read_dataset(path), range(len(planes)), path)
     for plane, number, mask in zip(planes, of_frames, masks, strict=True):
         index = classes[number]
         voxels = _voxels(plane, mask, grid)

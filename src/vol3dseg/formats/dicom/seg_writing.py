@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, GridError, MissingExtraError
 from vol3dseg.files import atomic_path
-from vol3dseg.formats.dicom.dicom_files import long_string, parsing, read_dataset
-from vol3dseg.formats.dicom.series import place_series
-from vol3dseg.formats.dicom.series_folder import Series
+from vol3dseg.formats.dicom.dicom_file import long_string, parsing, read_dataset
+from vol3dseg.formats.dicom.dicom_volume import place_series
+from vol3dseg.formats.dicom.series import Series
 from vol3dseg.formats.dicom.stack import Stack
 from vol3dseg.space.intake import Intake
 from vol3dseg.space.labels import Code, Codes, LabelSet, Segmentation

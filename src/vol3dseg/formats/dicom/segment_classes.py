@@ -8,7 +8,7 @@ do not know our names: then a segment is read as its number would be in another 
 from collections.abc import Mapping
 
 from vol3dseg.errors import LabelError, some_of
-from vol3dseg.formats.dicom.dicom_files import long_string, printable
+from vol3dseg.formats.dicom.dicom_file import long_string, printable
 from vol3dseg.space.labels import Label, LabelSet
 
 _MOST = 254  # classes besides the background

@@ -1,107 +1,262 @@
-"""A DICOM series as one volume."""
+"""The DICOM series under a folder, from headers alone, and how one of them is chosen."""
 
-import math
+import fnmatch
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from vol3dseg.errors import FileFormatError
+from vol3dseg.extras import load_extra
+from vol3dseg.formats.dicom.dicom_file import (
+    EXPORT_AGAIN,
+    is_dicom_file,
+    parsing,
+    printable,
+    read_dataset,
+)
 
-from vol3dseg.errors import FileFormatError, IntensityError, MemoryLimitError
-from vol3dseg.formats.dicom.copies import without_copies
-from vol3dseg.formats.dicom.pixels import read_frames
-from vol3dseg.formats.dicom.planes import read_planes
-from vol3dseg.formats.dicom.series_folder import Series
-from vol3dseg.formats.dicom.stack import Stack, stack
-from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.intake import Intake
+_DICOMDIR = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage
+_TAGS = (
+    *("SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
+    *("Rows", "Columns", "NumberOfFrames"),
+)
+_LISTED = 40  # series in a message: it is one line, and all are needed to choose
+_SCANNING = Lock()
+
+_State = tuple[int, ...]  # of a file; empty for what is none
 
 
-def place_series(series: Series, intake: Intake | None = None) -> Stack:
-    """Return the slices of a series in the order of k, and their grid.
-
-    No voxel is decoded, but for those of a slice that may be the copy of another.
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What headers say of one series.
 
     Parameters
     ----------
-    series : Series
-    intake : Intake or None
-        Gets the notes; None allows no repair.
-
-    Raises
-    ------
-    FileFormatError, GridError, IntensityError, MissingExtraError
-        A file is damaged, or the slices make no volume, or more than one.
+    uid : str
+        SeriesInstanceUID.
+    number : int or None
+    description : str
+        In one line, without what cannot be printed.
+    modality : str
+        As DICOM has it: MR, CT, SEG, ...
+    files : tuple of Path
+    images : int
+        Slices, or frames of enhanced files.
+    size : (2,) tuple of int
+        Rows and columns of the first.
     """
-    if series.modality == "SEG":
-        raise FileFormatError(
-            "is a segmentation (DICOM-SEG)",
-            where=series.where,
-            expected="an image",
-            remedy="choose another series, or give it as the label",
-        )
-    intake = intake or Intake()
-    planes = [plane for path in series.files for plane in read_planes(path)]
-    return stack(without_copies(planes, series.where, intake), series.where, intake)
+
+    uid: str
+    number: int | None
+    description: str
+    modality: str
+    files: tuple[Path, ...]
+    images: int
+    size: tuple[int, int]
+
+    @property
+    def _number(self) -> str:
+        return "without a number" if self.number is None else str(self.number)
+
+    def __str__(self) -> str:
+        return f"{self._number} {self.description!r}"
+
+    @property
+    def where(self) -> str:
+        """The folder, or the only file, and the number: messages are recorded, descriptions not."""
+        return f"{os.path.commonpath(self.files)}: series {self._number}"
 
 
-def read_stack(placed: Stack, where: str) -> NDArray[np.float32]:
-    """Read the voxels of slices that are placed.
+@dataclass(frozen=True, slots=True)
+class DicomFolder:
+    """The series under a folder.
 
     Parameters
     ----------
-    placed : Stack
-    where : str
-        What they belong to, for messages.
+    folder : Path
+    series : tuple of Series
+        Sorted by number.
+    ignored : int
+        Files that are no DICOM images: empty ones, other formats, reports, a DICOMDIR.
+    """
 
-    Returns
-    -------
-    (i, j, k) array of float32
-        Slope and intercept of each slice applied. i counts columns, j rows, and k slices along the
-        normal of their plane (see `vol3dseg.formats.dicom.stack`).
+    folder: Path
+    series: tuple[Series, ...]
+    ignored: int
+
+    @property
+    def listed(self) -> str:
+        """The series with all that one may be chosen by; for a screen, not for records."""
+        first = "; ".join(
+            f"{s} ({s.modality}, {s.images} images, UID {s.uid})" for s in self.series[:_LISTED]
+        )
+        more = len(self.series) - _LISTED
+        return f"{first} and {more} more" if more > 0 else first
+
+
+def holds_files(folder: Path) -> bool:
+    """Tell whether a folder itself holds a DICOM file; in most that do, the first is one."""
+    with os.scandir(folder) as entries:
+        return any(is_dicom_file(Path(entry.path)) for entry in entries)
+
+
+def find_series(folder: Path) -> DicomFolder:
+    """Find the DICOM series under a folder, from headers alone.
+
+    The last few folders are remembered: the next series of a folder is found without reading its
+    files again, as long as all of them are the same.
+
+    Parameters
+    ----------
+    folder : Path
+        Searched with its subfolders; symbolic links to folders are not followed. A single file is
+        taken as well.
 
     Raises
     ------
     FileFormatError
-        A file is truncated, damaged, in colours, or compressed in a way that cannot be decoded.
-    IntensityError
-        A voxel is NaN or infinite.
-    MemoryLimitError
-        The volume does not fit into memory.
+        There is no such folder, or a DICOM file in it is damaged: without it the series would lack
+        a slice.
+    MissingExtraError
+        pydicom is not installed.
     """
-    by_file: dict[Path, list[tuple[int, int]]] = {}
-    for k, plane in enumerate(placed.planes):
-        by_file.setdefault(plane.path, []).append((plane.frame, k))
-    array = np.empty((0, 0, 0), np.float32)
-    for path, frames in by_file.items():
-        frames.sort()
-        stored = read_frames(path, [frame for frame, _ in frames])
-        for (_, k), values in zip(frames, stored, strict=True):
-            if not array.size:  # not before a first slice has been decoded: headers may lie
-                array = _empty(placed.geometry, where)
-            plane = placed.planes[k]
-            with np.errstate(over="ignore", invalid="ignore"):  # counted below
-                array[..., k] = (values.astype(np.float64) * plane.slope + plane.intercept).T
-            _check_finite(array[..., k], path)
-    return array
-
-
-def _empty(geometry: Geometry, where: str) -> NDArray[np.float32]:
-    try:
-        return np.empty(math.prod(geometry.shape), np.float32).reshape(geometry.shape, order="F")
-    except MemoryError as error:
-        raise MemoryLimitError(
-            f"its {geometry.shape} voxels do not fit into memory",
-            where=where,
-            remedy="crop it, or use a machine with more",
-        ) from error
-
-
-def _check_finite(values: NDArray[np.float32], path: Path) -> None:
-    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
-    if bad:
-        raise IntensityError(
-            f"{bad} voxels are NaN or infinite",
-            where=path,
-            expected="finite intensities",
-            remedy="replace them in the file",
+    load_extra("pydicom", "dicom")
+    if not folder.is_dir() and not folder.is_file():
+        raise FileFormatError(
+            "no such folder", where=folder, expected="one with DICOM files", remedy="check the path"
         )
+    with _SCANNING:  # threads that read several series of a folder wait for one scan of it
+        return _scan(folder, tuple((path, _state(path)) for path in _files(folder)))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    if folder.is_file():
+        yield folder
+    for place, below, names in os.walk(folder):
+        below.sort()
+        yield from (Path(place) / name for name in sorted(names))
+
+
+def _state(path: Path) -> _State:
+    """Return what changes whenever a file does."""
+    try:
+        found = path.stat()
+    except OSError:  # a link to nowhere
+        return ()
+    if not stat.S_ISREG(found.st_mode):
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@lru_cache(maxsize=8)
+def _scan(folder: Path, files: tuple[tuple[Path, _State], ...]) -> DicomFolder:
+    found: dict[str, Series] = {}
+    ignored = 0
+    for path, state in files:
+        one = _series_of(path) if state else None
+        if one is None:
+            ignored += 1
+        elif one.uid not in found:
+            found[one.uid] = one
+        else:
+            known = found[one.uid]
+            found[one.uid] = replace(
+                known, files=(*known.files, path), images=known.images + one.images
+            )
+    series = sorted(found.values(), key=lambda s: (s.number or 0, s.uid))
+    return DicomFolder(folder, tuple(series), ignored)
+
+
+def _series_of(path: Path) -> Series | None:
+    """Return the series that a file belongs to, with this file alone; None for other files."""
+    if not is_dicom_file(path):
+        return None
+    header = read_dataset(path, _TAGS)
+    with parsing(path):
+        kind = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
+        if kind == _DICOMDIR:
+            return None
+        if not (header.get("Rows") and header.get("Columns")):
+            _check_no_image(kind, path)
+            return None
+        if not header.get("SeriesInstanceUID"):
+            raise FileFormatError(
+                "has no SeriesInstanceUID",
+                where=path,
+                expected="the series that it belongs to",
+                remedy="export it again, or take it out",
+            )
+        number = header.get("SeriesNumber")
+        return Series(
+            uid=printable(header.SeriesInstanceUID),
+            number=None if number is None else int(number),
+            description=printable(header.get("SeriesDescription") or ""),
+            modality=_kind(header.get("Modality")),
+            files=(path,),
+            images=int(header.get("NumberOfFrames") or 1),
+            size=(int(header.Rows), int(header.Columns)),
+        )
+
+
+def _check_no_image(kind: Any, path: Path) -> None:
+    """Refuse an image that lacks its size: pydicom reads a cut header as one that ends there."""
+    if kind is None or "Image Storage" in kind.name:
+        raise FileFormatError(
+            "is an image without Rows and Columns",
+            where=path,
+            expected="its size",
+            remedy=f"it may be truncated: {EXPORT_AGAIN}",
+        )
+
+
+def _kind(modality: Any) -> str:
+    """Return a modality if it looks like one: other text is nobody's business."""
+    text = str(modality)
+    return text if text.isalnum() and text.isupper() and len(text) <= 16 else "unknown kind"
+
+
+def choose(found: DicomFolder, wanted: str | None = None) -> Series:
+    """Choose one series of a folder.
+
+    Parameters
+    ----------
+    found : DicomFolder
+    wanted : str or None
+        Its UID, its number, or its description, in which * and ? stand for other characters and
+        case does not count. None where the folder holds only one.
+
+    Raises
+    ------
+    FileFormatError
+        None or several fit; the message lists what there is.
+    """
+    if not found.series:
+        raise FileFormatError(
+            f"holds no DICOM images ({found.ignored} other files)",
+            where=found.folder,
+            expected="a series",
+            remedy="name a folder with one",
+        )
+    matching = list(found.series) if wanted is None else _matching(found.series, wanted)
+    if len(matching) == 1:
+        return matching[0]
+    asked = "" if wanted is None else f" for {wanted!r}"
+    raise FileFormatError(
+        f"holds {len(matching)} series{asked}",
+        where=found.folder,
+        expected="one",
+        remedy="name it by UID, number or a pattern of its description in the column "
+        "<modality>_series or label_series of a dataset table",
+        listed=f"there are {found.listed}",
+    )
+
+
+def _matching(series: tuple[Series, ...], wanted: str) -> list[Series]:
+    low = wanted.strip().lower()
+    exact = [s for s in series if low in (s.uid, str(s.number), s.description.lower())]
+    return exact or [s for s in series if fnmatch.fnmatchcase(s.description.lower(), low)]

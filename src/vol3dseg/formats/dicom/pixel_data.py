@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError
-from vol3dseg.formats.dicom.dicom_files import MOST_INFLATED, parsing, read_dataset
+from vol3dseg.formats.dicom.dicom_file import MOST_INFLATED, parsing
 
 _MOST_PACKED = 4096  # voxel bytes that a byte of a compressed file is believed to hold
 
@@ -94,14 +94,17 @@ def _stored_bytes(header: Any) -> int:
     return (voxels * int(header.BitsAllocated) + 7) // 8
 
 
-def read_frames(path: Path, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+def decode(dataset: Any, frames: Sequence[int], path: Path) -> Iterator[NDArray[Any]]:
     """Decode frames of a file, in the order asked for.
 
     Parameters
     ----------
-    path : Path
+    dataset : pydicom.FileDataset
+        All of the file; threads may share it.
     frames : sequence of int
         Counted from 0.
+    path : Path
+        Of the file, for messages.
 
     Yields
     ------
@@ -113,9 +116,9 @@ def read_frames(path: Path, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
     FileFormatError
         The voxels are truncated or damaged.
     """
-    decoded = _decoded(read_dataset(path), frames, path)
+    decoded = _decoded(dataset, frames, path)
     while True:
-        with parsing(path):  # not around the yield: it would keep other threads waiting
+        with parsing(path):  # not around the yield: warnings would be off for whoever goes on
             values = next(decoded, None)
         if values is None:
             return

@@ -1,0 +1,196 @@
+"""One DICOM file, through pydicom, with the checks that pydicom leaves to its caller.
+
+Warnings and logs of pydicom and highdicom quote headers, names of patients among it; both are
+silent while they work for us. A DICOMDIR is never followed, and no value of a tag becomes part of a
+path.
+"""
+
+import io
+import logging
+import os
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from vol3dseg.errors import FileFormatError, Vol3dSegError, in_memory
+from vol3dseg.extras import load_extra
+from vol3dseg.formats.streams import MAX_RATIO
+
+EXPORT_AGAIN = "copy or export it again"
+MOST_INFLATED = 2**30  # bytes of a deflated file, which pydicom unpacks in one go
+_LONGEST = 64  # characters of DICOM's long strings
+_PORTION = 2**20
+_PREAMBLE = 132  # bytes, `DICM` the last of them
+_HEADER = 2**16  # bytes that most headers fit into, read at once
+
+
+class _Silence:
+    """Warnings and logs of pydicom and highdicom are off while any thread works with them.
+
+    They belong to the whole process. Nobody waits: the first thread turns them off, and the last
+    one restores them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._threads = 0
+        self._restore = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._threads == 0:
+                self._restore.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                for logger in map(logging.getLogger, ("pydicom", "highdicom")):
+                    self._restore.callback(logger.setLevel, logger.level)
+                    logger.setLevel(logging.CRITICAL + 1)
+            self._threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._threads -= 1
+            if self._threads == 0:
+                self._restore.close()
+
+
+_SILENCE = _Silence()
+
+
+@contextmanager
+def parsing(path: Path) -> Iterator[None]:
+    """Turn what pydicom raises on a damaged file into one error of ours, and keep it silent.
+
+    Raises
+    ------
+    FileFormatError
+        The file is truncated, damaged or not readable.
+    MemoryLimitError
+        It does not fit into memory.
+    """
+    try:
+        with _SILENCE, in_memory("its contents", path):
+            yield
+    except Vol3dSegError:
+        raise
+    except EOFError as error:
+        raise FileFormatError(
+            "truncated", where=path, expected="the whole file", remedy=EXPORT_AGAIN
+        ) from error
+    except OSError as error:
+        raise _unreadable(error, path) from error
+    except Exception as error:  # damage shows as any exception, deep inside pydicom
+        raise FileFormatError(
+            f"damaged DICOM file ({type(error).__name__})",
+            where=path,
+            expected="one that pydicom can parse",
+            remedy=EXPORT_AGAIN,
+        ) from error
+
+
+def _unreadable(error: OSError, path: Path) -> FileFormatError:
+    return FileFormatError(
+        f"cannot be read ({error.strerror or 'damaged'})",
+        where=path,
+        expected="a readable file",
+        remedy="mend its permissions, or copy it again",
+    )
+
+
+def is_dicom(start: bytes) -> bool:
+    """Tell whether a file that starts so is DICOM: `DICM` stands behind 128 bytes."""
+    return start[_PREAMBLE - 4 : _PREAMBLE] == b"DICM"
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Tell whether there is a file that starts as DICOM does.
+
+    Raises
+    ------
+    FileFormatError
+        It cannot be read.
+    """
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return is_dicom(file.read(_PREAMBLE))
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
+class _Bounded(io.BufferedReader):
+    """A file that is never asked for more than it holds, whatever its headers claim."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read up to `size` bytes without setting room aside for more than there are."""
+        if size is not None and size > _PORTION:
+            size = min(size, max(os.fstat(self.fileno()).st_size - self.tell(), 0))
+        return super().read(size)
+
+
+def read_dataset(path: Path, tags: Sequence[str | int] | None = None) -> Any:
+    """Read a DICOM file: some tags of its header, or all of it.
+
+    Parameters
+    ----------
+    path : Path
+    tags : sequence of keywords and numbers, or None
+        None reads all, voxels included.
+
+    Returns
+    -------
+    pydicom.FileDataset
+        Its values are parsed when they are asked for: do that inside `parsing` as well.
+
+    Raises
+    ------
+    FileFormatError, MemoryLimitError
+        See `parsing`.
+    MissingExtraError
+        pydicom is not installed.
+    """
+    pydicom = load_extra("pydicom", "dicom")
+    wanted = None if tags is None else list(tags)
+    with parsing(path), _Bounded(io.FileIO(path), _HEADER) as file:
+        _check_inflated(file, path)
+        file.seek(0)
+        return pydicom.dcmread(file, stop_before_pixels=tags is not None, specific_tags=wanted)
+
+
+def _check_inflated(file: io.BufferedReader, path: Path) -> None:
+    """Refuse a deflated file that would fill the memory."""
+    from pydicom import filereader
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    file.seek(_PREAMBLE)
+    meta = filereader.read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
+    small = os.fstat(file.fileno()).st_size * MAX_RATIO <= MOST_INFLATED
+    if meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian or small:
+        return
+    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    file.seek(_PREAMBLE + 12 + int(meta.FileMetaInformationGroupLength))
+    while content := file.read(_PORTION):
+        while content and size <= MOST_INFLATED:
+            size += len(inflate.decompress(content, _PORTION))
+            content = inflate.unconsumed_tail
+        if size > MOST_INFLATED:
+            raise FileFormatError(
+                f"inflates to more than {MOST_INFLATED} bytes",
+                where=path,
+                expected="at most that many",
+                remedy="store it uncompressed",
+            )
+
+
+def long_string(text: str) -> str:
+    """Return text as DICOM can hold it: short, and without what separates values."""
+    return text.replace("\\", "/")[:_LONGEST]
+
+
+def printable(text: Any) -> str:
+    """Return text of a header fit for one line: a message must not be forged by it."""
+    return "".join(c if c.isprintable() else " " for c in str(text)).strip()[:_LONGEST]
