@@ -17,8 +17,8 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.machine import peak_mb, reset_peak
-from vol3dseg.preprocessing.bias_field import N4
 from vol3dseg.preprocessing.prepare import prepare
+from vol3dseg.recipe.bias_field import N4
 
 _FACTORS = (4, 6, 8)
 

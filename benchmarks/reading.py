@@ -30,7 +30,7 @@ from vol3dseg.inference.restore import Restorer
 from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels
-from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.volume import Volume

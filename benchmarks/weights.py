@@ -34,7 +34,7 @@ from vol3dseg.model.manifest import Manifest, Network, Tiling, TrainingFacts
 from vol3dseg.model.model_file import read_model, with_manifest
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.model.provenance import provenance
-from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.recipe import Recipe
 from vol3dseg.space.labels import Label, LabelSet
 from vol3dseg.training.checkpoints import load_checkpoint
 from vol3dseg.training.networks.unet import build_unet, receptive_field_radius

@@ -32,8 +32,9 @@ def preprocess(dataset: Path, output: Path, config: str, workers: int | None, re
 
     DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw, BIDS or DICOM
     layout, or a dataset table (.csv, .json). Run again, it does only what is missing or has
-    changed. What headers tell is checked first, of all cases; `vol3dseg check` looks at all voxels
-    as well. A case that fails is named and the others go on; the exit code is 1 then.
+    changed, and removes what it prepared of cases that are no longer there. Headers are checked
+    first, of all cases; `vol3dseg check` looks at all voxels as well. A case that fails is named
+    and the others go on; the exit code is 1 then.
     """
     run_preprocess(dataset, output, config, workers, repair)
 
@@ -41,47 +42,37 @@ def preprocess(dataset: Path, output: Path, config: str, workers: int | None, re
 def run_preprocess(
     dataset: Path,
     output: Path,
-    config_name: str,
+    config: str,
     workers: int | None = None,
     repair: bool = False,
 ) -> None:
     """Prepare a data set in front of the user."""
-    from vol3dseg.config import load_config
-    from vol3dseg.datasets.case import allow_repairs
-    from vol3dseg.datasets.layouts import find_cases
-    from vol3dseg.datasets.over_cases import worker_processes
-    from vol3dseg.files import require_writable
-    from vol3dseg.preprocessing.prepare_cases import Outcome
-    from vol3dseg.preprocessing.prepare_cases import preprocess as prepare_all
+    from vol3dseg.preprocessing.prepare_case import Outcome
+    from vol3dseg.preprocessing.prepare_dataset import preprocess as prepare
+    from vol3dseg.preprocessing.prepare_dataset import unknown_files
 
-    config = load_config(config_name)
-    config.recipe.require_extras()
-    cases = allow_repairs(find_cases(dataset), repair)
-    require_writable(output)
-    with worker_processes(workers, len(cases)) as executor, progress_bar() as bar:
-        task = bar.add_task("preparing", total=len(cases))
+    with progress_bar() as bar:
+        task = bar.add_task("preparing", total=None)
 
-        def advance(outcome: Outcome) -> None:
-            bar.advance(task)
-            for error in outcome.failed.splitlines():
-                line = f"failed: {about_case(outcome.case_id, error)}"
-                bar.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        def show(outcome: Outcome, total: int) -> None:
+            bar.update(task, total=total, advance=0 if outcome.removed else 1)
+            for what, said in (("failed", outcome.failed), ("removed", outcome.removed)):
+                for error in said.splitlines():
+                    line = f"{what}: {about_case(outcome.case_id, error)}"
+                    bar.console.print(
+                        line, highlight=False, markup=False, emoji=False, soft_wrap=True
+                    )
 
-        index = prepare_all(
-            cases,
-            output,
-            config.model_dump(mode="json"),
-            config.recipe,
-            config.labels,
-            executor,
-            advance,
-        )
+        index = prepare(dataset, output, config, workers, repair, show)
     _report(index, output)
+    for path in unknown_files(output, index):
+        click.echo(f"note: {path} is no prepared case of this data set and is left alone")
     if index.failed:
         sys.exit(1)
 
 
 def _report(index: "Index", output: Path) -> None:
+    notes: dict[str, list[str]] = {}  # with the cases they were noted of: often all of a data set
     for entry in index.cases:
         for modality, count in entry.replaced.items():
             click.echo(
@@ -90,19 +81,11 @@ def _report(index: "Index", output: Path) -> None:
             )
         for repair in entry.repairs:
             click.echo(f"repaired: case {entry.id}: {repair}")
-        if entry.class_voxels and not any(list(entry.class_voxels.values())[1:]):
-            click.echo(
-                f"warning: case {entry.id}: its label map is empty; patches of it show background "
-                "alone",
-                err=True,
-            )
-        if entry.labels_outside:
-            click.echo(
-                f"warning: case {entry.id}: {entry.labels_outside} labelled voxels lie outside the "
-                "non-zero box and are lost; check the image, or use crop: none",
-                err=True,
-            )
-    for note, ids in _grouped(index).items():
+        for warning in entry.warnings:
+            click.echo(f"warning: case {entry.id}: {warning}", err=True)
+        for note in entry.notes:
+            notes.setdefault(note, []).append(entry.id)
+    for note, ids in notes.items():
         click.echo(f"note: {len(ids)} of {len(index.cases)} cases ({some_of(ids)}): {note}")
     for case_id, reason in index.left_out.items():
         click.echo(f"left out: case {case_id}: {reason}")
@@ -110,12 +93,3 @@ def _report(index: "Index", output: Path) -> None:
         f"{len(index.cases)} cases prepared, {len(index.left_out)} left out, "
         f"{len(index.failed)} failed -> {output}"
     )
-
-
-def _grouped(index: "Index") -> dict[str, list[str]]:
-    """Return what was noted with the cases that it was noted of: often all of a data set."""
-    found: dict[str, list[str]] = {}
-    for entry in index.cases:
-        for note in entry.notes:
-            found.setdefault(note, []).append(entry.id)
-    return found

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import ParityError
 from vol3dseg.model.manifest import Manifest
-from vol3dseg.preprocessing.normalise import Normalisation, Window
 from vol3dseg.preprocessing.prepare import prepare
+from vol3dseg.recipe.normalise import Normalisation, Window
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
 

@@ -1,6 +1,6 @@
 """Normalisation as nodes of ONNX, in the order and precision of numpy.
 
-What `vol3dseg.preprocessing.normalise` computes: statistics and the division in float64, the result
+What `vol3dseg.recipe.normalise` computes: statistics and the division in float64, the result
 in float32. Names of values are str; the operators are those of opset 17.
 """
 
@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto
 
 from vol3dseg.export.graph_builder import GraphBuilder
-from vol3dseg.preprocessing.normalise import Normalisation, Window, ZScore
+from vol3dseg.recipe.normalise import Normalisation, Window, ZScore
 
 
 def normalise(build: GraphBuilder, step: Normalisation, whole: str, cropped: str) -> str:

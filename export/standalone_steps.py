@@ -1,6 +1,6 @@
 """What is done before and after a network, as nodes of ONNX: crop, pad, and the way back to labels.
 
-The same as `vol3dseg.preprocessing.recipe` does with numpy; `vol3dseg.export.standalone_check` and
+The same as `vol3dseg.recipe` does with numpy; `vol3dseg.export.standalone_check` and
 the tests hold the two together. Names of values are str; the operators are those of opset 17.
 """
 
@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from vol3dseg.export.graph_builder import GraphBuilder
 from vol3dseg.export.standalone_normalise import nonzero, normalise
-from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.recipe import Recipe
 from vol3dseg.space.box import Shape
 
 OUTPUT = "labels"

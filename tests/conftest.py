@@ -16,7 +16,7 @@ from vol3dseg.model.manifest import Manifest, Network, Tiling, TrainingFacts
 from vol3dseg.model.model_file import ModelFile, with_manifest
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.model.provenance import provenance
-from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Label, LabelSet
 

@@ -18,13 +18,13 @@ from vol3dseg.errors import ConfigError, IntensityError, MissingExtraError
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import load_record
-from vol3dseg.preprocessing.bias_field import N4
 from vol3dseg.preprocessing.index import load_index
-from vol3dseg.preprocessing.normalise import Window
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.preprocessing.prepare_cases import preprocess
-from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.preprocessing.prepare_dataset import prepare_cases
 from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.recipe import Recipe
+from vol3dseg.recipe.bias_field import N4
+from vol3dseg.recipe.normalise import Window
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
@@ -237,7 +237,7 @@ def test_training_and_prediction_see_the_same(
         return np.full(shape, 1 / len(labels.names), np.float32)
 
     threads(1)
-    index = preprocess(cases, folder / "prepared", {}, recipe, labels)
+    index = prepare_cases(cases, folder / "prepared", {}, recipe, labels)
     threads(3)
     found = predict_cases(cases, Predictor(background, manifest), folder / "out", record)
     assert not index.failed

@@ -15,7 +15,7 @@ from vol3dseg.errors import StoreError
 from vol3dseg.files import sha256_file
 from vol3dseg.preprocessing.examination import Task, flaw, flaws
 from vol3dseg.preprocessing.index import load_index, verify
-from vol3dseg.preprocessing.prepare_cases import preprocess
+from vol3dseg.preprocessing.prepare_dataset import prepare_cases
 from vol3dseg.preprocessing.store import StoredCase, open_cases
 
 NAMES = ("flair", "t1")
@@ -29,7 +29,7 @@ REMEDY = (
 def prepared(brats_folder, tmp_path, recipe, labels):
     """A prepared folder of three cases."""
     folder = tmp_path / "prepared"
-    preprocess(find_cases(brats_folder), folder, {}, recipe, labels)
+    prepare_cases(find_cases(brats_folder), folder, {}, recipe, labels)
     return folder
 
 
@@ -64,7 +64,7 @@ def test_cases_as_they_were_written_are_opened(prepared):
 def test_a_case_without_labels_is_opened(brats_folder, tmp_path, recipe, labels):
     for path in brats_folder.rglob("*_seg.nii.gz"):
         path.unlink()
-    index = preprocess(find_cases(brats_folder), tmp_path / "out", {}, recipe, labels)
+    index = prepare_cases(find_cases(brats_folder), tmp_path / "out", {}, recipe, labels)
     assert len(open_cases(tmp_path / "out", index, [e.id for e in index.cases], NAMES)) == 3
 
 

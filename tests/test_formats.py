@@ -29,7 +29,7 @@ from vol3dseg.formats.dicom.seg_writing import Algorithm
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.outputs import DicomSeg, Wanted
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 
 SUFFIXES = (".nii.gz", ".nrrd", ".mha")

@@ -15,7 +15,7 @@ from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.model.manifest import Network
 from vol3dseg.model.model_file import with_manifest
-from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 
 pytestmark = pytest.mark.alone

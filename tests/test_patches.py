@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.preprocessing.prepare_cases import preprocess
+from vol3dseg.preprocessing.prepare_dataset import prepare_cases
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box
 
@@ -28,7 +28,7 @@ SIZE = (4, 4, 4)
 @pytest.fixture
 def cases(brats_folder, tmp_path, recipe, labels):
     small = recipe.model_copy(update={"patch_size": SIZE})
-    index = preprocess(find_cases(brats_folder), tmp_path / "P", {}, small, labels)
+    index = prepare_cases(find_cases(brats_folder), tmp_path / "P", {}, small, labels)
     return [StoredCase.open(tmp_path / "P", e, ["flair", "t1"]) for e in index.cases]
 
 

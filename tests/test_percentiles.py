@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vol3dseg.preprocessing.percentiles import percentiles
+from vol3dseg.recipe.percentiles import percentiles
 
 numbers = st.floats(
     width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**100), max_value=2.0**100

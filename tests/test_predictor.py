@@ -20,7 +20,7 @@ from vol3dseg.inference.tiling.run_tiles import gaussian_weights, run_tiles
 from vol3dseg.model.manifest import Tiling
 from vol3dseg.model.model_file import read_model, with_manifest
 from vol3dseg.model.outputs import Softmax
-from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
 

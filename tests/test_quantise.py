@@ -22,7 +22,7 @@ from vol3dseg.inference.runtimes.footprint import footprint
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 from vol3dseg.inference.runtimes.session import open_session
 from vol3dseg.model.model_file import ModelFile, read_model, with_manifest
-from vol3dseg.preprocessing.prepare_cases import preprocess
+from vol3dseg.preprocessing.prepare_dataset import prepare_cases
 from vol3dseg.preprocessing.store import StoredCase
 
 CHANNELS, CLASSES, WIDTH = 2, 4, 8
@@ -238,7 +238,7 @@ def local(manifest):
 @pytest.fixture
 def cases(brats_folder, tmp_path, recipe, labels):
     out = tmp_path / "prepared"
-    index = preprocess(find_cases(brats_folder), out, {}, recipe, labels)
+    index = prepare_cases(find_cases(brats_folder), out, {}, recipe, labels)
     return {e.id: StoredCase.open(out, e, recipe.modalities) for e in index.cases}
 
 
@@ -340,7 +340,7 @@ def run(brats_folder, tmp_path, recipe, labels):
         data["model"] = {"depth": 1, "width": 4, "norm": norm}
         data["training"] |= {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1}
         config = Config.model_validate(data)
-        preprocess(
+        prepare_cases(
             find_cases(brats_folder), tmp_path / "P", config.model_dump(mode="json"), recipe, labels
         )
         train(tmp_path / "P", tmp_path / "run", config)

@@ -26,10 +26,10 @@ from vol3dseg.export.standalone_normalise import percentile
 from vol3dseg.inference.describe import describe
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.model.model_file import read_model, with_manifest
-from vol3dseg.preprocessing.normalise import Window, ZScore
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.preprocessing.prepare_cases import preprocess
-from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.preprocessing.prepare_dataset import prepare_cases
+from vol3dseg.recipe import Recipe
+from vol3dseg.recipe.normalise import Window, ZScore
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.resampling import resample
 from vol3dseg.space.volume import Volume
@@ -395,7 +395,7 @@ def run(brats_folder, tmp_path, recipe, labels):
         data["model"] = {"depth": 1, "width": 4, "norm": norm}
         data["training"] |= {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1}
         config = Config.model_validate(data)
-        preprocess(
+        prepare_cases(
             find_cases(brats_folder), tmp_path / "P", config.model_dump(mode="json"), recipe, labels
         )
         train(tmp_path / "P", tmp_path / "run", config)

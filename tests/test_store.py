@@ -8,20 +8,22 @@ import numpy as np
 import pytest
 
 from vol3dseg import formats
+from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.errors import DatasetError, RecipeMismatch, StoreError
 from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.preprocessing import prepare_case
 from vol3dseg.preprocessing.index import load_index, verify
 from vol3dseg.preprocessing.prepare import prepare as prepare_volume
-from vol3dseg.preprocessing.prepare_cases import preprocess
+from vol3dseg.preprocessing.prepare_dataset import prepare_cases, preprocess, unknown_files
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box, grid_boxes
 from vol3dseg.space.geometry import Geometry
 
 
 def prepare(folder, out, recipe, labels, **options):
-    return preprocess(find_cases(folder), out, {}, recipe, labels, **options)
+    return prepare_cases(find_cases(folder), out, {}, recipe, labels, **options)
 
 
 def shift_t1(folder):
@@ -83,6 +85,81 @@ def test_second_run_does_only_what_is_missing_or_changed(brats_folder, tmp_path,
     assert second.cases[1].sha256 != first.cases[1].sha256
 
 
+def test_a_scan_that_is_replaced_while_it_is_read_is_prepared_again(
+    brats_folder, tmp_path, recipe, labels, monkeypatch
+):
+    def read_and_replace(case, modalities):
+        volume = read_volume(case, modalities)
+        path = case.images["flair"].path
+        array, grid = formats.read_image(path)
+        nifti.write(path, (array * 2).astype(np.int16), grid)
+        return volume
+
+    monkeypatch.setattr(prepare_case, "read_volume", read_and_replace)
+    first = prepare(brats_folder, tmp_path / "out", recipe, labels)
+    monkeypatch.undo()
+    second = prepare(brats_folder, tmp_path / "out", recipe, labels)
+    for old, new in zip(first.cases, second.cases, strict=True):
+        assert old.appearance != new.appearance
+
+
+def test_cases_that_left_the_data_set_leave_the_folder(brats_folder, tmp_path, recipe, labels):
+    out, said = tmp_path / "out", []
+    index = prepare(brats_folder, out, recipe, labels)
+    kept, gone, changed = (out / entry.file for entry in index.cases)
+    foreign = out / "cases" / "notes.txt"
+    foreign.write_text("mine")
+    changed.write_bytes(changed.read_bytes() + b"!")
+    shutil.rmtree(brats_folder / "Case_002")
+    shutil.rmtree(brats_folder / "Case_003")
+    index = prepare(brats_folder, out, recipe, labels, progress=lambda o, total: said.append(o))
+    assert [entry.id for entry in index.cases] == ["Case_001"]
+    assert kept.is_file()
+    assert not gone.exists()
+    assert {o.case_id: o.removed for o in said if o.removed} == {
+        "Case_002": "is no longer in the data set; its prepared file is removed",
+        "Case_003": f"is no longer in the data set; {changed} is not the file that was written and "
+        "stays, remove it yourself",
+    }
+    assert unknown_files(out, index) == [changed, foreign]
+    assert foreign.read_text() == "mine"
+
+
+def test_a_killed_run_does_not_forget_what_it_has_not_come_to(
+    brats_folder, tmp_path, recipe, labels
+):
+    """Or a case that leaves the data set afterwards would stay in the folder, unnamed."""
+    out = tmp_path / "out"
+    prepare(brats_folder, out, recipe, labels)
+    for path in brats_folder.rglob("*_t1.nii.gz"):
+        array, grid = formats.read_image(path)
+        nifti.write(path, (array + 1).astype(np.int16), grid)
+
+    def killed(outcome, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(brats_folder, out, recipe, labels, progress=killed)
+    assert [e.id for e in load_index(out).cases] == ["Case_001", "Case_002", "Case_003"]
+    shutil.rmtree(brats_folder / "Case_003")
+    index = prepare(brats_folder, out, recipe, labels)
+    assert unknown_files(out, index) == []
+    assert sorted(p.name for p in (out / "cases").iterdir()) == ["Case_001.h5", "Case_002.h5"]
+
+
+def test_a_case_that_fails_or_is_left_out_now_leaves_no_old_file(
+    brats_folder, tmp_path, recipe, labels
+):
+    out = tmp_path / "out"
+    prepare(brats_folder, out, recipe, labels)
+    take_enhancing_away(brats_folder)
+    (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(b"")
+    strict = labels.model_copy(update={"required": ("enhancing",)})
+    index = prepare(brats_folder, out, recipe, strict)
+    assert (list(index.left_out), list(index.failed)) == (["Case_003"], ["Case_002"])
+    assert [p.name for p in (out / "cases").iterdir()] == ["Case_001.h5"]
+
+
 def test_a_bad_case_is_named_and_the_others_go_on(brats_folder, tmp_path, recipe, labels):
     (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(b"")
     with ThreadPoolExecutor(2) as pool:
@@ -93,6 +170,40 @@ def test_a_bad_case_is_named_and_the_others_go_on(brats_folder, tmp_path, recipe
         "Case_001.h5",
         "Case_003.h5",
     ]
+
+
+def test_a_case_that_does_not_fit_into_memory_is_named_and_the_others_go_on(
+    brats_folder, tmp_path, recipe, labels, monkeypatch
+):
+    def prepare_or_fail(volume, recipe):
+        if volume.geometry.affine[0, 3] == first.affine[0, 3]:
+            raise MemoryError
+        return prepare_volume(volume, recipe)
+
+    _, first = formats.read_image(brats_folder / "Case_001" / "Case_001_flair.nii.gz")
+    monkeypatch.setattr(prepare_case, "prepare", prepare_or_fail)
+    index = prepare(brats_folder, tmp_path / "out", recipe, labels)
+    assert [e.id for e in index.cases] == ["Case_002", "Case_003"]
+    assert index.failed["Case_001"].startswith(
+        "case Case_001: a scan and what is made of it do not"
+    )
+
+
+def test_a_data_set_is_prepared_in_one_call(brats_folder, tmp_path, config_path):
+    """As a program calls it: names of folders, a config by name or as it is, any executor."""
+    said = []
+    index = preprocess(
+        str(brats_folder),
+        str(tmp_path / "out"),
+        str(config_path),
+        progress=lambda outcome, total: said.append((outcome.case_id, total)),
+    )
+    assert said == [("Case_001", 3), ("Case_002", 3), ("Case_003", 3)]
+    config = load_config(config_path)
+    assert config.model_dump(mode="json") == index.config
+    with ThreadPoolExecutor(2) as pool:
+        again = preprocess(find_cases(brats_folder)[1:], tmp_path / "other", config, pool)
+    assert [e.sha256 for e in again.cases] == [e.sha256 for e in index.cases[1:]]
 
 
 def test_missing_modality_and_missing_label(brats_folder, tmp_path, recipe, labels):
@@ -229,7 +340,7 @@ def test_a_foreign_or_damaged_index_is_refused(tmp_path, brats_folder, recipe, l
 
 def test_no_cases(tmp_path, recipe, labels):
     with pytest.raises(DatasetError, match="no cases"):
-        preprocess([], tmp_path, {}, recipe, labels)
+        prepare_cases([], tmp_path, {}, recipe, labels)
 
 
 def test_a_write_that_fails_leaves_nothing(brats_folder, tmp_path, recipe, labels, monkeypatch):

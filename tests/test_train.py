@@ -13,7 +13,7 @@ from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ParityError, RecipeMismatch, RunError, StoreError
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.model.model_file import read_model
-from vol3dseg.preprocessing.prepare_cases import preprocess
+from vol3dseg.preprocessing.prepare_dataset import prepare_cases
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.train
@@ -56,7 +56,7 @@ def make_config(recipe, **training):
 def prepared(brats_folder, tmp_path, recipe, labels):
     folder = tmp_path / "prepared"
     config = make_config(recipe).model_dump(mode="json")
-    preprocess(find_cases(brats_folder), folder, config, recipe, labels)
+    prepare_cases(find_cases(brats_folder), folder, config, recipe, labels)
     return folder
 
 
@@ -147,7 +147,7 @@ def test_one_store_serves_every_subset(
     before = {path: path.read_bytes() for path in prepared.rglob("*") if path.is_file()}
     subset = train(prepared, tmp_path / "subset", make_config(recipe, modalities=modalities))
     alone = recipe.select(modalities)
-    preprocess(find_cases(brats_folder), tmp_path / "P1", {}, alone, labels)
+    prepare_cases(find_cases(brats_folder), tmp_path / "P1", {}, alone, labels)
     single = train(tmp_path / "P1", tmp_path / "single", make_config(alone))
     assert subset.training_data == single.training_data
     for ours, theirs in zip(
@@ -223,7 +223,7 @@ def test_a_finished_run_keeps_its_record_and_another_split_is_refused(
     shutil.copytree(brats_folder / "Case_001", brats_folder / "Case_000")
     for path in (brats_folder / "Case_000").iterdir():
         path.rename(path.with_name(path.name.replace("001", "000")))
-    preprocess(find_cases(brats_folder), prepared, {}, recipe, labels)
+    prepare_cases(find_cases(brats_folder), prepared, {}, recipe, labels)
     with pytest.raises(RunError, match=r"split\.json differs"):
         train(prepared, run, config, resume=True)
 

@@ -11,7 +11,7 @@ import yaml
 
 from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.preprocessing.prepare_cases import preprocess
+from vol3dseg.preprocessing.prepare_dataset import prepare_cases
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.train
@@ -21,7 +21,7 @@ COMMAND = [sys.executable, "-c", "from vol3dseg.cli.main import main; main()"]
 
 @pytest.fixture
 def prepared(brats_folder, tmp_path, recipe, labels):
-    preprocess(find_cases(brats_folder), tmp_path / "P", {}, recipe, labels)
+    prepare_cases(find_cases(brats_folder), tmp_path / "P", {}, recipe, labels)
     return tmp_path / "P"
 
 

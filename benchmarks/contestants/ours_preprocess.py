@@ -12,7 +12,7 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import Workers
 from vol3dseg.preprocessing.index import load_index
-from vol3dseg.preprocessing.prepare_cases import preprocess
+from vol3dseg.preprocessing.prepare_dataset import prepare_cases
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box
 
@@ -29,7 +29,7 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
         shutil.rmtree(folder, ignore_errors=True)
         data = config.model_dump(mode="json")
         chosen = cases[:most]
-        index = preprocess(chosen, folder, data, config.recipe, config.labels, pool)
+        index = prepare_cases(chosen, folder, data, config.recipe, config.labels, pool)
         if len(index.cases) != len(chosen):
             raise RuntimeError(f"failed: {index.failed}; left out: {index.left_out}")
         return {"cases": len(chosen)}

@@ -3,6 +3,9 @@
 import hashlib
 import json
 import os
+import re
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,13 +13,16 @@ from pathlib import Path
 
 from vol3dseg.errors import OutputError
 
+_UNFINISHED = re.compile(r"\.vol3dseg-tmp-[0-9a-f]{16}")
+
 
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
     """Give a temporary path that becomes `final` when the block ends without an error.
 
-    The temporary file stands beside the final one, because a rename is atomic within one file
-    system only; it is flushed to the disk first and removed when the block raises.
+    The temporary file stands in a folder of its own beside the final one, because a rename is
+    atomic within one file system only; it is flushed to the disk first and removed when the block
+    raises. What a killed process leaves is removed by `remove_leftovers`.
 
     Parameters
     ----------
@@ -26,32 +32,87 @@ def atomic_path(final: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        The temporary path; it keeps the suffixes of `final`, since writers choose by them.
+        The temporary path; nothing is there, and its name is that of `final`.
 
     Raises
     ------
     OutputError
         The folder cannot be made or written.
     """
-    temporary = final.with_name(f".tmp-{os.getpid()}-{final.name}")
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+    with _told(final), _unfinished(final.parent) as folder:
+        temporary = folder / final.name
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(final)
+
+
+@contextmanager
+def _told(where: Path) -> Iterator[None]:
+    """Report what the system says of a place that cannot be written."""
+    try:
+        yield
     except OSError as error:
         if isinstance(error, OutputError) or error.errno is None:
             raise
         raise OutputError(
             f"cannot be written ({error.strerror})",
-            where=final,
+            where=where,
             expected="a writable place with room",
             remedy="choose another",
         ) from error
+
+
+@contextmanager
+def _unfinished(parent: Path) -> Iterator[Path]:
+    """Give a new folder, locked as long as this process lives, and remove it in the end."""
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = parent / f".vol3dseg-tmp-{os.urandom(8).hex()}"
+        folder.mkdir()
+        with _lock(folder):
+            if not folder.exists():  # it was taken for a leftover before it was locked
+                continue
+            try:
+                yield folder
+            finally:  # whatever goes wrong here must not hide the error that led here
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Lock a folder for the block, if nobody has; tell whether that is sure.
+
+    The system lets go of a lock when its process ends, however it ends. Where folders cannot be
+    locked (Windows, most network file systems), nothing is sure.
+    """
+    if sys.platform == "win32":
+        yield False
+        return
+    import fcntl
+
+    descriptor, locked = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW), False
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        yield locked
     finally:
-        with suppress(OSError):  # it must not hide the error that led here
-            temporary.unlink()
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of processes that were killed while they wrote into a folder.
+
+    They are told by their names, and by a lock that whoever still writes holds: what is locked, and
+    what cannot be locked, stays.
+    """
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name):
+            with suppress(OSError), _lock(path) as nobodys:
+                if nobodys:
+                    shutil.rmtree(path)
 
 
 def write_bytes(final: Path, content: bytes) -> None:
@@ -63,22 +124,18 @@ def write_bytes(final: Path, content: bytes) -> None:
 def require_writable(folder: Path) -> None:
     """Make a folder and try to write into it: ask before work that takes long, not after it.
 
+    What killed processes left there is removed.
+
     Raises
     ------
     OutputError
         The folder cannot be made or written.
     """
-    try:
+    with _told(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise OutputError(
-            f"cannot be written ({error.strerror})",
-            where=folder,
-            expected="a writable place with room",
-            remedy="choose another",
-        ) from error
+        remove_leftovers(folder)
 
 
 def write_text(final: Path, content: str) -> None:

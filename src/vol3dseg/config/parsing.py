@@ -29,7 +29,7 @@ def _presets(folder: Traversable, prefix: str) -> Iterator[str]:
             yield prefix + entry.name.removesuffix(".yaml")
 
 
-def load_config(name_or_file: str | Path) -> Config:
+def load_config(config: Config | str | Path) -> Config:
     """Read a preset by name, or a YAML file.
 
     A config that says `extends: NAME_OR_FILE` is that one with its own keys in their place; a file
@@ -37,15 +37,18 @@ def load_config(name_or_file: str | Path) -> Config:
 
     Parameters
     ----------
-    name_or_file : str or Path
-        A path is what is a file, or ends in .yaml or .yml; a folder does not hide a preset.
+    config : str, Path or Config
+        A path is what is a file, or ends in .yaml or .yml; a folder does not hide a preset. A
+        config is returned as it is.
 
     Raises
     ------
     ConfigError
         There is no such preset or file, it is no YAML, or a key or value in it is not valid.
     """
-    data, source = _complete(str(name_or_file), Path(), _MOST_GENERATIONS)
+    if isinstance(config, Config):
+        return config
+    data, source = _complete(str(config), Path(), _MOST_GENERATIONS)
     return parse_config(data, source)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from vol3dseg.datasets.splits import SplitConfig
-from vol3dseg.preprocessing.recipe import Recipe
+from vol3dseg.recipe import Recipe
 from vol3dseg.schema import Frozen
 from vol3dseg.space.labels import LabelSet
 

@@ -14,8 +14,8 @@ from vol3dseg import __version__
 from vol3dseg.errors import ModelError
 from vol3dseg.model.outputs import Outputs
 from vol3dseg.model.provenance import Provenance
-from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.quality.training_data import TrainingData
+from vol3dseg.recipe import Recipe
 from vol3dseg.schema import Frozen, parse_json
 from vol3dseg.space.box import Shape
 from vol3dseg.space.labels import LabelSet

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from vol3dseg.errors import StoreError
 from vol3dseg.files import canonical_json, sha256_file, sha256_text, write_text
-from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.quality.appearance import Appearance
+from vol3dseg.recipe import Recipe
 from vol3dseg.schema import Frozen, read_json
 from vol3dseg.space.labels import LabelSet
 
-FILE_NAME = "index.json"
+FILE_NAME, CASES = "index.json", "cases"  # a file and a folder in a prepared folder
 
 
 class CaseEntry(Frozen):
@@ -61,6 +61,19 @@ class CaseEntry(Frozen):
     replaced: dict[str, int] = {}
     notes: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What of the case should be looked at, in words."""
+        said = []
+        if self.class_voxels and not any(list(self.class_voxels.values())[1:]):
+            said.append("its label map is empty; patches of it show background alone")
+        if self.labels_outside:
+            said.append(
+                f"{self.labels_outside} labelled voxels lie outside the non-zero box and are lost; "
+                "check the image, or use crop: none"
+            )
+        return tuple(said)
 
     @property
     def volumes_ml(self) -> dict[str, float]:

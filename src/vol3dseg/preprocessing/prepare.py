@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from vol3dseg.errors import DatasetError, MemoryLimitError
 from vol3dseg.machine import usable_cores
 from vol3dseg.preprocessing.crop import nonzero_box
-from vol3dseg.preprocessing.normalise import normalise_part
-from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.quality.appearance import Appearance, look_at
+from vol3dseg.recipe import Recipe
+from vol3dseg.recipe.normalise import normalise_part
 from vol3dseg.space.axes import axis_maps
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry

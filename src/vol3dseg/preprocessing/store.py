@@ -30,8 +30,8 @@ from vol3dseg.preprocessing.examination import Task, flaws
 from vol3dseg.preprocessing.index import CaseEntry, Index, verify
 from vol3dseg.preprocessing.patch_table import columns, patch_table, subset_boxes
 from vol3dseg.preprocessing.prepare import Prepared, box_of
-from vol3dseg.preprocessing.recipe import Recipe
 from vol3dseg.quality.appearance import Appearance
+from vol3dseg.recipe import Recipe
 from vol3dseg.space.box import Box, Shape, read_padded
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet, Segmentation

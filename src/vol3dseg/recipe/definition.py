@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 from vol3dseg.errors import ConfigError, RecipeMismatch
 from vol3dseg.extras import simpleitk
 from vol3dseg.files import canonical_json, sha256_text
-from vol3dseg.preprocessing.bias_field import N4
-from vol3dseg.preprocessing.normalise import Normalisation
+from vol3dseg.recipe.bias_field import N4
+from vol3dseg.recipe.normalise import Normalisation
 from vol3dseg.schema import Frozen
 from vol3dseg.space.kernels import CUBIC, LINEAR, Kernel
 

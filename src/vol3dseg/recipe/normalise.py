@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from vol3dseg.preprocessing.percentiles import percentiles
+from vol3dseg.recipe.percentiles import percentiles
 from vol3dseg.schema import Frozen
 from vol3dseg.space.box import Box
 from vol3dseg.space.memory_layout import contiguous, copy_voxels, in_portions

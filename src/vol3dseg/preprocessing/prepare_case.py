@@ -1,0 +1,129 @@
+"""One case, read, prepared and written: what a worker process does."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.checks import flat_modalities, no_contrast
+from vol3dseg.datasets.reading import read_segmentation, read_volume
+from vol3dseg.datasets.signature import signature
+from vol3dseg.errors import Vol3dSegError, in_memory
+from vol3dseg.files import sha256_file
+from vol3dseg.preprocessing.index import CASES, CaseEntry
+from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels, restore_labels
+from vol3dseg.preprocessing.store import write_case
+from vol3dseg.recipe import Recipe
+from vol3dseg.space.intake import in_words
+from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How cases are prepared and where they go."""
+
+    recipe: Recipe
+    labels: LabelSet
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one case: an entry, or the reason why there is none.
+
+    Parameters
+    ----------
+    case_id : str
+    entry : CaseEntry or None
+    left_out, failed, removed : str
+        The reason in words; empty where it does not apply. A line for each thing that is wrong.
+        A case is removed that is no longer in the data set.
+    """
+
+    case_id: str
+    entry: CaseEntry | None = None
+    left_out: str = ""
+    failed: str = ""
+    removed: str = ""
+
+
+def prepare_case(case: Case, task: Task) -> Outcome:
+    """Read, prepare and write one case; never raises an error of ours, but returns it in words."""
+    try:
+        with in_memory("a scan and what is made of it", where=f"case {case.id}"):
+            return _prepared(case, task)
+    except Vol3dSegError as error:
+        return Outcome(case.id, failed=error.recorded)
+
+
+def _prepared(case: Case, task: Task) -> Outcome:
+    # Before the files are read: one that is replaced meanwhile must not count as read.
+    sources = signature(case, task.recipe.modalities, with_label=True)
+    volume = read_volume(case, task.recipe.modalities)
+    for name in flat_modalities(volume):
+        raise no_contrast(name, case.images[name].path)
+    chosen = case.select(task.recipe.modalities)
+    label = read_segmentation(chosen, task.labels, volume.geometry) if case.label else None
+    why = left_out(_class_voxels(label), task.labels)
+    if why:
+        return Outcome(case.id, left_out=why)
+    entry = _write(case, task, prepare(volume, task.recipe), label)
+    intake = {"sources": sources, **_intake(volume, label)}
+    return Outcome(case.id, entry.model_copy(update=intake))
+
+
+def left_out(class_voxels: Mapping[str, int] | None, labels: LabelSet) -> str:
+    """Return in words why a case is left out; empty where it is not, or has no label map."""
+    lacking = [name for name in labels.required if class_voxels and not class_voxels[name]]
+    return f"lacks the required class {', '.join(lacking)}" if lacking else ""
+
+
+def _class_voxels(label: Segmentation | None) -> dict[str, int] | None:
+    return dict(zip(label.labels.names, label.counts(), strict=True)) if label else None
+
+
+def _intake(volume: Volume, label: Segmentation | None) -> dict[str, Any]:
+    """Return what an entry says of how the files were read."""
+    notes = {**volume.notes, "label": label.notes if label else ()}
+    return {
+        "replaced": dict(volume.replaced),
+        "notes": in_words(notes, repaired=False),
+        "repairs": in_words(notes, repaired=True),
+    }
+
+
+def _write(case: Case, task: Task, prepared: Prepared, label: Segmentation | None) -> CaseEntry:
+    """Write a case; the entry says nothing of its files and how they were read."""
+    name = f"{CASES}/{case.id}.h5"
+    path = task.folder / name
+    labels = (prepare_labels(label, prepared), label) if label else None
+    write_case(path, case.id, task.recipe, prepared, labels)
+    outside, changed = _losses(*labels) if labels else (0, 0)
+    return CaseEntry(
+        id=case.id,
+        subject=case.subject,
+        file=name,
+        bytes=path.stat().st_size,
+        sha256=sha256_file(path),
+        sources="",
+        shape=prepared.volume.geometry.shape,
+        source_shape=prepared.source.shape,
+        source_spacing_mm=prepared.source.spacing_mm,
+        class_voxels=_class_voxels(label),
+        appearance=prepared.appearance,
+        labels_outside=outside,
+        labels_changed=changed,
+    )
+
+
+def _losses(working: Segmentation, label: Segmentation) -> tuple[int, int]:
+    """Count the foreground voxels outside the box, and all voxels that restoring changes."""
+    restored = restore_labels(working, label.geometry)
+    everywhere = Segmentation(np.ones_like(working.array), working.geometry, label.labels)
+    inside = restore_labels(everywhere, label.geometry).array == 1
+    outside = int(np.count_nonzero((label.array > 0) & ~inside))
+    return outside, int(np.count_nonzero(restored.array != label.array))
