@@ -127,14 +127,6 @@ def test_nobody_waits_while_a_slice_is_decoded(folder, nifti, before_decoding, d
     assert len(done) == 2
 
 
-def test_nifti_leaves_pydicom_and_its_warnings_alone(nifti, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(warnings, "catch_warnings", None)
-        patch.setattr(logging.getLogger("pydicom"), "setLevel", None)
-        array = formats.read_image(nifti)[0]
-    np.testing.assert_array_equal(array, ARRAY)
-
-
 def test_warnings_and_logs_are_silent_in_every_thread_and_then_as_before(
     folder, cores, before_decoding, caplog
 ):

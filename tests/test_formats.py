@@ -24,7 +24,7 @@ from vol3dseg.datasets.selection import gather_cases
 from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, OutputError
 from vol3dseg.formats import read_labels
-from vol3dseg.formats.dicom import dicom_files
+from vol3dseg.formats.dicom import dicom_file
 from vol3dseg.formats.dicom.seg_writing import Algorithm
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.outputs import DicomSeg, Wanted
@@ -247,9 +247,9 @@ def test_a_nifti_file_is_no_business_of_pydicom(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("DICOM's reader is asked about a NIfTI file")
 
-    for name, value in vars(dicom_files).items():
-        if isinstance(value, FunctionType) and value.__module__ == dicom_files.__name__:
-            monkeypatch.setattr(dicom_files, name, refuse)
+    for name, value in vars(dicom_file).items():
+        if isinstance(value, FunctionType) and value.__module__ == dicom_file.__name__:
+            monkeypatch.setattr(dicom_file, name, refuse)
     with monkeypatch.context() as patch:  # pytest catches them as well, when the test is over
         patch.setattr(warnings, "catch_warnings", refuse)
         array, _ = formats.read_image(tmp_path / "x.nii.gz")
