@@ -2,7 +2,7 @@
 
 python -m benchmarks.trial_guard PRESET FOLDER [SPLITS]
 
-Takes the split of a config that says nothing of it: what is usual is learnt from its train part,
+Takes the split of a config that says nothing of it: expectations are learnt from its train part,
 limits from its validation part, and the table is of its test part. Then the same over SPLITS random
 splits (ten by default), since a few dozen test cases leave wide intervals. Trains no network.
 """
@@ -22,10 +22,11 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.splits import Split, SplitConfig, make_split
-from vol3dseg.quality.appearance import AXES, Appearance, look_at
-from vol3dseg.quality.calibrate import make_guard, percentile
-from vol3dseg.quality.expected import TOGETHER, Expected
-from vol3dseg.quality.likeness import Array
+from vol3dseg.quality.appearance import AXES, Appearance, measure_appearance
+from vol3dseg.quality.expectations import Expectations
+from vol3dseg.quality.features import Features, exchanged, features_of
+from vol3dseg.quality.guard import make_guard, percentile
+from vol3dseg.quality.similarity import Array
 from vol3dseg.space.resampling import turned
 from vol3dseg.space.volume import Volume
 
@@ -53,7 +54,9 @@ def mishaps(modalities: Sequence[str]) -> Iterator[Mishap]:
         yield Mishap(twice, "unlike", lambda images, rng: {**images, last: images[first]})
         yield Mishap(f"{first} mirrored", "unlike", _with(first, lambda a, rng: a[::-1]))
     yield Mishap(
-        f"{first} times 1000", f"intensities of {first} span", _with(first, lambda a, rng: a * 1000)
+        f"{first} times 1000",
+        f"{first} has an unusually wide range",
+        _with(first, lambda a, rng: a * 1000),
     )
     noise = f"noise of 0.5 to 1 s.d. in {last}"
     yield Mishap(noise, f"{last} is unusually rough", _with(last, _noisy))
@@ -98,7 +101,7 @@ def look_at_all(volumes: Mapping[str, Volume]) -> tuple[list[Mishap], Looks]:
         rng, grid = np.random.default_rng(number), volume.geometry
         images = _canonical(volume)
         for mishap in done:
-            looks[mishap.name][case_id] = look_at(mishap.spoil(images, rng), grid)
+            looks[mishap.name][case_id] = measure_appearance(mishap.spoil(images, rng), grid)
     return done, looks
 
 
@@ -127,27 +130,45 @@ def judge(split: Split, done: Sequence[Mishap], looks: Looks) -> Counter[tuple[s
 
 
 def compare_kinds(splits: Sequence[Split], good: Mapping[str, Appearance]) -> None:
-    """Print how well each kind of number alone, and all together, tell a swap from none."""
+    """Print how well each kind of feature alone, and all together, tell a swap from none."""
     first = next(iter(good.values()))
-    pairs = list(combinations(sorted(first.looks), 2))
+    pairs = list(combinations(sorted(first.modalities), 2))
     head = " | ".join(f"{a}, {b}" for a, b in pairs)
-    sys.stdout.write(f"\n| numbers | false alarm | {head} |\n|---|---:{'|---:' * len(pairs)}|\n")
-    for kinds in (*((kind,) for kind in TOGETHER), TOGETHER[:2], TOGETHER):
+    sys.stdout.write(f"\n| features | false alarm | {head} |\n|---|---:{'|---:' * len(pairs)}|\n")
+    pairwise = ("correlation", "edge correlation")
+    shape = ("median", "lower quartile", "upper quartile")
+    for name, kinds in {
+        "correlation": pairwise[:1],
+        "edge correlation": pairwise[1:],
+        "shape": shape,
+        "roughness": ("roughness",),
+        "correlations of both": pairwise,
+        "all four": (*pairwise, *shape, "roughness"),
+    }.items():
+        features = {i: _of_kinds(features_of(each), kinds) for i, each in good.items()}
         found: Counter[tuple[str, ...]] = Counter()
         for split in splits:
-            expected = Expected.learnt([good[i] for i in split.train], kinds)
-            limit = percentile([_gain(expected, good[i]) for i in split.validation])
-            found[()] += sum(_gain(expected, good[i]) > limit for i in split.test)
-            for pair in pairs:
-                swapped = [good[i].exchanged(*pair) for i in split.test]
-                found[pair] += sum(_gain(expected, each) > limit for each in swapped)
+            expectations = Expectations.learn([features[i] for i in split.train])
+            limit = percentile([_gain(expectations, features[i], pairs) for i in split.validation])
+            for pair in ((), *pairs):
+                for i in split.test:
+                    case = exchanged(features[i], *pair) if pair else features[i]
+                    found[pair] += _gain(expectations, case, pairs) > limit
         cases = sum(len(split.test) for split in splits)
         cells = " | ".join(f"{found[what] / cases:.1%}" for what in ((), *pairs))
-        sys.stdout.write(f"| {', '.join(kinds)} | {cells} |\n")
+        sys.stdout.write(f"| {name} | {cells} |\n")
 
 
-def _gain(expected: Expected, appearance: Appearance) -> float:
-    return expected.compare(appearance).scores()["swapped"]
+def _of_kinds(features: Features, kinds: Sequence[str]) -> Features:
+    return {key: value for key, value in features.items() if key[0] in kinds}
+
+
+def _gain(
+    expectations: Expectations, features: Features, pairs: Sequence[tuple[str, str]]
+) -> float:
+    """Return by how much the squared distance falls after the best exchange."""
+    tried = (expectations.distance(exchanged(features, *pair)) ** 2 for pair in pairs)
+    return expectations.distance(features) ** 2 - min(tried)
 
 
 def show(title: str, done: Sequence[Mishap], found: Counter[tuple[str, str]]) -> None:

@@ -18,9 +18,8 @@ import numpy as np
 from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.quality.case_facts import CaseFacts, measure_contents
 from vol3dseg.quality.contents import Contents, read_contents
-from vol3dseg.quality.facts import CaseFacts
-from vol3dseg.quality.measure import measure_contents
 from vol3dseg.quality.suspects import Verdict, rank
 
 CASES, FIRST, NOISED = 40, 6, "t2"

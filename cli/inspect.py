@@ -84,7 +84,7 @@ def run_inspect(
 
 
 def _report(found: "Survey", output: Path) -> None:
-    from vol3dseg.quality.statistics import FEWEST_CASES
+    from vol3dseg.quality.expectations import FEWEST_CASES
 
     rows = [
         [verdict.case_id, f"{verdict.score:.1f}", "; ".join(r.text for r in verdict.reasons)]

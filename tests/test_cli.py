@@ -129,11 +129,11 @@ def test_a_scan_that_is_unlike_is_said_so(vol3dseg, brats_folder, manifest, mode
     nifti.write(path, (array * 100).astype(np.int32), grid)
     done = vol3dseg("predict", model_path, brats_folder, "-o", tmp_path / "O")
     assert done.returncode == 0, done.stderr
-    assert "note: what is usual was learnt from 12 training cases only\n" in done.stdout
+    assert "note: what is typical was learnt from only 12 training cases\n" in done.stdout
     assert "3 cases segmented (1 with warnings), 0 failed" in done.stdout
     (line,) = [line for line in done.stderr.splitlines() if "warning: " in line]
-    assert line.startswith("  warning: intensities of t1 span ")
-    assert line.endswith("; are they in other units?")
+    assert line.startswith("  warning: t1 has an unusually wide range of intensities: ")
+    assert line.endswith("; are the units right?")
     record = json.loads((tmp_path / "O" / "predictions.json").read_text())
     assert record["cases"]["Case_002"]["warnings"] == [line.removeprefix("  warning: ")]
     assert record["cases"]["Case_001"]["warnings"] == []

@@ -9,7 +9,7 @@ from vol3dseg.preprocessing.index import CaseEntry, Index
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.training.data import foreground_ml, labelled_subjects
 
-NOTHING = Appearance(axes="RAS", spacing_mm=(1, 1, 1), size_mm=(9, 9, 9), looks={}, pairs=())
+NOTHING = Appearance(axes="RAS", spacing_mm=(1, 1, 1), size_mm=(9, 9, 9), modalities={}, pairs=())
 
 
 def entry(name, class_voxels, spacing_mm=(1.0, 1.0, 1.0)):

@@ -1,5 +1,6 @@
-"""The guard at the model's door: what is measured, what is learnt, what is said, and of whom."""
+"""The guard of a model: what is measured, what is learnt, what is said, and of whom."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -15,10 +16,10 @@ from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import load_record
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.quality.appearance import Appearance, look_at
-from vol3dseg.quality.calibrate import FALSE_ALARMS, limits_of, make_guard, percentile
-from vol3dseg.quality.expected import Expected, numbers_of
-from vol3dseg.quality.guard import Guard
+from vol3dseg.quality.appearance import Appearance, measure_appearance
+from vol3dseg.quality.expectations import Expectations
+from vol3dseg.quality.features import exchanged, features_of, turned
+from vol3dseg.quality.guard import FALSE_ALARMS, Guard, limits_of, make_guard, percentile
 from vol3dseg.quality.training_data import TrainingData, describe_data
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
@@ -47,7 +48,7 @@ def make_images(seed):
 
 
 def looks_of(seeds, change=lambda images: images, grid=GRID):
-    return [look_at(change(make_images(seed)), grid) for seed in seeds]
+    return [measure_appearance(change(make_images(seed)), grid) for seed in seeds]
 
 
 @pytest.fixture(scope="module")
@@ -74,38 +75,43 @@ def said(guard, seed=500, change=lambda images: images, grid=GRID):
 
 
 @pytest.mark.parametrize("pair", list(combinations(NAMES, 2)))
-def test_swapped_scans_look_like_swapped_appearances(pair):
+def test_swapped_scans_have_exchanged_features(pair):
     images = make_images(1)
     other = dict(zip(pair, reversed(pair), strict=True))
     swapped = {name: images[other.get(name, name)] for name in images}
-    assert look_at(swapped, GRID) == look_at(images, GRID).exchanged(*pair)
+    found, expected = (features_of(measure_appearance(i, GRID)) for i in (swapped, images))
+    assert found == exchanged(expected, *pair)
 
 
 @given(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True))
 def test_a_part_of_the_modalities_looks_like_a_part_of_the_appearance(names):
     images = make_images(2)
-    part = look_at({name: images[name] for name in names}, GRID)
-    assert part == look_at(images, GRID).select(names)
-    assert numbers_of(part).items() <= numbers_of(look_at(images, GRID)).items()
+    part = measure_appearance({name: images[name] for name in names}, GRID)
+    assert part == measure_appearance(images, GRID).select(names)
+    assert features_of(part).items() <= features_of(measure_appearance(images, GRID)).items()
 
 
 @given(st.permutations(range(3)), st.tuples(*[st.booleans()] * 3))
 def test_turned_scans_have_turned_profiles(order, mirrored):
     images = make_images(3)
     axes = [axis for axis, m in enumerate(mirrored) if m]
-    turned = {name: np.flip(a.transpose(order), axes) for name, a in images.items()}
-    grid = Geometry(turned["t1"].shape, np.eye(4))
-    expected = look_at(images, GRID).turned(tuple(order), mirrored)
-    for name, look in look_at(turned, grid).looks.items():
+    images_turned = {name: np.flip(a.transpose(order), axes) for name, a in images.items()}
+    grid = Geometry(images_turned["t1"].shape, np.eye(4))
+    found = features_of(measure_appearance(images_turned, grid))
+    expected = turned(features_of(measure_appearance(images, GRID)), tuple(order), mirrored)
+    assert len(expected) == 3 * 3 * 6
+    for key, value in expected.items():
         # The lattice leaves out one voxel at an end of each axis.
-        np.testing.assert_allclose(look.profiles, expected.looks[name].profiles, atol=0.03)
+        assert found[key] == pytest.approx(value, abs=0.03)
 
 
 @given(st.floats(1e-3, 1e3), st.integers(0, 20))
 def test_units_change_the_span_and_nothing_else(factor, seed):
     images = make_images(seed)
-    before = numbers_of(look_at(images, GRID))
-    scaled = numbers_of(look_at({n: a * np.float32(factor) for n, a in images.items()}, GRID))
+    before = features_of(measure_appearance(images, GRID))
+    scaled = features_of(
+        measure_appearance({n: a * np.float32(factor) for n, a in images.items()}, GRID)
+    )
     for key, value in scaled.items():
         shift = np.log(factor) if key[0] == "scale" else 0.0
         assert value == pytest.approx(before[key] + shift, abs=2e-3)
@@ -118,18 +124,18 @@ def test_units_change_the_span_and_nothing_else(factor, seed):
 def test_any_shape_and_flat_images_can_be_looked_at(shape, value):
     rng = np.random.default_rng(0)
     image = rng.normal(5, 1, shape) if value is None else np.full(shape, value)
-    found = look_at(
+    found = measure_appearance(
         {"t1": image.astype("f4"), "t2": image.astype("f4")}, Geometry(shape, np.eye(4))
     )
     assert Appearance.model_validate_json(found.model_dump_json()) == found
-    assert np.isfinite(list(numbers_of(found).values())).all()
+    assert np.isfinite(list(features_of(found).values())).all()
 
 
 def test_both_ways_in_measure_the_same(brats_folder, recipe):
     volume = read_volume(find_cases(brats_folder)[0], ("t1", "flair"))
     found = prepare(volume, recipe).appearance
     assert found.axes == "LPS"
-    assert list(found.looks) == ["flair", "t1"]
+    assert list(found.modalities) == ["flair", "t1"]
     alone = prepare(volume, recipe.select(["t1"])).appearance
     assert alone == found.select(["t1"])
 
@@ -168,12 +174,10 @@ def test_the_manifest_keeps_every_word(guard):
 
 
 def test_distances_of_a_subset_come_from_its_own_numbers(training):
-    part = Expected.learnt([each.select(["t1", "t2"]) for each in training])
-    whole = Expected.learnt(training)
-    for n, key in enumerate(part.usual.keys):
-        place = whole.usual.keys.index(key)
-        assert part.usual.location[n] == whole.usual.location[place]
-        assert part.usual.spread[n] == whole.usual.spread[place]
+    part = Expectations.learn([features_of(each.select(["t1", "t2"])) for each in training])
+    whole = Expectations.learn([features_of(each) for each in training])
+    assert 0 < len(part.features) < len(whole.features)
+    assert set(part.features) < set(whole.features)
 
 
 def test_without_a_validation_part_training_cases_are_held_out(training):
@@ -185,28 +189,28 @@ def test_without_a_validation_part_training_cases_are_held_out(training):
 def test_what_the_guard_cannot_see_is_said(training, validation):
     one = [each.select(["t1"]) for each in training]
     found = describe_data(one, [each.select(["t1"]) for each in validation], {"edema": [1.0, 3.0]})
-    assert found.notes == ("the model has one modality (t1): swaps cannot be seen",)
+    assert found.notes == ("swapped images cannot be detected: the model has one modality, t1",)
     assert found.volumes_ml == {"edema": (1.0, 2.0, 3.0)}
     assert found.axes == {"RAS": 60}
     few = describe_data(training[:9], validation, {})
     assert few.guard is None
     assert few.warnings(training[0]) == ()
     assert few.notes == (
-        "scans are not compared with the training data: of 9 training cases (fewer than 10) "
-        "nothing can be called usual",
+        "scans are not compared with the training data: 9 training cases (fewer than 10) are too "
+        "few to tell what is typical",
     )
     assert describe_data(training[:20], validation, {}).notes == (
-        "what is usual was learnt from 20 training cases only",
+        "what is typical was learnt from only 20 training cases",
     )
 
 
 def test_how_often_a_swap_would_be_noticed_is_told(guard):
     assert set(guard.noticed) == {
         "flair and t1 swapped", "flair and t2 swapped", "t1 and t2 swapped",
-        "mirrored left-right", "mirrored back-front", "mirrored down-up",
+        "mirrored left-right", "mirrored posterior-anterior", "mirrored inferior-superior",
     }  # fmt: skip
     assert guard.noticed["t1 and t2 swapped"] > 0.9
-    assert guard.noticed["mirrored down-up"] > 0.9
+    assert guard.noticed["mirrored inferior-superior"] > 0.9
     assert guard.noticed["mirrored left-right"] < 0.1  # the body is symmetrical
 
 
@@ -218,7 +222,7 @@ def test_swapped_modalities_are_named_and_nothing_else(guard, pair):
     a, b = pair
     (warning,) = said(guard, change=lambda images: {**images, a: images[b], b: images[a]})
     assert warning.startswith(
-        f"{a} and {b} look swapped: exchanged they fit what the model was trained on (distance "
+        f"{a} and {b} look swapped: if exchanged, they fit the training scans (distance "
     )
     assert warning.endswith("check which file is which")
 
@@ -246,24 +250,26 @@ def unmasked(image):
     ("change", "start", "end"),
     [
         pytest.param(
-            only("t2", lambda a: a * np.float32(1000)), "intensities of t2 span ",
-            "; are they in other units?", id="units",
+            only("t2", lambda a: a * np.float32(1000)),
+            "t2 has an unusually wide range of intensities: ", "; are the units right?",
+            id="units",
         ),
         pytest.param(
             only("t1", lambda a: np.where(a == 0, 0, a + np.float32(3000))),
-            "intensities of t1 are shifted: the median is ", "; are they in other units?",
+            "t1 has unusually high intensities: the median is ", "; are the units right?",
             id="offset",
         ),
         pytest.param(
-            only("t1", noisy), "t1 is unusually rough: neighbours differ by ", "; is there noise?",
-            id="noise",
+            only("t1", noisy), "t1 is unusually rough: neighbouring voxels differ by ",
+            "; is it noisy?", id="noise",
         ),
         pytest.param(
-            only("flair", unmasked), "100% of flair is not background, usual is ",
+            only("flair", unmasked), "unusually much of flair is not background: 100%, typically ",
             "; was skull-stripping or masking left out?", id="skull",
         ),
         pytest.param(
-            everywhere(lambda a: a[:, :, ::-1]), "the scan looks mirrored down-up: it fits what ",
+            everywhere(lambda a: a[:, :, ::-1]),
+            "the scan looks mirrored inferior-superior; that way ",
             "; check the orientation in its header", id="upside down",
         ),
         pytest.param(
@@ -271,7 +277,7 @@ def unmasked(image):
             id="too much masked",
         ),
         pytest.param(
-            only("t2", lambda a: np.flip(a, (0, 1))), "the images are unlike what the model was ",
+            only("t2", lambda a: np.flip(a, (0, 1))), "the images are unlike the training scans (",
             "", id="one turned by itself",
         ),
     ],
@@ -285,13 +291,18 @@ def test_what_is_unlike_is_said_in_a_sentence(guard, change, start, end):
 
 def test_another_grid_is_said_axis_by_axis(guard):
     thick, long = (Geometry(SHAPE, np.diag([1, 1, mm, 1])) for mm in (5.0, 1.0))
-    assert said(guard, grid=thick) == ("voxels are 5 mm apart down-up, usual is 1 mm",)
+    assert said(guard, grid=thick) == (
+        "the inferior-superior voxel spacing is unusually coarse: 5 mm, typically 1 mm",
+    )
     assert said(guard, grid=long) == ()
     twice = {
         name: np.concatenate([image, image], axis=0) for name, image in make_images(500).items()
     }
-    long = look_at(twice, Geometry((48, 28, 20), np.eye(4)))
-    assert "the scan is 48 mm long left-right, usual is 24 mm" in guard.warnings(long)
+    long = measure_appearance(twice, Geometry((48, 28, 20), np.eye(4)))
+    assert (
+        "the left-right field of view is unusually large: 48 mm, typically 24 mm"
+        in guard.warnings(long)
+    )
 
 
 def test_axes_that_changed_places_are_named(guard):
@@ -300,7 +311,7 @@ def test_axes_that_changed_places_are_named(guard):
 
     warnings = said(guard, change=turn, grid=Geometry((20, 28, 24), np.eye(4)))
     assert any(
-        w.startswith("the scan looks turned, its ") and "running where R, A, S should" in w
+        w.startswith("the scan looks rotated: its axes seem to run ") and "says R, A, S" in w
         for w in warnings
     ), warnings
 
@@ -341,7 +352,10 @@ def test_warnings_are_recorded(manifest, data, record, brats_folder, tmp_path):
     cases = find_cases(brats_folder)[:1]
     found = predict_cases(cases, Predictor(background(known), known), tmp_path, record)
     warnings = found.cases[cases[0].id].warnings
-    assert "the scan is 20 mm long back-front, usual is 28 mm" in warnings
+    assert (
+        "the posterior-anterior field of view is unusually small: 20 mm, typically 28 mm"
+        in warnings
+    )
     assert load_record(tmp_path).cases[cases[0].id].warnings == warnings
 
 
@@ -351,12 +365,18 @@ def test_training_data_travels_in_the_manifest(manifest, data):
     assert TrainingData.model_validate_json(data.model_dump_json()) == data
 
 
+def swapped(volume):
+    names = {"flair": "t1", "t1": "flair"}
+    return replace(volume, modalities=tuple(names.get(n, n) for n in volume.modalities))
+
+
 @pytest.mark.slow
 def test_swaps_among_real_crops_are_noticed_with_few_false_alarms(shared_data):
     cases = find_cases(shared_data / "brats20-crops")
     modalities = ("flair", "t1", "t1ce", "t2")
     recipe = load_config("crops32").recipe
-    looks = {c.id: prepare(read_volume(c, modalities), recipe).appearance for c in cases}
+    volumes = {c.id: read_volume(c, modalities) for c in cases}
+    looks = {i: prepare(volume, recipe).appearance for i, volume in volumes.items()}
     subjects = {c.id: c.subject for c in cases}
     split = make_split(subjects, SplitConfig(), dict.fromkeys(subjects, 1.0))
     train, validation, test = (
@@ -366,7 +386,7 @@ def test_swaps_among_real_crops_are_noticed_with_few_false_alarms(shared_data):
     alarms = [bool(guard.warnings(each)) for each in test]
     named = [
         any(w.startswith("flair and t1 look swapped") for w in guard.warnings(each))
-        for each in (usual.exchanged("flair", "t1") for usual in test)
+        for each in (prepare(swapped(volumes[i]), recipe).appearance for i in split.test)
     ]
     assert np.mean(alarms) <= 0.05
     assert np.mean(named) >= 0.9

@@ -16,11 +16,9 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.phantom import make_phantoms
 from vol3dseg.formats.image_file import ImageFile
 from vol3dseg.formats.nifti import nifti_file as nifti
-from vol3dseg.quality.case_likeness import coarse, mirrorings
-from vol3dseg.quality.contents import Contents, read_contents
-from vol3dseg.quality.facts import MASK
-from vol3dseg.quality.likeness import correlations, inside_of, ranked
-from vol3dseg.quality.measure import measure, measure_contents, noise
+from vol3dseg.quality.case_facts import measure, measure_contents, noise
+from vol3dseg.quality.contents import MASK, Contents, read_contents
+from vol3dseg.quality.similarity import coarse, correlations, inside_of, mirrorings, ranked
 from vol3dseg.quality.suspects import CERTAIN, rank
 from vol3dseg.reporting.inspection.survey import find_source, survey
 from vol3dseg.space.geometry import Geometry
@@ -208,7 +206,7 @@ def test_noise_is_found_and_not_taken_for_a_swap(phantoms, good):
     added = np.random.default_rng(1).normal(0, image.std(), image.shape) * (image > 0)
     reason, place = first_reason(good, spoilt(phantoms[11], t2=(image + added).astype(np.float32)))
     assert reason.kind == "noise"
-    assert reason.text.startswith("t2 is much noisier than in other cases (")
+    assert reason.text.startswith("t2 is unusually noisy: noise is ")
     assert place == 0
 
 
@@ -257,9 +255,15 @@ def test_one_of_eight_cases_does_not_widen_what_is_usual(good):
     assert noisy == ["case 07"]
 
 
+def on_grid(case, grid):
+    lengths = tuple(n * mm for n, mm in zip(grid.shape, grid.spacing_mm, strict=True))
+    case = with_appearance(case, spacing_mm=grid.spacing_mm, size_mm=lengths)
+    return replace(case, geometry=grid)
+
+
 def scaled_grid(case, factors):
     grid = case.geometry
-    return replace(case, geometry=Geometry(grid.shape, grid.affine @ np.diag([*factors, 1.0])))
+    return on_grid(case, Geometry(grid.shape, grid.affine @ np.diag([*factors, 1.0])))
 
 
 @pytest.mark.parametrize(
@@ -267,15 +271,16 @@ def scaled_grid(case, factors):
     [
         pytest.param(
             lambda c: scaled_grid(c, (1, 1, 3)), "spacing",
-            "the spacing along k is unusually wide (6 mm vs. median 2 mm)", id="spacing",
+            "the inferior-superior voxel spacing is unusually coarse: 6 mm, typically 2 mm",
+            id="spacing",
         ),
         pytest.param(
-            lambda c: replace(c, geometry=Geometry((400, 400, 400), c.geometry.affine)), "size",
-            "the scan is unusually long along ", id="shape",
+            lambda c: on_grid(c, Geometry((400, 400, 400), c.geometry.affine)), "size",
+            " field of view is unusually large: ", id="shape",
         ),
         pytest.param(
             lambda c: replace(c, volumes_ml={n: v * 1e-4 for n, v in c.volumes_ml.items()}),
-            "volume", " is unusually small (", id="volume",
+            "volume", " is unusually small: ", id="volume",
         ),
         pytest.param(
             lambda c: replace(c, volumes_ml={**c.volumes_ml, "value 4": 0.0}), "missing class",
@@ -283,27 +288,48 @@ def scaled_grid(case, factors):
         ),
         pytest.param(
             lambda c: replace(c, contrasts={**c.contrasts, ("value 2", "flair"): -4.0}),
-            "contrast", "value 2 is unusually dark in flair (-4.0 vs. median +", id="contrast",
+            "contrast",
+            "value 2 is unusually dark in flair: -4.0 standard deviations from the other tissue, ",
+            id="contrast",
         ),
         pytest.param(
-            lambda c: replace(c, correlations={**c.correlations, ("t1", "t1ce"): -0.9}),
-            "correlation", "t1 and t1ce are unusually little alike (correlation -0.90 vs. median ",
+            lambda c: with_correlation(c, ("t1", "t1ce"), -0.9), "correlation",
+            "t1 and t1ce are unusually dissimilar: their intensities correlate at -0.90, typically",
             id="correlation",
         ),
         pytest.param(
-            lambda c: with_modality(c, low=0.0, median=1e6, high=1e9, maximum=2e9), "scale",
-            "the range of intensities of t1 is unusually wide (1e+09 vs. median ", id="scale",
+            lambda c: with_quantiles(c, 0, 1e5, 3e5, 4e5, 5e5, 8e8, 1e9), "scale",
+            "t1 has an unusually wide range of intensities: 1e+09 from percentile 1 to 99, ",
+            id="scale",
         ),
         pytest.param(
-            lambda c: with_modality(c, median=c.modalities["t1"].low), "skew",
-            "the median of t1 lies unusually low in its range (0.00 vs. ", id="skew",
+            lambda c: with_quantiles(c, 100, 200, 300, 100, 700, 800, 900), "median",
+            "the median of t1 lies unusually low in its range: at 0.00, typically ", id="median",
         ),
     ],
 )  # fmt: skip
 def test_what_is_unusual_is_said_in_words(change, kind, words, good):
-    even = [replace(c, geometry=Geometry((36, 36, 36), np.diag([2.0, 2, 2, 1]))) for c in good]
+    even = [on_grid(c, Geometry((36, 36, 36), np.diag([2.0, 2, 2, 1]))) for c in good]
     verdict = next(v for v in rank([*even[:-1], change(even[-1])]) if v.case_id == "case 11")
     assert any(r.kind == kind and words in r.text for r in verdict.reasons), verdict.reasons
+
+
+def with_appearance(case, **changed):
+    return replace(case, appearance=case.appearance.model_copy(update=changed))
+
+
+def with_quantiles(case, *quantiles):
+    known = case.appearance.modalities
+    t1 = known["t1"].model_copy(update={"quantiles": quantiles})
+    return with_appearance(case, modalities={**known, "t1": t1})
+
+
+def with_correlation(case, names, value):
+    pairs = [
+        pair.model_copy(update={"correlation": value}) if pair.names == names else pair
+        for pair in case.appearance.pairs
+    ]
+    return with_appearance(case, pairs=tuple(pairs))
 
 
 def with_modality(case, **changed):
@@ -317,7 +343,7 @@ def test_the_one_that_runs_otherwise_is_named(good):
     cases = [replace(c, geometry=turned if n == 5 else grid) for n, c in enumerate(good)]
     verdict = rank(cases)[0]
     assert verdict.case_id == "case 05"
-    assert verdict.reasons[0].text == "axes run LPS; 11 of 12 cases run RAS"
+    assert verdict.reasons[0].text == "the axes run LPS; in 11 of 12 cases they run RAS"
 
 
 def test_the_ranking_does_not_depend_on_the_order_of_cases(good):

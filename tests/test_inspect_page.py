@@ -18,8 +18,8 @@ from vol3dseg.cli.inspect import run_inspect
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import MissingExtraError, OutputError
 from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.quality.case_facts import measure
 from vol3dseg.quality.contents import Contents
-from vol3dseg.quality.measure import measure
 from vol3dseg.quality.suspects import rank
 from vol3dseg.reporting.figures import COLOURS
 from vol3dseg.reporting.inspection.inspection_page import page

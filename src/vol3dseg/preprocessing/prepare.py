@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import DatasetError, MemoryLimitError
 from vol3dseg.machine import usable_cores
 from vol3dseg.preprocessing.crop import nonzero_box
-from vol3dseg.quality.appearance import Appearance, look_at
+from vol3dseg.quality.appearance import Appearance, measure_appearance
 from vol3dseg.recipe import Recipe
 from vol3dseg.recipe.normalise import normalise_part
 from vol3dseg.space.axes import axis_maps
@@ -93,7 +93,7 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
         for name in recipe.modalities
     }
     with ThreadPoolExecutor(usable_cores()) as pool:
-        appearance = pool.submit(look_at, views, volume.geometry)
+        appearance = pool.submit(measure_appearance, views, volume.geometry)
         if recipe.crop == "none":
             boxes = dict.fromkeys(views, Box.whole(grid.shape))
         else:

@@ -1,8 +1,8 @@
-"""What a scan looks like before anything is done to it: some hundred numbers, no voxels.
+"""The appearance of a scan as read: some hundred numbers, no voxels.
 
-A model carries what its training scans looked like, so that `predict` can tell when a scan is
-unlike them. Measured by `prepare`, hence in the same way for both. On a lattice of at most 48
-voxels a side, each with its neighbours: it takes no time beside reading the files.
+Measured by `prepare` and by `inspect`, so that training, prediction and inspection compare the same
+numbers. Taken on a lattice of at most 48 voxels a side, each with its neighbours, which costs
+little beside reading the files.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.quality.likeness import Array, Inside, correlations, inside_of, ranked
+from vol3dseg.quality.similarity import Array, Inside, correlations, inside_of, ranked
 from vol3dseg.schema import Frozen
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 
 PERCENTS = (1, 5, 25, 50, 75, 95, 99)  # of the inside voxels' intensities that are kept
-AXES = ("left-right", "back-front", "down-up")
+AXES = ("left-right", "posterior-anterior", "inferior-superior")
 _SIDE = 48  # voxels of the lattice
 _BINS = 6  # of a profile
 _DIGITS = 5  # significant ones that are kept
@@ -26,7 +26,7 @@ _DIGITS = 5  # significant ones that are kept
 Triple = tuple[float, float, float]
 
 
-class Look(Frozen):
+class ModalityAppearance(Frozen):
     """One modality; "inside" are the voxels that are not background.
 
     Attributes
@@ -49,25 +49,25 @@ class Look(Frozen):
     profiles: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
 
 
-class Pair(Frozen):
-    """How alike two modalities are.
+class PairAppearance(Frozen):
+    """How similar two modalities are.
 
     Attributes
     ----------
     names : (2,) tuple of str
         In order of the alphabet.
-    values, slopes : float or None
-        Correlation of their ranks, and of the differences of these between neighbours, over voxels
-        inside in both; None where they are too few, or all alike.
+    correlation, edge_correlation : float or None
+        Of their ranks, and of the differences of these between neighbours, over voxels inside in
+        both; None where these are too few, or all equal.
     """
 
     names: tuple[str, str]
-    values: float | None
-    slopes: float | None
+    correlation: float | None
+    edge_correlation: float | None
 
 
 class Appearance(Frozen):
-    """What a scan looks like as read.
+    """The appearance of a scan as read.
 
     Attributes
     ----------
@@ -75,62 +75,25 @@ class Appearance(Frozen):
         Direction in which i, j, k grow in the file: "LPS", ...
     spacing_mm, size_mm : (3,) tuple of float
         Distance of voxels and field of view, in axes closest to right, front, up [mm].
-    looks : mapping from modality to Look
-    pairs : tuple of Pair
+    modalities : mapping from modality to ModalityAppearance
+    pairs : tuple of PairAppearance
     """
 
     axes: str
     spacing_mm: Triple
     size_mm: Triple
-    looks: dict[str, Look]
-    pairs: tuple[Pair, ...]
+    modalities: dict[str, ModalityAppearance]
+    pairs: tuple[PairAppearance, ...]
 
     def select(self, modalities: Iterable[str]) -> "Appearance":
-        """Return what concerns these modalities."""
-        looks = {name: self.looks[name] for name in modalities}
-        pairs = tuple(pair for pair in self.pairs if looks.keys() >= set(pair.names))
-        return self.model_copy(update={"looks": looks, "pairs": pairs})
-
-    def exchanged(self, first: str, second: str) -> "Appearance":
-        """Return what the scan would look like if these two modalities had each other's name."""
-        other = {first: second, second: first}
-        looks = {name: self.looks[other.get(name, name)] for name in self.looks}
-        pairs = []
-        for pair in self.pairs:
-            a, b = sorted(other.get(name, name) for name in pair.names)
-            pairs.append(pair.model_copy(update={"names": (a, b)}))
-        pairs.sort(key=lambda pair: pair.names)
-        return self.model_copy(update={"looks": looks, "pairs": tuple(pairs)})
-
-    def turned(self, order: tuple[int, ...], mirrored: tuple[bool, ...]) -> "Appearance":
-        """Return what the scan would look like if its axes had been understood otherwise.
-
-        Parameters
-        ----------
-        order : (3,) tuple of int
-            Which axis of now would run right, front, up.
-        mirrored : (3,) tuple of bool
-            Whether it would run the other way round.
-        """
-
-        def moved(profiles: tuple[tuple[float, ...], ...]) -> Any:
-            chosen = [profiles[axis] for axis in order]
-            return tuple(p[::-1] if m else p for p, m in zip(chosen, mirrored, strict=True))
-
-        looks = {
-            name: look.model_copy(update={"profiles": moved(look.profiles)})
-            for name, look in self.looks.items()
-        }
-        spacing_mm, size_mm = (
-            (old[order[0]], old[order[1]], old[order[2]]) for old in (self.spacing_mm, self.size_mm)
-        )
-        return self.model_copy(
-            update={"looks": looks, "spacing_mm": spacing_mm, "size_mm": size_mm}
-        )
+        """Return the appearance of these modalities alone."""
+        chosen = {name: self.modalities[name] for name in modalities}
+        pairs = tuple(pair for pair in self.pairs if chosen.keys() >= set(pair.names))
+        return self.model_copy(update={"modalities": chosen, "pairs": pairs})
 
 
-def look_at(images: Mapping[str, Array], source: Geometry) -> Appearance:
-    """Measure what a scan looks like.
+def measure_appearance(images: Mapping[str, Array], source: Geometry) -> Appearance:
+    """Measure the appearance of a scan.
 
     Parameters
     ----------
@@ -148,7 +111,7 @@ def look_at(images: Mapping[str, Array], source: Geometry) -> Appearance:
         axes=source.axis_codes,
         spacing_mm=canonical.spacing_mm,
         size_mm=(a, b, c),
-        looks={name: _look(samples[name], insides[name], ranks[name]) for name in images},
+        modalities={n: _appearance(samples[n], insides[n], ranks[n]) for n in images},
         pairs=tuple(_pairs(ranks, insides)),
     )
 
@@ -171,22 +134,22 @@ def _neighbours(image: Array) -> Array:
     return np.stack(found)
 
 
-def _pairs(ranks: Mapping[str, Array], insides: Mapping[str, Inside]) -> Iterator[Pair]:
-    values = correlations(
+def _pairs(ranks: Mapping[str, Array], insides: Mapping[str, Inside]) -> Iterator[PairAppearance]:
+    of_values = correlations(
         {name: array[0] for name, array in ranks.items()},
         {name: inside[0] for name, inside in insides.items()},
     )
     steps = {name: array[1:] - array[:1] for name, array in ranks.items()}
     wholes = {name: np.broadcast_to(i.all(axis=0), i[1:].shape) for name, i in insides.items()}
-    slopes = correlations(steps, wholes)
+    of_edges = correlations(steps, wholes)
     for first, second in combinations(ranks, 2):
-        found = (each.get((first, second)) for each in (values, slopes))
-        value, slope = (None if r is None else _short(r) for r in found)
-        yield Pair(names=(first, second), values=value, slopes=slope)
+        found = (each.get((first, second)) for each in (of_values, of_edges))
+        value, edge = (None if r is None else rounded(r) for r in found)
+        yield PairAppearance(names=(first, second), correlation=value, edge_correlation=edge)
 
 
-def _look(sample: Array, inside: Inside, ranks: Array) -> Look:
-    """Return what one modality looks like, from a lattice with its neighbours."""
+def _appearance(sample: Array, inside: Inside, ranks: Array) -> ModalityAppearance:
+    """Return the appearance of one modality, from a lattice with its neighbours."""
     values = sample[0][inside[0]] if inside[0].any() else sample[0].ravel()
     deviation, whole, roughness = float(values.std(dtype=np.float64)), inside.all(axis=0), 0.0
     if deviation > 0 and whole.any():
@@ -195,10 +158,10 @@ def _look(sample: Array, inside: Inside, ranks: Array) -> Look:
     shades = np.where(inside[0], ranks[0] + 0.5, 0)
     box = Box.around(inside[0]) or Box.whole(shades.shape)
     first, second, third = (_profile(shades[box.slices], axis) for axis in range(3))
-    return Look(
-        quantiles=tuple(_short(v) for v in np.percentile(values, PERCENTS)),
-        inside=_short(inside[0].mean()),
-        roughness=_short(roughness),
+    return ModalityAppearance(
+        quantiles=tuple(rounded(v) for v in np.percentile(values, PERCENTS)),
+        inside=rounded(inside[0].mean()),
+        roughness=rounded(roughness),
         profiles=(first, second, third),
     )
 
@@ -208,9 +171,9 @@ def _profile(shades: NDArray[Any], axis: int) -> tuple[float, ...]:
     means = shades.mean(axis=tuple(a for a in range(3) if a != axis), dtype=np.float64)
     sums = np.concatenate([[0.0], np.cumsum(means)])
     at_edges = np.interp(np.linspace(0, means.size, _BINS + 1), np.arange(sums.size), sums)
-    return tuple(_short(v) for v in np.diff(at_edges) * _BINS / means.size)
+    return tuple(rounded(v) for v in np.diff(at_edges) * _BINS / means.size)
 
 
-def _short(value: Any) -> float:
-    """Return a number with the digits that are kept."""
+def rounded(value: Any) -> float:
+    """Return a number with the five significant digits that are kept."""
     return float(f"{value:.{_DIGITS}g}")

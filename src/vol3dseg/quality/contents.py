@@ -11,7 +11,6 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import ImageReader
 from vol3dseg.datasets.sources import open_label
 from vol3dseg.errors import GridError, Vol3dSegError
-from vol3dseg.quality.facts import MASK
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet
@@ -19,6 +18,8 @@ from vol3dseg.space.oblique import bring_classes
 
 Image = NDArray[np.float32]
 Classes = NDArray[np.uint8]
+
+MASK = "the mask"  # its name in messages, and among the modalities it is compared with
 
 
 @dataclass(frozen=True, slots=True)

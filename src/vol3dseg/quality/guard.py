@@ -1,39 +1,54 @@
-"""The guard at the model's door: says in words what of a scan is unlike what the model has seen.
+"""The guard of a model: which scans are unlike those that it was trained on, and why.
 
-What is usual is learnt from the training part, from when on a scan is unlike it from the validation
-part (`vol3dseg.quality.calibrate`); both stand in the manifest. docs/guard.md tells how well it
-works.
+What is expected is learnt from the training part, the limits from the validation part. All checks
+of a scan together shall raise a false alarm in at most 5 % of scans like those that the model was
+trained on. Each check has a score; its own scale is the 95th percentile over the calibration cases,
+or a floor below which nothing is worth a word. All scales are then raised by one factor until no
+more than 5 % of these cases have any check above. Percentiles carry the margin of split conformal
+prediction for finite samples: of n scores the ceil(0.95 (n + 1))-th smallest, which a further one
+passes with a probability of at most 5 %. (Vovk, Gammerman, Shafer, "Algorithmic Learning in a
+Random World", 2005.) docs/guard.md tells how well it works.
 """
 
-from functools import cached_property
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 
-import numpy as np
-
-from vol3dseg.quality import guard_words as words
-from vol3dseg.quality.appearance import Appearance
-from vol3dseg.quality.expected import CHECK_OF, TOGETHER, Check, Comparison, Expected
-from vol3dseg.quality.statistics import Key, Usual
+from vol3dseg.quality.appearance import AXES, Appearance
+from vol3dseg.quality.expectations import Expectations
+from vol3dseg.quality.features import (
+    IDENTIFYING,
+    KINDS,
+    Check,
+    Features,
+    exchanged,
+    features_of,
+    turned,
+)
 from vol3dseg.schema import Frozen
 
+FALSE_ALARMS = 0.05
+FEWEST_TRAINING = 10  # so that four fifths of them are eight, which expectations need
+# Fewest cases of which one can be left above: ceil(0.95 (n + 1)) <= n.
+FEWEST_CALIBRATED = 19
+_FLOORS: dict[Check, float] = {
+    "swapped": 4.0,  # of squared distances, hence twice a logarithm of likelihoods
+    "turned": 4.0,
+    "together": 1.0,
+    "intensities": 3.0,  # spreads
+    "background": 3.0,
+    "texture": 3.0,
+    "grid": 3.0,
+}
+_BEYOND = 1.5  # times the largest score, where cases are too few for a percentile
+_FOLDS = 5
+_OTHERS = "the training scans"
 
-class Number(Frozen):
-    """One number that scans are compared by; see `vol3dseg.quality.expected.numbers_of`.
-
-    Attributes
-    ----------
-    key : tuple of str
-        Kind of number, then what it is about.
-    usual, spread : float
-        Median and robust standard deviation in the training part.
-    """
-
-    key: tuple[str, ...]
-    usual: float
-    spread: float
+Scores = Mapping[Check, float]
 
 
 class Guard(Frozen):
-    """What the model's training scans looked like, and from when on a scan is unlike them.
+    """What is expected of a scan by the model's training scans, and how far it may be from that.
 
     Attributes
     ----------
@@ -41,9 +56,7 @@ class Guard(Frozen):
         That it was learnt from.
     calibrated_on : int
         Cases that the limits are set by.
-    numbers : tuple of Number
-    correlations : (n, n) tuple of float
-        Between those numbers that tell modalities apart, shrunk; in the order of `numbers`.
+    expectations : Expectations
     limits : mapping from check to float
         A scan is unlike the training scans where its score is above.
     false_alarms : float
@@ -54,25 +67,13 @@ class Guard(Frozen):
 
     cases: int
     calibrated_on: int
-    numbers: tuple[Number, ...]
-    correlations: tuple[tuple[float, ...], ...]
+    expectations: Expectations
     limits: dict[Check, float]
     false_alarms: float
     noticed: dict[str, float]
 
-    @cached_property
-    def expected(self) -> Expected:
-        """What is expected of a scan."""
-        known = Usual(
-            tuple(number.key for number in self.numbers),
-            np.array([number.usual for number in self.numbers]),
-            np.array([number.spread for number in self.numbers]),
-        )
-        size = len(known.only(*TOGETHER).keys)
-        return Expected.of(known, np.array(self.correlations, dtype=np.float64).reshape(size, size))
-
     def warnings(self, appearance: Appearance) -> tuple[str, ...]:
-        """Say in words what of a scan is unlike what the model has seen.
+        """Say in words how a scan is unlike the training scans.
 
         What an exchange of two modalities explains is not said again: the rest is judged as if they
         had been exchanged.
@@ -82,47 +83,135 @@ class Guard(Frozen):
         appearance : Appearance
             With the modalities of the model.
         """
-        found, compared = [], self.expected.compare(appearance)
-        if compared.exchange is not None and self.is_exchanged(compared):
-            found.append(words.swapped(compared.exchange, self.limits["together"]))
-            appearance = appearance.exchanged(*compared.exchange.names)
-            compared = self.expected.compare(appearance)
-        if compared.turn.gain > self.limits["turned"]:
-            found.append(words.turned(compared.turn))
-        far = self._far_out(compared)
-        found += [words.unusual(k, compared.numbers[k], self._usual(k)) for k in far]
-        rough = any(key[0] == "roughness" for key in far)  # which counts among what follows
-        if compared.together > self.limits["together"] and not rough:
-            found.append(self._unlike(compared))
+        found, features, known = [], features_of(appearance), self.expectations
+        exchange = known.swap(features, self.limits)
+        if exchange is not None:
+            found.append(exchange.describe(self.limits, _OTHERS))
+            features = exchanged(features, *exchange.names)
+        turn = known.best_turn(features)
+        if turn.gain > self.limits["turned"]:
+            found.append(turn.describe(_OTHERS))
+        unusual = known.unusual(features, self.limits)
+        found += [known.describe(key, features) for key in unusual]
+        # Roughness is among what the distance is made of.
+        if not any(KINDS[key[0]].check == "texture" for key in unusual):
+            found += self._unlike(features)
         return tuple(found)
 
-    def is_exchanged(self, compared: Comparison) -> bool:
-        """Tell whether an exchange makes a scan fit, not merely less unlike."""
-        exchange = compared.exchange
-        return (
-            exchange is not None
-            and exchange.before - exchange.after > self.limits["swapped"]
-            and exchange.after <= self.limits["together"] ** 2
+    def _unlike(self, features: Features) -> Iterator[str]:
+        distance, limit = self.expectations.distance(features), self.limits["together"]
+        if distance > limit:
+            deviations = self.expectations.deviations(features)
+            identifying = (key for key in deviations if key[0] in IDENTIFYING)
+            worst = max(identifying, key=lambda key: abs(deviations[key]))
+            yield (
+                f"the images are unlike {_OTHERS} (distance {distance:.1f}, typically at most "
+                f"{limit:.1f}); above all, {self.expectations.describe(worst, features)}"
+            )
+
+
+def make_guard(training: Sequence[Appearance], validation: Sequence[Appearance]) -> Guard | None:
+    """Learn expectations from the training part, and limits from the validation part.
+
+    Where the validation part has fewer than 19 cases, training cases serve as well: each is
+    compared with what was learnt from four fifths of the training part that it is not in.
+
+    Parameters
+    ----------
+    training, validation : sequence of Appearance
+        All with the modalities of the model.
+
+    Returns
+    -------
+    Guard or None
+        None where there are fewer than ten training cases: they say nothing of what is typical.
+    """
+    if len(training) < FEWEST_TRAINING:
+        return None
+    cases, calibrating = ([features_of(each) for each in part] for part in (training, validation))
+    expectations = Expectations.learn(cases)
+    scores = [scores_of(expectations, each) for each in calibrating]
+    if len(validation) < FEWEST_CALIBRATED:
+        scores += _held_out(cases)
+        calibrating += cases
+    limits = limits_of(scores)
+    return Guard(
+        cases=len(training),
+        calibrated_on=len(scores),
+        expectations=expectations,
+        limits=limits,
+        false_alarms=sum(any(s[c] > limits[c] for c in s) for s in scores) / len(scores),
+        noticed=dict(_noticed(expectations, limits, calibrating, sorted(training[0].modalities))),
+    )
+
+
+def scores_of(expectations: Expectations, features: Features) -> dict[Check, float]:
+    """Return one figure for each check of a scan: the larger, the less expected."""
+    found: dict[Check, float] = {
+        "turned": expectations.best_turn(features).gain,
+        "together": expectations.distance(features),
+    }
+    exchange = expectations.best_exchange(features)
+    if exchange is not None:
+        found["swapped"] = exchange.gain
+    for key, deviation in expectations.deviations(features).items():
+        check = KINDS[key[0]].check
+        if check in _FLOORS and check != "turned":
+            found[check] = max(found.get(check, 0.0), abs(deviation))
+    return found
+
+
+def limits_of(scores: Sequence[Scores]) -> dict[Check, float]:
+    """Return a limit for each check, such that all together are passed by one case in twenty.
+
+    Parameters
+    ----------
+    scores : (n,) sequence of mapping from check to float
+        Of cases like those to come; at least one.
+    """
+    scales = {
+        check: max(floor, percentile([each.get(check, 0.0) for each in scores]))
+        for check, floor in _FLOORS.items()
+    }
+    worst = [max(each.get(check, 0.0) / s for check, s in scales.items()) for each in scores]
+    factor = max(1.0, percentile(worst))
+    # Rounded up: a limit with few digits that is no lower.
+    return {check: math.ceil(scale * factor * 1000) / 1000 for check, scale in scales.items()}
+
+
+def percentile(values: Sequence[float]) -> float:
+    """Return what a further value exceeds with a probability of at most 5 %.
+
+    Of fewer than 19 values none is; then it is half as much again as the largest.
+    """
+    place = math.ceil((1 - FALSE_ALARMS) * (len(values) + 1))
+    if place > len(values):
+        return _BEYOND * max(values)
+    return sorted(values)[place - 1]
+
+
+def _held_out(cases: Sequence[Features]) -> Iterator[dict[Check, float]]:
+    """Give scores of cases, each by what is learnt from the folds that it is not in."""
+    for fold in range(_FOLDS):
+        expectations = Expectations.learn([c for n, c in enumerate(cases) if n % _FOLDS != fold])
+        yield from (scores_of(expectations, case) for case in cases[fold::_FOLDS])
+
+
+def _noticed(
+    expectations: Expectations,
+    limits: Scores,
+    cases: Sequence[Features],
+    modalities: Sequence[str],
+) -> Iterator[tuple[str, float]]:
+    """Give in which share of cases each mishap is noticed and named, were it done to them."""
+    for pair in combinations(modalities, 2):
+        swaps = [expectations.swap(exchanged(case, *pair), limits) for case in cases]
+        named = sum(swap is not None and swap.names == pair for swap in swaps)
+        yield f"{pair[0]} and {pair[1]} swapped", round(named / len(cases), 3)
+    for axis, name in enumerate(AXES):
+        as_is, mirrored = (0, 1, 2), (axis == 0, axis == 1, axis == 2)
+        turns = [expectations.best_turn(turned(case, as_is, mirrored)) for case in cases]
+        named = sum(
+            t.gain > limits["turned"] and (t.order, t.mirrored) == (as_is, mirrored) for t in turns
         )
-
-    def _far_out(self, compared: Comparison) -> list[Key]:
-        """Return the numbers beyond their limits; the farthest of each check and name."""
-        farthest: dict[tuple[Check, str], Key] = {}
-        for key, distance in compared.apart.items():
-            check = CHECK_OF.get(key[0])
-            if check is None or abs(distance) <= self.limits[check]:
-                continue
-            before = farthest.get((check, key[1]))
-            if before is None or abs(distance) > abs(compared.apart[before]):
-                farthest[check, key[1]] = key
-        return list(farthest.values())
-
-    def _unlike(self, compared: Comparison) -> str:
-        apart = {k: abs(v) for k, v in compared.apart.items() if k[0] in TOGETHER}
-        worst = max(apart, key=lambda key: apart[key])
-        most = words.unusual(worst, compared.numbers[worst], self._usual(worst))
-        return words.unlike(compared.together, self.limits["together"], most)
-
-    def _usual(self, key: Key) -> float:
-        usual = self.expected.usual
-        return float(usual.location[usual.keys.index(key)])
+        yield f"mirrored {name}", round(named / len(cases), 3)

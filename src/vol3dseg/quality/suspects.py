@@ -1,32 +1,73 @@
-"""Which cases look wrong, and why, in words: the most suspicious first.
+"""Which cases of a data set look wrong, and why, in words: the most suspicious first.
 
 Every reason has a score: how far it is beyond the limit from which on it counts, 1 at the limit. A
 case has the score of its worst reason.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from vol3dseg.quality.facts import MASK, CaseFacts, ModalityFacts
-from vol3dseg.quality.mechanisms import (
-    LIMITS,
-    Reason,
-    mirrored,
-    noisy,
-    swappable,
-    swapped,
+from vol3dseg.quality.appearance import AXES
+from vol3dseg.quality.case_facts import CaseFacts, ModalityFacts
+from vol3dseg.quality.contents import MASK
+from vol3dseg.quality.expectations import (
+    FEWEST_CASES,
+    Exchange,
+    Expectations,
+    Limits,
+    centre_and_spread,
 )
-from vol3dseg.quality.outliers import FLOORS, features, joint
-from vol3dseg.quality.statistics import FEWEST_CASES, Joint, Key, Usual, usual
-from vol3dseg.quality.suspect_words import in_words
+from vol3dseg.quality.features import (
+    IDENTIFYING,
+    KINDS,
+    Check,
+    Features,
+    Key,
+    exchanged,
+    features_of_case,
+)
 
 CERTAIN = 100.0  # the score of what is wrong whatever the other cases are like
+_LIMITS: dict[Check, float] = {
+    "swapped": 6.0,  # of squared distances, hence twice a logarithm of likelihoods
+    "intensities": 5.0,  # spreads
+    "noise": 5.0,
+    "similarity": 4.5,
+    "shape": 4.5,
+    "contrast": 4.5,
+    "grid": 4.0,
+    "volume": 3.5,
+}
+# Noise is judged with what explains it; the level tells nothing where intensities are z-scores.
+_NOT_BY_ITSELF = ("noise", "level")
+_TOGETHER = 5.0  # spreads of the distances of all cases, within which a case fits
+_MIRROR_GAIN = 0.02  # nat per voxel
 _FLAT_SHARE = 0.5  # of the inside voxels with one value
 _CLIPPED_SHARE = 0.01  # of the inside voxels at the very end of the range
 _REASONS = 5  # kept for a case; the worst
 _RARE = 0.05  # share of cases that may have another orientation, or lack a class
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that is wrong with a case, or unusual.
+
+    Parameters
+    ----------
+    kind : str
+        "files", "empty mask", "flat", "clipped", "mirrored", "swapped", "orientation",
+        "missing class", or a kind of feature (`vol3dseg.quality.features.KINDS`).
+    text : str
+    score : float
+        1 at the limit from which on it counts.
+    """
+
+    kind: str
+    text: str
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +91,14 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Whole:
-    """What is known of the set."""
+class _DataSet:
+    """What is known of the whole set."""
 
-    usual: Usual
-    joint: Joint
+    expectations: Expectations
+    limits: Limits
     axis_codes: Mapping[str, int]
     classes: Mapping[str, int]
-    cases: int
+    labelled: int
 
 
 def rank(cases: Sequence[CaseFacts]) -> list[Verdict]:
@@ -66,41 +107,85 @@ def rank(cases: Sequence[CaseFacts]) -> list[Verdict]:
     With fewer than eight cases nothing can be called unusual: only what is wrong whatever other
     cases are like is found then.
     """
-    numbers = [features(case) for case in cases]
-    whole = _whole(cases, numbers)
+    features = [features_of_case(case) for case in cases]
+    known = _learn(cases, features)
     verdicts = [
-        Verdict(case.case_id, _reasons(case, own, whole))
-        for case, own in zip(cases, numbers, strict=True)
+        Verdict(case.case_id, _reasons(case, own, known))
+        for case, own in zip(cases, features, strict=True)
     ]
     return sorted(verdicts, key=lambda v: (-v.score, v.case_id))
 
 
-def _whole(cases: Sequence[CaseFacts], numbers: Sequence[Mapping[Key, float]]) -> _Whole:
-    model = joint([swappable(own) for own in numbers])
-    codes: dict[str, int] = {}
-    classes: dict[str, int] = {}
-    for case in cases:
-        if case.geometry is not None:
-            code = case.geometry.axis_codes
-            codes[code] = codes.get(code, 0) + 1
-        for name, volume_ml in (case.volumes_ml or {}).items():
-            classes[name] = classes.get(name, 0) + (volume_ml > 0)
-    labelled = sum(bool(case.foreground_ml) for case in cases)
-    return _Whole(usual(numbers, FLOORS), model, codes, classes, labelled)
+def _learn(cases: Sequence[CaseFacts], features: Sequence[Features]) -> _DataSet:
+    expectations = Expectations.learn(features)
+    distances = np.array([[expectations.distance(own)] for own in features]).reshape(-1, 1)
+    centre, spread = centre_and_spread(distances, 1.0)
+    volumes = [case.volumes_ml or {} for case in cases]
+    return _DataSet(
+        expectations,
+        {**_LIMITS, "together": float(centre[0] + _TOGETHER * spread[0])},
+        Counter(case.geometry.axis_codes for case in cases if case.geometry is not None),
+        Counter(name for each in volumes for name, volume_ml in each.items() if volume_ml > 0),
+        sum(bool(case.foreground_ml) for case in cases),
+    )
 
 
-def _reasons(case: CaseFacts, own: Mapping[Key, float], whole: _Whole) -> tuple[Reason, ...]:
-    exchange = swapped(own, whole.joint)
-    # A later one that is about the same modality is a consequence of the earlier.
-    mechanisms = [mirrored(case), *noisy(own, whole.usual, exchange), exchange]
-    explained: set[str] = set()
-    reasons = [*_certain(case), *_rare(case, whole)]
-    for found in filter(None, mechanisms):
-        if not explained & found.names:
-            explained |= found.names
-            reasons.append(found.reason)
-    reasons += _unusual(own, whole.usual, explained)
+def _reasons(case: CaseFacts, features: Features, known: _DataSet) -> tuple[Reason, ...]:
+    """Return the reasons for suspicion; what one event explains is not said again.
+
+    Mirroring comes first, then noise, then a swap: a later one of the same modality is a
+    consequence of the earlier, and so are unusual correlations and contrasts.
+    """
+    reasons = [*_certain(case), *_rare(case, known)]
+    exchange = known.expectations.swap(features, known.limits)
+    mirrored, explained = _mirrored(case)
+    reasons += mirrored
+    for key, deviation in _noisy(features, known, exchange).items():
+        if key[1] not in explained:
+            explained |= {key[1]}
+            reasons.append(_unusual(key, deviation, features, known))
+    if exchange is not None and explained.isdisjoint(exchange.names):
+        text = exchange.describe(known.limits, "the other cases")
+        reasons.append(Reason("swapped", text, exchange.gain / known.limits["swapped"]))
+        features = exchanged(features, *exchange.names)
+    for key, deviation in known.expectations.unusual(features, known.limits).items():
+        consequence = key[0] in IDENTIFYING and not explained.isdisjoint(key[1:])
+        if key[0] not in _NOT_BY_ITSELF and not consequence:
+            reasons.append(_unusual(key, deviation, features, known))
     return tuple(sorted(reasons, key=lambda r: -r.score)[:_REASONS])
+
+
+def _unusual(key: Key, deviation: float, features: Features, known: _DataSet) -> Reason:
+    text = known.expectations.describe(key, features)
+    return Reason(key[0], text, abs(deviation) / known.limits[KINDS[key[0]].check])
+
+
+def _noisy(features: Features, known: _DataSet, exchange: Exchange | None) -> dict[Key, float]:
+    """Return noise above its limit, whichever of the two that look swapped a modality is."""
+    as_is = other = known.expectations.deviations(features)
+    if exchange is not None:
+        swapped = known.expectations.deviations(exchanged(features, *exchange.names))
+        other = exchanged(swapped, *exchange.names)
+    least = {key: min(v, other.get(key, v)) for key, v in as_is.items() if key[0] == "noise"}
+    return {key: value for key, value in least.items() if value > known.limits["noise"]}
+
+
+def _mirrored(case: CaseFacts) -> tuple[list[Reason], frozenset[str]]:
+    """Return the reason where an image looks mirrored, and the images that it explains."""
+    found = max(case.mirrorings, key=lambda m: m.gain, default=None)
+    if found is None or found.gain < _MIRROR_GAIN:
+        return [], frozenset()
+    names = [m.name for m in case.mirrorings]
+    if len(names) > 2:  # of two, nobody can tell which one is mirrored
+        names = [found.name]
+    code = case.geometry.axis_codes[found.axis] if case.geometry else "?"
+    along = dict(zip("RLAPSI", np.repeat(AXES, 2), strict=True)).get(code, "unknown direction")
+    others = "the images" if found.name == MASK else "the other modalities"
+    text = (
+        f"{' or '.join(names)} looks mirrored along {'ijk'[found.axis]} ({along}): correlation "
+        f"with {others} is {found.before:.2f}, {found.after:.2f} after mirroring"
+    )
+    return [Reason("mirrored", text, found.gain / _MIRROR_GAIN)], frozenset(names)
 
 
 def _certain(case: CaseFacts) -> Iterator[Reason]:
@@ -129,30 +214,22 @@ def _who(facts: ModalityFacts) -> str:
     return f"{'all' if facts.deviation == 0 else f'{facts.commonest:.0%} of the'} voxels inside"
 
 
-def _rare(case: CaseFacts, whole: _Whole) -> Iterator[Reason]:
+def _rare(case: CaseFacts, known: _DataSet) -> Iterator[Reason]:
     """Give orientations and absent classes that few cases share."""
-    total, usual_codes = sum(whole.axis_codes.values()), max(whole.axis_codes.values(), default=0)
-    others = total - usual_codes
-    if case.geometry is not None and total >= FEWEST_CASES and others <= max(_RARE * total, 1):
+    total, commonest = sum(known.axis_codes.values()), max(known.axis_codes.values(), default=0)
+    if case.geometry is not None and _is_rare(total - commonest, total):
         code = case.geometry.axis_codes
-        if whole.axis_codes[code] < usual_codes:
-            common = max(whole.axis_codes, key=lambda c: whole.axis_codes[c])
-            text = f"axes run {code}; {usual_codes} of {total} cases run {common}"
+        if known.axis_codes[code] < commonest:
+            common = max(known.axis_codes, key=lambda c: known.axis_codes[c])
+            text = f"the axes run {code}; in {commonest} of {total} cases they run {common}"
             yield Reason("orientation", text, 1.5)
-    if case.foreground_ml and whole.cases >= FEWEST_CASES:
-        for name, count in whole.classes.items():
-            lacking = whole.cases - count
-            if not (case.volumes_ml or {}).get(name) and lacking <= max(_RARE * whole.cases, 1):
-                text = f"{MASK} has no {name}; {count} of {whole.cases} cases have it"
+    if case.foreground_ml:
+        for name, count in known.classes.items():
+            lacking = known.labelled - count
+            if not (case.volumes_ml or {}).get(name) and _is_rare(lacking, known.labelled):
+                text = f"{MASK} has no {name}; {count} of {known.labelled} cases have it"
                 yield Reason("missing class", text, 1.0)
 
 
-def _unusual(own: Mapping[Key, float], known: Usual, explained: set[str]) -> Iterator[Reason]:
-    for place, (key, median) in enumerate(zip(known.keys, known.location.tolist(), strict=True)):
-        if key not in own or key[0] == "noise":
-            continue
-        if key[0] in ("contrast", "correlation") and explained & set(key[1:]):
-            continue
-        score = abs(known.far_out_of(place, own[key])) / LIMITS[key[0]]
-        if score > 1:
-            yield Reason(key[0], in_words(key, own[key], median), score)
+def _is_rare(count: int, cases: int) -> bool:
+    return cases >= FEWEST_CASES and count <= max(_RARE * cases, 1)

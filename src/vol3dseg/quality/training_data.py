@@ -1,4 +1,4 @@
-"""What the training data looked like: a section of the manifest."""
+"""The training data of a model in numbers: a section of the manifest."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vol3dseg.quality.appearance import Appearance
-from vol3dseg.quality.calibrate import FEWEST_TRAINING, make_guard
-from vol3dseg.quality.guard import Guard
+from vol3dseg.quality.guard import FEWEST_TRAINING, Guard, make_guard
 from vol3dseg.schema import Frozen
 
 Range = tuple[float, float, float]
-_FEW = 50  # cases; fewer than that know little of how scans differ
+_FEW = 50  # cases; fewer say little of how much scans differ
 
 
 class TrainingData(Frozen):
@@ -31,7 +30,7 @@ class TrainingData(Frozen):
     guard : Guard or None
         None where cases are too few.
     notes : tuple of str
-        What the guard cannot see, in words.
+        What the guard cannot detect, in words.
     """
 
     cases: int
@@ -44,7 +43,7 @@ class TrainingData(Frozen):
     notes: tuple[str, ...]
 
     def warnings(self, appearance: Appearance) -> tuple[str, ...]:
-        """Say in words what of a scan is unlike these; nothing where cases were too few."""
+        """Say in words how a scan is unlike these; nothing where cases were too few."""
         return () if self.guard is None else self.guard.warnings(appearance)
 
 
@@ -62,7 +61,7 @@ def describe_data(
     volumes_ml : mapping from foreground class to sequence of float
         Of the training cases [ml].
     """
-    names = tuple(training[0].looks)
+    names = tuple(training[0].modalities)
     i, j, k = (_range([a.spacing_mm[axis] for a in training]) for axis in range(3))
     right, front, up = (_range([a.size_mm[axis] for a in training]) for axis in range(3))
     guard = make_guard(training, validation)
@@ -72,7 +71,9 @@ def describe_data(
         spacing_mm=(i, j, k),
         size_mm=(right, front, up),
         quantiles={
-            name: tuple(np.median([a.looks[name].quantiles for a in training], axis=0).tolist())
+            name: tuple(
+                np.median([a.modalities[name].quantiles for a in training], axis=0).tolist()
+            )
             for name in names
         },
         volumes_ml={name: _range(volumes) for name, volumes in volumes_ml.items()},
@@ -84,14 +85,16 @@ def describe_data(
 def _notes(modalities: Sequence[str], cases: int, guard: Guard | None) -> list[str]:
     if guard is None:
         return [
-            f"scans are not compared with the training data: of {cases} training cases (fewer than "
-            f"{FEWEST_TRAINING}) nothing can be called usual"
+            f"scans are not compared with the training data: {cases} training cases (fewer than "
+            f"{FEWEST_TRAINING}) are too few to tell what is typical"
         ]
     found = []
     if len(modalities) == 1:
-        found.append(f"the model has one modality ({modalities[0]}): swaps cannot be seen")
+        found.append(
+            f"swapped images cannot be detected: the model has one modality, {modalities[0]}"
+        )
     if cases < _FEW:
-        found.append(f"what is usual was learnt from {cases} training cases only")
+        found.append(f"what is typical was learnt from only {cases} training cases")
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from vol3dseg.quality.facts import HISTOGRAM_RANGE, CaseFacts, ModalityFacts
+from vol3dseg.quality.case_facts import HISTOGRAM_RANGE, CaseFacts, ModalityFacts
 from vol3dseg.quality.suspects import Verdict
 from vol3dseg.reporting.inspection.overview import grid_words, legend, overview
 from vol3dseg.reporting.inspection.survey import Gallery, Survey

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vol3dseg.files import write_json, write_text
-from vol3dseg.quality.facts import CaseFacts
+from vol3dseg.quality.case_facts import CaseFacts
 from vol3dseg.reporting.inspection.survey import Survey
 
 CASES_NAME = "cases.csv"

@@ -6,8 +6,8 @@ from html import escape
 
 import numpy as np
 
-from vol3dseg.quality.facts import CaseFacts
-from vol3dseg.quality.statistics import FEWEST_CASES
+from vol3dseg.quality.case_facts import CaseFacts
+from vol3dseg.quality.expectations import FEWEST_CASES
 from vol3dseg.reporting.inspection.survey import Survey
 from vol3dseg.reporting.inspection.thumbnails import Drawing, Picture, colour_of
 from vol3dseg.reporting.page import image_uri

@@ -12,8 +12,7 @@ from vol3dseg.datasets.case import Case, allow_repairs, modalities_of
 from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.errors import DatasetError
-from vol3dseg.quality.facts import CaseFacts
-from vol3dseg.quality.measure import measure
+from vol3dseg.quality.case_facts import CaseFacts, measure
 from vol3dseg.quality.suspects import Verdict, rank
 from vol3dseg.reporting.inspection.thumbnails import Drawing, Picture, draw
 from vol3dseg.space.labels import LabelSet

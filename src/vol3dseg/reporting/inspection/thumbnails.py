@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import MissingExtraError
 from vol3dseg.quality.contents import Contents, read_contents
-from vol3dseg.quality.likeness import inside_of
+from vol3dseg.quality.similarity import inside_of
 from vol3dseg.reporting.figures import class_colour
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry

@@ -1,21 +1,83 @@
-"""How alike the images of one case are, and whether one of them is mirrored.
+"""Which voxels of an image are not background, and how similar the images of a scan are.
 
-Contrast differs between modalities, anatomy does not. So a modality is compared with all others at
-once, by how much of it a linear combination of them explains: of its intensities (as ranks, hence
-whatever their scale) and of its edges (which lie at the same places even where contrast differs).
-A modality that is explained better after mirroring than before was mirrored.
+Contrast differs between modalities, anatomy does not. So images are compared by their ranks, hence
+whatever their scale, and by their edges, which lie at the same places even where contrast differs.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vol3dseg.quality.facts import Mirroring
-from vol3dseg.quality.likeness import Array, Inside
+Array = NDArray[np.float32]
+Inside = NDArray[np.bool_]
 
+_BACKGROUND_SHARE = 0.1  # of all voxels that have the smallest value: it is no tissue then
+_FEWEST = 100  # voxels that a correlation is taken over
 _LARGEST_SIDE = 64  # voxels; finer grids are averaged, for speed and against noise
 _RIDGE = 1e-3  # on a correlation matrix, which may be singular
+
+
+@dataclass(frozen=True, slots=True)
+class Mirroring:
+    """How well a modality, or the mask, fits the others as it is and mirrored along an axis.
+
+    Parameters
+    ----------
+    name : str
+        A modality, or `MASK`.
+    axis : int
+        0, 1 or 2 for i, j or k.
+    before, after : float
+        Multiple correlation with the others, 0 to 1.
+    gain : float
+        Information shared with the others that mirroring would add [nat per voxel]; negative where
+        nothing is mirrored.
+    """
+
+    name: str
+    axis: int
+    before: float
+    after: float
+    gain: float
+
+
+def inside_of(array: Array) -> Inside:
+    """Return the voxels that are not background: 0, or the smallest value if that is commoner."""
+    lowest = array.min()
+    floor = np.count_nonzero(array == lowest)
+    if floor >= _BACKGROUND_SHARE * array.size and floor > np.count_nonzero(array == 0):
+        return np.asarray(array != lowest)
+    return np.asarray(array != 0)
+
+
+def ranked(array: Array, inside: Inside) -> Array:
+    """Return ranks of the inside voxels from -0.5 to 0.5, equals in their middle; 0 outside."""
+    _, places, counts = np.unique(array[inside], return_inverse=True, return_counts=True)
+    last = max(places.size - 1, 0)
+    middles = np.cumsum(counts) - (counts + 1) / 2  # of 0 to `last`
+    result = np.zeros(array.shape, dtype=np.float32)
+    result[inside] = ((middles - last / 2) / max(last, 1))[places]
+    return result
+
+
+def correlations(
+    ranks: Mapping[str, Array], insides: Mapping[str, Inside]
+) -> dict[tuple[str, str], float]:
+    """Return the correlation of each pair of `ranked` images over voxels inside in both.
+
+    That is Spearman's, where the two have the same inside.
+    """
+    found = {}
+    for first, second in combinations(ranks, 2):
+        both = insides[first] & insides[second]
+        pair = [ranks[name][both] for name in (first, second)]
+        if pair[0].size >= _FEWEST and min(np.ptp(pair[0]), np.ptp(pair[1])) > 0:
+            found[first, second] = float(np.corrcoef(pair[0], pair[1])[0, 1])
+    return found
 
 
 def coarse(array: Array, inside: Inside) -> tuple[Array, Inside]:
@@ -52,10 +114,11 @@ def _blocks(array: Array, factors: list[int]) -> Array:
 def mirrorings(ranks: Mapping[str, Array], insides: Mapping[str, Inside]) -> tuple[Mirroring, ...]:
     """Return for each `ranked` image the axis whose mirroring makes it fit the others best.
 
-    With R the multiple correlation of an image with the others, the information that it shares with
-    them is -1/2 ln(1 - R^2) for normal variables; the gain is the sum, over intensities and edges,
-    of that after mirroring minus that before. Outside counts as the mean, so that bodies that do
-    not overlap lower R.
+    An image is compared with all others at once, by how much of it a linear combination of them
+    explains: of its ranks, and of its edges. With R the multiple correlation of an image with the
+    others, the information that it shares with them is -1/2 ln(1 - R^2) for normal variables; the
+    gain is the sum, over ranks and edges, of that after mirroring minus that before. Outside counts
+    as the mean, so that bodies that do not overlap lower R.
     """
     varied = {name: a for name, a in ranks.items() if np.ptp(a) > 0}
     if len(varied) < 2:

@@ -1,24 +1,102 @@
-"""From the files of one case to its facts; one case is in memory at a time."""
+"""The facts of one case: some hundred numbers, no voxels. One case is in memory at a time."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.quality.case_likeness import coarse, mirrorings
-from vol3dseg.quality.contents import Contents, Image, read_contents
-from vol3dseg.quality.facts import (
-    HISTOGRAM_BINS,
-    HISTOGRAM_RANGE,
-    MASK,
-    CaseFacts,
-    ModalityFacts,
-)
-from vol3dseg.quality.likeness import correlations, inside_of, ranked
+from vol3dseg.quality.appearance import Appearance, measure_appearance
+from vol3dseg.quality.contents import MASK, Contents, Image, read_contents
+from vol3dseg.quality.similarity import Inside, Mirroring, coarse, inside_of, mirrorings, ranked
+from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet
+from vol3dseg.space.resampling import turned
 
+HISTOGRAM_BINS = 48
+HISTOGRAM_RANGE = (-4.0, 8.0)  # standard deviations from the mean inside; the ends hold the rest
 _FEWEST = 20  # voxels that a mean is taken over
+
+
+@dataclass(frozen=True, slots=True)
+class ModalityFacts:
+    """One modality of one case; "inside" are the voxels that are not background.
+
+    Parameters
+    ----------
+    minimum, low, median, high, maximum : float
+        Raw intensities inside: extremes, percentiles 1, 50 and 99.
+    mean, deviation : float
+        Raw, inside.
+    noise : float or None
+        Standard deviation of noise, as a share of `deviation`; None where it cannot be told.
+    inside : float
+        Share of all voxels.
+    commonest : float
+        Share of the inside voxels that have the most common value.
+    at_minimum, at_maximum : float
+        Share of the inside voxels that have the smallest and the largest value.
+    histogram : tuple of int
+        Inside voxels by (value - mean) / deviation, `HISTOGRAM_BINS` bins over `HISTOGRAM_RANGE`.
+    """
+
+    minimum: float
+    low: float
+    median: float
+    high: float
+    maximum: float
+    mean: float
+    deviation: float
+    noise: float | None
+    inside: float
+    commonest: float
+    at_minimum: float
+    at_maximum: float
+    histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFacts:
+    """One case.
+
+    Parameters
+    ----------
+    case_id, subject : str
+    geometry : Geometry or None
+        The grid that most images lie on, or the mask where no image can be read; None without both.
+    appearance : Appearance or None
+        None where no image can be read.
+    modalities : mapping from modality to ModalityFacts
+    contrasts : mapping from (class, modality) to float
+        Mean inside the class minus mean of the unlabelled rest [standard deviations inside].
+    mirrorings : tuple of Mirroring
+        The best axis of each modality and of the mask.
+    volumes_ml : mapping from class to float, or None
+        None where there is no label map, or none that can be read.
+    problems : tuple of str
+        What is wrong with the files, in words.
+    """
+
+    case_id: str
+    subject: str
+    geometry: Geometry | None = None
+    appearance: Appearance | None = None
+    modalities: Mapping[str, ModalityFacts] = field(default_factory=dict)
+    contrasts: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    mirrorings: tuple[Mirroring, ...] = ()
+    volumes_ml: Mapping[str, float] | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def foreground_ml(self) -> float | None:
+        """Volume of all classes together [ml]; None without a label map."""
+        return None if self.volumes_ml is None else sum(self.volumes_ml.values())
+
+    @property
+    def correlations(self) -> dict[tuple[str, str], float]:
+        """Correlation of ranks for each pair of modalities, in order of the alphabet."""
+        pairs = self.appearance.pairs if self.appearance else ()
+        return {p.names: p.correlation for p in pairs if p.correlation is not None}
 
 
 def measure(case: Case, modalities: tuple[str, ...], labels: LabelSet | None = None) -> CaseFacts:
@@ -44,7 +122,6 @@ def measure_contents(case_id: str, subject: str, contents: Contents) -> CaseFact
     small = {name: coarse(scores[name], insides[name]) for name in scores}
     masks = {name: inside for name, (_, inside) in small.items()}
     ranks = {name: ranked(array, inside) for name, (array, inside) in small.items()}
-    pairs = correlations(ranks, masks)
     if contents.classes is not None and ranks:
         everywhere = np.ones(contents.classes.shape, dtype=bool)
         ranks[MASK], masks[MASK] = coarse((contents.classes > 0).astype(np.float32), everywhere)
@@ -52,23 +129,30 @@ def measure_contents(case_id: str, subject: str, contents: Contents) -> CaseFact
         case_id=case_id,
         subject=subject,
         geometry=contents.geometry,
+        appearance=_appearance(contents),
         modalities=facts,
         contrasts=_contrasts(contents, scores, insides),
-        correlations=pairs,
         mirrorings=mirrorings(ranks, masks),
         volumes_ml=_volumes_ml(contents),
         problems=contents.problems,
     )
 
 
-def _measure_modality(array: Image, inside: NDArray[np.bool_]) -> tuple[ModalityFacts, Image]:
+def _appearance(contents: Contents) -> Appearance | None:
+    grid = contents.geometry
+    if grid is None or not contents.images:
+        return None
+    canonical = grid.canonical()
+    views = {name: turned(array, grid, canonical) for name, array in contents.images.items()}
+    return measure_appearance(views, grid)
+
+
+def _measure_modality(array: Image, inside: Inside) -> tuple[ModalityFacts, Image]:
     """Return facts and z-scores; the latter are 0 outside."""
-    values = array[inside]
-    if values.size == 0:
-        return _flat(float(array.flat[0])), np.zeros_like(array)
+    values = array[inside] if inside.any() else array.ravel()
     mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
     scores = np.zeros_like(array)
-    scores[inside] = (values - mean) / max(deviation, 1e-12)
+    scores[inside] = (array[inside] - mean) / max(deviation, 1e-12)
     low, median, high = (float(v) for v in np.percentile(values, (1, 50, 99)))
     minimum, maximum = float(values.min()), float(values.max())
     clipped = np.clip(scores[inside], *HISTOGRAM_RANGE)
@@ -76,7 +160,7 @@ def _measure_modality(array: Image, inside: NDArray[np.bool_]) -> tuple[Modality
     facts = ModalityFacts(
         minimum, low, median, high, maximum, mean, deviation,
         noise=noise(scores, inside) if deviation > 0 else None,
-        inside=values.size / array.size,
+        inside=float(inside.mean()),
         commonest=float(np.unique(values, return_counts=True)[1].max() / values.size),
         at_minimum=float(np.mean(values == minimum)),
         at_maximum=float(np.mean(values == maximum)),
@@ -85,16 +169,7 @@ def _measure_modality(array: Image, inside: NDArray[np.bool_]) -> tuple[Modality
     return facts, scores
 
 
-def _flat(value: float) -> ModalityFacts:
-    """Return the facts of an image that has one value everywhere."""
-    return ModalityFacts(
-        minimum=value, low=value, median=value, high=value, maximum=value, mean=value,
-        deviation=0.0, noise=None, inside=0.0, commonest=1.0, at_minimum=1.0, at_maximum=1.0,
-        histogram=(0,) * HISTOGRAM_BINS,
-    )  # fmt: skip
-
-
-def noise(array: Image, inside: NDArray[np.bool_]) -> float | None:
+def noise(array: Image, inside: Inside) -> float | None:
     """Return the standard deviation of white noise in an image.
 
     The second difference along all three axes in turn removes what is smooth along any of them;
@@ -126,7 +201,7 @@ def noise(array: Image, inside: NDArray[np.bool_]) -> float | None:
 
 
 def _contrasts(
-    contents: Contents, scores: Mapping[str, Image], insides: Mapping[str, NDArray[np.bool_]]
+    contents: Contents, scores: Mapping[str, Image], insides: Mapping[str, Inside]
 ) -> dict[tuple[str, str], float]:
     if contents.classes is None:
         return {}

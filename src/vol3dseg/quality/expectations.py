@@ -1,0 +1,282 @@
+"""What is expected of a scan, learnt from many, and how far a scan is from it.
+
+Whoever says "this scan is unlike the others" asks here: `inspect` learns expectations from the
+cases of a data set, a model carries those of its training cases (`vol3dseg.quality.guard`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, permutations, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.quality.appearance import AXES, rounded
+from vol3dseg.quality.features import (
+    IDENTIFYING,
+    KINDS,
+    Check,
+    Features,
+    Key,
+    describe,
+    exchanged,
+    turned,
+)
+from vol3dseg.schema import Frozen
+
+Matrix = NDArray[np.float64]
+Limits = Mapping[Check, float]
+
+FEWEST_CASES = 8  # fewer say nothing of what is typical
+_MAD = 1.4826  # makes the median absolute deviation that of a normal distribution
+_P90 = 1.6449  # 90 % of a normal distribution lie within this many standard deviations
+_FARTHEST = 8.0  # spreads; farther is as bad, and must not drown the rest
+_HELD = 3.0  # spreads; correlations between features are learnt from values held within
+_AS_GOOD = 0.8  # of the largest gain; a simpler turn is preferred then
+# The simplest first: by how many axes change places, then by how many are mirrored.
+_ORIENTATIONS: tuple[tuple[tuple[int, ...], tuple[bool, ...]], ...] = tuple(
+    sorted(
+        product(permutations((0, 1, 2)), product((False, True), repeat=3)),
+        key=lambda turn: (sum(a != n for n, a in enumerate(turn[0])), sum(turn[1])),
+    )[1:]
+)
+
+
+class Expectation(Frozen):
+    """What is expected of one feature.
+
+    Attributes
+    ----------
+    key : tuple of str
+        See `vol3dseg.quality.features`.
+    centre, spread : float
+        Median and robust standard deviation.
+    """
+
+    key: tuple[str, ...]
+    centre: float
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The two modalities whose exchange brings a scan closest to what is expected.
+
+    Parameters
+    ----------
+    names : (2,) tuple of str
+    before, after : float
+        Distance as they are, and exchanged.
+    """
+
+    names: tuple[str, str]
+    before: float
+    after: float
+
+    @property
+    def gain(self) -> float:
+        """By how much the squared distance falls: twice a logarithm of likelihoods."""
+        return self.before**2 - self.after**2
+
+    def describe(self, limits: Limits, others: str) -> str:
+        """Say that the two look swapped; `others` are the scans that expectations come from."""
+        first, second = self.names
+        return (
+            f"{first} and {second} look swapped: if exchanged, they fit {others} (distance "
+            f"{self.before:.1f} as they are, {self.after:.1f} if exchanged, typically at most "
+            f"{limits['together']:.1f}); check which file is which"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The orientation that brings a scan closest to what is expected; see `features.turned`.
+
+    Parameters
+    ----------
+    order, mirrored : tuple
+        The simplest of those that gain nearly most.
+    gain : float
+        By how much the squared distance falls; negative where the scan fits best as it is.
+    """
+
+    order: tuple[int, ...]
+    mirrored: tuple[bool, ...]
+    gain: float
+
+    def describe(self, others: str) -> str:
+        """Say how the scan seems to lie; `others` are the scans that expectations come from."""
+        if self.order == (0, 1, 2):
+            axes = [name for name, m in zip(AXES, self.mirrored, strict=True) if m]
+            how = f"mirrored {' and '.join(axes)}"
+        else:
+            letters = ("RL", "AP", "SI")
+            turns = zip(self.order, self.mirrored, strict=True)
+            axes = [letters[axis][mirrored] for axis, mirrored in turns]
+            how = f"rotated: its axes seem to run {', '.join(axes)} where the header says R, A, S"
+        return (
+            f"the scan looks {how}; that way round it fits {others} better; check the orientation "
+            "in its header"
+        )
+
+
+class Expectations(Frozen):
+    """What is expected of a scan.
+
+    Attributes
+    ----------
+    features : tuple of Expectation
+    correlations : (n, n) tuple of float
+        Between the features that tell one modality from another, in the order of `features`.
+    """
+
+    features: tuple[Expectation, ...]
+    correlations: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def learn(cls, cases: Sequence[Features]) -> "Expectations":
+        """Learn from scans, most of them good, the features that at least eight of them have.
+
+        The correlation matrix of n features in m cases is that of their values held within three
+        spreads, shrunk by 2 n / (2 n + m) towards that of independent features, since there may be
+        fewer cases than features.
+        """
+        counts: dict[Key, int] = {}
+        for case in cases:
+            for key in case:
+                counts[key] = counts.get(key, 0) + 1
+        keys = [key for key, count in counts.items() if count >= FEWEST_CASES]
+        table = np.array([[case.get(key, np.nan) for key in keys] for case in cases])
+        table = table.reshape(len(cases), len(keys))
+        centres, spreads = centre_and_spread(table, [KINDS[key[0]].floor for key in keys])
+        places = [n for n, key in enumerate(keys) if key[0] in IDENTIFYING]
+        deviations = ((table - centres) / spreads)[:, places]
+        correlations = _shrunk(np.clip(np.nan_to_num(deviations), -_HELD, _HELD))
+        return cls(
+            features=tuple(
+                Expectation(key=key, centre=rounded(centre), spread=rounded(spread))
+                for key, centre, spread in zip(keys, centres, spreads, strict=True)
+            ),
+            correlations=tuple(tuple(map(rounded, row)) for row in correlations),
+        )
+
+    @cached_property
+    def _expected(self) -> dict[Key, Expectation]:
+        return {each.key: each for each in self.features}
+
+    @cached_property
+    def _identifying(self) -> tuple[Expectation, ...]:
+        return tuple(each for each in self.features if each.key[0] in IDENTIFYING)
+
+    @cached_property
+    def _whitening(self) -> Matrix:
+        size = len(self._identifying)
+        values, vectors = np.linalg.eigh(np.reshape(self.correlations, (size, size)))
+        return np.asarray(vectors / np.sqrt(values))
+
+    def deviations(self, features: Features) -> dict[Key, float]:
+        """Return how far each feature is from its centre [spreads], with a sign."""
+        return {
+            key: (value - self._expected[key].centre) / self._expected[key].spread
+            for key, value in features.items()
+            if key in self._expected
+        }
+
+    def distance(self, features: Features) -> float:
+        """Return the Mahalanobis distance over all that tells one modality from another.
+
+        A feature that the scan lacks counts as expected.
+        """
+        apart = _held(features, self._identifying)
+        return float(np.linalg.norm(apart @ self._whitening))
+
+    def unusual(self, features: Features, limits: Limits) -> dict[Key, float]:
+        """Return what is farther out than the limit of its check, with its deviation.
+
+        Of several features of the same modalities, class or axis that one check judges, it is the
+        farthest.
+        """
+        farthest: dict[tuple[str, ...], tuple[Key, float]] = {}
+        for key, deviation in self.deviations(features).items():
+            check = KINDS[key[0]].check
+            if check == "turned" or abs(deviation) <= limits.get(check, np.inf):
+                continue
+            known = farthest.setdefault((check, *key[1:]), (key, deviation))
+            if abs(deviation) > abs(known[1]):
+                farthest[check, *key[1:]] = (key, deviation)
+        return dict(farthest.values())
+
+    def describe(self, key: Key, features: Features) -> str:
+        """Say how a feature differs from what is expected."""
+        return describe(key, features[key], self._expected[key].centre)
+
+    def best_exchange(self, features: Features) -> Exchange | None:
+        """Return the exchange of two modalities that fits best; None where there are no two."""
+        # Only of modalities that this scan can compare: what it lacks counts as expected, and
+        # would make any exchange look good.
+        names = sorted({n for key in features if key[0] == "correlation" for n in key[1:]})
+        before = self.distance(features)
+        tried = (
+            Exchange(pair, before, self.distance(exchanged(features, *pair)))
+            for pair in combinations(names, 2)
+        )
+        return min(tried, key=lambda each: each.after, default=None)
+
+    def swap(self, features: Features, limits: Limits) -> Exchange | None:
+        """Return the two modalities that look swapped: whose exchange makes the scan fit."""
+        best = self.best_exchange(features)
+        if best is None or best.gain <= limits["swapped"] or best.after > limits["together"]:
+            return None
+        return best
+
+    def best_turn(self, features: Features) -> Turn:
+        """Return the orientation that fits best, other than that of the scan."""
+        profiles = [each for each in self.features if each.key[0] == "profile"]
+        before = float(np.square(_held(features, profiles)).sum())
+        turns = [
+            Turn(*turn, before - float(np.square(_held(turned(features, *turn), profiles)).sum()))
+            for turn in _ORIENTATIONS
+        ]
+        best = max(each.gain for each in turns)
+        # The first of those that gain about as much: what is symmetrical is not mirrored twice.
+        return next(each for each in turns if each.gain >= min(_AS_GOOD * best, best))
+
+
+def centre_and_spread(table: Matrix, floors: Sequence[float] | float) -> tuple[Matrix, Matrix]:
+    """Return median and robust standard deviation of each column, without its NaN.
+
+    The spread is the larger of the median absolute deviation and of what holds 90 % of the cases,
+    each scaled to a normal distribution: the second respects that some features have long tails,
+    and both let one case in ten be wrong.
+
+    Parameters
+    ----------
+    table : (m, n) array
+    floors : (n,) sequence of float, or float
+        Smallest spread that counts.
+    """
+    if table.size == 0:
+        return np.zeros(table.shape[1]), np.ones(table.shape[1])
+    centre = np.nanmedian(table, axis=0)
+    apart = np.abs(table - centre)
+    # Of few cases an interpolated percentile would be drawn towards the one that is far out.
+    most = np.nanpercentile(apart, 90, axis=0, method="lower")
+    spread = np.maximum(_MAD * np.nanmedian(apart, axis=0), most / _P90)
+    return centre, np.maximum(spread, floors)
+
+
+def _held(features: Features, expected: Sequence[Expectation]) -> Matrix:
+    """Return deviations held within eight spreads; 0 for what the scan lacks."""
+    apart = ((features.get(e.key, e.centre) - e.centre) / e.spread for e in expected)
+    return np.clip(np.fromiter(apart, np.float64, len(expected)), -_FARTHEST, _FARTHEST)
+
+
+def _shrunk(deviations: Matrix) -> Matrix:
+    cases, count = deviations.shape
+    products: Any = deviations.T @ deviations
+    lengths = np.sqrt(np.maximum(np.diag(products), 1e-12))
+    matrix: Matrix = cases / max(2 * count + cases, 1) * products / np.outer(lengths, lengths)
+    np.fill_diagonal(matrix, 1.0)
+    return matrix
