@@ -256,7 +256,7 @@ def test_an_empty_part_is_passed_over_unless_asked_for(
     done = vol3dseg(*words, "--split", tmp_path / "split.json")
     assert "1 case segmented" in done.stdout
     done = vol3dseg(*words, "--split", tmp_path / "split.json", "--part", "test")
-    refused(done, "split.json", "part test", "it is empty")
+    refused(done, "split.json", "part test is empty")
 
 
 def test_pictures_beside_predictions(vol3dseg, brats_folder, model_path, tmp_path):

@@ -19,8 +19,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from vol3dseg import formats
 from vol3dseg.cli.show import show
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.references import label_files
-from vol3dseg.datasets.selection import gather_cases
+from vol3dseg.datasets.selection import gather_cases, label_files
 from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, OutputError
 from vol3dseg.formats import read_labels

@@ -1,6 +1,6 @@
-"""Which cases the user means: folders, files, named modalities, a part of a split."""
+"""Which cases the user means: folders, files, named modalities, a part of a split, references."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from vol3dseg import formats
@@ -30,8 +30,7 @@ def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case
     cases: list[Case] = []
     for path in inputs:
         if len(modalities) == 1 and path.is_dir() and holds_files(path):
-            name = path.resolve().name
-            cases.append(Case(name, name, {modalities[0]: ImageSource(path)}))
+            cases.append(_of_one_image(path.resolve().name, modalities[0], path))
         elif path.is_dir() or layout_of(path):
             cases += find_cases(path)
         else:
@@ -41,7 +40,8 @@ def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case
     if twice:
         raise DatasetError(
             f"several inputs are named {', '.join(twice)}; their outputs would overwrite each "
-            "other; rename them, or predict into separate folders"
+            "other",
+            remedy="rename them, or predict into separate folders",
         )
     return cases
 
@@ -58,9 +58,9 @@ def one_case(images: Sequence[str], case_id: str) -> Case:
     for pair in images:
         modality, equals, file = pair.partition("=")
         if not equals or not modality or not file:
-            raise DatasetError(f"{pair!r}: expected MODALITY=FILE, such as flair=scan.nii.gz")
+            raise DatasetError(f"found {pair!r}", expected="MODALITY=FILE as in flair=scan.nii.gz")
         if modality in found:
-            raise DatasetError(f"modality {modality} is given twice; give each once")
+            raise DatasetError(f"modality {modality} is given twice", remedy="give each once")
         found[modality] = ImageSource(Path(file))
     return Case(case_id, case_id, found)
 
@@ -77,22 +77,95 @@ def only_part(cases: Sequence[Case], split_file: Path, part: str) -> list[Case]:
     by_id = {case.id: case for case in cases}
     missing = [name for name in wanted if name not in by_id]
     if missing or not wanted:
-        what = f"cases {', '.join(missing)} are not in the input" if missing else "it is empty"
-        raise DatasetError(f"{split_file}: part {part}: {what}; choose another part or data set")
+        raise DatasetError(
+            f"part {part}: {', '.join(missing)} are not in the input"
+            if missing
+            else f"part {part} is empty",
+            where=split_file,
+            remedy="choose another part or data set",
+        )
     return [by_id[name] for name in wanted]
+
+
+def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]:
+    """Return the label maps of a folder of files named `<id>.nii.gz`, `<id>.dcm`, ..., by case.
+
+    Probabilities (`<id>_probabilities.nii.gz`) are passed over.
+
+    Parameters
+    ----------
+    folder : Path
+    recorded : collection of str
+        Names of files that count where a case has several, as in predictions.json.
+
+    Raises
+    ------
+    DatasetError
+        The folder is missing or holds none, or two files are of one case.
+    """
+    expected = "files <id>.nii.gz, <id>.nrrd, <id>.mha or <id>.dcm"
+    if not folder.is_dir():
+        raise DatasetError("no such folder", where=folder, expected=f"one with {expected}")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = formats.label_stem(path)
+        if name is None or name.startswith(".") or name.endswith("_probabilities"):
+            continue
+        if formats.is_companion(path) or (name in found and found[name].name in recorded):
+            continue
+        if name in found and path.name not in recorded:
+            raise DatasetError(
+                f"case {name} is there twice, as {found[name].name} and {path.name}",
+                where=folder,
+                expected="one label map of each case",
+                remedy="move one of them to another folder",
+            )
+        found[name] = path
+    if not found:
+        raise DatasetError("holds no label maps", where=folder, expected=expected)
+    return found
+
+
+def reference_cases(path: Path) -> dict[str, Case]:
+    """Return the cases that have a label map, by id.
+
+    Parameters
+    ----------
+    path : Path
+        A data set in a known layout, a dataset table, or a folder of files named by case, whose
+        cases have no images.
+
+    Raises
+    ------
+    DatasetError
+        It is neither.
+    """
+    if layout_of(path) is not None:
+        try:
+            return {case.id: case for case in find_cases(path) if case.label is not None}
+        except DatasetError:
+            # Label maps in one folder may look like the files of one case.
+            if not path.is_dir() or not any(formats.label_stem(file) for file in path.iterdir()):
+                raise
+    return {name: Case(name, name, {}, file) for name, file in label_files(path).items()}
+
+
+def _of_one_image(name: str, modality: str, path: Path) -> Case:
+    return Case(name, name, {modality: ImageSource(path)})
 
 
 def _single_file(path: Path, modalities: Sequence[str]) -> Case:
     name = formats.stem(path)
     if name is None or not path.exists():
-        found = "not an image file by its name" if path.exists() else "does not exist"
         raise DatasetError(
-            f"{path}: {found}; expected a folder of cases, a table (.csv, .json), or "
-            f"{formats.EXPECTED}"
+            "not an image file by its name" if path.exists() else "does not exist",
+            where=path,
+            expected=f"a folder of cases, a table (.csv, .json), or {formats.EXPECTED}",
         )
     if len(modalities) != 1:
         raise DatasetError(
-            f"{path}: one file, but the model needs {len(modalities)} modalities "
-            f"({', '.join(modalities)}); name each with --image MODALITY=FILE"
+            f"one file, but the model needs {len(modalities)} modalities ({', '.join(modalities)})",
+            where=path,
+            remedy="name each with --image MODALITY=FILE",
         )
-    return Case(name, name, {modalities[0]: ImageSource(path)})
+    return _of_one_image(name, modalities[0], path)

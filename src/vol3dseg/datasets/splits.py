@@ -7,11 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from vol3dseg.errors import DatasetError, some_of
 from vol3dseg.files import write_json
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Frozen, read_json
 
 PARTS = ("train", "validation", "test")
 
@@ -85,9 +85,9 @@ class Split(Frozen):
         DatasetError
             There is no such part.
         """
-        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        parts = dict(zip(PARTS, (self.train, self.validation, self.test), strict=True))
         if name not in parts:
-            raise DatasetError(f"no part {name!r} in a split; expected {', '.join(PARTS)}")
+            raise DatasetError(f"no part {name!r} in a split", expected=", ".join(PARTS))
         return parts[name]
 
     def select(self, ids: Iterable[str]) -> "Split":
@@ -109,15 +109,13 @@ def read_split(path: Path) -> Split:
     DatasetError
         The file is missing, is not such JSON, or lists a case twice.
     """
-    if not path.is_file():
-        raise DatasetError(f"{path}: no such split file; expected JSON with lists of case ids")
-    try:
-        return Split.model_validate_json(path.read_bytes())
-    except (ValidationError, OSError) as error:
-        raise DatasetError(
-            f"{path}: not a split ({_reason(error)}); expected JSON with the lists "
-            f"{', '.join(PARTS)} of case ids"
-        ) from error
+    return read_json(
+        Split,
+        path,
+        DatasetError,
+        expected=f"a split: JSON with the lists {', '.join(PARTS)} of case ids",
+        remedy="correct it, or make a new split",
+    )
 
 
 def make_split(
@@ -125,15 +123,14 @@ def make_split(
 ) -> Split:
     """Divide cases into parts, subject by subject.
 
-    As in the report behind the defaults, validation is taken from all subjects first and test from
-    those that remain, both rounded up: 369 subjects give 250, 74 and 45. The outcome depends on the
-    names of the subjects and the seed, not on the order of cases.
+    Validation is taken from all subjects first and test from those that remain, both rounded up:
+    369 subjects give 250, 74 and 45. The outcome depends on the names of the subjects and the seed,
+    not on the order of cases.
 
     With `config.stratify`, subjects are sorted by the foreground volume of all their cases, equal
-    ones by chance, and cut into as many consecutive blocks as validation shall have subjects, of
-    equal size up to one; each block gives one, by chance. Test is drawn from the others in the same
-    way. So the parts are as large as otherwise, and among the subjects below any volume validation
-    has its share up to one.
+    ones in random order, and divided into as many consecutive blocks as there are to be validation
+    subjects, of equal size up to one; one is drawn from each block. Test is drawn likewise from the
+    others. So among the subjects below any volume, validation has its share up to one.
 
     Parameters
     ----------
@@ -156,7 +153,8 @@ def make_split(
     if validation + test >= len(names):
         raise DatasetError(
             f"{len(names)} subjects are too few: {validation} would go to validation and {test} to "
-            "test, none to training; add cases, or lower split.validation or split.test"
+            "test, none to training",
+            remedy="add cases, or lower split.validation or split.test",
         )
     rng = np.random.default_rng(config.seed)
     drawn = [names[int(n)] for n in rng.permutation(len(names))]
@@ -207,8 +205,9 @@ def _volumes_of(
     missing = sorted(case for case in subjects if case not in volumes_ml)
     if missing:
         raise DatasetError(
-            f"split.stratify: the foreground volume of {len(missing)} cases is not known: "
-            f"{some_of(missing)}; give them label maps, or set split.stratify to false"
+            f"the foreground volume of {len(missing)} cases is not known: {some_of(missing)}",
+            where="split.stratify",
+            remedy="give them label maps, or set split.stratify to false",
         )
     parts: dict[str, list[float]] = {}
     for case, subject in subjects.items():
@@ -260,14 +259,6 @@ def _from_file(path: Path, subjects: Mapping[str, str]) -> Split:
     if not split.train:
         found.append("no case is in train")
     if found:
-        raise DatasetError(f"{path}: {'; '.join(found)}; mend the lists, or make a new split")
+        remedy = "correct the lists, or make a new split"
+        raise DatasetError("; ".join(found), where=path, remedy=remedy)
     return split
-
-
-def _reason(error: ValidationError | OSError) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or "cannot be read"
-    first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case, allow_repairs
-from vol3dseg.datasets.references import label_files, reference_cases
+from vol3dseg.datasets.selection import label_files, reference_cases
 from vol3dseg.datasets.sources import open_label, read_grid
 from vol3dseg.datasets.splits import PARTS, Split, read_split
 from vol3dseg.errors import EvaluationError, some_of
