@@ -155,7 +155,7 @@ def _finished_with(run: Path, config: "Config") -> str:
         return _DONE_BEFORE
     return (
         f"failed: {run} was finished with another config, which differs in {differences}; "
-        "train in another folder, or remove it"
+        "train in another folder"
     )
 
 

@@ -368,7 +368,7 @@ HUGE = "100000 100000 100000"
 
 NAN = (
     "give the number that replaces them in the column <modality>_nan of a dataset table, or "
-    "replace them in the file"
+    "replace them in a copy of it"
 )
 BAD = [
     pytest.param("x.nrrd", nrrd(BYTES + b"1"), FileFormatError,

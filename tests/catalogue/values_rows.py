@@ -51,7 +51,7 @@ ROWS = (
     Row("D8 large", "a slope of 1e38", values.patched(values.SLOPE, "ff", 1e38, 0),
         refused="{folder}/flair.nii: 955 voxels are NaN or infinite; expected finite "
         "intensities; give the number that replaces them in the column <modality>_nan of a "
-        "dataset table, or replace them in the file"),
+        "dataset table, or replace them in a copy of it"),
     Row("D9", "voxels from byte 0 on, in a file in one piece",
         values.patched(values.OFFSET, "f", 0),
         refused="{folder}/flair.nii: header says that voxels begin at byte 0; expected 352 or "
@@ -74,15 +74,15 @@ ROWS = (
     Row("D13 NaN", "NaN in an image", values.flair(values.spoilt(np.nan)),
         refused="{folder}/flair.nii: 2 voxels are NaN or infinite; expected finite intensities; "
         "give the number that replaces them in the column <modality>_nan of a dataset table, or "
-        "replace them in the file"),
+        "replace them in a copy of it"),
     Row("D13 infinite", "infinity in an image", values.flair(values.spoilt(np.inf)),
         refused="{folder}/flair.nii: 2 voxels are NaN or infinite; expected finite intensities; "
         "give the number that replaces them in the column <modality>_nan of a dataset table, or "
-        "replace them in the file"),
+        "replace them in a copy of it"),
     Row("D13 NRRD", "NaN in an NRRD", values.nan_in_nrrd,
         refused="{folder}/flair.nrrd: 2 voxels are NaN or infinite; expected finite intensities; "
         "give the number that replaces them in the column <modality>_nan of a dataset table, or "
-        "replace them in the file"),
+        "replace them in a copy of it"),
     Row("D13 asked", "NaN in an image, with 7 in the column `flair_nan`",
         values.with_cells(values.flair(values.spoilt(np.nan)), flair_nan="7"),
         said="note: 2 voxels of flair were NaN or infinite and were replaced",

@@ -143,7 +143,7 @@ def finite_image(
             where=file.path,
             expected="finite intensities",
             remedy="give the number that replaces them in the column <modality>_nan of a dataset "
-            "table, or replace them in the file",
+            "table, or replace them in a copy of it",
         )
     if bad and nan is not None:
         np.nan_to_num(array, copy=False, nan=nan, posinf=nan, neginf=nan)
