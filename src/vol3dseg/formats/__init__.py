@@ -4,14 +4,11 @@
 read voxels when these are asked for. `read_image` and `read_labels` do both at once.
 """
 
-from vol3dseg.formats.label_maps import LabelFile, open_labels, read_labels
+from vol3dseg.formats.image_file import Format, VolumeFile
+from vol3dseg.formats.itk.nrrd import NRRD
 from vol3dseg.formats.names import (
     EXPECTED,
     FORMATS,
-    NIFTI,
-    NRRD,
-    Format,
-    FormatName,
     files_of,
     format_by_name,
     is_companion,
@@ -19,10 +16,18 @@ from vol3dseg.formats.names import (
     stem,
     write,
 )
-from vol3dseg.formats.opening import VolumeFile, finite_image, open_volume, read_image
+from vol3dseg.formats.nifti.nifti_file import NIFTI
+from vol3dseg.formats.opening import (
+    LabelFile,
+    finite_image,
+    open_labels,
+    open_volume,
+    read_image,
+    read_labels,
+)
 
 __all__ = [
-    "EXPECTED", "FORMATS", "NIFTI", "NRRD", "Format", "FormatName", "LabelFile", "VolumeFile",
-    "files_of", "finite_image", "format_by_name", "is_companion", "label_stem", "open_labels",
-    "open_volume", "read_image", "read_labels", "stem", "write",
+    "EXPECTED", "FORMATS", "NIFTI", "NRRD", "Format", "LabelFile", "VolumeFile", "files_of",
+    "finite_image", "format_by_name", "is_companion", "label_stem", "open_labels", "open_volume",
+    "read_image", "read_labels", "stem", "write",
 ]  # fmt: skip

@@ -4,19 +4,108 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, in_memory
-from vol3dseg.formats.streams import PORTION
+from vol3dseg.formats.streams import PORTION, FileStart, damaged
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake, Note
 from vol3dseg.space.memory_layout import contiguous
 
 _LINE = 64  # bytes that processors fetch at once
+
+
+class VolumeFile(Protocol):
+    """A file whose header is read and checked; its voxels are read when they are asked for.
+
+    Attributes
+    ----------
+    path : Path
+    shape : tuple of int
+        Voxels along the axes; without those of one voxel behind the third.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was found and put right; more may come as more is read."""
+        ...
+
+    def geometry(self, channel: int | None = None) -> Geometry:
+        """Return the grid of an image after checking all that headers say; no voxel is read.
+
+        Parameters
+        ----------
+        channel : int or None
+            Which volume of a 4-D file; None for a 3-D file.
+
+        Raises
+        ------
+        FileFormatError
+            There are other axes, or what is stored is no intensity.
+        GridError
+            The header's geometry is not usable, or says nothing of orientation.
+        """
+        ...
+
+    def image(
+        self, channel: int | None = None, out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], Geometry, int]:
+        """Return one modality, its grid, and how many voxels are NaN or infinite.
+
+        Raises the errors of `geometry`, and FileFormatError if the file is truncated or damaged.
+
+        Parameters
+        ----------
+        channel : int or None
+        out : (i, j, k) array of float32, or None
+            Where to put it, if its shape is `shape`; contiguous, the first axis fastest.
+        """
+        ...
+
+    def labels(self) -> tuple[NDArray[Any], Geometry]:
+        """Return the values of a label map as stored, and its grid; errors are those of `image`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format that is read and written.
+
+    Parameters
+    ----------
+    name : str
+        As users choose it: "nifti", "nrrd" or "mha".
+    title : str
+        With its article, for messages.
+    suffix : str
+        Of files that are written.
+    suffixes : tuple of str
+        Of files that are read; of two, of which one ends in the other, the longer first.
+    matches : callable
+        Tells whether a file begins as those of the format do.
+    open : callable
+        Takes a FileStart and whether to repair; returns an ImageFile.
+    files : callable
+        Returns the files that an image is kept in: two where its voxels stand beside its header.
+    write : callable
+        Takes path, (i, j, k[, n]) array and Geometry.
+    """
+
+    name: str
+    title: str
+    suffix: str
+    suffixes: tuple[str, ...]
+    matches: Callable[[FileStart], bool]
+    open: "Callable[[FileStart, bool], ImageFile]"
+    files: Callable[[Path], tuple[Path, ...]]
+    write: Callable[[Path, NDArray[Any], Geometry], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +144,10 @@ class ImageHeader:
 
 
 class ImageFile:
-    """A file whose header is read and checked; its voxels are unpacked when they are asked for.
+    """A VolumeFile whose voxels are one array.
 
-    Those of one volume go straight into their array; those of several are kept as they are stored,
-    so that the file is unpacked once.
-
-    Parameters
-    ----------
-    path : Path
-    header : ImageHeader
-    intake : Intake
-
-    Attributes
-    ----------
-    path : Path
-    shape : tuple of int
-        Voxels along the axes; without those of one voxel behind the third.
+    Those of one volume go straight into place; those of several are kept as they are stored, so
+    that the file is unpacked once.
     """
 
     def __init__(self, path: Path, header: ImageHeader, intake: Intake) -> None:
@@ -82,24 +159,11 @@ class ImageFile:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What was found and put right; more may come as more is read."""
+        """See `VolumeFile`."""
         return tuple(self._intake.notes)
 
     def geometry(self, channel: int | None = None) -> Geometry:
-        """Return the grid of an image after checking all that the header says of it.
-
-        Parameters
-        ----------
-        channel : int or None
-            Which volume of a 4-D file; None for a 3-D file.
-
-        Raises
-        ------
-        FileFormatError
-            There are other axes, or what is stored is no intensity.
-        GridError
-            The header's geometry is not usable, or says nothing of orientation.
-        """
+        """See `VolumeFile`."""
         if self._header.unusable:
             raise FileFormatError(
                 f"voxels are {self._header.unusable}",
@@ -115,22 +179,13 @@ class ImageFile:
     def image(
         self, channel: int | None = None, out: NDArray[np.float32] | None = None
     ) -> tuple[NDArray[np.float32], Geometry, int]:
-        """Return one modality, its grid, and how many voxels are NaN or infinite.
-
-        Raises the errors of `geometry`, and FileFormatError if the file is truncated or damaged.
-
-        Parameters
-        ----------
-        channel : int or None
-        out : (i, j, k) array of float32, or None
-            Where to put it, if its shape is `shape`; contiguous, the first axis fastest.
-        """
+        """See `VolumeFile`."""
         geometry = self.geometry(channel)
         array, bad = self._array(channel, np.dtype(np.float32), out)
         return array, geometry, bad
 
     def labels(self) -> tuple[NDArray[Any], Geometry]:
-        """Return the label map as stored, and its grid; raises the errors of `image`."""
+        """See `VolumeFile`."""
         geometry = self.geometry()
         one = np.zeros(1, dtype=self._header.dtype)
         dtype = apply_read_scaling(one, *self._header.scaling).dtype
@@ -163,12 +218,11 @@ class ImageFile:
             for values in self._voxels():
                 kept[at : at + values.size] = values
                 at += values.size
-            self._kept = kept
-        count = self.shape[3]
-        interleaved = self._header.interleaved
-        whole = self._kept.reshape((-1, count) if interleaved else (count, -1))
-        volume = whole[:, channel] if interleaved else whole[channel]
-        step = PORTION // self._kept.itemsize
+            count = self.shape[3]
+            together = self._header.interleaved
+            self._kept = kept.reshape((-1, count)).T if together else kept.reshape((count, -1))
+        volume = self._kept[channel]
+        step = PORTION // volume.itemsize
         for start in range(0, volume.size, step):
             yield volume[start : start + step]
 
@@ -185,14 +239,11 @@ class ImageFile:
             rest = content[count * dtype.itemsize :] if left else b""
             more += 0 if left else len(content) - count * dtype.itemsize
         if left:
-            raise FileFormatError(
-                f"truncated: {left - len(rest)} bytes of its voxels are missing",
-                where=self.path,
-                expected="all of them",
-                remedy="copy or export it again",
+            raise damaged(
+                f"truncated: {left - len(rest)} bytes of its voxels are missing", self.path
             )
         if more and self._header.exact:
-            raise too_much(more, self.path)
+            raise too_long(more, self.path)
 
     def _empty(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         remedy = "crop the file, or use a machine with more"
@@ -200,11 +251,8 @@ class ImageFile:
             return np.empty(size, dtype=dtype)
 
 
-def too_much(more: int, path: Path) -> FileFormatError:
-    """Return the error of a file with something behind its voxels.
-
-    Most often bytes were lost or added before them, which would shift all.
-    """
+def too_long(more: int, path: Path) -> FileFormatError:
+    """Return the error of bytes behind the voxels: some may be lost before, which shifts all."""
     return FileFormatError(
         f"holds {more} bytes more than its header promises",
         where=path,

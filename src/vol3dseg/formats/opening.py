@@ -1,67 +1,40 @@
-"""Image files and DICOM series, opened as what they are, whatever their names say."""
+"""Images and label maps, opened as what they are, whatever their names say.
+
+Most formats hold a label map as values on a grid of their own. A DICOM-SEG holds the masks of named
+segments and leaves out frames without voxels: it comes onto the grid of the image that it was drawn
+on.
+"""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import FileFormatError, IntensityError
+from vol3dseg.errors import FileFormatError, IntensityError, LabelError
 from vol3dseg.formats.dicom.dicom_file import is_dicom
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
-from vol3dseg.formats.itk.itk_file import format_of, open_itk
-from vol3dseg.formats.names import NIFTI, NRRD, format_by_name
-from vol3dseg.formats.nifti.nifti_file import open_nifti
-from vol3dseg.formats.streams import FileStart, read_start
+from vol3dseg.formats.dicom.seg_reading import read_seg
+from vol3dseg.formats.dicom.series import Series, choose, find_series
+from vol3dseg.formats.image_file import VolumeFile
+from vol3dseg.formats.names import FORMATS, format_by_name
+from vol3dseg.formats.nifti.nifti_file import NIFTI
+from vol3dseg.formats.streams import FileStart, damaged, read_start
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
+from vol3dseg.space.labels import Label, LabelSet, Segmentation, distinct, whole_numbers
+
+_MOST_CLASSES = 254  # besides the background
 
 
-class VolumeFile(Protocol):
-    """A file whose header is read and checked; its voxels are read when they are asked for.
-
-    Attributes
-    ----------
-    path : Path
-    shape : tuple of int
-        Voxels along the axes; without those of one voxel behind the third.
-    """
-
-    path: Path
-    shape: tuple[int, ...]
-
-    @property
-    def notes(self) -> tuple[Note, ...]:
-        """What was found and put right; more may come as more is read."""
-        ...
-
-    def geometry(self, channel: int | None = None) -> Geometry:
-        """Return the grid of an image after checking all that headers say; no voxel is read."""
-        ...
-
-    def image(
-        self, channel: int | None = None, out: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], Geometry, int]:
-        """Return one modality, its grid, and how many voxels are NaN or infinite."""
-        ...
-
-    def labels(self) -> tuple[NDArray[Any], Geometry]:
-        """Return the values of a label map as stored, and its grid."""
-        ...
-
-
-def open_volume(
-    path: Path,
-    repair: bool = False,
-    series: str | None = None,
-) -> VolumeFile:
-    """Open an image file, or a series of a DICOM folder, as what it is.
+def open_volume(path: Path, repair: bool = False, series: str | None = None) -> VolumeFile:
+    """Open an image file, or a series of a DICOM folder; no voxel is read.
 
     Parameters
     ----------
     path : Path
-        NIfTI, NRRD, MetaImage, or DICOM: a file of several frames, or a folder. All but the first
-        need an extra.
+        NIfTI, NRRD, MetaImage, or DICOM, which needs an extra: a file of several frames, or a
+        folder.
     repair : bool
         Mend what has a repair (see `docs/bad-inputs.md`); otherwise it is refused.
     series : str or None
@@ -77,38 +50,25 @@ def open_volume(
     MissingExtraError
         The package that reads it is not installed.
     """
-    start = start_unless_dicom(path, series)
-    if start is None:
-        return DicomVolume(path, series, repair)
-    return open_image(start, repair)
+    start = _start_unless_dicom(path, series)
+    return DicomVolume(path, series, repair) if start is None else _opened(start, repair)
 
 
-def start_unless_dicom(path: Path, series: str | None = None) -> FileStart | None:
-    """Return the start of an image file; None if `path` is a folder or file of DICOM."""
+def _start_unless_dicom(path: Path, series: str | None) -> FileStart | None:
     if series is not None or path.is_dir():
         return None
     start = read_start(path)
     return None if is_dicom(start.start) and not start.packed else start
 
 
-def open_image(file: FileStart, repair: bool = False) -> VolumeFile:
-    """Open an image file that is no DICOM; see `open_volume`."""
-    kind = None if file.packed else format_of(file.start)
-    if kind is not None:
-        return open_itk(file.path, kind, repair)
+def _opened(file: FileStart, repair: bool) -> VolumeFile:
+    """Open an image file that is no DICOM."""
+    found = next((f for f in FORMATS if f.matches(file)), None)
     named = format_by_name(file.path)
-    if named is not None and named is not NIFTI and not _is_nifti(file.start):
-        raise FileFormatError(
-            f"not {'an NRRD' if named is NRRD else 'a MetaImage'} file: it does not begin as one",
-            where=file.path,
-            expected="what its name says",
-            remedy="copy or export it again",
-        )
-    return open_nifti(file, repair)
-
-
-def _is_nifti(start: bytes) -> bool:
-    return start[:4] in (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c")
+    if found is None and named is not None and named is not NIFTI:
+        words = f"not {named.title} file: it does not begin as one"
+        raise damaged(words, file.path, "what its name says")
+    return (found or NIFTI).open(file, repair)  # NIfTI's reader says what it is not
 
 
 def finite_image(
@@ -156,7 +116,7 @@ def read_image(path: Path, channel: int | None = None) -> tuple[NDArray[np.float
     Parameters
     ----------
     path : Path
-        NIfTI, NRRD or MetaImage.
+        See `open_volume`.
     channel : int or None
         Which volume of a 4-D file; None for a 3-D file.
 
@@ -167,14 +127,115 @@ def read_image(path: Path, channel: int | None = None) -> tuple[NDArray[np.float
 
     Raises
     ------
-    FileFormatError
-        The file is missing, empty, truncated, damaged, of another format, or has other axes than
-        expected.
+    FileFormatError, MissingExtraError
+        Those of `open_volume`; or the file is truncated, or has other axes than expected.
     GridError
         The header's geometry is not usable.
     IntensityError
         A voxel is NaN or infinite.
-    MissingExtraError
-        It is DICOM, and pydicom is not installed.
     """
     return finite_image(open_volume(path), channel)[:2]
+
+
+class LabelFile:
+    """A label map whose headers are read and checked; its voxels are read when asked for.
+
+    Parameters
+    ----------
+    path : Path
+    values : VolumeFile or None
+        Values on a grid of their own; None for a DICOM-SEG.
+    """
+
+    def __init__(self, path: Path, values: VolumeFile | None) -> None:
+        self.path = path
+        self._values = values
+        self._notes: tuple[Note, ...] = ()
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was found and put right; more may come as more is read."""
+        return self._notes if self._values is None else self._values.notes
+
+    def geometry(self) -> Geometry | None:
+        """Return its own grid; None for a DICOM-SEG, which lies on that of its image."""
+        return None if self._values is None else self._values.geometry()
+
+    def segmentation(self, labels: LabelSet | None, grid: Geometry | None = None) -> Segmentation:
+        """Return the classes of all voxels; see `read_labels`."""
+        if self._values is None:
+            found = read_seg(self.path, labels, grid)
+            self._notes = found.notes
+            return found
+        values, geometry = self._values.labels()
+        labels = labels or _labels_of(values, self.path)
+        return Segmentation(labels.encode(values, str(self.path)), geometry, labels, self.notes)
+
+
+def open_labels(path: Path, repair: bool = False, series: str | None = None) -> LabelFile:
+    """Open a label map; no voxel is read. Parameters and errors are those of `open_volume`."""
+    start = _start_unless_dicom(path, series)
+    if start is not None:
+        return LabelFile(path, _opened(start, repair))
+    chosen = choose(find_series(path), series)
+    if chosen.modality == "SEG":
+        return LabelFile(_only_file(chosen), None)
+    return LabelFile(path, DicomVolume(path, series, repair))
+
+
+def read_labels(
+    path: Path,
+    labels: LabelSet | None = None,
+    grid: Geometry | None = None,
+    series: str | None = None,
+    repair: bool = False,
+) -> Segmentation:
+    """Read a label map and give its values, or its segments, their classes.
+
+    Parameters
+    ----------
+    path, series, repair
+        See `open_volume`; a DICOM-SEG is read as well.
+    labels : LabelSet or None
+        None makes a class "value n" of each value, or "segment n" of each segment.
+    grid : Geometry or None
+        Of the image. A DICOM-SEG comes onto it; what has a grid of its own stays there.
+
+    Raises
+    ------
+    FileFormatError, MissingExtraError
+        See `open_volume`.
+    LabelError
+        It holds a value or a segment that is not among the classes.
+    GridError
+        A DICOM-SEG does not lie on the grid, or none is given.
+    """
+    return open_labels(path, repair, series).segmentation(labels, grid)
+
+
+def _only_file(series: Series) -> Path:
+    if len(series.files) > 1:
+        raise FileFormatError(
+            f"has {len(series.files)} DICOM-SEG files",
+            where=series.where,
+            expected="one with all segments",
+            remedy="name the file that is meant",
+        )
+    return series.files[0]
+
+
+def _labels_of(values: NDArray[Any], path: Path) -> LabelSet:
+    """Return a class "value n" for each value but 0; there is one at least."""
+    found = [value for value in distinct(whole_numbers(values, str(path))) if value != 0]
+    if len(found) > _MOST_CLASSES:
+        raise LabelError(
+            f"holds {len(found)} values besides 0",
+            where=path,
+            expected=f"fewer than {_MOST_CLASSES + 1}",
+            remedy="give a label map, if this is an image",
+        )
+    own = [
+        Label(name=f"value {value}", read=(value,), write=index)
+        for index, value in enumerate(found or [1], start=1)
+    ]
+    return LabelSet(classes=(Label(name="background", read=(0,), write=0), *own))

@@ -1,16 +1,15 @@
 """Files as streams of bytes, plain or gzip, front to back; checksums are verified.
 
-gzip goes through zlib-ng: it unpacks twice as fast as zlib and packs several times as fast at the
-same size. (ISA-L packs faster still, but what it makes of one input depends, now and then, on what
-memory held before.) What is read or written comes in portions, so that neither the packed nor the
-unpacked file is ever held as a whole.
+zlib-ng unpacks twice as fast as zlib and packs several times as fast at the same size. (ISA-L packs
+faster still, but what it makes of one input depends, now and then, on what memory held before.)
+Portions are read and written, so that no file is held as a whole, packed or not.
 """
 
 import gzip
 import os
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,12 +91,7 @@ def read_start(path: Path) -> FileStart:
             raw.seek(0)
             start = gzip_ng.open(raw).read(_START)
     if not size:
-        raise FileFormatError(
-            "the file is empty",
-            where=path,
-            expected="an image",
-            remedy="copy or export it again",
-        )
+        raise damaged("the file is empty", path, "an image")
     return FileStart(path, packed, size * MAX_RATIO if packed else size, start)
 
 
@@ -107,12 +101,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, DAMAGED, gzip.BadGzipFile) as error:
-        raise FileFormatError(
-            f"truncated or damaged gzip stream ({error})",
-            where=path,
-            expected="a whole one",
-            remedy="copy or export it again",
-        ) from error
+        raise damaged(f"truncated or damaged gzip stream ({error})", path, "a whole one") from error
     except OSError as error:
         raise FileFormatError(
             f"cannot be read ({error.strerror})",
@@ -122,13 +111,13 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
+def damaged(found: str, path: Path, expected: str = "all of them") -> FileFormatError:
+    """Return the error of a file that was cut or spoilt on its way."""
+    return FileFormatError(found, where=path, expected=expected, remedy="copy or export it again")
+
+
 def write_stream(path: Path, portions: Iterable[bytes | memoryview]) -> None:
     """Write a file atomically; packed if its name ends in .gz.
-
-    Parameters
-    ----------
-    path : Path
-    portions : iterable of bytes or memoryview
 
     Raises
     ------
@@ -145,33 +134,34 @@ def gzip_stream(portions: Iterable[bytes | memoryview]) -> Iterator[bytes]:
 
     Not by `gzip_ng_threaded`, whose threads take 50 ms to end: twenty times what a label map takes.
     """
-    checksum, size = 0, 0
-
-    def counted() -> Iterator[bytes | memoryview]:
-        nonlocal checksum, size
-        for portion in portions:
-            checksum = zlib_ng.crc32(portion, checksum)
-            size += memoryview(portion).nbytes
-            yield portion
-
+    counted = _Counted(portions, zlib_ng.crc32, 0)
     yield _GZIP_HEADER
-    yield from _blocks(counted())
-    yield _END + struct.pack("<LL", checksum, size % 2**32)
+    yield from _blocks(counted)
+    yield _END + struct.pack("<LL", counted.checksum, counted.size % 2**32)
 
 
 def zlib_stream(portions: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     """Give a zlib stream, whose portions are packed side by side."""
-    checksum = 1
-
-    def counted() -> Iterator[bytes | memoryview]:
-        nonlocal checksum
-        for portion in portions:
-            checksum = zlib_ng.adler32(portion, checksum)
-            yield portion
-
+    counted = _Counted(portions, zlib_ng.adler32, 1)
     yield _ZLIB_HEADER
-    yield from _blocks(counted())
-    yield _END + struct.pack(">L", checksum)
+    yield from _blocks(counted)
+    yield _END + struct.pack(">L", counted.checksum)
+
+
+@dataclass(slots=True)
+class _Counted:
+    """Portions, and the checksum and size [bytes] of those that were given."""
+
+    portions: Iterable[bytes | memoryview]
+    update: Callable[[bytes | memoryview, int], int]
+    checksum: int
+    size: int = 0
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        for portion in self.portions:
+            self.checksum = self.update(portion, self.checksum)
+            self.size += memoryview(portion).nbytes
+            yield portion
 
 
 def _blocks(portions: Iterable[bytes | memoryview]) -> Iterator[bytes]:

@@ -198,6 +198,10 @@ class Geometry:
         """
         if self.shape != other.shape:
             return False
-        corners = np.array([[*c, 1] for c in product(*((0, n - 1) for n in self.shape))]).T
-        apart = np.linalg.inv(self.affine) @ (other.affine - self.affine) @ corners
+        apart = np.linalg.inv(self.affine) @ (other.affine - self.affine) @ corners(self.shape)
         return float(np.abs(apart[:3]).max()) <= tolerance_voxels
+
+
+def corners(shape: Shape) -> NDArray[np.int64]:
+    """Return the indices of the voxels at the corners, (4, 8), the last of each 1."""
+    return np.array([[*c, 1] for c in product(*((0, n - 1) for n in shape))]).T

@@ -7,59 +7,35 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from zlib_ng import zlib_ng
 
 from vol3dseg.errors import FileFormatError, GridError
-from vol3dseg.formats.image_file import ImageFile, ImageHeader, too_much
-from vol3dseg.formats.itk.metaimage import START as METAIMAGE_START
-from vol3dseg.formats.itk.metaimage import read_metaimage_header
-from vol3dseg.formats.itk.nrrd import START as NRRD_START
-from vol3dseg.formats.itk.nrrd import read_nrrd_header
-from vol3dseg.formats.itk.text_header import Placement, TextHeader
-from vol3dseg.formats.streams import DAMAGED, MAGIC, MAX_RATIO, PORTION
+from vol3dseg.formats.image_file import ImageFile, ImageHeader, too_long
+from vol3dseg.formats.itk.text_header import TextHeader
+from vol3dseg.formats.streams import DAMAGED, MAGIC, MAX_RATIO, PORTION, damaged
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake
 
-ItkFormat = Literal["NRRD", "MetaImage"]
-_HEADERS = {"NRRD": read_nrrd_header, "MetaImage": read_metaimage_header}
 _EITHER = 32 + zlib_ng.MAX_WBITS  # gzip or zlib, by their first bytes
 _PACKED = 2**16  # bytes that are unpacked at once; those that give more wait for their turn
 
 
-def format_of(start: bytes) -> ItkFormat | None:
-    """Return which of the two formats a file is that begins with `start`; None if neither."""
-    if NRRD_START.match(start):
-        return "NRRD"
-    return "MetaImage" if METAIMAGE_START.match(start) else None
-
-
-def open_itk(path: Path, kind: ItkFormat, repair: bool = False) -> ImageFile:
-    """Open an NRRD or MetaImage file; no voxel is read.
-
-    Parameters
-    ----------
-    path : Path
-        With its voxels inside or in a data file beside it.
-    kind : "NRRD" or "MetaImage"
-        Which of the two it is, whatever its name says.
-    repair : bool
-        Mend what has a repair; otherwise it is refused.
+def open_itk(path: Path, header: TextHeader, repair: bool) -> ImageFile:
+    """Return an NRRD or MetaImage file, of which no voxel is read.
 
     Raises
     ------
     FileFormatError
-        The header is damaged, promises more than the file can hold, names a data file that is not
-        there, or says something that others would read wrongly.
+        The header promises more than the file can hold.
     """
-    header, intake = _HEADERS[kind](path), Intake(repair)
-    size = math.prod(header.axes) * header.dtype.itemsize
+    intake, size = Intake(repair), math.prod(header.axes) * header.dtype.itemsize
     _require_room(path, header, size)
     found = ImageHeader(
         header.axes,
         header.dtype,
-        lambda shape: _geometry(header.place, shape, path, intake),
+        partial(_geometry, path, header, intake),
         partial(_stored, path, header, size),
         interleaved=header.interleaved,
         exact=True,
@@ -72,39 +48,35 @@ def _require_room(path: Path, header: TextHeader, size: int) -> None:
     """Refuse a header that claims more than its file can hold, before anything is allocated."""
     stored = header.data.stat().st_size - (header.start or 0)
     if (header.length or 0) > stored:
-        raise FileFormatError(
+        raise damaged(
             f"truncated: header promises {header.length} bytes of packed voxels, "
             f"{header.data.name} holds {max(0, stored)}",
-            where=path,
-            expected="all of them",
-            remedy="copy or export it again",
+            path,
         )
     if not header.packed and header.start is not None and stored > size:
-        raise too_much(stored - size, path)
+        raise too_long(stored - size, path)
     most = stored * (MAX_RATIO if header.packed else 1)
     if size > most:
-        raise FileFormatError(
+        raise damaged(
             f"truncated: header promises {size} bytes of voxels, {header.data.name} can hold at "
             f"most {max(0, most)}",
-            where=path,
-            expected="all of them",
-            remedy="copy or export it again",
+            path,
         )
 
 
-def _geometry(place: Placement, shape: tuple[int, ...], path: Path, intake: Intake) -> Geometry:
-    if place.spacing_mm.min() <= 0:
+def _geometry(path: Path, header: TextHeader, intake: Intake, shape: tuple[int, ...]) -> Geometry:
+    if min(header.spacing_mm, default=1.0) <= 0:
         raise GridError(
-            f"header says a spacing of {tuple(place.spacing_mm.tolist())} mm",
+            f"header says a spacing of {header.spacing_mm} mm",
             where=path,
             expected="positive numbers",
             remedy="mend the header",
         )
     try:
-        geometry = Geometry(shape, place.affine)
+        geometry = Geometry(shape, header.affine)
     except GridError as error:
         raise error.at(path) from error
-    if not place.oriented:
+    if not header.oriented:
         unknown = GridError(
             "header says nothing of orientation",
             where=path,
@@ -123,12 +95,8 @@ def _stored(path: Path, header: TextHeader, size: int) -> Iterator[bytes]:
             file.seek(last if header.start is None else header.start)
             yield from _unpacked(file, header.length) if header.packed else _portions(file, None)
     except (EOFError, DAMAGED) as error:
-        raise FileFormatError(
-            f"truncated or damaged voxels in {header.data.name} ({error})",
-            where=path,
-            expected="all of them",
-            remedy="copy or export it again",
-        ) from error
+        found = f"truncated or damaged voxels in {header.data.name} ({error})"
+        raise damaged(found, path) from error
     except OSError as error:
         raise FileFormatError(
             f"{header.data.name} cannot be read ({error.strerror})",

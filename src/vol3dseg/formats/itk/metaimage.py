@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.files import atomic_path
-from vol3dseg.formats.image_file import stored_portions
+from vol3dseg.formats.image_file import Format, stored_portions
+from vol3dseg.formats.itk.itk_file import open_itk
 from vol3dseg.formats.itk.text_header import (
     LPS_TO_RAS,
-    Placement,
     TextHeader,
+    affine_of,
     data_file,
+    files_of_text,
     header_fields,
     numbers,
     spaced,
@@ -31,7 +33,7 @@ from vol3dseg.formats.itk.text_header import (
 from vol3dseg.formats.streams import zlib_stream
 from vol3dseg.space.geometry import Geometry
 
-START = re.compile(rb"\s*[A-Za-z]+ *= *\S")
+_START = re.compile(rb"\s*[A-Za-z]+ *= *\S")
 # Names may be those of other formats, such as `dim[0]` or `0008|0060`.
 _LINE = re.compile(r"(?P<name>[^\s=:\0-\x1f]+) *= *(?P<value>[^\0-\b\n-\x1f]*)")
 _TYPES = {
@@ -47,19 +49,16 @@ _SPACINGS = ("ElementSpacing", "ElementSize")  # the latter counts where the for
 _DIGITS = 20  # of the packed size, which is known when the voxels are written
 
 
-def read_metaimage_header(path: Path) -> TextHeader:
-    """Read the header of a MetaImage file.
-
-    Raises
-    ------
-    FileFormatError
-        The header does not end, or says something that would be read wrongly.
-    """
+def _read_header(path: Path) -> TextHeader:
+    """Read a header; refuse what is damaged, or would be read wrongly."""
     fields, end = header_fields(path, _LINE, r"(?!)", last="ElementDataFile")
     axes = voxel_counts(
         path, "DimSize", fields.get("DimSize", ""), fields.get("NDims", ""), "NDims"
     )
-    place = _placement(path, fields, len(axes))
+    spacing = _spacing(path, fields, len(axes))[:3]
+    matrix = _agreed(path, fields, _MATRICES, np.eye(len(axes)).ravel())
+    directions = matrix.reshape(len(axes), -1).T[:3, :3]
+    origin = _agreed(path, fields, _ORIGINS, np.zeros(len(axes)))[:3]
     _require_plain(path, fields)
     named = fields["ElementDataFile"]
     data, attached = data_file(path, None if named.lower() == "local" else named)
@@ -73,7 +72,9 @@ def read_metaimage_header(path: Path) -> TextHeader:
     return TextHeader(
         axes=axes if several == 1 else (*axes, several),
         dtype=np.dtype(_TYPES[fields["ElementType"]]).newbyteorder(">" if big else "<"),
-        place=place,
+        affine=affine_of(directions * spacing, origin, LPS_TO_RAS),
+        spacing_mm=tuple(spacing.tolist()),
+        oriented=not fields.keys().isdisjoint(_MATRICES),
         data=data,
         start=None if skip == -1 else skip + attached * end,
         packed=packed,
@@ -82,34 +83,21 @@ def read_metaimage_header(path: Path) -> TextHeader:
     )
 
 
-def _placement(path: Path, fields: Mapping[str, str], axes: int) -> Placement:
-    """Return where the first three axes lie."""
-    matrix = _agreed(path, fields, _MATRICES, axes**2)
-    origin = _agreed(path, fields, _ORIGINS, axes)
-    numbers(path, "CenterOfRotation", fields.get("CenterOfRotation", "0 " * axes).split(), axes)
-    spacing = np.ones(axes)
-    for name in reversed(_SPACINGS):
-        if name in fields:
-            spacing = numbers(path, name, fields[name].split(), axes)
-    if axes < 3:  # refused when it is asked for an image
-        return Placement()
-    return Placement(
-        np.eye(3) if matrix is None else matrix.reshape(axes, axes).T[:3, :3],
-        spacing[:3],
-        np.zeros(3) if origin is None else origin[:3],
-        oriented=matrix is not None,
-    )
+def _spacing(path: Path, fields: Mapping[str, str], axes: int) -> NDArray[np.float64]:
+    name = next((name for name in _SPACINGS if name in fields), None)
+    return np.ones(axes) if name is None else numbers(path, name, fields[name].split(), axes)
 
 
 def _agreed(
-    path: Path, fields: Mapping[str, str], names: tuple[str, ...], count: int
-) -> NDArray[np.float64] | None:
+    path: Path, fields: Mapping[str, str], names: tuple[str, ...], absent: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return the numbers that a header gives by one of several names, or by all that it uses."""
-    found = {n: numbers(path, n, fields[n].split(), count) for n in names if n in fields}
+    found = {n: numbers(path, n, fields[n].split(), absent.size) for n in names if n in fields}
+    first = next(iter(found), "")
     for name, values in found.items():
-        if not np.array_equal(values, next(iter(found.values()))):
-            raise unfit(path, name, fields[name], f"the numbers of {next(iter(found))}")
-    return next(iter(found.values()), None)
+        if not np.array_equal(values, found[first]):
+            raise unfit(path, name, fields[name], f"the numbers of {first}")
+    return found.get(first, absent)
 
 
 def _require_plain(path: Path, fields: Mapping[str, str]) -> None:
@@ -146,8 +134,8 @@ def _packed_length(path: Path, fields: Mapping[str, str], packed: bool) -> int |
     return length
 
 
-def write_metaimage(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
-    """Write a MetaImage file with its voxels inside, packed; see `write_nrrd`."""
+def _write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
+    """Write a file with its voxels inside, packed; see `formats.write`."""
     axes = array.ndim
     directions, origin = np.eye(axes), np.zeros(axes)
     directions[:3, :3] = LPS_TO_RAS[:, None] * geometry.affine[:3, :3]
@@ -174,3 +162,12 @@ def write_metaimage(path: Path, array: NDArray[Any], geometry: Geometry) -> None
         size = file.tell() - len(header)
         file.seek(header.index(b"0" * _DIGITS))
         file.write(b"%0*d" % (_DIGITS, size))
+
+
+METAIMAGE = Format(
+    "mha", "a MetaImage", ".mha", (".mha", ".mhd"),
+    lambda file: not file.packed and bool(_START.match(file.start)),
+    lambda file, repair: open_itk(file.path, _read_header(file.path), repair),
+    lambda path: files_of_text(path, ".mhd", _read_header),
+    _write,
+)  # fmt: skip

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.files import atomic_path
-from vol3dseg.formats.image_file import stored_portions
+from vol3dseg.formats.image_file import Format, stored_portions
+from vol3dseg.formats.itk.itk_file import open_itk
 from vol3dseg.formats.itk.text_header import (
     LPS_TO_RAS,
-    Placement,
     TextHeader,
+    affine_of,
     data_file,
+    files_of_text,
     header_fields,
     numbers,
     spaced,
@@ -30,7 +32,7 @@ from vol3dseg.formats.itk.text_header import (
 from vol3dseg.formats.streams import gzip_stream
 from vol3dseg.space.geometry import Geometry
 
-START = re.compile(rb"NRRD000\d\r?\n")
+_START = re.compile(rb"NRRD000\d\r?\n")
 _LINE = re.compile(r"(?P<name>[^:=]+): (?P<value>.*)")
 _PASSED_OVER = r"NRRD000\d$|#|[^:]+:="  # the first line, comments, free `key:=value` pairs
 _VECTOR = re.compile(r"\([^()]*\)|none", re.IGNORECASE)
@@ -61,14 +63,8 @@ _VOLUMES = (
 )  # fmt: skip
 
 
-def read_nrrd_header(path: Path) -> TextHeader:
-    """Read the header of an NRRD file.
-
-    Raises
-    ------
-    FileFormatError
-        The header is damaged, or says something that would be read wrongly.
-    """
+def _read_header(path: Path) -> TextHeader:
+    """Read a header; refuse what is damaged, or would be read wrongly."""
     fields, end = header_fields(path, _LINE, _PASSED_OVER, last=None)
     encoding = fields.get("encoding", "").lower()
     if encoding not in ("raw", "gzip", "gz"):
@@ -83,11 +79,22 @@ def read_nrrd_header(path: Path) -> TextHeader:
     sizes = voxel_counts(
         path, "sizes", fields.get("sizes", ""), fields.get("dimension", ""), "dimension"
     )
-    place, first = _placement(path, fields, len(sizes))
+    to_ras, timed = _world(path, fields)
+    origin = np.zeros(3)
+    if "spaceorigin" in fields:
+        origin = numbers(path, "space origin", _parts(fields["spaceorigin"]), 3 + timed)[:3]
+    if directed := bool(fields.get("spacedirections")):
+        columns, first = _vectors(path, fields, len(sizes), timed)
+        spacing = np.zeros(0)
+    else:
+        spacing, first = _spacings(path, fields, len(sizes))
+        columns, origin = np.diag(spacing), np.zeros(len(spacing))
     return TextHeader(
         axes=sizes[first:] + sizes[:first],
         dtype=_dtype(path, fields),
-        place=place,
+        affine=affine_of(columns, origin, to_ras),
+        spacing_mm=tuple(spacing.tolist()),
+        oriented=directed and bool(fields.get("space")),
         data=data,
         start=None if skip == -1 else skip + attached * end,
         packed=packed,
@@ -106,39 +113,36 @@ def _dtype(path: Path, fields: Mapping[str, str]) -> np.dtype[Any]:
     return dtype.newbyteorder(">" if order == "big" else "<")
 
 
-def _placement(path: Path, fields: Mapping[str, str], count: int) -> tuple[Placement, int]:
-    """Return where the axes of space lie, and which of all axes is the first of them: 0 or 1."""
-    to_ras, timed = _world(path, fields)
-    text = fields.get("spacedirections", "")
-    if not text:
-        return _spacings(path, fields, count)
+def _vectors(
+    path: Path, fields: Mapping[str, str], count: int, timed: int
+) -> tuple[NDArray[np.float64], int]:
+    """Return the steps between voxels as columns, and which axis is the first of space: 0 or 1."""
+    text = fields["spacedirections"]
     vectors = _VECTOR.findall(text)
     if text.count("(") != 3 + timed:
         raise unfit(path, "space directions", text, "one for each of three axes")
     if len(vectors) != count or _VECTOR.sub("", text).strip():
         raise unfit(path, "space directions", text, "one or none for each axis")
     first = int(vectors[0].lower() == "none")
-    inside = [re.split(r"[\s,]+", v.strip("( )")) for v in vectors[first : first + 3]]
+    inside = [_parts(vector) for vector in vectors[first : first + 3]]
     if len(inside) < 3 or ["none"] in inside:
         raise unfit(path, "space directions", text, "those of space beside each other")
-    columns = [numbers(path, "space directions", v, 3 + timed)[:3] for v in inside]
-    origin = np.zeros(3)
-    if "spaceorigin" in fields:
-        values = re.split(r"[\s,]+", fields["spaceorigin"].strip("( )"))
-        origin = numbers(path, "space origin", values, 3 + timed)[:3]
-    oriented = bool(fields.get("space"))
-    return Placement(np.array(columns).T, _RAS, origin, to_ras, oriented), first
+    columns = [numbers(path, "space directions", parts, 3 + timed)[:3] for parts in inside]
+    return np.array(columns).T, first
 
 
-def _spacings(path: Path, fields: Mapping[str, str], count: int) -> tuple[Placement, int]:
-    """Return the same where the header gives spacings at most."""
+def _parts(vector: str) -> list[str]:
+    return re.split(r"[\s,]+", vector.strip("( )"))
+
+
+def _spacings(path: Path, fields: Mapping[str, str], count: int) -> tuple[NDArray[np.float64], int]:
+    """Return spacings where there are no directions, and which axis is the first of space."""
     if "axismins" in fields:
         raise unfit(path, "axis mins", fields["axismins"], "space directions and space origin")
     kinds = fields.get("kinds", "").lower().split()
     first = int(bool(kinds) and kinds[0] not in _DOMAIN)
     given = fields.get("spacings", "").lower().replace("nan", "1").split() or ["1"] * count
-    spacing = numbers(path, "spacings", given, count)[first : first + 3]
-    return Placement(spacing_mm=spacing if len(spacing) == 3 else _RAS), first
+    return numbers(path, "spacings", given, count)[first : first + 3], first
 
 
 def _world(path: Path, fields: Mapping[str, str]) -> tuple[NDArray[np.float64], int]:
@@ -163,24 +167,8 @@ def _unusable(path: Path, kinds: list[str]) -> str:
     return ""
 
 
-def write_nrrd(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
-    """Write an NRRD file with its voxels inside, packed.
-
-    Parameters
-    ----------
-    path : Path
-        Written atomically, and byte for byte the same for the same input.
-    array : (i, j, k) or (i, j, k, n) array
-        Of integers or floats; stored with its own type.
-    geometry : Geometry
-
-    Raises
-    ------
-    FileFormatError
-        NRRD files do not hold numbers of this type here.
-    OutputError
-        The file cannot be written.
-    """
+def _write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
+    """Write a file with its voxels inside, packed; see `formats.write`."""
     lps = LPS_TO_RAS[:, None] * geometry.affine[:3]
     several = array.ndim > 3
     fields = {
@@ -202,3 +190,12 @@ def write_nrrd(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
 
 def _vector(values: NDArray[np.float64]) -> str:
     return f"({','.join(map(repr, values.tolist()))})"
+
+
+NRRD = Format(
+    "nrrd", "an NRRD", ".nrrd", (".nrrd", ".nhdr"),
+    lambda file: not file.packed and bool(_START.match(file.start)),
+    lambda file, repair: open_itk(file.path, _read_header(file.path), repair),
+    lambda path: files_of_text(path, ".nhdr", _read_header),
+    _write,
+)  # fmt: skip

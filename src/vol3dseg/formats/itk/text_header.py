@@ -7,8 +7,8 @@ than the patient's, and whatever is not written as everywhere.
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
@@ -28,37 +28,6 @@ _HARMLESS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a header places the voxels.
-
-    Parameters
-    ----------
-    directions : (3, 3) array
-        Columns: along i, j, k; times the spacing, the way from one voxel to the next [mm].
-    spacing_mm, origin_mm : (3,) array
-    to_ras : (3,) array of -1 and 1
-        From the header's world to RAS+.
-    oriented : bool
-        Whether the header says how the axes lie in the patient.
-    """
-
-    directions: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
-    spacing_mm: NDArray[np.float64] = field(default_factory=lambda: np.ones(3))
-    origin_mm: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
-    to_ras: NDArray[np.float64] = field(default_factory=lambda: LPS_TO_RAS)
-    oriented: bool = False
-
-    @property
-    def affine(self) -> NDArray[np.float64]:
-        """From voxel to world RAS+ [mm], (4, 4)."""
-        affine = np.eye(4)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused later
-            affine[:3, :3] = self.to_ras[:, None] * self.directions * self.spacing_mm
-        affine[:3, 3] = self.to_ras * self.origin_mm
-        return affine + 0.0  # no -0.0 in messages
-
-
-@dataclass(frozen=True, slots=True)
 class TextHeader:
     """What a header says, checked.
 
@@ -68,7 +37,12 @@ class TextHeader:
         Voxels along the axes, those of space first; several numbers in a voxel are the last axis.
     dtype : dtype
         As stored.
-    place : Placement
+    affine : (4, 4) array
+        From voxel to world RAS+ [mm].
+    spacing_mm : tuple of float
+        As the header says it, where it stands by itself.
+    oriented : bool
+        Whether it says how the axes lie in the patient.
     data : Path
         The file that the voxels stand in: that of the header, or one beside it.
     start : int or None
@@ -85,13 +59,28 @@ class TextHeader:
 
     axes: tuple[int, ...]
     dtype: np.dtype[Any]
-    place: Placement
+    affine: NDArray[np.float64]
+    spacing_mm: tuple[float, ...]
+    oriented: bool
     data: Path
     start: int | None
     packed: bool
     length: int | None = None
     interleaved: bool = False
     unusable: str = ""
+
+
+def affine_of(
+    columns: NDArray[np.float64], origin: NDArray[np.float64], to_ras: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the affine to RAS+ from the steps between voxels and the first one in another world.
+
+    Where there are fewer than three axes it is that of no image, which is refused later.
+    """
+    affine = np.eye(4)
+    if len(origin) == 3:
+        affine[:3] = to_ras[:, None] * np.column_stack([columns, origin])
+    return affine + 0.0  # no -0.0 in messages
 
 
 def header_fields(
@@ -190,6 +179,11 @@ def data_file(path: Path, named: str | None) -> tuple[Path, bool]:
             remedy="copy it into the folder of the header",
         )
     return data, False
+
+
+def files_of_text(path: Path, suffix: str, read: Callable[[Path], TextHeader]) -> tuple[Path, ...]:
+    """Return the files that an image is kept in: two if its header stands by itself."""
+    return (path, read(path).data) if path.name.lower().endswith(suffix) else (path,)
 
 
 def _quoted(path: Path, named: str) -> str:

@@ -9,14 +9,15 @@ from typing import Any
 import nibabel as nib
 from numpy.typing import DTypeLike, NDArray
 
-from vol3dseg.formats.image_file import ImageFile, ImageHeader, stored_portions
-from vol3dseg.formats.nifti.nifti_header import geometry_of, read_header
+from vol3dseg.formats.image_file import Format, ImageFile, ImageHeader, stored_portions
+from vol3dseg.formats.nifti.nifti_header import begins_as_nifti, geometry_of, read_header
 from vol3dseg.formats.nifti.nifti_pair import header_and_voxels
 from vol3dseg.formats.streams import FileStart, read_start, write_stream
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake
 
-SUFFIXES = (".nii.gz", ".nii")
+_SINGLE = (".nii.gz", ".nii")
+_PAIR = (".img.gz", ".img", ".hdr.gz", ".hdr")
 
 
 def stem(path: Path) -> str | None:
@@ -24,7 +25,7 @@ def stem(path: Path) -> str | None:
 
     For conventions that know no other format; see `formats.stem`.
     """
-    suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
+    suffix = next((s for s in _SINGLE if path.name.lower().endswith(s)), None)
     return None if suffix is None else path.name[: -len(suffix)]
 
 
@@ -72,6 +73,10 @@ def _from_byte(offset: int, file: FileStart) -> Iterator[bytes]:
         offset = max(0, offset - len(portion))
 
 
+def _files(path: Path) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(header_and_voxels(path)))
+
+
 def _note_name(file: FileStart, intake: Intake) -> None:
     """Note a file whose name says something else of packing than its content."""
     named = file.path.name.lower().endswith(".gz")
@@ -107,3 +112,8 @@ def _fresh_header(shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) 
     header.set_slope_inter(1, 0)
     header["vox_offset"] = len(header.binaryblock) + 4  # four zeros: no extensions
     return bytes(header.binaryblock) + bytes(4)
+
+
+NIFTI = Format(
+    "nifti", "a NIfTI", ".nii.gz", (*_SINGLE, *_PAIR), begins_as_nifti, open_nifti, _files, write
+)

@@ -3,7 +3,6 @@
 import logging
 import math
 import struct
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, GridError
-from vol3dseg.formats.streams import FileStart
-from vol3dseg.space.geometry import Geometry
+from vol3dseg.formats.streams import FileStart, damaged
+from vol3dseg.space.geometry import Geometry, corners
 from vol3dseg.space.intake import Intake
 
 _SINGLE, _PAIR = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
@@ -24,6 +23,11 @@ _EXTENSION = 4  # bytes behind the header that say whether extensions follow
 _quiet = logging.getLogger(f"{__name__}.mended")  # what nibabel mends is told below, or harmless
 _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False
+
+
+def begins_as_nifti(file: FileStart) -> bool:
+    """Tell whether a file begins with the size of a NIfTI header, in either order of bytes."""
+    return any(struct.pack(f"{order}i", n) == file.start[:4] for order in "<>" for n in _HEADERS)
 
 
 def read_header(file: FileStart, voxels: FileStart, intake: Intake) -> Any:
@@ -48,12 +52,7 @@ def read_header(file: FileStart, voxels: FileStart, intake: Intake) -> Any:
     start, path = file.start, file.path
     size, order = _header_size(start, path)
     if len(start) < size:
-        raise FileFormatError(
-            "ends within its header",
-            where=path,
-            expected=f"{size} bytes",
-            remedy="copy or export it again",
-        )
+        raise damaged("ends within its header", path, f"{size} bytes")
     _check_axes(start, size, order, path)
     try:
         # Not with `check=True`: it writes to a log of nibabel's, which threads cannot silence.
@@ -63,12 +62,7 @@ def read_header(file: FileStart, voxels: FileStart, intake: Intake) -> Any:
         _check_scaling(header, path)
         header.get_slope_inter()
     except (HeaderDataError, OverflowError) as error:
-        raise FileFormatError(
-            f"damaged NIfTI header ({error})",
-            where=path,
-            expected="one by the standard",
-            remedy="export it again",
-        ) from error
+        raise _wrong(f"damaged NIfTI header ({error})", path, "one by the standard") from error
     _check_voxels(header, size, file, voxels, intake)
     return header
 
@@ -81,18 +75,10 @@ def _header_size(content: bytes, path: Path) -> tuple[int, str]:
         if size in _HEADERS and magic in _SINGLE + _PAIR:
             return int(size), order
         if size == 348 and not any(magic):
-            raise FileFormatError(
-                "not a NIfTI file but Analyze 7.5, which does not say which side is left",
-                where=path,
-                expected="NIfTI",
-                remedy="export it again from its source",
-            )
-    raise FileFormatError(
-        "not a NIfTI file",
-        where=path,
-        expected="NIfTI (.nii, .nii.gz, or .hdr with .img), NRRD or MetaImage",
-        remedy="export the scan as one of them",
-    )
+            found = "not a NIfTI file but Analyze 7.5, which does not say which side is left"
+            raise _wrong(found, path, "NIfTI", "export it again from its source")
+    wanted = "NIfTI (.nii, .nii.gz, or .hdr with .img), NRRD or MetaImage"
+    raise _wrong("not a NIfTI file", path, wanted, "export the scan as one of them")
 
 
 def _check_axes(content: bytes, size: int, order: str, path: Path) -> None:
@@ -100,24 +86,15 @@ def _check_axes(content: bytes, size: int, order: str, path: Path) -> None:
     kind, offset = _AXES[size]
     axes = struct.unpack_from(f"{order}{kind}", content, offset)[0]
     if not 1 <= axes <= 7:
-        raise FileFormatError(
-            f"header says {axes} axes",
-            where=path,
-            expected="1 to 7",
-            remedy="export it again",
-        )
+        raise _wrong(f"header says {axes} axes", path, "1 to 7")
 
 
 def _check_scaling(header: Any, path: Path) -> None:
     """Refuse a slope or an intercept that is no number; nibabel would read without them."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise FileFormatError(
-            f"header says slope {slope:g} and intercept {intercept:g}",
-            where=path,
-            expected="finite numbers",
-            remedy="export it again",
-        )
+        found = f"header says slope {slope:g} and intercept {intercept:g}"
+        raise _wrong(found, path, "finite numbers")
 
 
 def _check_spacing(header: Any, path: Path, intake: Intake) -> None:
@@ -126,12 +103,11 @@ def _check_spacing(header: Any, path: Path, intake: Intake) -> None:
     found = header["pixdim"][1 : 1 + len(shape)].tolist()
     if not any(n > 1 and not 0 < mm < math.inf for n, mm in zip(shape, found, strict=True)):
         return
-    error = FileFormatError(
+    words, remedy = (
         f"header says that voxels are {found} mm apart",
-        where=path,
-        expected="positive numbers",
-        remedy="mend pixdim, or export it again",
+        "mend pixdim, or export it again",
     )
+    error = _wrong(words, path, "positive numbers", remedy)
     with np.errstate(over="ignore", invalid="ignore"):  # such a one is of no use below
         columns = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
     if header["sform_code"] <= 0 or not (np.isfinite(columns).all() and columns.min() > 0):
@@ -147,19 +123,11 @@ def _check_voxels(
     path, alone = file.path, voxels.path == file.path
     paired = bytes(header["magic"]).ljust(4, b"\0") in _PAIR
     if paired and alone:
-        raise FileFormatError(
-            "header of a NIfTI pair in a file by itself",
-            where=path,
-            expected="one piece, or a pair named .hdr and .img",
-            remedy="name both so",
-        )
+        wanted = "one piece, or a pair named .hdr and .img"
+        raise _wrong("header of a NIfTI pair in a file by itself", path, wanted, "name both so")
     if not paired and not alone:
-        raise FileFormatError(
-            f"header of a NIfTI file in one piece, with {voxels.path.name} beside it",
-            where=path,
-            expected="a pair",
-            remedy="name it .nii, or export it again",
-        )
+        found = f"header of a NIfTI file in one piece, with {voxels.path.name} beside it"
+        raise _wrong(found, path, "a pair", "name it .nii, or export it again")
     _check_first(header, 0 if paired else size + _EXTENSION, path, intake)
     _check_size(header, voxels.most, path)
 
@@ -169,12 +137,8 @@ def _check_first(header: Any, first: int, path: Path, intake: Intake) -> None:
     offset = float(header["vox_offset"])
     if first <= offset < math.inf:
         return
-    error = FileFormatError(
-        f"header says that voxels begin at byte {offset:g}",
-        where=path,
-        expected=f"{first} or later{', behind the header' if first else ''}",
-        remedy="export it again",
-    )
+    wanted = f"{first} or later{', behind the header' if first else ''}"
+    error = _wrong(f"header says that voxels begin at byte {offset:g}", path, wanted)
     if offset != 0:
         raise error
     intake.mend(error, f"read from byte {first}")
@@ -185,20 +149,20 @@ def _check_size(header: Any, available: int, path: Path) -> None:
     """Refuse a header that claims more voxels than the file can hold."""
     shape, offset = header.get_data_shape(), int(header["vox_offset"])
     if not shape or min(shape) < 1:
-        raise FileFormatError(
-            f"header says {shape} voxels",
-            where=path,
-            expected="at least one per axis",
-            remedy="export it again",
-        )
+        raise _wrong(f"header says {shape} voxels", path, "at least one per axis")
     claimed = int(np.prod(shape, dtype=object)) * header.get_data_dtype().itemsize + offset
     if claimed > available:
-        raise FileFormatError(
+        raise damaged(
             f"truncated: header promises {claimed} bytes, the file can hold at most {available}",
-            where=path,
-            expected="all of them",
-            remedy="copy or export it again",
+            path,
         )
+
+
+def _wrong(
+    found: str, path: Path, expected: str, remedy: str = "export it again"
+) -> FileFormatError:
+    """Return the error of a header that says what cannot be."""
+    return FileFormatError(found, where=path, expected=expected, remedy=remedy)
 
 
 def geometry_of(header: Any, shape: tuple[int, ...], path: Path, intake: Intake) -> Geometry:
@@ -240,8 +204,7 @@ def geometry_of(header: Any, shape: tuple[int, ...], path: Path, intake: Intake)
 def _check_forms(
     sform: NDArray[np.float64], qform: NDArray[np.float64], geometry: Geometry, path: Path
 ) -> None:
-    corners = np.array([[*c, 1] for c in product(*((0, n - 1) for n in geometry.shape))]).T
-    apart_mm = np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max()
+    apart_mm = np.linalg.norm(((sform - qform) @ corners(geometry.shape))[:3], axis=0).max()
     if apart_mm > 0.5 * min(geometry.spacing_mm):
         raise GridError(
             f"sform and qform place the volume up to {apart_mm:.3g} mm apart",

@@ -12,20 +12,15 @@ _NAME = re.compile(r"(?P<stem>.*)\.(?P<kind>hdr|img)(?P<packed>\.gz)?", re.IGNOR
 def header_and_voxels(path: Path) -> tuple[Path, Path]:
     """Return the file of the header and that of the voxels; `path` twice for a single file.
 
-    Parameters
-    ----------
-    path : Path
-        Either of a pair, or a file with another suffix.
-
     Raises
     ------
     FileFormatError
-        One of a pair is there, the other is not.
+        `path` is one of a pair, and the other is not there.
     """
     name = _NAME.fullmatch(path.name)
     if name is None or not path.is_file():
         return path, path
-    kind, other = name["kind"].lower(), other_of_pair(path)
+    kind, other = name["kind"].lower(), _other_of_pair(path)
     if other is None:
         raise FileFormatError(
             f".{_OTHER[kind]} is missing beside this .{kind}",
@@ -39,23 +34,18 @@ def header_and_voxels(path: Path) -> tuple[Path, Path]:
 def is_header_of_pair(path: Path) -> bool:
     """Tell whether `path` is a header whose voxels are in a file beside it."""
     name = _NAME.fullmatch(path.name)
-    return name is not None and name["kind"].lower() == "hdr" and other_of_pair(path) is not None
+    return name is not None and name["kind"].lower() == "hdr" and _other_of_pair(path) is not None
 
 
-def other_of_pair(path: Path) -> Path | None:
-    """Return the other file of a pair, whatever the case of its suffix; None if it is not there.
+def _other_of_pair(path: Path) -> Path | None:
+    """Return the other file of a pair, whatever the case of its suffix.
 
     Packed as `path` is, and in the same case, if there are several.
     """
-    name = _NAME.fullmatch(path.name)
-    if name is None:
+    if (name := _NAME.fullmatch(path.name)) is None:
         return None
     kind, packed = _OTHER[name["kind"].lower()], (name["packed"] or "").lower()
     kinds = (kind.upper(), kind) if name["kind"].isupper() else (kind, kind.upper())
-    for ending in dict.fromkeys((packed, "", ".gz")):
-        for one in kinds:
-            for suffix in dict.fromkeys((ending, ending.upper())):
-                other = path.with_name(f"{name['stem']}.{one}{suffix}")
-                if other.is_file():
-                    return other
-    return None
+    endings = [e for one in dict.fromkeys((packed, "", ".gz")) for e in {one: 0, one.upper(): 0}]
+    names = (f"{name['stem']}.{one}{ending}" for ending in endings for one in kinds)
+    return next((p for p in map(path.with_name, names) if p.is_file()), None)
