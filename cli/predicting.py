@@ -217,14 +217,14 @@ def _draw(modalities: Sequence[str], modality: str | None) -> "Draw":
     from functools import partial
 
     from vol3dseg.reporting.figures import new_figure
-    from vol3dseg.reporting.panel import save_case_panel
+    from vol3dseg.reporting.overlay import save_case_overlay
 
     if modality is not None and modality not in modalities:
         raise click.UsageError(
             f"--picture-modality {modality}: the model's are {', '.join(modalities)}"
         )
     new_figure(1, 1)
-    return partial(save_case_panel, modality=modality or modalities[0])
+    return partial(save_case_overlay, modality=modality or modalities[0])
 
 
 def _line(case_id: str, record: "CaseRecord") -> str:

@@ -1,14 +1,10 @@
 """`vol3dseg show`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from vol3dseg.cli.options import PathType, config_option, output_option
-
-if TYPE_CHECKING:
-    from vol3dseg.space.labels import LabelSet
 
 
 @click.command(short_help="Draw a segmentation over its image.")
@@ -36,26 +32,7 @@ def show(
     is the axial one with most of the reference, in radiological view. Needs the [report] extra;
     DICOM needs [dicom].
     """
-    from vol3dseg.datasets.case import ImageSource
-    from vol3dseg.datasets.reading import ImageReader
-    from vol3dseg.errors import OutputError
-    from vol3dseg.formats import label_stem, read_labels
-    from vol3dseg.reporting.panel import save_panel
-    from vol3dseg.space.volume import Volume
+    from vol3dseg.reporting.overlay import draw_files
 
-    if output.suffix.lower() != ".png":
-        raise OutputError(f"{output}: pictures are written as PNG; choose a name that ends in .png")
-    labels = _labels(seg, config)
-    read = ImageReader().read(ImageSource(image, channel, series=series))
-    volume = Volume.stack({series or label_stem(image) or image.name: read})
-    prediction = read_labels(seg, labels, volume.geometry)
-    judged = read_labels(reference, labels, volume.geometry) if reference is not None else None
-    save_panel(output, volume, prediction, judged, label_stem(seg) or seg.name)
+    draw_files(image, seg, output, reference, config, series, channel)
     click.echo(f"picture -> {output}")
-
-
-def _labels(seg: Path, config: str | None) -> "LabelSet":
-    from vol3dseg.config import load_config
-    from vol3dseg.inference.record import load_record
-
-    return load_config(config).labels if config else load_record(seg.parent).labels

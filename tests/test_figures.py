@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from vol3dseg.datasets.splits import Split
 from vol3dseg.errors import EvaluationError, MissingExtraError, OutputError
 
 pytest.importorskip("matplotlib")
@@ -22,22 +23,24 @@ from vol3dseg.reporting.figures import (
     save_split,
 )
 
+ONE = Split(train=("a",))
 SPLITS = [
-    pytest.param({"train": "abcde", "validation": "fg", "test": "h"}, id="three parts"),
-    pytest.param({"train": "abcde", "validation": "", "test": ""}, id="one part"),
-    pytest.param({"train": "", "validation": "", "test": ""}, id="no cases"),
+    pytest.param({"train": (*"abcde",), "validation": (*"fg",), "test": ("h",)}, id="three parts"),
+    pytest.param({"train": (*"abcde",), "validation": (), "test": ()}, id="one part"),
+    pytest.param({"train": (), "validation": (), "test": ()}, id="no cases"),
 ]
 
 
 @pytest.mark.parametrize("parts", SPLITS)
-def test_split(parts, tmp_path):
-    save_split(tmp_path / "split.png", {name: list(ids) for name, ids in parts.items()})
+def test_each_part_has_its_share_of_the_bar(parts, tmp_path):
+    save_split(tmp_path / "split.png", Split(**parts), dict.fromkeys("abcdefgh", 1.0))
     picture = imread(tmp_path / "split.png")[..., :3]
-    bar = picture[len(picture) // 2]
+    colours = [np.array(to_rgb(colour)) for colour in COLOURS[: len(parts)]]
+    masks = [np.abs(picture - colour).max(axis=2) < 0.02 for colour in colours]
+    bar = np.sum(masks, axis=(0, 2)).argmax()  # the row with most colour
     total = max(sum(map(len, parts.values())), 1)
-    for number, ids in enumerate(parts.values()):
-        width = (np.abs(bar - np.array(to_rgb(COLOURS[number]))).max(axis=1) < 0.02).mean()
-        assert width == pytest.approx(len(ids) / total, abs=0.05)
+    for mask, ids in zip(masks, parts.values(), strict=True):
+        assert mask[bar].mean() == pytest.approx(0.9 * len(ids) / total, abs=0.05)
 
 
 VOLUMES = [
@@ -53,9 +56,8 @@ VOLUMES = [
 def test_split_with_volumes(parts, volumes, scale, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(figures, "save_figure", lambda figure, path: shown.append(figure))
-    lists = {name: list(ids) for name, ids in parts.items()}
     of_case = dict(zip("abcdefgh", volumes, strict=True))
-    save_split(tmp_path / "split.png", lists, of_case)
+    save_split(tmp_path / "split.png", Split(**parts), of_case)
     boxes = shown[0].axes[1]
     points = [sorted(y for _, y in c.get_offsets().tolist()) for c in boxes.collections]
     assert points == [sorted(of_case[i] for i in ids) for ids in parts.values() if ids]
@@ -97,15 +99,16 @@ def test_curves_of_nothing_are_refused(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"split\.png: cannot be written"):
-        save_split(tmp_path / "file" / "split.png", {"train": ["a"]})
+        save_split(tmp_path / "file" / "split.png", ONE, {"a": 1.0})
 
 
 def test_pictures_leave_pyplot_alone(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
+from vol3dseg.datasets.splits import Split
 from vol3dseg.reporting.figures import save_split
-save_split(Path({str(tmp_path)!r}) / "split.png", {{"train": ["a"]}})
+save_split(Path({str(tmp_path)!r}) / "split.png", Split(train=["a"]), {{"a": 1.0}})
 sys.exit("matplotlib.pyplot" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -114,7 +117,7 @@ sys.exit("matplotlib.pyplot" in sys.modules)
 def test_a_missing_matplotlib_is_named_with_its_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'vol3dseg\[report\]'"):
-        save_split(tmp_path / "split.png", {"train": ["a"]})
+        save_split(tmp_path / "split.png", ONE, {"a": 1.0})
 
 
 def test_no_two_of_fourteen_classes_have_one_colour():

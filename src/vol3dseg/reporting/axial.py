@@ -25,15 +25,15 @@ class AxialView:
     reference : (rows, columns) array of uint8, or None
     voxel_mm : (2,) tuple of float
         Width and height of a voxel in the picture.
-    place : str
-        Which slice it is, in words.
+    caption : str
+        Which slice it is.
     """
 
     grey: NDArray[Any]
     prediction: NDArray[np.uint8]
     reference: NDArray[np.uint8] | None
     voxel_mm: tuple[float, float]
-    place: str
+    caption: str
 
     @property
     def aspect(self) -> float:
@@ -56,10 +56,10 @@ class AxialView:
 def axial_view(
     volume: Volume, prediction: Segmentation, reference: Segmentation | None
 ) -> AxialView:
-    """Return the axial slice with most foreground, cut to where there is something to see.
+    """Return the axial slice with most foreground, cropped to where there is something to see.
 
     The slice is chosen by the reference; by the prediction where there is none or it is empty; it
-    is the middle one where both are. Zeros around the first modality and the labels are cut off.
+    is the middle one where both are. Zeros around the first modality and the labels are cropped.
 
     Parameters
     ----------
@@ -76,14 +76,15 @@ def axial_view(
     image = turned(volume.array[..., 0], source, grid)
     upright = [turned(array, source, grid) for array in maps]
     level = _fullest(upright)
-    planes = [_radiological(array[..., level]) for array in (image, *upright)]
-    grey, *labels = _trimmed(planes)
+    # Front is up, and the subject's right is left.
+    planes = [np.flip(array[..., level].T, axis=(0, 1)) for array in (image, *upright)]
+    grey, *labels = _cropped(planes)
     return AxialView(
         grey=grey,
         prediction=labels[-1],
         reference=labels[0] if reference is not None else None,
         voxel_mm=grid.spacing_mm[:2],
-        place=f"axial slice {level + 1} of {grid.shape[2]} from below, R: the subject's right",
+        caption=f"axial slice {level + 1} of {grid.shape[2]} from below, R: the subject's right",
     )
 
 
@@ -111,20 +112,11 @@ def _areas(label: NDArray[np.uint8]) -> NDArray[np.intp]:
     return areas
 
 
-def _radiological(plane: NDArray[Any]) -> NDArray[Any]:
-    """Turn an (i, j) plane in RAS axes so that front is up and the subject's right is left."""
-    return np.flip(plane.T, axis=(0, 1))
-
-
-def _trimmed(planes: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Cut off rows and columns that are zero in all planes, but for a margin."""
-    some = np.any([plane != 0 for plane in planes], axis=0)
-    if not some.any():
+def _cropped(planes: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Crop rows and columns that are zero in all planes, but for a margin."""
+    filled = np.any([plane != 0 for plane in planes], axis=0)
+    if not filled.any():
         return planes
-    rows, columns = (_range(some.any(axis=axis)) for axis in (1, 0))
+    ends = [np.flatnonzero(filled.any(axis=axis))[[0, -1]].tolist() for axis in (1, 0)]
+    rows, columns = (slice(max(low - _MARGIN, 0), high + _MARGIN + 1) for low, high in ends)
     return [plane[rows, columns] for plane in planes]
-
-
-def _range(some: NDArray[np.bool_]) -> slice:
-    where = np.flatnonzero(some)
-    return slice(max(int(where[0]) - _MARGIN, 0), int(where[-1]) + _MARGIN + 1)

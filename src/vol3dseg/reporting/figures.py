@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vol3dseg.datasets.splits import PARTS, Split
 from vol3dseg.errors import EvaluationError
 from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.extras import load_extra
@@ -16,41 +17,34 @@ from vol3dseg.files import write_bytes
 # Okabe and Ito, "Color Universal Design", 2008: told apart with any kind of colour vision. The
 # order differs, because neighbouring classes must differ most, and yellow is lost on white paper.
 COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#0072B2", "#E69F00")
-_LINE_COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Yellow is lost above all as a thin line.
+LINE_COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")
 VALIDATION = "val_"  # before the names of what Keras logs of the validation patches
 _LINE_WIDTHS = {"": 1.0, VALIDATION: 2.4}  # [pt]
 _LONGEST = 16_000  # side of a picture [pixels]; browsers show no more
 
 
-def save_split(
-    path: Path,
-    parts: Mapping[str, Sequence[str]],
-    volumes_ml: Mapping[str, float] | None = None,
-) -> None:
+def save_split(path: Path, split: Split, volumes_ml: Mapping[str, float]) -> None:
     """Draw how many cases each part of a split has, and how large their foreground is.
 
     Parameters
     ----------
     path : Path
         A .png file.
-    parts : mapping from part to case ids
-    volumes_ml : mapping from case id to float, or None
-        Foreground of each case [ml]; without it only the cases are counted.
+    split : Split
+    volumes_ml : mapping from case id to float
+        Foreground of each case [ml].
 
     Raises
     ------
     MissingExtraError
         matplotlib is not installed.
     """
-    if volumes_ml is None:
-        figure = new_figure(7.0, 1.7)
-        _draw_shares(figure.subplots(), parts)
-    else:
-        figure = new_figure(7.0, 5.0)
-        bar, boxes = figure.subplots(2, 1, height_ratios=[1, 5])
-        _draw_shares(bar, parts)
-        volumes = {name: [volumes_ml[i] for i in ids] for name, ids in parts.items()}
-        _draw_volumes(boxes, {name: each for name, each in volumes.items() if each})
+    figure = new_figure(7.0, 5.0)
+    bar, boxes = figure.subplots(2, 1, height_ratios=[1, 5])
+    parts = {name: split.part(name) for name in PARTS}
+    _draw_shares(bar, parts)
+    _draw_volumes(boxes, {name: [volumes_ml[i] for i in ids] for name, ids in parts.items() if ids})
     save_figure(figure, path)
 
 
@@ -79,8 +73,8 @@ def save_curves(path: Path, training_log: Path) -> None:
     dice = {column: name or "mean" for column, name in classes.items() if name is not None}
     figure = new_figure(11.0, 4.2)
     axes_of_loss, axes_of_dice = figure.subplots(1, 2)
-    _draw(axes_of_loss, rows, {"loss": "loss"})
-    _draw(axes_of_dice, rows, dice)
+    _draw_columns(axes_of_loss, rows, {"loss": "loss"})
+    _draw_columns(axes_of_dice, rows, dice)
     axes_of_loss.set_ylabel("loss")
     axes_of_dice.set_ylabel("Dice of patches")
     axes_of_dice.set_ylim(0, 1)
@@ -103,33 +97,30 @@ def _draw_shares(axes: Any, parts: Mapping[str, Sequence[str]]) -> None:
 
 def _draw_volumes(axes: Any, volumes_ml: Mapping[str, Sequence[float]]) -> None:
     """Draw the quartiles of each part, and each case as a point beside the others."""
-    rng = np.random.default_rng(0)  # spreads the points
+    rng = np.random.default_rng(0)  # moves points apart
+    dots = {"s": 11, "alpha": 0.7, "edgecolors": "black", "linewidths": 0.3}
     for number, values in enumerate(volumes_ml.values()):
         places = number + rng.uniform(-0.22, 0.22, len(values))
-        axes.scatter(
-            places, values, s=11, alpha=0.7,
-            color=class_colour(number), edgecolors="black", linewidths=0.3,
-        )  # fmt: skip
-        axes.boxplot(
-            values, positions=[number], widths=0.6, showfliers=False,
-            medianprops={"color": "black", "linewidth": 2.0},
-        )  # fmt: skip
+        axes.scatter(places, values, color=class_colour(number), **dots)
+        low, median, high = np.percentile(values, (25, 50, 75))
+        # By hand, since axes.boxplot imports pyplot.
+        axes.bar(number, high - low, width=0.6, bottom=low, fill=False, edgecolor="black")
+        axes.plot([number - 0.3, number + 0.3], [median, median], color="black", linewidth=2.0)
     names = [f"{name}, median {np.median(v):.4g} ml" for name, v in volumes_ml.items()]
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("foreground of a case [ml]")
     axes.grid(axis="y", alpha=0.3)
-    _spread(axes, volumes_ml)
+    _scale_volumes(axes, np.array([v for values in volumes_ml.values() for v in values]))
 
 
-def _spread(axes: Any, volumes_ml: Mapping[str, Sequence[float]]) -> None:
+def _scale_volumes(axes: Any, volumes_ml: Any) -> None:
     """Give volumes of several orders of magnitude a logarithmic axis, with plain numbers."""
     from matplotlib.ticker import LogFormatter, StrMethodFormatter
 
-    every = np.array([volume for values in volumes_ml.values() for volume in values])
-    positive = every[every > 0]
+    positive = volumes_ml[volumes_ml > 0]
     if not positive.size or positive.max() < 10 * positive.min():
         return
-    if positive.size < every.size:  # a logarithm would lose the empty ones
+    if positive.size < volumes_ml.size:  # a logarithm would lose the empty ones
         axes.set_yscale("symlog", linthresh=positive.min())
         axes.set_ylim(-0.3 * positive.min(), 2 * positive.max())
     else:
@@ -138,17 +129,18 @@ def _spread(axes: Any, volumes_ml: Mapping[str, Sequence[float]]) -> None:
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def _draw(axes: Any, rows: Sequence[Mapping[str, str]], names: Mapping[str, str]) -> None:
+def _draw_columns(axes: Any, rows: Sequence[Mapping[str, str]], names: Mapping[str, str]) -> None:
     """Draw columns of the log under their names: thin for training, thick for validation."""
     epochs = np.arange(1, len(rows) + 1)
     marker = "o" if len(rows) == 1 else None  # one epoch makes no line
+    colours = ("black", *LINE_COLOURS)
     for number, (column, name) in enumerate(names.items()):
-        colour = _LINE_COLOURS[number % len(_LINE_COLOURS)]
+        style = {"color": colours[number % len(colours)], "marker": marker}
         for prefix, width in _LINE_WIDTHS.items():
             if prefix + column in rows[0]:
                 values = [float(row[prefix + column] or "nan") for row in rows]
                 label = None if prefix else name
-                axes.plot(epochs, values, color=colour, lw=width, marker=marker, label=label)
+                axes.plot(epochs, values, linewidth=width, label=label, **style)
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vol3dseg.config import Config
-from vol3dseg.datasets.splits import Split, make_split
+from vol3dseg.config import Config, load_config, parse_config
+from vol3dseg.datasets.splits import Split, make_split, split_table
 from vol3dseg.errors import StoreError
+from vol3dseg.files import write_text
 from vol3dseg.preprocessing.index import Index, load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases
+from vol3dseg.reporting.figures import save_split
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,51 @@ def open_data(prepared: Path, config: Config) -> RunData:
     training = {name: cases[name] for name in split.train}
     validation = {name: cases[name] for name in split.validation}
     return RunData(index, split, subjects, volumes_ml, training, validation)
+
+
+def write_split(
+    prepared: str | Path,
+    output: str | Path,
+    config: str | Path | None = None,
+    stratify: bool = False,
+) -> str:
+    """Divide the cases of a prepared folder as training would, and write what comes of it.
+
+    Parameters
+    ----------
+    prepared : str or Path
+    output : str or Path
+        The folder of split.json, split.md and split.png.
+    config : str, Path or None
+        A preset or a YAML file; None takes what the folder was prepared with.
+    stratify : bool
+        By foreground volume, whatever the config says.
+
+    Returns
+    -------
+    str
+        How cases are divided and a table of the parts, as Markdown.
+
+    Raises
+    ------
+    ConfigError, DatasetError, StoreError
+        The config, the split or the prepared folder is not valid.
+    MissingExtraError
+        matplotlib is not installed.
+    """
+    prepared, output = Path(prepared), Path(output)
+    index = load_index(prepared)
+    source = load_config(config) if config else parse_config(index.config, f"{prepared}/index.json")
+    settings = source.split
+    if stratify:
+        settings = settings.model_copy(update={"stratify": True, "file": None})
+    subjects, volumes_ml = labelled_subjects(prepared, index), foreground_ml(index)
+    split = make_split(subjects, settings, volumes_ml)
+    text = f"{settings.in_words}\n\n{split_table(split, subjects, volumes_ml)}\n"
+    save_split(output / "split.png", split, volumes_ml)
+    write_text(output / "split.md", f"# Split\n\n{text}\n![split](split.png)\n")
+    split.write(output / "split.json")
+    return text
 
 
 def labelled_subjects(prepared: Path, index: Index) -> dict[str, str]:

@@ -5,7 +5,6 @@ from pathlib import Path
 import tensorflow as tf
 
 from vol3dseg.config import Config, dump_config
-from vol3dseg.datasets.splits import PARTS
 from vol3dseg.files import write_json, write_text
 from vol3dseg.model.provenance import provenance
 from vol3dseg.reporting.figures import save_split
@@ -19,8 +18,7 @@ def write_inputs(run: Path, config: Config, data: RunData) -> None:
     """Write config.yaml, split.json and split.png into `run`."""
     write_text(run / "config.yaml", dump_config(config))
     data.split.write(run / "split.json")
-    parts = {name: data.split.part(name) for name in PARTS}
-    save_split(run / "split.png", parts, data.volumes_ml)
+    save_split(run / "split.png", data.split, data.volumes_ml)
 
 
 def write_environment(

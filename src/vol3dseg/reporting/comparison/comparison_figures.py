@@ -12,10 +12,8 @@ import numpy as np
 
 from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.reporting.comparison.common_cases import Comparison
-from vol3dseg.reporting.figures import COLOURS, VALIDATION, new_figure, png
+from vol3dseg.reporting.figures import LINE_COLOURS, VALIDATION, new_figure, png
 
-# Yellow is lost on white paper, above all as a thin line.
-_COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")
 _STYLES = (("-", "solid"), ("--", "dashed"), (":", "dotted"), ("-.", "dash-dotted"))
 _LETTERS = 20  # in a line of a panel's title
 _WIDTH = 10.5  # of a row of panels [inch]; wider pictures have too small a print on a page
@@ -25,12 +23,12 @@ _LOSS = f"{VALIDATION}loss"
 
 def colour(number: int) -> str:
     """Return the colour of a run, as CSS and matplotlib write it."""
-    return _COLOURS[number % len(_COLOURS)]
+    return LINE_COLOURS[number % len(LINE_COLOURS)]
 
 
 def line_style(number: int) -> tuple[str, str]:
     """Return the line style of a run, as matplotlib writes it and in words."""
-    return _STYLES[(number + number // len(_COLOURS)) % len(_STYLES)]
+    return _STYLES[(number + number // len(LINE_COLOURS)) % len(_STYLES)]
 
 
 def curve_columns(comparison: Comparison) -> dict[str, str]:

@@ -1,19 +1,22 @@
-"""The panel of a case: image, reference, prediction, then each class. Needs the extra [report]."""
+"""A segmentation over its image: image, reference, prediction, each class. Needs [report]."""
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.reading import read_segmentation
-from vol3dseg.errors import Vol3dSegError
+from vol3dseg.config import load_config
+from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.reading import ImageReader, read_segmentation
+from vol3dseg.errors import OutputError, Vol3dSegError
 from vol3dseg.evaluation.overlap import DICE, confusion, one_against_rest
 from vol3dseg.evaluation.scoring import require_same_classes
+from vol3dseg.formats import label_stem, read_labels
+from vol3dseg.inference.record import load_record
 from vol3dseg.reporting.axial import AxialView, axial_view
 from vol3dseg.reporting.figures import class_colour, new_figure, save_figure
 from vol3dseg.space.labels import Segmentation
@@ -25,7 +28,58 @@ _PER_ROW = 4  # views, at most
 _LETTERS = 10  # per inch of a title
 
 
-def save_panel(
+def draw_files(
+    image: str | Path,
+    prediction: str | Path,
+    output: str | Path,
+    reference: str | Path | None = None,
+    config: str | Path | None = None,
+    series: str | None = None,
+    channel: int | None = None,
+) -> None:
+    """Draw a label map over its image, both from files, beside a reference if there is one.
+
+    Parameters
+    ----------
+    image : str or Path
+        A file, or a folder with DICOM series.
+    prediction : str or Path
+    output : str or Path
+        A .png file.
+    reference : str, Path or None
+    config : str, Path or None
+        A preset or a YAML file that names the labels; None takes them from the predictions.json
+        beside the prediction.
+    series : str or None
+        Which DICOM series of the folder: UID, number or a pattern of its description.
+    channel : int or None
+        Which volume of a 4-D file.
+
+    Raises
+    ------
+    OutputError
+        The picture is to have another format, or cannot be written.
+    EvaluationError
+        Nothing names the labels.
+    FileFormatError, GridError, LabelError
+        A file cannot be read, or does not fit the others.
+    MissingExtraError
+        matplotlib, or what reads a file, is not installed.
+    """
+    image, prediction, output = Path(image), Path(prediction), Path(output)
+    if output.suffix.lower() != ".png":
+        raise OutputError(
+            "pictures are written as PNG", where=output, remedy="choose a name that ends in .png"
+        )
+    labels = (load_config(config) if config else load_record(prediction.parent)).labels
+    read = ImageReader().read(ImageSource(image, channel, series=series))
+    volume = Volume.stack({series or label_stem(image) or image.name: read})
+    predicted = read_labels(prediction, labels, volume.geometry)
+    known = None if reference is None else read_labels(Path(reference), labels, volume.geometry)
+    save_overlay(output, volume, predicted, known, label_stem(prediction) or prediction.name)
+
+
+def save_overlay(
     path: Path,
     volume: Volume,
     prediction: Segmentation,
@@ -48,7 +102,7 @@ def save_panel(
     prediction : Segmentation
     reference : Segmentation or None
     title : str
-        Of the picture, usually the name of the case.
+        Of the picture, in most cases the name of the case.
 
     Raises
     ------
@@ -59,29 +113,29 @@ def save_panel(
     MissingExtraError
         matplotlib is not installed.
     """
-    _check(title, volume, prediction, reference)
-    names = prediction.labels.foreground
+    _require_one_case(title, volume, prediction, reference)
     view = axial_view(volume, prediction, reference)
     maps = {"reference": view.reference, "prediction": view.prediction}
     whole = {name: label for name, label in maps.items() if label is not None}
-    figure, panels = _views(view, 1 + len(whole) + len(names))
+    classes = range(1, len(prediction.labels.classes))
+    figure, panels = _panels(view, 1 + len(whole) + len(classes))
     titles = [volume.modalities[0], *whole, *_class_titles(view, prediction, reference)]
     for axes, text in zip(panels, titles, strict=True):
         _draw_image(axes, view, text)
     for axes, label in zip(panels[1:], whole.values(), strict=False):
-        _fill(axes, view, label, range(1, len(names) + 1))
-    for index, axes in enumerate(panels[1 + len(whole) :], start=1):
+        _fill(axes, view, label, classes)
+    for axes, index in zip(panels[1 + len(whole) :], classes, strict=True):
         _fill(axes, view, view.prediction, [index])
         if view.reference is not None:
             _outline(axes, view.reference == index)
-    _explain(figure, names, title, view)
+    _explain(figure, prediction.labels.foreground, title, view)
     save_figure(figure, path)
 
 
-def save_case_panel(
+def save_case_overlay(
     path: Path, case: Case, volume: Volume, prediction: Segmentation, modality: str
 ) -> str:
-    """Draw the panel of a case that was just segmented, its own label map as the reference.
+    """Draw a case that was just segmented, its own label map as the reference.
 
     Parameters
     ----------
@@ -106,11 +160,11 @@ def save_case_panel(
             note = f"drawn without reference: {error.recorded}"
     channel = volume.modalities.index(modality)
     one = Volume(volume.array[..., channel : channel + 1], volume.geometry, (modality,))
-    save_panel(path, one, prediction, reference, case.id)
+    save_overlay(path, one, prediction, reference, case.id)
     return note
 
 
-def _check(
+def _require_one_case(
     title: str, volume: Volume, prediction: Segmentation, reference: Segmentation | None
 ) -> None:
     grids = {"image": volume.geometry, "prediction": prediction.geometry}
@@ -120,34 +174,36 @@ def _check(
     one_grid(grids, f"case {title}", remedy="draw over the scan that was segmented")
 
 
-def _views(view: AxialView, count: int) -> tuple[Any, list[Any]]:
-    """Return a figure with `count` places for views, in rows as even as can be."""
+def _panels(view: AxialView, count: int) -> tuple[Any, list[Any]]:
+    """Return a figure with `count` panels for views, in rows as even as can be."""
     rows = math.ceil(count / _PER_ROW)
     columns = math.ceil(count / rows)
     width_mm, height_mm = view.size_mm
     scale = min(_WIDTH / width_mm, _HEIGHT / height_mm)
     width, height = max(width_mm * scale, 1.4), max(height_mm * scale, 0.4)
     figure = new_figure(max(columns * width, 5.0), rows * (height + 0.35) + 1.2)
-    places = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in places:
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels:
         axes.set_axis_off()
-    return figure, places[:count]
+    return figure, panels[:count]
 
 
 def _draw_image(axes: Any, view: AxialView, title: str) -> None:
     from matplotlib.patheffects import withStroke
 
-    axes.imshow(view.grey, cmap="gray", **_window(view.grey), aspect=view.aspect)
+    low, high = _grey_window(view.grey)
+    axes.imshow(view.grey, cmap="gray", vmin=low, vmax=high, aspect=view.aspect)
     axes.set_title(_wrapped(title, int(_LETTERS * _WIDTH)), fontsize="medium", parse_math=False)
     legible = [withStroke(linewidth=3.0, foreground="black")]  # on white as well
-    axes.text(
-        0.02, 0.5, "R", color="white", va="center",
-        transform=axes.transAxes, path_effects=legible,
-    )  # fmt: skip
+    place = {"transform": axes.transAxes, "va": "center", "path_effects": legible}
+    axes.text(0.02, 0.5, "R", color="white", **place)
 
 
-def _wrapped(text: str, letters: int) -> str:
-    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, letters))
+def _grey_window(plane: NDArray[Any]) -> tuple[float, float]:
+    """Return which values are black and white; zeros around the body do not count."""
+    inside = plane[plane != 0]
+    low, high = np.percentile(inside, (0.5, 99.5)).tolist() if inside.size else (0.0, 1.0)
+    return min(low, 0.0), max(high, low + 1e-6)
 
 
 def _fill(axes: Any, view: AxialView, label: NDArray[np.uint8], indices: Iterable[int]) -> None:
@@ -173,30 +229,23 @@ def _outline(axes: Any, mask: NDArray[np.bool_]) -> None:
         axes.add_collection(lines, autolim=False)
 
 
-def _window(plane: NDArray[Any]) -> dict[str, float]:
-    """Return where grey begins and ends; zeros around the body do not count."""
-    inside = plane[plane != 0]
-    low, high = np.percentile(inside, (0.5, 99.5)) if inside.size else (0.0, 1.0)
-    return {"vmin": min(float(low), 0.0), "vmax": max(float(high), float(low) + 1e-6)}
-
-
 def _class_titles(
     view: AxialView, prediction: Segmentation, reference: Segmentation | None
 ) -> list[str]:
     """Return the name of each class with its Dice, and whether the slice has nothing of it."""
     names = prediction.labels.foreground
-    facts = [""] * len(names)
+    scores = [""] * len(names)
     if reference is not None:
         matrix = confusion(reference.array, prediction.array, len(names) + 1)
-        values = [DICE(counts) for counts in one_against_rest(matrix)[1:]]
-        facts = [": in neither" if math.isnan(dice) else f": Dice {dice:.3f}" for dice in values]
+        values = map(DICE, one_against_rest(matrix)[1:])
+        scores = [": in neither" if math.isnan(dice) else f": Dice {dice:.3f}" for dice in values]
     return [
-        f"{name}{fact}" + ("" if index in view.classes else "\nnot in this slice")
-        for index, (name, fact) in enumerate(zip(names, facts, strict=True), start=1)
+        f"{name}{score}" + ("" if index in view.classes else "\nnot in this slice")
+        for index, (name, score) in enumerate(zip(names, scores, strict=True), start=1)
     ]
 
 
-def _explain(figure: Any, names: Sequence[str], title: str, view: AxialView) -> None:
+def _explain(figure: Any, names: tuple[str, ...], title: str, view: AxialView) -> None:
     """Write the title of the picture, how to read it, and which colour is which class."""
     from matplotlib.patches import Patch
 
@@ -204,12 +253,14 @@ def _explain(figure: Any, names: Sequence[str], title: str, view: AxialView) -> 
     if view.reference is not None:
         how = "then each class: prediction filled, reference outlined; Dice of the whole case"
     letters = int(figure.get_figwidth() * _LETTERS * 1.25)
-    text = _wrapped(f"{title}: {view.place}\n{how}", letters)
+    text = _wrapped(f"{title}: {view.caption}\n{how}", letters)
     figure.suptitle(text, fontsize="medium", parse_math=False)
     handles = [Patch(color=class_colour(n)) for n in range(len(names))]
     columns = max(1, min(len(names), letters // (max(map(len, names)) + 8)))
-    legend = figure.legend(
-        handles, list(names), loc="outside lower center", ncols=columns, frameon=False
-    )
+    legend = figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+def _wrapped(text: str, letters: int) -> str:
+    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, letters))

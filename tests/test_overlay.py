@@ -1,4 +1,4 @@
-"""What can be said of a panel without looking at it: sides, colours, outlines, refusals."""
+"""What can be said of an overlay without looking at it: sides, colours, outlines, refusals."""
 
 import tracemalloc
 
@@ -20,9 +20,9 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.image import imread
 
-from vol3dseg.reporting import panel
+from vol3dseg.reporting import overlay
 from vol3dseg.reporting.figures import class_colour
-from vol3dseg.reporting.panel import save_case_panel, save_panel
+from vol3dseg.reporting.overlay import save_case_overlay, save_overlay
 
 SHAPE = (20, 24, 12)
 RAS = Geometry(SHAPE, np.eye(4))
@@ -56,7 +56,7 @@ def empty(labels):
 def drawn(path, number):
     """Tell where a picture has the colour of a class over white, above the legend."""
     picture = imread(path)[..., :3]
-    colour = panel._OPACITY * np.array(class_colour(number)) + 1 - panel._OPACITY
+    colour = overlay._OPACITY * np.array(class_colour(number)) + 1 - overlay._OPACITY
     near = np.abs(picture - colour).max(axis=2) < 0.12
     near[int(0.93 * len(picture)) :] = False
     return near
@@ -64,7 +64,7 @@ def drawn(path, number):
 
 @pytest.fixture
 def words(monkeypatch):
-    """All titles, captions and names of the next panel."""
+    """All titles, captions and names of the next overlay."""
     found = []
 
     def keep(figure, path):
@@ -72,12 +72,12 @@ def words(monkeypatch):
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
         found.extend([figure.get_suptitle(), *texts, *legend])
 
-    monkeypatch.setattr(panel, "save_figure", keep)
+    monkeypatch.setattr(overlay, "save_figure", keep)
     return found
 
 
 def test_original_manual_prediction_then_each_class(image, tumour, tmp_path, words):
-    save_panel(tmp_path / "o.png", image, tumour, tumour, "Case_7")
+    save_overlay(tmp_path / "o.png", image, tumour, tumour, "Case_7")
     title, *rest = words
     assert title.startswith("Case_7: axial slice 7 of 12 from below, R: the subject's right")
     assert "reference outlined" in " ".join(title.split())
@@ -89,7 +89,7 @@ def test_original_manual_prediction_then_each_class(image, tumour, tmp_path, wor
 
 
 def test_without_a_reference_no_view_and_no_dice(image, tumour, tmp_path, words):
-    save_panel(tmp_path / "o.png", image, tumour, None, "x")
+    save_overlay(tmp_path / "o.png", image, tumour, None, "x")
     assert words[1:4] == ["t1", "prediction", "necrotic core\nnot in this slice"]
     assert not [text for text in words if "Dice" in text or "reference" in text]
 
@@ -97,7 +97,7 @@ def test_without_a_reference_no_view_and_no_dice(image, tumour, tmp_path, words)
 def test_dice_is_of_the_whole_case(image, tumour, labels, tmp_path, words):
     array = tumour.array.copy()
     array[13:15, 16:18, 4] = CORE  # as much again, in another slice than the one drawn
-    save_panel(tmp_path / "o.png", image, Segmentation(array, RAS, labels), tumour, "x")
+    save_overlay(tmp_path / "o.png", image, Segmentation(array, RAS, labels), tumour, "x")
     assert any(text.startswith("necrotic core: Dice 0.667") for text in words)
 
 
@@ -110,7 +110,7 @@ def test_the_subjects_right_is_on_the_left_and_the_front_is_up(image, tumour):
 
 
 def test_the_picture_shows_the_view_as_it_is(image, tumour, tmp_path):
-    save_panel(tmp_path / "o.png", image, tumour, None, "x")
+    save_overlay(tmp_path / "o.png", image, tumour, None, "x")
     rows, columns = np.nonzero(drawn(tmp_path / "o.png", EDEMA - 1))
     picture = imread(tmp_path / "o.png")
     second_of_three = (columns > picture.shape[1] / 3) & (columns < picture.shape[1] * 2 / 3)
@@ -130,7 +130,7 @@ ORIENTATIONS = [
 def test_the_picture_does_not_depend_on_the_order_of_axes(
     order, signs, image, tumour, labels, tmp_path
 ):
-    save_panel(tmp_path / "ras.png", image, tumour, tumour, "x")
+    save_overlay(tmp_path / "ras.png", image, tumour, tumour, "x")
     affine = np.zeros((4, 4))
     affine[3, 3] = 1
     for new, (old, sign) in enumerate(zip(order, signs, strict=True)):
@@ -139,12 +139,12 @@ def test_the_picture_does_not_depend_on_the_order_of_axes(
     turned = [a.transpose(order)[step] for a in (image.array[..., 0], tumour.array)]
     grid = Geometry(turned[1].shape, affine)
     other = Segmentation(turned[1], grid, labels)
-    save_panel(tmp_path / "other.png", volume(turned[0], grid), other, other, "x")
+    save_overlay(tmp_path / "other.png", volume(turned[0], grid), other, other, "x")
     np.testing.assert_array_equal(imread(tmp_path / "ras.png"), imread(tmp_path / "other.png"))
 
 
 def test_all_classes_of_the_slice_with_most_foreground_are_drawn(image, tumour, tmp_path):
-    save_panel(tmp_path / "o.png", image, tumour, tumour, "x")
+    save_overlay(tmp_path / "o.png", image, tumour, tumour, "x")
     assert drawn(tmp_path / "o.png", EDEMA - 1).any()
     assert not drawn(tmp_path / "o.png", CORE - 1).any()  # lies in a smaller slice
 
@@ -167,8 +167,8 @@ def test_which_slice(maps, level, image, tumour, labels):
             return getattr(tumour, name)
 
     prediction, reference = maps(Tumour(), empty(labels))
-    place = axial_view(image, prediction, reference).place
-    assert place.startswith(f"axial slice {level + 1} of 12")
+    caption = axial_view(image, prediction, reference).caption
+    assert caption.startswith(f"axial slice {level + 1} of 12")
 
 
 def test_an_outline_is_the_reference_and_nothing_else(image, tumour, labels):
@@ -176,7 +176,7 @@ def test_an_outline_is_the_reference_and_nothing_else(image, tumour, labels):
 
     def edges(mask):
         axes = Figure().subplots()
-        panel._outline(axes, mask)
+        overlay._outline(axes, mask)
         return {tuple(map(tuple, segment)) for segment in axes.collections[0].get_segments()}
 
     mask = np.zeros((4, 5), bool)
@@ -187,8 +187,8 @@ def test_an_outline_is_the_reference_and_nothing_else(image, tumour, labels):
 
 
 def test_an_outline_is_drawn_where_the_class_was_not_found(image, tumour, labels, tmp_path):
-    save_panel(tmp_path / "found.png", image, empty(labels), tumour, "x")
-    save_panel(tmp_path / "none.png", image, empty(labels), empty(labels), "x")
+    save_overlay(tmp_path / "found.png", image, empty(labels), tumour, "x")
+    save_overlay(tmp_path / "none.png", image, empty(labels), empty(labels), "x")
     black = [(imread(tmp_path / f"{n}.png")[..., :3] < 0.1).all(axis=2) for n in ("found", "none")]
     half = len(black[0]) // 2
     assert (black[0] & ~black[1])[half:].sum() > 200
@@ -248,7 +248,7 @@ ODD = [
 def test_odd_pictures_are_drawn(array, value, classes, title, tmp_path):
     grid = Geometry(array.shape, np.eye(4))
     label = Segmentation(np.full(array.shape, value, np.uint8), grid, classes)
-    save_panel(tmp_path / "o.png", volume(array, grid), label, label, title)
+    save_overlay(tmp_path / "o.png", volume(array, grid), label, label, title)
     assert (tmp_path / "o.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -256,16 +256,16 @@ def test_other_grids_are_refused(image, tumour, labels, tmp_path):
     moved = RAS.cropped(Box((1, 0, 0), (21, 24, 12)))
     other = Segmentation(tumour.array, moved, labels)
     with pytest.raises(GridError, match=r"case x: image and reference lie on different"):
-        save_panel(tmp_path / "o.png", image, tumour, other, "x")
+        save_overlay(tmp_path / "o.png", image, tumour, other, "x")
     with pytest.raises(GridError, match=r"image and prediction .*from \(1, 0, 0\) mm; .*; draw"):
-        save_panel(tmp_path / "o.png", image, other, None, "x")
+        save_overlay(tmp_path / "o.png", image, other, None, "x")
     assert not any(tmp_path.iterdir())
 
 
 def test_other_classes_are_refused(image, tumour, tmp_path):
     other = Segmentation(tumour.array % 2, RAS, ONE)
     with pytest.raises(EvaluationError, match=r"case x: .* read both with one label set"):
-        save_panel(tmp_path / "o.png", image, tumour, other, "x")
+        save_overlay(tmp_path / "o.png", image, tumour, other, "x")
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def case(tumour, tmp_path):
 
 
 def test_a_case_is_drawn_beside_its_own_label_map(case, image, tumour, tmp_path, words):
-    assert save_case_panel(tmp_path / "o.png", case, image, tumour, "t1") == ""
+    assert save_case_overlay(tmp_path / "o.png", case, image, tumour, "t1") == ""
     assert "reference" in words
 
 
@@ -287,16 +287,16 @@ def test_the_modality_asked_for_is_drawn(case, image, tumour, tmp_path, words, m
         shown.append(volume.array)
         return axial_view(volume, *maps)
 
-    monkeypatch.setattr(panel, "axial_view", seen)
+    monkeypatch.setattr(overlay, "axial_view", seen)
     stack = Volume(np.concatenate([image.array, image.array + 7], axis=3), RAS, ("t1", "flair"))
-    save_case_panel(tmp_path / "o.png", case, stack, tumour, "flair")
+    save_case_overlay(tmp_path / "o.png", case, stack, tumour, "flair")
     assert words[1] == "flair"
     np.testing.assert_array_equal(shown[0], image.array + 7)
 
 
 def test_a_label_map_that_cannot_be_read_is_left_out_and_said(case, image, tumour, tmp_path, words):
     case.label.write_bytes(b"")
-    note = save_case_panel(tmp_path / "o.png", case, image, tumour, "t1")
+    note = save_case_overlay(tmp_path / "o.png", case, image, tumour, "t1")
     assert note.startswith("drawn without reference: ")
     assert "seg.nii.gz: the file is empty" in note
     assert "reference" not in words
@@ -309,5 +309,5 @@ def test_a_whole_scan_is_shown_where_its_tumour_is_largest(shared_data, labels):
         areas = (reference.array > 0).sum(axis=(0, 1))
         view = axial_view(scan, reference, reference)
         assert np.count_nonzero(view.reference) == areas.max()
-        assert view.place.startswith(f"axial slice {areas.argmax() + 1} of 155")
+        assert view.caption.startswith(f"axial slice {areas.argmax() + 1} of 155")
         assert max(view.grey.shape) < 200  # of 240 x 240: the empty border is cut off
