@@ -92,7 +92,8 @@ def test_a_file_in_two_parts_is_made_of_both(tmp_path, given, other):
     texts = {
         "x.mhd": "NDims = 3\nDimSize = 1 1 1\nElementType = MET_UCHAR\nBinaryData = True\n"
         "ElementDataFile = x.raw\n",
-        "x.nhdr": "NRRD0004\nencoding: raw\ndata file: y.raw\n",
+        "x.nhdr": "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 1 1 1\nencoding: raw\n"
+        "data file: y.raw\n",
     }
     for name in (given, other):
         (tmp_path / name).write_text(texts.get(name, "0"))

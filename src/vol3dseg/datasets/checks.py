@@ -19,9 +19,8 @@ from vol3dseg.datasets.case import Case, modalities_of
 from vol3dseg.datasets.findings import WEIGHTS, Finding, Weight
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.reading import differing_label_grid
-from vol3dseg.datasets.sources import by_file, grid_of, image_of, open_label, open_source
+from vol3dseg.datasets.sources import SourceFile, by_file, open_label
 from vol3dseg.errors import IntensityError, Vol3dSegError
-from vol3dseg.formats import VolumeFile
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet, distinct
@@ -205,18 +204,18 @@ class _Check:
         self.found += [Finding.of(error, self.case) for error in errors]
 
     def _file(self, names: Sequence[str], grids: dict[str, Geometry], voxels: bool) -> None:
-        file = open_source(self.case.images[names[0]], self.case.repair)
+        file = SourceFile(self.case.images[names[0]], self.case.repair)
         for name in names:
             with self._errors():
                 self._image(file, name, grids, voxels)
         self._notes(file.notes, file.path)
 
-    def _image(self, file: VolumeFile, name: str, grids: dict[str, Geometry], voxels: bool) -> None:
+    def _image(self, file: SourceFile, name: str, grids: dict[str, Geometry], voxels: bool) -> None:
         source = self.case.images[name]
-        grids[name] = grid_of(file, source, self.case.repair)
+        grids[name] = file.grid(source)
         if not voxels:
             return
-        array, _, replaced = image_of(file, source, self.case.repair)
+        array, _, replaced = file.read(source)
         if _is_flat(array):
             weight: Weight = "error" if self.case.label else "warning"
             self.found.append(Finding.of(no_contrast(name, source.path), self.case, weight))

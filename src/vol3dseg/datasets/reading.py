@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg import formats
-from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.sources import by_file, image_of, open_label, open_source, source_key
-from vol3dseg.errors import GridError, MemoryLimitError, Vol3dSegError
+from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.sources import SourceFile, by_file, open_label
+from vol3dseg.errors import GridError, Vol3dSegError, in_memory
 from vol3dseg.machine import usable_cores
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
@@ -22,53 +21,12 @@ from vol3dseg.space.oblique import bring_classes
 from vol3dseg.space.volume import Volume, differing_grids, one_grid
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What is known of an image beside its voxels.
-
-    Parameters
-    ----------
-    geometry : Geometry
-    replaced : int
-        Voxels that were NaN or infinite.
-    notes : tuple of Note
-        On the file, for the first image that is read from it.
-    """
+class _Found(NamedTuple):
+    """What is known of an image beside its voxels."""
 
     geometry: Geometry
-    replaced: int
-    notes: tuple[Note, ...]
-
-
-class ImageReader:
-    """Reads images one after the other; those that lie in one file, one open of it.
-
-    Remembers the last file, so that a 4-D file is unpacked once and not for each of its modalities.
-    Let go of it before you need the memory.
-
-    Parameters
-    ----------
-    repair : bool
-        Mend files that are wrong, where there is a repair; otherwise they are refused.
-    """
-
-    def __init__(self, repair: bool = False) -> None:
-        self._repair = repair
-        self._file: formats.VolumeFile | None = None
-        self._key: tuple[Path, str | None] | None = None
-
-    def read(self, source: ImageSource) -> tuple[NDArray[np.float32], Geometry]:
-        """Read one image; raises the errors of `read_volume`."""
-        if self._file is None or self._key != source_key(source):
-            self._file = None  # let go of it before the next is unpacked
-            self._file = open_source(source, self._repair)
-            self._key = source_key(source)
-        return image_of(self._file, source, self._repair)[:2]
-
-    @property
-    def notes(self) -> tuple[Note, ...]:
-        """On the file of the image that was read last."""
-        return self._file.notes if self._file else ()
+    replaced: int  # voxels that were NaN or infinite
+    notes: tuple[Note, ...]  # on the file, with the first image that is read from it
 
 
 def read_case(
@@ -151,17 +109,9 @@ class _Channels:
         """Return where a channel goes; of another shape if that is not what the others have."""
         with self._lock:
             if self.array.size == 0 and len(shape) == 3:
-                self.array = self._empty((self._count, *shape[::-1]))
+                with in_memory(f"{self._count} images of {shape} voxels"):
+                    self.array = np.empty((self._count, *shape[::-1]), dtype=np.float32).T
         return self.array[..., number]
-
-    def _empty(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        try:
-            return np.empty(shape, dtype=np.float32).T
-        except MemoryError as error:
-            raise MemoryLimitError(
-                f"{self._count} images of {shape[:0:-1]} voxels do not fit into memory",
-                remedy="crop them, or use a machine with more",
-            ) from error
 
 
 def read_segmentation(case: Case, labels: LabelSet | None, grid: Geometry) -> Segmentation:
@@ -221,10 +171,10 @@ def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
     def read(wanted: list[str]) -> dict[str, _Found | Vol3dSegError]:
         found: dict[str, _Found | Vol3dSegError] = {}
         try:
-            file = open_source(case.images[wanted[0]], case.repair)
+            file = SourceFile(case.images[wanted[0]], case.repair)
             for name in wanted:
-                place, source = partial(channels.place, names.index(name)), case.images[name]
-                _, grid, replaced = image_of(file, source, case.repair, place)
+                place = partial(channels.place, names.index(name))
+                _, grid, replaced = file.read(case.images[name], place)
                 found[name] = _Found(grid, replaced, () if found else file.notes)
         except Vol3dSegError as error:
             found[wanted[len(found)]] = error

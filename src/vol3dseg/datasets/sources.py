@@ -1,4 +1,4 @@
-"""Where the images and the label map of a case are kept: opened, and asked for grid and voxels."""
+"""The files of a case, opened one by one: the grid and the voxels of an image in them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,102 +10,131 @@ from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError
 from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.intake import Note
 from vol3dseg.space.oblique import bring_image
 
 
-def source_key(source: ImageSource) -> tuple[Path, str | None]:
-    """Return what images that are read with one open have in common."""
-    return source.path, source.series
+class SourceFile:
+    """The file, or the series of a folder, that an image is kept in, and perhaps others as well.
 
-
-def by_file(images: Mapping[str, ImageSource]) -> list[list[str]]:
-    """Return the names of images, those together that are read with one open of a file."""
-    found: dict[tuple[Path, str | None], list[str]] = {}
-    for name, source in images.items():
-        found.setdefault(source_key(source), []).append(name)
-    return list(found.values())
-
-
-def open_source(source: ImageSource, repair: bool = False) -> formats.VolumeFile:
-    """Open the file, or the series of a folder, that an image is kept in; no voxel is read."""
-    return formats.open_volume(source.path, repair, source.series)
-
-
-def grid_of(
-    file: formats.VolumeFile,
-    source: ImageSource,
-    repair: bool = False,
-) -> Geometry:
-    """Return the grid that an image will lie on, from headers alone.
+    Opening it reads no voxel; all of its images are unpacked once.
 
     Parameters
     ----------
-    file : VolumeFile
-        That of `source`.
     source : ImageSource
+        Any image in the file.
     repair : bool
+        Read a file that is wrong where there is a repair; otherwise it is refused.
 
     Raises
     ------
     FileFormatError, GridError, MissingExtraError
         See `read_volume`.
     """
-    geometry = file.geometry(source.channel)
-    if source.onto is None:
+
+    def __init__(self, source: ImageSource, repair: bool = False) -> None:
+        self._key = _key(source)
+        self._repair = repair
+        self._file = formats.open_volume(source.path, repair, source.series)
+
+    def holds(self, source: ImageSource) -> bool:
+        """Tell whether an image is kept in this file."""
+        return _key(source) == self._key
+
+    @property
+    def path(self) -> Path:
+        """What was opened."""
+        return self._file.path
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was put right in the file so far."""
+        return self._file.notes
+
+    def grid(self, source: ImageSource) -> Geometry:
+        """Return the grid that an image of the file will lie on, from headers alone."""
+        if source.onto is not None:
+            return SourceFile(source.onto, self._repair)._file.geometry(source.onto.channel)
+        geometry = self._file.geometry(source.channel)
         geometry.require_right_angles(source.path)
         return geometry
-    return open_source(source.onto, repair).geometry(source.onto.channel)
+
+    def read(
+        self,
+        source: ImageSource,
+        place: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = None,
+    ) -> tuple[NDArray[np.float32], Geometry, int]:
+        """Read an image of the file as its source asks for.
+
+        Parameters
+        ----------
+        source : ImageSource
+        place : callable or None
+            Gives the array that an image of some shape goes into.
+
+        Returns
+        -------
+        array : (i, j, k) array of float32
+        geometry : Geometry
+        replaced : int
+            Voxels that were NaN or infinite.
+        """
+        target = self.grid(source)
+        out = place(self._file.shape[:3]) if place and source.onto is None else None
+        array, own, replaced = formats.finite_image(self._file, source.channel, source.nan, out)
+        if source.onto is None:
+            return array, target, replaced
+        array = bring_image(array, own, target)
+        if place is not None:
+            kept = place(array.shape)
+            if kept.shape == array.shape:
+                kept[...] = array
+                array = kept
+        return array, target, replaced
 
 
-def image_of(
-    file: formats.VolumeFile,
-    source: ImageSource,
-    repair: bool = False,
-    place: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = None,
-) -> tuple[NDArray[np.float32], Geometry, int]:
-    """Read one image as its source asks for.
+class ImageReader:
+    """Reads images one after the other; those that lie in one file, with one open of it.
+
+    It keeps the last file, so let go of it before you need the memory.
 
     Parameters
     ----------
-    file : VolumeFile
-        That of `source`.
-    source : ImageSource
     repair : bool
-    place : callable or None
-        Gives the array where an image of some shape goes.
-
-    Returns
-    -------
-    array : (i, j, k) array of float32
-    geometry : Geometry
-    replaced : int
-        Voxels that were NaN or infinite.
-
-    Raises
-    ------
-    FileFormatError, GridError, IntensityError, MissingExtraError
-        See `read_volume`.
+        See `SourceFile`.
     """
-    target = grid_of(file, source, repair)
-    out = place(file.shape[:3]) if place and source.onto is None else None
-    array, geometry, replaced = formats.finite_image(file, source.channel, source.nan, out)
-    if source.onto is None:
-        return array, target, replaced
-    array = bring_image(array, geometry, target)
-    if place is not None:
-        kept = place(array.shape)
-        if kept.shape == array.shape:
-            kept[...] = array
-            array = kept
-    return array, target, replaced
+
+    def __init__(self, repair: bool = False) -> None:
+        self._repair = repair
+        self._file: SourceFile | None = None
+
+    def read(self, source: ImageSource) -> tuple[NDArray[np.float32], Geometry]:
+        """Read one image; raises the errors of `read_volume`."""
+        if self._file is None or not self._file.holds(source):
+            self._file = None  # let go of it before the next is unpacked
+            self._file = SourceFile(source, self._repair)
+        return self._file.read(source)[:2]
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """On the file of the image that was read last."""
+        return self._file.notes if self._file else ()
+
+
+def by_file(images: Mapping[str, ImageSource]) -> list[list[str]]:
+    """Return the names of images, those together that are kept in one file."""
+    found: dict[tuple[Path, str | None], list[str]] = {}
+    for name, source in images.items():
+        found.setdefault(_key(source), []).append(name)
+    return list(found.values())
+
+
+def _key(source: ImageSource) -> tuple[Path, str | None]:
+    return source.path, source.series
 
 
 def open_label(case: Case) -> formats.LabelFile:
     """Open the label map of a case; no voxel is read.
-
-    Parameters
-    ----------
-    case : Case
 
     Raises
     ------
@@ -134,12 +163,11 @@ def read_grid(case: Case) -> Geometry:
     FileFormatError, GridError, MissingExtraError
         See `read_volume`.
     """
-    first = next(iter(case.images.values()), None)
-    if first is None:
-        raise DatasetError(
-            "has no image",
-            where=f"case {case.id}",
-            expected="one, whose grid is that of the case",
-            remedy="name it in a dataset table",
-        )
-    return grid_of(open_source(first, case.repair), first, case.repair)
+    for source in case.images.values():
+        return SourceFile(source, case.repair).grid(source)
+    raise DatasetError(
+        "has no image",
+        where=f"case {case.id}",
+        expected="one, whose grid is that of the case",
+        remedy="name it in a dataset table",
+    )

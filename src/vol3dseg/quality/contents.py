@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.reading import ImageReader
-from vol3dseg.datasets.sources import open_label
+from vol3dseg.datasets.sources import ImageReader, open_label
 from vol3dseg.errors import GridError, Vol3dSegError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note

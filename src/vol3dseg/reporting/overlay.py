@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.reading import ImageReader, read_segmentation
+from vol3dseg.datasets.reading import read_segmentation
+from vol3dseg.datasets.sources import ImageReader
 from vol3dseg.errors import OutputError, Vol3dSegError
 from vol3dseg.evaluation.overlap import DICE, confusion, one_against_rest
 from vol3dseg.evaluation.scoring import require_same_classes
