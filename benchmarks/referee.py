@@ -17,7 +17,7 @@ from vol3dseg.inference.runtimes.footprint import footprint
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels
 from vol3dseg.recipe import Recipe
-from vol3dseg.recipe.normalise import ZScore
+from vol3dseg.recipe.zscore import ZScore
 from vol3dseg.space.box import Shape
 from vol3dseg.space.labels import Segmentation
 

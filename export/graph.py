@@ -9,9 +9,9 @@ import tf2onnx
 
 from vol3dseg.errors import ModelError
 from vol3dseg.export.instance_norm import fuse_instance_norms
+from vol3dseg.recipe.graph_values import OPSET
 from vol3dseg.training.networks.unet import InstanceNormalization
 
-OPSET = 17
 INPUT = ("image", ("n", "c", "i", "j", "k"))
 OUTPUT = ("probabilities", ("n", "class", "i", "j", "k"))
 _CHANNEL_AXIS = 1

@@ -1,21 +1,23 @@
 """One graph from raw intensities to labels, for users without Python.
 
-The network as `vol3dseg.export.graph` converts it, with crop, normalisation and padding before it,
+The network as `vol3dseg.export.graph` converts it, with what `prepare` does and padding before it,
 argmax and the way back behind it. Whole volumes go through at once, so it is offered where that is
 what `vol3dseg predict` would get as well: outputs that depend on their receptive field alone.
 """
 
+import numpy as np
 import onnx
 
 from vol3dseg.errors import ModelError
-from vol3dseg.export.graph_builder import GraphBuilder
-from vol3dseg.export.standalone_steps import OUTPUT, crop_box, labels, pad_at_end, prepare
 from vol3dseg.model.manifest import METADATA_KEY, Manifest
 from vol3dseg.model.model_file import STANDALONE_KEY, Standalone
+from vol3dseg.preprocessing.prepare import graph_obstacles, write_prepare
+from vol3dseg.recipe.cropping import AXES, WrittenBox
+from vol3dseg.recipe.graph_values import OPSET, Graph, Value
+from vol3dseg.space.box import Shape
 
+OUTPUT = "labels"
 _SIDES = ("i", "j", "k")
-# The opset of `vol3dseg.export.graph`, whose operators the steps are written in.
-_OPSET = 17
 _NETWORK, _STEPS = "network/", "standalone/"
 
 
@@ -43,16 +45,6 @@ def require_standalone(manifest: Manifest, source: str) -> None:
             "of what it is given, and a whole scan is not the patch that it was trained on; train "
             "with model.norm: batch",
         ),
-        (
-            recipe.spacing_mm is not None,
-            f"its recipe resamples to {recipe.spacing_mm} mm; prepare and train with "
-            "recipe.spacing_mm: null",
-        ),
-        (
-            recipe.bias_correction is not None,
-            "its recipe corrects bias fields, which ONNX has no operators for; prepare and train "
-            "with recipe.bias_correction: null",
-        ),
         (bool(taken), f"{taken} cannot be names of inputs; name these modalities otherwise"),
         (
             manifest.outputs.kind != "softmax",
@@ -65,11 +57,12 @@ def require_standalone(manifest: Manifest, source: str) -> None:
             "graph runs the network once",
         ),
     ]
-    found = [text for wrong, text in reasons if wrong]
+    found = [*(text for wrong, text in reasons if wrong), *graph_obstacles(recipe)]
     if found:
         raise ModelError(
-            f"{source}: cannot be exported with --standalone: {'; '.join(found)}; or export without"
-            " --standalone and use vol3dseg predict"
+            f"cannot be exported with --standalone: {'; '.join(found)}",
+            where=source,
+            remedy="or export without --standalone and use vol3dseg predict",
         )
 
 
@@ -92,32 +85,72 @@ def make_standalone(network: onnx.ModelProto, manifest: Manifest) -> onnx.ModelP
     Raises
     ------
     ModelError
-        The model cannot be standalone (`require_standalone`), or its opset is not 17.
+        The model cannot be standalone (`require_standalone`), or is of another opset.
     """
     require_standalone(manifest, network.graph.name)
     opsets = {opset.domain or "ai.onnx": opset.version for opset in network.opset_import}
-    if opsets != {"ai.onnx": _OPSET}:
+    if opsets != {"ai.onnx": OPSET}:
         raise ModelError(
-            f"{network.graph.name}: uses the operator sets {opsets}; expected ai.onnx {_OPSET}, "
-            "which the steps round the network are written in; export without --standalone"
+            f"uses the operator sets {opsets}",
+            where=network.graph.name,
+            expected=f"ai.onnx {OPSET}, which the steps round the network are written in",
+            remedy="export without --standalone",
         )
     inner = onnx.compose.add_prefix(network, _NETWORK).graph
-    build = GraphBuilder(_STEPS)
-    recipe, classes = manifest.recipe, manifest.labels.classes
-    box = crop_box(build, recipe)
-    image = prepare(build, recipe, box)
-    sides = pad_at_end(build, image, manifest.network.divisor, inner.input[0].name)
-    build.nodes.extend(inner.node)
-    values = tuple(label.write for label in classes)
-    labels(build, inner.output[0].name, sides, box, recipe.modalities[0], values)
-    graph = onnx.helper.make_graph(
-        build.nodes,
+    graph, recipe = Graph(_STEPS), manifest.recipe
+    image, box = write_prepare(graph, recipe)
+    sides = _pad(image, manifest.network.divisor, inner.input[0].name)
+    graph.nodes.extend(inner.node)
+    inside = _classes(graph.input(inner.output[0].name, np.float32), sides)
+    whole = graph.input(recipe.modalities[0], np.float32)
+    _write_labels(inside, box, whole, [label.write for label in manifest.labels.classes])
+    made = onnx.helper.make_graph(
+        graph.nodes,
         f"{network.graph.name}-standalone",
         [_end(name, onnx.TensorProto.FLOAT) for name in recipe.modalities],
         [_end(OUTPUT, onnx.TensorProto.UINT8)],
-        [*inner.initializer, *build.constants],
+        [*inner.initializer, *graph.constants],
     )
-    return _complete(graph, network.ir_version, manifest)
+    return _complete(made, network.ir_version, manifest)
+
+
+def _pad(image: Value, divisor: Shape, name: str) -> Value:
+    """Put zeros behind a (1, c, i, j, k) image until sides are multiples of the divisor.
+
+    The result bears `name`. Returns the (3,) sides before.
+    """
+    graph = image.graph
+    sides = image.shape().part(graph.constant([2]), graph.constant([5]), (0,))
+    missing = (0 - sides) % graph.constant(divisor)
+    image.then("Pad", graph.constant([0] * 7).joined(missing, axis=0), 0, name=name)
+    return sides
+
+
+def _classes(probabilities: Value, sides: Value) -> Value:
+    """Return the (i, j, k) index of the most probable class, without padding."""
+    graph = probabilities.graph
+    best = probabilities.then("ArgMax", dtype=np.int64, axis=1, keepdims=0)
+    one = best.then("Squeeze", graph.constant([0]))
+    return one.part(graph.constant([0, 0, 0]), sides, AXES)
+
+
+def _write_labels(classes: Value, box: WrittenBox, whole: Value, values: list[int]) -> None:
+    """Append `OUTPUT`: the values to write, 0 outside the box and for a scan of zeros.
+
+    Parameters
+    ----------
+    classes : Value
+        Inside the box.
+    box : WrittenBox
+    whole : Value
+        An image of the size of the scan.
+    values : list of int
+        What stands for each class.
+    """
+    graph = classes.graph
+    table = box.found.differs(0).where(graph.constant(values, np.uint8), 0)
+    pads = box.start.joined(whole.shape() - box.stop, axis=0)
+    table.then("Gather", classes).then("Pad", pads, 0, name=OUTPUT)
 
 
 def _end(name: str, kind: int) -> onnx.ValueInfoProto:
@@ -139,7 +172,7 @@ def _complete(graph: onnx.GraphProto, ir_version: int, manifest: Manifest) -> on
         graph,
         producer_name="vol3dseg",
         ir_version=ir_version,
-        opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
     )
     facts = {METADATA_KEY: manifest.model_dump_json(), STANDALONE_KEY: call.model_dump_json()}
     onnx.helper.set_model_props(model, facts)

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from vol3dseg.errors import ParityError
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.recipe.normalise import Normalisation, Window
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
 
+_REPORT = "please report this with config.yaml"
 # Where the two largest probabilities are nearer, rounding may decide.
 CLEAR = 1e-4
 # Zeros round a patch, so that crop and padding have something to do; odd, to fit no divisor.
@@ -46,13 +46,16 @@ def check_standalone(
         if wrong:
             raise ParityError(
                 f"the standalone graph gives other labels to {wrong} of {found.size} voxels than "
-                "vol3dseg does; expected none; please report this with config.yaml"
+                "vol3dseg does",
+                expected="none",
+                remedy=_REPORT,
             )
     nothing = Volume(np.zeros_like(scan.array), scan.geometry, scan.modalities)
     if _label(nothing, whole).any():
         raise ParityError(
-            "the standalone graph gives labels to a scan of zeros; expected background; please "
-            "report this with config.yaml"
+            "the standalone graph gives labels to a scan of zeros",
+            expected="background",
+            remedy=_REPORT,
         )
 
 
@@ -97,17 +100,11 @@ def _as_scanned(patch: NDArray[np.float32], manifest: Manifest) -> Volume:
     recipe = manifest.recipe
     margins = [*zip(_BEFORE, _AFTER, strict=True), (0, 0)]
     raw = [
-        _raw(patch[..., channel], recipe.normalisation[modality])
+        recipe.normalisation[modality].example(patch[..., channel])
         for channel, modality in enumerate(recipe.modalities)
     ]
     array = np.pad(np.stack(raw, axis=-1), margins)
     return Volume(array, Geometry(array.shape[:3], np.eye(4)), recipe.modalities)
-
-
-def _raw(image: NDArray[np.float32], step: Normalisation) -> NDArray[np.float32]:
-    if isinstance(step, Window):
-        return image * np.float32(step.high - step.low) + np.float32(step.low)
-    return np.where(image == 0, np.float32(0), image * np.float32(100) + np.float32(1000))
 
 
 def _label(scan: Volume, standalone: Any) -> NDArray[np.uint8]:

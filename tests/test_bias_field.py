@@ -24,7 +24,7 @@ from vol3dseg.preprocessing.prepare_dataset import prepare_cases
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.recipe import Recipe
 from vol3dseg.recipe.bias_field import N4
-from vol3dseg.recipe.normalise import Window
+from vol3dseg.recipe.window import Window
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels
 from vol3dseg.recipe import Recipe
-from vol3dseg.recipe.normalise import ZScore
+from vol3dseg.recipe.zscore import ZScore
 from vol3dseg.space import resampling
 from vol3dseg.space.axes import axis_maps
 from vol3dseg.space.box import Box

@@ -9,7 +9,8 @@ from vol3dseg.inference.restore import Restorer
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
 from vol3dseg.recipe import Recipe
-from vol3dseg.recipe.normalise import Window, ZScore
+from vol3dseg.recipe.window import Window
+from vol3dseg.recipe.zscore import ZScore
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.label_resampling import nearest_labels

@@ -19,17 +19,18 @@ from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ModelError, ParityError
-from vol3dseg.export.graph_builder import GraphBuilder
 from vol3dseg.export.standalone import make_standalone, require_standalone
 from vol3dseg.export.standalone_check import check_standalone, one_pass
-from vol3dseg.export.standalone_normalise import percentile
 from vol3dseg.inference.describe import describe
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.model.model_file import read_model, with_manifest
 from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.preprocessing.prepare_dataset import prepare_cases
 from vol3dseg.recipe import Recipe
-from vol3dseg.recipe.normalise import Window, ZScore
+from vol3dseg.recipe.graph_values import Graph
+from vol3dseg.recipe.percentiles import write_percentile
+from vol3dseg.recipe.window import Window
+from vol3dseg.recipe.zscore import ZScore
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.resampling import resample
 from vol3dseg.space.volume import Volume
@@ -229,11 +230,11 @@ def test_labels_are_the_values_of_files(manifest):
 
 @pytest.mark.parametrize("percent", [0, 0.5, 30, 50, 50.1, 99.5, 100])
 def test_percentiles_are_numpys_to_the_last_bit(percent):
-    build = GraphBuilder("")
-    result = percentile(build, "values", percent)
+    build = Graph()
+    result = write_percentile(build.input("values", np.float32), percent)
     ends = [
         onnx.helper.make_tensor_value_info("values", onnx.TensorProto.FLOAT, ["n"]),
-        onnx.helper.make_tensor_value_info(result, onnx.TensorProto.DOUBLE, [1]),
+        onnx.helper.make_tensor_value_info(result.name, onnx.TensorProto.DOUBLE, [1]),
     ]
     made = onnx.helper.make_graph(build.nodes, "p", ends[:1], ends[1:], build.constants)
     opset = [onnx.helper.make_opsetid("", 17)]

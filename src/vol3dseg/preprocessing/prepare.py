@@ -5,18 +5,18 @@
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import DatasetError, MemoryLimitError
+from vol3dseg.errors import DatasetError, in_memory
 from vol3dseg.machine import usable_cores
-from vol3dseg.preprocessing.crop import nonzero_box
 from vol3dseg.quality.appearance import Appearance, measure_appearance
 from vol3dseg.recipe import Recipe
-from vol3dseg.recipe.normalise import normalise_part
+from vol3dseg.recipe.cropping import AXES, WrittenBox, nonzero_box, write_nonzero_box
 from vol3dseg.space.axes import axis_maps
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
@@ -28,6 +28,9 @@ from vol3dseg.space.label_resampling import (
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.resampling import resample_along, turned
 from vol3dseg.space.volume import Volume
+
+if TYPE_CHECKING:
+    from vol3dseg.recipe.graph_values import Graph, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +104,15 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
             found = pool.map(box_in, views.values())
             boxes = dict(zip(views, found, strict=True))
         box = box_of(boxes, recipe.modalities)
-        array = _empty((len(views), *box.shape))
+        what = f"{len(views)} images of {box.shape} voxels on the working grid"
+        with in_memory(what, remedy="prepare with a coarser spacing, or use a machine with more"):
+            array = np.empty((len(views), *box.shape), dtype=np.float32)
         steps = [recipe.normalisation[name] for name in views]
         images: Iterable[NDArray[np.float32]] = views.values()
         if recipe.bias_correction is not None:
             images = pool.map(recipe.bias_correction.corrected, views.values(), views)
         if grid == canonical:
-            list(pool.map(partial(normalise_part, box), steps, images, array))
+            list(pool.map(lambda step, *both: step.apply(box, *both), steps, images, array))
     if grid != canonical:
         maps = axis_maps(canonical, grid, box, recipe.kernel)
         for target, image, step in zip(array, images, steps, strict=True):
@@ -116,22 +121,66 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
     return Prepared(prepared, volume.geometry, grid, box, boxes, appearance.result())
 
 
-def _empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    try:
-        return np.empty(shape, dtype=np.float32)
-    except MemoryError as error:
-        raise MemoryLimitError(
-            f"{shape[0]} images of {shape[1:]} voxels on the working grid do not fit into memory",
-            remedy="prepare with a coarser spacing, or use a machine with more",
-        ) from error
-
-
 def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:
     """Return the box over the non-zero boxes of these modalities."""
     first, *others = (boxes[name] for name in modalities)
     for other in others:
         first = first.union(other)
     return first
+
+
+def graph_obstacles(recipe: Recipe) -> list[str]:
+    """Say why a recipe cannot be written into a graph; empty where it can."""
+    found = [recipe.bias_correction.obstacle] if recipe.bias_correction else []
+    if recipe.spacing_mm is not None:
+        found.append(
+            f"its recipe resamples to {recipe.spacing_mm} mm; prepare and train with "
+            "recipe.spacing_mm: null"
+        )
+    return found
+
+
+def write_prepare(graph: "Graph", recipe: Recipe) -> tuple["Value", WrittenBox]:
+    """Append to a graph what `prepare` does; see `graph_obstacles`.
+
+    Parameters
+    ----------
+    graph : Graph
+        Its inputs bear the names of the modalities: (i, j, k) float32 in closest-canonical axes. A
+        scan with NaN or infinity stops the runtime before the network is run.
+    recipe : Recipe
+
+    Returns
+    -------
+    image : Value
+        (1, c, i, j, k) float32, cropped and normalised.
+    box : WrittenBox
+        What the scan was cropped to.
+    """
+    images = {name: graph.input(name, np.float32) for name in recipe.modalities}
+    box = reduce(WrittenBox.union, map(write_nonzero_box, images.values()))
+    if recipe.crop == "none":
+        whole = images[recipe.modalities[0]].shape()
+        box = replace(box, start=graph.constant([0, 0, 0]), stop=whole)
+    for image in images.values():
+        box = replace(box, start=box.start + _refuse_not_finite(image))
+    channels = []
+    for name, image in images.items():
+        step, cropped = recipe.normalisation[name], image.part(box.start, box.stop, AXES)
+        scaled = step.write(cropped if step.ignores_zeros else image, cropped)
+        channels.append(scaled.then("Unsqueeze", graph.constant([0, 1])))
+    return channels[0].joined(*channels[1:], axis=1), box
+
+
+def _refuse_not_finite(image: "Value") -> "Value":
+    """Return a (1,) zero, or stop the runtime: ONNX has no assertion, but an index too large fails.
+
+    Without it NaN would spread over the whole scan and come out as background.
+    """
+    finite = image.then("Abs").then("Less", np.inf, dtype=np.bool_)
+    worst = finite.to(np.uint8).then("ReduceMin", keepdims=0).to(np.int64)
+    name = f"{image.name} holds NaN or infinity"
+    return image.graph.constant([0]).then("Gather", 1 - worst, name=name)
 
 
 def prepare_labels(segmentation: Segmentation, prepared: Prepared) -> Segmentation:

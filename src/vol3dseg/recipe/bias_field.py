@@ -60,6 +60,14 @@ class N4(Frozen):
         """Let `n4` stand for `{method: n4}`."""
         return {"method": data} if isinstance(data, str) else data
 
+    @property
+    def obstacle(self) -> str:
+        """Why this cannot be written into a graph."""
+        return (
+            "its recipe corrects bias fields, which ONNX has no operators for; prepare and train "
+            "with recipe.bias_correction: null"
+        )
+
     def corrected(self, image: NDArray[np.float32], name: str = "") -> NDArray[np.float32]:
         """Return an image without its bias field.
 

@@ -5,7 +5,7 @@ It travels with what was made by it: prepared store, run, ONNX file. Nothing but
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,10 +13,12 @@ from vol3dseg.errors import ConfigError, RecipeMismatch
 from vol3dseg.extras import simpleitk
 from vol3dseg.files import canonical_json, sha256_text
 from vol3dseg.recipe.bias_field import N4
-from vol3dseg.recipe.normalise import Normalisation
+from vol3dseg.recipe.window import Window
+from vol3dseg.recipe.zscore import ZScore
 from vol3dseg.schema import Frozen
 from vol3dseg.space.kernels import CUBIC, LINEAR, Kernel
 
+Normalisation = Annotated[ZScore | Window, Field(discriminator="method")]
 _SAYS_NOTHING = {"bias_correction": None, "interpolation": "linear"}
 
 

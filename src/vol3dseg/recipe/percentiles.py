@@ -1,9 +1,13 @@
-"""Percentiles of more values than should be sorted at once."""
+"""Percentiles as `numpy.percentile` gives them, without sorting all values, and in a graph."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from vol3dseg.recipe.graph_values import Value
 
 _BITS = np.uint32(16)  # of a float32 that are counted in each pass
 _BINS = 2**16
@@ -75,3 +79,37 @@ def _keys(groups: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.uint32]]
 
 def _counts(halves: NDArray[np.uint32]) -> NDArray[np.intp]:
     return np.bincount(halves, minlength=_BINS)
+
+
+def write_percentile(values: "Value", percent: float) -> "Value":
+    """Append what `numpy.percentile` does to a graph: linear between neighbours in order.
+
+    The neighbours are found among the smallest or the largest values, whichever are fewer.
+
+    Parameters
+    ----------
+    values : Value
+        (n,) float32, n at least 1.
+    percent : float
+
+    Returns
+    -------
+    Value
+        (1,) float64.
+    """
+    last = values.shape() - 1
+    place = last.to(np.float64) * (percent / 100)
+    floor = place.then("Floor")
+    below = floor.to(np.int64)
+    above = (below + 1).at_most(last)
+    from_top = percent > 50
+    if from_top:
+        below, above = last - below, last - above
+    wanted = below.at_least(above) + 1
+    ordered = values.then("TopK", wanted, outputs=2, largest=int(from_top))
+    low, high = ordered.then("Gather", below), ordered.then("Gather", above)
+    # numpy subtracts in float32, and from the nearer of the two.
+    apart, weight = (high - low).to(np.float64), place - floor
+    from_low = low.to(np.float64) + apart * weight
+    from_high = high.to(np.float64) - apart * (1 - weight)
+    return weight.then("Less", 0.5, dtype=np.bool_).where(from_low, from_high)
