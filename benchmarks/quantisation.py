@@ -21,8 +21,8 @@ from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DeviceError
 from vol3dseg.export.quantise_check import measure_cost
 from vol3dseg.export.to_onnx import export_onnx
-from vol3dseg.inference.loading import make_predictor
-from vol3dseg.inference.runtimes.session import Session, open_session
+from vol3dseg.inference.loading import make_predictor, open_session
+from vol3dseg.inference.runtimes.session import Session
 from vol3dseg.model.model_file import ModelFile, read_model
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases

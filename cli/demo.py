@@ -48,9 +48,11 @@ _MARKER = ".vol3dseg-demo"
 
 def _straight_line(output: Path) -> None:
     from vol3dseg.cli.export_onnx import run_export
-    from vol3dseg.cli.predicting import Choice, Manner, run_predict
+    from vol3dseg.cli.predict import drawing, run_predict
     from vol3dseg.cli.preprocess import run_preprocess
     from vol3dseg.cli.train import run_train
+    from vol3dseg.inference.loading import load_predictor
+    from vol3dseg.inference.output_files import PredictOptions
     from vol3dseg.reporting.score_predictions import ALL, evaluate
 
     names = ("known", "prepared", "run", "model.onnx", "unseen", "predictions", "report")
@@ -62,8 +64,9 @@ def _straight_line(output: Path) -> None:
     _say(f"vol3dseg export-onnx {run} -o {model}")
     run_export(run, model)
     _say(f"vol3dseg predict {model} {unseen} -o {predictions} --picture-modality t1ce")
-    manner = Manner(picture=True, picture_modality="t1ce")
-    run_predict(model, Choice([unseen]), predictions, manner=manner)
+    predictor = load_predictor(model)
+    draw = drawing(predictor.manifest.recipe.modalities, "t1ce")
+    run_predict(predictor, [unseen], predictions, PredictOptions(draw=draw))
     _say(f"vol3dseg evaluate {predictions} {unseen} -o {report}")
     summary = evaluate(predictions, unseen, report).summaries[ALL]
     mean = summary.mean_foreground_dice or 0.0

@@ -1,15 +1,31 @@
 """`vol3dseg predict`."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from vol3dseg.cli.options import PathType, SizeType, output_option, repair_option
-from vol3dseg.cli.predicting import SEG, Choice, Manner, Runtime, run_explain, run_predict
+from vol3dseg.cli.options import (
+    PathType,
+    SizeType,
+    about_case,
+    output_option,
+    progress_bar,
+    repair_option,
+)
+
+if TYPE_CHECKING:
+    from vol3dseg.inference.output_files import Draw, PredictOptions
+    from vol3dseg.inference.predicting import Inputs
+    from vol3dseg.inference.predictor import Predictor
+    from vol3dseg.inference.record import CaseRecord
 
 _DEVICES = ("auto", "cpu", "cuda", "tensorrt", "openvino")
 _PRECISIONS = ("float32", "bfloat16")
-_FORMATS = ("nifti", "nrrd", "mha", SEG)
+_SEG = "dicom-seg"
+_FORMATS = ("nifti", "nrrd", "mha", _SEG)
 
 
 @click.command(short_help="Segment scans with an exported model.")
@@ -108,8 +124,8 @@ def predict(
     case_id: str | None,
     split: Path | None,
     parts: tuple[str, ...],
-    device: str,
-    precision: str,
+    device: Literal["auto", "cpu", "cuda", "tensorrt", "openvino"],
+    precision: Literal["float32", "bfloat16"],
     max_memory: float | None,
     exact: bool,
     overlap: float | None,
@@ -127,19 +143,106 @@ def predict(
 
     INPUT is any of: a dataset folder in a known layout, a dataset table (.csv, .json), the folder
     of one case, or, for a model of one modality, an image file or a folder with a DICOM series.
-    DICOM needs the extra [dicom]. Writes OUTPUT/<id>.nii.gz, .nrrd
-    or .mha on the grid of the source, and OUTPUT/predictions.json. What headers tell is checked
-    first, of all cases; one that fails is named and the others go on. Needs no TensorFlow.
+    NRRD and MetaImage need the extra [itk], DICOM needs [dicom]. Writes OUTPUT/<id>.nii.gz, .nrrd
+    or .mha on the grid of the source, and OUTPUT/predictions.json. The headers of all cases are
+    checked first; a case that fails is named and the others go on. Needs no TensorFlow.
     """
     if parts and split is None:
         raise click.UsageError("--part names a part of --split; give that as well")
-    if deidentify and format_name != SEG:
-        raise click.UsageError(f"--deidentify is for --format {SEG}; other formats name nobody")
-    choice = Choice(inputs, images, case_id, split, parts, repair)
-    runtime = Runtime(device, precision, threads, max_memory, exact, overlap)
-    if explain:
-        run_explain(model, choice, runtime)
-        return
-    drawn = picture or bool(picture_modality)
-    manner = Manner(probabilities, drawn, picture_modality, resume, format_name, deidentify)
-    run_predict(model, choice, output, runtime, manner)
+    if deidentify and format_name != _SEG:
+        raise click.UsageError(f"--deidentify is for --format {_SEG}; other formats name nobody")
+    if bool(images) == bool(inputs):
+        raise click.UsageError("give INPUT, or --image once per modality, and not both")
+
+    from vol3dseg.datasets.selection import one_case
+    from vol3dseg.inference.loading import load_predictor
+    from vol3dseg.inference.output_files import PredictOptions
+    from vol3dseg.machine import limit_cores
+
+    if threads:
+        limit_cores(threads)  # for reading, preparing and writing as well
+    predictor = load_predictor(model, device, threads, precision, max_memory, exact, overlap)
+    click.echo(f"running on {predictor.origin.provider}")
+    for note in predictor.notes:
+        click.echo(f"note: {note}")
+    draw = None
+    if picture or picture_modality:
+        draw = drawing(predictor.manifest.recipe.modalities, picture_modality)
+    options = PredictOptions(
+        split, parts, repair, resume, probabilities, format_name, deidentify, draw
+    )
+    given: Inputs = [one_case(images, case_id or "case")] if images else inputs
+    done = (
+        run_explain(predictor, given, options)
+        if explain
+        else run_predict(predictor, given, output, options)
+    )
+    if not done:
+        sys.exit(1)
+
+
+def run_predict(
+    predictor: "Predictor", inputs: "Inputs", output: Path, options: "PredictOptions"
+) -> bool:
+    """Segment in front of the user; returns whether no case has failed."""
+    from vol3dseg.inference.predicting import predict as run
+
+    records: list[CaseRecord] = []
+    with progress_bar() as bar:
+        task = bar.add_task("segmenting", total=None)
+
+        def advance(case_id: str, record: "CaseRecord", total: int) -> None:
+            records.append(record)
+            bar.update(task, total=total, advance=1)
+            line = _line(case_id, record)
+            bar.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+        run(predictor, inputs, output, options, click.echo, advance)
+    failed = sum(bool(record.error) for record in records)
+    unlike = sum(bool(record.warnings) for record in records)
+    segmented = len(records) - failed
+    noun = "case" if segmented == 1 else "cases"
+    warned = f" ({unlike} with warnings)" if unlike else ""
+    click.echo(f"{segmented} {noun} segmented{warned}, {failed} failed -> {output}")
+    return failed == 0
+
+
+def run_explain(predictor: "Predictor", inputs: "Inputs", options: "PredictOptions") -> bool:
+    """Tell how each case would be segmented; returns whether all can be."""
+    from vol3dseg.inference.predicting import explain
+
+    able = True
+    for found in explain(predictor, inputs, options):
+        said = found.plan or f"cannot be segmented: {found.error}"
+        click.echo(f"{found.case_id}: {said}")
+        for warning in found.warnings:
+            click.echo(f"  warning: {warning}")
+        able = able and not found.error
+    return able
+
+
+def drawing(modalities: Sequence[str], modality: str | None) -> "Draw":
+    """Return what draws a case; a missing matplotlib is said before the first case."""
+    from functools import partial
+
+    from vol3dseg.reporting.figures import new_figure
+    from vol3dseg.reporting.overlay import save_case_overlay
+
+    if modality is not None and modality not in modalities:
+        raise click.UsageError(
+            f"--picture-modality {modality}: the model's are {', '.join(modalities)}"
+        )
+    new_figure(1, 1)
+    return partial(save_case_overlay, modality=modality or modalities[0])
+
+
+def _line(case_id: str, record: "CaseRecord") -> str:
+    if record.error:
+        return "\n".join(f"failed: {about_case(case_id, e)}" for e in record.error.splitlines())
+    found = ", ".join(f"{name} {ml:.2f} ml" for name, ml in record.volumes_ml.items())
+    note = f"; {record.picture_note}" if record.picture_note else ""
+    for modality, count in record.replaced.items():
+        note += f"; {count} voxels of {modality} were NaN or infinite and were replaced"
+    line = f"{case_id}: {found} ({sum(record.seconds.values()):.1f} s){note}"
+    more = [f"  repaired: {repair}" for repair in record.repairs]
+    return "\n".join([line, *more, *(f"  warning: {warning}" for warning in record.warnings)])

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, settings
 
 from vol3dseg.config import load_config
 from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.inference.predictor import Origin
 from vol3dseg.inference.record import Record
 from vol3dseg.model.manifest import Manifest, Network, Tiling, TrainingFacts
-from vol3dseg.model.model_file import ModelFile, with_manifest
+from vol3dseg.model.model_file import with_manifest
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.model.provenance import provenance
 from vol3dseg.recipe import Recipe
@@ -116,7 +117,7 @@ def manifest(recipe, labels):
 @pytest.fixture
 def record(manifest):
     """What is said of a model before its first case."""
-    return Record.of(ModelFile(b"", manifest, "0" * 64), "nothing")
+    return Record.of(manifest, Origin("nothing", "0" * 64, "nothing"))
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,28 @@
 """What a prediction may write over, and what it may not."""
 
 import os
+import re
+import subprocess
 from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from vol3dseg.cli.main import cli
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.signature import is_current, signature
+from vol3dseg.inference import batch
+from vol3dseg.inference import predictor as predictor_module
 from vol3dseg.inference.batch import predict_cases
-from vol3dseg.inference.outputs import Wanted
-from vol3dseg.inference.predictor import Predictor
-from vol3dseg.inference.record import load_record
+from vol3dseg.inference.loading import load_predictor
+from vol3dseg.inference.output_files import PredictOptions
+from vol3dseg.inference.predictor import Origin, Predictor
+from vol3dseg.inference.record import Record, load_record
+from vol3dseg.model.model_file import read_model
 
 MODALITIES = ("flair", "t1")
 
@@ -48,8 +56,8 @@ def test_a_new_segmentation_keeps_no_picture_of_an_older_one(
 ):
     folder = tmp_path / "out"
     cases = find_cases(brats_folder)[:1]
-    wanted = Wanted(probabilities=True, draw=lambda path, *_: path.write_bytes(b"") or "")
-    predict_cases(cases, predictor, folder, record, wanted)
+    options = PredictOptions(probabilities=True, draw=lambda path, *_: path.write_bytes(b"") or "")
+    predict_cases(cases, predictor, folder, record, options)
     names = {path.name.removeprefix(cases[0].id) for path in folder.iterdir()}
     assert names == {".nii.gz", "_probabilities.nii.gz", ".png", "predictions.json"}
     predict_cases(cases, predictor, folder, record)
@@ -69,7 +77,8 @@ def test_a_case_that_fails_is_named_and_the_rest_goes_on(predictor, record, brat
 @pytest.mark.parametrize("ahead", [True, False])
 def test_reading_ahead_changes_nothing(ahead, predictor, record, brats_folder, tmp_path):
     cases = find_cases(brats_folder)
-    found = predict_cases(cases, predictor, tmp_path, record, Wanted(ahead=ahead))
+    predictor.max_memory_mb = None if ahead else 1e5
+    found = predict_cases(cases, predictor, tmp_path, record)
     assert list(found.cases) == [case.id for case in cases]
     for case in cases:
         assert found.is_complete(case, tmp_path, MODALITIES)
@@ -148,3 +157,127 @@ def test_what_was_made_by_a_repair_is_current_only_where_repairs_are_allowed(bra
     for path in case.paths:
         path.unlink()
     assert not is_current(unknown, case, MODALITIES, with_label=True)
+
+
+# --- one case that fails --------------------------------------------------------------------------
+
+
+class KernelError(RuntimeError):
+    """As OpenVINO raises, and others."""
+
+
+FAILURES = [
+    pytest.param(KernelError("Failed:\n  broken kernel"), r"broken kernel", id="runtime"),
+    pytest.param(MemoryError(), r"do not fit into memory", id="memory"),
+    pytest.param(OSError(5, "Input/output error"), r"Input/output error", id="disk"),
+]
+
+
+def failing_once(function, error, number=2):
+    """Return a function that raises at its second call."""
+    calls = []
+
+    def fail(*words, **named):
+        calls.append(words)
+        if len(calls) == number:
+            raise error
+        return function(*words, **named)
+
+    return fail
+
+
+@pytest.fixture(params=["reading", "preparing", "network", "restoring", "writing"])
+def break_once(request, monkeypatch, predictor):
+    """Let one stage fail at the second case."""
+
+    def put(error):
+        if request.param == "network":
+            predictor.backend = failing_once(predictor.backend, error, number=3)
+            return
+        module, name = {
+            "reading": (batch, "read_volume"),
+            "preparing": (batch, "prepare"),
+            "restoring": (predictor_module, "Restorer"),
+            "writing": (batch, "write_outputs"),
+        }[request.param]
+        monkeypatch.setattr(module, name, failing_once(getattr(module, name), error))
+
+    return put
+
+
+@pytest.mark.parametrize(("error", "message"), FAILURES)
+def test_whatever_fails_of_one_case_is_recorded_and_the_rest_goes_on(
+    error, message, break_once, predictor, record, brats_folder, tmp_path
+):
+    cases = find_cases(brats_folder)
+    break_once(error)
+    shown = []
+    found = predict_cases(
+        cases, predictor, tmp_path, record, progress=lambda case, *_: shown.append(case)
+    )
+    failed = [case.id for case in cases if found.cases[case.id].error]
+    assert len(failed) == 1
+    assert failed != ["Case_003"]
+    said = found.cases[failed[0]].error
+    assert re.search(message, said)
+    assert said.startswith(f"case {failed[0]}: ")
+    assert "\n" not in said
+    assert len(said.split("; ")) >= 2, "a remedy"
+    assert shown == [case.id for case in cases]
+    assert load_record(tmp_path) == found
+
+
+def test_a_bug_keeps_its_traceback_and_the_record_of_the_cases_before(
+    break_once, predictor, record, brats_folder, tmp_path
+):
+    break_once(TypeError("a bug"))
+    with pytest.raises(TypeError, match="a bug"):
+        predict_cases(find_cases(brats_folder), predictor, tmp_path, record)
+    kept = load_record(tmp_path)
+    assert [name for name in kept.cases if kept.cases[name].error] == []
+    for name, case in kept.cases.items():
+        assert name < "Case_003"
+        assert (tmp_path / case.file).is_file()
+
+
+def test_what_onnxruntime_says_of_itself_fails_one_case_only(
+    monkeypatch, model_path, record, brats_folder, tmp_path
+):
+    """Its errors share no base but Exception."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
+    predictor = load_predictor(model_path, "cpu")
+    run = failing_once(predictor.backend._session.run, Fail("Failed to allocate memory for x"))
+    monkeypatch.setattr(predictor.backend, "_session", SimpleNamespace(run=run))
+    found = predict_cases(find_cases(brats_folder), predictor, tmp_path, record)
+    failed = [name for name, case in found.cases.items() if case.error]
+    assert len(failed) == 1
+    assert re.search(r"memory.*Failed to allocate.*--max-memory", found.cases[failed[0]].error)
+
+
+def test_a_record_begins_without_asking_git(monkeypatch, record, manifest, model_path):
+    started = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: started.append(command))
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
+    again = Record.of(read_model(model_path).manifest, Origin())
+    assert again.versions == record.versions
+    assert started == []
+
+
+def run_here(*words):
+    done = CliRunner().invoke(cli, list(map(str, words)), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_resuming_with_another_input_keeps_what_is_complete(brats_folder, model_path, tmp_path):
+    out, cases = tmp_path / "O", [brats_folder / f"Case_00{n}" for n in (1, 2, 3)]
+    words = ("-o", out, "--device", "cpu", "--resume")
+    run_here("predict", model_path, cases[0], *words)
+    said = run_here("predict", model_path, *cases[1:], *words)
+    assert "2 cases segmented, 0 failed" in said
+    assert set(load_record(out).cases) == {"Case_001", "Case_002", "Case_003"}
+    # What is gone or not as it was written does not stay.
+    (out / "Case_001.nii.gz").unlink()
+    run_here("predict", model_path, *cases[1:], *words)
+    assert set(load_record(out).cases) == {"Case_002", "Case_003"}

@@ -24,10 +24,9 @@ from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, OutputError
 from vol3dseg.formats import read_labels
 from vol3dseg.formats.dicom import dicom_file
-from vol3dseg.formats.dicom.seg_writing import Algorithm
 from vol3dseg.inference.batch import predict_cases
-from vol3dseg.inference.outputs import DicomSeg, Wanted
-from vol3dseg.inference.predictor import Predictor
+from vol3dseg.inference.output_files import PredictOptions
+from vol3dseg.inference.predictor import Origin, Predictor
 from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 
@@ -116,7 +115,8 @@ def test_the_same_segmentation_of_dicom_whichever_way_axes_lie(
     pytest.importorskip("highdicom")
     z = (scan - scan.mean()) / scan.std()
     labels = predictor.manifest.labels
-    wanted = Wanted(seg=DicomSeg(Algorithm("bright", "1")) if seg else None)
+    options = PredictOptions(format="dicom-seg" if seg else None)
+    predictor.origin = Origin("bright", "1")
     for number, flips in enumerate(product((1, -1), repeat=3)):
         turn = np.array(list(zip(order, flips, strict=True)), dtype=float)
         array = apply_orientation(scan, turn)
@@ -125,7 +125,7 @@ def test_the_same_segmentation_of_dicom_whichever_way_axes_lie(
         folder.mkdir()
         for k, one in enumerate(dicom_stack(dicom_slice, array, grid)):
             one.save_as(folder / f"{k}.dcm", enforce_file_format=True)
-        found = predict_cases(sources(folder), predictor, out, record, wanted).cases["x"]
+        found = predict_cases(sources(folder), predictor, out, record, options).cases["x"]
         assert not found.error
         if np.linalg.det(grid.affine) < 0:  # it comes back with its slices the other way round
             other_way = inv_ornt_aff([(0, 1), (1, 1), (2, -1)], grid.shape)
@@ -143,9 +143,9 @@ def test_predictions_have_the_format_of_the_input_or_the_one_asked_for(
     tmp_path, suffix, given, scan, predictor, record
 ):
     formats.write(tmp_path / f"in/x{suffix}", scan, GRID)
-    wanted = Wanted(probabilities=True, format=given)
+    options = PredictOptions(probabilities=True, format=given.name if given else None)
     path = tmp_path / f"in/x{suffix}"
-    found = predict_cases(sources(path), predictor, tmp_path / "out", record, wanted).cases["x"]
+    found = predict_cases(sources(path), predictor, tmp_path / "out", record, options).cases["x"]
     expected = given.suffix if given else suffix
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert found.file == f"x{expected}"
@@ -159,8 +159,8 @@ def test_predictions_have_the_format_of_the_input_or_the_one_asked_for(
 def test_probabilities_of_an_older_prediction_do_not_stay(tmp_path, scan, predictor, record):
     formats.write(tmp_path / "x.nii.gz", scan, GRID)
     folder = tmp_path / "out"
-    wanted = Wanted(probabilities=True, format=formats.NRRD)
-    predict_cases(sources(tmp_path / "x.nii.gz"), predictor, folder, record, wanted)
+    options = PredictOptions(probabilities=True, format="nrrd")
+    predict_cases(sources(tmp_path / "x.nii.gz"), predictor, folder, record, options)
     assert (folder / "x_probabilities.nrrd").is_file()
     predict_cases(sources(tmp_path / "x.nii.gz"), predictor, folder, record)
     assert not (folder / "x_probabilities.nrrd").exists()

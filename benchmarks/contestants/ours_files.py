@@ -7,7 +7,7 @@ from benchmarks.contestants.ours import PACKAGES, load
 from benchmarks.contestants.protocol import Call, serve
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.inference.batch import predict_cases
-from vol3dseg.inference.outputs import Wanted
+from vol3dseg.inference.predictor import Origin
 from vol3dseg.inference.record import Record
 
 
@@ -22,12 +22,10 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
     model, predictor, session = load(settings)
     case = Case("case", "case", {m: ImageSource(Path(p)) for m, p in settings["images"].items()})
     folder = Path(settings["output"])
-    # As the command does: whoever limits the memory has none for the next case.
-    wanted = Wanted(ahead=settings.get("max_memory_mb") is None)
-    record = Record.of(model, session.provider)
+    record = Record.of(model.manifest, Origin("model", model.sha256, session.provider))
 
     def run() -> dict[str, Any]:
-        found = predict_cases([case], predictor, folder, record, wanted).cases[case.id]
+        found = predict_cases([case], predictor, folder, record).cases[case.id]
         if found.error:
             raise RuntimeError(found.error)
         return {

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,107 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.checks import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.signature import signature
-from vol3dseg.errors import FileFormatError, Vol3dSegError
+from vol3dseg.errors import FileFormatError, Vol3dSegError, in_memory
 from vol3dseg.files import sha256_file
 from vol3dseg.formats.dicom.dicom_file import is_dicom_file
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.series import Series
-from vol3dseg.inference.outputs import Wanted, draw_case, require_no_input, write_outputs
+from vol3dseg.inference.output_files import (
+    PredictOptions,
+    draw_case,
+    require_no_input,
+    write_outputs,
+)
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import CaseRecord, Record
 from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.preprocessing.prepare import Prepared, prepare
 from vol3dseg.space.intake import in_words
 from vol3dseg.space.volume import Volume
+
+Progress = Callable[[str, CaseRecord, int], None]
+
+
+def predict_cases(
+    cases: Sequence[Case],
+    predictor: Predictor,
+    folder: Path,
+    record: Record,
+    options: PredictOptions | None = None,
+    progress: Progress = lambda case_id, record, total: None,
+) -> Record:
+    """Segment cases into `folder/<id>.nii.gz` or the like.
+
+    One that fails is recorded, and the rest goes on. The headers of all of them are checked before
+    the first is read. The next case is read and prepared while the network runs on this one, unless
+    memory is limited: it has to be held beside it.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    predictor : Predictor
+    folder : Path
+        Gets predictions.json as well, anew after each case.
+    record : Record
+        What is said of the model; cases in it stay, but for those that are segmented now.
+    options : PredictOptions or None
+        What is written.
+    progress : callable
+        Called with each case, its record as it comes, and the number of cases.
+
+    Returns
+    -------
+    Record
+        As written.
+    """
+    options = options or PredictOptions()
+    refused = preflight(cases, predictor.manifest.recipe.modalities, labelled=False)
+    failed = {case_id: CaseRecord(error=why.recorded) for case_id, why in refused.items()}
+    record = record.with_cases(failed)
+    record.save(folder)
+    for case_id, why in refused.items():
+        progress(case_id, CaseRecord(error=why.said), len(cases))
+    good = [case for case in cases if case.id not in refused]
+    for case, ready in _read_ahead(good, predictor, folder, options):
+        reset_peak()
+        try:
+            found = _predict_case(case, ready.result(), predictor, folder, options)
+        except Vol3dSegError as error:
+            found = CaseRecord(error=error.recorded)
+        del ready
+        record = record.with_cases({case.id: found})
+        record.save(folder)
+        progress(case.id, found, len(cases))
+    return record
+
+
+@contextmanager
+def failing_alone(case: Case, stage: str) -> Iterator[None]:
+    """Let whatever may fail of one case be an error of ours; a bug stays what it is.
+
+    Parameters
+    ----------
+    case : Case
+    stage : str
+        What is done, for the message: "reading".
+
+    Raises
+    ------
+    Vol3dSegError
+    """
+    where = f"case {case.id}"
+    try:
+        with in_memory(f"scan and results ({stage})", where):
+            yield
+    except Vol3dSegError:
+        raise
+    except (OSError, RuntimeError) as error:  # of a disk, a runtime or another library
+        said = " ".join(str(error).split())
+        raise Vol3dSegError(
+            f"{stage} failed ({type(error).__name__}: {said})",
+            where=where,
+            remedy="try it again with --resume",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,59 +127,8 @@ class _Ready:
     sources: str
 
 
-def predict_cases(
-    cases: Sequence[Case],
-    predictor: Predictor,
-    folder: Path,
-    record: Record,
-    wanted: Wanted | None = None,
-    progress: Callable[[str, CaseRecord], None] = lambda case_id, record: None,
-) -> Record:
-    """Segment cases into `folder/<id>.nii.gz` or the like.
-
-    One that fails is recorded, and the rest goes on. What headers tell is checked of all of them
-    before the first is read.
-
-    Parameters
-    ----------
-    cases : sequence of Case
-    predictor : Predictor
-    folder : Path
-        Gets predictions.json as well, anew after each case.
-    record : Record
-        What is said of the model; cases in it stay, but for those that are segmented now.
-    wanted : Wanted or None
-    progress : callable
-        Called with each case and its record as it comes.
-
-    Returns
-    -------
-    Record
-        As written.
-    """
-    wanted = wanted or Wanted()
-    refused = preflight(cases, predictor.manifest.recipe.modalities, labelled=False)
-    failed = {case_id: CaseRecord(error=why.recorded) for case_id, why in refused.items()}
-    record = record.model_copy(update={"cases": {**record.cases, **failed}})
-    record.save(folder)
-    for case_id, why in refused.items():
-        progress(case_id, CaseRecord(error=why.said))
-    good = [case for case in cases if case.id not in refused]
-    for case, ready in _read_ahead(good, predictor, folder, wanted):
-        reset_peak()
-        try:
-            found = _predict_case(case, ready.result(), predictor, folder, wanted)
-        except Vol3dSegError as error:
-            found = CaseRecord(error=error.recorded)
-        del ready
-        record = record.model_copy(update={"cases": {**record.cases, case.id: found}})
-        record.save(folder)
-        progress(case.id, found)
-    return record
-
-
 def _read_ahead(
-    cases: Sequence[Case], predictor: Predictor, folder: Path, wanted: Wanted
+    cases: Sequence[Case], predictor: Predictor, folder: Path, options: PredictOptions
 ) -> "Iterator[tuple[Case, Future[_Ready]]]":
     """Give each case and what will be it when it is read; the following one is on its way."""
     with ThreadPoolExecutor(1) as pool:
@@ -97,27 +136,29 @@ def _read_ahead(
         def start(number: int) -> "Future[_Ready] | None":
             if number >= len(cases):
                 return None
-            return pool.submit(_read, cases[number], predictor, folder, wanted)
+            return pool.submit(_read, cases[number], predictor, folder, options)
 
         following = start(0)
         for number, case in enumerate(cases):
             ready = following or start(number)
-            following = start(number + 1) if wanted.ahead else None
+            following = start(number + 1) if predictor.max_memory_mb is None else None
             if ready is not None:
                 yield case, ready
 
 
-def _read(case: Case, predictor: Predictor, folder: Path, wanted: Wanted) -> _Ready:
+def _read(case: Case, predictor: Predictor, folder: Path, options: PredictOptions) -> _Ready:
     started = time.perf_counter()
-    require_no_input(case, folder, wanted)
-    modalities = predictor.manifest.recipe.modalities
-    sources = signature(case, modalities, with_label=False)  # before a file can change
-    series = _series(case, modalities[0]) if wanted.seg else None
-    volume = read_volume(case, modalities)
+    require_no_input(case, folder, options)
+    recipe = predictor.manifest.recipe
+    sources = signature(case, recipe.modalities, with_label=False)  # before a file can change
+    with failing_alone(case, "reading"):
+        series = _series(case, recipe.modalities[0]) if options.as_seg else None
+        volume = read_volume(case, recipe.modalities)
     read = time.perf_counter()
-    prepared = prepare(volume, predictor.manifest.recipe)
+    with failing_alone(case, "preparing"):
+        prepared = prepare(volume, recipe)
     seconds = {"read": read - started, "prepare": time.perf_counter() - read}
-    kept = volume if wanted.draw else None
+    kept = volume if options.draw else None
     return _Ready(prepared, kept, seconds, _intake(volume), series, sources)
 
 
@@ -144,17 +185,17 @@ def _series(case: Case, modality: str) -> Series:
 
 
 def _predict_case(
-    case: Case, ready: _Ready, predictor: Predictor, folder: Path, wanted: Wanted
+    case: Case, ready: _Ready, predictor: Predictor, folder: Path, options: PredictOptions
 ) -> CaseRecord:
     prepared = ready.prepared
-    prediction = predictor.segment(prepared.volume, prepared.source, wanted.probabilities)
-    warnings = (*ready.intake["warnings"], *predictor.warnings(prepared.appearance))
+    with failing_alone(case, "segmenting"):
+        prediction = predictor.segment(prepared.volume, prepared.source, options.probabilities)
+        warnings = (*ready.intake["warnings"], *predictor.warnings(prepared.appearance))
     writing = time.perf_counter()
-    target = folder / wanted.label_file(case)
-    write_outputs(prediction, case, ready.series, target, wanted)
-    seconds = {
-        **ready.seconds, **prediction.seconds, "write": time.perf_counter() - writing
-    }  # fmt: skip
+    target = folder / options.label_file(case)
+    with failing_alone(case, "writing"):
+        write_outputs(prediction, case, ready.series, target, options, predictor.origin)
+    seconds = ready.seconds | prediction.seconds | {"write": time.perf_counter() - writing}
     segmentation = prediction.segmentation
     ml = segmentation.geometry.voxel_volume_mm3 / 1000
     counts = zip(segmentation.labels.names[1:], segmentation.counts()[1:], strict=True)
@@ -167,10 +208,10 @@ def _predict_case(
         volumes_ml={label: round(count * ml, 4) for label, count in counts},
         sha256=sha256_file(target),
         sources=ready.sources,
-        deidentified=wanted.deidentified,
-        **{**ready.intake, "warnings": warnings},
+        deidentified=options.deidentified,
+        **(ready.intake | {"warnings": warnings}),
     )
-    if wanted.draw is None or ready.volume is None:
+    if options.draw is None or ready.volume is None:
         return record
-    drawn = draw_case(wanted.draw, case, folder, ready.volume, segmentation)
+    drawn = draw_case(options.draw, case, folder, ready.volume, segmentation)
     return record.model_copy(update=drawn)

@@ -1,45 +1,25 @@
-"""From an exported model to a predictor that knows what the runtime takes."""
+"""From an exported model to a predictor, on the device that was asked for or none at all."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import onnx
 
-from vol3dseg.inference.predictor import Predictor
+from vol3dseg.errors import DeviceError
+from vol3dseg.inference.predictor import Origin, Predictor
 from vol3dseg.inference.runtimes.footprint import footprint
-from vol3dseg.inference.runtimes.openvino_backend import Precision
-from vol3dseg.inference.runtimes.session import Device, Session, open_session
+from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend, has_cuda
+from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend, is_installed
+from vol3dseg.inference.runtimes.session import Device, Precision, Session
 from vol3dseg.inference.tiling.planner import Planner
+from vol3dseg.machine import give_back_at_once
 from vol3dseg.model.model_file import ModelFile, read_model
 
 _LAID_OUT = 4.0  # times the weights: runtimes lay them out for their kernels, size by size
 _GPU_MB = 4096.0  # of a GPU's own memory, unless a limit is given
+_FLOAT = 4  # bytes
 _MB = 2**20
-
-
-def make_predictor(
-    model: ModelFile,
-    session: Session,
-    max_memory_mb: float | None = None,
-    threads: int = 0,
-    only_exact: bool = False,
-    overlap: float | None = None,
-) -> Predictor:
-    """Make a predictor of a model that is read and loaded; see `load_predictor`."""
-    model.manifest.recipe.require_extras()
-    graph = onnx.load_model_from_string(model.content)
-    taken = footprint(graph, model.manifest.network.divisor)
-    each = session.bytes_per_voxel(taken)
-    most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
-    fixed_mb = _LAID_OUT * len(model.content) / _MB
-    manifest = model.manifest
-    if overlap is not None:
-        tiling = manifest.tiling.model_copy(update={"overlap": overlap})
-        manifest = manifest.model_copy(update={"tiling": tiling})
-    if manifest.tiling.mirror:  # the sum over the views, and one of them turned back
-        each += 2 * 4 * (len(manifest.outputs.channels) + len(manifest.recipe.modalities))
-    planner = Planner(manifest, each, most_mb, fixed_mb, only_exact)
-    return Predictor(session, manifest, planner, max_memory_mb, threads, session.release)
 
 
 def load_predictor(
@@ -58,6 +38,7 @@ def load_predictor(
     path : str or Path
         An ONNX file made by `vol3dseg export-onnx`.
     device : "auto", "cpu", "cuda", "tensorrt" or "openvino"
+        See `open_session`.
     threads : int
         Threads on the CPU; 0 takes one for each core that this process may use.
     precision : "float32" or "bfloat16"
@@ -69,6 +50,11 @@ def load_predictor(
         Share of a side that blended tiles have in common, from 0 to below 1; None takes the
         model's own.
 
+    Returns
+    -------
+    Predictor
+        Called with a `Volume`, it returns a `Prediction` on the grid of that volume.
+
     Raises
     ------
     ModelError
@@ -77,8 +63,88 @@ def load_predictor(
         The device is not there, or cannot compute in this precision.
     MissingExtraError
         The runtime, or what the model's recipe needs, is not installed.
+
+    Examples
+    --------
+    >>> predictor = load_predictor("model.onnx")  # doctest: +SKIP
+    >>> predictor(volume).segmentation.array  # doctest: +SKIP
     """
-    model = read_model(Path(path))
-    lean = max_memory_mb is not None
+    path = Path(path)
+    model, lean = read_model(path), max_memory_mb is not None
     session = open_session(model.content, device, threads, precision, lean)
-    return make_predictor(model, session, max_memory_mb, threads, only_exact, overlap)
+    made = make_predictor(model, session, max_memory_mb, threads, only_exact, overlap)
+    made.origin = Origin(path.stem, model.sha256, session.provider)
+    return made
+
+
+def make_predictor(
+    model: ModelFile,
+    session: Session,
+    max_memory_mb: float | None = None,
+    threads: int = 0,
+    only_exact: bool = False,
+    overlap: float | None = None,
+) -> Predictor:
+    """Make a predictor of a model that is read and loaded; see `load_predictor`."""
+    model.manifest.recipe.require_extras()
+    graph, manifest = onnx.load_model_from_string(model.content), model.manifest
+    each = session.bytes_per_voxel(footprint(graph, manifest.network.divisor))
+    if overlap is not None:
+        tiling = manifest.tiling.model_copy(update={"overlap": overlap})
+        manifest = manifest.model_copy(update={"tiling": tiling})
+    if manifest.tiling.mirror:  # a mirrored input, the sum of the outputs and a view turned back
+        each += 2 * _FLOAT * (len(manifest.outputs.channels) + len(manifest.recipe.modalities))
+    most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
+    fixed_mb = _LAID_OUT * len(model.content) / _MB
+    planner = Planner(manifest, each, most_mb, fixed_mb, only_exact)
+    return Predictor(session, manifest, planner, max_memory_mb, threads, session.release)
+
+
+def open_session(
+    content: bytes,
+    device: Device = "auto",
+    threads: int = 0,
+    precision: Precision = "float32",
+    lean: bool = False,
+) -> Session:
+    """Load a network.
+
+    Parameters
+    ----------
+    content : bytes
+        The ONNX model.
+    device : "auto", "cpu", "cuda", "tensorrt" or "openvino"
+        "auto" takes CUDA if onnxruntime has it and it works, else OpenVINO if its package is
+        installed, else onnxruntime's CPU provider. `Session.provider` says which.
+    threads : int
+        Threads on the CPU; 0 takes one for each core that this process may use.
+    precision : "float32" or "bfloat16"
+        What convolutions compute in. bfloat16 is for OpenVINO, on processors that have it.
+    lean : bool
+        Keep little memory rather than be quick. This holds for the whole process.
+
+    Raises
+    ------
+    DeviceError
+        The device is not there or lacks the precision, or the runtime fell back to another.
+    MissingExtraError
+        The runtime is not installed.
+    ModelError
+        The runtime cannot load the model.
+    """
+    if lean:
+        give_back_at_once()
+    if device == "auto":
+        if has_cuda() and precision == "float32":
+            with suppress(DeviceError):
+                return OnnxBackend(content, "cuda", threads)
+        device = "openvino" if precision == "bfloat16" or is_installed() else "cpu"
+    if device == "openvino":
+        return OpenVinoBackend(content, threads, precision)
+    if precision != "float32":
+        raise DeviceError(
+            f"computes in float32, not in {precision}",
+            where=f"device {device!r}",
+            remedy=f"use --device openvino for {precision}",
+        )
+    return OnnxBackend(content, device, threads, lean)

@@ -58,6 +58,25 @@ class Prediction:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a predictor is made of, for records.
+
+    Parameters
+    ----------
+    name : str
+        Of the model's file, without its suffix.
+    sha256 : str
+        Of the file.
+    provider : str
+        Runtime, device and precision.
+    """
+
+    name: str = ""
+    sha256: str = ""
+    provider: str = ""
+
+
 class Predictor:
     """A network with everything that must be done before and after it.
 
@@ -75,6 +94,11 @@ class Predictor:
         That bring probabilities home; 0 takes one for each core that this process may use.
     release : callable
         Gives back what the runtime keeps between runs; called after each where memory is limited.
+
+    Attributes
+    ----------
+    origin : Origin
+        Empty unless it is made by `load_predictor`.
     """
 
     def __init__(
@@ -86,6 +110,7 @@ class Predictor:
         threads: int = 0,
         release: Callable[[], None] = lambda: None,
     ) -> None:
+        self.origin = Origin()
         self.backend = backend
         self.manifest = manifest
         self.max_memory_mb = max_memory_mb
@@ -175,6 +200,12 @@ class Predictor:
             if self.max_memory_mb is None:
                 self._kept_mb = max(0.0, kept_mb + after - before - result_mb)
         return Prediction(segmentation, home.probabilities, plan, planned_mb, seconds)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the model cannot see of a scan that is unlike those that it was trained on."""
+        known = self.manifest.training_data
+        return () if known is None else known.notes
 
     def warnings(self, appearance: Appearance) -> tuple[str, ...]:
         """Say in words what of a scan is unlike what the model was trained on."""

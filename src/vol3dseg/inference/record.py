@@ -1,18 +1,17 @@
 """`predictions.json`: what became of each case, beside the label maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import ValidationError
+from typing import Literal
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.signature import is_current
 from vol3dseg.errors import EvaluationError
 from vol3dseg.files import sha256_file, write_text
-from vol3dseg.model.model_file import ModelFile
+from vol3dseg.inference.predictor import Origin
+from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.provenance import installed_versions
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Frozen, read_json
 from vol3dseg.space.labels import LabelSet
 
 RECORD_NAME = "predictions.json"
@@ -106,15 +105,19 @@ class Record(Frozen):
         """Write `predictions.json` into `folder`, atomically."""
         write_text(folder / RECORD_NAME, self.model_dump_json(indent=1) + "\n")
 
+    def with_cases(self, cases: Mapping[str, CaseRecord]) -> "Record":
+        """Return the record with these cases, over those that it has."""
+        return self.model_copy(update={"cases": {**self.cases, **cases}})
+
     @classmethod
-    def of(cls, model: ModelFile, provider: str) -> "Record":
+    def of(cls, manifest: Manifest, origin: Origin) -> "Record":
         """Return the record of a model, without cases."""
         return cls(
-            model_sha256=model.sha256,
-            fingerprint=model.manifest.fingerprint,
-            provider=provider,
-            labels=model.manifest.labels,
-            channels=model.manifest.outputs.channels,
+            model_sha256=origin.sha256,
+            fingerprint=manifest.fingerprint,
+            provider=origin.provider,
+            labels=manifest.labels,
+            channels=manifest.outputs.channels,
             versions=installed_versions(*_PACKAGES),
         )
 
@@ -132,9 +135,18 @@ class Record(Frozen):
         for fact, ours, theirs in facts:
             if ours != theirs:
                 raise EvaluationError(
-                    f"{folder / RECORD_NAME}: was made with {fact} {ours}, now it is {theirs}; "
-                    "resume with the same, or segment into another folder"
+                    f"was made with {fact} {ours}, now it is {theirs}",
+                    where=folder / RECORD_NAME,
+                    remedy="resume with the same, or segment into another folder",
                 )
+
+    def is_there(self, case_id: str, folder: Path) -> bool:
+        """Return whether the label map of a case is there, byte for byte as it was written."""
+        made = self.cases.get(case_id)
+        if made is None or made.error:
+            return False
+        path = folder / made.file
+        return path.is_file() and sha256_file(path) == made.sha256
 
     def is_complete(self, case: Case, folder: Path, modalities: Sequence[str]) -> bool:
         """Return whether the label map of a case is there, as it was written, and up to date.
@@ -148,10 +160,8 @@ class Record(Frozen):
             Of the model.
         """
         made = self.cases.get(case.id)
-        if made is None or made.error or not is_current(made, case, modalities, with_label=False):
-            return False
-        path = folder / made.file
-        return path.is_file() and sha256_file(path) == made.sha256
+        current = made and is_current(made, case, modalities, with_label=False)
+        return bool(current) and self.is_there(case.id, folder)
 
 
 def load_record(folder: Path) -> Record:
@@ -162,11 +172,10 @@ def load_record(folder: Path) -> Record:
     EvaluationError
         It is missing or damaged.
     """
-    path = folder / RECORD_NAME
-    if not path.is_file():
-        raise EvaluationError(f"{folder}: no {RECORD_NAME}; name the labels with --config")
-    try:
-        return Record.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first: Any = error.errors(include_url=False)[0]
-        raise EvaluationError(f"{path}: damaged ({first['msg']}); predict again") from error
+    return read_json(
+        Record,
+        folder / RECORD_NAME,
+        EvaluationError,
+        expected="what vol3dseg predict writes beside its label maps",
+        remedy="predict again, or name the labels with --config",
+    )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.errors import in_memory
 from vol3dseg.model.outputs import Outputs
 from vol3dseg.space.axes import AxisMap, axis_maps
 from vol3dseg.space.geometry import Geometry
@@ -58,11 +59,13 @@ class Restorer:
         self._first = 0  # row that `_waiting` begins with
         self._todo = ~self._maps[self._axis].outside
         self._threads = threads
-        self.labels: NDArray[np.uint8] = np.zeros(source.shape, dtype=np.uint8)
         self._kept: NDArray[np.float32] | None = None
-        if keep_probabilities:
-            self._kept = np.empty((len(background), *source.shape), dtype=np.float32)
-            self._kept[:] = background[:, None, None, None]
+        sides = " x ".join(map(str, source.shape))
+        with in_memory(f"labels of {sides} voxels{', and probabilities' * keep_probabilities}"):
+            self.labels: NDArray[np.uint8] = np.zeros(source.shape, dtype=np.uint8)
+            if keep_probabilities:
+                self._kept = np.empty((len(background), *source.shape), dtype=np.float32)
+                self._kept[:] = background[:, None, None, None]
 
     @property
     def probabilities(self) -> NDArray[np.float32] | None:

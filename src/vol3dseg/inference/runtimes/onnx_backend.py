@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import DeviceError, MissingExtraError, ModelError
+from vol3dseg.extras import load_extra
 from vol3dseg.inference.runtimes.footprint import Footprint
+from vol3dseg.inference.runtimes.session import one_line, running
 from vol3dseg.machine import usable_cores
 
 OnnxDevice = Literal["cpu", "cuda", "tensorrt"]
@@ -55,22 +57,25 @@ class OnnxBackend:
     def __init__(
         self, content: bytes, device: OnnxDevice = "cpu", threads: int = 0, lean: bool = False
     ) -> None:
-        runtime = _onnxruntime()
+        runtime = load_extra("onnxruntime", "cpu")
         self.provider = _PROVIDERS[device]
         self.on_gpu = device != "cpu"
         available = runtime.get_available_providers()
         if self.provider not in available:
             raise DeviceError(
-                f"device {device!r} needs {self.provider}, this onnxruntime has "
-                f"{', '.join(available)}; install it with: pip install "
-                f"'vol3dseg[{_EXTRAS[device]}]' (only one onnxruntime package may be installed)"
+                f"this onnxruntime has {', '.join(available)}",
+                where=f"device {device!r}",
+                expected=self.provider,
+                remedy=f"install it with: pip install 'vol3dseg[{_EXTRAS[device]}]' (only one "
+                "onnxruntime package may be installed)",
             )
         self._overhead = _LEAN_OVERHEAD if lean else _OVERHEAD
         self._session = _open(runtime, content, device, threads, lean)
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (n, c, i, j, k) patches to (n, channel, i, j, k) probabilities."""
-        return np.asarray(self._session.run(["probabilities"], {"image": patches})[0])
+        with running(f"onnxruntime ({self.provider})"):
+            return np.asarray(self._session.run(["probabilities"], {"image": patches})[0])
 
     def bytes_per_voxel(self, taken: Footprint) -> float:
         """Return the memory of a run for each voxel of its input.
@@ -86,17 +91,10 @@ class OnnxBackend:
 def has_cuda() -> bool:
     """Return whether an onnxruntime with a CUDA provider is installed."""
     try:
-        return _PROVIDERS["cuda"] in _onnxruntime().get_available_providers()
+        runtime = load_extra("onnxruntime", "cpu")
     except MissingExtraError:
         return False
-
-
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "cpu") from error
-    return onnxruntime
+    return _PROVIDERS["cuda"] in runtime.get_available_providers()
 
 
 def _open(runtime: Any, content: bytes, device: str, threads: int, lean: bool) -> Any:
@@ -115,10 +113,9 @@ def _open(runtime: Any, content: bytes, device: str, threads: int, lean: bool) -
     try:
         session = runtime.InferenceSession(content, sess_options=options, providers=wanted)
     except Exception as error:  # onnxruntime's classes share no base but Exception
-        detail = " ".join(str(error).split())
         if device == "cpu":
-            raise ModelError(f"onnxruntime cannot load the model: {detail}") from error
-        raise _unusable(device, detail) from error
+            raise ModelError(f"onnxruntime cannot load the model: {one_line(error)}") from error
+        raise _unusable(device, one_line(error)) from error
     taken = session.get_providers()[0]
     if taken != _PROVIDERS[device]:
         raise _unusable(device, f"onnxruntime fell back to {taken}")
@@ -127,6 +124,8 @@ def _open(runtime: Any, content: bytes, device: str, threads: int, lean: bool) -
 
 def _unusable(device: str, problem: str) -> DeviceError:
     return DeviceError(
-        f"device {device!r} cannot be used ({problem}); expected a working provider; choose "
-        "--device cpu, or mend the driver"
+        f"cannot be used ({problem})",
+        where=f"device {device!r}",
+        expected="a working provider",
+        remedy="choose --device cpu, or mend the driver",
     )

@@ -1,16 +1,17 @@
 """Networks in OpenVINO, several times as fast as onnxruntime on a CPU."""
 
 import importlib.util
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import DeviceError, MissingExtraError, ModelError
+from vol3dseg.errors import DeviceError, ModelError
+from vol3dseg.extras import load_extra
 from vol3dseg.inference.runtimes.footprint import Footprint
+from vol3dseg.inference.runtimes.session import Precision, one_line, running
 from vol3dseg.machine import usable_cores
 
-Precision = Literal["float32", "bfloat16"]
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 # Over what must be kept at once, measured by `python -m benchmarks.footprint`.
 _OVERHEADS = {"float32": 1.25, "bfloat16": 0.65}
@@ -47,7 +48,7 @@ class OpenVinoBackend:
     on_gpu = False
 
     def __init__(self, content: bytes, threads: int = 0, precision: Precision = "float32") -> None:
-        core = _openvino().Core()
+        core = load_extra("openvino", "openvino").Core()
         if precision == "bfloat16":
             _require_bfloat16(core)
         options = {
@@ -59,8 +60,7 @@ class OpenVinoBackend:
         try:
             compiled = core.compile_model(core.read_model(content), "CPU", options)
         except RuntimeError as error:
-            detail = " ".join(str(error).split())
-            raise ModelError(f"OpenVINO cannot load the model: {detail}") from error
+            raise ModelError(f"OpenVINO cannot load the model: {one_line(error)}") from error
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self.provider = f"OpenVINO CPU {precision}"
@@ -71,8 +71,9 @@ class OpenVinoBackend:
 
         The result is the request's own memory, which the next call writes over.
         """
-        found = self._request.infer([patches], share_inputs=True, share_outputs=True)
-        return np.asarray(found[0])
+        with running(self.provider):
+            found = self._request.infer([patches], share_inputs=True, share_outputs=True)
+            return np.asarray(found[0])
 
     def bytes_per_voxel(self, taken: Footprint) -> float:
         """Return the memory of a run for each voxel of its input."""
@@ -90,18 +91,10 @@ def is_installed() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def _openvino() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtraError("openvino", "openvino") from error
-    return openvino
-
-
 def _require_bfloat16(core: Any) -> None:
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if "BF16" not in able:
         raise DeviceError(
-            f"this processor computes in {', '.join(sorted(able))}, not in bfloat16; use "
-            "--precision float32"
+            f"this processor computes in {', '.join(sorted(able))}, not in bfloat16",
+            remedy="use --precision float32",
         )

@@ -1,20 +1,21 @@
-"""Which runtime and device a network runs on: the one asked for or an error, never another."""
+"""What a predictor asks of a runtime, and what is said where one fails."""
 
-from contextlib import suppress
-from typing import Literal, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import DeviceError
+from vol3dseg.errors import DeviceError, MemoryLimitError, Vol3dSegError, in_memory
 from vol3dseg.inference.runtimes.footprint import Footprint
-from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend, has_cuda
-from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend, Precision, is_installed
-from vol3dseg.machine import give_back_at_once
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
-DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "tensorrt", "openvino")
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+Precision = Literal["float32", "bfloat16"]
+DEVICES: tuple[Device, ...] = get_args(Device)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+_LESS_MEMORY = "give less to the network with --max-memory, or close other programs"
 
 
 class Backend(Protocol):
@@ -51,49 +52,35 @@ class Session(Backend, Protocol):
         ...
 
 
-def open_session(
-    content: bytes,
-    device: Device = "auto",
-    threads: int = 0,
-    precision: Precision = "float32",
-    lean: bool = False,
-) -> Session:
-    """Load a network.
-
-    Parameters
-    ----------
-    content : bytes
-        The ONNX model.
-    device : "auto", "cpu", "cuda", "tensorrt" or "openvino"
-        "auto" takes CUDA if onnxruntime has it and it works, else OpenVINO if its package is
-        installed, else onnxruntime's CPU provider. `Session.provider` says which.
-    threads : int
-        Threads on the CPU; 0 takes one for each core that this process may use.
-    precision : "float32" or "bfloat16"
-        What convolutions compute in. bfloat16 is for OpenVINO, on processors that have it.
-    lean : bool
-        Keep little memory rather than be quick. This holds for the whole process.
+@contextmanager
+def running(provider: str) -> Iterator[None]:
+    """Report what a runtime raises while it computes as an error of ours; a bug stays what it is.
 
     Raises
     ------
+    MemoryLimitError
+        It has run out of memory.
     DeviceError
-        The device is not there or lacks the precision, or the runtime fell back to another.
-    MissingExtraError
-        The runtime is not installed.
-    ModelError
-        The runtime cannot load the model.
+        It has failed otherwise.
     """
-    if lean:
-        give_back_at_once()
-    if device == "auto":
-        if has_cuda() and precision == "float32":
-            with suppress(DeviceError):
-                return OnnxBackend(content, "cuda", threads)
-        device = "openvino" if precision == "bfloat16" or is_installed() else "cpu"
-    if device == "openvino":
-        return OpenVinoBackend(content, threads, precision)
-    if precision != "float32":
+    try:
+        with in_memory(f"the layers of the network in {provider}", remedy=_LESS_MEMORY):
+            yield
+    except Vol3dSegError:
+        raise
+    except Exception as error:
+        # onnxruntime's classes share no base but Exception.
+        if not isinstance(error, RuntimeError) and "onnxruntime" not in type(error).__module__:
+            raise
+        if "allocate" in str(error):
+            raise MemoryLimitError(
+                f"{provider} ran out of memory ({one_line(error)})", remedy=_LESS_MEMORY
+            ) from error
         raise DeviceError(
-            f"device {device!r} computes in float32 only; use --device openvino for {precision}"
-        )
-    return OnnxBackend(content, device, threads, lean)
+            f"{provider} failed ({one_line(error)})", remedy="try another --device, such as cpu"
+        ) from error
+
+
+def one_line(error: Exception) -> str:
+    """Return what a runtime says of an error, without its line breaks."""
+    return " ".join(str(error).split())

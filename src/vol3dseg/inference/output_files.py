@@ -1,6 +1,6 @@
-"""What is written of a prediction: a label map in some format, and what stands beside it."""
+"""What is asked of predictions, and the files that one becomes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,69 +11,71 @@ from vol3dseg.errors import OutputError
 from vol3dseg.formats import FORMATS, NIFTI, Format, format_by_name
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
 from vol3dseg.formats.dicom.series import Series
-from vol3dseg.inference.predictor import Prediction
+from vol3dseg.inference.predictor import Origin, Prediction
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume
+
+SEG = "dicom-seg"  # a format of label maps alone
+FORMAT_NAMES = (*(written.name for written in FORMATS), SEG)
 
 # Draws a case into a file; returns what is missing from the picture, in words, or nothing.
 Draw = Callable[[Path, Case, Volume, Segmentation], str]
 
 
 @dataclass(frozen=True, slots=True)
-class DicomSeg:
-    """How DICOM-SEG is written.
+class PredictOptions:
+    """Which cases are segmented, and what is written of them.
 
     Parameters
     ----------
-    algorithm : Algorithm
-        What the files name as their maker.
-    deidentify : bool
-        Blank patient and study.
-    """
-
-    algorithm: Algorithm
-    deidentify: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is done with each case.
-
-    Parameters
-    ----------
+    split : Path or None
+        A split.json: only its cases.
+    parts : sequence of str
+        Only these parts of the split; none stands for all.
+    repair : bool
+        Read files that are wrong where there is a repair for it; each is recorded.
+    resume : bool
+        Skip cases that this model has segmented already, if no file of them has changed.
     probabilities : bool
-        Write `<id>_probabilities.nii.gz` as well: (i, j, k, class) float32.
-    format : Format or None
-        Of what is written; None for that of the case's first image, by its name.
-    seg : DicomSeg or None
-        Write label maps as DICOM-SEG of the series of the model's first modality; probabilities
-        have `format`.
+        Write `<id>_probabilities.nii.gz` as well: (i, j, k, channel) float32.
+    format : str or None
+        Of what is written, one of `FORMAT_NAMES`; None for that of the case's first image, by its
+        name. "dicom-seg" refers to the series of the model's first modality; probabilities are then
+        in the format of the image, or NIfTI.
+    deidentify : bool
+        Blank patient and study in DICOM-SEG.
     draw : callable or None
         Draws each case into `<id>.png`.
-    ahead : bool
-        Read and prepare the next case while the network runs on this one; it has to be held in
-        memory beside it.
     """
 
+    split: Path | None = None
+    parts: Sequence[str] = ()
+    repair: bool = False
+    resume: bool = False
     probabilities: bool = False
+    format: str | None = None
+    deidentify: bool = False
     draw: Draw | None = None
-    ahead: bool = True
-    format: Format | None = None
-    seg: DicomSeg | None = None
 
-    def format_for(self, case: Case) -> Format:
-        """Return the format that the label map of a case is written in."""
-        first = next(iter(case.images.values()), None)
-        return self.format or (format_by_name(first.path) if first else None) or NIFTI
+    @property
+    def as_seg(self) -> bool:
+        """Whether label maps are written as DICOM-SEG."""
+        return self.format == SEG
 
     @property
     def deidentified(self) -> bool:
         """Whether patient and study are blank in a DICOM-SEG."""
-        return self.seg is not None and self.seg.deidentify
+        return self.as_seg and self.deidentify
+
+    def format_for(self, case: Case) -> Format:
+        """Return the format that images of a case are written in."""
+        first = next(iter(case.images.values()), None)
+        chosen = next((written for written in FORMATS if written.name == self.format), None)
+        return chosen or (format_by_name(first.path) if first else None) or NIFTI
 
     def label_file(self, case: Case) -> str:
         """Return the name of the label map of a case."""
-        return f"{case.id}{'.dcm' if self.seg else self.format_for(case).suffix}"
+        return f"{case.id}{'.dcm' if self.as_seg else self.format_for(case).suffix}"
 
 
 def _picture(case: Case, folder: Path) -> Path:
@@ -90,7 +92,12 @@ def _extras(case: Case, folder: Path) -> list[Path]:
 
 
 def write_outputs(
-    prediction: Prediction, case: Case, series: Series | None, target: Path, wanted: Wanted
+    prediction: Prediction,
+    case: Case,
+    series: Series | None,
+    target: Path,
+    options: PredictOptions,
+    origin: Origin,
 ) -> None:
     """Write what is wanted of a prediction, and remove what an earlier one has left beside it.
 
@@ -102,36 +109,38 @@ def write_outputs(
         What a DICOM-SEG refers to.
     target : Path
         The label map.
-    wanted : Wanted
+    options : PredictOptions
+    origin : Origin
+        What a DICOM-SEG names as its maker.
 
     Raises
     ------
     OutputError
         A file cannot be written.
     """
-    segmentation, chosen = prediction.segmentation, wanted.format_for(case)
-    if wanted.seg and series:
-        algorithm, blanked = wanted.seg.algorithm, wanted.seg.deidentify
-        write_seg(target, segmentation, series, algorithm, deidentify=blanked)
+    segmentation, chosen = prediction.segmentation, options.format_for(case)
+    if options.as_seg and series:
+        algorithm = Algorithm(origin.name, origin.sha256[:12])
+        write_seg(target, segmentation, series, algorithm, deidentify=options.deidentify)
     else:
         values = segmentation.labels.decode(segmentation.array)
         chosen.write(target, values, segmentation.geometry)
     for path in _extras(case, target.parent):
         if path.is_file():  # of an earlier prediction: nobody shall take it for this one's
             path.unlink()
-    if wanted.probabilities:
+    if options.probabilities:
         path = _probabilities(case, target.parent, chosen)
         chosen.write(path, np.asarray(prediction.probabilities), segmentation.geometry)
 
 
-def require_no_input(case: Case, folder: Path, wanted: Wanted) -> None:
+def require_no_input(case: Case, folder: Path, options: PredictOptions) -> None:
     """Refuse an output that would replace a file of the case.
 
     Raises
     ------
     OutputError
     """
-    outputs = [folder / wanted.label_file(case), *_extras(case, folder)]
+    outputs = [folder / options.label_file(case), *_extras(case, folder)]
     taken = {path.resolve() for path in case.paths}.intersection(p.resolve() for p in outputs)
     if taken:
         raise OutputError(

@@ -1,0 +1,163 @@
+"""What `vol3dseg predict` does: which cases are segmented, which are complete, and in what way."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vol3dseg.datasets.case import Case, allow_repairs
+from vol3dseg.datasets.reading import read_volume
+from vol3dseg.datasets.selection import gather_cases, only_part
+from vol3dseg.datasets.splits import PARTS, read_split
+from vol3dseg.errors import DatasetError, Vol3dSegError
+from vol3dseg.inference.batch import Progress, failing_alone, predict_cases
+from vol3dseg.inference.loading import load_predictor
+from vol3dseg.inference.output_files import PredictOptions
+from vol3dseg.inference.predictor import Predictor
+from vol3dseg.inference.record import RECORD_NAME, Record, load_record
+from vol3dseg.inference.tiling.plan import by
+from vol3dseg.preprocessing.prepare import prepare
+
+Inputs = Sequence[str | Path | Case]
+
+
+def predict(
+    model: str | Path | Predictor,
+    inputs: Inputs,
+    output: str | Path,
+    options: PredictOptions | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+    progress: Progress = lambda case_id, record, total: None,
+) -> Record:
+    """Segment scans from files to files, as `vol3dseg predict` does.
+
+    Parameters
+    ----------
+    model : str, Path or Predictor
+        An ONNX file made by `vol3dseg export-onnx`, or what `load_predictor` has made of it.
+    inputs : sequence of str, Path or Case
+        Cases; data sets in a known layout, dataset tables, folders of one case; or, for a model of
+        one modality, image files and folders with a DICOM series.
+    output : str or Path
+        The folder of segmentations; gets predictions.json as well.
+    options : PredictOptions or None
+    tell : callable
+        Called with a line of text now and then.
+    progress : callable
+        Called with the id of each case, its `CaseRecord` as it comes, and the number of cases. A
+        case that fails does not end the others; its record says why.
+
+    Returns
+    -------
+    Record
+        As written to predictions.json.
+
+    Raises
+    ------
+    ModelError, DeviceError, MissingExtraError
+        See `load_predictor`.
+    DatasetError
+        An input is not understood, or holds no such cases.
+    EvaluationError
+        The output folder was made by another model or on another provider; with `resume`.
+    OutputError
+        The output cannot be written.
+    """
+    predictor = model if isinstance(model, Predictor) else load_predictor(model)
+    options, folder = options or PredictOptions(), Path(output)
+    cases = choose_cases(predictor, inputs, options)
+    record = Record.of(predictor.manifest, predictor.origin)
+    if options.resume and (folder / RECORD_NAME).exists():
+        modalities = predictor.manifest.recipe.modalities
+        record, missing = _resumed(record, cases, modalities, folder, options)
+        tell(f"{len(cases) - len(missing)} of {len(cases)} cases are complete")
+        cases = missing
+    return predict_cases(cases, predictor, folder, record, options, progress)
+
+
+def choose_cases(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> list[Case]:
+    """Return the cases of the inputs that are to be segmented; see `predict`.
+
+    Raises
+    ------
+    DatasetError
+        An input is not understood, or a part of the split is not among the inputs, or empty.
+    """
+    given = [each for each in inputs if isinstance(each, Case)]
+    paths = [Path(each) for each in inputs if not isinstance(each, Case)]
+    modalities = predictor.manifest.recipe.modalities
+    cases = allow_repairs([*given, *gather_cases(paths, modalities)], options.repair)
+    if options.split is None:
+        return cases
+    split = read_split(options.split)
+    parts = options.parts or [part for part in PARTS if split.part(part)]
+    if not parts:
+        raise DatasetError("all parts are empty", where=options.split, expected="ids of cases")
+    return [c for part in dict.fromkeys(parts) for c in only_part(cases, options.split, part)]
+
+
+def _resumed(
+    record: Record,
+    cases: Sequence[Case],
+    modalities: Sequence[str],
+    folder: Path,
+    options: PredictOptions,
+) -> tuple[Record, list[Case]]:
+    """Return the record with all that is complete, also of other inputs, and what is missing."""
+    before = load_record(folder)
+    before.require_same_model(record, folder)
+
+    def done(case: Case) -> bool:
+        return (
+            before.is_complete(case, folder, modalities)
+            and before.cases[case.id].file == options.label_file(case)
+            and before.cases[case.id].deidentified == options.deidentified
+        )
+
+    missing = [case for case in cases if not done(case)]
+    again, given = ({case.id for case in several} for several in (missing, cases))
+    kept = {
+        case_id: made
+        for case_id, made in before.cases.items()
+        if case_id not in again and (case_id in given or before.is_there(case_id, folder))
+    }
+    return record.with_cases(kept), missing
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a case would be segmented.
+
+    Parameters
+    ----------
+    case_id : str
+    plan : str
+        In words, with memory and time; empty where it cannot be.
+    warnings : tuple of str
+        What of the scan is unlike what the model was trained on.
+    error : str
+        Why it cannot be segmented.
+    """
+
+    case_id: str
+    plan: str = ""
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+
+
+def explain(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> Iterator[Explanation]:
+    """Read each case and tell how it would be segmented; nothing is written.
+
+    Parameters and errors are those of `predict`.
+    """
+    recipe = predictor.manifest.recipe
+    for case in choose_cases(predictor, inputs, options):
+        try:
+            with failing_alone(case, "preparing"):
+                prepared = prepare(read_volume(case, recipe.modalities), recipe)
+                plan = predictor.plan(prepared.volume.geometry, prepared.source)
+                seconds = predictor.expected_seconds(plan)
+        except Vol3dSegError as error:
+            yield Explanation(case.id, error=str(error))
+            continue
+        said = f"{by(plan.shape)} voxels after preparing: {plan}, about {seconds:.1f} s"
+        yield Explanation(case.id, said, predictor.warnings(prepared.appearance))
