@@ -27,7 +27,7 @@ from vol3dseg.quality.expectations import Expectations
 from vol3dseg.quality.features import Features, exchanged, features_of
 from vol3dseg.quality.guard import make_guard, percentile
 from vol3dseg.quality.similarity import Array
-from vol3dseg.space.resampling import turned
+from vol3dseg.space.resampling import reoriented
 from vol3dseg.space.volume import Volume
 
 Z95, SPLITS = 1.96, 10
@@ -108,7 +108,7 @@ def look_at_all(volumes: Mapping[str, Volume]) -> tuple[list[Mishap], Looks]:
 def _canonical(volume: Volume) -> Images:
     canonical = volume.geometry.canonical()
     return {
-        name: turned(volume.array[..., channel], volume.geometry, canonical)
+        name: reoriented(volume.array[..., channel], volume.geometry, canonical)
         for channel, name in enumerate(volume.modalities)
     }
 

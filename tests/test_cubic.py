@@ -202,7 +202,7 @@ def test_what_a_voxel_touches_is_known(size, spacing, data):
     spike = np.zeros((size, 1, 1), np.float32)
     spike[voxel] = 1
     changed = np.flatnonzero(cubic(spike, source, target).ravel())
-    first, stop = axis_maps(source, target, kernel=CUBIC)[0].touched(voxel, voxel + 1)
+    first, stop = axis_maps(source, target, kernel=CUBIC)[0].influenced(voxel, voxel + 1)
     assert (first, stop) == (changed[0], changed[-1] + 1)
 
 

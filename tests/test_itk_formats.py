@@ -450,10 +450,12 @@ BAD = [
         "has shape (5, 6, 7, 3); expected three axes; name one of its 3 volumes, from 0, in the "
         "column <modality>_volume of a dataset table, or split the file", id="MetaImage, colours"),
     pytest.param("x.nhdr", nrrd(b"", data_file="none.raw"), FileFormatError,
-        "its data file is missing; copy it into the folder of the header",
+        "its data file is missing; expected it beside the header; copy it into the folder of the "
+        "header",
         id="NRRD, no data file"),
     pytest.param("x.mhd", meta(b"", data_file="none.raw"), FileFormatError,
-        "its data file is missing; copy it into the folder of the header",
+        "its data file is missing; expected it beside the header; copy it into the folder of the "
+        "header",
         id="MetaImage, no data file"),
     pytest.param("x.mhd", meta(b"", data_file="/etc/hostname"), FileFormatError,
         "its data file lies elsewhere; expected one in the folder of the "
@@ -557,7 +559,8 @@ BAD = [
     pytest.param("x.mha", meta(Offset="1 2 nan"), FileFormatError,
         "header says Offset another; expected finite numbers; save it again", id="NaN offset"),
     pytest.param("x.mha", meta()[: meta().index(b"Offset")], FileFormatError,
-        "ends within its header, before ElementDataFile; copy or export it again",
+        "ends within its header, before ElementDataFile; expected the whole header; copy or "
+        "export it again",
         id="half a header"),
     pytest.param("x.nrrd", b"hello world" * 99, FileFormatError,
         "not an NRRD file: it does not begin as one; expected what its name says; "
@@ -615,7 +618,9 @@ def test_a_data_file_that_may_not_be_read(tmp_path, monkeypatch):
         return opened(self, *words)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(FileFormatError, match=r"x.raw cannot be read \(Permission denied\); mend"):
+    with pytest.raises(
+        FileFormatError, match=r"x.raw cannot be read \(Permission denied\); expected"
+    ):
         formats.read_image(path)
 
 

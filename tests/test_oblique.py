@@ -11,7 +11,7 @@ from nibabel.eulerangles import euler2mat
 from vol3dseg.errors import MissingExtraError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.label_resampling import interpolate_labels
-from vol3dseg.space.oblique import bring_classes, bring_image
+from vol3dseg.space.oblique import resample_image_onto, resample_labels_onto
 from vol3dseg.space.resampling import resample
 
 SOURCE = Geometry((20, 22, 18), np.diag([2.0, 1.5, 1.8, 1.0]))
@@ -46,7 +46,7 @@ def test_a_linear_image_is_the_same_in_the_world(turn, shear, spacing):
     assume(max(map(abs, turn)) > 0.02)  # up to 0.05 voxel of drift grids count as parallel
     sheared = euler2mat(*turn) @ np.array([[1, shear, 0], [0, 1, 0], [0, 0, 1]])
     target = placed(sheared, (9, 8, 7), spacing)
-    found = bring_image(ramp(SOURCE), SOURCE, target)
+    found = resample_image_onto(ramp(SOURCE), SOURCE, target)
     np.testing.assert_allclose(found, ramp(target), atol=1e-3)
 
 
@@ -59,7 +59,7 @@ def test_classes_are_those_of_the_place(turn):
         return world(grid) @ [0.6, 0.8, 0] - 22
 
     target = placed(euler2mat(*turn), (12, 11, 10), 1.2)
-    found = bring_classes((distance(SOURCE) > 0).astype(np.uint8) * 2, SOURCE, target)
+    found = resample_labels_onto((distance(SOURCE) > 0).astype(np.uint8) * 2, SOURCE, target)
     certain = np.abs(distance(target)) > 2.5
     expected = (distance(target) > 0) * 2
     np.testing.assert_array_equal(found[certain], expected[certain])
@@ -72,17 +72,17 @@ def test_parallel_grids_need_no_extra(monkeypatch):
     image = np.random.default_rng(0).normal(size=SOURCE.shape).astype(np.float32)
     classes = (image > 0).astype(np.uint8)
     np.testing.assert_array_equal(
-        bring_image(image, SOURCE, target), resample(image, SOURCE, target)
+        resample_image_onto(image, SOURCE, target), resample(image, SOURCE, target)
     )
     np.testing.assert_array_equal(
-        bring_classes(classes, SOURCE, target), interpolate_labels(classes, SOURCE, target)
+        resample_labels_onto(classes, SOURCE, target), interpolate_labels(classes, SOURCE, target)
     )
 
 
-@pytest.mark.parametrize("bring", [bring_image, bring_classes])
+@pytest.mark.parametrize("bring", [resample_image_onto, resample_labels_onto])
 def test_oblique_grids_name_the_extra(monkeypatch, bring):
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    array = np.zeros(SOURCE.shape, np.float32 if bring is bring_image else np.uint8)
+    array = np.zeros(SOURCE.shape, np.float32 if bring is resample_image_onto else np.uint8)
     array[3:] = 1
     with pytest.raises(MissingExtraError, match=r"SimpleITK is not installed.*vol3dseg\[itk\]"):
         bring(array, SOURCE, placed(euler2mat(0.3), (5, 5, 5)))
@@ -94,9 +94,9 @@ def test_outside_is_what_the_corners_are(turn):
     air = np.full(SOURCE.shape, -1000, np.float32)
     air[5:-5, 5:-5, 5:-5] = 40
     far = placed(euler2mat(turn), (60, 60, 60), 2.0)
-    found = bring_image(air, SOURCE, far)
+    found = resample_image_onto(air, SOURCE, far)
     assert found[0, 0, 0] == found[-1, -1, -1] == -1000
-    classes = bring_classes((air > 0).astype(np.uint8), SOURCE, far)
+    classes = resample_labels_onto((air > 0).astype(np.uint8), SOURCE, far)
     assert classes[0, 0, 0] == 0
     assert classes[30, 30, 30] == 1
 
@@ -109,5 +109,5 @@ def test_coarser_oblique_grids_skip_no_voxel():
     affine = np.eye(4)
     affine[:3, :3] = euler2mat(0.2, 0.1, 0.3) * 3.0
     affine[:3, 3] = 9
-    found = bring_image(planes, fine, Geometry((4, 4, 4), affine))
+    found = resample_image_onto(planes, fine, Geometry((4, 4, 4), affine))
     np.testing.assert_allclose(found, 0.5, atol=0.02)

@@ -23,7 +23,7 @@ from vol3dseg.errors import (
 from vol3dseg.formats.image_file import ImageFile
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.oblique import bring_classes, bring_image
+from vol3dseg.space.oblique import resample_image_onto, resample_labels_onto
 
 GRID = Geometry((6, 7, 8), np.diag([2.0, 1.0, 1.0, 1.0]))
 
@@ -240,11 +240,11 @@ def test_an_image_is_brought_onto_the_grid_of_another(tmp_path, names, labels):
     assert volume.geometry == GRID
     stored, other = formats.read_image(onto.path)  # as rounded in the header
     np.testing.assert_array_equal(
-        volume.array[..., names.index("t2")], bring_image(stored, other, GRID)
+        volume.array[..., names.index("t2")], resample_image_onto(stored, other, GRID)
     )
     values, _ = formats.open_volume(case.label).labels()
     found = read_segmentation(asked, labels, volume.geometry)
-    np.testing.assert_array_equal(found.array, bring_classes(values, other, GRID))
+    np.testing.assert_array_equal(found.array, resample_labels_onto(values, other, GRID))
     assert found.array.any()
 
 

@@ -17,7 +17,7 @@ from vol3dseg.machine import usable_cores
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet, Segmentation
-from vol3dseg.space.oblique import bring_classes
+from vol3dseg.space.oblique import resample_labels_onto
 from vol3dseg.space.volume import Volume, differing_grids, one_grid
 
 
@@ -143,7 +143,7 @@ def read_segmentation(case: Case, labels: LabelSet | None, grid: Geometry) -> Se
         raise error
     found = file.segmentation(labels, grid)
     if own is not None and case.label_resampled:
-        return replace(found, array=bring_classes(found.array, own, grid), geometry=grid)
+        return replace(found, array=resample_labels_onto(found.array, own, grid), geometry=grid)
     return replace(found, geometry=grid)
 
 

@@ -11,7 +11,7 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.oblique import bring_image
+from vol3dseg.space.oblique import resample_image_onto
 
 
 class SourceFile:
@@ -84,7 +84,7 @@ class SourceFile:
         array, own, replaced = formats.finite_image(self._file, source.channel, source.nan, out)
         if source.onto is None:
             return array, target, replaced
-        array = bring_image(array, own, target)
+        array = resample_image_onto(array, own, target)
         if place is not None:
             kept = place(array.shape)
             if kept.shape == array.shape:

@@ -11,12 +11,12 @@ from vol3dseg.formats.names import (
     FORMATS,
     files_of,
     format_by_name,
-    is_companion,
     label_stem,
     stem,
     write,
 )
 from vol3dseg.formats.nifti.nifti_file import NIFTI
+from vol3dseg.formats.nifti.nifti_pair import is_companion
 from vol3dseg.formats.opening import (
     LabelFile,
     finite_image,

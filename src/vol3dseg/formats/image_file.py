@@ -76,71 +76,35 @@ class VolumeFile(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format that is read and written.
+    """A format that is read and written."""
 
-    Parameters
-    ----------
-    name : str
-        As users choose it: "nifti", "nrrd" or "mha".
-    title : str
-        With its article, for messages.
-    suffix : str
-        Of files that are written.
-    suffixes : tuple of str
-        Of files that are read; of two, of which one ends in the other, the longer first.
-    matches : callable
-        Tells whether a file begins as those of the format do.
-    open : callable
-        Takes a FileStart and whether to repair; returns an ImageFile.
-    files : callable
-        Returns the files that an image is kept in: two where its voxels stand beside its header.
-    write : callable
-        Takes path, (i, j, k[, n]) array and Geometry.
-    """
+    name: str  # as users choose it
+    title: str  # with its article, for messages
+    suffix: str  # of files that are written
+    suffixes: tuple[str, ...]  # of files that are read; ".nii.gz" before ".gz"
+    matches: Callable[[FileStart], bool]  # whether a file begins as those of the format do
+    open: "Callable[[FileStart, bool], ImageFile]"  # the latter: whether to repair
+    files: Callable[[Path], tuple[Path, ...]]  # two where voxels stand beside their header
+    write: Callable[[Path, NDArray[Any], Geometry], None]  # an (i, j, k) or (i, j, k, n) array
 
-    name: str
-    title: str
-    suffix: str
-    suffixes: tuple[str, ...]
-    matches: Callable[[FileStart], bool]
-    open: "Callable[[FileStart, bool], ImageFile]"
-    files: Callable[[Path], tuple[Path, ...]]
-    write: Callable[[Path, NDArray[Any], Geometry], None]
+    def stem(self, path: Path) -> str | None:
+        """Return the name of a file without its suffix; None if it has another."""
+        suffix = next((s for s in self.suffixes if path.name.lower().endswith(s)), None)
+        return None if suffix is None else path.name[: -len(suffix)]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What the header of an image file says, checked, and the way to its voxels.
+    """What the header of an image file says, checked, and the way to its voxels."""
 
-    Parameters
-    ----------
-    axes : tuple of int
-        Voxels along the axes, the first the fastest in the file; several numbers in a voxel are the
-        last axis, wherever they stand.
-    dtype : dtype
-        As stored.
-    geometry : callable
-        Returns the grid of an image of some (3,) shape, or raises GridError.
-    stored : callable
-        Gives the content of the file in portions, from the first voxel on.
-    scaling : (slope, intercept)
-        None where values are as stored.
-    interleaved : bool
-        Whether the volumes of a file of several alternate with each voxel.
-    exact : bool
-        Whether nothing may stand behind the voxels.
-    unusable : str
-        What voxels are, where they are no plain numbers.
-    """
-
-    axes: tuple[int, ...]
-    dtype: np.dtype[Any]
-    geometry: Callable[[tuple[int, ...]], Geometry]
-    stored: Callable[[], Iterator[bytes]]
-    scaling: tuple[float | None, float | None] = (None, None)
-    interleaved: bool = False
-    exact: bool = False
-    unusable: str = ""
+    axes: tuple[int, ...]  # voxels; several numbers in a voxel are the last, wherever they stand
+    dtype: np.dtype[Any]  # as stored
+    geometry: Callable[[tuple[int, ...]], Geometry]  # of an image of some (3,) shape; GridError
+    stored: Callable[[], Iterator[bytes]]  # the content from the first voxel on, in portions
+    scaling: tuple[float | None, float | None] = (None, None)  # slope and intercept
+    interleaved: bool = False  # the volumes of several alternate with each voxel
+    exact: bool = False  # nothing may stand behind the voxels
+    unusable: str = ""  # what voxels are, where they are no plain numbers
 
 
 class ImageFile:

@@ -10,7 +10,6 @@ from vol3dseg.formats.image_file import Format
 from vol3dseg.formats.itk.metaimage import METAIMAGE
 from vol3dseg.formats.itk.nrrd import NRRD
 from vol3dseg.formats.nifti.nifti_file import NIFTI
-from vol3dseg.formats.nifti.nifti_pair import is_header_of_pair
 from vol3dseg.space.geometry import Geometry
 
 FORMATS = (NIFTI, NRRD, METAIMAGE)
@@ -25,19 +24,13 @@ def format_by_name(path: Path) -> Format | None:
 
 def stem(path: Path) -> str | None:
     """Return the name of an image file without its suffix; None if it has no suffix of one."""
-    name = path.name.lower()
-    suffix = next((s for f in FORMATS for s in f.suffixes if name.endswith(s)), None)
-    return None if suffix is None else path.name[: -len(suffix)]
+    known = format_by_name(path)
+    return None if known is None else known.stem(path)
 
 
 def label_stem(path: Path) -> str | None:
     """Return what `stem` does, for a label map, which may be a DICOM-SEG as well."""
     return path.name[: -len(_SEG)] if path.name.lower().endswith(_SEG) else stem(path)
-
-
-def is_companion(path: Path) -> bool:
-    """Tell whether `path` is a header whose voxels, beside it, stand for both."""
-    return is_header_of_pair(path)
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

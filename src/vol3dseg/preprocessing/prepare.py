@@ -26,7 +26,7 @@ from vol3dseg.space.label_resampling import (
     resample_labels,
 )
 from vol3dseg.space.labels import Segmentation
-from vol3dseg.space.resampling import resample_along, turned
+from vol3dseg.space.resampling import reoriented, resample_along
 from vol3dseg.space.volume import Volume
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
     canonical = volume.geometry.canonical()
     grid = canonical.with_spacing(recipe.spacing_mm) if recipe.spacing_mm else canonical
     views = {
-        name: turned(volume.array[..., volume.modalities.index(name)], volume.geometry, canonical)
+        name: reoriented(
+            volume.array[..., volume.modalities.index(name)], volume.geometry, canonical
+        )
         for name in recipe.modalities
     }
     with ThreadPoolExecutor(usable_cores()) as pool:

@@ -11,7 +11,7 @@ from vol3dseg.quality.contents import MASK, Contents, Image, read_contents
 from vol3dseg.quality.similarity import Inside, Mirroring, coarse, inside_of, mirrorings, ranked
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet
-from vol3dseg.space.resampling import turned
+from vol3dseg.space.resampling import reoriented
 
 HISTOGRAM_BINS = 48
 HISTOGRAM_RANGE = (-4.0, 8.0)  # standard deviations from the mean inside; the ends hold the rest
@@ -143,7 +143,7 @@ def _appearance(contents: Contents) -> Appearance | None:
     if grid is None or not contents.images:
         return None
     canonical = grid.canonical()
-    views = {name: turned(array, grid, canonical) for name, array in contents.images.items()}
+    views = {name: reoriented(array, grid, canonical) for name, array in contents.images.items()}
     return measure_appearance(views, grid)
 
 

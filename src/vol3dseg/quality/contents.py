@@ -13,7 +13,7 @@ from vol3dseg.errors import GridError, Vol3dSegError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet
-from vol3dseg.space.oblique import bring_classes
+from vol3dseg.space.oblique import resample_labels_onto
 
 Image = NDArray[np.float32]
 Classes = NDArray[np.uint8]
@@ -116,7 +116,7 @@ def _read_mask(
     named = labels is not None or found.array.any()  # an empty map has no values to name
     names, repairs = found.labels.foreground if named else (), _repairs(file.notes, path)
     if grid and geometry and elsewhere:
-        return bring_classes(found.array, grid, geometry), names, geometry, repairs
+        return resample_labels_onto(found.array, grid, geometry), names, geometry, repairs
     return found.array, names, geometry or found.geometry, repairs
 
 

@@ -38,7 +38,7 @@ def nonzero_box(
     if box is None:
         return Box.whole(grid.shape)
     maps = axis_maps(source, grid, kernel=kernel)
-    ends = [m.touched(a, b) for m, a, b in zip(maps, box.start, box.stop, strict=True)]
+    ends = [m.influenced(a, b) for m, a, b in zip(maps, box.start, box.stop, strict=True)]
     (i, i_stop), (j, j_stop), (k, k_stop) = ends
     return Box((i, j, k), (i_stop, j_stop, k_stop))
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.space.labels import Segmentation
-from vol3dseg.space.resampling import turned
+from vol3dseg.space.resampling import reoriented
 from vol3dseg.space.volume import Volume
 
 _MARGIN = 3  # voxels around what is not empty
@@ -73,8 +73,8 @@ def axial_view(
     grid = source.canonical()
     maps = [s.array for s in (reference, prediction) if s is not None]
     # Views: no array of the volume's size is made.
-    image = turned(volume.array[..., 0], source, grid)
-    upright = [turned(array, source, grid) for array in maps]
+    image = reoriented(volume.array[..., 0], source, grid)
+    upright = [reoriented(array, source, grid) for array in maps]
     level = _fullest(upright)
     # Front is up, and the subject's right is left.
     planes = [np.flip(array[..., level].T, axis=(0, 1)) for array in (image, *upright)]

@@ -11,7 +11,7 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.kernels import LINEAR, Kernel
 
 _SNAP = 1e-4  # voxels: affines in headers are float32
-_LATTICE = 2.0**20  # places per voxel: keeps the rounding of affines out of weights and boxes
+_LATTICE = 2.0**20  # positions per voxel: keeps the rounding of affines out of weights and boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,10 @@ class AxisMap:
     def outside(self) -> NDArray[np.bool_]:
         """Which of the (count,) target voxels lie beyond the source.
 
-        They are farther than half a voxel, of the coarser of both grids, from the centre of the
-        outermost source voxel.
+        Farther than half a voxel, of the coarser of both grids, from its outermost centres.
         """
-        reach = max(1.0, abs(self.scale)) / 2 + _SNAP
-        return (self.coordinates < -reach) | (self.coordinates > self.size - 1 + reach)
+        half = max(1.0, abs(self.scale)) / 2 + _SNAP
+        return (self.coordinates < -half) | (self.coordinates > self.size - 1 + half)
 
     def taps(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """Return (count, taps) source voxels and their weights.
@@ -74,16 +73,13 @@ class AxisMap:
         taps = np.clip(taps, 0, self.size - 1).astype(np.intp)
         return taps, weights.astype(np.float32)
 
-    def reach(self) -> tuple[int, int]:
-        """Return the range of source voxels that have weight in any of the target voxels.
-
-        Targets outside of the source count with its nearest voxel.
-        """
+    def support(self) -> tuple[int, int]:
+        """Return the range of source voxels with weight in any target voxel, outside ones too."""
         taps, weights = self.taps()
         used = taps[weights != 0]
         return int(used.min()), int(used.max()) + 1
 
-    def touched(self, first: int, stop: int) -> tuple[int, int]:
+    def influenced(self, first: int, stop: int) -> tuple[int, int]:
         """Return the range of target voxels that source voxels `first` to `stop` have weight in."""
         taps, weights = self.taps()
         hit = ((taps >= first) & (taps < stop) & (weights != 0)).any(axis=1) & ~self.outside

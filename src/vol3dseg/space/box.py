@@ -36,11 +36,8 @@ class Box:
 
     def __post_init__(self) -> None:
         if any(b < a for a, b in zip(self.start, self.stop, strict=True)):
-            raise GridError(
-                f"box {self}: stop lies before start",
-                expected="stop at or behind start",
-                remedy="swap them",
-            )
+            found = f"box {self}: stop lies before start"
+            raise GridError(found, expected="stop at or behind start", remedy="swap them")
 
     def __str__(self) -> str:
         return " ".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True))

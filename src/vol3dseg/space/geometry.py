@@ -27,7 +27,7 @@ class Geometry:
     """The grid of a volume.
 
     Reorienting, cropping, padding and resampling are all changes of grid, so two geometries say all
-    there is to know about the way from one to the other (see `vol3dseg.space.resampling`).
+    that is needed to get from one to the other (see `vol3dseg.space.resampling`).
 
     Parameters
     ----------
@@ -49,30 +49,17 @@ class Geometry:
     def __init__(self, shape: tuple[int, ...], affine: ArrayLike) -> None:
         matrix = np.array(affine, dtype=np.float64)
         if len(shape) != 3 or min(shape) < 1:
-            raise GridError(
-                f"shape {shape}",
-                expected="three axes of at least one voxel",
-                remedy="choose another file",
-            )
+            wanted, remedy = "three axes of at least one voxel", "choose another file"
+            raise GridError(f"shape {shape}", expected=wanted, remedy=remedy)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-            raise GridError(
-                f"the affine is {matrix.tolist()}",
-                expected="a finite 4 x 4 matrix",
-                remedy="mend the header",
-            )
+            raise _unusable(f"the affine is {matrix.tolist()}", "a finite 4 x 4 matrix")
         if np.abs(matrix).max() > _FARTHEST:
-            raise GridError(
-                f"the affine reaches {np.abs(matrix).max():.3g} mm",
-                expected=f"no more than {_FARTHEST:g} mm",
-                remedy="mend the header",
-            )
+            found = f"the affine reaches {np.abs(matrix).max():.3g} mm"
+            raise _unusable(found, f"no more than {_FARTHEST:g} mm")
         lengths = np.linalg.norm(matrix[:3, :3], axis=0)
         if lengths.min() < _CLOSEST or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3:
-            raise GridError(
-                f"the affine's axes {matrix[:3, :3].tolist()} do not span a volume",
-                expected="three of some length, in different directions",
-                remedy="mend the header",
-            )
+            found = f"the affine's axes {matrix[:3, :3].tolist()} do not span a volume"
+            raise _unusable(found, "three of some length, in different directions")
         matrix.setflags(write=False)
         object.__setattr__(self, "shape", (int(shape[0]), int(shape[1]), int(shape[2])))
         object.__setattr__(self, "affine", matrix)
@@ -91,7 +78,7 @@ class Geometry:
         return f"{size} voxels of {spacing} mm, axes {self.axis_codes}"
 
     def placed(self) -> str:
-        """Return the grid in words, with the place of its first voxel."""
+        """Return the grid as text, with the position of its first voxel."""
         x, y, z = self.affine[:3, 3].tolist()
         return f"{self} from ({x:.4g}, {y:.4g}, {z:.4g}) mm"
 
@@ -200,6 +187,10 @@ class Geometry:
             return False
         apart = np.linalg.inv(self.affine) @ (other.affine - self.affine) @ corners(self.shape)
         return float(np.abs(apart[:3]).max()) <= tolerance_voxels
+
+
+def _unusable(found: str, expected: str) -> GridError:
+    return GridError(found, expected=expected, remedy="mend the header")
 
 
 def corners(shape: Shape) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
-"""How a file is taken in: what is harmlessly put right, and what only where repairs are allowed.
+"""What was found in a file and put right: harmless things always, others where it is allowed.
 
-Not what the network sees, which is the recipe's: the same scan, taken in, is the same volume
-whatever it is read for.
+Not what the network sees, which is the recipe's: the same scan is the same volume whatever it is
+read for.
 """
 
 from collections.abc import Mapping, Sequence

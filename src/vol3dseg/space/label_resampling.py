@@ -1,5 +1,6 @@
 """Label maps from one grid to another whose axes are parallel to it."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -17,9 +18,9 @@ def resample_labels(
     """Bring a label map to another grid so that, if that is finer, nothing is lost.
 
     As `interpolate_labels`, but where the target is nowhere coarser than the source, the target
-    voxel that holds the centre of a source voxel keeps its label. So `nearest_labels` brings the
-    map home unchanged; interpolation alone would lose an isolated voxel, which has a weight of 1/8
-    where it lies between eight finer ones.
+    voxel that holds the centre of a source voxel keeps its label. So `nearest_labels` restores the
+    map unchanged; interpolation alone would lose an isolated voxel, which has a weight of 1/8 where
+    it lies between eight finer ones.
 
     Parameters
     ----------
@@ -50,18 +51,35 @@ def interpolate_labels(
     maps = axis_maps(source, target, box)
     if all(m.is_indexing for m in maps):
         return np.asarray(resample(array, source, target, box=box))
-    shape = tuple(m.count for m in maps)
-    best = np.zeros(shape, dtype=np.float32)
-    result = np.zeros(shape, dtype=np.uint8)
+
+    def share(value: int) -> NDArray[np.float32]:
+        return resample(array, source, target, float(value == 0), box, partial(_mask, value))
+
+    return largest_share(array, tuple(m.count for m in maps), share)
+
+
+def largest_share(
+    array: NDArray[np.uint8], shape: tuple[int, ...], share: Callable[[int], NDArray[np.float32]]
+) -> NDArray[np.uint8]:
+    """Return the class with the largest share of each voxel, of equals the smaller one.
+
+    Parameters
+    ----------
+    array : array of uint8
+        Which classes there are.
+    shape : (3,) tuple of int
+    share : callable
+        From a class to its share of each voxel, array of `shape`.
+    """
+    best, result = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
     for value in np.unique(array).tolist():
-        fill = float(value == 0)
-        share = resample(array, source, target, fill, box, partial(_is, value))
-        wins = share > best
-        result[wins], best[wins] = value, share[wins]
+        found = share(value)
+        wins = found > best
+        result[wins], best[wins] = value, found[wins]
     return result
 
 
-def _is(value: int, array: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _mask(value: int, array: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.equal(array, value).astype(np.float32)
 
 
@@ -72,9 +90,9 @@ def nearest_labels(
     maps = axis_maps(source, target)
     result = np.zeros(target.shape, dtype=array.dtype)
     inside = [np.flatnonzero((m.nearest >= 0) & (m.nearest < m.size)) for m in maps]
-    places = [m.nearest[keep] for m, keep in zip(maps, inside, strict=True)]
-    turned = np.moveaxis(array, [m.axis for m in maps], [0, 1, 2])
-    result[np.ix_(*inside)] = turned[np.ix_(*places)]
+    nearest = [m.nearest[keep] for m, keep in zip(maps, inside, strict=True)]
+    ordered = np.moveaxis(array, [m.axis for m in maps], [0, 1, 2])
+    result[np.ix_(*inside)] = ordered[np.ix_(*nearest)]
     return result
 
 
@@ -85,12 +103,11 @@ def _pin(
 
     `back` leads from the axes of `array` to those of the whole target, `result` begins at `start`.
     """
-    order = [m.axis for m in back]  # the source axis s runs along the target axis order[s]
-    places = [m.nearest - start[m.axis] for m in back]
+    nearest = [m.nearest - start[m.axis] for m in back]
     inside = [
-        np.flatnonzero((p >= 0) & (p < result.shape[m.axis]))
-        for p, m in zip(places, back, strict=True)
+        np.flatnonzero((n >= 0) & (n < result.shape[m.axis]))
+        for n, m in zip(nearest, back, strict=True)
     ]
-    axes = np.argsort(order)
+    axes = np.argsort([m.axis for m in back])  # the source axis s runs along back[s].axis
     values = np.transpose(array[np.ix_(*inside)], axes)
-    result[np.ix_(*(places[a][inside[a]] for a in axes))] = values
+    result[np.ix_(*(nearest[a][inside[a]] for a in axes))] = values

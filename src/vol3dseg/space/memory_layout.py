@@ -1,4 +1,4 @@
-"""Copies between arrays whose neighbouring voxels lie along different axes.
+"""Arrays by the order of their axes in memory: copies from one order to another, and portions.
 
 In NIfTI files the first axis is the fastest, in what networks take it is the last one. Copied
 voxel by voxel along either, most of every cache line that is fetched is thrown away; copied block
@@ -18,17 +18,17 @@ _ACROSS = 16  # voxels along the axis that is the fastest of neither
 
 def copy_voxels(target: NDArray[Any], source: NDArray[Any]) -> None:
     """Copy `source` into `target`, which has its shape, as `target[...] = source` does."""
-    ours, theirs = _fastest(target), _fastest(source)
-    if target.ndim != 3 or ours == theirs:
+    fast, source_fast = _fastest(target), _fastest(source)
+    if target.ndim != 3 or fast == source_fast:
         target[...] = source
         return
-    across = 3 - ours - theirs
-    place: list[slice] = [slice(None)] * 3
+    across = 3 - fast - source_fast
+    block: list[slice] = [slice(None)] * 3
     for start in range(0, target.shape[across], _ACROSS):
-        place[across] = slice(start, start + _ACROSS)
-        for along in range(0, target.shape[ours], _ALONG):
-            place[ours] = slice(along, along + _ALONG)
-            target[tuple(place)] = source[tuple(place)]
+        block[across] = slice(start, start + _ACROSS)
+        for along in range(0, target.shape[fast], _ALONG):
+            block[fast] = slice(along, along + _ALONG)
+            target[tuple(block)] = source[tuple(block)]
 
 
 def contiguous(array: NDArray[Any]) -> NDArray[Any]:

@@ -1,8 +1,8 @@
 """From one grid to any other in the same world: what a dataset table may ask for.
 
 Grids with parallel axes are left to `resampling`; others, sheared ones included, need SimpleITK. It
-is given voxel indices as its world and the way between the grids as an affine transform, so that no
-grid is too crooked for it.
+is given voxel indices as its world and the affine between the grids as a transform, so that no grid
+is too crooked for it.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ from vol3dseg.errors import GridError
 from vol3dseg.extras import simpleitk
 from vol3dseg.space.axes import axis_maps
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.label_resampling import interpolate_labels
+from vol3dseg.space.label_resampling import interpolate_labels, largest_share
 from vol3dseg.space.resampling import resample
 
 
-def bring_image(
+def resample_image_onto(
     array: NDArray[np.float32], source: Geometry, target: Geometry
 ) -> NDArray[np.float32]:
     """Resample an image onto another grid: linear, anti-aliased where that is coarser.
@@ -44,37 +44,21 @@ def bring_image(
     return _linear(_smoothed(array, source, target), source, target, fill)
 
 
-def bring_classes(
+def resample_labels_onto(
     classes: NDArray[np.uint8], source: Geometry, target: Geometry
 ) -> NDArray[np.uint8]:
     """Resample class indices: each class interpolated by itself, the largest share wins.
 
-    Parameters
-    ----------
-    classes : (i, j, k) array of uint8
-        On `source`.
-    source, target : Geometry
-
-    Returns
-    -------
-    (*target.shape,) array of uint8
-        Outside of the source, 0. Of equal shares the class with the smaller index wins.
-
-    Raises
-    ------
-    MissingExtraError
-        The axes are not parallel and SimpleITK is not installed.
+    Parameters and errors are those of `resample_image_onto`; outside of the source there is 0.
     """
     if _parallel(source, target):
         return interpolate_labels(classes, source, target)
-    result = np.zeros(target.shape, dtype=np.uint8)
-    share = _linear((classes == 0).astype(np.float32), source, target, 1.0)
-    for value in np.unique(classes[classes > 0]).tolist():
-        own = _linear((classes == value).astype(np.float32), source, target, 0.0)
-        larger = own > share
-        result[larger] = value
-        share[larger] = own[larger]
-    return result
+
+    def share(value: int) -> NDArray[np.float32]:
+        mask = (classes == value).astype(np.float32)
+        return _linear(mask, source, target, float(value == 0))
+
+    return largest_share(classes, target.shape, share)
 
 
 def _parallel(source: Geometry, target: Geometry) -> bool:
@@ -89,10 +73,10 @@ def _linear(
     array: NDArray[np.float32], source: Geometry, target: Geometry, fill: float
 ) -> NDArray[np.float32]:
     sitk = simpleitk()
-    way = _way(source, target)
+    affine = _between(source, target)
     transform = sitk.AffineTransform(3)
-    transform.SetMatrix(way[:3, :3].ravel().tolist())
-    transform.SetTranslation(way[:3, 3].tolist())
+    transform.SetMatrix(affine[:3, :3].ravel().tolist())
+    transform.SetTranslation(affine[:3, 3].tolist())
     found = sitk.Resample(
         sitk.GetImageFromArray(array.T),
         list(target.shape),
@@ -116,17 +100,15 @@ def _smoothed(
     into that of the target's voxel. After M. J. Cardoso et al., "Scale factor point spread function
     matching: beyond aliasing in image resampling", 2015.
     """
-    extent = np.sqrt((_way(source, target)[:3, :3] ** 2).sum(axis=1))
+    extent = np.sqrt((_between(source, target)[:3, :3] ** 2).sum(axis=1))
     variance = np.maximum(extent**2 - 1, 0) / (8 * np.log(2))
     if not variance.any():
         return array
     sitk = simpleitk()
-    image = sitk.GetImageFromArray(array.T)
-    return np.asarray(
-        sitk.GetArrayFromImage(sitk.DiscreteGaussian(image, variance.tolist())).T, np.float32
-    )
+    blurred = sitk.DiscreteGaussian(sitk.GetImageFromArray(array.T), variance.tolist())
+    return np.asarray(sitk.GetArrayFromImage(blurred).T, np.float32)
 
 
-def _way(source: Geometry, target: Geometry) -> NDArray[np.float64]:
+def _between(source: Geometry, target: Geometry) -> NDArray[np.float64]:
     """Return the affine from voxels of the target to those of the source."""
     return np.asarray(np.linalg.inv(source.affine) @ target.affine)

@@ -2,7 +2,7 @@
 
 Parallel axes make resampling separable: one short list of source voxels and weights per axis and
 output voxel. Sums run over these taps elementwise, along the target's axes in a fixed order, and
-places are counted from the start of the whole target, so a voxel's value does not depend, to the
+positions are counted from the start of the whole target, so a voxel's value does not depend, to the
 last bit, on which other voxels are computed with it, nor on how files hold them. The last axis is
 the first, since in most files its planes lie apart: whole planes are added up, and fewer are left.
 """
@@ -21,7 +21,8 @@ from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.memory_layout import contiguous, copy_voxels
 
-_PORTION = 2**22  # source voxels that a thread brings at once
+_PORTION = 2**22  # source voxels that a thread resamples at once
+Function = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def resample(
@@ -30,7 +31,7 @@ def resample(
     target: Geometry,
     fill: float = 0.0,
     box: Box | None = None,
-    each: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    each: Function | None = None,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[Any]:
     """Bring an image, or probabilities, from one grid to another: linear, anti-aliased.
@@ -45,11 +46,9 @@ def resample(
         On `source`. Where the grids only differ by order and direction of axes, cropping and
         padding, the result is exact and keeps the type; otherwise it is float32.
     source, target : Geometry
-    fill : float
-        Value of target voxels outside the source.
     box : Box or None
         Compute this part of the target only; its voxels equal those of the whole bit for bit.
-    each, out
+    fill, each, out
         As those of `resample_along`.
 
     Returns
@@ -68,7 +67,7 @@ def resample_along(
     array: NDArray[Any],
     maps: AxisMaps,
     fill: float = 0.0,
-    each: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    each: Function | None = None,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[Any]:
     """Bring an image to another grid as `resample` does, by the kernel of its axis maps.
@@ -93,33 +92,32 @@ def resample_along(
         With as many voxels along each axis as its map has.
     """
     if all(m.is_indexing for m in maps):
-        found = _brought(array if each is None else each(array), maps, fill)
+        found = _interpolated(array if each is None else each(array), maps, fill)
         if out is None:
             return np.ascontiguousarray(found)
         out[...] = found
         return out
     slow = max(range(3), key=lambda axis: abs(array.strides[axis]))
-    cut = next(t for t, m in enumerate(maps) if m.axis == slow)
-    result = (
-        np.empty((*(m.count for m in maps), *array.shape[3:]), np.float32) if out is None else out
-    )
-    step = _planes_at_once(array, maps[cut])
+    along = next(t for t, m in enumerate(maps) if m.axis == slow)  # the target's axis of portions
+    shape = (*(m.count for m in maps), *array.shape[3:])
+    result = np.empty(shape, np.float32) if out is None else out
+    step = _planes_at_once(array, maps[along])
 
-    def bring(start: int) -> None:
-        count = min(step, maps[cut].count - start)
-        own = replace(maps[cut], first=maps[cut].first + start, count=count)
-        low, high = own.reach()
+    def portion(start: int) -> None:
+        count = min(step, maps[along].count - start)
+        own = replace(maps[along], first=maps[along].first + start, count=count)
+        low, high = own.support()
         part = array[(slice(None),) * slow + (slice(low, high),)]
-        a, b, c = (own if t == cut else m for t, m in enumerate(maps))
-        found = _brought(part if each is None else each(part), (a, b, c), fill, slow, low)
-        copy_voxels(result[(slice(None),) * cut + (slice(start, start + count),)], found)
+        a, b, c = (own if t == along else m for t, m in enumerate(maps))
+        found = _interpolated(part if each is None else each(part), (a, b, c), fill, slow, low)
+        copy_voxels(result[(slice(None),) * along + (slice(start, start + count),)], found)
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        list(pool.map(bring, range(0, maps[cut].count, step)))
+        list(pool.map(portion, range(0, maps[along].count, step)))
     return result
 
 
-def turned(array: NDArray[Any], source: Geometry, target: Geometry) -> NDArray[Any]:
+def reoriented(array: NDArray[Any], source: Geometry, target: Geometry) -> NDArray[Any]:
     """Return a view of an image on a grid that differs by order and direction of axes only.
 
     Parameters
@@ -160,26 +158,22 @@ def resample_part(
     (*box.shape,) array
         Equal to `resample` of the whole, bit for bit.
     """
-    return contiguous(_brought(part, maps, fill, start=start))
+    return contiguous(_interpolated(part, maps, fill, start=start))
 
 
-def _brought(
-    array: NDArray[Any],
-    maps: AxisMaps,
-    fill: float,
-    cut: int = 0,
-    start: int = 0,
+def _interpolated(
+    array: NDArray[Any], maps: AxisMaps, fill: float, axis: int = 0, start: int = 0
 ) -> NDArray[Any]:
-    """Interpolate along all axes; `array` holds the source from `start` on along its axis `cut`."""
+    """Interpolate along all axes; along `axis`, `array` holds the source from `start` on."""
     result = np.moveaxis(array, [m.axis for m in maps], [0, 1, 2])
-    for axis in (2, 1, 0):
-        first = start if maps[axis].axis == cut else 0
-        result = _along(result, axis, maps[axis], first)
+    for target in (2, 1, 0):
+        first = start if maps[target].axis == axis else 0
+        result = _along(result, target, maps[target], first)
     return _filled(result, maps, fill)
 
 
 def _planes_at_once(array: NDArray[Any], slow: AxisMap) -> int:
-    """Return how many target planes are brought at once, so that those of the source are few."""
+    """Return how many target planes are made at once, so that those of the source are few."""
     plane = array.size / array.shape[slow.axis]
     return max(1, int(_PORTION / plane / max(1.0, abs(slow.scale))))
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, field_validator
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts.layout import Numbered, checked
 from vol3dseg.errors import DatasetError, some_of
-from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.formats import NIFTI
 from vol3dseg.schema import read_json
 
 FILE_NAME = "dataset.json"
@@ -84,7 +84,7 @@ class DecathlonLayout:
 
 def _check_paths(folder: Path, entries: list[_Entry]) -> None:
     listed = [p for entry in entries for p in (entry.image, entry.label) if p is not None]
-    others = [p for p in listed if nifti.stem(Path(p)) is None]
+    others = [p for p in listed if NIFTI.stem(Path(p)) is None]
     problems = {
         "outside of the folder": [p for p in listed if _leaves(p)],
         "of another format than .nii or .nii.gz": others,
@@ -106,7 +106,7 @@ def _leaves(path: str) -> bool:
 
 def _case(folder: Path, entry: _Entry, modality: Mapping[int, str]) -> Case:
     path = folder / entry.image
-    name = nifti.stem(path) or path.name
+    name = NIFTI.stem(path) or path.name
     several = len(modality) > 1
     images = {m: ImageSource(path, number if several else None) for number, m in modality.items()}
     return Case(name, name, images, folder / entry.label if entry.label else None)

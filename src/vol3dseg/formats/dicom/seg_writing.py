@@ -22,7 +22,7 @@ from vol3dseg.formats.dicom.series import Series
 from vol3dseg.formats.dicom.stack import Stack
 from vol3dseg.space.intake import Intake
 from vol3dseg.space.labels import Code, Codes, LabelSet, Segmentation
-from vol3dseg.space.resampling import turned
+from vol3dseg.space.resampling import reoriented
 
 _PLACE = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"),
@@ -113,7 +113,7 @@ def _frames(segmentation: Segmentation, placed: Stack, source: Series) -> NDArra
             expected=f"the grid of its series, {grid.placed()}, which DICOM-SEG needs",
             remedy="write NIfTI instead",
         )
-    stacked = np.moveaxis(turned(segmentation.array, own, grid), (2, 1, 0), (0, 1, 2))
+    stacked = np.moveaxis(reoriented(segmentation.array, own, grid), (2, 1, 0), (0, 1, 2))
     if len(source.files) > 1 or len(placed.planes) == 1:
         return np.ascontiguousarray(stacked)
     in_file = np.argsort([plane.frame for plane in placed.planes])

@@ -101,6 +101,7 @@ def _stored(path: Path, header: TextHeader, size: int) -> Iterator[bytes]:
         raise FileFormatError(
             f"{header.data.name} cannot be read ({error.strerror})",
             where=path,
+            expected="a readable file",
             remedy="mend its permissions, or copy it again",
         ) from error
 

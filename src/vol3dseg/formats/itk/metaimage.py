@@ -51,7 +51,7 @@ _DIGITS = 20  # of the packed size, which is known when the voxels are written
 
 def _read_header(path: Path) -> TextHeader:
     """Read a header; refuse what is damaged, or would be read wrongly."""
-    fields, end = header_fields(path, _LINE, r"(?!)", last="ElementDataFile")
+    fields, end = header_fields(path, _LINE, last="ElementDataFile")
     axes = voxel_counts(
         path, "DimSize", fields.get("DimSize", ""), fields.get("NDims", ""), "NDims"
     )

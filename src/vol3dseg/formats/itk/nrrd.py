@@ -65,7 +65,7 @@ _VOLUMES = (
 
 def _read_header(path: Path) -> TextHeader:
     """Read a header; refuse what is damaged, or would be read wrongly."""
-    fields, end = header_fields(path, _LINE, _PASSED_OVER, last=None)
+    fields, end = header_fields(path, _LINE, _PASSED_OVER)
     encoding = fields.get("encoding", "").lower()
     if encoding not in ("raw", "gzip", "gz"):
         raise unfit(path, "encoding", encoding, "raw or gzip")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError
+from vol3dseg.formats.streams import damaged
 
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 _LONGEST = 2**24  # bytes of a header; with the gradients of a diffusion series it takes thousands
@@ -29,45 +30,19 @@ _HARMLESS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TextHeader:
-    """What a header says, checked.
+    """What a header says, checked."""
 
-    Parameters
-    ----------
-    axes : tuple of int
-        Voxels along the axes, those of space first; several numbers in a voxel are the last axis.
-    dtype : dtype
-        As stored.
-    affine : (4, 4) array
-        From voxel to world RAS+ [mm].
-    spacing_mm : tuple of float
-        As the header says it, where it stands by itself.
-    oriented : bool
-        Whether it says how the axes lie in the patient.
-    data : Path
-        The file that the voxels stand in: that of the header, or one beside it.
-    start : int or None
-        The first byte of the voxels; None where they end with the file.
-    packed : bool
-        Whether they are one gzip or zlib stream.
-    length : int or None
-        Of that stream [bytes], where the header tells.
-    interleaved : bool
-        Whether the numbers of a voxel stand together.
-    unusable : str
-        What voxels are, where they are no plain numbers.
-    """
-
-    axes: tuple[int, ...]
-    dtype: np.dtype[Any]
-    affine: NDArray[np.float64]
-    spacing_mm: tuple[float, ...]
-    oriented: bool
-    data: Path
-    start: int | None
-    packed: bool
-    length: int | None = None
-    interleaved: bool = False
-    unusable: str = ""
+    axes: tuple[int, ...]  # voxels; several numbers in a voxel are the last, wherever they stand
+    dtype: np.dtype[Any]  # as stored
+    affine: NDArray[np.float64]  # from voxel to world RAS+ [mm], (4, 4)
+    spacing_mm: tuple[float, ...]  # where the header says it by itself
+    oriented: bool  # it says how the axes lie in the patient
+    data: Path  # the file of the voxels: that of the header, or one beside it
+    start: int | None  # the first byte of the voxels; None where they end with the file
+    packed: bool  # they are one gzip or zlib stream
+    length: int | None = None  # of that stream [bytes], where the header tells
+    interleaved: bool = False  # the numbers of a voxel stand together
+    unusable: str = ""  # what voxels are, where they are no plain numbers
 
 
 def affine_of(
@@ -84,7 +59,7 @@ def affine_of(
 
 
 def header_fields(
-    path: Path, line: re.Pattern[str], passed_over: str, last: str | None
+    path: Path, line: re.Pattern[str], passed_over: str = r"(?!)", last: str | None = None
 ) -> tuple[dict[str, str], int]:
     """Return the fields of a header, and where it ends [bytes].
 
@@ -92,11 +67,12 @@ def header_fields(
     ----------
     path : Path
     line : pattern
-        With the groups `name` and `value`.
+        Of a field, with the groups `name` and `value`.
     passed_over : str
         A pattern of lines that are no fields.
     last : str or None
-        The field that ends the header; None for an empty line, or the end of the file.
+        The field that ends the header; None for an empty line or the end of the file, and names in
+        which neither case nor spaces count.
 
     Raises
     ------
@@ -107,33 +83,22 @@ def header_fields(
     with path.open("rb") as file:
         for number, text in enumerate(_lines(file, path), start=1):
             if last is None and not text:
-                break
+                return fields, file.tell()
             if re.match(passed_over, text):
                 continue
             found = line.fullmatch(text)
             name = found["name"] if found else ""
-            if last is None:  # NRRD: neither case nor spaces count
-                name = name.lower().replace(" ", "")
+            name = name if last else name.lower().replace(" ", "")
             if found is None or name in fields:
-                raise FileFormatError(
-                    f"damaged header: line {number} is no field, or one that came before",
-                    where=path,
-                    expected="`name: value`, each once"
-                    if last is None
-                    else "`Name = value`, each once",
-                    remedy="save it again",
-                )
+                words = f"damaged header: line {number} is no field, or one that came before"
+                wanted = f"`{'Name = value' if last else 'name: value'}`, each once"
+                raise FileFormatError(words, where=path, expected=wanted, remedy="save it again")
             fields[name] = found["value"].strip()
             if name == last:
-                break
-        else:
-            if last is not None:
-                raise FileFormatError(
-                    f"ends within its header, before {last}",
-                    where=path,
-                    remedy="copy or export it again",
-                )
-        return fields, file.tell()
+                return fields, file.tell()
+        if last is None:
+            return fields, file.tell()
+    raise damaged(f"ends within its header, before {last}", path, "the whole header")
 
 
 def _lines(file: BinaryIO, path: Path) -> Iterator[str]:
@@ -141,9 +106,7 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[str]:
         # Names of files may be anything; those that are not UTF-8 come through as they are.
         yield line.decode(errors="surrogateescape").strip()
     if file.tell() >= _LONGEST:
-        raise FileFormatError(
-            "its header does not end", where=path, remedy="copy or export it again"
-        )
+        raise damaged("its header does not end", path, f"fewer than {_LONGEST} bytes")
 
 
 def data_file(path: Path, named: str | None) -> tuple[Path, bool]:
@@ -157,12 +120,8 @@ def data_file(path: Path, named: str | None) -> tuple[Path, bool]:
     if named is None:
         return path, True
     if named.split()[:1] == ["LIST"] or "%" in named:
-        raise FileFormatError(
-            "header names several data files",
-            where=path,
-            expected="one",
-            remedy="save it as one file",
-        )
+        found, remedy = "header names several data files", "save it as one file"
+        raise FileFormatError(found, where=path, expected="one", remedy=remedy)
     pure = PurePath(named)
     if pure.is_absolute() or ".." in pure.parts:
         raise FileFormatError(
@@ -176,6 +135,7 @@ def data_file(path: Path, named: str | None) -> tuple[Path, bool]:
         raise FileFormatError(
             f"its data file{_quoted(path, named)} is missing",
             where=path,
+            expected="it beside the header",
             remedy="copy it into the folder of the header",
         )
     return data, False

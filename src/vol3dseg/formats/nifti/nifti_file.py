@@ -20,15 +20,6 @@ _SINGLE = (".nii.gz", ".nii")
 _PAIR = (".img.gz", ".img", ".hdr.gz", ".hdr")
 
 
-def stem(path: Path) -> str | None:
-    """Return the name of a NIfTI file in one piece without its suffix; None if it has another.
-
-    For conventions that know no other format; see `formats.stem`.
-    """
-    suffix = next((s for s in _SINGLE if path.name.lower().endswith(s)), None)
-    return None if suffix is None else path.name[: -len(suffix)]
-
-
 def open_nifti(file: FileStart, repair: bool = False) -> ImageFile:
     """Open a NIfTI file; no voxel is read.
 

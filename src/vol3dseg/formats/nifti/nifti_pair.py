@@ -31,8 +31,8 @@ def header_and_voxels(path: Path) -> tuple[Path, Path]:
     return (path, other) if kind == "hdr" else (other, path)
 
 
-def is_header_of_pair(path: Path) -> bool:
-    """Tell whether `path` is a header whose voxels are in a file beside it."""
+def is_companion(path: Path) -> bool:
+    """Tell whether `path` is a header whose voxels, beside it, stand for both."""
     name = _NAME.fullmatch(path.name)
     return name is not None and name["kind"].lower() == "hdr" and _other_of_pair(path) is not None
 
