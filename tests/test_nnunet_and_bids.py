@@ -9,8 +9,8 @@ from vol3dseg.errors import DatasetError
 
 CHANNELS = {"channel_names": {"0": "T2", "1": "ADC"}, "labels": {"background": 0, "PZ": 1}}
 EXPECTED = (
-    "expected the channels of dataset.json (0000 T2, 0001 ADC) of each case, and a label map of "
-    "each in imagesTr; add the files, or move the others away"
+    "expected the channels that dataset.json names of each case, a label map of each in imagesTr; "
+    "add the files, or move the others away"
 )
 
 DESCRIPTION = (
@@ -94,7 +94,7 @@ class TestNnunet:
             ),
             pytest.param(
                 ["imagesTr/a_0002.nii.gz"], [],
-                "case a has images of no named channel: a_0002.nii.gz",
+                "case a has a_0002.nii.gz beside the channels 0000 T2, 0001 ADC",
                 id="a number without a name",
             ),
             pytest.param([], ["labelsTr/a.nii.gz"], "case a lacks labelsTr/a.nii.gz", id="label"),
@@ -114,7 +114,7 @@ class TestNnunet:
             pytest.param(
                 ["imagesTr/a_0002.nii.gz"],
                 ["imagesTr/b_0001.nii.gz", "labelsTr/a.nii.gz"],
-                "case a has images of no named channel: a_0002.nii.gz; "
+                "case a has a_0002.nii.gz beside the channels 0000 T2, 0001 ADC; "
                 "case a lacks labelsTr/a.nii.gz; case b lacks 0001 (ADC)",
                 id="all at once",
             ),

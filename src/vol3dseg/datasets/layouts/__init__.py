@@ -1,5 +1,6 @@
 """Known layouts of data sets; a new one is one file here and one line below."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +61,7 @@ def find_cases(dataset: str | Path) -> list[Case]:
     layout = layout_of(path)
     with _readable():
         if layout is not None:
-            return layout.find_cases(path)
+            return _checked(layout, path)
         if path.is_dir():
             raise DatasetError(
                 f"no known layout: found {_content(path)}",
@@ -73,6 +74,23 @@ def find_cases(dataset: str | Path) -> list[Case]:
         where=path,
         expected="the folder of a data set, or a table (.csv, .json)",
     )
+
+
+def _checked(layout: Layout, path: Path) -> list[Case]:
+    problems: list[str] = []
+    cases = sorted(layout.find(path, problems), key=lambda case: case.id)
+    root = path if path.is_dir() else path.parent
+    places: dict[str, list[str]] = {}
+    for case in cases:
+        places.setdefault(case.id, []).append(os.path.relpath(next(iter(case.paths), root), root))
+    problems += [
+        f"case {i} is there twice: {', '.join(paths)}" for i, paths in places.items() if paths[1:]
+    ]
+    if problems:
+        raise DatasetError(
+            "; ".join(problems), where=path, expected=layout.rule, remedy=layout.remedy
+        )
+    return cases
 
 
 @contextmanager

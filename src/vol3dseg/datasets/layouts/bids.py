@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import checked, only_one, subfolders
+from vol3dseg.datasets.layouts.layout import only_one, subfolders
 
 _MODALITIES = {"FLAIR": "flair", "T1w": "t1", "T2w": "t2", "PDw": "pd", "T2starw": "t2star"}
 _CONTRAST = {"t1": "t1ce"}  # where an agent was given
@@ -50,27 +50,19 @@ class BidsLayout:
 
     name = "BIDS"
     expected = "sub-<subject>/[ses-<session>/]anat/sub-<subject>_..._T1w.nii.gz, ..."
+    rule = "one of each"
+    remedy = "move the others away, or name the files in a dataset table"
 
     def recognises(self, folder: Path) -> bool:
         """Tell whether `folder` holds a subject with anatomical images, or is one."""
         return any(True for subject in _subjects(folder) for _ in _sessions(subject))
 
-    def find_cases(self, folder: Path) -> list[Case]:
-        """Return a case for each session with anatomical images, in order of their ids.
-
-        Raises
-        ------
-        DatasetError
-            A session has several images of one modality, or several label maps; all such are
-            listed.
-        """
-        cases, problems = [], list[str]()
+    def find(self, folder: Path, problems: list[str]) -> Iterator[Case]:
+        """Give a case for each session with anatomical images."""
         for subject in _subjects(folder):
             for session in _sessions(subject):
                 parts = [subject.name, *([session.name] if session != subject else [])]
-                cases.append(_case(subject.parent, parts, problems))
-        remedy = "move the others away, or name the files in a dataset table"
-        return checked(cases, problems, folder, "one of each", remedy)
+                yield _case(subject.parent, parts, problems)
 
 
 def _subjects(folder: Path) -> list[Path]:

@@ -12,10 +12,11 @@ for radiotherapy has one image, ids with fewer digits, and calls its label "gtv"
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import checked, only_one, subfolders
+from vol3dseg.datasets.layouts.layout import only_one, subfolders
 
 _MODALITIES = ("flair", "t1", "t1ce", "t2")
 _LABEL, _STRAY_LABEL = "seg", "segm"  # W39_1998.09.19_Segm.nii: the label of BraTS20_Training_355
@@ -36,6 +37,8 @@ class BratsLayout:
 
     name = "BraTS"
     expected = "folders <id>/ with <id>_flair.nii.gz, <id>_t1.nii.gz, ... or <id>-t2f.nii.gz, ..."
+    rule = "one of each"
+    remedy = "move the others away"
 
     def recognises(self, folder: Path) -> bool:
         """Tell whether `folder` is a case, or holds one, perhaps in HGG or LGG."""
@@ -43,23 +46,16 @@ class BratsLayout:
             return False
         return bool(_files(folder)) or any(_files(f) for f in _case_folders(folder))
 
-    def find_cases(self, folder: Path) -> list[Case]:
-        """Return the cases in `folder`, or the one case that it is, in order of their ids.
+    def find(self, folder: Path, problems: list[str]) -> Iterator[Case]:
+        """Give the cases in `folder`, or the one case that it is.
 
         A folder with a name such as BraTS20_Training_007 is a case even where its files are
         missing, so that it is reported rather than passed over.
-
-        Raises
-        ------
-        DatasetError
-            A modality of a case has two files, or two cases have one id; all such are listed.
         """
-        cases, problems = [], list[str]()
         for place in [folder] if _files(folder) else _case_folders(folder):
             files = _files(place)
             if files or _CASE_NAME.fullmatch(place.name):
-                cases.append(_case(place, files, folder, problems))
-        return checked(cases, problems, folder, "one of each", "move the others away")
+                yield _case(place, files, folder, problems)
 
 
 def _case_folders(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import BaseModel, Field, field_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Numbered, checked
+from vol3dseg.datasets.layouts.layout import Numbered
 from vol3dseg.errors import DatasetError, some_of
 from vol3dseg.formats import NIFTI
 from vol3dseg.schema import read_json
@@ -28,7 +28,7 @@ class _Entry(BaseModel):
 
 
 class _Description(BaseModel):
-    """What is needed of `dataset.json`; other keys are let be."""
+    """What is needed of `dataset.json`; other keys are ignored."""
 
     modality: Numbered
     training: list[_Entry] = Field(min_length=1)
@@ -47,13 +47,15 @@ class DecathlonLayout:
 
     name = "Decathlon"
     expected = f"{FILE_NAME} with imagesTr/ and labelsTr/"
+    rule = f"each case once in {FILE_NAME}, with .nii or .nii.gz files that lie in the folder"
+    remedy = "add the files, or correct the list"
 
     def recognises(self, folder: Path) -> bool:
         """Tell whether `folder` has a `dataset.json`."""
         return (folder / FILE_NAME).is_file()
 
-    def find_cases(self, folder: Path) -> list[Case]:
-        """Return the listed cases in order of their ids.
+    def find(self, folder: Path, problems: list[str]) -> list[Case]:
+        """Return the listed cases.
 
         Cases of the test list have no label; they are passed over where `imagesTs` was not
         downloaded.
@@ -61,13 +63,11 @@ class DecathlonLayout:
         Raises
         ------
         DatasetError
-            `dataset.json` is damaged, or its files are missing, listed twice or outside of the
-            folder; all such are listed.
+            `dataset.json` is damaged.
         """
-        path = folder / FILE_NAME
         description = read_json(
             _Description,
-            path,
+            folder / FILE_NAME,
             DatasetError,
             expected="JSON with modality, training and test",
             remedy="correct it, or download it again",
@@ -77,26 +77,14 @@ class DecathlonLayout:
             *description.training,
             *(_Entry(image=t) if isinstance(t, str) else t for t in test),
         ]
-        _check_paths(folder, entries)
-        cases = [_case(folder, entry, description.modality) for entry in entries]
-        return checked(cases, [], path, "one entry for each", "remove the others")
-
-
-def _check_paths(folder: Path, entries: list[_Entry]) -> None:
-    listed = [p for entry in entries for p in (entry.image, entry.label) if p is not None]
-    others = [p for p in listed if NIFTI.stem(Path(p)) is None]
-    problems = {
-        "outside of the folder": [p for p in listed if _leaves(p)],
-        "of another format than .nii or .nii.gz": others,
-        "missing": [p for p in listed if not _leaves(p) and not (folder / p).is_file()],
-    }
-    found = [f"{len(names)} {what}: {some_of(names)}" for what, names in problems.items() if names]
-    if found:
-        raise DatasetError(
-            f"lists files that cannot be used: {'; '.join(found)}",
-            where=folder / FILE_NAME,
-            remedy="add the files, or remove them from the list",
-        )
+        listed = [p for entry in entries for p in (entry.image, entry.label) if p is not None]
+        unusable = {
+            "outside of the folder": [p for p in listed if _leaves(p)],
+            "of another format": [p for p in listed if NIFTI.stem(Path(p)) is None],
+            "missing": [p for p in listed if not _leaves(p) and not (folder / p).is_file()],
+        }
+        problems += [f"{len(p)} {what}: {some_of(p)}" for what, p in unusable.items() if p]
+        return [_case(folder, entry, description.modality) for entry in entries]
 
 
 def _leaves(path: str) -> bool:

@@ -9,10 +9,11 @@ Modalities are what their folders are called: headers hold descriptions, and tho
 from. Where all series of a case lie in one folder, a dataset table says which is which.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.errors import DatasetError
+from vol3dseg.datasets.layouts.layout import subfolders
 from vol3dseg.formats.dicom.series import find_series, holds_files
 
 _LABELS = ("label", "seg")
@@ -23,27 +24,25 @@ class DicomLayout:
 
     name = "DICOM"
     expected = "folders <id>/<modality>/ with DICOM files"
+    rule = "a folder for each modality of a case, and one called label"
+    remedy = "sort the files so, or name the series of each case in a dataset table"
 
     def recognises(self, folder: Path) -> bool:
         """Tell whether there is a DICOM file in `folder`, or one or two folders below it."""
         if not folder.is_dir():
             return False
-        return holds_files(folder) or any(_series_folders(f) for f in (folder, *_below(folder)))
+        return holds_files(folder) or any(_series_folders(f) for f in (folder, *subfolders(folder)))
 
-    def find_cases(self, folder: Path) -> list[Case]:
-        """Return the cases in `folder`, or the one case that it is, in order of their ids.
+    def find(self, folder: Path, problems: list[str]) -> Iterator[Case]:
+        """Give the cases in `folder`, or the one case that it is.
 
         Raises
         ------
-        DatasetError
-            Files of a case do not lie in folders of its modalities, or a case has two labels; all
-            such are listed, with the series that there are.
         FileFormatError, MissingExtraError
-            They cannot be listed; see `find_series`.
+            The series cannot be listed; see `find_series`.
         """
-        several = any(_series_folders(place) for place in _below(folder))
-        cases, problems = [], []
-        for place in _below(folder) if several else [folder]:
+        several = any(_series_folders(place) for place in subfolders(folder))
+        for place in subfolders(folder) if several else [folder]:
             found = _series_folders(place)
             labels = [name for name in found if name.lower() in _LABELS]
             if holds_files(place):
@@ -55,21 +54,9 @@ class DicomLayout:
                 label = found.pop(labels[0]) if labels else None
                 images = {name: ImageSource(path) for name, path in found.items()}
                 name = place.resolve().name
-                cases.append(Case(name, name, images, label))
-        if problems:
-            raise DatasetError(
-                "; ".join(problems),
-                where=folder,
-                expected="a folder for each modality of a case, and one called label",
-                remedy="sort the files so, or name the series of each case in a dataset table",
-            )
-        return cases
-
-
-def _below(folder: Path) -> list[Path]:
-    return [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+                yield Case(name, name, images, label)
 
 
 def _series_folders(folder: Path) -> dict[str, Path]:
     """Return the subfolders that hold DICOM files, by name."""
-    return {path.name: path for path in _below(folder) if holds_files(path)}
+    return {path.name: path for path in subfolders(folder) if holds_files(path)}

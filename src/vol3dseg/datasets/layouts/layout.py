@@ -1,6 +1,5 @@
-"""What a layout is, and what several of them need to find cases and to refuse a data set."""
+"""What a layout is, and what several of them need to find cases."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -8,7 +7,6 @@ from typing import Annotated, Protocol
 from pydantic import AfterValidator, Field
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.errors import DatasetError
 
 
 class Layout(Protocol):
@@ -20,54 +18,26 @@ class Layout(Protocol):
         What people call it.
     expected : str
         What it looks like, in words, for messages.
+    rule, remedy : str
+        What holds of its files, and what to do where it does not, for messages.
     """
 
     name: str
     expected: str
+    rule: str
+    remedy: str
 
     def recognises(self, path: Path) -> bool:
         """Tell whether what is at `path` has this layout."""
         ...
 
-    def find_cases(self, path: Path) -> list[Case]:
-        """Return the cases at `path`, in order of their ids; no voxel is loaded.
+    def find(self, path: Path, problems: list[str]) -> Iterable[Case]:
+        """Give the cases at `path`; no voxel is loaded.
 
-        Raises
-        ------
-        DatasetError
-            Something is wrong with the data set; all that is wrong is listed.
+        All that is wrong with the data set is added to `problems`, in words; ids that are there
+        twice are found by `find_cases`.
         """
         ...
-
-
-def checked(
-    cases: Iterable[Case], problems: Sequence[str], where: Path, expected: str, remedy: str
-) -> list[Case]:
-    """Return cases in order of their ids, or refuse the data set.
-
-    Parameters
-    ----------
-    cases : iterable of Case
-    problems : sequence of str
-        What is wrong, in words; ids that are there twice are added.
-    where, expected, remedy
-        Parts of the message; see `Vol3dSegError`.
-
-    Raises
-    ------
-    DatasetError
-        There are problems.
-    """
-    root = where if where.is_dir() else where.parent
-    places: dict[str, list[str]] = {}
-    ordered = sorted(cases, key=lambda case: case.id)
-    for case in ordered:
-        places.setdefault(case.id, []).append(os.path.relpath(next(iter(case.paths), root), root))
-    twice = [f"case {i} is there twice: {', '.join(p)}" for i, p in places.items() if len(p) > 1]
-    if problems or twice:
-        found = "; ".join([*problems, *twice])
-        raise DatasetError(found, where=where, expected=expected, remedy=remedy)
-    return ordered
 
 
 def only_one(files: Sequence[Path], several: str, root: Path, problems: list[str]) -> Path | None:

@@ -12,14 +12,13 @@ What a number stands for is said by `dataset.json` alone and never guessed.
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, field_validator, model_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Numbered, checked
+from vol3dseg.datasets.layouts.layout import Numbered
 from vol3dseg.errors import DatasetError
 from vol3dseg.schema import read_json
 
@@ -29,7 +28,7 @@ _NUMBERED = re.compile(r"(?P<id>.+)_(?P<number>[0-9]{4})(?P<suffix>\.(?!json$)[a
 
 
 class _Description(BaseModel):
-    """What is needed of `dataset.json`; other keys are let be."""
+    """What is needed of `dataset.json`; other keys are ignored."""
 
     channel_names: Numbered
     file_ending: str = ".nii.gz"  # version 1 knows no other
@@ -54,6 +53,8 @@ class NnunetLayout:
 
     name = "nnU-Net raw"
     expected = f"{FILE_NAME} and {_IMAGES}/<id>_0000.nii.gz, ..."
+    rule = f"the channels that {FILE_NAME} names of each case, a label map of each in {_IMAGES}"
+    remedy = "add the files, or move the others away"
 
     def recognises(self, folder: Path) -> bool:
         """Tell whether `folder` has numbered images, or a `dataset.json` with `channel_names`.
@@ -67,14 +68,13 @@ class NnunetLayout:
         listed = {Path(name).name for name in _listed(content)}
         return any(match[0] not in listed for match in _numbered(folder / _IMAGES))
 
-    def find_cases(self, folder: Path) -> list[Case]:
-        """Return the cases of both image folders, in order of their ids.
+    def find(self, folder: Path, problems: list[str]) -> list[Case]:
+        """Return the cases of both image folders.
 
         Raises
         ------
         DatasetError
-            `dataset.json` is missing or damaged, or a case lacks a channel, has one that is not
-            named there, has no label map, has no image or is there twice; all such are listed.
+            `dataset.json` is missing or damaged.
         """
         description = read_json(
             _Description,
@@ -84,20 +84,11 @@ class NnunetLayout:
             "images mean",
             remedy="add or correct it",
         )
-        problems: list[str] = []
         cases = _cases(folder / _IMAGES, folder / _LABELS, description, problems)
         cases += _cases(folder / _TEST_IMAGES, None, description, problems)
         if not cases and not problems:
             problems.append(f"{_IMAGES} holds no file <id>_0000{description.file_ending}")
-        channels = ", ".join(f"{n:04d} {m}" for n, m in description.channel_names.items())
-        return checked(
-            cases,
-            problems,
-            folder,
-            expected=f"the channels of {FILE_NAME} ({channels}) of each case, and a label map of "
-            f"each in {_IMAGES}",
-            remedy="add the files, or move the others away",
-        )
+        return cases
 
 
 def _loaded(path: Path) -> Any:
@@ -115,9 +106,9 @@ def _listed(content: Any) -> list[str]:
     return [image for image in images if isinstance(image, str)]
 
 
-def _visible(folder: Path) -> list[str]:
+def _visible(folder: Path | None) -> list[str]:
     """Return the names of the files in `folder` that are not hidden."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    files = sorted(folder.iterdir()) if folder and folder.is_dir() else []
     return [path.name for path in files if not path.name.startswith(".") and path.is_file()]
 
 
@@ -135,38 +126,26 @@ def _cases(
         if match["suffix"] == ending:
             images.setdefault(match["id"], {})[int(match["number"])] = folder / match[0]
         else:
-            wrong = f"{folder.name}/{match[0]} does not end in {ending}, the file_ending"
-            problems.append(wrong)
+            file = f"{folder.name}/{match[0]}"
+            problems.append(f"{file} does not end in {ending}, the file_ending")
     nowhere = [n for n in channels if images and not any(n in own for own in images.values())]
     problems += [f"no image in {folder.name} is {n:04d} ({channels[n]})" for n in nowhere]
     common = {n: modality for n, modality in channels.items() if n not in nowhere}
     # A case that has a label map should have images as well.
-    labelled = (
-        {n.removesuffix(ending) for n in _visible(labels) if n.endswith(ending)}
-        if labels
-        else set()
-    )
+    labelled = [n.removesuffix(ending) for n in _visible(labels) if n.endswith(ending)]
     cases = []
-    for name in sorted(images.keys() | labelled):
+    for name in sorted({*images, *labelled}):
         own = images.get(name, {})
+        lacking = [f"{n:04d} ({common[n]})" for n in common if n not in own]
+        unnamed = [path.name for n, path in sorted(own.items()) if n not in channels]
         label = labels / f"{name}{ending}" if labels else None
-        problems += _problems(name, own, label, common)
+        if label is not None and not label.is_file():
+            lacking.append(f"{label.parent.name}/{label.name}")
+        if unnamed:
+            known = ", ".join(f"{n:04d} {modality}" for n, modality in channels.items())
+            problems.append(f"case {name} has {', '.join(unnamed)} beside the channels {known}")
+        if lacking:
+            problems.append(f"case {name} lacks {', '.join(lacking)}")
         found = {modality: ImageSource(own[n]) for n, modality in channels.items() if n in own}
         cases.append(Case(name, name, found, label))
     return cases
-
-
-def _problems(
-    name: str, images: Mapping[int, Path], label: Path | None, channels: Mapping[int, str]
-) -> list[str]:
-    """Return what is wrong with a case; `channels` are those that any case has."""
-    problems = []
-    missing = [f"{n:04d} ({modality})" for n, modality in channels.items() if n not in images]
-    unnamed = [path.name for number, path in sorted(images.items()) if number not in channels]
-    if missing:
-        problems.append(f"case {name} lacks {', '.join(missing)}")
-    if unnamed:
-        problems.append(f"case {name} has images of no named channel: {', '.join(unnamed)}")
-    if label is not None and not label.is_file():
-        problems.append(f"case {name} lacks {label.parent.name}/{label.name}")
-    return problems

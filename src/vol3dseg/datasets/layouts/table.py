@@ -14,7 +14,6 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from vol3dseg.datasets.case import Case, modalities_of
-from vol3dseg.datasets.layouts.layout import checked
 from vol3dseg.datasets.layouts.table_columns import ID, LABEL, SUBJECT, all_columns, read_header
 from vol3dseg.datasets.layouts.table_rows import Row, cells_of, shown
 from vol3dseg.errors import DatasetError
@@ -29,24 +28,28 @@ class TableLayout:
 
     name = "table"
     expected = "a file .csv or .json with the columns id, one for each modality, and label"
+    rule = ""
+    remedy = "correct the table"
 
     def recognises(self, path: Path) -> bool:
         """Tell whether `path` is a file whose name ends in .csv or .json."""
         return path.suffix.lower() in _SUFFIXES and path.is_file()
 
-    def find_cases(self, path: Path) -> list[Case]:
-        """Return the cases of a table in order of their ids.
+    def find(self, path: Path, problems: list[str]) -> list[Case]:
+        """Return the cases of a table.
 
         Parameters
         ----------
         path : Path
             CSV in UTF-8 with commas and a header, or JSON: a list of objects.
+        problems : list of str
+            Gets columns that are not known, ids that are there twice, cells that are empty or not
+            valid, and files that are not there.
 
         Raises
         ------
         DatasetError
-            The table cannot be read, a column is not known, an id is there twice, a cell is empty
-            that must not be, a file is missing or a value is not valid; all such are listed.
+            It is not such a file, or holds no cases.
         """
         try:
             text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark at the beginning
@@ -55,12 +58,13 @@ class TableLayout:
                 "not a text in UTF-8", where=path, remedy="save the table as CSV UTF-8"
             ) from error
         read = _read_csv if path.suffix.lower() == ".csv" else _read_json
-        columns, rows, of_form = read(path, text)
-        modalities, problems = read_header(columns)
-        problems += of_form
+        columns, lines, wrong = read(path, text)
+        modalities, misnamed = read_header(columns)
+        problems += [*misnamed, *wrong]
+        folder, empty = Path(os.path.realpath(path.parent)), dict.fromkeys(columns, "")
+        rows = [Row(place, {**empty, **cells}, folder) for place, cells in lines.items()]
         # Where a column is misnamed, what is said of its cells would only hide that.
-        cases = [] if problems else _cases(rows, modalities, problems)
-        return checked(cases, problems, path, expected="", remedy="correct the table")
+        return [] if problems else _cases(rows, modalities, problems)
 
 
 def write_table(cases: Sequence[Case], path: Path) -> None:
@@ -104,7 +108,8 @@ def write_table(cases: Sequence[Case], path: Path) -> None:
         write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-_Read = tuple[Sequence[str], list[Row], list[str]]  # columns, rows, and what is wrong with the form
+# Names of columns, cells of each row by its place, and what is wrong with the form.
+_Read = tuple[Sequence[str], dict[str, dict[str, str]], list[str]]
 
 
 def _read_csv(path: Path, text: str) -> _Read:
@@ -118,16 +123,14 @@ def _read_csv(path: Path, text: str) -> _Read:
     if not any(any(line) for line in stripped[1:]):
         raise _no_cases(path, "a header and a row for each case")
     columns = _without_end(stripped[0])
-    rows, problems = [], list[str]()
+    rows, problems = {}, list[str]()
     if ID not in columns and any(mark in text.splitlines()[0] for mark in ";\t"):
         problems.append("columns are not separated by commas")
     for number, line in enumerate(stripped[1:], start=2):
         if len(_without_end(line)) > len(columns):
             problems.append(f"row {number}: has {len(line)} cells for {len(columns)} columns")
         elif any(line):
-            rows.append(
-                _row(f"row {number}", columns, dict(zip(columns, line, strict=False)), path)
-            )
+            rows[f"row {number}"] = dict(zip(columns, line, strict=False))
     return columns, rows, problems
 
 
@@ -168,9 +171,8 @@ def _read_json(path: Path, text: str) -> _Read:
         ) from error
     if not entries:
         raise _no_cases(path, listed)
-    columns = list(dict.fromkeys(name.strip() for entry in entries.values() for name in entry))
-    stripped = {p: {name.strip(): cell for name, cell in e.items()} for p, e in entries.items()}
-    return columns, [_row(place, columns, cells, path) for place, cells in stripped.items()], []
+    rows = {p: {name.strip(): cell for name, cell in e.items()} for p, e in entries.items()}
+    return list(dict.fromkeys(name for row in rows.values() for name in row)), rows, []
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -183,11 +185,6 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_cases(path: Path, expected: str) -> DatasetError:
     return DatasetError("holds no cases", where=path, expected=expected)
-
-
-def _row(place: str, columns: Sequence[str], cells: Mapping[str, str], path: Path) -> Row:
-    folder = Path(os.path.realpath(path.parent))
-    return Row(place, {**dict.fromkeys(columns, ""), **cells}, folder)
 
 
 def _cases(rows: Sequence[Row], modalities: Sequence[str], problems: list[str]) -> list[Case]:
@@ -244,12 +241,8 @@ def _unwritable(
 
 
 def _can_be_kept(text: str) -> bool:
-    """Tell whether a text comes back as it is: spaces around it would be lost."""
-    try:
-        text.encode()  # names of files that are not UTF-8 hold lone surrogates
-    except UnicodeEncodeError:
-        return False
-    return text == text.strip() and "\0" not in text
+    """Tell whether a text comes back as it is, spaces and names that are not UTF-8 included."""
+    return text.encode(errors="ignore").decode() == text.strip() and "\0" not in text
 
 
 def _as_csv(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
