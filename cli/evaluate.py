@@ -51,12 +51,12 @@ def evaluate(
     from vol3dseg.reporting.score_predictions import evaluate as score
 
     found = score(predictions, references, output, config, empty, split, repair)
-    per_case = report.case_table(found.summaries, found.split)
+    per_case = report.case_table(found)
     show_table(report.PER_CASE, per_case.columns, per_case.rows)
     pooled = report.pooled_table(found.summaries)
     show_table(report.POOLED, pooled.columns, pooled.rows)
     click.echo(report.NOT_COMPARABLE)
-    for part in report.without_predictions(found.summaries, found.split):
+    for part in found.without_predictions:
         click.echo(f"left out: part {part} has no predictions")
     for note in found.notes:
         click.echo(f"note: {note}")

@@ -38,11 +38,8 @@ from vol3dseg.reporting.score_files import CASE_MEAN
 
 BASE = load_config("crops32").model_dump(mode="json")
 SPLIT = {"train": ["t1", "t2"], "validation": ["v1", "v2", "v3"], "test": ["x1", "x2", "x3", "x4"]}
-COLUMNS = (
-    "case", "structure", "dice", "iou", "precision", "sensitivity", "specificity", "reference_ml",
-    "prediction_ml",
-)  # fmt: skip
 STRUCTURES = ("core", "rim", "whole")
+HEAD = {"format": "vol3dseg.scores", "version": 1}
 LABELS = {
     "classes": [
         {"name": name, "read": [value], "write": value}
@@ -68,16 +65,18 @@ def write_csv(path, heads, rows):
         writer.writerows(rows)
 
 
-def write_scores(folder, dice, rule="undefined"):
+def write_scores(folder, dice, rule="undefined", structures=STRUCTURES):
     """Write what evaluate writes; `dice` maps a case to one value for each structure."""
-    rows = [
-        [case, name, "" if math.isnan(value) else f"{value:.6f}", *[0.5] * 4, 1, 1]
+    scores = {
+        case: {
+            name: {"dice": None if math.isnan(value) else value, "iou": 0.5}
+            for name, value in zip(structures, values, strict=True)
+        }
         for case, values in dice.items()
-        for name, value in zip(STRUCTURES, values, strict=True)
-    ]
-    write_csv(folder / "cases.csv", COLUMNS, rows)
+    }
     pooled = {"pooled_accuracy": 0.9, "pooled_dice": 0.7, "pooled_dice_core": None}
-    summary = {"cases": len(dice), "empty_masks": {"rule": rule}, "pooled": pooled}
+    summary = {**HEAD, "empty_masks": {"rule": rule}, "pooled": pooled, "scores": scores}
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
@@ -146,34 +145,39 @@ def test_a_run_is_read_whole(make_run):
     assert math.isnan(run.curves["val_dice_rim"][2])
 
 
-CASES, SUMMARY = "scores/validation/cases.csv", "scores/validation/summary.json"
-HEAD, ROW = "case,structure,dice\n", "v1,core,0.5\n"
+SUMMARY = "scores/validation/summary.json"
+
+
+def summary(found, **changes):
+    """A summary.json of these scores, with other keys changed or, by None, left out."""
+    whole = {**HEAD, "empty_masks": {"rule": "undefined"}, "pooled": {}, "scores": found}
+    return json.dumps({key: value for key, value in (whole | changes).items() if value is not None})
+
+
+def dice(value):
+    return {"core": {"dice": value}}
+
+
 DAMAGE = [
     ("config.yaml", None, r"a: not a run, it has no config\.yaml; .*vol3dseg train"),
     ("manifest.json", None, r"a: an unfinished run.*vol3dseg train PREPARED -o .*a --resume"),
     ("training.log", "", r"training\.log: holds no epoch"),
     ("training.log", None, r"training\.log: cannot be read .*No such file"),
     ("training.log", "epoch,loss\n0,high\n", r"training\.log: cannot be read .*'high'"),
-    (CASES, f"{HEAD}v1,core,1.5\n", r"line 2 has the Dice '1\.5'; expected a number from 0 to 1"),
-    (CASES, f"{HEAD}v1,core,nan\n", r"cases\.csv: .*line 2 has the Dice 'nan'"),
-    (CASES, f"{HEAD}v1,core\n", r"cases\.csv: .*line 2 has the Dice None"),
-    (CASES, HEAD + ROW + ROW, r"cases\.csv: .*line 3 repeats case v1"),
-    (CASES, f"{HEAD}{ROW}v2,rim,0.5\n", r"cases\.csv: .*'core' and 'rim' have different cases"),
-    (CASES, HEAD, r"cases\.csv: .*holds no case"),
-    (CASES, "case,dsc\nv1,0.5\n", r"cases\.csv: .*has no column dice, structure"),
-    (CASES, b"\xff\xfe", r"cases\.csv: .*evaluate the predictions again"),
-    (
-        SUMMARY,
-        '{"cases": 2, "pooled": {}, "empty_masks": {"rule": "one"}}',
-        r"cases\.csv has 3 cases and summary\.json 2; expected both from one",
-    ),
-    (SUMMARY, None, r"summary\.json: is missing; .*evaluate the predictions again"),
-    (
-        SUMMARY,
-        '{"cases": 3}',
-        r"summary\.json: is damaged .*pooled is missing; empty_masks is missing",
-    ),
-]
+    (SUMMARY, summary({"v1": dice(1.5)}), r"v1\.core\.dice: expected at most 1\.0, found 1\.5"),
+    (SUMMARY, summary({"v1": dice("x")}), r"v1\.core\.dice: expected a number, found 'x'"),
+    (SUMMARY, summary({"v1": {"core": {}}}), r"v1\.core\.dice is missing"),
+    (SUMMARY, summary({"v1": dice(0.5), "v2": {"rim": {"dice": 1}}}),
+     r"cases v1 and v2 have scores of \['core'\] and \['rim'\]; expected the same structures"),
+    (SUMMARY, summary({}), r"scores: expected at least 1 entries"),
+    (SUMMARY, summary({"v1": {}}), r"case v1 has no scores"),
+    (SUMMARY, summary({"v1": dice(1)}, scores=None), r"scores is missing\).*evaluate the pred"),
+    (SUMMARY, summary({"v1": dice(1)}, version=0), r"another version \(version: expected 1"),
+    (SUMMARY, summary({"v1": dice(1)}, pooled=None), r"summary\.json: .*pooled is missing"),
+    (SUMMARY, summary({"v1": dice(1)}, empty_masks={"rule": "zero"}), r"rule: expected 'und"),
+    (SUMMARY, "{", r"summary\.json: is damaged .*evaluate the predictions again"),
+    (SUMMARY, b"\xff\xfe", r"summary\.json: is damaged .*evaluate the predictions again"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "content", "message"), DAMAGE)
@@ -217,7 +221,7 @@ def test_the_test_part_is_taken_where_all_have_it(make_run):
     assert compare([a, c]).part == "validation"
     assert compare([a, b], "validation").part == "validation"
     with pytest.raises(
-        RunError, match=r"c: has no scores of the test part; .*scores.test.cases\.csv"
+        RunError, match=r"c: has no scores of the test part; .*scores.test.summary\.json"
     ):
         compare([a, c], "test")
 
@@ -268,8 +272,8 @@ def test_other_rules_for_empty_masks_are_refused(make_run):
 
 def test_scores_of_other_structures_are_refused(make_run):
     runs = [make_run("a"), make_run("b")]
-    path = runs[1] / "scores/validation/cases.csv"
-    path.write_text(path.read_text().replace(",rim,", ",edge,"))
+    path = runs[1] / SUMMARY
+    path.write_text(path.read_text().replace('"rim"', '"edge"'))
     with pytest.raises(RunError, match=r"b.scores.validation: has scores of .*'edge'"):
         compare(read(*runs))
 
@@ -506,11 +510,7 @@ def test_hostile_names_are_inert(make_run, browse, tmp_path):
         part = run / "scores" / "validation"
         dice = some_dice(SPLIT["validation"], number)
         dice[f"{HOSTILE}{number}"] = [0.5, 0.5, 0.5]
-        write_scores(part, dice)
-        with (part / "cases.csv").open(newline="") as file:
-            rows = list(csv.reader(file))
-        named = [[HOSTILE if cell == "core" else cell for cell in row] for row in rows[1:]]
-        write_csv(part / "cases.csv", rows[0], named)
+        write_scores(part, dice, structures=(HOSTILE, "rim", "whole"))
         runs.append(run)
     write_comparison(tmp_path / "out", compare(read(*runs)))
     dom, console = browse(tmp_path / "out" / "comparison.html")
@@ -578,10 +578,8 @@ def test_pictures_of_many_classes_are_wrapped(make_run):
     runs = []
     for number in range(2):
         run = make_run(f"{number}", labels={"classes": classes}, parts=())
-        rows = [[c, n, 0.5 + number / 10, *[0.5] * 4, 1, 1] for n in names for c in ("v1", "v2")]
-        part = run / "scores" / "validation"
-        write_scores(part, {"v1": [0.5] * 3, "v2": [0.5] * 3})
-        write_csv(part / "cases.csv", COLUMNS, rows)
+        scores = dict.fromkeys(("v1", "v2"), [0.5 + number / 10] * len(names))
+        write_scores(run / "scores" / "validation", scores, structures=names)
         runs.append(run)
     comparison = compare(read(*runs))
     for draw in (draw_cases, draw_differences):

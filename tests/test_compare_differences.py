@@ -30,7 +30,7 @@ def scores(**dice):
     """Scores of cases c0, c1, ... from one list for each class."""
     cases = tuple(f"c{n}" for n in range(len(next(iter(dice.values())))))
     tables = {name: dict(zip(cases, values, strict=True)) for name, values in dice.items()}
-    return PartScores("test", cases, tables, {})
+    return PartScores("test", tables, {})
 
 
 def one(first, second):
@@ -140,7 +140,7 @@ def test_the_mean_of_classes_is_of_those_that_both_define():
 
 def test_cases_are_paired_by_name():
     first, second = scores(core=[0.1, 0.2, 0.9]), scores(core=[0.4, 0.9])
-    second = PartScores("test", ("c2", "x"), {"core": {"c2": 0.4, "x": 0.0}}, {})
+    second = PartScores("test", {"core": {"c2": 0.4, "x": 0.0}}, {})
     (found,) = paired_differences(first, second, ["core"])
     assert (found.cases, found.mean) == (1, pytest.approx(0.5))
 

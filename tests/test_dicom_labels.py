@@ -377,7 +377,7 @@ def test_a_real_tumour_as_dicom_seg_is_judged_by_the_mask(tumour, tmp_path):
     pairs = [(case.id, tmp_path / "seg.dcm", case) for case in cases]
     for scores in evaluate_pairs(pairs, labels):
         found = scores.structures["tumour"]
-        assert found.values["dice"] == found.values["specificity"] == 1
+        assert found["dice"] == found["specificity"] == 1
         assert scores.matrix.tolist() == [[320 * 260 * 24 - 6809, 0], [0, 6809]]
 
 

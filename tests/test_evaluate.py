@@ -11,7 +11,6 @@ from hypothesis.extra import numpy as hnp
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import DatasetError, EvaluationError, FileFormatError, GridError, LabelError
-from vol3dseg.evaluation.overlap import METRICS
 from vol3dseg.evaluation.scoring import describe, evaluate_case, summarise
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.reporting.score_files import read_part
@@ -47,7 +46,7 @@ def case_b(labels):
 
 
 def test_classes_and_regions_by_hand(case_a):
-    dice = {name: structure.values["dice"] for name, structure in case_a.structures.items()}
+    dice = {name: structure["dice"] for name, structure in case_a.structures.items()}
     assert dice == {
         "necrotic core": 2 / 3,
         "edema": 6 / 7,
@@ -60,15 +59,15 @@ def test_classes_and_regions_by_hand(case_a):
 
 def test_volumes_are_in_ml(case_a):
     edema = case_a.structures["edema"]
-    assert edema.reference_ml == pytest.approx(0.04)
-    assert edema.prediction_ml == pytest.approx(0.03)
+    assert edema["reference_ml"] == pytest.approx(0.04)
+    assert edema["prediction_ml"] == pytest.approx(0.03)
 
 
 def test_volumes_do_not_depend_on_obliqueness(labels):
     turn = np.array([[0.6, -0.8, 0, 7], [0.8, 0.6, 0, -3], [0, 0, 1, 4], [0, 0, 0, 1]])
     grid = Geometry(GRID.shape, turn @ GRID.affine)
     one = segmentation([EDEMA] * 12, labels, grid)
-    assert evaluate_case("x", one, one).structures["edema"].reference_ml == pytest.approx(0.12)
+    assert evaluate_case("x", one, one).structures["edema"]["reference_ml"] == pytest.approx(0.12)
 
 
 @given(hnp.arrays(np.uint8, (2, 12), elements=st.integers(0, 3)), st.integers(0, 2))
@@ -85,8 +84,7 @@ def test_flipping_both_with_their_affine_leaves_scores(labels, maps, axis):
 
 
 def _numbers(structure):
-    values = [structure.values[metric.name] for metric in METRICS]
-    return [*values, structure.reference_ml, structure.prediction_ml]
+    return list(structure.values())
 
 
 def _moved(x_mm):
@@ -105,7 +103,7 @@ def test_other_grids_are_refused_naming_both(labels):
 def test_rounding_of_affines_in_files_is_no_other_grid(labels):
     one = segmentation([EDEMA] * 12, labels)
     other = segmentation([EDEMA] * 12, labels, Geometry(GRID.shape, _moved(1e-4)))
-    assert evaluate_case("x", one, other).structures["edema"].values["dice"] == 1
+    assert evaluate_case("x", one, other).structures["edema"]["dice"] == 1
 
 
 def test_other_classes_are_refused(labels):
@@ -186,7 +184,7 @@ def test_files_are_read_by_their_values(tmp_path, labels):
     nifti.write(tmp_path / "r.nii", np.full(GRID.shape, 3, np.float32), GRID)
     pairs = [("X", tmp_path / "p.nii.gz", Case("X", "X", {}, tmp_path / "r.nii"))]
     (case,) = evaluate_pairs(pairs, labels)
-    assert case.structures["enhancing"].values["dice"] == 1
+    assert case.structures["enhancing"]["dice"] == 1
     assert case.empty == "undefined"
     assert evaluate_pairs(pairs, labels, empty="one")[0].empty == "one"
 
@@ -257,13 +255,15 @@ def test_report(tmp_path, case_a, case_b):
     assert [(row["case"], row["structure"]) for row in rows] == [
         (case.case_id, name) for case in cases for name in case.structures
     ]
-    assert (rows[0]["dice"], rows[0]["reference_ml"]) == ("0.666667", "0.0200")
+    assert (rows[0]["dice"], rows[0]["reference_ml"]) == ("0.666667", "0.020000")
     assert rows[6]["dice"] == ""  # the core of B, which neither map has
     assert rows[7]["dice"] == "0.000000"  # its edema, which only the reference has
 
     text = (folder / "summary.json").read_text()
     summary = json.loads(text, parse_constant=refuse_constants)
     assert summary["cases"] == 2
+    assert summary["scores"]["A"]["edema"]["dice"] == 6 / 7
+    assert summary["scores"]["B"]["necrotic core"]["dice"] is None
     assert summary["empty_masks"]["rule"] == "undefined"
     assert summary["structures"]["edema"]["dice"]["cases"] == 2
     assert summary["mean_foreground"]["dice"] == summary["mean_foreground_dice"]
@@ -351,5 +351,5 @@ def test_scores_are_read_back_as_they_were_written(tmp_path, case_a, case_b):
     np.testing.assert_equal(dict(read.pooled), dict(summary.pooled))
     for name in summary.names:
         for case in cases:
-            written = case.structures[name].values["dice"]
+            written = case.structures[name]["dice"]
             np.testing.assert_allclose(read.dice[name][case.case_id], written, atol=1e-6)

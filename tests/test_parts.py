@@ -1,6 +1,7 @@
 """Scores by part of a split: who is in which part, and two tables that nobody takes for one."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from vol3dseg.evaluation.scoring import evaluate_case, summarise
 from vol3dseg.reporting.score_predictions import group_by_part
 from vol3dseg.reporting.score_report import (
     NOT_COMPARABLE,
+    Evaluation,
     case_table,
     parts_markdown,
     pooled_table,
-    without_predictions,
-    write_parts,
+    write_evaluation,
     write_report,
 )
 from vol3dseg.space.geometry import Geometry
@@ -45,8 +46,8 @@ def cases(labels):
 
 
 @pytest.fixture
-def summaries(cases):
-    return {part: summarise(scores) for part, scores in cases.items()}
+def found(cases):
+    return Evaluation(cases, {part: summarise(of) for part, of in cases.items()}, SPLIT)
 
 
 @given(st.lists(st.sampled_from("abcde"), unique=True, min_size=1))
@@ -64,33 +65,34 @@ def test_a_prediction_in_no_part_is_named():
         group_by_part(["a", "x", "y"], SPLIT, "split.json")
 
 
-def test_a_part_without_predictions_is_left_out_and_said(summaries):
-    assert without_predictions(summaries, SPLIT) == ["test"]
-    assert "left out: test." in parts_markdown(summaries, SPLIT)
-    whole = Split(train=SPLIT.train, validation=SPLIT.validation)
-    assert without_predictions(summaries, whole) == []
-    assert "left out: " not in parts_markdown(summaries, whole)
+def test_a_part_without_predictions_is_left_out_and_said(found):
+    assert found.without_predictions == ("test",)
+    assert "left out: test." in parts_markdown(found)
+    whole = replace(found, split=Split(train=SPLIT.train, validation=SPLIT.validation))
+    assert whole.without_predictions == ()
+    assert "left out: " not in parts_markdown(whole)
+    assert replace(found, split=None).without_predictions == ()
 
 
-def test_scores_per_case_side_by_side(summaries):
-    rows = {name: cells for name, *cells in case_table(summaries, SPLIT).rows}
+def test_scores_per_case_side_by_side(found):
+    rows = {name: cells for name, *cells in case_table(found).rows}
     assert rows["cases"] == ["2 of 3", "1 of 1"]
     spread = ((1 - 2 / 3) / 2) * 2**0.5
     assert rows["Dice, edema"] == [f"{(1 + 2 / 3) / 2:.4f} ± {spread:.4f}", "0.4000 ± 0.0000"]
     assert rows["Dice, enhancing"] == ["- ± -", "- ± -"]
     assert rows["sensitivity, mean of classes"] == ["0.7500", "0.2500"]
-    assert case_table(summaries).rows[0] == ("cases", "2", "1")
+    assert case_table(replace(found, split=None)).rows[0] == ("cases", "2", "1")
 
 
-def test_pooled_scores_have_names_of_their_own(summaries):
-    rows = {name: cells for name, *cells in pooled_table(summaries).rows}
+def test_pooled_scores_have_names_of_their_own(found):
+    rows = {name: cells for name, *cells in pooled_table(found.summaries).rows}
     assert all(name.startswith("pooled_") for name in rows)
     assert rows["pooled_accuracy"] == [f"{22 / 24:.4f}", f"{9 / 12:.4f}"]
     assert rows["pooled_dice_edema"] == [f"{12 / 14:.4f}", "0.4000"]
 
 
-def test_the_report_says_that_the_tables_are_not_comparable(summaries):
-    text = parts_markdown(summaries, SPLIT)
+def test_the_report_says_that_the_tables_are_not_comparable(found):
+    text = parts_markdown(found)
     assert (
         text.index("## Scores per case") < text.index("## Pooled scores") < text.index("| pooled_")
     )
@@ -100,14 +102,14 @@ def test_the_report_says_that_the_tables_are_not_comparable(summaries):
     assert "| score | train | validation |" in tables
 
 
-def test_files_of_an_evaluation_without_parts_are_not_left_beside_them(cases, summaries, tmp_path):
-    write_report(tmp_path, cases["train"], summaries["train"])
-    write_parts(tmp_path, cases, summaries, SPLIT)
+def test_files_of_an_evaluation_without_parts_are_not_left_beside_them(cases, found, tmp_path):
+    write_report(tmp_path, cases["train"], found.summaries["train"])
+    write_evaluation(tmp_path, found)
     assert {p.name for p in tmp_path.iterdir()} == {"summary.md", "train", "validation"}
 
 
-def test_each_part_has_a_report_of_its_own(cases, summaries, tmp_path):
-    write_parts(tmp_path, cases, summaries, SPLIT)
+def test_each_part_has_a_report_of_its_own(cases, found, tmp_path):
+    write_evaluation(tmp_path, found)
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     names = ("cases.csv", "summary.json", "summary.md")
     assert files == {"summary.md"} | {f"{p}/{n}" for p in ("train", "validation") for n in names}

@@ -21,15 +21,7 @@ from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.volume import one_grid
 
 POOLED = "pooled_"  # before the names of scores of all voxels of all cases at once
-
-
-@dataclass(frozen=True, slots=True)
-class StructureScores:
-    """Value of each metric, by its name, of one class or region in one case; its volumes [ml]."""
-
-    values: Mapping[str, float]
-    reference_ml: float
-    prediction_ml: float
+VOLUMES = ("reference_ml", "prediction_ml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +31,9 @@ class CaseScores:
     Parameters
     ----------
     case_id : str
-    structures : mapping from class or region to StructureScores
-        Foreground classes first, then regions.
+    structures : mapping from class or region to mapping from str to float
+        Each metric by its name, and the volumes `reference_ml` and `prediction_ml` [ml]; of
+        foreground classes first, then of regions.
     matrix : (classes, classes) array of int64
         Confusion, rows the reference.
     labels : LabelSet
@@ -51,7 +44,7 @@ class CaseScores:
     """
 
     case_id: str
-    structures: Mapping[str, StructureScores]
+    structures: Mapping[str, Mapping[str, float]]
     matrix: NDArray[np.int64]
     labels: LabelSet
     empty: EmptyRule = "undefined"
@@ -84,10 +77,9 @@ class Summary:
     Parameters
     ----------
     cases : int
-    names : tuple of str
-        Foreground classes, then regions.
     foreground : tuple of str
     statistics : mapping from class or region to mapping from metric to Statistics
+        Foreground classes first, then regions.
     pooled : mapping from str to float
         Of `pooled_scores`.
     empty : "undefined" or "one"
@@ -95,11 +87,15 @@ class Summary:
     """
 
     cases: int
-    names: tuple[str, ...]
     foreground: tuple[str, ...]
     statistics: Mapping[str, Mapping[str, Statistics]]
     pooled: Mapping[str, float]
     empty: EmptyRule = "undefined"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Foreground classes, then regions."""
+        return tuple(self.statistics)
 
     def mean_dice(self, name: str) -> float | None:
         """Return the mean Dice of a class or region over the cases that have it; None if none."""
@@ -112,12 +108,8 @@ class Summary:
 
         Each class weighs the same, however many cases define it; regions are left out.
         """
-        return {
-            metric.name: mean_defined(
-                [self.statistics[name][metric.name].mean for name in self.foreground]
-            )
-            for metric in METRICS
-        }
+        classes = [self.statistics[name] for name in self.foreground]
+        return {m.name: mean_defined([found[m.name].mean for found in classes]) for m in METRICS}
 
     @property
     def mean_foreground_dice(self) -> float | None:
@@ -155,9 +147,9 @@ def evaluate_case(
     structures = {}
     for name, indices in _structures(labels).items():
         counts = counts_of(matrix, indices)
+        volumes = ((counts.tp + counts.fn) * ml, (counts.tp + counts.fp) * ml)
         values = {metric.name: metric(counts, empty) for metric in METRICS}
-        reference_ml, prediction_ml = (counts.tp + counts.fn) * ml, (counts.tp + counts.fp) * ml
-        structures[name] = StructureScores(values, reference_ml, prediction_ml)
+        structures[name] = values | dict(zip(VOLUMES, volumes, strict=True))
     read = {"reference": reference.notes, "prediction": prediction.notes}
     notes = tuple(f"{which}: {note}" for which, of in read.items() for note in of)
     return CaseScores(case_id, structures, matrix, labels, empty, notes)
@@ -171,10 +163,10 @@ def require_same_classes(case_id: str, prediction: LabelSet, reference: LabelSet
     EvaluationError
         The names or the order of classes differ.
     """
-    if prediction.differences(reference, "order"):
+    differences = prediction.differences(reference, "order")
+    if differences:
         raise EvaluationError(
-            f"the prediction's classes are {list(prediction.names)}, the reference's "
-            f"{list(reference.names)}",
+            f"prediction and reference have different labels: {differences}",
             where=f"case {case_id}",
             remedy="read both with one label set",
         )
@@ -200,16 +192,12 @@ def summarise(cases: Sequence[CaseScores]) -> Summary:
                 remedy="score all of them alike",
             )
     found = {
-        name: {
-            metric.name: describe([case.structures[name].values[metric.name] for case in cases])
-            for metric in METRICS
-        }
+        name: {m.name: describe([case.structures[name][m.name] for case in cases]) for m in METRICS}
         for name in first.structures
     }
     matrix = np.sum([case.matrix for case in cases], axis=0)
     pooled = pooled_scores(matrix, first.labels.names)
-    foreground = first.labels.foreground
-    return Summary(len(cases), tuple(found), foreground, found, pooled, first.empty)
+    return Summary(len(cases), first.labels.foreground, found, pooled, first.empty)
 
 
 def pooled_scores(matrix: NDArray[np.int64], names: Sequence[str]) -> dict[str, float]:
@@ -261,9 +249,7 @@ def mean_defined(values: Sequence[float]) -> float:
 
 def _structures(labels: LabelSet) -> dict[str, tuple[int, ...]]:
     """Return the class indices of each foreground class, then of each region."""
-    members: dict[str, tuple[int, ...]] = {
-        name: (labels.index(name),) for name in labels.foreground
-    }
+    members = {name: labels.indices([name]) for name in labels.foreground}
     for name, classes in labels.regions.items():
         indices = labels.indices(classes)
         # A region may bear the name of its only class, in which case both are the same.

@@ -1,4 +1,7 @@
-"""Scores of one part of the cases in files: cases.csv and summary.json, written and read back."""
+"""Scores of one part of the cases in files: cases.csv for spreadsheets, summary.json for programs.
+
+The second is read back where runs are compared.
+"""
 
 import csv
 import io
@@ -6,38 +9,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isnan, nan
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from vol3dseg.errors import RunError
 from vol3dseg.evaluation.overlap import DICE, EMPTY_RULES, METRICS, EmptyRule
-from vol3dseg.evaluation.scoring import CaseScores, Statistics, Summary, describe, mean_defined
+from vol3dseg.evaluation.scoring import VOLUMES, CaseScores, Summary, mean_defined
 from vol3dseg.files import write_json, write_text
 from vol3dseg.schema import read_json
 
 CASES_NAME, SUMMARY_NAME = "cases.csv", "summary.json"
 # Where the mean over foreground classes in each case stands among classes and regions.
 CASE_MEAN = "mean of foreground classes"
-_CASE, _STRUCTURE = "case", "structure"
-_COLUMNS = (_CASE, _STRUCTURE, *(m.name for m in METRICS), "reference_ml", "prediction_ml")
-_EXPECTED, _REMEDY = "what vol3dseg evaluate writes", "evaluate the predictions again"
+_FORMAT: dict[str, Any] = {"format": "vol3dseg.scores", "version": 1}
 
 
 def write_scores(folder: Path, cases: Sequence[CaseScores], summary: Summary) -> None:
     """Write cases.csv and summary.json; undefined values are empty in the first, else null."""
+    columns = (*(metric.name for metric in METRICS), *VOLUMES)
     rows = [
-        (
-            case.case_id,
-            name,
-            *(csv_number(found.values[metric.name]) for metric in METRICS),
-            *(f"{ml:.4f}" for ml in (found.reference_ml, found.prediction_ml)),
-        )
+        (case.case_id, name, *(csv_number(values[column]) for column in columns))
         for case in cases
-        for name, found in case.structures.items()
+        for name, values in case.structures.items()
     ]
-    write_text(folder / CASES_NAME, csv_text(_COLUMNS, rows))
-    write_json(folder / SUMMARY_NAME, _nulls(_summary_data(summary)))
+    write_text(folder / CASES_NAME, csv_text(("case", "structure", *columns), rows))
+    write_json(folder / SUMMARY_NAME, _nulls(_summary_data(cases, summary)))
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -54,8 +51,8 @@ def csv_number(value: float) -> str:
     return "" if isnan(value) else f"{value:.6f}"
 
 
-def _summary_data(summary: Summary) -> dict[str, Any]:
-    return {
+def _summary_data(cases: Sequence[CaseScores], summary: Summary) -> dict[str, Any]:
+    return _FORMAT | {
         "cases": summary.cases,
         "empty_masks": {"rule": summary.empty, "meaning": EMPTY_RULES[summary.empty]},
         "mean_foreground_dice": summary.mean_foreground_dice,
@@ -65,6 +62,7 @@ def _summary_data(summary: Summary) -> dict[str, Any]:
             for name, metrics in summary.statistics.items()
         },
         "pooled": summary.pooled,
+        "scores": {case.case_id: case.structures for case in cases},
     }
 
 
@@ -83,7 +81,6 @@ class PartScores:
     ----------
     part : str
         "train", "validation" or "test".
-    cases : tuple of str
     dice : mapping from class or region to mapping from case to Dice
         NaN where undefined. Every structure has every case.
     pooled : mapping from str to float
@@ -93,10 +90,14 @@ class PartScores:
     """
 
     part: str
-    cases: tuple[str, ...]
     dice: Mapping[str, Mapping[str, float]]
     pooled: Mapping[str, float]
     empty: EmptyRule = "undefined"
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """All cases, in the order of the file."""
+        return tuple(next(iter(self.dice.values())))
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -104,18 +105,21 @@ class PartScores:
         return tuple(self.dice)
 
     def only(self, cases: Iterable[str]) -> "PartScores":
-        """Return the scores of these cases; the pooled ones stay, they cannot be cut down."""
+        """Return the scores of these cases; the pooled ones stay, which are of all."""
         kept = tuple(cases)
         dice = {name: {case: values[case] for case in kept} for name, values in self.dice.items()}
-        return replace(self, cases=kept, dice=dice)
+        return replace(self, dice=dice)
 
-    def statistics(self, structure: str, cases: Iterable[str]) -> Statistics:
-        """Return the statistics of a structure's Dice over these cases."""
-        return describe([self.dice[structure][case] for case in cases])
+    def with_case_mean(self, classes: Sequence[str]) -> "PartScores":
+        """Return the scores with `CASE_MEAN`: in each case the mean over classes that define it."""
+        means = {
+            case: mean_defined([self.dice[name][case] for name in classes]) for case in self.cases
+        }
+        return replace(self, dice={**self.dice, CASE_MEAN: means})
 
-    def case_mean(self, case: str, structures: Sequence[str]) -> float:
-        """Return the mean Dice of a case over the structures that define it; NaN if none does."""
-        return mean_defined([self.dice[name][case] for name in structures])
+
+class _StructureScores(BaseModel):
+    dice: Annotated[float, Field(ge=0, le=1)] | None = Field(alias=DICE.name)
 
 
 class _EmptyMasks(BaseModel):
@@ -123,13 +127,15 @@ class _EmptyMasks(BaseModel):
 
 
 class _SummaryFile(BaseModel):
-    cases: int
-    pooled: dict[str, float | None]
+    format: Literal["vol3dseg.scores"]
+    version: Literal[1]
     empty_masks: _EmptyMasks
+    pooled: dict[str, float | None]
+    scores: dict[str, dict[str, _StructureScores]] = Field(min_length=1)
 
 
 def read_part(folder: Path, part: str) -> PartScores:
-    """Read cases.csv and summary.json of one part.
+    """Read the summary.json of one part.
 
     Parameters
     ----------
@@ -141,60 +147,29 @@ def read_part(folder: Path, part: str) -> PartScores:
     Raises
     ------
     RunError
-        A file is missing or damaged, or the two do not belong together.
+        It is missing, damaged or of another version, or its cases have different structures.
     """
-    dice = _read_cases(folder / CASES_NAME)
-    cases = tuple(next(iter(dice.values())))
-    summary = read_json(
-        _SummaryFile, folder / SUMMARY_NAME, RunError, expected=_EXPECTED, remedy=_REMEDY
-    )
-    if summary.cases != len(cases):
-        raise RunError(
-            f"{CASES_NAME} has {len(cases)} cases and {SUMMARY_NAME} {summary.cases}",
-            where=folder,
-            expected="both from one evaluation",
-            remedy=_REMEDY,
-        )
-    pooled = {name: nan if value is None else value for name, value in summary.pooled.items()}
-    return PartScores(part, cases, dice, pooled, summary.empty_masks.rule)
+    path, remedy = folder / SUMMARY_NAME, "evaluate the predictions again"
+    expected = "what vol3dseg evaluate writes"
+    found = read_json(_SummaryFile, path, RunError, expected=expected, remedy=remedy)
+    first, structures = next(iter(found.scores.items()))
+    if not structures:
+        raise RunError(f"case {first} has no scores", where=path, expected=expected, remedy=remedy)
+    for case, scores in found.scores.items():
+        if scores.keys() != structures.keys():
+            raise RunError(
+                f"cases {first} and {case} have scores of {list(structures)} and {list(scores)}",
+                where=path,
+                expected="the same structures in every case",
+                remedy=remedy,
+            )
+    dice = {
+        name: {case: _number(scores[name].dice) for case, scores in found.scores.items()}
+        for name in structures
+    }
+    pooled = {name: _number(value) for name, value in found.pooled.items()}
+    return PartScores(part, dice, pooled, found.empty_masks.rule)
 
 
-def _read_cases(path: Path) -> dict[str, dict[str, float]]:
-    dice: dict[str, dict[str, float]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            missing = sorted({_CASE, _STRUCTURE, DICE.name} - set(rows.fieldnames or ()))
-            if missing:
-                raise _damaged(path, f"has no column {', '.join(missing)}")
-            for row in rows:
-                values = dice.setdefault(row[_STRUCTURE], {})
-                if row[_CASE] in values:
-                    raise _damaged(path, f"line {rows.line_num} repeats case {row[_CASE]}")
-                values[row[_CASE]] = _dice(row[DICE.name], path, rows.line_num)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _damaged(path, f"cannot be read ({error})") from error
-    if not dice:
-        raise _damaged(path, "holds no case")
-    first, *others = dice.items()
-    for name, values in others:
-        if set(values) != set(first[1]):
-            raise _damaged(path, f"{first[0]!r} and {name!r} have different cases")
-    return dice
-
-
-def _dice(text: str | None, path: Path, line: int) -> float:
-    if text == "":
-        return nan
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = nan
-    if isnan(value) or not 0 <= value <= 1:
-        found = f"line {line} has the {DICE.title} {text!r}"
-        raise RunError(found, where=path, expected="a number from 0 to 1", remedy=_REMEDY)
-    return value
-
-
-def _damaged(path: Path, found: str) -> RunError:
-    return RunError(found, where=path, expected=_EXPECTED, remedy=_REMEDY)
+def _number(value: float | None) -> float:
+    return nan if value is None else value

@@ -1,7 +1,6 @@
 """Score a folder of predictions against the label maps of a data set."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vol3dseg.config import load_config
@@ -11,37 +10,14 @@ from vol3dseg.datasets.sources import open_label, read_grid
 from vol3dseg.datasets.splits import PARTS, Split, read_split
 from vol3dseg.errors import EvaluationError, some_of
 from vol3dseg.evaluation.overlap import EmptyRule
-from vol3dseg.evaluation.scoring import CaseScores, Summary, evaluate_case, summarise
+from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.formats import open_labels
 from vol3dseg.inference.record import RECORD_NAME, load_record
-from vol3dseg.reporting.score_report import write_parts, write_report
+from vol3dseg.reporting.score_report import Evaluation, write_evaluation
 from vol3dseg.space.labels import LabelSet, Segmentation
 
 ALL = "all"  # the only part where there is no split
 Pair = tuple[str, Path, Case]
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Scores of predictions, by part of a split.
-
-    Parameters
-    ----------
-    cases : mapping from part to tuple of CaseScores
-        "train", "validation" and "test" as far as they have predictions; "all" without a split.
-    summaries : mapping from part to Summary
-    split : Split or None
-    """
-
-    cases: Mapping[str, tuple[CaseScores, ...]]
-    summaries: Mapping[str, Summary]
-    split: Split | None = None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was put right, or decided, when files were read, with the case."""
-        scores = (case for of_part in self.cases.values() for case in of_part)
-        return tuple(f"case {case.case_id}: {note}" for case in scores for note in case.notes)
 
 
 def evaluate(
@@ -84,26 +60,24 @@ def evaluate(
     DatasetError
         A folder, a label map of a case or the split file is missing, or there are no label maps.
     EvaluationError
-        Predictions and references do not fit: by case, by grid, or by part of the split.
+        Predictions and references do not fit, by case or by part of the split.
     FileFormatError, GridError, LabelError
-        A label map cannot be read, or holds what is not in the label set.
+        A label map cannot be read, lies on another grid, or holds what is not in the label set.
     OutputError
         The report cannot be written.
     """
-    folder = Path(predictions)
-    pairs, labels = _pairs(folder, Path(references), config, repair)
-    part_of = read_split(Path(split)) if split is not None else None
+    pairs, labels = _pairs(Path(predictions), Path(references), config, repair)
+    parts = None if split is None else read_split(Path(split))
     groups = {ALL: tuple(case_id for case_id, _, _ in pairs)}
-    if part_of is not None:
-        groups = group_by_part(groups[ALL], part_of, str(split))
+    if parts is not None:
+        groups = group_by_part(groups[ALL], parts, str(split))
     scores = {case.case_id: case for case in evaluate_pairs(pairs, labels, empty)}
     cases = {part: tuple(scores[case_id] for case_id in ids) for part, ids in groups.items()}
     summaries = {part: summarise(of_part) for part, of_part in cases.items()}
-    if output is not None and part_of is None:
-        write_report(Path(output), cases[ALL], summaries[ALL])
-    elif output is not None and part_of is not None:
-        write_parts(Path(output), cases, summaries, part_of)
-    return Evaluation(cases, summaries, part_of)
+    found = Evaluation(cases, summaries, parts)
+    if output is not None:
+        write_evaluation(Path(output), found)
+    return found
 
 
 def _pairs(
@@ -126,7 +100,7 @@ def _pairs(
 def match_cases(
     predictions: Mapping[str, Path], references: Mapping[str, Case], allow_missing: bool = True
 ) -> list[Pair]:
-    """Pair predictions with references by case.
+    """Return name, prediction and case of each prediction.
 
     Parameters
     ----------
@@ -134,10 +108,6 @@ def match_cases(
     references : mapping from case to Case
     allow_missing : bool
         Pass over references without a prediction: often only a part of a data set is predicted.
-
-    Returns
-    -------
-    list of (name, prediction, case)
 
     Raises
     ------
@@ -156,13 +126,13 @@ def match_cases(
         raise EvaluationError(
             f"predictions without a reference: {', '.join(unmatched)}",
             expected=f"one of {some_of(list(references)) or 'no references at all'}",
-            remedy="name both alike, or move what is no prediction to another folder",
+            remedy="name both alike, or remove what is no prediction",
         )
     return [(name, path, references[name]) for name, path in predictions.items()]
 
 
 def group_by_part(cases: Sequence[str], split: Split, source: str) -> dict[str, tuple[str, ...]]:
-    """Return which of the cases are in which part; parts without any are left out.
+    """Return the cases in each part of a split, in the order given; no part without any.
 
     Parameters
     ----------
@@ -171,11 +141,6 @@ def group_by_part(cases: Sequence[str], split: Split, source: str) -> dict[str, 
     split : Split
     source : str
         Where the split comes from, for the message.
-
-    Returns
-    -------
-    mapping from part to tuple of str
-        Parts in the order train, validation, test; cases in the order given.
 
     Raises
     ------
@@ -197,7 +162,7 @@ def group_by_part(cases: Sequence[str], split: Split, source: str) -> dict[str, 
 def evaluate_pairs(
     pairs: Iterable[Pair], labels: LabelSet, empty: EmptyRule = "undefined"
 ) -> list[CaseScores]:
-    """Read and score predictions beside the label maps of their cases.
+    """Read and score predictions beside the label maps of their cases, one after the other.
 
     Parameters
     ----------
@@ -205,19 +170,16 @@ def evaluate_pairs(
         What the case allows to be repaired is so in the prediction too.
     labels : LabelSet
     empty : "undefined" or "one"
-        What a score is where neither of the two has the class; see `evaluation.overlap`.
 
     Raises
     ------
     DatasetError
         A case has no label map.
-    EvaluationError
-        The two label maps of a case lie on different grids.
     FileFormatError, LabelError
-        A file cannot be read, or holds a value or a segment that is not in the label map.
+        A file cannot be read, or holds a value or a segment that is not in the label set.
     GridError
-        A DICOM-SEG does not lie on the grid of the other label map; or both are such, and the case
-        has no image to say on which.
+        The two label maps lie on different grids; or both are DICOM-SEG, and the case has no image
+        to say on which.
     """
     return [
         evaluate_case(name, *_read_pair(prediction, case, labels), empty)

@@ -1,10 +1,11 @@
-"""What is written of scores: CSV for machines, JSON for programs, Markdown for people.
+"""What is written of an evaluation for people: tables, as Markdown and for the screen.
 
 Scores per case come first, then the pooled ones under names of their own, so that nobody takes one
 for the other.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vol3dseg.datasets.splits import PARTS, Split
@@ -27,6 +28,55 @@ NOT_COMPARABLE = (
 _MARKDOWN_NAME = "summary.md"
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores of predictions, by part of a split.
+
+    Parameters
+    ----------
+    cases : mapping from part to tuple of CaseScores
+        "train", "validation" and "test" as far as they have predictions; "all" without a split.
+    summaries : mapping from part to Summary
+    split : Split or None
+    """
+
+    cases: Mapping[str, tuple[CaseScores, ...]]
+    summaries: Mapping[str, Summary]
+    split: Split | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was put right, or decided, when files were read, with the case."""
+        scores = (case for of_part in self.cases.values() for case in of_part)
+        return tuple(f"case {case.case_id}: {note}" for case in scores for note in case.notes)
+
+    @property
+    def without_predictions(self) -> tuple[str, ...]:
+        """Parts of the split that have cases but no prediction."""
+        filled = [part for part in PARTS if self.split is not None and self.split.part(part)]
+        return tuple(part for part in filled if part not in self.summaries)
+
+
+def write_evaluation(folder: Path, found: Evaluation) -> None:
+    """Write the report of `write_report`; with a split one of each part, and summary.md over all.
+
+    Parameters
+    ----------
+    folder : Path
+    found : Evaluation
+        Each part gets a folder of its name.
+    """
+    if found.split is None:
+        for part, summary in found.summaries.items():
+            write_report(folder, found.cases[part], summary)
+        return
+    for part, summary in found.summaries.items():
+        write_report(folder / part, found.cases[part], summary)
+    for name in (CASES_NAME, SUMMARY_NAME):  # of an evaluation without parts
+        (folder / name).unlink(missing_ok=True)
+    write_text(folder / _MARKDOWN_NAME, parts_markdown(found))
+
+
 def write_report(folder: Path, cases: Sequence[CaseScores], summary: Summary) -> None:
     """Write cases.csv, summary.json and summary.md into `folder`, each atomically.
 
@@ -42,33 +92,11 @@ def write_report(folder: Path, cases: Sequence[CaseScores], summary: Summary) ->
     write_text(folder / _MARKDOWN_NAME, markdown(title, blocks))
 
 
-def write_parts(
-    folder: Path,
-    cases: Mapping[str, Sequence[CaseScores]],
-    summaries: Mapping[str, Summary],
-    split: Split,
-) -> None:
-    """Write `folder/<part>/` with the report of each part, and `folder/summary.md` over them.
-
-    Parameters
-    ----------
-    folder : Path
-    cases, summaries : mapping from part to its scores
-        A part that is not there has no predictions; that is said.
-    split : Split
-    """
-    for part, scores in cases.items():
-        write_report(folder / part, scores, summaries[part])
-    for name in (CASES_NAME, SUMMARY_NAME):  # of an evaluation without parts
-        (folder / name).unlink(missing_ok=True)
-    write_text(folder / _MARKDOWN_NAME, parts_markdown(summaries, split))
-
-
-def parts_markdown(summaries: Mapping[str, Summary], split: Split) -> str:
+def parts_markdown(found: Evaluation) -> str:
     """Return the tables with a column for each part, as Markdown."""
-    first = next(iter(summaries.values()))
-    missing = ", ".join(without_predictions(summaries, split))
-    folders = ", ".join(f"{part}/" for part in summaries)
+    first = next(iter(found.summaries.values()))
+    missing = ", ".join(found.without_predictions)
+    folders = ", ".join(f"{part}/" for part in found.summaries)
     left_out = (
         f"Without predictions, hence left out: {missing}. A folder of that name is of another "
         "evaluation."
@@ -76,43 +104,28 @@ def parts_markdown(summaries: Mapping[str, Summary], split: Split) -> str:
     blocks: list[Block] = [
         left_out if missing else "",
         Heading(PER_CASE),
-        case_table(summaries, split),
+        case_table(found),
         f"{EMPTY_RULES[first.empty]} Each case and more scores: {folders}.",
-        *_pooled_section(summaries),
+        *_pooled_section(found.summaries),
     ]
     return markdown("Scores by part of the split", blocks)
 
 
-def without_predictions(summaries: Mapping[str, Summary], split: Split | None) -> list[str]:
-    """Return the parts that have cases but no summary."""
-    if split is None:
-        return []
-    return [part for part in PARTS if split.part(part) and part not in summaries]
-
-
-def case_table(summaries: Mapping[str, Summary], split: Split | None = None) -> Table:
-    """Return scores per case, a column for each summary.
-
-    Parameters
-    ----------
-    summaries : mapping from part to Summary
-        All of the same classes.
-    split : Split or None
-        Says how many cases each part has, with or without a prediction.
-    """
-    each = summaries.values()
+def case_table(found: Evaluation) -> Table:
+    """Return scores per case, a column for each part, with how many cases of it are scored."""
+    summaries = found.summaries.values()
     counts = (
-        f"{summary.cases} of {len(split.part(part))}" if split else str(summary.cases)
-        for part, summary in summaries.items()
+        f"{summary.cases} of {len(found.split.part(part))}" if found.split else str(summary.cases)
+        for part, summary in found.summaries.items()
     )
     rows = [("cases", *counts)]
-    for name in next(iter(each)).names:
-        found = (mean_and_std(summary.statistics[name][DICE.name]) for summary in each)
-        rows.append((f"{DICE.title}, {name}", *found))
+    for name in next(iter(summaries)).names:
+        each = (mean_and_std(summary.statistics[name][DICE.name]) for summary in summaries)
+        rows.append((f"{DICE.title}, {name}", *each))
     for metric in METRICS:
-        means = (number(summary.mean_foreground[metric.name]) for summary in each)
+        means = (number(summary.mean_foreground[metric.name]) for summary in summaries)
         rows.append((f"{metric.title}, mean of classes", *means))
-    return Table(("score", *summaries), tuple(rows))
+    return Table(("score", *found.summaries), tuple(rows))
 
 
 def pooled_table(summaries: Mapping[str, Summary]) -> Table:
@@ -130,8 +143,7 @@ def mean_and_std(found: Statistics) -> str:
 def _summary_table(summary: Summary) -> Table:
     others = METRICS[1:]
     rows = []
-    for name in summary.names:
-        found = summary.statistics[name]
+    for name, found in summary.statistics.items():
         dice = found[DICE.name]
         means = [number(found[metric.name].mean) for metric in others]
         rows.append((name, str(dice.cases), mean_and_std(dice), number(dice.median), *means))

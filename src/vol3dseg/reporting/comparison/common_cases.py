@@ -36,25 +36,29 @@ class Entry:
         What it is.
     run : RunSummary
     scores : PartScores
-        Of the part that is compared; all cases of the run, also those that others lack.
-    statistics : mapping from class or region to Statistics
-        Dice over the common cases; `CASE_MEAN` is among them.
-    mean_of_classes : float
-        Mean over foreground classes of their mean Dice, as `evaluate` reports it.
+        Of the common cases; `CASE_MEAN` is among the structures.
     """
 
     letter: str
     name: str
     run: RunSummary
     scores: PartScores
-    statistics: Mapping[str, Statistics]
-    mean_of_classes: float
 
-    def value(self, case: str, structure: str) -> float:
-        """Return the Dice of a case, also of `CASE_MEAN`; NaN where undefined."""
-        if structure == CASE_MEAN:
-            return self.scores.case_mean(case, self.run.manifest.labels.foreground)
-        return self.scores.dice[structure][case]
+    @property
+    def all_cases(self) -> tuple[str, ...]:
+        """All cases of the part that the run was scored on, also those that others lack."""
+        return self.run.scores[self.scores.part].cases
+
+    @property
+    def statistics(self) -> Mapping[str, Statistics]:
+        """Statistics of Dice over the common cases, by class or region."""
+        return {name: describe(list(dice.values())) for name, dice in self.scores.dice.items()}
+
+    @property
+    def mean_of_classes(self) -> float:
+        """Mean over foreground classes of their mean Dice, as `evaluate` reports it."""
+        found = self.statistics
+        return mean_defined([found[name].mean for name in self.run.manifest.labels.foreground])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,7 @@ class Comparison:
     def structures(self) -> tuple[str, ...]:
         """What has a Dice: foreground classes, other unions of classes, the mean in each case."""
         found = self.entries[0].scores.structures
-        regions = (name for name in found if name not in self.foreground)
-        return (*self.foreground, *regions, CASE_MEAN)
+        return (*self.foreground, *(name for name in found if name not in self.foreground))
 
     @property
     def empty(self) -> EmptyRule:
@@ -141,9 +144,10 @@ def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
     _require_alike(runs, scores)
     cases = _common_cases(runs, scores)
     foreground = runs[0].manifest.labels.foreground
-    named = zip(letters(len(runs)), run_names(runs), runs, scores, strict=True)
-    entries = tuple(_entry(letter, name, run, of, cases) for letter, name, run, of in named)
-    pairs = _pairs(entries, cases, (*foreground, CASE_MEAN))
+    common = [found.only(cases).with_case_mean(foreground) for found in scores]
+    named = zip(letters(len(runs)), run_names(runs), runs, common, strict=True)
+    entries = tuple(Entry(*each) for each in named)
+    pairs = _pairs(entries, (*foreground, CASE_MEAN))
     return Comparison(part, cases, foreground, entries, side_by_side(runs), pairs)
 
 
@@ -159,23 +163,9 @@ def _common_cases(runs: Sequence[RunSummary], scores: Sequence[PartScores]) -> t
     return tuple(case for case in first.cases if case in common)
 
 
-def _entry(
-    letter: str, name: str, run: RunSummary, scores: PartScores, cases: Sequence[str]
-) -> Entry:
-    foreground = run.manifest.labels.foreground
-    statistics = {structure: scores.statistics(structure, cases) for structure in scores.structures}
-    statistics[CASE_MEAN] = describe([scores.case_mean(case, foreground) for case in cases])
-    mean = mean_defined([statistics[structure].mean for structure in foreground])
-    return Entry(letter, name, run, scores, statistics, mean)
-
-
-def _pairs(
-    entries: Sequence[Entry], cases: Sequence[str], structures: Sequence[str]
-) -> tuple[Pair, ...]:
+def _pairs(entries: Sequence[Entry], structures: Sequence[str]) -> tuple[Pair, ...]:
     twos = list(combinations(entries, 2))
-    found = [
-        paired_differences(a.scores.only(cases), b.scores.only(cases), structures) for a, b in twos
-    ]
+    found = [paired_differences(a.scores, b.scores, structures) for a, b in twos]
     # Holm's adjustment is over the whole table, not pair by pair.
     adjusted = iter(holm_adjusted([difference for each in found for difference in each]))
     return tuple(

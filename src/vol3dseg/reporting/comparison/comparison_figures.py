@@ -104,7 +104,7 @@ def draw_cases(comparison: Comparison) -> bytes:
     ) / 2  # spreads the cases evenly over a strip, in the same way for every run
     shifts = (np.arange(len(comparison.cases)) * golden % 1 - 0.5) * 0.5
     for panel, structure in zip(panels, structures, strict=True):
-        strips = [[e.value(case, structure) for case in comparison.cases] for e in entries]
+        strips = [list(entry.scores.dice[structure].values()) for entry in entries]
         if len(strips) == 2:
             panel.plot([shifts, 1 + shifts], strips, color=_GREY, lw=0.5, alpha=0.5, zorder=1)
         for number, (entry, values) in enumerate(zip(entries, strips, strict=True)):

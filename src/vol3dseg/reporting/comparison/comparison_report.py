@@ -135,7 +135,7 @@ def notes_on_cases(comparison: Comparison) -> list[str]:
     notes = [_PARTS[comparison.part]] if comparison.part in _PARTS else []
     common, others = set(comparison.cases), dict[tuple[str, ...], list[str]]()
     for entry in comparison.entries:
-        extra = tuple(case for case in entry.scores.cases if case not in common)
+        extra = tuple(case for case in entry.all_cases if case not in common)
         if extra:
             others.setdefault(extra, []).append(entry.letter)
     if others:
@@ -226,9 +226,9 @@ def _shared(comparison: Comparison) -> list[Block]:
 def _note_on_pooled(comparison: Comparison) -> str:
     """Return what the pooled table is, and which cases are in it."""
     note = f"{POOLED_FROM} {NOT_COMPARABLE}"
-    if all(len(e.scores.cases) == len(comparison.cases) for e in comparison.entries):
+    if all(len(entry.all_cases) == len(comparison.cases) for entry in comparison.entries):
         return note
-    counts = ", ".join(f"{e.letter} {len(e.scores.cases)}" for e in comparison.entries)
+    counts = ", ".join(f"{entry.letter} {len(entry.all_cases)}" for entry in comparison.entries)
     return f"{note} Here each run stands with all its own cases ({counts})."
 
 

@@ -11,7 +11,7 @@ from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.splits import PARTS, Split, read_split
 from vol3dseg.errors import RunError, some_of
 from vol3dseg.model.manifest import Manifest, TrainingFacts, parse_manifest
-from vol3dseg.reporting.score_files import CASES_NAME, PartScores, read_part
+from vol3dseg.reporting.score_files import SUMMARY_NAME, PartScores, read_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class RunSummary:
             raise RunError(
                 f"has no scores of the {part} part",
                 where=self.folder,
-                expected=str(self.folder / "scores" / part / CASES_NAME),
+                expected=str(self.folder / "scores" / part / SUMMARY_NAME),
                 remedy=how_to_score(self.folder, part),
             )
         return self.scores[part]
@@ -94,7 +94,7 @@ def read_run(folder: Path) -> RunSummary:
     scores = {
         part: read_part(folder / "scores" / part, part)
         for part in PARTS
-        if (folder / "scores" / part / CASES_NAME).is_file()
+        if (folder / "scores" / part / SUMMARY_NAME).is_file()
     }
     for found in scores.values():
         _require_own_part(folder, found, split)
