@@ -26,13 +26,13 @@ from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, GridError, LabelError
 from vol3dseg.formats import read_labels
 from vol3dseg.formats.dicom.dicom_volume import place_series, read_stack
-from vol3dseg.formats.dicom.seg_reading import read_seg
-from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
-from vol3dseg.formats.dicom.segment_classes import (
+from vol3dseg.formats.dicom.seg_reading import (
     classes_by_name,
     classes_by_number,
     labels_by_number,
+    read_seg,
 )
+from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
 from vol3dseg.formats.dicom.series import choose, find_series
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.prepare_dataset import prepare_cases

@@ -11,23 +11,25 @@ ROWS = (
         "6 mm along the normal; expected one every 2 mm; copy or export the series again"),
     Row("DICOM duplicate", "two slices at one position", dicom.series(dicom.repeat),
         refused="{folder}/flair: series 7: 2.dcm and 9.dcm lie at the same position, 2 mm along "
-        "the normal (1 of 8 positions hold several slices); expected one slice at each; remove "
-        "the duplicates"),
+        "the normal (1 of 8 positions hold several slices); expected one slice at each; move "
+        "the duplicates to another folder"),
     Row("DICOM copy", "a slice twice, the same in every byte", dicom.series(dicom.repeat_alike),
         refused="{folder}/flair: series 7: holds copies of slices: 9.dcm of 2.dcm; expected each "
-        "slice once; remove the copies, or give --repair: it is then read without them",
+        "slice once; move the copies to another folder, or give --repair: it is then read "
+        "without them",
         repaired="repaired: flair: holds copies of slices: 9.dcm of 2.dcm; read without them"),
     Row("DICOM copies", "every slice twice, the same in every byte", dicom.series(dicom.repeat_all),
         refused="{folder}/flair: series 7: holds copies of slices: 2.dcm of 10.dcm, 3.dcm of "
         "11.dcm, 4.dcm of 12.dcm, 5.dcm of 13.dcm, 6.dcm of 14.dcm and 3 more; expected each "
-        "slice once; remove the copies, or give --repair: it is then read without them",
+        "slice once; move the copies to another folder, or give --repair: it is then read "
+        "without them",
         repaired="repaired: flair: holds copies of slices: 2.dcm of 10.dcm, 3.dcm of 11.dcm, "
         "4.dcm of 12.dcm, 5.dcm of 13.dcm, 6.dcm of 14.dcm and 3 more; read without them"),
     Row("DICOM same UID", "two slices with one SOP Instance UID and other voxels",
         dicom.series(dicom.repeat_uid),
         refused="{folder}/flair: series 7: 2.dcm and 9.dcm lie at the same position, 2 mm along "
-        "the normal (1 of 8 positions hold several slices); expected one slice at each; remove "
-        "the duplicates"),
+        "the normal (1 of 8 positions hold several slices); expected one slice at each; move "
+        "the duplicates to another folder"),
     Row("DICOM tilt", "a tilted gantry", dicom.series(dicom.tilt),
         refused="{folder}/flair: two axes stand at 76.0 degrees; expected right angles (the "
         "gantry was tilted?); resample it onto a straight grid first, or onto another modality's "
@@ -43,13 +45,13 @@ ROWS = (
         "above each other; export the series again"),
     Row("DICOM localizer", "a localizer among the slices", dicom.series(dicom.localizer),
         refused="{folder}/flair: series 7: slices have several orientations: 7 like 2.dcm, but "
-        "not 1.dcm; expected one; take out the localizer"),
+        "not 1.dcm; expected one; move the localizer to another folder"),
     Row("DICOM order", "files in another order than slices", dicom.series(dicom.backwards)),
     Row("DICOM predict", "a series, segmented", dicom.series(), predict=True,
         result="read; the segmentation lies on the grid of the series"),
     Row("DICOM uneven", "slices at uneven distances", dicom.series(dicom.uneven),
         refused="{folder}/flair: series 7: slices lie 1.4 to 2.6 mm apart; expected even "
-        "spacing; resample the series, or take the odd slices out"),
+        "spacing; resample the series, or move the odd slices to another folder"),
     Row("DICOM truncated", "voxels of a file cut short", dicom_files.cut,
         refused="{folder}/flair/3.dcm: truncated: 24 bytes of its voxels are missing; expected "
         "all of them; copy or export it again"),
@@ -58,7 +60,7 @@ ROWS = (
         "stack of slices; export the series again with the position of each"),
     Row("DICOM no place", "a slice without a position", dicom.series(dicom.no_place),
         refused="{folder}/flair/2.dcm: has no ImagePositionPatient; expected the place of every "
-        "slice; export the series again with it"),
+        "slice; export the series again"),
     Row("DICOM place of NaN", "a position that is no number", dicom.series(dicom.place_of_nan),
         refused="{folder}/flair/2.dcm: ImagePositionPatient is not usable; expected 3 finite "
         "numbers; export the series again"),
@@ -107,23 +109,23 @@ ROWS = (
         "a folder with one"),
     Row("DICOM other size", "a slice of another size", dicom.series(dicom.other_size),
         refused="{folder}/flair: series 7: slices have several sizes: 7 like 1.dcm, but not "
-        "4.dcm; expected one; take the odd ones out"),
+        "4.dcm; expected one; move the odd ones to another folder"),
     Row("DICOM other spacing", "a slice of another spacing", dicom.series(dicom.other_spacing),
         refused="{folder}/flair: series 7: slices have several spacings: 7 like 1.dcm, but not "
-        "4.dcm; expected one; take the odd ones out"),
+        "4.dcm; expected one; move the odd ones to another folder"),
     Row("DICOM no spacing", "a spacing of 0", dicom.series(dicom.flat_spacing),
         refused="{folder}/flair/1.dcm: PixelSpacing is (0.0, 1.0); expected lengths above 0; "
-        "mend it"),
+        "export the series again"),
     Row("DICOM lying", "60000 rows and columns, with 240 bytes of voxels",
         dicom.series(dicom_files.lying_rows),
         refused="{folder}/flair/1.dcm: truncated: header promises 7200000000 bytes of voxels, "
         "the file can hold at most 976; expected all of them; copy or export it again"),
     Row("DICOM no rows", "an image without rows", dicom.series(dicom_files.no_rows),
         refused="{folder}/flair/1.dcm: is an image without Rows and Columns; expected its size; "
-        "it may be truncated: copy or export it again"),
+        "copy or export it again"),
     Row("DICOM no series", "a slice that belongs to no series", dicom.series(dicom.no_series),
         refused="{folder}/flair/3.dcm: has no SeriesInstanceUID; expected the series that it "
-        "belongs to; export it again, or take it out"),
+        "belongs to; export it again, or move it to another folder"),
     Row("DICOM frames", "several frames without a position of each",
         dicom.series(dicom_files.several_frames),
         refused="{folder}/flair/1.dcm: 2 frames without a position of each; expected enhanced "

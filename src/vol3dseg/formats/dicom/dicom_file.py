@@ -1,8 +1,7 @@
 """One DICOM file, through pydicom, with the checks that pydicom leaves to its caller.
 
-Warnings and logs of pydicom and highdicom quote headers, names of patients among it; both are
-silent while they work for us. A DICOMDIR is never followed, and no value of a tag becomes part of a
-path.
+Warnings and logs of pydicom and highdicom quote headers, patients' names among it; both are silent
+while they work for us. A DICOMDIR is never followed, and no value of a tag becomes part of a path.
 """
 
 import io
@@ -18,12 +17,10 @@ from typing import Any
 
 from vol3dseg.errors import FileFormatError, Vol3dSegError, in_memory
 from vol3dseg.extras import load_extra
-from vol3dseg.formats.streams import MAX_RATIO
+from vol3dseg.formats.streams import MAX_RATIO, PORTION
 
-EXPORT_AGAIN = "copy or export it again"
 MOST_INFLATED = 2**30  # bytes of a deflated file, which pydicom unpacks in one go
 _LONGEST = 64  # characters of DICOM's long strings
-_PORTION = 2**20
 _PREAMBLE = 132  # bytes, `DICM` the last of them
 _HEADER = 2**16  # bytes that most headers fit into, read at once
 
@@ -43,8 +40,7 @@ class _Silence:
     def __enter__(self) -> None:
         with self._lock:
             if self._threads == 0:
-                self._restore.enter_context(warnings.catch_warnings())
-                warnings.simplefilter("ignore")
+                self._restore.enter_context(warnings.catch_warnings(action="ignore"))
                 for logger in map(logging.getLogger, ("pydicom", "highdicom")):
                     self._restore.callback(logger.setLevel, logger.level)
                     logger.setLevel(logging.CRITICAL + 1)
@@ -77,18 +73,18 @@ def parsing(path: Path) -> Iterator[None]:
     except Vol3dSegError:
         raise
     except EOFError as error:
-        raise FileFormatError(
-            "truncated", where=path, expected="the whole file", remedy=EXPORT_AGAIN
-        ) from error
+        raise damaged("truncated", path, "the whole file") from error
     except OSError as error:
         raise _unreadable(error, path) from error
     except Exception as error:  # damage shows as any exception, deep inside pydicom
-        raise FileFormatError(
-            f"damaged DICOM file ({type(error).__name__})",
-            where=path,
-            expected="one that pydicom can parse",
-            remedy=EXPORT_AGAIN,
-        ) from error
+        found = f"damaged DICOM file ({type(error).__name__})"
+        raise damaged(found, path, "one that pydicom can parse") from error
+
+
+def damaged(found: str, path: Path, expected: str) -> FileFormatError:
+    """Return the error of a file that contradicts itself, or lacks a part."""
+    remedy = "copy or export it again"
+    return FileFormatError(found, where=path, expected=expected, remedy=remedy)
 
 
 def _unreadable(error: OSError, path: Path) -> FileFormatError:
@@ -127,7 +123,7 @@ class _Bounded(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read up to `size` bytes without setting room aside for more than there are."""
-        if size is not None and size > _PORTION:
+        if size is not None and size > PORTION:
             size = min(size, max(os.fstat(self.fileno()).st_size - self.tell(), 0))
         return super().read(size)
 
@@ -173,9 +169,9 @@ def _check_inflated(file: io.BufferedReader, path: Path) -> None:
         return
     inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     file.seek(_PREAMBLE + 12 + int(meta.FileMetaInformationGroupLength))
-    while content := file.read(_PORTION):
+    while content := file.read(PORTION):
         while content and size <= MOST_INFLATED:
-            size += len(inflate.decompress(content, _PORTION))
+            size += len(inflate.decompress(content, PORTION))
             content = inflate.unconsumed_tail
         if size > MOST_INFLATED:
             raise FileFormatError(

@@ -1,6 +1,6 @@
 """A DICOM series of a folder, opened as an image file is."""
 
-from collections.abc import Sequence
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import FileFormatError, IntensityError, in_memory
 from vol3dseg.formats.dicom.dicom_file import read_dataset
 from vol3dseg.formats.dicom.pixel_data import decode
-from vol3dseg.formats.dicom.planes import Plane, read_planes
+from vol3dseg.formats.dicom.planes import PLANE_TAGS, planes_of
 from vol3dseg.formats.dicom.series import Series, choose, find_series
 from vol3dseg.formats.dicom.stack import Stack, stack, without_copies
 from vol3dseg.machine import usable_cores
@@ -98,14 +98,7 @@ class DicomVolume:
     ) -> tuple[_Voxels, Geometry, int]:
         """Return the volume, its grid and 0: a series with NaN is refused.
 
-        Raises the errors of `geometry` and of `read_stack`.
-
-        Parameters
-        ----------
-        channel : int or None
-            None or 0: a series is one volume.
-        out : (i, j, k) array of float32, or None
-            Where to put it, if its shape is `shape`.
+        Parameters and errors are those of `geometry` and `read_stack`.
         """
         geometry = self.geometry(channel)
         return read_stack(self._placed, self.series.where, out), geometry, 0
@@ -139,7 +132,9 @@ def place_series(series: Series, intake: Intake | None = None) -> Stack:
             remedy="choose another series, or give it as the label",
         )
     intake = intake or Intake()
-    planes = [plane for path in series.files for plane in read_planes(path)]
+    planes = [
+        plane for path in series.files for plane in planes_of(read_dataset(path, PLANE_TAGS), path)
+    ]
     return stack(without_copies(planes, series.where, intake), series.where, intake)
 
 
@@ -172,32 +167,27 @@ def read_stack(placed: Stack, where: str, out: _Voxels | None = None) -> _Voxels
     by_file: dict[Path, list[tuple[int, int]]] = {}
     for k, plane in enumerate(placed.planes):
         by_file.setdefault(plane.path, []).append((plane.frame, k))
-    # Reading alone is Python's: threads would wait for each other.
+    # Without compression nearly all is pydicom's Python: threads would wait for each other.
     threads = usable_cores() if any(plane.compressed for plane in placed.planes) else 1
     # Frames of a few files are shared out; of many files each is decoded by one thread.
     few = {path: read_dataset(path) for path in by_file} if len(by_file) < threads else {}
     volume = _Volume(placed, where, out)
 
-    def read(path: Path, part: Sequence[tuple[int, int]]) -> None:
+    def read(path: Path, part: list[tuple[int, int]]) -> None:
         dataset = few[path] if path in few else read_dataset(path)
-        stored = decode(dataset, [frame for frame, _ in part], path)
-        for (_, k), values in zip(part, stored, strict=True):
-            volume.put(k, values)
+        frames = decode(dataset, [frame for frame, _ in part], path)
+        for (_, k), stored in zip(part, frames, strict=True):
+            volume.put(k, stored)
 
+    shares = threads if few else 1
     parts = [
-        (path, part)
+        (path, frames[start::shares])
         for path, frames in by_file.items()
-        for part in _shared_out(sorted(frames), threads if path in few else 1)
+        for start in range(min(shares, len(frames)))
     ]
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(read, *zip(*parts, strict=True)):  # raises the first error in order
-            pass
+        deque(pool.map(read, *zip(*parts, strict=True)), maxlen=0)  # raises the first error
     return volume.array
-
-
-def _shared_out(frames: list[tuple[int, int]], threads: int) -> list[list[tuple[int, int]]]:
-    size = -(-len(frames) // threads)
-    return [frames[start : start + size] for start in range(0, len(frames), size)]
 
 
 class _Volume:
@@ -215,21 +205,17 @@ class _Volume:
             if not self.array.size:  # not before a slice has been decoded: headers may lie
                 with in_memory(f"its {self._shape} voxels", self._where):
                     self.array = np.empty(self._shape, np.float32, order="F")
-        plane, place = self._planes[k], self.array[..., k]
+        plane, values = self._planes[k], self.array[..., k]
         if (plane.slope, plane.intercept) == (1, 0):
-            place[...] = stored.T
+            values[...] = stored.T
         else:
             with np.errstate(over="ignore", invalid="ignore"):  # counted below
-                place[...] = (stored.astype(np.float64) * plane.slope + plane.intercept).T
-        _check_finite(place, plane)
-
-
-def _check_finite(values: _Voxels, plane: Plane) -> None:
-    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
-    if bad:
-        raise IntensityError(
-            f"{bad} voxels are NaN or infinite",
-            where=plane.path,
-            expected="finite intensities",
-            remedy="replace them in the file",
-        )
+                values[...] = (stored.astype(np.float64) * plane.slope + plane.intercept).T
+        bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+        if bad:
+            raise IntensityError(
+                f"{bad} voxels are NaN or infinite",
+                where=plane.path,
+                expected="finite intensities",
+                remedy="replace them in the file",
+            )

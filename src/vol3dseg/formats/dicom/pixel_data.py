@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError
-from vol3dseg.formats.dicom.dicom_file import MOST_INFLATED, parsing
+from vol3dseg.formats.dicom.dicom_file import MOST_INFLATED, damaged, parsing
 
 _MOST_PACKED = 4096  # voxel bytes that a byte of a compressed file is believed to hold
 
 
-def check_claims(header: Any, path: Path) -> None:
+def check_pixel_data(header: Any, path: Path) -> None:
     """Refuse voxels that cannot be decoded here, or that the file has no room for.
 
     Raises
@@ -22,9 +22,8 @@ def check_claims(header: Any, path: Path) -> None:
         They are colours, go through a lookup table, are compressed in a way that no installed
         decoder knows, or are more than the file can hold.
     """
-    if int(header.get("SamplesPerPixel", 1)) != 1 or "PALETTE" in str(
-        header.get("PhotometricInterpretation", "")
-    ):
+    palette = "PALETTE" in str(header.get("PhotometricInterpretation", ""))
+    if int(header.get("SamplesPerPixel", 1)) != 1 or palette:
         raise FileFormatError(
             "holds colours",
             where=path,
@@ -55,23 +54,16 @@ def _check_decoder(syntax: Any, path: Path) -> None:
             f"is compressed ({name})",
             where=path,
             expected="a compression that an installed decoder reads, or none",
-            remedy=(
-                "install a decoder with: pip install 'pylibjpeg[all]', or store the series "
-                "uncompressed"
-            ),
+            remedy="install a decoder with: pip install 'pylibjpeg[all]', or store the series "
+            "uncompressed",
         )
 
 
 def _check_room(header: Any, path: Path) -> None:
-    rows, columns = int(header.Rows), int(header.Columns)
-    frames = int(header.get("NumberOfFrames") or 1)
-    if min(rows, columns, frames) < 1:
-        raise FileFormatError(
-            f"header says {frames} frames of {rows} x {columns} voxels",
-            where=path,
-            expected="at least one of each",
-            remedy="export it again",
-        )
+    frames, rows, columns = _shape(header)
+    if min(frames, rows, columns) < 1:
+        found = f"header says {frames} frames of {rows} x {columns} voxels"
+        raise damaged(found, path, "at least one of each")
     syntax, room = header.file_meta.TransferSyntaxUID, path.stat().st_size
     if syntax.is_deflated:
         room = MOST_INFLATED
@@ -79,19 +71,17 @@ def _check_room(header: Any, path: Path) -> None:
         room *= _MOST_PACKED
     claimed = _stored_bytes(header)
     if claimed > room:
-        raise FileFormatError(
-            f"truncated: header promises {claimed} bytes of voxels, the file can hold at most "
-            f"{room}",
-            where=path,
-            expected="all of them",
-            remedy="copy or export it again",
-        )
+        found = f"header promises {claimed} bytes of voxels, the file can hold at most {room}"
+        raise damaged(f"truncated: {found}", path, "all of them")
+
+
+def _shape(header: Any) -> tuple[int, int, int]:
+    return int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns)
 
 
 def _stored_bytes(header: Any) -> int:
-    frames = int(header.get("NumberOfFrames") or 1)
-    voxels = int(header.Rows) * int(header.Columns) * frames
-    return (voxels * int(header.BitsAllocated) + 7) // 8
+    frames, rows, columns = _shape(header)
+    return (frames * rows * columns * int(header.BitsAllocated) + 7) // 8
 
 
 def decode(dataset: Any, frames: Sequence[int], path: Path) -> Iterator[NDArray[Any]]:
@@ -128,22 +118,17 @@ def decode(dataset: Any, frames: Sequence[int], path: Path) -> Iterator[NDArray[
 def _decoded(dataset: Any, frames: Sequence[int], path: Path) -> Iterator[NDArray[Any]]:
     from pydicom.pixels import iter_pixels
 
-    check_claims(dataset, path)
+    check_pixel_data(dataset, path)
     native = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
     if native:
         _check_complete(dataset, path)
     if native and int(dataset.BitsAllocated) == 1:
         yield from (_bits(dataset, frame) for frame in frames)
         return
-    shape = (int(dataset.Rows), int(dataset.Columns))
+    shape = _shape(dataset)[1:]
     for stored in iter_pixels(dataset, indices=list(frames), raw=True):
         if stored.shape != shape:
-            raise FileFormatError(
-                f"a frame of {stored.shape}",
-                where=path,
-                expected=f"{shape}, as the header says",
-                remedy="export it again",
-            )
+            raise damaged(f"a frame of {stored.shape}", path, f"{shape}, as the header says")
         yield _own_bits(stored, dataset) if native else stored
 
 
@@ -152,12 +137,7 @@ def _check_complete(dataset: Any, path: Path) -> None:
     content = next((dataset[kind].value for kind in kinds if kind in dataset), b"")
     lacking = _stored_bytes(dataset) - len(content or b"")
     if lacking > 0:
-        raise FileFormatError(
-            f"truncated: {lacking} bytes of its voxels are missing",
-            where=path,
-            expected="all of them",
-            remedy="copy or export it again",
-        )
+        raise damaged(f"truncated: {lacking} bytes of its voxels are missing", path, "all of them")
 
 
 def _own_bits(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:
@@ -173,7 +153,7 @@ def _own_bits(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:
 
 def _bits(dataset: Any, frame: int) -> NDArray[np.uint8]:
     """Return a frame of single bits, which pydicom takes to begin at a whole byte: it may not."""
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    _, rows, columns = _shape(dataset)
     start, stop = frame * rows * columns, (frame + 1) * rows * columns
     content = np.frombuffer(dataset.PixelData[start // 8 : (stop + 7) // 8], np.uint8)
     bits = np.unpackbits(content, bitorder="little")[start % 8 :]

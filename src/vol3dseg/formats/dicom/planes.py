@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vol3dseg.errors import FileFormatError, GridError, IntensityError
-from vol3dseg.formats.dicom.dicom_file import parsing, read_dataset
-from vol3dseg.formats.dicom.pixel_data import check_claims
+from vol3dseg.errors import GridError, IntensityError
+from vol3dseg.formats.dicom.dicom_file import damaged, parsing
+from vol3dseg.formats.dicom.pixel_data import check_pixel_data
 
 Mark = tuple[str, float | str]
 _Find = Callable[[str], Any]  # from the name of a functional group to what holds its attributes
@@ -33,19 +33,11 @@ _MARKS = (
     ("acquisition number", "FrameContentSequence", "FrameAcquisitionNumber"),
     ("acquisition number", "FrameContentSequence", "AcquisitionNumber"),
 )
-_TAGS: tuple[str | int, ...] = (
-    *(
-        "SOPClassUID",
-        "SOPInstanceUID",
-        "Rows",
-        "Columns",
-        "NumberOfFrames",
-        "BitsAllocated",
-        "SamplesPerPixel",
-    ),
-    *("PhotometricInterpretation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
+PLANE_TAGS: tuple[str | int, ...] = (
+    *("SOPClassUID", "SOPInstanceUID", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "ModalityLUTSequence", "ImageType"),
+    *("RescaleSlope", "RescaleIntercept", "SpacingBetweenSlices", "SliceThickness"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID"),
-    *("SpacingBetweenSlices", "SliceThickness", "ImageType"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *(keyword for _, _, keyword in _MARKS),
     *_SIEMENS,
@@ -59,10 +51,8 @@ class Plane:
     Parameters
     ----------
     path : Path
-    frame : int
-        Which frame of the file, from 0.
-    frames : int
-        How many the file has.
+    frame, frames : int
+        Which frame of the file, from 0, and how many it has.
     size : (2,) tuple of int
         Rows and columns.
     spacing_mm : (2,) tuple of float
@@ -105,8 +95,15 @@ class Plane:
         return self.path.name + (f" frame {self.frame + 1}" if self.frames > 1 else "")
 
 
-def read_planes(path: Path) -> tuple[Plane, ...]:
-    """Read the slices of a DICOM file from its header; no voxel is decoded.
+def planes_of(header: Any, path: Path) -> tuple[Plane, ...]:
+    """Return the slices of a DICOM file; no voxel is decoded.
+
+    Parameters
+    ----------
+    header : pydicom.FileDataset
+        With `PLANE_TAGS` at least.
+    path : Path
+        Of the file.
 
     Raises
     ------
@@ -116,12 +113,9 @@ def read_planes(path: Path) -> tuple[Plane, ...]:
         A slice has no place in space.
     IntensityError
         Slope or intercept are not usable.
-    MissingExtraError
-        pydicom is not installed.
     """
-    header = read_dataset(path, _TAGS)
     with parsing(path):
-        check_claims(header, path)
+        check_pixel_data(header, path)
         finders = list(_finders(header, path))
         return tuple(
             _plane(header, find, path, (number, len(finders)))
@@ -144,40 +138,23 @@ def _finders(header: Any, path: Path) -> Iterator[_Find]:
         yield lambda _: header
         return
     if len(groups) != frames:
-        raise FileFormatError(
-            f"functional groups of {len(groups)} frames",
-            where=path,
-            expected=f"those of {frames}",
-            remedy="export it again",
-        )
+        found = f"functional groups of {len(groups)} frames"
+        raise damaged(found, path, f"those of {frames}")
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
     for own in groups:
-        yield partial(_found, own, shared)
+        yield partial(_group, own, shared)
 
 
-def _found(own: Any, shared: Any, name: str) -> Any:
+def _group(own: Any, shared: Any, name: str) -> Any:
     return (own.get(name) or shared.get(name) or [{}])[0]
 
 
 def _plane(header: Any, find: _Find, path: Path, number: tuple[int, int]) -> Plane:
     measures, syntax = find("PixelMeasuresSequence"), header.file_meta.TransferSyntaxUID
-    values = find("PixelValueTransformationSequence")
-    slope, intercept = (
-        1.0 if values.get("RescaleSlope") is None else float(values.get("RescaleSlope")),
-        float(values.get("RescaleIntercept") or 0),
-    )
-    if not math.isfinite(slope) or not math.isfinite(intercept) or slope == 0:
-        raise IntensityError(
-            f"slope {slope:g} and intercept {intercept:g} make no intensities",
-            where=path,
-            expected="finite numbers, and a slope other than 0",
-            remedy="export it again",
-        )
+    slope, intercept = _rescale(find("PixelValueTransformationSequence"), path)
     spacing = _vector(measures, "PixelSpacing", 2, path)
     if min(spacing) <= 0:
-        raise GridError(
-            f"PixelSpacing is {spacing}", where=path, expected="lengths above 0", remedy="mend it"
-        )
+        raise _unusable(f"PixelSpacing is {spacing}", path, "lengths above 0")
     return Plane(
         path,
         *number,
@@ -195,23 +172,27 @@ def _plane(header: Any, find: _Find, path: Path, number: tuple[int, int]) -> Pla
     )
 
 
+def _rescale(values: Any, path: Path) -> tuple[float, float]:
+    """Return slope and intercept."""
+    slope = 1.0 if values.get("RescaleSlope") is None else float(values.get("RescaleSlope"))
+    intercept = float(values.get("RescaleIntercept") or 0)
+    if not math.isfinite(slope) or not math.isfinite(intercept) or slope == 0:
+        raise IntensityError(
+            f"slope {slope:g} and intercept {intercept:g} make no intensities",
+            where=path,
+            expected="finite numbers, and a slope other than 0",
+            remedy="export it again",
+        )
+    return slope, intercept
+
+
 def _vector(holder: Any, keyword: str, length: int, path: Path) -> tuple[float, ...]:
     value = holder.get(keyword)
     if not value:
-        raise GridError(
-            f"has no {keyword}",
-            where=path,
-            expected="the place of every slice",
-            remedy="export the series again with it",
-        )
+        raise _unusable(f"has no {keyword}", path, "the place of every slice")
     numbers = tuple(float(number) for number in value)
     if len(numbers) != length or not all(map(math.isfinite, numbers)):
-        raise GridError(
-            f"{keyword} is not usable",
-            where=path,
-            expected=f"{length} finite numbers",
-            remedy="export the series again",
-        )
+        raise _unusable(f"{keyword} is not usable", path, f"{length} finite numbers")
     return numbers
 
 
@@ -220,21 +201,19 @@ def _directions(holder: Any, path: Path) -> tuple[float, ...]:
     along, down = directions[:3], directions[3:]
     product = sum(a * d for a, d in zip(along, down, strict=True))
     if max(abs(math.hypot(*along) - 1), abs(math.hypot(*down) - 1), abs(product)) > 1e-3:
-        raise GridError(
-            "ImageOrientationPatient is not usable",
-            where=path,
-            expected="two perpendicular directions of length 1",
-            remedy="export the series again",
-        )
+        expected = "two perpendicular directions of length 1"
+        raise _unusable("ImageOrientationPatient is not usable", path, expected)
     return directions
 
 
+def _unusable(found: str, path: Path, expected: str) -> GridError:
+    remedy = "export the series again"
+    return GridError(found, where=path, expected=expected, remedy=remedy)
+
+
 def _thickness(measures: Any) -> float | None:
-    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-        value = _number(measures, keyword)
-        if value is not None and math.isfinite(value) and value > 0:
-            return value
-    return None
+    found = (_number(measures, key) for key in ("SpacingBetweenSlices", "SliceThickness"))
+    return next((mm for mm in found if mm is not None and math.isfinite(mm) and mm > 0), None)
 
 
 def _number(holder: Any, keyword: str) -> float | None:

@@ -1,5 +1,12 @@
-"""DICOM-SEG onto the grid of an image: segments are classes by their names."""
+"""DICOM-SEG onto the grid of an image, and which class each segment is.
 
+Segments are numbered without gaps, so their numbers are seldom the values of label maps; names come
+first. Numbers count only where no segment is called as a class is, which is how programs write that
+do not know our names: then a segment is read as its number would be in another label map.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,19 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, GridError, LabelError, some_of
-from vol3dseg.formats.dicom.dicom_file import parsing, read_dataset
-from vol3dseg.formats.dicom.pixel_data import decode
-from vol3dseg.formats.dicom.planes import Plane, read_planes
-from vol3dseg.formats.dicom.segment_classes import (
-    classes_by_name,
-    classes_by_number,
-    labels_by_number,
+from vol3dseg.formats.dicom.dicom_file import (
+    damaged,
+    long_string,
+    parsing,
+    printable,
+    read_dataset,
 )
+from vol3dseg.formats.dicom.pixel_data import decode
+from vol3dseg.formats.dicom.planes import Plane, planes_of
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.labels import Label, LabelSet, Segmentation
 
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
+_MOST = 254  # classes besides the background
 
 
 def read_seg(path: Path, labels: LabelSet | None, grid: Geometry | None) -> Segmentation:
@@ -53,58 +62,77 @@ def read_seg(path: Path, labels: LabelSet | None, grid: Geometry | None) -> Segm
             expected="the image that it was drawn on beside it",
             remedy="name both in a dataset table: the image, and the DICOM-SEG as its label",
         )
-    planes = read_planes(path)
-    segments, of_frames = _segments(path, len(planes))
+    dataset = read_dataset(path)
+    planes = planes_of(dataset, path)
+    with parsing(path):
+        segments, of_frames = _segments(dataset, path, len(planes))
     try:
         labels, classes, notes = _classes(segments, labels)
     except LabelError as error:
         raise error.at(path) from None
     array = np.zeros(grid.shape, np.uint8, order="F")
-    masks = decode(read_dataset(path), range(len(planes)), path)
+    masks = decode(dataset, range(len(planes)), path)
     for plane, number, mask in zip(planes, of_frames, masks, strict=True):
-        index = classes[number]
         voxels = _voxels(plane, mask, grid)
         taken = array[voxels]
-        if ((taken != 0) & (taken != index)).any():
+        if ((taken != 0) & (taken != classes[number])).any():
             raise LabelError(
                 "segments overlap",
                 where=path,
                 expected="one class in each voxel",
                 remedy="export them as segments that exclude each other",
             )
-        array[voxels] = index
+        array[voxels] = classes[number]
     return Segmentation(array, grid, labels, notes)
 
 
-def _segments(path: Path, frames: int) -> tuple[dict[int, str], list[int]]:
+def _segments(dataset: Any, path: Path, frames: int) -> tuple[dict[int, str], list[int]]:
     """Return the names of segments by number, and the segment of each frame."""
-    tags = ("SegmentationType", "SegmentSequence", "SharedFunctionalGroupsSequence")
-    header = read_dataset(path, (*tags, "PerFrameFunctionalGroupsSequence"))
-    with parsing(path):
-        if header.get("SegmentationType") != "BINARY":
-            raise FileFormatError(
-                "is no DICOM-SEG of binary segments",
-                where=path,
-                expected="one",
-                remedy="export it as such",
-            )
-        names = {int(s.SegmentNumber): str(s.SegmentLabel) for s in header.SegmentSequence}
-        shared = header.SharedFunctionalGroupsSequence[0]
-        own = header.PerFrameFunctionalGroupsSequence
-        groups = [
-            (own[n].get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence)[0]
-            for n in range(frames)
-        ]
-        numbers = [int(group.ReferencedSegmentNumber) for group in groups]
-        nameless = sorted(set(numbers) - set(names))
-        if nameless:
-            raise FileFormatError(
-                f"frames are of segments {some_of([str(n) for n in nameless])}",
-                where=path,
-                expected="those that it describes",
-                remedy="export it again",
-            )
+    if dataset.get("SegmentationType") != "BINARY":
+        raise FileFormatError(
+            "is no DICOM-SEG of binary segments",
+            where=path,
+            expected="one",
+            remedy="export it as such",
+        )
+    names = {int(s.SegmentNumber): str(s.SegmentLabel) for s in dataset.SegmentSequence}
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    own = dataset.PerFrameFunctionalGroupsSequence
+    groups = [
+        (own[n].get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence)[0]
+        for n in range(frames)
+    ]
+    numbers = [int(group.ReferencedSegmentNumber) for group in groups]
+    nameless = sorted(set(numbers) - set(names))
+    if nameless:
+        found = f"frames are of segments {_listed(nameless)}"
+        raise damaged(found, path, "those that it describes")
     return names, numbers
+
+
+def _voxels(plane: Plane, mask: NDArray[Any], grid: Geometry) -> tuple[NDArray[np.intp], ...]:
+    """Return where on the grid the voxels of a frame's mask lie."""
+    rows, columns = np.nonzero(mask)
+    along, down = np.reshape(plane.orientation, (2, 3))
+    between_rows, between_columns = plane.spacing_mm
+    sides = _LPS_TO_RAS * np.array([along * between_columns, down * between_rows])
+    ras = (_LPS_TO_RAS * plane.position)[:, None] + sides.T @ np.stack([columns, rows])
+    inverse = np.linalg.inv(grid.affine)
+    exact = inverse[:3, :3] @ ras + inverse[:3, 3:]
+    nearest = np.rint(exact)
+    inside = (nearest >= 0) & (nearest < np.array(grid.shape)[:, None])
+    # Voxels of a coarser frame may lie on those of the grid, but are larger.
+    as_large = (np.abs(np.rint(inverse[:3, :3] @ sides.T)).sum(axis=0) == 1).all()
+    off = np.abs(exact - nearest).max(initial=0) > 0.1
+    if off or not inside.all() or not as_large:
+        raise GridError(
+            f"frame {plane.frame + 1} does not lie on the grid of the image",
+            where=plane.path,
+            expected=f"one on {grid.placed()}",
+            remedy="give the image that it was drawn on",
+        )
+    i, j, k = nearest.astype(np.intp)
+    return i, j, k
 
 
 def _classes(
@@ -124,31 +152,97 @@ def _classes(
     return labels, found, (note,)
 
 
-def _voxels(plane: Plane, mask: NDArray[Any], grid: Geometry) -> tuple[NDArray[np.intp], ...]:
-    """Return where on the grid the voxels of a frame's mask lie."""
-    rows, columns = np.nonzero(mask)
-    along, down = np.reshape(plane.orientation, (2, 3))
-    between_rows, between_columns = plane.spacing_mm
-    lps = (
-        np.array(plane.position)[:, None]
-        + np.outer(along * between_columns, columns)
-        + np.outer(down * between_rows, rows)
-    )
-    ras = lps * _LPS_TO_RAS[:, None]
-    inverse = np.linalg.inv(grid.affine)
-    steps = inverse[:3, :3] @ (_LPS_TO_RAS * [along * between_columns, down * between_rows]).T
-    exact = inverse[:3, :3] @ ras + inverse[:3, 3:]
-    nearest = np.rint(exact)
-    inside = (nearest >= 0) & (nearest < np.array(grid.shape)[:, None])
-    # Voxels of a coarser frame may lie on those of the grid, but are larger.
-    as_large = (np.abs(np.rint(steps)).sum(axis=0) == 1).all()
-    off = np.abs(exact - nearest).max(initial=0) > 0.1
-    if off or not inside.all() or not as_large:
-        raise GridError(
-            f"frame {plane.frame + 1} does not lie on the grid of the image",
-            where=plane.path,
-            expected=f"one on {grid.placed()}",
-            remedy="give the image that it was drawn on",
+def classes_by_name(segments: Mapping[int, str], labels: LabelSet) -> dict[int, int] | None:
+    """Return the class index of each segment by its name; None if no name is that of a class.
+
+    Parameters
+    ----------
+    segments : mapping from number to name
+        A class may have several segments.
+    labels : LabelSet
+        Case does not count, but where classes differ in nothing else.
+
+    Raises
+    ------
+    LabelError
+        Some names are those of classes, and some are not.
+    """
+    found = {number: _index(name, labels) for number, name in segments.items()}
+    known = {number: index for number, index in found.items() if index is not None}
+    if known and len(known) < len(found):
+        raise _no_class({n: segments[n] for n in found if n not in known}, labels)
+    return known or None
+
+
+def _index(name: str, labels: LabelSet) -> int | None:
+    for key in (long_string, _without_case):
+        fitting = [n for n, known in enumerate(labels.names) if key(known) == key(name)]
+        if len(fitting) == 1:
+            return fitting[0]
+    return None
+
+
+def _without_case(name: str) -> str:
+    return long_string(name).strip().casefold()
+
+
+def classes_by_number(segments: Mapping[int, str], labels: LabelSet) -> dict[int, int]:
+    """Return the class index of each segment by its number, taken for a value to read.
+
+    Raises
+    ------
+    LabelError
+        A number is no value to read of a class, or two are of one class: such values are
+        alternatives between files.
+    """
+    table = {value: index for index, label in enumerate(labels.classes) for value in label.read}
+    unknown = {number: name for number, name in segments.items() if number not in table}
+    if unknown:
+        read = sorted(value for value in table if value != 0)
+        raise _no_class(unknown, labels, f", nor their numbers among the values to read {read}")
+    found = {number: table[number] for number in segments}
+    count = Counter(found.values())
+    twice = [number for number, index in found.items() if count[index] > 1]
+    if twice:
+        raise LabelError(
+            f"segments {_listed(twice)} would be one class",
+            expected="numbers that stand for one class each, where names are not those of classes",
+            remedy="name segments and classes alike",
         )
-    i, j, k = nearest.astype(np.intp)
-    return i, j, k
+    return found
+
+
+def labels_by_number(segments: Mapping[int, str]) -> LabelSet:
+    """Return a class "segment n" for each segment; names in headers are nobody's business.
+
+    Raises
+    ------
+    LabelError
+        There are more segments than a label map can hold.
+    """
+    if not 0 < len(segments) <= _MOST:
+        raise LabelError(
+            f"holds {len(segments)} segments",
+            expected=f"1 to {_MOST}",
+            remedy="export those that are needed",
+        )
+    own = [
+        Label(name=f"segment {number}", read=(number,), write=index)
+        for index, number in enumerate(sorted(segments), start=1)
+    ]
+    return LabelSet(classes=(Label(name="background", read=(0,), write=0), *own))
+
+
+def _no_class(segments: Mapping[int, str], labels: LabelSet, besides: str = "") -> LabelError:
+    named = [f"{number} {printable(name)!r}" for number, name in segments.items()]
+    return LabelError(
+        f"segments {_listed(segments)} are not among the classes "
+        f"{some_of(labels.foreground)}{besides}",
+        expected="each to be called as a class is, whatever its case",
+        remedy="name segments and classes alike",
+        listed=f"they are called {some_of(named)}",
+    )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return some_of([str(number) for number in numbers])

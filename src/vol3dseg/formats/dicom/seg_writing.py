@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import FileFormatError, GridError, MissingExtraError
+from vol3dseg.errors import FileFormatError, GridError
+from vol3dseg.extras import load_extra
 from vol3dseg.files import atomic_path
 from vol3dseg.formats.dicom.dicom_file import long_string, parsing, read_dataset
 from vol3dseg.formats.dicom.dicom_volume import place_series
@@ -27,13 +28,14 @@ from vol3dseg.space.resampling import reoriented
 _PLACE = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"),
     *("Rows", "Columns", "NumberOfFrames", "ImageOrientationPatient", "ImagePositionPatient"),
-    *("PixelSpacing", "SliceThickness"),
+    *("PixelSpacing", "SliceThickness", "StudyInstanceUID"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 _IDENTITY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
 )
+_REQUIRED = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID", "StudyInstanceUID")
 _SERIES_NUMBER = 1000  # beyond those that scanners give
 _TISSUE = Code("SCT", "85756007", "Tissue")
 _UNKNOWN = Codes(category=_TISSUE, type=_TISSUE)
@@ -90,11 +92,16 @@ def write_seg(
     OutputError
         The file cannot be written.
     """
+    highdicom = load_extra("highdicom", "dicom")
     placed = place_series(source, Intake(repair=True))  # or the scan could not have been read
     frames = _frames(segmentation, placed, source)
     headers = _headers(placed, source, deidentify)
     with parsing(source.files[0]):
-        made = _segmentation(headers, frames, segmentation.labels, algorithm)
+        if deidentify:
+            study = highdicom.UID()
+            for header in headers:
+                header.StudyInstanceUID = study
+        made = _made(headers, frames, segmentation.labels, algorithm)
         if deidentify:
             made.PatientIdentityRemoved = "YES"
             made.DeidentificationMethod = "vol3dseg: patient and study blanked"
@@ -113,11 +120,10 @@ def _frames(segmentation: Segmentation, placed: Stack, source: Series) -> NDArra
             expected=f"the grid of its series, {grid.placed()}, which DICOM-SEG needs",
             remedy="write NIfTI instead",
         )
-    stacked = np.moveaxis(reoriented(segmentation.array, own, grid), (2, 1, 0), (0, 1, 2))
-    if len(source.files) > 1 or len(placed.planes) == 1:
-        return np.ascontiguousarray(stacked)
-    in_file = np.argsort([plane.frame for plane in placed.planes])
-    return np.ascontiguousarray(stacked[in_file])
+    stacked = reoriented(segmentation.array, own, grid).T  # (k, j, i)
+    if len(source.files) == 1:
+        stacked = stacked[np.argsort([plane.frame for plane in placed.planes])]
+    return np.ascontiguousarray(stacked)
 
 
 def _headers(placed: Stack, source: Series, deidentify: bool) -> list[Any]:
@@ -130,16 +136,11 @@ def _headers(placed: Stack, source: Series, deidentify: bool) -> list[Any]:
             remedy="write NIfTI instead",
         )
     paths = dict.fromkeys(plane.path for plane in placed.planes)
-    headers = [_header(path, placed.geometry.spacing_mm[2], deidentify) for path in paths]
-    if deidentify:
-        study = _new_uid()
-        for header in headers:
-            header.StudyInstanceUID = study
-    return headers
+    return [_header(path, placed.geometry.spacing_mm[2], deidentify) for path in paths]
 
 
 def _header(path: Path, step_mm: float, deidentify: bool) -> Any:
-    found = read_dataset(path, (*_PLACE, *_IDENTITY, "StudyInstanceUID", "LossyImageCompression"))
+    found = read_dataset(path, (*_PLACE, *_IDENTITY, "LossyImageCompression"))
     from pydicom import Dataset
 
     with parsing(path):
@@ -147,19 +148,19 @@ def _header(path: Path, step_mm: float, deidentify: bool) -> Any:
         header.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, whatever the source was written in
         for keyword in _IDENTITY:
             setattr(header, keyword, "" if deidentify else _valid(found, keyword))
-        for keyword in (*_PLACE, "StudyInstanceUID"):
+        for keyword in _PLACE:
             if keyword in found:
                 header[keyword] = found[keyword]
         if not header.get("SliceThickness"):  # highdicom must have one
             header.SliceThickness = f"{step_mm:.6g}"
         if found.get("LossyImageCompression") == "01":  # once lossy, always lossy
             header.LossyImageCompression = "01"
-        required = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID", "StudyInstanceUID")
-        lacking = [keyword for keyword in required if not header.get(keyword)]
+        lacking = [keyword for keyword in _REQUIRED if not header.get(keyword)]
         if lacking:
             raise FileFormatError(
                 f"has no {', '.join(lacking)}, which a DICOM-SEG of it must carry",
                 where=path,
+                expected="a complete header",
                 remedy="write NIfTI instead",
             )
         return header
@@ -180,23 +181,11 @@ def _valid(found: Any, keyword: str) -> str:
     return text if keyword != "PatientSex" or text in ("M", "F", "O") else ""
 
 
-def _new_uid() -> str:
-    try:
-        from highdicom import UID
-    except ImportError as error:
-        raise MissingExtraError("highdicom", "dicom") from error
-    return str(UID())
-
-
-def _segmentation(
-    headers: list[Any],
-    frames: NDArray[np.uint8],
-    labels: LabelSet,
-    algorithm: Algorithm,
+def _made(
+    headers: list[Any], frames: NDArray[np.uint8], labels: LabelSet, algorithm: Algorithm
 ) -> Any:
     """Return highdicom's Segmentation."""
-    series, instance = _new_uid(), _new_uid()
-    from highdicom import AlgorithmIdentificationSequence
+    from highdicom import UID, AlgorithmIdentificationSequence
     from highdicom.seg import Segmentation as Seg
     from pydicom.sr.codedict import codes
 
@@ -211,9 +200,9 @@ def _segmentation(
         pixel_array=frames,
         segmentation_type="BINARY",
         segment_descriptions=list(_descriptions(labels, identification)),
-        series_instance_uid=series,
+        series_instance_uid=UID(),
         series_number=_SERIES_NUMBER,
-        sop_instance_uid=instance,
+        sop_instance_uid=UID(),
         instance_number=1,
         manufacturer="vol3dseg",
         manufacturer_model_name="vol3dseg",

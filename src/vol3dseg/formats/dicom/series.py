@@ -13,7 +13,7 @@ from typing import Any
 from vol3dseg.errors import FileFormatError
 from vol3dseg.extras import load_extra
 from vol3dseg.formats.dicom.dicom_file import (
-    EXPORT_AGAIN,
+    damaged,
     is_dicom_file,
     parsing,
     printable,
@@ -182,14 +182,16 @@ def _series_of(path: Path) -> Series | None:
         if kind == _DICOMDIR:
             return None
         if not (header.get("Rows") and header.get("Columns")):
-            _check_no_image(kind, path)
+            # pydicom reads a truncated header as one that ends there
+            if kind is None or "Image Storage" in kind.name:
+                raise damaged("is an image without Rows and Columns", path, "its size")
             return None
         if not header.get("SeriesInstanceUID"):
             raise FileFormatError(
                 "has no SeriesInstanceUID",
                 where=path,
                 expected="the series that it belongs to",
-                remedy="export it again, or take it out",
+                remedy="export it again, or move it to another folder",
             )
         number = header.get("SeriesNumber")
         return Series(
@@ -200,17 +202,6 @@ def _series_of(path: Path) -> Series | None:
             files=(path,),
             images=int(header.get("NumberOfFrames") or 1),
             size=(int(header.Rows), int(header.Columns)),
-        )
-
-
-def _check_no_image(kind: Any, path: Path) -> None:
-    """Refuse an image that lacks its size: pydicom reads a cut header as one that ends there."""
-    if kind is None or "Image Storage" in kind.name:
-        raise FileFormatError(
-            "is an image without Rows and Columns",
-            where=path,
-            expected="its size",
-            remedy=f"it may be truncated: {EXPORT_AGAIN}",
         )
 
 

@@ -20,6 +20,8 @@ from vol3dseg.formats.dicom.planes import Plane
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake
 
+_Array = NDArray[np.float64]
+
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME = 0.02  # of the way between slices: closer ones lie at the same position
 _UNEVEN = 0.1  # voxels that a slice may lie off its place, since headers round
@@ -62,7 +64,9 @@ def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
     order = np.argsort(depths, kind="stable")
     planes, depths = [planes[n] for n in order], depths[order]
     if len(planes) == 1:
-        step = normal * _thickness(planes[0], intake)
+        thickness = planes[0].thickness_mm or 1.0
+        intake.note("holds one slice", f"read as {thickness:g} mm thick")
+        step = normal * thickness
     else:
         _check_positions(planes, depths, where)
         _check_gaps(planes, depths, where)
@@ -81,29 +85,21 @@ def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
     return Stack(tuple(planes), Geometry((columns, rows, len(planes)), _LPS_TO_RAS @ affine))
 
 
-def _thickness(plane: Plane, intake: Intake) -> float:
-    thickness = plane.thickness_mm or 1.0
-    intake.note("holds one slice", f"read as {thickness:g} mm thick")
-    return thickness
-
-
 def _check_alike(planes: Sequence[Plane], where: str) -> None:
     references = sorted({plane.frame_of_reference for plane in planes})
+    spacing_mm = 1e-3 * min(planes[0].spacing_mm)
+    odd_ones = "move the odd ones to another folder"
+    one_reference = "choose the slices of one, since places of different ones cannot be compared"
     rules: tuple[tuple[str, Callable[[Plane], tuple[float, ...]], float, str], ...] = (
-        ("sizes", lambda p: p.size, 0, "take the odd ones out"),
+        ("sizes", lambda p: p.size, 0, odd_ones),
         (
             "frames of reference",
             lambda p: (references.index(p.frame_of_reference),),
             0,
-            "choose the slices of one, since places of different ones cannot be compared",
+            one_reference,
         ),
-        (
-            "spacings",
-            lambda p: p.spacing_mm,
-            1e-3 * min(planes[0].spacing_mm),
-            "take the odd ones out",
-        ),
-        ("orientations", lambda p: p.orientation, 1e-3, "take out the localizer"),
+        ("spacings", lambda p: p.spacing_mm, spacing_mm, odd_ones),
+        ("orientations", lambda p: p.orientation, 1e-3, "move the localizer to another folder"),
     )
     for what, key, tolerance, remedy in rules:
         values = [key(plane) for plane in planes]
@@ -111,19 +107,14 @@ def _check_alike(planes: Sequence[Plane], where: str) -> None:
         apart = np.abs(np.array(values) - usual).max(axis=1)
         odd = [planes[n].name for n in np.flatnonzero(apart > tolerance).tolist()]
         if odd:
-            raise GridError(
-                f"slices have several {what}: {len(planes) - len(odd)} like "
-                f"{planes[values.index(usual)].name}, but not {some_of(odd)}",
-                where=where,
-                expected="one",
-                remedy=remedy,
-            )
+            like = f"{len(planes) - len(odd)} like {planes[values.index(usual)].name}"
+            found = f"slices have several {what}: {like}, but not {some_of(odd)}"
+            raise GridError(found, where=where, expected="one", remedy=remedy)
 
 
-def _check_positions(planes: Sequence[Plane], depths: NDArray[np.float64], where: str) -> None:
+def _check_positions(planes: Sequence[Plane], depths: _Array, where: str) -> None:
     """Refuse slices at the same position: one twice, or several volumes."""
     gaps = np.diff(depths)
-    apart = gaps[gaps > _SAME * gaps.max()]
     if gaps.max() < 1e-4:
         raise GridError(
             f"all {len(planes)} slices lie at the same position",
@@ -131,6 +122,7 @@ def _check_positions(planes: Sequence[Plane], depths: NDArray[np.float64], where
             expected="a stack of slices",
             remedy="export the series again with the position of each",
         )
+    apart = gaps[gaps > _SAME * gaps.max()]
     new = np.concatenate([[True], gaps > _SAME * np.median(apart)])
     counts = np.bincount(np.cumsum(new) - 1)
     if counts.max() == 1:
@@ -150,7 +142,7 @@ def _check_positions(planes: Sequence[Plane], depths: NDArray[np.float64], where
         "positions hold several slices)",
         where=where,
         expected="one slice at each",
-        remedy="remove the duplicates",
+        remedy="move the duplicates to another folder",
     )
 
 
@@ -160,18 +152,16 @@ def _told_apart(planes: Sequence[Plane], volumes: int) -> str:
     for plane in planes:
         for name, value in plane.marks:
             values.setdefault(name, set()).add(value)
-    words = []
+    differences = []
     for name, found in values.items():
         numbers = sorted(value for value in found if isinstance(value, float))
         if 2 <= len(found) <= volumes:
             listed = f" ({', '.join(f'{n:g}' for n in numbers)})" if numbers else ""
-            words.append(name + listed)
-    if not words:
-        return "told apart by nothing that is known here"
-    return f"told apart by {' and '.join(words)}"
+            differences.append(name + listed)
+    return f"told apart by {' and '.join(differences) or 'nothing that is known here'}"
 
 
-def _check_gaps(planes: Sequence[Plane], depths: NDArray[np.float64], where: str) -> None:
+def _check_gaps(planes: Sequence[Plane], depths: _Array, where: str) -> None:
     steps = np.arange(len(depths))
     mean = (depths[-1] - depths[0]) / steps[-1]
     if np.abs(depths - depths[0] - mean * steps).max() <= _UNEVEN * mean:
@@ -184,31 +174,23 @@ def _check_gaps(planes: Sequence[Plane], depths: NDArray[np.float64], where: str
             f"slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart",
             where=where,
             expected="even spacing",
-            remedy="resample the series, or take the odd slices out",
+            remedy="resample the series, or move the odd slices to another folder",
         )
-    places = [
-        f"between {planes[n].name} at {depths[n]:.4g} mm and {planes[n + 1].name} at "
-        f"{depths[n + 1]:.4g} mm"
-        for n in wide.tolist()
-    ]
+    ends = [f"{plane.name} at {mm:.4g} mm" for plane, mm in zip(planes, depths, strict=True)]
+    places = some_of([f"between {ends[n]} and {ends[n + 1]}" for n in wide.tolist()])
     raise GridError(
-        f"slices are missing {some_of(places)} along the normal",
+        f"slices are missing {places} along the normal",
         where=where,
         expected=f"one every {usual:.4g} mm",
         remedy="copy or export the series again",
     )
 
 
-def _lean(
-    planes: Sequence[Plane],
-    depths: NDArray[np.float64],
-    normal: NDArray[np.float64],
-    where: str,
-) -> NDArray[np.float64]:
+def _lean(planes: Sequence[Plane], depths: _Array, normal: _Array, where: str) -> _Array:
     """Return where slices go beside the normal [mm per mm]; refuse those that go elsewhere."""
     positions = np.array([plane.position for plane in planes])
     sideways = positions - positions[0] - np.outer(depths - depths[0], normal)
-    lean: NDArray[np.float64] = sideways[-1] / (depths[-1] - depths[0])
+    lean: _Array = sideways[-1] / (depths[-1] - depths[0])
     off = np.linalg.norm(sideways - np.outer(depths - depths[0], lean), axis=1)
     if off.max() > _UNEVEN * min(planes[0].spacing_mm):
         worst = int(off.argmax())
@@ -224,15 +206,8 @@ def _lean(
 def without_copies(planes: Sequence[Plane], where: str, intake: Intake) -> list[Plane]:
     """Return the slices without those that are there a second time, where repairs are allowed.
 
-    A copy has the SOP Instance UID of another slice, its place and its voxels. What has the UID
-    alone stays, for `dicom_stack` to refuse.
-
-    Parameters
-    ----------
-    planes : sequence of Plane
-    where : str
-        What they belong to, for messages.
-    intake : Intake
+    A copy has the SOP Instance UID of another slice, its place and its voxels. A slice that has
+    the UID alone stays, for `stack` to refuse.
 
     Raises
     ------
@@ -242,22 +217,21 @@ def without_copies(planes: Sequence[Plane], where: str, intake: Intake) -> list[
         There are copies, and repairs are not allowed.
     """
     originals: dict[str, Plane] = {}
-    copies: list[Plane] = []
+    copies: dict[Plane, Plane] = {}
     for plane in sorted(planes, key=lambda plane: plane.path):
         original = originals.setdefault(plane.uid, plane) if plane.uid else plane
         if original is not plane and _is_copy(plane, original):
-            copies.append(plane)
-    if not copies:
-        return list(planes)
-    names = some_of([f"{plane.name} of {originals[plane.uid].name}" for plane in copies])
-    error = GridError(
-        f"holds copies of slices: {names}",
-        where=where,
-        expected="each slice once",
-        remedy="remove the copies",
-    )
-    intake.mend(error, "read without them")
-    return [plane for plane in planes if not any(plane is copy for copy in copies)]
+            copies[plane] = original
+    if copies:
+        names = some_of([f"{copy.name} of {original.name}" for copy, original in copies.items()])
+        error = GridError(
+            f"holds copies of slices: {names}",
+            where=where,
+            expected="each slice once",
+            remedy="move the copies to another folder",
+        )
+        intake.mend(error, "read without them")
+    return [plane for plane in planes if plane not in copies]
 
 
 def _is_copy(plane: Plane, original: Plane) -> bool:
