@@ -43,48 +43,20 @@ def inspect(
     layout, or a dataset table (.csv, .json). Writes index.html, which opens in a browser without
     a network, and cases.csv and suspects.json for programs. Needs the extra [report].
     """
-    run_inspect(dataset, output, config, sample, workers, repair)
+    from vol3dseg.reporting.inspection.inspection_report import inspect as inspect_dataset
 
+    with progress_bar() as bar:
+        tasks = {stage: bar.add_task(stage, total=None) for stage in ("measuring", "drawing")}
 
-def run_inspect(
-    dataset: Path,
-    output: Path,
-    config_name: str | None,
-    sample: int,
-    workers: int | None,
-    repair: bool = False,
-) -> "Survey":
-    """Inspect a data set in front of the user."""
-    from vol3dseg.config import load_config
-    from vol3dseg.datasets.over_cases import worker_processes
-    from vol3dseg.files import require_writable, write_text
-    from vol3dseg.reporting.inspection.inspection_page import page
-    from vol3dseg.reporting.inspection.inspection_tables import write_tables
-    from vol3dseg.reporting.inspection.survey import count_drawn, find_source, gallery, survey
-    from vol3dseg.reporting.inspection.thumbnails import require_pillow
+        def show(stage: str, total: int) -> None:
+            bar.update(tasks[stage], total=total, advance=1)
 
-    require_pillow()
-    config = load_config(config_name) if config_name else None
-    source = find_source(
-        dataset,
-        config.recipe.modalities if config else None,
-        config.labels if config else None,
-        repair,
-    )
-    require_writable(output)
-    with worker_processes(workers, len(source.cases)) as executor, progress_bar() as bar:
-        task = bar.add_task("measuring", total=len(source.cases))
-        found = survey(source, executor, lambda: bar.advance(task))
-        drawing = bar.add_task("drawing", total=count_drawn(found, sample))
-        pictures = gallery(source, found, sample, executor, lambda: bar.advance(drawing))
-    write_tables(output, found)
-    write_text(output / "index.html", page(found, pictures))
+        found = inspect_dataset(dataset, output, config, sample, workers, repair, show)
     _report(found, output)
-    return found
 
 
 def _report(found: "Survey", output: Path) -> None:
-    from vol3dseg.quality.expectations import FEWEST_CASES
+    from vol3dseg.reporting.inspection.inspection_report import PAGE_NAME
 
     rows = [
         [verdict.case_id, f"{verdict.score:.1f}", "; ".join(r.text for r in verdict.reasons)]
@@ -93,13 +65,10 @@ def _report(found: "Survey", output: Path) -> None:
     if rows:
         columns = ["case", "score", "reasons"]
         show_table("The most suspicious cases", columns, rows, words=["reasons"])
-    if len(found.cases) < FEWEST_CASES:
-        click.echo(
-            f"fewer than {FEWEST_CASES} cases: nothing to compare, so only what is wrong whatever "
-            "other cases are like was looked for"
-        )
+    if found.too_few:
+        click.echo(found.too_few)
     count = len(found.cases)
     click.echo(
         f"{count} case{'s' * (count != 1)}, {len(found.suspects)} suspect, "
-        f"{len(found.left_out)} left out -> {output / 'index.html'}"
+        f"{len(found.left_out)} left out -> {output / PAGE_NAME}"
     )

@@ -20,7 +20,7 @@ from vol3dseg.quality.case_facts import measure, measure_contents, noise
 from vol3dseg.quality.contents import MASK, Contents, read_contents
 from vol3dseg.quality.similarity import coarse, correlations, inside_of, mirrorings, ranked
 from vol3dseg.quality.suspects import CERTAIN, rank
-from vol3dseg.reporting.inspection.survey import find_source, survey
+from vol3dseg.reporting.inspection.survey import survey
 from vol3dseg.space.geometry import Geometry
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
@@ -477,7 +477,7 @@ def test_a_case_without_an_image_is_a_suspect_and_has_volumes(brats_folder):
     for path in brats_folder.rglob("*.nii.gz"):
         if not path.name.endswith("_seg.nii.gz"):
             path.unlink()
-    found = survey(find_source(brats_folder))
+    found = survey(find_cases(brats_folder))
     assert [verdict.reasons[0].text for verdict in found.verdicts] == [
         f"case Case_00{n}: no image; found Case_00{n}_seg.nii.gz; add the scans" for n in (1, 2, 3)
     ]
@@ -520,13 +520,13 @@ def test_who_lacks_a_required_class_is_left_out_with_the_reason(brats_folder):
     values, grid = formats.open_volume(path).labels()
     nifti.write(path, np.where(values == 4, 2, values).astype(np.uint8), grid)
     labels = load_config("brats2020").labels
-    found = survey(find_source(brats_folder, ("t1",), labels))
+    found = survey(find_cases(brats_folder), ("t1",), labels)
     assert found.left_out == {"Case_002": "lacks the required class enhancing"}
     everyone = labels.model_copy(update={"required": ()})
-    assert survey(find_source(brats_folder, ("t1",), everyone)).left_out == {}
+    assert survey(find_cases(brats_folder), ("t1",), everyone).left_out == {}
 
 
 def test_side_by_side_equals_one_by_one(brats_folder):
-    source = find_source(brats_folder)
+    cases = find_cases(brats_folder)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        assert str(survey(source, pool)) == str(survey(source))
+        assert str(survey(cases, executor=pool)) == str(survey(cases))

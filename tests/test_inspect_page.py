@@ -11,10 +11,11 @@ import pytest
 
 pytest.importorskip("PIL")
 
+from click.testing import CliRunner
 from PIL import Image
 
 from vol3dseg import formats
-from vol3dseg.cli.inspect import run_inspect
+from vol3dseg.cli.inspect import inspect as command
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import MissingExtraError, OutputError
 from vol3dseg.formats.nifti import nifti_file as nifti
@@ -23,8 +24,9 @@ from vol3dseg.quality.contents import Contents
 from vol3dseg.quality.suspects import rank
 from vol3dseg.reporting.figures import COLOURS
 from vol3dseg.reporting.inspection.inspection_page import page
+from vol3dseg.reporting.inspection.inspection_report import inspect
 from vol3dseg.reporting.inspection.overview import plain
-from vol3dseg.reporting.inspection.survey import Gallery, Survey, count_drawn, find_source, survey
+from vol3dseg.reporting.inspection.survey import Gallery, Survey, survey
 from vol3dseg.reporting.inspection.thumbnails import colour_of, draw_contents, require_pillow
 from vol3dseg.space.geometry import Geometry
 
@@ -64,8 +66,8 @@ def many(brats_folder, count):
     )
 
 
-def test_the_page_opens_offline_and_shows_everything(browse, brats_folder, tmp_path, capsys):
-    found = run_inspect(brats_folder, tmp_path / "out", None, sample=2, workers=1)
+def test_the_page_opens_offline_and_shows_everything(browse, brats_folder, tmp_path):
+    found = inspect(brats_folder, tmp_path / "out", sample=2)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "cases.csv", "index.html", "suspects.json",
     ]  # fmt: skip
@@ -77,18 +79,25 @@ def test_the_page_opens_offline_and_shows_everything(browse, brats_folder, tmp_p
     assert dom.count("No picture: not among those drawn.</p>") == 1
     assert "24 × 20 × 18" in dom
     assert "With fewer than 8 cases" in dom
-    printed = capsys.readouterr().out
-    assert "fewer than 8 cases" in printed
-    assert str(tmp_path / "out" / "index.html") in printed.replace("\n", "")
 
 
-def test_worker_processes_and_one_case(brats_folder, tmp_path, capsys):
+def test_the_command_says_what_was_found(brats_folder, tmp_path):
+    (brats_folder / "Case_003" / "Case_003_t1.nii.gz").unlink()
+    out = tmp_path / "out"
+    done = CliRunner().invoke(command, [str(brats_folder), "-o", str(out), "-j", "1"])
+    assert done.exit_code == 0
+    assert "Case_003" in done.output
+    assert "\nWith fewer than 8 cases there is nothing to compare: " in done.output
+    assert done.output.endswith(f"\n3 cases, 1 suspect, 0 left out -> {out / 'index.html'}\n")
+
+
+def test_worker_processes_and_one_case(brats_folder, tmp_path):
     for number in (2, 3):
-        found = run_inspect(brats_folder, tmp_path / "out", None, sample=2, workers=2)
+        found = inspect(brats_folder, tmp_path / "out", sample=2, workers=2)
         assert len(found.verdicts) == 5 - number
         shutil.rmtree(brats_folder / f"Case_00{number}")
-    run_inspect(brats_folder, tmp_path / "out", None, sample=2, workers=2)
-    assert "\n1 case, 0 suspect" in capsys.readouterr().out
+    arguments = [str(brats_folder), "-o", str(tmp_path / "out"), "--sample", "2", "-j", "2"]
+    assert "\n1 case, 0 suspect" in CliRunner().invoke(command, arguments).output
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_first_case(
@@ -99,12 +108,12 @@ def test_a_place_that_cannot_be_written_is_found_before_the_first_case(
     monkeypatch.setattr(module, "measure", None)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"file: cannot be written .*; expected a writable place"):
-        run_inspect(brats_folder, tmp_path / "file", None, sample=2, workers=1)
+        inspect(brats_folder, tmp_path / "file", sample=2)
 
 
 def test_a_mask_that_cannot_be_used_is_not_called_absent(browse, brats_folder, tmp_path):
     (brats_folder / "Case_001" / "Case_001_seg.nii.gz").write_bytes(b"")
-    found = survey(find_source(brats_folder))
+    found = survey(find_cases(brats_folder))
     (tmp_path / "index.html").write_text(page(found, Gallery(None, {})), "utf-8")
     dom, _ = browse(tmp_path / "index.html")
     assert dom.count("No label map, or none that can be used.</p>") == 1
@@ -114,7 +123,7 @@ def test_files_named_in_reasons_are_text(browse, brats_folder, tmp_path):
     target = brats_folder / HOSTILE
     target.mkdir()
     shutil.copy(brats_folder / "Case_001" / "Case_001_seg.nii.gz", target / f"{HOSTILE}_seg.nii.gz")
-    run_inspect(brats_folder, tmp_path, None, sample=0, workers=1)
+    inspect(brats_folder, tmp_path, sample=0)
     dom, console = browse(tmp_path / "index.html")
     assert not console
     assert "<img src=x" not in dom.lower()
@@ -127,7 +136,7 @@ def test_hostile_names_are_text(browse, brats_folder, tmp_path):
     for path in (brats_folder / "Case_001").iterdir():
         shutil.copy(path, target / path.name)
     (target / "Case_001_t1.nii.gz").write_bytes(b"")
-    run_inspect(brats_folder, tmp_path, "brats2020", sample=9, workers=1)
+    inspect(brats_folder, tmp_path, "brats2020", sample=9)
     dom, console = browse(tmp_path / "index.html")
     assert not console
     assert "<img src=x" not in dom.lower()
@@ -180,7 +189,7 @@ def test_the_list_can_be_narrowed(kind, status, browse, brats_folder, tmp_path):
 
 
 def test_programs_get_one_row_for_each_case(brats_folder, tmp_path):
-    run_inspect(brats_folder, tmp_path, "brats2020", sample=0, workers=1)
+    inspect(brats_folder, tmp_path, "brats2020", sample=0)
     with (tmp_path / "cases.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["case"] for row in rows] == ["Case_001", "Case_002", "Case_003"]
@@ -191,10 +200,10 @@ def test_programs_get_one_row_for_each_case(brats_folder, tmp_path):
 
 def test_suspects_are_drawn_and_no_more_than_the_sample_besides(brats_folder):
     found = many(brats_folder, 30)
-    assert count_drawn(found, 7) == 7
+    assert len(found.drawn(7)) == 7
     broken = replace(found.cases[3], problems=("cut off",))
     cases = (*found.cases[:3], broken, *found.cases[4:])
-    assert count_drawn(replace(found, cases=cases, verdicts=tuple(rank(cases))), 7) == 8
+    assert len(replace(found, cases=cases, verdicts=tuple(rank(cases))).drawn(7)) == 8
 
 
 def pixels(picture):
@@ -251,11 +260,12 @@ def test_classes_have_the_colours_that_other_pictures_give_them(monkeypatch):
 def test_without_pillow_the_remedy_is_named(monkeypatch, brats_folder, tmp_path):
     import sys
 
-    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    monkeypatch.delitem(sys.modules, "PIL.Image")
+    monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'vol3dseg\[report\]'"):
         require_pillow()
     with pytest.raises(MissingExtraError):
-        run_inspect(brats_folder, tmp_path / "out", None, sample=0, workers=1)
+        inspect(brats_folder, tmp_path / "out", sample=0)
     assert not (tmp_path / "out").exists()
 
 
@@ -288,7 +298,7 @@ def test_four_planted_cases_are_among_the_first_six(seed, shared_data, browse, t
     change(noisy, "t2", lambda a: a + rng.normal(0, 0.7 * a.std(), a.shape))
     change(mirror, "t1ce", lambda a: np.flip(a, 0))
     change(empty, "seg", lambda a: 0 * a)
-    run_inspect(tmp_path / "set", tmp_path / "out", "crops32", sample=5, workers=1)
+    inspect(tmp_path / "set", tmp_path / "out", "crops32", sample=5)
     record = json.loads((tmp_path / "out" / "suspects.json").read_text("utf-8"))
     first = {each["case"]: each["reasons"][0]["text"] for each in record["suspects"][:6]}
     assert first[swap].startswith("flair and t1 look swapped")
@@ -310,7 +320,7 @@ def test_real_sets_open_without_a_message(name, shared_data, browse, tmp_path):
                 (source / path).parent.mkdir(parents=True, exist_ok=True)
                 (source / path).symlink_to((shared_data / name / path).resolve())
         (source / "dataset.json").write_text(json.dumps(whole))
-    found = run_inspect(source, tmp_path / "out", None, sample=3, workers=1)
+    found = inspect(source, tmp_path / "out", sample=3)
     assert not found.suspects
     dom, console = browse(tmp_path / "out" / "index.html")
     assert not console

@@ -17,7 +17,7 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import Workers, over_cases, worker_processes
 from vol3dseg.errors import DatasetError
 from vol3dseg.preprocessing.prepare_dataset import prepare_cases
-from vol3dseg.reporting.inspection.survey import find_source, survey
+from vol3dseg.reporting.inspection.survey import survey
 
 CASES = [Case(f"{number:03d}", "somebody", {}) for number in range(100)]
 
@@ -85,11 +85,10 @@ def test_a_case_that_always_kills_its_worker_is_named_and_the_others_go_on(tmp_p
 
 
 def test_a_killed_worker_is_a_problem_of_its_case_alone(brats_folder, tmp_path):
-    source = find_source(brats_folder)
-    first, *others = source.cases
+    first, *others = find_cases(brats_folder)
     deadly = replace(first, subject=Deadly(tmp_path / "killed", always=True))
     with Workers(2) as workers:
-        found = survey(replace(source, cases=[deadly, *others]), workers)
+        found = survey([deadly, *others], executor=workers)
     problems = {facts.case_id: facts.problems for facts in found.cases}
     assert [case_id for case_id, said in problems.items() if said] == ["Case_001"]
     assert "its worker process was killed" in problems["Case_001"][0]

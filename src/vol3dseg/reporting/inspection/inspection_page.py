@@ -7,7 +7,7 @@ from typing import Any
 
 from vol3dseg.quality.case_facts import HISTOGRAM_RANGE, CaseFacts, ModalityFacts
 from vol3dseg.quality.suspects import Verdict
-from vol3dseg.reporting.inspection.overview import grid_words, legend, overview
+from vol3dseg.reporting.inspection.overview import describe_grid, legend, overview
 from vol3dseg.reporting.inspection.survey import Gallery, Survey
 from vol3dseg.reporting.inspection.thumbnails import Picture, colour_of
 from vol3dseg.reporting.page import html_page, image_uri, script_json
@@ -50,7 +50,7 @@ def _data(found: Survey, gallery: Gallery) -> dict[str, Any]:
         "colours": [colour_of(number) for number in range(len(found.classes))],
         "whole": _whole(found),
         "cases": [
-            _case(verdict, facts[verdict.case_id], found, gallery.drawings.get(verdict.case_id))
+            _case(verdict, facts[verdict.case_id], found, _pictures(verdict.case_id, gallery))
             for verdict in found.verdicts
         ],
     }
@@ -75,7 +75,7 @@ def _shares(counts: Sequence[int]) -> list[int]:
 
 
 def _case(
-    verdict: Verdict, facts: CaseFacts, found: Survey, pictures: Sequence[Picture] | None
+    verdict: Verdict, facts: CaseFacts, found: Survey, pictures: Sequence[Picture]
 ) -> dict[str, Any]:
     return {
         "id": verdict.case_id,
@@ -83,11 +83,15 @@ def _case(
         "reasons": [reason.text for reason in verdict.reasons],
         "left_out": found.left_out.get(verdict.case_id, ""),
         "readable": bool(facts.modalities),
-        "grid": grid_words(facts) or None,
+        "grid": describe_grid(facts) or None,
         "volumes": facts.volumes_ml and {n: _short(v) for n, v in facts.volumes_ml.items()},
         "modalities": {name: _modality(each) for name, each in facts.modalities.items()},
-        "pictures": [_picture(picture) for picture in pictures] if pictures else None,
+        "pictures": [_picture(picture) for picture in pictures] or None,
     }
+
+
+def _pictures(case_id: str, gallery: Gallery) -> Sequence[Picture]:
+    return gallery.drawings[case_id].pictures if case_id in gallery.drawings else ()
 
 
 def _modality(facts: ModalityFacts) -> dict[str, Any]:

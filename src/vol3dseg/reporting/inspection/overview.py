@@ -7,13 +7,13 @@ from html import escape
 import numpy as np
 
 from vol3dseg.quality.case_facts import CaseFacts
-from vol3dseg.quality.expectations import FEWEST_CASES
 from vol3dseg.reporting.inspection.survey import Survey
 from vol3dseg.reporting.inspection.thumbnails import Drawing, Picture, colour_of
 from vol3dseg.reporting.page import image_uri
 
 _ROWS = 12  # of a table that may be as long as the set; the rest is counted
 _WIDTH, _HEIGHT = 320, 22  # of a box plot [pixels]
+_MIDDLE = "median over cases, and where the middle 90 % lie"
 
 
 def overview(found: Survey, example: Drawing | None) -> str:
@@ -29,52 +29,36 @@ def _summary(found: Survey) -> str:
     labelled = sum(case.volumes_ml is not None for case in found.cases)
     kinds = Counter(verdict.reasons[0].kind for verdict in found.suspects)
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    rule = f"a case must have {', '.join(found.required)}" if found.required else ""
     facts = {
         "cases": f"{len(found.cases)}, {labelled} with a label map",
         "layout": found.layout,
         "modalities": ", ".join(found.modalities),
         "classes": ", ".join(found.classes) or "none",
         "suspects": f"{len(found.suspects)}" + (f" ({listed}, by first reason)" if listed else ""),
-        "left out": f"{len(found.left_out)}" + _rule(found),
+        "left out": f"{len(found.left_out)}; {rule or 'no class is required by the config'}",
     }
     lines = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
-    few = (
-        f"<p><strong>With fewer than {FEWEST_CASES} cases there is nothing to compare: only what "
-        "is wrong whatever other cases are like is found.</strong></p>"
-        if len(found.cases) < FEWEST_CASES
-        else ""
-    )
+    few = f"<p><strong>{found.too_few}</strong></p>" if found.too_few else ""
     jump = '<p><a href="#cases">To the cases, suspects first</a></p>'
     return f'<dl class="facts">{lines}</dl>{few}{jump}'
-
-
-def _rule(found: Survey) -> str:
-    if not found.required:
-        return "; no class is required by the config"
-    return f"; a case must have {', '.join(found.required)}"
 
 
 def _left_out(found: Survey) -> str:
     if not found.left_out:
         return ""
-    items = "".join(
-        f"<li>{escape(case_id)}: {escape(reason)}</li>"
-        for case_id, reason in found.left_out.items()
-    )
-    count = len(found.left_out)
-    return (
-        f"<details><summary>Who is left out, and why ({count})</summary><ul>{items}</ul></details>"
-    )
+    items = "".join(f"<li>{escape(f'{i}: {why}')}</li>" for i, why in found.left_out.items())
+    summary = f"<summary>Who is left out, and why ({len(found.left_out)})</summary>"
+    return f"<details>{summary}<ul>{items}</ul></details>"
 
 
 def _example(found: Survey, example: Drawing) -> str:
     figures = "".join(_figure(picture, example.case_id) for picture in example.pictures)
-    return (
-        f"<h2>Contrast of the modalities</h2>{legend(found.classes)}{figures}"
-        f'<p class="note">{escape(example.case_id)}, an example: free of suspicion if any is, with '
-        "more foreground than three in four. Slices with most foreground; R: the subject's right, "
-        "A: front.</p>"
+    note = (
+        f"{example.case_id}, an example: free of suspicion if any is, with more foreground than "
+        "three in four. Slices with most foreground; R: the subject's right, A: front."
     )
+    return _section("Contrast of the modalities", legend(found.classes) + figures, note)
 
 
 def _figure(picture: Picture, case_id: str) -> str:
@@ -88,12 +72,12 @@ def _figure(picture: Picture, case_id: str) -> str:
 
 def legend(classes: Sequence[str]) -> str:
     """Return the classes with their colours, as a list."""
-    items = "".join(f"<li>{_swatch(n)}{escape(name)}</li>" for n, name in enumerate(classes))
+    items = "".join(f"<li>{_swatch(n, name)}</li>" for n, name in enumerate(classes))
     return f'<ul class="legend" aria-label="colours of the classes">{items}</ul>' if items else ""
 
 
-def _swatch(number: int) -> str:
-    return f'<span class="swatch" style="background:{colour_of(number)}"></span>'
+def _swatch(number: int, name: str) -> str:
+    return f'<span class="swatch" style="background:{colour_of(number)}"></span>{escape(name)}'
 
 
 def _intensities(found: Survey) -> str:
@@ -101,26 +85,26 @@ def _intensities(found: Survey) -> str:
     for name in found.modalities:
         facts = [case.modalities[name] for case in found.cases if name in case.modalities]
         if facts:
-            columns = ([f.low for f in facts], [f.median for f in facts], [f.high for f in facts])
             noise = [f.noise for f in facts if f.noise is not None]
-            texts = [_spread(values) for values in (*columns, noise)]
-            rows.append([escape(name), str(len(facts)), *texts])
+            columns = ([f.low for f in facts], [f.median for f in facts], [f.high for f in facts])
+            rows.append([escape(name), str(len(facts)), *map(_middle, (*columns, noise))])
     head = ["modality", "cases", "percentile 1", "median", "percentile 99", "noise"]
-    return (
-        '<h2>Intensities</h2><div class="histograms" id="whole"></div>'
-        '<p class="note">Voxels inside (not background), each case by itself brought to mean 0 and '
-        "standard deviation (sd) 1.</p>"
-        f"{_table(head, rows)}"
-        '<p class="note">Raw intensities inside: median over cases, and where the middle 90 % lie. '
-        "Noise: share of the image's standard deviation.</p>"
+    histograms = (
+        '<div class="histograms" id="whole"></div><p class="note">Voxels inside (not background), '
+        "each case by itself brought to mean 0 and standard deviation (sd) 1.</p>"
     )
+    note = f"Raw intensities inside: {_MIDDLE}. Noise: share of the image's standard deviation."
+    return _section("Intensities", histograms + _table(head, rows), note)
 
 
-def _spread(values: Sequence[float]) -> str:
+def _middle(values: Sequence[float], signed: bool = False) -> str:
+    """Return the median, and where the middle 90 % lie."""
     if not values:
         return "–"
-    low, middle, high = np.percentile(values, (5, 50, 95))
-    return f"{plain(middle)} ({plain(low)} to {plain(high)})"
+    low, middle, high = (
+        f"{value:+.2f}" if signed else plain(value) for value in np.percentile(values, (5, 50, 95))
+    )
+    return f"{middle} ({low} to {high})"
 
 
 def plain(value: float) -> str:
@@ -136,21 +120,18 @@ def _classes(found: Survey) -> str:
         name: [v for case in found.cases if (v := (case.volumes_ml or {}).get(name, 0.0)) > 0]
         for name in found.classes
     }
-    highest = max((max(v) for v in volumes.values() if v), default=0.0)
-    if highest == 0:
+    every = [volume for values in volumes.values() for volume in values]
+    if not every:
         return "<h2>Class volumes</h2><p>No labelled voxels.</p>"
-    lowest = min(min(v) for v in volumes.values() if v)
     rows = []
     for number, (name, values) in enumerate(volumes.items()):
         figures = np.percentile(values, (0, 25, 50, 75, 100)).tolist() if values else []
         texts = [plain(v) for v in figures] or ["–"] * 5
-        plot = _box_plot(figures, lowest, highest, number) if figures else ""
-        rows.append([_swatch(number) + escape(name), str(len(values)), *texts, plot])
+        plot = _box_plot(figures, min(every), max(every), number) if figures else ""
+        rows.append([_swatch(number, name), str(len(values)), *texts, plot])
     head = ["class", "cases", "smallest", "25 %", "median", "75 %", "largest", "logarithmic"]
-    return (
-        f"<h2>Class volumes [ml]</h2>{_table(head, rows)}"
-        '<p class="note">Of the cases that have the class. Box: middle half, bar: median.</p>'
-    )
+    note = "Of the cases that have the class. Box: middle half, bar: median."
+    return _section("Class volumes [ml]", _table(head, rows), note)
 
 
 def _box_plot(figures: Sequence[float], lowest: float, highest: float, number: int) -> str:
@@ -167,50 +148,42 @@ def _box_plot(figures: Sequence[float], lowest: float, highest: float, number: i
 
 
 def _contrasts(found: Survey) -> str:
-    rows = [
-        [_swatch(number) + escape(name), *(_middle(found, (name, m)) for m in found.modalities)]
-        for number, name in enumerate(found.classes)
-    ]
+    rows = []
+    for number, name in enumerate(found.classes):
+        values = [
+            [c.contrasts[name, m] for c in found.cases if (name, m) in c.contrasts]
+            for m in found.modalities
+        ]
+        rows.append([_swatch(number, name), *(_middle(each, signed=True) for each in values)])
     if not rows:
         return ""
-    return (
-        "<h2>Contrast of the classes</h2>"
-        f"{_table(['class', *map(escape, found.modalities)], rows)}"
-        '<p class="note">Mean inside the class minus mean of the rest of the body, in standard '
-        "deviations of the image: median over cases, and where the middle 90 % lie.</p>"
+    note = (
+        "Mean inside the class minus mean of the rest of the body, in standard deviations of the "
+        f"image: {_MIDDLE}."
     )
+    table = _table(["class", *map(escape, found.modalities)], rows)
+    return _section("Contrast of the classes", table, note)
 
 
 def _correlations(found: Survey) -> str:
     names = found.modalities
     if len(names) < 2:
         return ""
-    rows = [[escape(a), *("" if a == b else _middle(found, (a, b)) for b in names)] for a in names]
-    return (
-        "<h2>Correlation between modalities</h2>"
-        f"{_table(['', *map(escape, names)], rows)}"
-        '<p class="note">Of ranks, inside: median over cases, and where the middle 90 % lie.</p>'
-    )
-
-
-def _middle(found: Survey, key: tuple[str, str]) -> str:
-    def of(case: CaseFacts) -> Iterable[float]:
-        pairs = (
-            case.contrasts.get(key),
-            case.correlations.get(key),
-            case.correlations.get(key[::-1]),
+    known = [case.correlations for case in found.cases]
+    rows = []
+    for a in names:
+        pairs = [(min(a, b), max(a, b)) for b in names]
+        values = [[each[pair] for each in known if pair in each] for pair in pairs]
+        cells = (
+            _middle(v, signed=True) if a != b else "" for b, v in zip(names, values, strict=True)
         )
-        return (value for value in pairs if value is not None)
-
-    values = [value for case in found.cases for value in of(case)]
-    if not values:
-        return "–"
-    low, middle, high = np.percentile(values, (5, 50, 95))
-    return f"{middle:+.2f} ({low:+.2f} to {high:+.2f})"
+        rows.append([escape(a), *cells])
+    table = _table(["", *map(escape, names)], rows)
+    return _section("Correlation between modalities", table, f"Of ranks, inside: {_MIDDLE}.")
 
 
-def grid_words(case: CaseFacts) -> dict[str, str]:
-    """Return shape, spacing and axes of a case in words; empty without a geometry."""
+def describe_grid(case: CaseFacts) -> dict[str, str]:
+    """Return shape, spacing and axes of a case as text; empty without a geometry."""
     grid = case.geometry
     if grid is None:
         return {}
@@ -222,12 +195,18 @@ def grid_words(case: CaseFacts) -> dict[str, str]:
 
 
 def _geometry(found: Survey) -> str:
-    grids = Counter(tuple(w.values()) for case in found.cases if (w := grid_words(case)))
+    texts = (describe_grid(case) for case in found.cases)
+    grids = Counter(tuple(each.values()) for each in texts if each)
     rows = [[*map(escape, grid), str(count)] for grid, count in grids.most_common(_ROWS)]
     more = len(grids) - len(rows)
-    rest = f'<p class="note">and {more} more geometries</p>' if more > 0 else ""
     head = ["shape [voxels]", "spacing [mm]", "axes", "cases"]
-    return f"<h2>Geometry</h2>{_table(head, rows)}{rest}"
+    return _section("Geometry", _table(head, rows), f"and {more} more geometries" * (more > 0))
+
+
+def _section(title: str, content: str, note: str = "") -> str:
+    """Return a part of the page; the content is HTML, the note below it is not."""
+    below = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f"<h2>{title}</h2>{content}{below}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

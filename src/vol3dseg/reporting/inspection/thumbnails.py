@@ -4,7 +4,6 @@ Upright and radiological: the subject's right is on the left of axial and corona
 up in axial and left in sagittal ones. Needs the extra [report].
 """
 
-import importlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.errors import MissingExtraError
+from vol3dseg.extras import load_extra
 from vol3dseg.quality.contents import Contents, read_contents
 from vol3dseg.quality.similarity import inside_of
 from vol3dseg.reporting.figures import class_colour
@@ -81,7 +80,7 @@ def draw(
     case : Case
     modalities : tuple of str
     labels : LabelSet or None
-        As for `measure.measure`.
+        As for `case_facts.measure`.
     classes : sequence of str
         All foreground classes of the set; their order gives the colours.
     side : int
@@ -103,18 +102,15 @@ def draw_contents(
     if contents.geometry is None or not contents.images:
         return ()
     upright = _upright(contents, contents.geometry, classes)
-    names = list(upright.images)
+    names = tuple(upright.images)
     modalities = [upright.panel(name, "axial", side, painted=False) for name in names]
     masks = [upright.panel(names[0], plane, side, painted=True) for plane in _SHOWN]
-    shown = "with the mask" if upright.label is not None else "without a mask"
-    listed = ", ".join(names)
+    shown = "without a mask" if upright.label is None else "with the mask"
+    axial = f"axial slice {upright.level('axial')}: {', '.join(names)}"
+    levels = tuple(f"{plane} {upright.level(plane)}" for plane in _SHOWN)
     return (
-        Picture(_webp(modalities), tuple(names), f"axial slice {upright.level('axial')}: {listed}"),
-        Picture(
-            _webp(masks),
-            tuple(f"{plane} {upright.level(plane)}" for plane in _SHOWN),
-            f"{names[0]} {shown} in three planes",
-        ),
+        Picture(_webp(modalities), names, axial),
+        Picture(_webp(masks), levels, f"{names[0]} {shown} in three planes"),
     )
 
 
@@ -126,7 +122,7 @@ class _Upright:
     label: NDArray[np.uint8] | None
     spacing_mm: tuple[float, float, float]
     start: tuple[int, int, int]  # of the cut
-    at: tuple[int, int, int]  # the slice that is shown across each axis
+    at: Sequence[int]  # the slice that is shown across each axis
 
     def level(self, plane: str) -> int:
         """Return which slice of the whole, upright grid is shown."""
@@ -172,14 +168,12 @@ def _upright(contents: Contents, source: Geometry, classes: Sequence[str]) -> _U
     return _Upright(cut, label, target.spacing_mm, box.start, _fullest(label, box.shape))
 
 
-def _fullest(label: NDArray[np.uint8] | None, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def _fullest(label: NDArray[np.uint8] | None, shape: tuple[int, int, int]) -> list[int]:
     """Return the slice with most foreground across each axis; the middle where there is none."""
     if label is None or not label.any():
-        return shape[0] // 2, shape[1] // 2, shape[2] // 2
-    i, j, k = (
-        int(np.count_nonzero(label, axis=tuple({0, 1, 2} - {axis})).argmax()) for axis in range(3)
-    )
-    return i, j, k
+        return [n // 2 for n in shape]
+    across = ((1, 2), (0, 2), (0, 1))
+    return [int(np.count_nonzero(label, axis=axes).argmax()) for axes in across]
 
 
 def _brightness(
@@ -195,11 +189,11 @@ def _brightness(
 
 
 def _resized(plane: NDArray[np.uint8], size: tuple[int, int], smooth: bool) -> NDArray[np.uint8]:
-    image_module = _pillow("Image")
-    ways = image_module.Resampling
+    pillow = _pillow("Image")
     finer = size[0] >= plane.shape[1] and size[1] >= plane.shape[0]
-    way = (ways.BICUBIC if finer else ways.LANCZOS) if smooth else ways.NEAREST
-    return np.asarray(image_module.fromarray(plane).resize(size, way))
+    smoothly = pillow.Resampling.BICUBIC if finer else pillow.Resampling.LANCZOS
+    way = smoothly if smooth else pillow.Resampling.NEAREST
+    return np.asarray(pillow.fromarray(plane).resize(size, way))
 
 
 def _painted(colour: NDArray[np.uint8], label: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -215,15 +209,14 @@ def _painted(colour: NDArray[np.uint8], label: NDArray[np.uint8]) -> NDArray[np.
 
 def _framed(colour: NDArray[np.uint8], side: int, letter: str) -> NDArray[np.uint8]:
     """Return the picture in the middle of a black square, with a letter at its left."""
+    square = _pillow("Image").new("RGB", (side, side))
     height, width = colour.shape[:2]
-    square = np.zeros((side, side, 3), dtype=np.uint8)
-    top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = colour
-    image = _pillow("Image").fromarray(square)
+    at = (side - width) // 2, (side - height) // 2
+    square.paste(_pillow("Image").fromarray(colour), at)
     font = _pillow("ImageFont").load_default(max(10, side // 11))
-    pen = _pillow("ImageDraw").Draw(image)
+    pen = _pillow("ImageDraw").Draw(square)
     pen.text((3, side / 2), letter, "white", font, "lm", stroke_width=1, stroke_fill="black")
-    return np.asarray(image)
+    return np.asarray(square)
 
 
 def _webp(panels: Sequence[NDArray[np.uint8]]) -> bytes:
@@ -237,7 +230,4 @@ def _webp(panels: Sequence[NDArray[np.uint8]]) -> bytes:
 
 
 def _pillow(module: str) -> Any:
-    try:
-        return importlib.import_module(f"PIL.{module}")
-    except ImportError as error:
-        raise MissingExtraError("pillow", "report") from error
+    return load_extra(f"PIL.{module}", "report")

@@ -1,0 +1,149 @@
+"""A data set inspected: one HTML page, and the same as files for other programs."""
+
+import csv
+import io
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vol3dseg.config import Config, load_config
+from vol3dseg.datasets.case import allow_repairs
+from vol3dseg.datasets.layouts import find_cases, layout_of
+from vol3dseg.datasets.over_cases import worker_processes
+from vol3dseg.files import require_writable, write_json, write_text
+from vol3dseg.quality.case_facts import CaseFacts
+from vol3dseg.reporting.inspection.inspection_page import page
+from vol3dseg.reporting.inspection.survey import Progress, Survey, draw_cases, silent, survey
+from vol3dseg.reporting.inspection.thumbnails import require_pillow
+
+PAGE_NAME = "index.html"
+CASES_NAME = "cases.csv"
+SUSPECTS_NAME = "suspects.json"
+
+
+def inspect(
+    dataset: str | Path,
+    output: str | Path,
+    config: Config | str | Path | None = None,
+    sample: int = 100,
+    workers: int | Executor | None = 1,
+    repair: bool = False,
+    progress: Progress = silent,
+) -> Survey:
+    """Look at the scans and masks of a data set: which cases are unlike the others, and why.
+
+    Writes index.html, which opens in a browser without a network, and cases.csv and suspects.json
+    for programs.
+
+    Parameters
+    ----------
+    dataset : str or Path
+        A folder in a layout that `find_cases` knows, or a dataset table.
+    output : str or Path
+    config : Config, str, Path or None
+        A config, the name of a preset, or a YAML file; it names the classes and the modalities
+        that a case should have. None expects of every case what any of them has, and names classes
+        by their values.
+    sample : int
+        Cases that get pictures besides the suspects.
+    workers : int, Executor or None
+        Processes that work on cases side by side, None for one for each core; or an executor.
+    repair : bool
+        Read files that are wrong where there is a repair; each repair is a reason for suspicion.
+    progress : callable
+        Called after each case with what is being done and the number of cases.
+
+    Returns
+    -------
+    Survey
+
+    Raises
+    ------
+    ConfigError
+        The config is not valid.
+    DatasetError
+        There are no cases, or their layout is not known.
+    OutputError
+        `output` cannot be written.
+    MissingExtraError
+        Pillow is not installed.
+    """
+    require_pillow()
+    chosen, source, folder = config and load_config(config), Path(dataset), Path(output)
+    modalities, labels = (chosen.recipe.modalities, chosen.labels) if chosen else (None, None)
+    cases, layout = allow_repairs(find_cases(source), repair), layout_of(source)
+    require_writable(folder)
+    with _executor(workers, len(cases)) as executor:
+        found = survey(cases, modalities, labels, executor, progress)
+        found = replace(found, title=source.resolve().name, layout=layout.name if layout else "")
+        gallery = draw_cases(cases, found, labels, sample, executor, progress)
+    write_tables(folder, found)
+    write_text(folder / PAGE_NAME, page(found, gallery))
+    return found
+
+
+def _executor(
+    workers: int | Executor | None, cases: int
+) -> AbstractContextManager[Executor | None]:
+    if isinstance(workers, Executor):
+        return nullcontext(workers)
+    return worker_processes(workers, cases)
+
+
+def write_tables(folder: Path, found: Survey) -> None:
+    """Write cases.csv, one row for each case, and suspects.json, the most suspicious first."""
+    verdicts = {verdict.case_id: verdict for verdict in found.verdicts}
+    rows = [
+        {
+            "case": case.case_id,
+            "subject": case.subject,
+            "score": verdicts[case.case_id].score,
+            "reasons": "; ".join(reason.text for reason in verdicts[case.case_id].reasons),
+            "left_out": found.left_out.get(case.case_id, ""),
+            **_numbers(case),
+        }
+        for case in found.cases
+    ]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / CASES_NAME, stream.getvalue())
+    write_json(folder / SUSPECTS_NAME, _document(found))
+
+
+def _numbers(case: CaseFacts) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    if case.geometry is not None:
+        grid = case.geometry
+        for axis, voxels, spacing_mm in zip("ijk", grid.shape, grid.spacing_mm, strict=True):
+            row |= {f"voxels_{axis}": voxels, f"spacing_{axis}_mm": round(spacing_mm, 6)}
+        row["axes"] = grid.axis_codes
+    row |= {f"{name}_ml": round(ml, 6) for name, ml in (case.volumes_ml or {}).items()}
+    for name, facts in case.modalities.items():
+        for fact in ("minimum", "low", "median", "high", "maximum", "mean", "deviation", "noise"):
+            row[f"{name}_{fact}"] = getattr(facts, fact)
+    row |= {f"contrast_{c}_{m}": value for (c, m), value in case.contrasts.items()}
+    return row | {f"correlation_{a}_{b}": value for (a, b), value in case.correlations.items()}
+
+
+def _document(found: Survey) -> dict[str, Any]:
+    return {
+        "dataset": found.title,
+        "cases": len(found.cases),
+        "suspects": [
+            {
+                "case": verdict.case_id,
+                "score": round(verdict.score, 3),
+                "reasons": [
+                    {"kind": r.kind, "text": r.text, "score": round(r.score, 3)}
+                    for r in verdict.reasons
+                ],
+            }
+            for verdict in found.suspects
+        ],
+        "left_out": found.left_out,
+    }
