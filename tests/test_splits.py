@@ -143,7 +143,6 @@ def test_a_file_that_does_not_fit_the_cases(tmp_path, lists, message):
 def test_parts_by_name():
     split = Split(train=("a", "b"), validation=("c",), test=("d",))
     assert split.part("test") == ("d",)
-    assert split.select(["b", "d", "z"]) == Split(train=("b",), test=("d",))
     with pytest.raises(DatasetError, match=r"no part 'val'.*train, validation, test"):
         split.part("val")
 

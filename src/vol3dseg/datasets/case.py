@@ -37,17 +37,6 @@ class ImageSource:
         """The files that are read for the image."""
         return (self.path, self.onto.path) if self.onto else (self.path,)
 
-    @property
-    def intake(self) -> str:
-        """What is done with the file, in words; empty if it is read as it is."""
-        done = (
-            (self.series is not None, f"series {self.series}"),
-            (self.channel is not None, f"volume {self.channel}"),
-            (self.nan is not None, f"NaN is {self.nan}"),
-            (self.onto is not None, f"onto {self.onto.path.name if self.onto else ''}"),
-        )
-        return "".join(f", {words}" for asked, words in done if asked)
-
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -67,7 +56,7 @@ class Case:
     label_series : str or None
         Which DICOM series of the folder is the label map; None where it holds only one.
     repair : bool
-        Whether files that are wrong are mended where there is a repair; otherwise they are refused.
+        Whether a file that is wrong is read where there is a repair; otherwise it is refused.
     """
 
     id: str
@@ -117,5 +106,5 @@ def modalities_of(cases: Iterable[Case]) -> tuple[str, ...]:
 
 
 def allow_repairs(cases: Iterable[Case], allowed: bool = True) -> list[Case]:
-    """Return cases whose files are mended, if that is allowed, where there is a repair."""
+    """Return cases whose files are read with repairs, if that is allowed."""
     return [replace(case, repair=allowed) for case in cases]

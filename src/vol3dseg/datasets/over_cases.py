@@ -2,29 +2,21 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from concurrent import futures
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import DatasetError
 from vol3dseg.machine import limit_cores, usable_cores
 
-Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _OUTSTANDING = 64  # cases handed to an executor of unknown size and not yet answered
 
 
-class Workers(Executor):
+class Workers(futures.Executor):
     """Worker processes that share the cores; where one is killed, all are replaced by new ones.
 
     Parameters
@@ -36,17 +28,11 @@ class Workers(Executor):
         self.processes = processes
         self._pool = self._start()
 
-    def submit(
-        self,
-        fn: Callable[Arguments, Result],
-        /,
-        *args: Arguments.args,
-        **kwargs: Arguments.kwargs,
-    ) -> Future[Result]:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
         """Hand over a call; the function and its arguments are pickled."""
         try:
             return self._pool.submit(fn, *args, **kwargs)
-        except BrokenExecutor:  # a pool takes nothing more after one of its processes was killed
+        except futures.BrokenExecutor:  # a pool with a killed process takes nothing more
             self._pool.shutdown()
             self._pool = self._start()
             return self._pool.submit(fn, *args, **kwargs)
@@ -55,9 +41,10 @@ class Workers(Executor):
         """End the processes; see `concurrent.futures.Executor.shutdown`."""
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
-    def _start(self) -> ProcessPoolExecutor:
-        share = usable_cores() // self.processes
-        return ProcessPoolExecutor(self.processes, get_context("spawn"), limit_cores, (share,))
+    def _start(self) -> futures.ProcessPoolExecutor:
+        shared = (usable_cores() // self.processes,)
+        spawn = get_context("spawn")
+        return futures.ProcessPoolExecutor(self.processes, spawn, limit_cores, shared)
 
 
 @contextmanager
@@ -81,7 +68,7 @@ def worker_processes(most: int | None, cases: int) -> Iterator[Workers | None]:
 def over_cases(
     function: Callable[[Case], Result],
     cases: Sequence[Case],
-    executor: Executor | None,
+    executor: futures.Executor | None,
     failed: Callable[[Case, DatasetError], Result],
 ) -> Iterator[Result]:
     """Give the result for each case, in the order in which they are ready.
@@ -121,17 +108,17 @@ def over_cases(
 def _until_one_is_killed(
     function: Callable[[Case], Result],
     left: Iterator[Case],
-    executor: Executor,
+    executor: futures.Executor,
     killed: list[Case],
 ) -> Iterator[Result]:
     """Take cases from `left` and give their results; `killed` gets those that must be retried."""
-    running: dict[Future[Result], Case] = {}
+    running: dict[futures.Future[Result], Case] = {}
 
     def submit(most: int) -> None:
         for case in islice(left, 0 if killed else most):
             try:
                 running[executor.submit(function, case)] = case
-            except BrokenExecutor:
+            except futures.BrokenExecutor:
                 killed.append(case)
                 return
 
@@ -139,9 +126,9 @@ def _until_one_is_killed(
         # One more than there are workers, so that none is idle while a result is looked at.
         submit(executor.processes + 1 if isinstance(executor, Workers) else _OUTSTANDING)
         while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
                 case = running.pop(future)
-                if isinstance(future.exception(), BrokenExecutor):
+                if isinstance(future.exception(), futures.BrokenExecutor):
                     killed.append(case)
                 else:
                     submit(1)
@@ -159,21 +146,19 @@ def _alone(
     with Workers(1) as worker:
         try:
             worker.submit(os.getpid).result()
-        except BrokenExecutor as error:
+        except futures.BrokenExecutor as error:
             raise DatasetError(
                 "worker processes end as soon as they are started",
                 expected="a script that starts work under `if __name__ == '__main__':` only",
-                remedy="mend the script, or use one process",
+                remedy="correct the script, or use one process",
             ) from error
         try:
             return worker.submit(function, case).result()
-        except BrokenExecutor:
-            return failed(
-                case,
-                DatasetError(
-                    "its worker process was killed, perhaps for want of memory, and again when "
-                    "the case was tried alone",
-                    where=f"case {case.id}",
-                    remedy="crop the scan, use a machine with more memory, or leave the case out",
-                ),
+        except futures.BrokenExecutor:
+            killed = DatasetError(
+                "its worker process was killed, perhaps for want of memory, and again when the "
+                "case was tried alone",
+                where=f"case {case.id}",
+                remedy="crop the scan, use a machine with more memory, or leave the case out",
             )
+            return failed(case, killed)

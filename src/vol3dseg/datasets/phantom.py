@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from nibabel.eulerangles import euler2mat
+from nibabel.orientations import apply_orientation, inv_ornt_aff
 from numpy.typing import NDArray
 
 from vol3dseg.formats.nifti import nifti_file as nifti
@@ -18,19 +19,17 @@ from vol3dseg.space.geometry import Geometry
 Array = NDArray[np.float64]
 
 _MODALITIES = ("flair", "t1", "t1ce", "t2")
-# Mean intensity of each tissue in the modalities above: what makes each class visible where.
-_TISSUES = ("white", "grey", "fluid", "necrotic", "edema", "enhancing")
-_INTENSITY = np.array(
-    [
-        # flair   t1   t1ce   t2
-        [330.0, 520, 540, 300],  # white matter
-        [420.0, 400, 420, 420],  # grey matter
-        [120.0, 180, 190, 800],  # fluid: bright in T2 only
-        [300.0, 260, 270, 690],  # necrotic core
-        [720.0, 330, 350, 640],  # edema: bright in FLAIR
-        [600.0, 350, 880, 560],  # enhancing rim: bright in T1ce alone
-    ]
-)
+# Mean intensity in flair, t1, t1ce and t2: what makes each class visible where.
+_TISSUES = {
+    "white matter": (330, 520, 540, 300),
+    "grey matter": (420, 400, 420, 420),
+    "fluid": (120, 180, 190, 800),  # bright in T2 only
+    "necrotic": (300, 260, 270, 690),
+    "edema": (720, 330, 350, 640),  # bright in FLAIR
+    "enhancing": (600, 350, 880, 560),  # bright in T1ce alone
+}
+_NUMBERS = {name: number for number, name in enumerate(_TISSUES)}
+_INTENSITY = np.array(list(_TISSUES.values()), dtype=np.float64)
 _LABELS = {"necrotic": 1, "edema": 2, "enhancing": 4}  # as BraTS stores them
 # Mean radius of each shell as a share of the tumour's, and how much it varies.
 _SHELLS = (("edema", 1.0, 0.1), ("enhancing", 0.64, 0.08), ("necrotic", 0.41, 0.08))
@@ -57,28 +56,30 @@ def make_phantoms(
         rng = np.random.default_rng([seed, number])
         name = f"Phantom_{number:03d}"
         tissue = _anatomy(shape, rng)
-        grid, order, flips = _placement(shape, rng)
+        grid, orientation = _placement(shape, rng)
         for column, modality in enumerate(_MODALITIES):
             image = _acquire(tissue, _INTENSITY[:, column], rng)
             path = folder / name / f"{name}_{modality}.nii.gz"
-            nifti.write(path, _turned(image, order, flips), grid)
+            nifti.write(path, apply_orientation(image, orientation), grid)
         label = np.zeros(shape, dtype=np.uint8)
         for kind, value in _LABELS.items():
-            label[tissue == _TISSUES.index(kind)] = value
-        nifti.write(folder / name / f"{name}_seg.nii.gz", _turned(label, order, flips), grid)
+            label[tissue == _NUMBERS[kind]] = value
+        nifti.write(
+            folder / name / f"{name}_seg.nii.gz", apply_orientation(label, orientation), grid
+        )
 
 
 def _anatomy(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.int8]:
-    """Return the tissue of each voxel, an index into `_TISSUES`; -1 outside the head."""
+    """Return the tissue of each voxel, by its number; -1 outside the head."""
     i, j, k = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
     head = np.sqrt((i / 0.82) ** 2 + (j / 0.9) ** 2 + (k / 0.85) ** 2)
     head += 0.05 * _smooth(shape, 4, rng)
     tissue = np.full(shape, -1, dtype=np.int8)
-    tissue[head < 1] = _TISSUES.index("grey")
-    tissue[head + 0.12 * _smooth(shape, 9, rng) < 0.8] = _TISSUES.index("white")
+    tissue[head < 1] = _NUMBERS["grey matter"]
+    tissue[head + 0.12 * _smooth(shape, 9, rng) < 0.8] = _NUMBERS["white matter"]
     for side in (-0.16, 0.16):
         ventricle = ((i - side) / 0.1) ** 2 + (j / 0.35) ** 2 + ((k - 0.1) / 0.2) ** 2
-        tissue[(ventricle < 1) & (head < 0.7)] = _TISSUES.index("fluid")
+        tissue[(ventricle < 1) & (head < 0.7)] = _NUMBERS["fluid"]
     _grow_tumour(tissue, (i, j, k), rng)
     return tissue
 
@@ -93,7 +94,7 @@ def _grow_tumour(
     for kind, share, roughness in _SHELLS:
         # Clipped, so that each shell stays a voxel inside the next (at the default shape).
         rough = 1 + roughness * np.clip(_smooth(tissue.shape, 6, rng), -1.5, 1.5)
-        tissue[(radius < edge * share * rough) & (tissue >= 0)] = _TISSUES.index(kind)
+        tissue[(radius < edge * share * rough) & (tissue >= 0)] = _NUMBERS[kind]
 
 
 def _acquire(
@@ -123,23 +124,13 @@ def _smooth(shape: tuple[int, ...], knots: int, rng: np.random.Generator) -> Arr
 
 def _placement(
     shape: tuple[int, int, int], rng: np.random.Generator
-) -> tuple[Geometry, tuple[int, ...], tuple[int, ...]]:
-    """Return an oblique grid whose axes are in some order and direction, with that order."""
+) -> tuple[Geometry, NDArray[Any]]:
+    """Return an oblique grid whose axes are in some order and direction, and how they got there."""
     angles = np.deg2rad(rng.uniform(-12, 12, 3))
     affine = np.eye(4)
     affine[:3, :3] = euler2mat(*angles) * _SPACING_MM
     affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2 + rng.uniform(-15, 15, 3)
-    order = tuple(int(a) for a in rng.permutation(3))
-    flips = tuple(int(s) for s in rng.choice([-1, 1], 3))
-    to_upright = np.zeros((4, 4))
-    to_upright[3, 3] = 1
-    for new, (old, flip) in enumerate(zip(order, flips, strict=True)):
-        to_upright[old, new] = flip
-        to_upright[old, 3] = 0 if flip == 1 else shape[old] - 1
-    return Geometry(tuple(shape[a] for a in order), affine @ to_upright), order, flips
-
-
-def _turned(array: NDArray[Any], order: tuple[int, ...], flips: tuple[int, ...]) -> NDArray[Any]:
-    return np.ascontiguousarray(
-        np.transpose(array, order)[tuple(slice(None, None, flip) for flip in flips)]
-    )
+    order = rng.permutation(3)
+    orientation = np.stack([np.argsort(order), rng.choice([-1, 1], 3)[np.argsort(order)]], axis=1)
+    turned = affine @ inv_ornt_aff(orientation, shape)
+    return Geometry(tuple(shape[axis] for axis in order.tolist()), turned), orientation

@@ -1,11 +1,10 @@
 """Whether what was made of the files of a case is still current."""
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Protocol
 
 from vol3dseg import formats
-from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError, FileFormatError
 from vol3dseg.files import canonical_json, sha256_text
 
@@ -64,35 +63,25 @@ def signature(case: Case, modalities: Iterable[str], with_label: bool) -> str:
         a file or a modality is missing.
     """
     try:
-        chosen = case.select(modalities)
-        found = dict(_images(chosen))
+        made_of = {name: _state(source) for name, source in case.select(modalities).images.items()}
         if with_label and case.label is not None:
-            found[f"label: {_named(case.label)}{_label_intake(case)}"] = _state(case.label)
+            label = ImageSource(case.label, series=case.label_series)
+            made_of["label"] = [*_state(label), str(case.label_resampled)]
     except (OSError, DatasetError, FileFormatError):
         return ""
-    return sha256_text(canonical_json(found))
+    return sha256_text(canonical_json(made_of))
 
 
-def _images(case: Case) -> Iterator[tuple[str, tuple[int, int]]]:
-    for modality, source in case.images.items():
-        for path in source.paths:
-            yield f"{modality}: {_named(path)}{source.intake}", _state(path)
+def _state(source: ImageSource) -> list[str]:
+    """Return how an image is read, and name, size and time of change of what it is read from.
 
-
-def _label_intake(case: Case) -> str:
-    series = f", series {case.label_series}" if case.label_series is not None else ""
-    return f"{series}, resampled" if case.label_resampled else series
-
-
-def _named(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """Return size and time of change of a file; of several or a folder, the sum and the latest."""
-    if path.is_dir():
-        files = [file for file in path.rglob("*") if file.is_file()]
-    else:
-        files = list(formats.files_of(path))
-    stats = [file.stat() for file in files]
-    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+    Of a folder, or of an image in two files, these are the sum and the latest.
+    """
+    found = [f"volume {source.channel}, NaN {source.nan}, series {source.series}"]
+    for path in source.paths:
+        within = (file for file in path.rglob("*") if file.is_file())
+        stats = [file.stat() for file in (within if path.is_dir() else formats.files_of(path))]
+        size = sum(stat.st_size for stat in stats)
+        changed = max((stat.st_mtime_ns for stat in stats), default=0)
+        found.append(f"{path.parent.name}/{path.name}, {size}, {changed}")
+    return found

@@ -90,12 +90,6 @@ class Split(Frozen):
             raise DatasetError(f"no part {name!r} in a split", expected=", ".join(PARTS))
         return parts[name]
 
-    def select(self, ids: Iterable[str]) -> "Split":
-        """Return the split with these cases only, in the order they have now."""
-        keep = set(ids)
-        train, validation, test = (tuple(i for i in self.part(p) if i in keep) for p in PARTS)
-        return Split(train=train, validation=validation, test=test)
-
     def write(self, path: Path) -> None:
         """Write the split as JSON, atomically; `read_split` reads it back to an equal value."""
         write_json(path, self.model_dump(mode="json"))
