@@ -1,7 +1,6 @@
-"""Preflight: all that is wrong with the files of a case, found at once and not one by one.
+"""All that is wrong with the files of cases, found at once: from headers alone, or all voxels.
 
-From headers alone, which takes no time beside the work that would fail later, or with all voxels.
-Both ask what `vol3dseg.datasets.reading` asks, so what passes is read and what does not is refused
+It asks what `vol3dseg.datasets.reading` asks, so what passes is read, and what does not is refused
 there in the same words.
 """
 
@@ -10,7 +9,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +21,7 @@ from vol3dseg.datasets.sources import SourceFile, by_file, open_label
 from vol3dseg.errors import IntensityError, Vol3dSegError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.labels import LabelSet, distinct
+from vol3dseg.space.labels import LabelSet, Segmentation, distinct
 from vol3dseg.space.volume import Volume, differing_grids
 
 _THREADS = 8  # files that are opened at a time: disks of a network are slow to answer
@@ -107,7 +105,7 @@ def check_case(
     list of Finding
         The heaviest first.
     """
-    return _Check(case).run(modalities, labels, voxels)
+    return _Check(case, modalities, labels, voxels).run()
 
 
 def preflight(
@@ -172,25 +170,26 @@ class _Check:
     """What was found of a case so far."""
 
     case: Case
+    modalities: Sequence[str]
+    labels: LabelSet | None
+    voxels: bool
     found: list[Finding] = field(default_factory=list)
+    grids: dict[str, Geometry] = field(default_factory=dict)
 
-    def run(
-        self, modalities: Sequence[str], labels: LabelSet | None, voxels: bool
-    ) -> list[Finding]:
+    def run(self) -> list[Finding]:
         with self._errors():
-            self.case.select(modalities)
-        present = [name for name in modalities if name in self.case.images]
-        grids: dict[str, Geometry] = {}
-        for names in by_file({name: self.case.images[name] for name in present}):
+            self.case.select(self.modalities)
+        images = {n: self.case.images[n] for n in self.modalities if n in self.case.images}
+        for names in by_file(images):
             with self._errors():
-                self._file(names, grids, voxels)
-        ordered = {name: grids[name] for name in present if name in grids}
-        if ordered:
-            self._errors_of(differing_grids(ordered, f"case {self.case.id}", self.case.files))
+                self._file(names)
+        grids = {name: self.grids[name] for name in images if name in self.grids}
+        if grids:
+            self._errors_of(differing_grids(grids, f"case {self.case.id}", self.case.files))
         if self.case.label is not None:
-            self.case = replace(self.case, images={n: self.case.images[n] for n in ordered})
+            self.case = replace(self.case, images={name: images[name] for name in grids})
             with self._errors():
-                self._label(next(iter(ordered.values()), None), labels, voxels)
+                self._label(next(iter(grids.values()), None))
         return sorted(self.found, key=lambda finding: WEIGHTS.index(finding.weight))
 
     @contextmanager
@@ -198,54 +197,54 @@ class _Check:
         try:
             yield
         except Vol3dSegError as error:
-            self.found.append(Finding.of(error, self.case))
+            self._errors_of([error])
 
-    def _errors_of(self, errors: Iterable[Vol3dSegError]) -> None:
-        self.found += [Finding.of(error, self.case) for error in errors]
+    def _errors_of(self, errors: Iterable[Vol3dSegError], weight: Weight = "error") -> None:
+        self.found += [Finding.of(error, self.case, weight) for error in errors]
 
-    def _file(self, names: Sequence[str], grids: dict[str, Geometry], voxels: bool) -> None:
-        file = SourceFile(self.case.images[names[0]], self.case.repair)
-        for name in names:
-            with self._errors():
-                self._image(file, name, grids, voxels)
-        self._notes(file.notes, file.path)
-
-    def _image(self, file: SourceFile, name: str, grids: dict[str, Geometry], voxels: bool) -> None:
-        source = self.case.images[name]
-        grids[name] = file.grid(source)
-        if not voxels:
-            return
-        array, _, replaced = file.read(source)
-        if _is_flat(array):
-            weight: Weight = "error" if self.case.label else "warning"
-            self.found.append(Finding.of(no_contrast(name, source.path), self.case, weight))
-        if replaced:
-            words = f"{replaced} voxels of {name} are NaN or infinite; read as {source.nan:g}"
-            self._add("note", source.path, words)
-
-    def _label(self, grid: Geometry | None, labels: LabelSet | None, voxels: bool) -> None:
-        file = open_label(self.case)
-        geometry = file.geometry()
-        if grid is not None:
-            self._errors_of(differing_label_grid(self.case, geometry, grid))
-        if voxels:
-            self._classes(file.segmentation(labels, grid).array, labels)
-        self._notes(file.notes, file.path)
-
-    def _classes(self, classes: NDArray[Any], labels: LabelSet | None) -> None:
-        source, present = str(self.case.label), distinct(classes)
-        if not any(present):
-            self._add("warning", source, "the label map is empty: all of it is background")
-            return
-        required = labels.required if labels else ()
-        lacking = [n for n in required if labels and labels.index(n) not in present]
-        if lacking:
-            words = f"lacks the required class {', '.join(lacking)}; preprocess leaves the case out"
-            self._add("note", source, words)
+    def _add(self, weight: Weight, where: object, found: str) -> None:
+        self.found.append(Finding(weight, self.case.id, str(where), found))
 
     def _notes(self, notes: Sequence[Note], where: object) -> None:
         for note in notes:
             self._add("note", where, f"{note}{' (repaired)' if note.repaired else ''}")
 
-    def _add(self, weight: Weight, where: object, found: str) -> None:
-        self.found.append(Finding(weight, self.case.id, str(where), found))
+    def _file(self, names: Sequence[str]) -> None:
+        file = SourceFile(self.case.images[names[0]], self.case.repair)
+        for name in names:
+            with self._errors():
+                self._image(file, name)
+        self._notes(file.notes, file.path)
+
+    def _image(self, file: SourceFile, name: str) -> None:
+        source = self.case.images[name]
+        self.grids[name] = file.grid(source)
+        if not self.voxels:
+            return
+        array, _, replaced = file.read(source)
+        if _is_flat(array):
+            weight: Weight = "error" if self.case.label else "warning"
+            self._errors_of([no_contrast(name, source.path)], weight)
+        if replaced:
+            said = f"{replaced} voxels of {name} are NaN or infinite; read as {source.nan:g}"
+            self._add("note", source.path, said)
+
+    def _label(self, grid: Geometry | None) -> None:
+        file = open_label(self.case)
+        own = file.geometry()
+        if grid is not None:
+            self._errors_of(differing_label_grid(self.case, own, grid))
+        if self.voxels:
+            self._classes(file.segmentation(self.labels, grid))
+        self._notes(file.notes, file.path)
+
+    def _classes(self, found: Segmentation) -> None:
+        present = distinct(found.array)
+        required = self.labels.required if self.labels else ()
+        lacking = [name for name in required if found.labels.index(name) not in present]
+        if not any(present):
+            said = "the label map is empty: all of it is background"
+            self._add("warning", self.case.label, said)
+        elif lacking:
+            said = f"lacks the required class {', '.join(lacking)}; preprocess leaves the case out"
+            self._add("note", self.case.label, said)

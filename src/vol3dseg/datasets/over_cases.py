@@ -28,7 +28,9 @@ class Workers(futures.Executor):
         self.processes = processes
         self._pool = self._start()
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
+    def submit(
+        self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any
+    ) -> futures.Future[Result]:
         """Hand over a call; the function and its arguments are pickled."""
         try:
             return self._pool.submit(fn, *args, **kwargs)

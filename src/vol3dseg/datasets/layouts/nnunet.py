@@ -59,14 +59,12 @@ class NnunetLayout:
     def recognises(self, folder: Path) -> bool:
         """Tell whether `folder` has numbered images, or a `dataset.json` with `channel_names`.
 
-        Images are not taken for numbered where `dataset.json` lists them by their whole name, as
-        that of the Decathlon does.
+        Images whose whole names are in `dataset.json` are those of the Decathlon.
         """
-        content = _loaded(folder / FILE_NAME)
-        if isinstance(content, dict) and "channel_names" in content:
+        text = _text(folder / FILE_NAME)
+        if '"channel_names"' in text:
             return True
-        listed = {Path(name).name for name in _listed(content)}
-        return any(match[0] not in listed for match in _numbered(folder / _IMAGES))
+        return any(match[0] not in text for match in _numbered(folder / _IMAGES))
 
     def find(self, folder: Path, problems: list[str]) -> list[Case]:
         """Return the cases of both image folders.
@@ -91,19 +89,12 @@ class NnunetLayout:
         return cases
 
 
-def _loaded(path: Path) -> Any:
+def _text(path: Path) -> str:
+    """Return a description in one spelling; empty where it is no JSON."""
     try:
-        return json.loads(path.read_bytes())
+        return json.dumps(json.loads(path.read_bytes()), ensure_ascii=False)
     except (OSError, ValueError, RecursionError):
-        return None  # said when the cases are looked for
-
-
-def _listed(content: Any) -> list[str]:
-    """Return the training images that a description lists, whatever else it is."""
-    entries = content.get("training") if isinstance(content, dict) else None
-    listed = entries if isinstance(entries, list) else []
-    images = [entry.get("image") for entry in listed if isinstance(entry, dict)]
-    return [image for image in images if isinstance(image, str)]
+        return ""  # said when the cases are looked for
 
 
 def _visible(folder: Path | None) -> list[str]:
