@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vol3dseg.cli.main import main
-from vol3dseg.config import load_config, parse_config
+from vol3dseg.config import Config, ModelConfig, load_config, parse_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ConfigError, IntensityError, MissingExtraError
@@ -20,7 +20,7 @@ from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import load_record
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.preprocessing.prepare_dataset import prepare_cases
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.recipe import Recipe
 from vol3dseg.recipe.bias_field import N4
@@ -237,7 +237,9 @@ def test_training_and_prediction_see_the_same(
         return np.full(shape, 1 / len(labels.names), np.float32)
 
     threads(1)
-    index = prepare_cases(cases, folder / "prepared", {}, recipe, labels)
+    index = preprocess(
+        cases, folder / "prepared", Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1))
+    )
     threads(3)
     found = predict_cases(cases, Predictor(background, manifest), folder / "out", record)
     assert not index.failed

@@ -18,7 +18,7 @@ pytest.importorskip("highdicom")
 import pydicom
 
 from vol3dseg.cli.main import cli
-from vol3dseg.config import load_config
+from vol3dseg.config import Config, ModelConfig, load_config
 from vol3dseg.datasets.checks import check_case
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
@@ -35,7 +35,7 @@ from vol3dseg.formats.dicom.seg_reading import (
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
 from vol3dseg.formats.dicom.series import choose, find_series
 from vol3dseg.formats.nifti import nifti_file as nifti
-from vol3dseg.preprocessing.prepare_dataset import prepare_cases
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.quality.contents import read_contents
 from vol3dseg.recipe import Recipe
 from vol3dseg.reporting.score_predictions import evaluate_pairs
@@ -296,7 +296,11 @@ def test_inspect_says_what_is_wrong_with_a_label(table):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_prepared_alike_whatever_the_label_is_kept_in(table, labels, recipe, tmp_path, kind):
-    index = prepare_cases(find_cases(table(kind)), tmp_path / "P", {}, recipe, labels)
+    index = preprocess(
+        find_cases(table(kind)),
+        tmp_path / "P",
+        Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1)),
+    )
     assert not index.failed
     (entry,) = index.cases
     counts = np.bincount(labels.encode(a_mask(), "mask").ravel())
@@ -310,7 +314,11 @@ def test_a_changed_cell_of_the_label_is_prepared_again(table, labels, recipe, tm
     done = []
     for series in ("Mask", "Mask", "5"):
         changed = [replace(cases[0], label_series=series)]
-        index = prepare_cases(changed, tmp_path / "P", {}, recipe, labels)
+        index = preprocess(
+            changed,
+            tmp_path / "P",
+            Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1)),
+        )
         done.append((tmp_path / "P" / index.cases[0].file).stat().st_mtime_ns)
     assert done[0] == done[1] < done[2]
 
@@ -359,7 +367,9 @@ def test_a_real_tumour_mask_is_prepared_from_a_table(tumour, tmp_path):
     recipe = Recipe(
         modalities=("flair", "t1ce"), normalisation={"method": "zscore"}, patch_size=(32, 32, 16)
     )
-    index = prepare_cases(cases, tmp_path / "P", {}, recipe, labels)
+    index = preprocess(
+        cases, tmp_path / "P", Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1))
+    )
     assert index.failed == {}
     stored = []
     for entry in index.cases:
@@ -424,7 +434,11 @@ def test_that_numbers_were_taken_is_noted_with_the_case(
     path.write_text(table("nifti").read_text().replace("seg.nii.gz", "seg.dcm"))
     done = run("evaluate", predictions / "nifti", path, "-o", tmp_path / "report")
     assert f"\nnote: case x: reference: {words}\n" in done.output
-    index = prepare_cases(find_cases(path), tmp_path / "P", {}, recipe, labels)
+    index = preprocess(
+        find_cases(path),
+        tmp_path / "P",
+        Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1)),
+    )
     assert [note for note in index.cases[0].notes if words in note] != []
 
 

@@ -10,12 +10,12 @@ import h5py
 import numpy as np
 import pytest
 
-from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.config import Config, ModelConfig
 from vol3dseg.errors import StoreError
 from vol3dseg.files import sha256_file
 from vol3dseg.preprocessing.examination import Task, flaw, flaws
 from vol3dseg.preprocessing.index import load_index, verify
-from vol3dseg.preprocessing.prepare_dataset import prepare_cases
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase, open_cases
 
 NAMES = ("flair", "t1")
@@ -29,7 +29,11 @@ REMEDY = (
 def prepared(brats_folder, tmp_path, recipe, labels):
     """A prepared folder of three cases."""
     folder = tmp_path / "prepared"
-    prepare_cases(find_cases(brats_folder), folder, {}, recipe, labels)
+    preprocess(
+        brats_folder,
+        folder,
+        Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1)),
+    )
     return folder
 
 
@@ -64,7 +68,11 @@ def test_cases_as_they_were_written_are_opened(prepared):
 def test_a_case_without_labels_is_opened(brats_folder, tmp_path, recipe, labels):
     for path in brats_folder.rglob("*_seg.nii.gz"):
         path.unlink()
-    index = prepare_cases(find_cases(brats_folder), tmp_path / "out", {}, recipe, labels)
+    index = preprocess(
+        brats_folder,
+        tmp_path / "out",
+        Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1)),
+    )
     assert len(open_cases(tmp_path / "out", index, [e.id for e in index.cases], NAMES)) == 3
 
 

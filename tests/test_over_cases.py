@@ -11,12 +11,13 @@ from threading import Event
 
 import pytest
 
+from vol3dseg.config import Config, ModelConfig
 from vol3dseg.datasets import over_cases as module
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import Workers, over_cases, worker_processes
 from vol3dseg.errors import DatasetError
-from vol3dseg.preprocessing.prepare_dataset import prepare_cases
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.reporting.inspection.survey import survey
 
 CASES = [Case(f"{number:03d}", "somebody", {}) for number in range(100)]
@@ -64,7 +65,12 @@ def test_a_worker_that_is_killed_once_costs_no_case(brats_folder, tmp_path, reci
     first, *others = find_cases(brats_folder)
     cases = [replace(first, subject=Deadly(tmp_path / "killed")), *others]
     with Workers(2) as workers:
-        index = prepare_cases(cases, tmp_path / "out", {}, recipe, labels, workers)
+        index = preprocess(
+            cases,
+            tmp_path / "out",
+            Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1)),
+            workers,
+        )
     assert (tmp_path / "killed").exists()
     assert index.failed == {}
     assert [entry.id for entry in index.cases] == [case.id for case in cases]

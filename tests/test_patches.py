@@ -5,8 +5,8 @@ from itertools import count, islice
 import numpy as np
 import pytest
 
-from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.preprocessing.prepare_dataset import prepare_cases
+from vol3dseg.config import Config, ModelConfig
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box
 
@@ -28,7 +28,11 @@ SIZE = (4, 4, 4)
 @pytest.fixture
 def cases(brats_folder, tmp_path, recipe, labels):
     small = recipe.model_copy(update={"patch_size": SIZE})
-    index = prepare_cases(find_cases(brats_folder), tmp_path / "P", {}, small, labels)
+    index = preprocess(
+        brats_folder,
+        tmp_path / "P",
+        Config(labels=labels, recipe=small, model=ModelConfig(depth=1)),
+    )
     return [StoredCase.open(tmp_path / "P", e, ["flair", "t1"]) for e in index.cases]
 
 

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 pytest.importorskip("onnxruntime")
 
 from vol3dseg.cli.export_onnx import run_export
-from vol3dseg.config import Config, load_config
+from vol3dseg.config import Config, ModelConfig, load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ModelError, ParityError, RunError
@@ -21,7 +21,7 @@ from vol3dseg.inference.loading import load_predictor, make_predictor, open_sess
 from vol3dseg.inference.runtimes.footprint import footprint
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 from vol3dseg.model.model_file import ModelFile, read_model, with_manifest
-from vol3dseg.preprocessing.prepare_dataset import prepare_cases
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase
 
 CHANNELS, CLASSES, WIDTH = 2, 4, 8
@@ -237,7 +237,11 @@ def local(manifest):
 @pytest.fixture
 def cases(brats_folder, tmp_path, recipe, labels):
     out = tmp_path / "prepared"
-    index = prepare_cases(find_cases(brats_folder), out, {}, recipe, labels)
+    index = preprocess(
+        brats_folder,
+        out,
+        Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1)),
+    )
     return {e.id: StoredCase.open(out, e, recipe.modalities) for e in index.cases}
 
 
@@ -339,9 +343,7 @@ def run(brats_folder, tmp_path, recipe, labels):
         data["model"] = {"depth": 1, "width": 4, "norm": norm}
         data["training"] |= {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1}
         config = Config.model_validate(data)
-        prepare_cases(
-            find_cases(brats_folder), tmp_path / "P", config.model_dump(mode="json"), recipe, labels
-        )
+        preprocess(brats_folder, tmp_path / "P", config)
         train(tmp_path / "P", tmp_path / "run", config)
         return tmp_path / "run"
 

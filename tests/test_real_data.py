@@ -4,13 +4,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from vol3dseg.config import load_config
+from vol3dseg.config import Config, ModelConfig, load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
-from vol3dseg.preprocessing.prepare_dataset import prepare_cases
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.space.resampling import resample
 
 
@@ -55,7 +55,11 @@ def test_hippocampus_is_read_by_name(shared_data, tmp_path):
     config = load_config("hippocampus")
     cases = find_cases(shared_data / "hippocampus")
     assert len(cases) == 208
-    index = prepare_cases(cases[:4], tmp_path, {}, config.recipe, config.labels)
+    index = preprocess(
+        cases[:4],
+        tmp_path,
+        Config(labels=config.labels, recipe=config.recipe, model=ModelConfig(depth=1)),
+    )
     assert not index.failed
     for entry in index.cases:
         assert entry.class_voxels is not None

@@ -25,7 +25,7 @@ from vol3dseg.inference.describe import describe
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.model.model_file import read_model, with_manifest
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.preprocessing.prepare_dataset import prepare_cases
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.recipe import Recipe
 from vol3dseg.recipe.graph_values import Graph
 from vol3dseg.recipe.percentiles import write_percentile
@@ -396,9 +396,7 @@ def run(brats_folder, tmp_path, recipe, labels):
         data["model"] = {"depth": 1, "width": 4, "norm": norm}
         data["training"] |= {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1}
         config = Config.model_validate(data)
-        prepare_cases(
-            find_cases(brats_folder), tmp_path / "P", config.model_dump(mode="json"), recipe, labels
-        )
+        preprocess(brats_folder, tmp_path / "P", config)
         train(tmp_path / "P", tmp_path / "run", config)
         return tmp_path / "run"
 

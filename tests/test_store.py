@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vol3dseg import formats
-from vol3dseg.config import load_config
+from vol3dseg.config import Config, ModelConfig, load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.errors import DatasetError, RecipeMismatch, StoreError
@@ -16,14 +16,19 @@ from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing import prepare_case
 from vol3dseg.preprocessing.index import load_index, verify
 from vol3dseg.preprocessing.prepare import prepare as prepare_volume
-from vol3dseg.preprocessing.prepare_dataset import prepare_cases, preprocess, unknown_files
+from vol3dseg.preprocessing.prepare_dataset import preprocess, unknown_files
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box, grid_boxes
 from vol3dseg.space.geometry import Geometry
 
 
 def prepare(folder, out, recipe, labels, **options):
-    return prepare_cases(find_cases(folder), out, {}, recipe, labels, **options)
+    return preprocess(
+        folder,
+        out,
+        Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1)),
+        **options,
+    )
 
 
 def shift_t1(folder):
@@ -163,7 +168,7 @@ def test_a_case_that_fails_or_is_left_out_now_leaves_no_old_file(
 def test_a_bad_case_is_named_and_the_others_go_on(brats_folder, tmp_path, recipe, labels):
     (brats_folder / "Case_002" / "Case_002_t1.nii.gz").write_bytes(b"")
     with ThreadPoolExecutor(2) as pool:
-        index = prepare(brats_folder, tmp_path / "out", recipe, labels, executor=pool)
+        index = prepare(brats_folder, tmp_path / "out", recipe, labels, workers=pool)
     assert [e.id for e in index.cases] == ["Case_001", "Case_003"]
     assert "empty" in index.failed["Case_002"]
     assert sorted(p.name for p in (tmp_path / "out/cases").iterdir()) == [
@@ -340,7 +345,7 @@ def test_a_foreign_or_damaged_index_is_refused(tmp_path, brats_folder, recipe, l
 
 def test_no_cases(tmp_path, recipe, labels):
     with pytest.raises(DatasetError, match="no cases"):
-        prepare_cases([], tmp_path, {}, recipe, labels)
+        preprocess([], tmp_path, Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1)))
 
 
 def test_a_write_that_fails_leaves_nothing(brats_folder, tmp_path, recipe, labels, monkeypatch):

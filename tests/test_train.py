@@ -7,13 +7,13 @@ import shutil
 import numpy as np
 import pytest
 
-from vol3dseg.config import Config, load_config
+from vol3dseg.config import Config, ModelConfig, load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ParityError, RecipeMismatch, RunError, StoreError
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.model.model_file import read_model
-from vol3dseg.preprocessing.prepare_dataset import prepare_cases
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.train
@@ -55,8 +55,7 @@ def make_config(recipe, **training):
 @pytest.fixture
 def prepared(brats_folder, tmp_path, recipe, labels):
     folder = tmp_path / "prepared"
-    config = make_config(recipe).model_dump(mode="json")
-    prepare_cases(find_cases(brats_folder), folder, config, recipe, labels)
+    preprocess(brats_folder, folder, make_config(recipe))
     return folder
 
 
@@ -147,7 +146,11 @@ def test_one_store_serves_every_subset(
     before = {path: path.read_bytes() for path in prepared.rglob("*") if path.is_file()}
     subset = train(prepared, tmp_path / "subset", make_config(recipe, modalities=modalities))
     alone = recipe.select(modalities)
-    prepare_cases(find_cases(brats_folder), tmp_path / "P1", {}, alone, labels)
+    preprocess(
+        brats_folder,
+        tmp_path / "P1",
+        Config(labels=labels, recipe=alone, model=ModelConfig(depth=1)),
+    )
     single = train(tmp_path / "P1", tmp_path / "single", make_config(alone))
     assert subset.training_data == single.training_data
     for ours, theirs in zip(
@@ -223,7 +226,11 @@ def test_a_finished_run_keeps_its_record_and_another_split_is_refused(
     shutil.copytree(brats_folder / "Case_001", brats_folder / "Case_000")
     for path in (brats_folder / "Case_000").iterdir():
         path.rename(path.with_name(path.name.replace("001", "000")))
-    prepare_cases(find_cases(brats_folder), prepared, {}, recipe, labels)
+    preprocess(
+        brats_folder,
+        prepared,
+        Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1)),
+    )
     with pytest.raises(RunError, match=r"split\.json differs"):
         train(prepared, run, config, resume=True)
 

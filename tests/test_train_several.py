@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vol3dseg.config import load_config
-from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.preprocessing.prepare_dataset import prepare_cases
+from vol3dseg.config import Config, ModelConfig, load_config
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.train
@@ -21,7 +20,11 @@ COMMAND = [sys.executable, "-c", "from vol3dseg.cli.main import main; main()"]
 
 @pytest.fixture
 def prepared(brats_folder, tmp_path, recipe, labels):
-    prepare_cases(find_cases(brats_folder), tmp_path / "P", {}, recipe, labels)
+    preprocess(
+        brats_folder,
+        tmp_path / "P",
+        Config(labels=labels, recipe=recipe, model=ModelConfig(depth=1)),
+    )
     return tmp_path / "P"
 
 

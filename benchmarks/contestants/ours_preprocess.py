@@ -12,7 +12,7 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import Workers
 from vol3dseg.preprocessing.index import load_index
-from vol3dseg.preprocessing.prepare_dataset import prepare_cases
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box
 
@@ -21,15 +21,12 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
     """Find the cases; dataset, output : folders; processes : number."""
     config = load_config("brats2020")
     cases, folder = find_cases(Path(settings["dataset"])), Path(settings["output"])
-    pool = None
-    if settings["processes"] > 1:
-        pool = Workers(settings["processes"])
+    workers = Workers(settings["processes"]) if settings["processes"] > 1 else 1
 
     def run(most: int | None = None) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
-        data = config.model_dump(mode="json")
         chosen = cases[:most]
-        index = prepare_cases(chosen, folder, data, config.recipe, config.labels, pool)
+        index = preprocess(chosen, folder, config, workers)
         if len(index.cases) != len(chosen):
             raise RuntimeError(f"failed: {index.failed}; left out: {index.left_out}")
         return {"cases": len(chosen)}

@@ -68,7 +68,7 @@ def _prepared(case: Case, task: Task) -> Outcome:
         raise no_contrast(name, case.images[name].path)
     chosen = case.select(task.recipe.modalities)
     label = read_segmentation(chosen, task.labels, volume.geometry) if case.label else None
-    why = left_out(_class_voxels(label), task.labels)
+    why = _left_out(_class_voxels(label), task.labels)
     if why:
         return Outcome(case.id, left_out=why)
     entry = _write(case, task, prepare(volume, task.recipe), label)
@@ -76,7 +76,13 @@ def _prepared(case: Case, task: Task) -> Outcome:
     return Outcome(case.id, entry.model_copy(update=intake))
 
 
-def left_out(class_voxels: Mapping[str, int] | None, labels: LabelSet) -> str:
+def outcome_of(entry: CaseEntry, labels: LabelSet) -> Outcome:
+    """Return what becomes of a case that is prepared already: other classes may be required now."""
+    why = _left_out(entry.class_voxels, labels)
+    return Outcome(entry.id, left_out=why) if why else Outcome(entry.id, entry)
+
+
+def _left_out(class_voxels: Mapping[str, int] | None, labels: LabelSet) -> str:
     """Return in words why a case is left out; empty where it is not, or has no label map."""
     lacking = [name for name in labels.required if class_voxels and not class_voxels[name]]
     return f"lacks the required class {', '.join(lacking)}" if lacking else ""

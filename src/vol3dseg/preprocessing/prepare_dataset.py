@@ -1,11 +1,10 @@
 """Prepare a whole data set: many cases, some of them bad, perhaps not for the first time."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.case import Case, allow_repairs
@@ -16,16 +15,10 @@ from vol3dseg.datasets.signature import is_current
 from vol3dseg.errors import DatasetError, StoreError
 from vol3dseg.files import require_writable
 from vol3dseg.preprocessing.index import CASES, FILE_NAME, CaseEntry, Index, load_index, verify
-from vol3dseg.preprocessing.prepare_case import Outcome, Task, left_out, prepare_case
-from vol3dseg.recipe import Recipe
-from vol3dseg.space.labels import LabelSet
+from vol3dseg.preprocessing.prepare_case import Outcome, Task, outcome_of, prepare_case
 
 Progress = Callable[[Outcome, int], None]
 _SAVING = 0.05  # of the time may go into writing the index, which grows with every case
-
-
-def _silent(outcome: Outcome, total: int) -> None:
-    pass
 
 
 def preprocess(
@@ -34,7 +27,7 @@ def preprocess(
     config: Config | str | Path,
     workers: int | Executor | None = 1,
     repair: bool = False,
-    progress: Progress = _silent,
+    progress: Progress = lambda outcome, total: None,
 ) -> Index:
     """Prepare a data set for training: crop, resample and normalise its scans into HDF5.
 
@@ -55,13 +48,15 @@ def preprocess(
     repair : bool
         Read files that are wrong where there is a repair; each repair is recorded.
     progress : callable
-        Called with the `Outcome` of each case as it comes, also of those that are prepared already
-        or are removed, and the number of cases in the data set.
+        Called as `progress(outcome, total)` as soon as it is known what became of a case, also of
+        those that are prepared already or are removed; `total` is the cases of the data set.
 
     Returns
     -------
     Index
-        What the folder holds, and which cases were left out or failed.
+        What the folder holds, and which cases were left out or failed. Also written to
+        `index.json`, now and then, so that a killed run can go on: after each case, or less often
+        where there are so many that writing would take more than a twentieth of the time.
 
     Raises
     ------
@@ -76,101 +71,67 @@ def preprocess(
     MissingExtraError
         A step of the recipe needs what is not installed.
     """
-    chosen, folder = load_config(config), Path(output)
-    chosen.recipe.require_extras()
-    found = find_cases(Path(dataset)) if isinstance(dataset, str | Path) else dataset
-    cases = allow_repairs(found, repair)
-    require_writable(folder)
-    data = chosen.model_dump(mode="json")
-    run = partial(prepare_cases, cases, folder, data, chosen.recipe, chosen.labels)
-    if isinstance(workers, Executor):
-        return run(workers, progress)
-    with worker_processes(workers, len(cases)) as executor:
-        return run(executor, progress)
-
-
-def prepare_cases(
-    cases: Sequence[Case],
-    folder: Path,
-    config: Mapping[str, Any],
-    recipe: Recipe,
-    labels: LabelSet,
-    executor: Executor | None = None,
-    progress: Progress = _silent,
-) -> Index:
-    """Prepare cases into `folder`; see `preprocess`.
-
-    Parameters
-    ----------
-    cases : sequence of Case
-    folder : Path
-    config : mapping
-        The whole config, kept in the index for `vol3dseg train`.
-    recipe : Recipe
-    labels : LabelSet
-    executor : Executor or None
-        Where cases are prepared side by side; None prepares one after the other here.
-    progress : callable
-
-    Returns
-    -------
-    Index
-        Also written to `folder/index.json`, now and then, so that a killed run can go on: after
-        each case, or less often where there are so many that writing would take more than a
-        twentieth of the time.
-    """
-    recipe.require_extras()
+    config, folder = load_config(config), Path(output)
+    config.recipe.require_extras()
+    cases = find_cases(Path(dataset)) if isinstance(dataset, str | Path) else list(dataset)
     if not cases:
-        raise DatasetError(
-            "there are no cases to prepare", remedy="choose a folder that holds some"
-        )
-    task, known = Task(recipe, labels, folder), _known_entries(folder, recipe, labels)
-    require_writable(folder / CASES)
-    run = _Run(task, config, known)
-    for outcome in run.keep_only(case.id for case in cases):
-        progress(outcome, len(cases))
-    made = {case.id for case in cases if _is_made(case, task, known)}
-    for case_id in sorted(made):
-        progress(run.record(_still(known[case_id], labels)), len(cases))
-    wanted = [case for case in cases if case.id not in made]
-    refused = preflight(wanted, recipe.modalities)
-    for case_id, why in refused.items():
-        run.record(Outcome(case_id, failed=why.recorded))
-        progress(Outcome(case_id, failed=why.said), len(cases))
-    accepted = [case for case in wanted if case.id not in refused]
-    for outcome in over_cases(partial(prepare_case, task=task), accepted, executor, _killed):
-        run.record(outcome)
-        run.save_when_due()
-        progress(outcome, len(cases))
-    index = run.index()
-    index.save(folder)
-    return index
+        raise DatasetError("no cases to prepare", remedy="choose a folder that holds some")
+    if repair:
+        cases = allow_repairs(cases)
+    run = _Run(folder, config, {case.id for case in cases}, progress)
+    if isinstance(workers, Executor):
+        return run.over(cases, workers)
+    with worker_processes(workers, len(cases)) as executor:
+        return run.over(cases, executor)
 
 
 class _Run:
     """What has become of the cases so far; of those that are still to come, what was known."""
 
     def __init__(
-        self, task: Task, config: Mapping[str, Any], known: Mapping[str, CaseEntry]
+        self, folder: Path, config: Config, case_ids: Collection[str], progress: Progress
     ) -> None:
-        self._task = task
-        self._config = dict(config)
-        self._known = dict(known)
+        self._task = Task(config.recipe, config.labels, folder)
+        self._config = config
         self._outcomes: dict[str, Outcome] = {}
+        self._known: dict[str, CaseEntry] = {}
         self._due = 0.0
+        self._tell = lambda outcome: progress(outcome, len(case_ids))
+        require_writable(folder)
+        if (folder / FILE_NAME).exists():
+            index = load_index(folder)
+            index.require_made_with(config.recipe, config.labels, folder)
+            self._known = {entry.id: entry for entry in index.cases}
+        require_writable(folder / CASES)
+        for name in sorted(self._known.keys() - set(case_ids)):
+            self._tell(self._remove(self._known.pop(name)))
 
-    def keep_only(self, case_ids: Iterable[str]) -> list[Outcome]:
-        """Remove what was prepared of all cases but these, before the index forgets them."""
-        gone = sorted(self._known.keys() - set(case_ids))
-        return [self._remove(self._known.pop(name)) for name in gone]
+    def over(self, cases: Sequence[Case], executor: Executor | None) -> Index:
+        """Prepare what is missing or has changed, and write the index."""
+        wanted = [case for case in cases if not self._is_made(case)]
+        for name in sorted({case.id for case in cases} - {case.id for case in wanted}):
+            self._record(outcome_of(self._known[name], self._config.labels))
+        refused = preflight(wanted, self._config.recipe.modalities)
+        for name, why in refused.items():
+            self._record(Outcome(name, failed=why.recorded), Outcome(name, failed=why.said))
+        accepted = [case for case in wanted if case.id not in refused]
+        prepare = partial(prepare_case, task=self._task)
+        for outcome in over_cases(prepare, accepted, executor, _killed):
+            self._record(outcome, save=True)
+        return self._save()
 
-    def record(self, outcome: Outcome) -> Outcome:
-        """Remember what became of a case; if it is not prepared, what was before is removed."""
+    def _record(self, outcome: Outcome, told: Outcome | None = None, save: bool = False) -> None:
+        """Remember and tell what became of a case; if nothing did, what was before is removed."""
         before = self._known.pop(outcome.case_id, None)
         if before and not outcome.entry:
             self._remove(before)
         self._outcomes[outcome.case_id] = outcome
-        return outcome
+        started = time.monotonic()
+        if save and started >= self._due:
+            self._save()
+            ended = time.monotonic()
+            self._due = ended + (ended - started) / _SAVING
+        self._tell(told or outcome)
 
     def _remove(self, entry: CaseEntry) -> Outcome:
         """Remove the file of an entry if it is the one that was written, and say so."""
@@ -182,65 +143,36 @@ class _Run:
                 said = f"{path} is not the file that was written and stays, remove it yourself"
         return Outcome(entry.id, removed=f"is no longer in the data set; {said}")
 
-    def index(self) -> Index:
-        """Return the index as it stands."""
+    def _save(self) -> Index:
         made = self._known | {o.case_id: o.entry for o in self._outcomes.values() if o.entry}
         reasons = [self._outcomes[name] for name in sorted(self._outcomes)]
-        return Index(
-            recipe=self._task.recipe,
-            fingerprint=self._task.recipe.fingerprint,
-            labels=self._task.labels,
-            config=self._config,
+        index = Index(
+            recipe=self._config.recipe,
+            fingerprint=self._config.recipe.fingerprint,
+            labels=self._config.labels,
+            config=self._config.model_dump(mode="json"),
             cases=tuple(made[name] for name in sorted(made)),
             left_out={o.case_id: o.left_out for o in reasons if o.left_out},
             failed={o.case_id: o.failed for o in reasons if o.failed},
         )
+        index.save(self._task.folder)
+        return index
 
-    def save_when_due(self) -> None:
-        """Write the index, unless that has just been done and takes long."""
-        started = time.monotonic()
-        if started >= self._due:
-            self.index().save(self._task.folder)
-            ended = time.monotonic()
-            self._due = ended + (ended - started) / _SAVING
-
-
-def unknown_files(folder: Path, index: Index) -> list[Path]:
-    """Return what lies among the prepared cases and is not in the index: it is nobody's, or yours.
-
-    Parameters
-    ----------
-    folder : Path
-    index : Index
-        Of that folder.
-    """
-    ours = {folder / entry.file for entry in index.cases}
-    return sorted(path for path in (folder / CASES).iterdir() if path not in ours)
-
-
-def _known_entries(folder: Path, recipe: Recipe, labels: LabelSet) -> dict[str, CaseEntry]:
-    if not (folder / FILE_NAME).exists():
-        return {}
-    index = load_index(folder)
-    index.require_made_with(recipe, labels, folder)
-    return {entry.id: entry for entry in index.cases}
-
-
-def _is_made(case: Case, task: Task, known: Mapping[str, CaseEntry]) -> bool:
-    entry = known.get(case.id)
-    if entry is None or entry.subject != case.subject:
-        return False
-    if not is_current(entry, case, task.recipe.modalities, with_label=True):
-        return False
-    path = task.folder / entry.file
-    return path.is_file() and path.stat().st_size == entry.bytes
-
-
-def _still(entry: CaseEntry, labels: LabelSet) -> Outcome:
-    """Return what becomes of a case that is prepared already: other classes may be required now."""
-    why = left_out(entry.class_voxels, labels)
-    return Outcome(entry.id, left_out=why) if why else Outcome(entry.id, entry)
+    def _is_made(self, case: Case) -> bool:
+        entry = self._known.get(case.id)
+        if entry is None or entry.subject != case.subject:
+            return False
+        if not is_current(entry, case, self._config.recipe.modalities, with_label=True):
+            return False
+        path = self._task.folder / entry.file
+        return path.is_file() and path.stat().st_size == entry.bytes
 
 
 def _killed(case: Case, error: DatasetError) -> Outcome:
     return Outcome(case.id, failed=error.recorded)
+
+
+def unknown_files(folder: Path, index: Index) -> list[Path]:
+    """Return what lies among the prepared cases of a folder and is not in its index."""
+    ours = {folder / entry.file for entry in index.cases}
+    return sorted(path for path in (folder / CASES).iterdir() if path not in ours)
