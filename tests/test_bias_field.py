@@ -107,6 +107,24 @@ def test_what_has_no_logarithm_does_not_count(sitk):
         assert variation(found[12:-12][tissue[12:-12] == value]) < 0.025
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"control_points": 7},
+        {"spline_order": 2},
+        {"histogram_bins": 50},
+        {"width": 0.5},
+        {"wiener_noise": 0.5},
+        {"otsu_bins": 2},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_every_setting_is_heard(sitk, setting):
+    _, image, field = phantom(24)
+    spoilt = (image * field).astype(np.float32)
+    assert (N4(mask="otsu", **setting).corrected(spoilt) != N4(mask="otsu").corrected(spoilt)).any()
+
+
 def test_simpleitk_called_by_hand_gives_the_same(sitk, threads):
     """Up to one factor for the whole image, which N4 leaves open."""
     threads(1)

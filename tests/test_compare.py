@@ -254,11 +254,11 @@ def test_one_run_alone_or_twice_is_refused(make_run, monkeypatch, tmp_path):
 def test_other_label_sets_are_refused(make_run):
     classes = [*LABELS["classes"], {"name": "cyst", "read": [3], "write": 3}]
     other = make_run("b", labels={"classes": classes, "regions": LABELS["regions"]})
-    with pytest.raises(RunError, match=r"different labels: classes .*'rim'\] and .*'cyst', "):
+    with pytest.raises(RunError, match=r"different labels: classes: .*'rim'\] and .*'cyst', "):
         compare(read(make_run("a"), other))
     other = make_run("c", labels={**LABELS, "regions": {"whole": ["rim"]}})
     with pytest.raises(
-        RunError, match=r"labels: region 'whole' \['core', 'rim'\] and \['rim'\]; compare"
+        RunError, match=r"labels: regions.whole: \['core', 'rim'\] and \['rim'\]; compare"
     ):
         compare(read(make_run("a"), other))
 

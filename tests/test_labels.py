@@ -151,13 +151,13 @@ def test_label_sets_differ_in_what_matters_alone():
         }
     )
     assert BRATS.differences(other, "order", "read") == ""
-    assert BRATS.differences(other, "regions") == ("region 'rim' none and ['edema']")
+    assert BRATS.differences(other, "regions") == ("regions.rim: None and ['edema']")
 
 
 @pytest.mark.parametrize(
     ("change", "aspects", "found"),
     [
-        pytest.param({"read": (9, 1)}, ["read"], "values of 'edema' [2] and [1, 9]", id="values"),
+        pytest.param({"read": (9, 1)}, ["read"], "values.edema: [2] and [1, 9]", id="values"),
         pytest.param({"read": (9,)}, ["order", "regions"], "", id="values that do not matter"),
         pytest.param({"name": "rim"}, [], "'edema', 'enhancing', 'necrotic core'] and", id="name"),
     ],

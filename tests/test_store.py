@@ -249,7 +249,7 @@ def test_what_is_only_said_of_labels_may_change(brats_folder, tmp_path, recipe, 
     classes = list(labels.classes)
     classes[2] = classes[2].model_copy(update={"read": (2, 7)})
     other = labels.model_copy(update={"classes": tuple(classes)})
-    with pytest.raises(StoreError, match=r"other labels: values of 'edema' \[2, 7\] and \[2\]"):
+    with pytest.raises(StoreError, match=r"other labels: values.edema: \[2, 7\] and \[2\]"):
         prepare(brats_folder, out, recipe, other)
 
 

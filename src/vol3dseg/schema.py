@@ -1,7 +1,7 @@
 """What is parsed from files: frozen models, and what is wrong with a file in our words."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -161,3 +161,24 @@ def suggestion(wrong: str, known: Sequence[str]) -> str:
     if close:
         return f", did you mean {close[0]!r}?"
     return f"; known: {', '.join(known)}" if known else ""
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """Return in words what differs between two mappings; empty where nothing does.
+
+    What stands in nested mappings is named by its place, such as "training.loss".
+    """
+    ours, theirs = _flat(ours), _flat(theirs)
+    return "; ".join(
+        f"{key}: {ours.get(key)} and {theirs.get(key)}"
+        for key in dict.fromkeys([*ours, *theirs])
+        if ours.get(key) != theirs.get(key)
+    )
+
+
+def _flat(data: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        nested = _flat(value, f"{place}{key}.") if isinstance(value, Mapping) else {}
+        found |= nested or {place + key: value}
+    return found

@@ -61,8 +61,10 @@ def _complete(name: str, folder: Path | None, generations: int) -> tuple[object,
     parent = own.pop("extends")
     if not isinstance(parent, str) or generations == 0:
         raise ConfigError(
-            f"{source}: extends {parent!r}; expected the name of a preset or a YAML file, at most "
-            f"{_MOST_GENERATIONS} generations and no circle of configs that extend each other"
+            f"extends {parent!r}",
+            where=source,
+            expected="the name of a preset or a YAML file, at most "
+            f"{_MOST_GENERATIONS} generations and no circle of configs that extend each other",
         )
     base, _ = _complete(parent, beside, generations - 1)
     return _merged(base, own), source
@@ -88,15 +90,17 @@ def _read(name: str, folder: Path | None) -> tuple[object, str, Path | None]:
     """
     path = (folder or Path()) / name
     if folder is not None and path.is_file():
-        return _yaml(_text(path), str(path)), str(path), path.parent
+        return _yaml(path, str(path)), str(path), path.parent
     if path.suffix in {".yaml", ".yml"}:
-        raise ConfigError(f"{path}: no such config file; expected a YAML file or a preset's name")
+        raise ConfigError(
+            "no such config file", where=path, expected="a YAML file or a preset's name"
+        )
     names = preset_names()
     if name not in names:
         guess = suggestion(name, names)
-        raise ConfigError(f"no preset {name!r}{guess}; presets: {', '.join(names)}")
-    text = resources.files("vol3dseg.configs").joinpath(f"{name}.yaml").read_text("utf-8")
-    return _yaml(text, f"preset {name}"), f"preset {name}", None
+        raise ConfigError(f"no preset {name!r}{guess}", remedy=f"presets: {', '.join(names)}")
+    file = resources.files("vol3dseg.configs").joinpath(f"{name}.yaml")
+    return _yaml(file, f"preset {name}"), f"preset {name}", None
 
 
 def parse_config(data: object, source: str) -> Config:
@@ -125,17 +129,14 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _text(path: Path) -> str:
+def _yaml(file: Traversable, source: str) -> object:
     try:
-        return path.read_text(encoding="utf-8")
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a text file in UTF-8; expected YAML") from error
-
-
-def _yaml(text: str, source: str) -> object:
-    try:
-        return yaml.safe_load(text)
+        raise ConfigError("not a text file in UTF-8", where=source, expected="YAML") from error
     except yaml.YAMLError as error:
         words = " ".join(str(error).split())  # it quotes the file, which may hold anything
         detail = "".join(c if c.isprintable() else "?" for c in words)
-        raise ConfigError(f"{source}: not valid YAML ({detail}); mend it there") from error
+        raise ConfigError(
+            f"not valid YAML ({detail})", where=source, remedy="mend it there"
+        ) from error

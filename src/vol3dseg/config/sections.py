@@ -1,14 +1,13 @@
 """The sections of a config as frozen models: what can be chosen, with its defaults and limits."""
 
-from collections.abc import Mapping
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from vol3dseg.datasets.splits import SplitConfig
 from vol3dseg.recipe import Recipe
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Frozen, differences
 from vol3dseg.space.labels import LabelSet
 
 Stride = Annotated[int, Field(ge=1, le=4)]
@@ -241,23 +240,9 @@ class Config(Frozen):
 
     def differences(self, other: "Config") -> str:
         """Return in words what differs between two configs; empty where nothing does."""
-        ours, theirs = (_flat(c.model_dump(mode="json")) for c in (self, other))
-        return "; ".join(
-            f"{key}: {ours.get(key)} and {theirs.get(key)}"
-            for key in dict.fromkeys([*ours, *theirs])
-            if ours.get(key) != theirs.get(key)
-        )
+        return differences(self.model_dump(mode="json"), other.model_dump(mode="json"))
 
     @property
     def model_recipe(self) -> Recipe:
         """The recipe of the model that is trained: only its modalities."""
         return self.recipe.select(self.training.modalities or self.recipe.modalities)
-
-
-def _flat(data: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, with keys such as "training.loss"."""
-    found: dict[str, Any] = {}
-    for key, value in data.items():
-        nested = _flat(value, f"{place}{key}.") if isinstance(value, Mapping) else {}
-        found |= nested or {place + key: value}
-    return found

@@ -15,7 +15,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -125,25 +125,23 @@ def flaw(task: Task) -> str:
 
 
 def _check_file(file: Any, task: Task) -> None:
-    images = {f"image/{name}" for name in task.modalities}
-    labels = {"label": task.shape, "source_label": task.source_shape} if task.columns else {}
-    found: set[str] = set()
+    lacking = {f"image/{name}": (np.float32, task.shape, {"box"}) for name in task.modalities}
+    if task.columns:
+        lacking["label"] = (np.uint8, task.shape, set())
+        lacking["source_label"] = (np.uint8, task.source_shape, set())
     room = Path(task.path).stat().st_size
-    _check_attributes(file, _TEXTS, set(_NUMBERS))
+    _check_attributes(file, _TEXTS, _NUMBERS)
     for name, dataset in _datasets(file):
-        if name in images:
-            _check_dataset(dataset, np.float32, task.shape, _MOST_PACKED * room)
-            _check_attributes(dataset, {"box"}, set())
-        elif name in labels:
-            _check_dataset(dataset, np.uint8, labels[name], _MOST_PACKED * room)
-            _check_attributes(dataset, set(), set())
+        if name in lacking:
+            dtype, shape, texts = lacking.pop(name)
+            _check_dataset(dataset, dtype, shape, _MOST_PACKED * room)
+            _check_attributes(dataset, texts)
         elif task.columns and name.startswith("patches/"):
             _check_dataset(dataset, np.int64, (len(dataset), task.columns), room)
-            _check_attributes(dataset, set(), set())
+            _check_attributes(dataset)
         else:
             raise _Unfit("holds more than images, label maps and tables of patches")
-        found.add(name)
-    if (images | set(labels)) - found:
+    if lacking:
         raise _Unfit("lacks an image or a label map")
 
 
@@ -163,7 +161,7 @@ def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
             if kind is h5py.Dataset:
                 yield above + name, group[name]
             elif kind is h5py.Group:
-                _check_attributes(group[name], set(), set())
+                _check_attributes(group[name])
                 waiting.append((group[name], f"{above}{name}/", depth + 1))
             else:
                 raise _Unfit("holds something that is no group and no data set")
@@ -196,8 +194,11 @@ def _kind(dataset: Any) -> str:
     return f"{plain} of {dataset.shape}"
 
 
-def _check_attributes(holder: Any, texts: set[str], numbers: set[str]) -> None:
-    if set(holder.attrs) != texts | numbers:
+def _check_attributes(
+    holder: Any, texts: Collection[str] = (), numbers: Mapping[str, Any] | None = None
+) -> None:
+    numbers = numbers or {}
+    if set(holder.attrs) != {*texts, *numbers}:
         raise _Unfit("has other attributes than a prepared case")
     for name in texts:
         attribute = h5py.h5a.open(holder.id, name.encode())
@@ -205,9 +206,9 @@ def _check_attributes(holder: Any, texts: set[str], numbers: set[str]) -> None:
             raise _Unfit("has an attribute that is no text where text is expected")
         if len(holder.attrs[name]) > _LONGEST:
             raise _Unfit("has an attribute that is longer than a recipe")
-    for name in numbers:
+    for name, (dtype, shape) in numbers.items():
         attribute = h5py.h5a.open(holder.id, name.encode())
-        if (attribute.dtype, attribute.shape) != (np.dtype(_NUMBERS[name][0]), _NUMBERS[name][1]):
+        if (attribute.dtype, attribute.shape) != (np.dtype(dtype), shape):
             raise _Unfit("has an attribute of another type or shape than a prepared case")
 
 
@@ -224,16 +225,19 @@ def _limit_memory() -> None:
 def _main() -> None:
     asked = json.load(sys.stdin)
     _limit_memory()
-    sys.stdout.write(f"{json.dumps(_READY)}\n")
-    sys.stdout.flush()
+    _say(_READY)
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, no path of anybody's
         for path, names, shape, source_shape, columns in asked["tasks"]:
             # The watchdog ends the process whatever it is doing, in the depths of HDF5 as well.
             faulthandler.dump_traceback_later(asked["seconds"], exit=True, file=nowhere)
             words = flaw(Task(path, names, tuple(shape), tuple(source_shape), columns))
             faulthandler.cancel_dump_traceback_later()
-            sys.stdout.write(f"{json.dumps(words)}\n")
-            sys.stdout.flush()
+            _say(words)
+
+
+def _say(words: str) -> None:
+    sys.stdout.write(f"{json.dumps(words)}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

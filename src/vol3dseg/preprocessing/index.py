@@ -105,13 +105,7 @@ class Index(Frozen):
     failed: dict[str, str] = {}
 
     def entry(self, case_id: str) -> CaseEntry:
-        """Return the entry of a case.
-
-        Raises
-        ------
-        StoreError
-            There is no such case.
-        """
+        """Return the entry of a case, or raise StoreError."""
         for entry in self.cases:
             if entry.id == case_id:
                 return entry
@@ -124,13 +118,6 @@ class Index(Frozen):
 
         Regions, required classes, values to write and codes are only said of what is stored, and
         may differ.
-
-        Parameters
-        ----------
-        recipe, labels : Recipe, LabelSet
-            Of the config.
-        folder : Path
-            That this is the index of, for the message.
 
         Raises
         ------

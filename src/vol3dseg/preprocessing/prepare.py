@@ -1,4 +1,4 @@
-"""From a scan to what the network sees, and for labels the way back.
+"""From a scan to what the network sees, also as an ONNX graph; for labels the way back.
 
 `vol3dseg preprocess` and `vol3dseg predict` run the same `prepare`.
 """
@@ -88,7 +88,10 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
     """
     missing = [m for m in recipe.modalities if m not in volume.modalities]
     if missing:
-        raise DatasetError(f"modality {missing} is missing; the scan has {volume.modalities}")
+        raise DatasetError(
+            f"the scan has {volume.modalities}, {missing} is missing",
+            expected=f"{recipe.modalities}, as the recipe says",
+        )
     canonical = volume.geometry.canonical()
     grid = canonical.with_spacing(recipe.spacing_mm) if recipe.spacing_mm else canonical
     views = {
@@ -125,10 +128,7 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
 
 def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:
     """Return the box over the non-zero boxes of these modalities."""
-    first, *others = (boxes[name] for name in modalities)
-    for other in others:
-        first = first.union(other)
-    return first
+    return reduce(Box.union, (boxes[name] for name in modalities))
 
 
 def graph_obstacles(recipe: Recipe) -> list[str]:

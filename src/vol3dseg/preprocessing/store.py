@@ -49,14 +49,7 @@ def write_case(
 ) -> None:
     """Write one prepared case, atomically.
 
-    Parameters
-    ----------
-    path : Path
-    case_id : str
-    recipe : Recipe
-    prepared : Prepared
-    labels : (2,) tuple of Segmentation, or None
-        On the grid of `prepared.volume`, and as read on that of the scan.
+    `labels` lie on the grid of `prepared.volume`, and as read on that of the scan.
     """
     with atomic_path(path) as temporary, h5py.File(temporary, "x") as file:
         file.attrs["case"] = case_id
@@ -180,12 +173,12 @@ class StoredCase:
             return np.asarray(file[f"patches/{self.box}"][()])
 
     def read(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Read a patch; what lies outside this case's box is 0.
+        """Read a patch.
 
         Parameters
         ----------
         box : Box
-            In voxels of this case's box; may reach beyond it.
+            In voxels of this case's box; what lies beyond that is 0.
 
         Returns
         -------
@@ -244,15 +237,7 @@ class StoredCase:
 def open_cases(
     folder: Path, index: Index, case_ids: Iterable[str], modalities: Sequence[str]
 ) -> Mapping[str, StoredCase]:
-    """Open prepared cases after checking that they are what the index says, and well built.
-
-    Parameters
-    ----------
-    folder : Path
-    index : Index
-        Of that folder.
-    case_ids : iterable of str
-    modalities : sequence of str
+    """Open prepared cases of a folder, once they are what its index says, and well built.
 
     Raises
     ------

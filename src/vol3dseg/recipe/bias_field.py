@@ -1,7 +1,4 @@
-"""The slow rise and fall of intensities over an MR image that its coils make: found and taken out.
-
-SimpleITK (extra `[itk]`) does it, and is imported where it is needed.
-"""
+"""Correction of the bias field: the slow rise and fall of intensities that MR coils make."""
 
 from contextlib import AbstractContextManager
 from threading import Lock
@@ -9,21 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from vol3dseg.errors import IntensityError
 from vol3dseg.extras import simpleitk
 from vol3dseg.schema import Frozen
 
 _LEAST = 4  # voxels that shrinking leaves along an axis
-_OTSU_BINS = 200
-# What N4 takes besides the settings of a recipe: defaults of SimpleITK 2.5, held fast, since models
-# must not depend on its version.
-_CONTROL_POINTS = 4
-_SPLINE_ORDER = 3
-_HISTOGRAM_BINS = 200
-_WIDTH = 0.15  # of the field's histogram at half its height [logarithm of intensity]
-_WIENER_NOISE = 0.01
 
 
 class N4(Frozen):
@@ -44,6 +33,12 @@ class N4(Frozen):
         One for each level; each level doubles the fineness of the field.
     convergence_threshold : float
         A level ends when the field changes by less [coefficient of variation].
+    control_points, spline_order, histogram_bins : int
+        Of the field's splines along each axis at the first level; of its histogram.
+    width, wiener_noise : float
+        Of the field's histogram at half its height [logarithm of intensity]; of the deconvolution.
+    otsu_bins : int
+        Of the histogram that Otsu's threshold is found in.
     """
 
     method: Literal["n4"] = "n4"
@@ -53,6 +48,13 @@ class N4(Frozen):
         default=(50, 50, 50, 50), min_length=1
     )
     convergence_threshold: float = Field(default=0.001, ge=0, allow_inf_nan=False)
+    # Defaults of SimpleITK 2.5, said here so that models do not depend on its version.
+    control_points: PositiveInt = 4
+    spline_order: PositiveInt = 3
+    histogram_bins: PositiveInt = 200
+    width: PositiveFloat = 0.15
+    wiener_noise: PositiveFloat = 0.01
+    otsu_bins: PositiveInt = 200
 
     @model_validator(mode="before")
     @classmethod
@@ -78,14 +80,10 @@ class N4(Frozen):
         Parameters
         ----------
         image : (i, j, k) array of float32
+            Returned itself where there is nothing to find a field in: one voxel along an axis, or
+            fewer than two different values inside the mask.
         name : str
             For the message.
-
-        Returns
-        -------
-        (i, j, k) array of float32
-            `image` itself where there is nothing to find a field in: one voxel along an axis, or
-            fewer than two different values inside the mask.
 
         Raises
         ------
@@ -117,7 +115,7 @@ class N4(Frozen):
         scan = sitk.GetImageFromArray(image.T)
         inside = scan > 0  # the others have no logarithm
         if self.mask == "otsu":
-            inside = inside & sitk.OtsuThreshold(scan, 0, 1, _OTSU_BINS)
+            inside = inside & sitk.OtsuThreshold(scan, 0, 1, self.otsu_bins)
         factors = [max(1, min(self.shrink_factor, n // _LEAST)) for n in image.shape]
         small, small_inside = sitk.Shrink(scan, factors), sitk.Shrink(inside, factors)
         values = sitk.GetArrayViewFromImage(small)[sitk.GetArrayViewFromImage(small_inside) > 0]
@@ -134,11 +132,11 @@ class N4(Frozen):
         filter_ = sitk.N4BiasFieldCorrectionImageFilter()
         filter_.SetMaximumNumberOfIterations(self.maximum_number_of_iterations)
         filter_.SetConvergenceThreshold(self.convergence_threshold)
-        filter_.SetNumberOfControlPoints([_CONTROL_POINTS] * 3)
-        filter_.SetSplineOrder(_SPLINE_ORDER)
-        filter_.SetNumberOfHistogramBins(_HISTOGRAM_BINS)
-        filter_.SetBiasFieldFullWidthAtHalfMaximum(_WIDTH)
-        filter_.SetWienerFilterNoise(_WIENER_NOISE)
+        filter_.SetNumberOfControlPoints([self.control_points] * 3)
+        filter_.SetSplineOrder(self.spline_order)
+        filter_.SetNumberOfHistogramBins(self.histogram_bins)
+        filter_.SetBiasFieldFullWidthAtHalfMaximum(self.width)
+        filter_.SetWienerFilterNoise(self.wiener_noise)
         return filter_
 
 

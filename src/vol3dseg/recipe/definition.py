@@ -1,6 +1,6 @@
 """The recipe: what the network sees of a scan. THE definition, used everywhere.
 
-It travels with what was made by it: prepared store, run, ONNX file. Nothing but
+It travels with what was made by it: prepared folder, run, ONNX file. Nothing but
 `vol3dseg.preprocessing.prepare` reads its steps.
 """
 
@@ -15,11 +15,10 @@ from vol3dseg.files import canonical_json, sha256_text
 from vol3dseg.recipe.bias_field import N4
 from vol3dseg.recipe.window import Window
 from vol3dseg.recipe.zscore import ZScore
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Frozen, differences
 from vol3dseg.space.kernels import CUBIC, LINEAR, Kernel
 
 Normalisation = Annotated[ZScore | Window, Field(discriminator="method")]
-_SAYS_NOTHING = {"bias_correction": None, "interpolation": "linear"}
 
 
 class Recipe(Frozen):
@@ -90,32 +89,23 @@ class Recipe(Frozen):
         unknown = [name for name in wanted if name not in self.modalities]
         if unknown or not wanted:
             raise ConfigError(
-                f"modalities {unknown or 'of length 0'} cannot be chosen; the recipe has "
-                f"{list(self.modalities)}"
+                f"modalities {unknown or 'of length 0'} cannot be chosen",
+                expected=f"some of {list(self.modalities)}, which the recipe has",
             )
         chosen = {name: self.normalisation[name] for name in wanted}
         return self.model_copy(update={"modalities": wanted, "normalisation": chosen})
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the recipe in canonical JSON.
+        """SHA-256 of the version and all that is not a default, in canonical JSON.
 
-        What recipes could not say at first is left out where nothing is said by it, so that what
-        was made before keeps its fingerprint.
+        So a new field, whose default leaves all as it was, leaves older fingerprints alone.
         """
-        content = self.model_dump(mode="json")
-        for name, value in _SAYS_NOTHING.items():
-            if content[name] == value:
-                del content[name]
-        return sha256_text(canonical_json(content))
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        return sha256_text(canonical_json({**content, "version": self.version}))
 
     def require_extras(self) -> None:
-        """Refuse to begin where a step needs what is not installed.
-
-        Raises
-        ------
-        MissingExtraError
-        """
+        """Raise MissingExtraError where a step needs what is not installed."""
         if self.bias_correction is not None:
             simpleitk()
 
@@ -125,23 +115,10 @@ class Recipe(Frozen):
         return CUBIC if self.interpolation == "cubic" else LINEAR
 
     def require_equal(self, other: "Recipe", ours: str, theirs: str) -> None:
-        """Refuse `other` if it differs, naming every field that does.
-
-        Parameters
-        ----------
-        other : Recipe
-        ours, theirs : str
-            What the two belong to, for the message.
-
-        Raises
-        ------
-        RecipeMismatch
-        """
-        if self.fingerprint == other.fingerprint:
-            return
-        a, b = self.model_dump(mode="json"), other.model_dump(mode="json")
-        fields = "; ".join(f"{f}: {a[f]} and {b[f]}" for f in a if a[f] != b[f])
-        raise RecipeMismatch(
-            f"the recipes of {ours} and {theirs} differ in {fields}; "
-            "use one recipe for both, or prepare into another folder"
-        )
+        """Raise RecipeMismatch if `other` differs, naming every field and what each belongs to."""
+        if self != other:
+            fields = differences(self.model_dump(mode="json"), other.model_dump(mode="json"))
+            raise RecipeMismatch(
+                f"the recipes of {ours} and {theirs} differ in {fields}",
+                remedy="use one recipe for both, or prepare into another folder",
+            )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from vol3dseg.errors import GridError, LabelError, some_of
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Frozen, differences
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.memory_layout import in_portions
@@ -119,21 +119,16 @@ class LabelSet(Frozen):
             What matters beside the names of the classes: their order, which class indices depend
             on; the values that files may hold for each; the regions that are judged.
         """
-        ours, theirs = self._facts(aspects), other._facts(aspects)
-        return "; ".join(
-            f"{fact} {ours.get(fact, 'none')} and {theirs.get(fact, 'none')}"
-            for fact in dict.fromkeys([*ours, *theirs])
-            if ours.get(fact) != theirs.get(fact)
-        )
+        return differences(self._facts(aspects), other._facts(aspects))
 
-    def _facts(self, aspects: Iterable[str]) -> dict[str, list[str] | list[int]]:
-        facts: dict[str, list[str] | list[int]] = {
+    def _facts(self, aspects: Iterable[str]) -> dict[str, Any]:
+        facts: dict[str, Any] = {
             "classes": list(self.names) if "order" in aspects else sorted(self.names)
         }
         if "read" in aspects:
-            facts |= {f"values of {c.name!r}": sorted(c.read) for c in self.classes}
+            facts["values"] = {c.name: sorted(c.read) for c in self.classes}
         if "regions" in aspects:
-            facts |= {f"region {name!r}": sorted(of) for name, of in self.regions.items()}
+            facts["regions"] = {name: sorted(members) for name, members in self.regions.items()}
         return facts
 
     def encode(self, values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
