@@ -125,7 +125,9 @@ def flaw(task: Task) -> str:
 
 
 def _check_file(file: Any, task: Task) -> None:
-    lacking = {f"image/{name}": (np.float32, task.shape, {"box"}) for name in task.modalities}
+    lacking: dict[str, tuple[Any, tuple[int, ...], set[str]]] = {
+        f"image/{name}": (np.float32, task.shape, {"box"}) for name in task.modalities
+    }
     if task.columns:
         lacking["label"] = (np.uint8, task.shape, set())
         lacking["source_label"] = (np.uint8, task.source_shape, set())

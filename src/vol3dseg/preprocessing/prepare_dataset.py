@@ -96,7 +96,7 @@ class _Run:
         self._outcomes: dict[str, Outcome] = {}
         self._known: dict[str, CaseEntry] = {}
         self._due = 0.0
-        self._tell = lambda outcome: progress(outcome, len(case_ids))
+        self._tell: Callable[[Outcome], None] = lambda outcome: progress(outcome, len(case_ids))
         require_writable(folder)
         if (folder / FILE_NAME).exists():
             index = load_index(folder)
