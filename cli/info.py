@@ -14,7 +14,7 @@ from vol3dseg.cli.options import PathType
 @click.option("--json", "as_json", is_flag=True, help="Print it whole, as JSON.")
 def info(path: Path, as_json: bool) -> None:
     """Show what an ONNX model, a run or a prepared folder says of itself."""
-    from vol3dseg.inference.describe import describe
+    from vol3dseg.model.model_file import describe
 
     kind, document = describe(path)
     if as_json:

@@ -212,9 +212,9 @@ def run_explain(predictor: "Predictor", inputs: "Inputs", options: "PredictOptio
     from vol3dseg.inference.predicting import explain
 
     able = True
-    for found in explain(predictor, inputs, options):
+    for case_id, found in explain(predictor, inputs, options):
         said = found.plan or f"cannot be segmented: {found.error}"
-        click.echo(f"{found.case_id}: {said}")
+        click.echo(f"{case_id}: {said}")
         for warning in found.warnings:
             click.echo(f"  warning: {warning}")
         able = able and not found.error

@@ -93,6 +93,11 @@ def test_outputs_must_fit_the_labels(manifest, outputs, message):
         Manifest.model_validate({**manifest.model_dump(), "outputs": outputs.model_dump()})
 
 
+def test_an_axis_is_mirrored_once(manifest):
+    with pytest.raises(ValidationError, match="mirrored twice"):
+        Manifest.model_validate({**manifest.model_dump(), "tiling": {"mirror": ["i", "i"]}})
+
+
 def test_a_head_of_another_kind_is_refused_by_its_name(model_path):
     model = onnx.load_model_from_string(model_path.read_bytes())
     prop = model.metadata_props[0]

@@ -211,6 +211,6 @@ def test_blended_tiles_are_counted_rightly(planner_of, shape, patch, overlap):
 def test_smaller_blended_tiles_where_a_halo_leaves_no_room(planner_of):
     """A halo of 16 in tiles of 40 keeps 8 voxels a side; blending keeps 20."""
     planner = planner_of(8, 100, patch=(96, 96, 96))
-    plan = planner.plan((400, 400, 400), planner._rows_mb(48, (400, 400, 400), 5) + 40**3)
+    plan = planner.plan((400, 400, 400), 48 * planner._row_mb((400, 400, 400), 5) + 40**3)
     assert plan.blended
     assert max(plan.size) < 96

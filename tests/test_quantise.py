@@ -16,11 +16,10 @@ from vol3dseg.errors import ModelError, ParityError, RunError
 from vol3dseg.export import quantise_check
 from vol3dseg.export.quantise import quantise
 from vol3dseg.export.quantise_check import measure_cost, quantise_proven
-from vol3dseg.inference.describe import describe
 from vol3dseg.inference.loading import load_predictor, make_predictor, open_session
 from vol3dseg.inference.runtimes.footprint import footprint
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
-from vol3dseg.model.model_file import ModelFile, read_model, with_manifest
+from vol3dseg.model.model_file import ModelFile, describe, read_model, with_manifest
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase
 

@@ -38,10 +38,12 @@ def load_predictor(
     path : str or Path
         An ONNX file made by `vol3dseg export-onnx`.
     device : "auto", "cpu", "cuda", "tensorrt" or "openvino"
-        See `open_session`.
+        "auto" takes CUDA if onnxruntime has it and it works, else OpenVINO if its package is
+        installed, else onnxruntime's CPU provider. `Predictor.origin` says which.
     threads : int
         Threads on the CPU; 0 takes one for each core that this process may use.
     precision : "float32" or "bfloat16"
+        What convolutions compute in. bfloat16 is for OpenVINO, on processors that have it.
     max_memory_mb : float or None
         What the process may take in all [MB]; None takes most of what is free.
     only_exact : bool
@@ -58,9 +60,9 @@ def load_predictor(
     Raises
     ------
     ModelError
-        The file is not such a model, or has no exact tiles.
+        The file is not such a model, the runtime cannot load it, or it has no exact tiles.
     DeviceError
-        The device is not there, or cannot compute in this precision.
+        The device is not there or lacks the precision, or the runtime fell back to another.
     MissingExtraError
         The runtime, or what the model's recipe needs, is not installed.
 
@@ -107,30 +109,9 @@ def open_session(
     precision: Precision = "float32",
     lean: bool = False,
 ) -> Session:
-    """Load a network.
+    """Load the bytes of an ONNX model; see `load_predictor`.
 
-    Parameters
-    ----------
-    content : bytes
-        The ONNX model.
-    device : "auto", "cpu", "cuda", "tensorrt" or "openvino"
-        "auto" takes CUDA if onnxruntime has it and it works, else OpenVINO if its package is
-        installed, else onnxruntime's CPU provider. `Session.provider` says which.
-    threads : int
-        Threads on the CPU; 0 takes one for each core that this process may use.
-    precision : "float32" or "bfloat16"
-        What convolutions compute in. bfloat16 is for OpenVINO, on processors that have it.
-    lean : bool
-        Keep little memory rather than be quick. This holds for the whole process.
-
-    Raises
-    ------
-    DeviceError
-        The device is not there or lacks the precision, or the runtime fell back to another.
-    MissingExtraError
-        The runtime is not installed.
-    ModelError
-        The runtime cannot load the model.
+    With `lean` little memory is kept, rather than time saved; this holds for the whole process.
     """
     if lean:
         give_back_at_once()

@@ -1,7 +1,6 @@
 """What `vol3dseg predict` does: which cases are segmented, which are complete, and in what way."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, allow_repairs
@@ -13,7 +12,7 @@ from vol3dseg.inference.batch import Progress, failing_alone, predict_cases
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.output_files import PredictOptions
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.inference.record import RECORD_NAME, Record, load_record
+from vol3dseg.inference.record import RECORD_NAME, CaseRecord, Record, load_record
 from vol3dseg.inference.tiling.plan import by
 from vol3dseg.preprocessing.prepare import prepare
 
@@ -123,31 +122,18 @@ def _resumed(
     return record.with_cases(kept), missing
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """How a case would be segmented.
-
-    Parameters
-    ----------
-    case_id : str
-    plan : str
-        In words, with memory and time; empty where it cannot be.
-    warnings : tuple of str
-        What of the scan is unlike what the model was trained on.
-    error : str
-        Why it cannot be segmented.
-    """
-
-    case_id: str
-    plan: str = ""
-    warnings: tuple[str, ...] = ()
-    error: str = ""
-
-
-def explain(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> Iterator[Explanation]:
+def explain(
+    predictor: Predictor, inputs: Inputs, options: PredictOptions
+) -> Iterator[tuple[str, CaseRecord]]:
     """Read each case and tell how it would be segmented; nothing is written.
 
     Parameters and errors are those of `predict`.
+
+    Yields
+    ------
+    case_id : str
+    record : CaseRecord
+        With `plan`, time included, and `warnings`; or with `error`.
     """
     recipe = predictor.manifest.recipe
     for case in choose_cases(predictor, inputs, options):
@@ -157,7 +143,7 @@ def explain(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> It
                 plan = predictor.plan(prepared.volume.geometry, prepared.source)
                 seconds = predictor.expected_seconds(plan)
         except Vol3dSegError as error:
-            yield Explanation(case.id, error=str(error))
+            yield case.id, CaseRecord(error=str(error))
             continue
         said = f"{by(plan.shape)} voxels after preparing: {plan}, about {seconds:.1f} s"
-        yield Explanation(case.id, said, predictor.warnings(prepared.appearance))
+        yield case.id, CaseRecord(plan=said, warnings=predictor.warnings(prepared.appearance))

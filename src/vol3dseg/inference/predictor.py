@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from vol3dseg.inference.restore import CHUNK_MB, Restorer
 from vol3dseg.inference.runtimes.session import Backend
 from vol3dseg.inference.tiling.plan import Plan, multiples
 from vol3dseg.inference.tiling.planner import Planner
-from vol3dseg.inference.tiling.run_tiles import Progress, Rows, mirrored, run_tiles
+from vol3dseg.inference.tiling.run_tiles import Progress, mirrored, run_tiles
 from vol3dseg.machine import available_mb, resident_mb, usable_cores
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.prepare import prepare
@@ -186,10 +186,13 @@ class Predictor:
             working, source, manifest.outputs, manifest.labels, keep_probabilities, self._threads
         )
         started, restore = time.perf_counter(), 0.0
-        for rows in self._run(prepared.array, plan, progress):
-            finished = time.perf_counter()
-            home.add(rows)
-            restore += time.perf_counter() - finished
+        try:
+            for rows in run_tiles(prepared.array, self.backend, manifest, plan, progress):
+                finished = time.perf_counter()
+                home.add(rows)
+                restore += time.perf_counter() - finished
+        finally:
+            self._give_back()
         infer = time.perf_counter() - started - restore
         self._seconds_per_voxel = infer / plan.computed
         segmentation = Segmentation(home.labels, source, manifest.labels)
@@ -212,14 +215,10 @@ class Predictor:
         known = self.manifest.training_data
         return () if known is None else known.warnings(appearance)
 
-    def _run(self, image: NDArray[np.float32], plan: Plan, progress: Progress) -> Iterator[Rows]:
-        """Give rows of probabilities as they are finished."""
-        try:
-            yield from run_tiles(image, self.backend, self.manifest, plan, progress)
-        finally:
-            if self.max_memory_mb is not None:
-                self._release()
-                self._kept_mb = self._planner.fixed_mb if self._planner else 0.0
+    def _give_back(self) -> None:
+        if self.max_memory_mb is not None:
+            self._release()
+            self._kept_mb = self._planner.fixed_mb if self._planner else 0.0
 
     def plan(self, working: Geometry, source: Geometry, keep_probabilities: bool = False) -> Plan:
         """Return how a scan will go through the network.

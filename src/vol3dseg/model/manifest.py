@@ -222,6 +222,8 @@ class Manifest(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
         problems = self.outputs.problems(self.labels)
+        if len(set(self.tiling.mirror)) < len(self.tiling.mirror):
+            problems.append(f"an axis is mirrored twice: {list(self.tiling.mirror)}")
         if self.fingerprint != self.recipe.fingerprint:
             problems.append("the recipe does not match its fingerprint")
         if problems:

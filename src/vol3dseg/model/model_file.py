@@ -4,13 +4,14 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import onnx
 from google.protobuf.message import DecodeError
 
-from vol3dseg.errors import ModelError
+from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.manifest import METADATA_KEY, Manifest, parse_manifest
+from vol3dseg.preprocessing.index import FILE_NAME, load_index
 from vol3dseg.schema import Frozen, parse_json
 
 STANDALONE_KEY = "vol3dseg.standalone"
@@ -99,9 +100,12 @@ def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
 
 def _parsed(path: Path) -> tuple[bytes, onnx.ModelProto]:
     expected = "an ONNX file of vol3dseg export-onnx"
-    if not path.is_file():
-        raise ModelError("no such file", where=path, expected=expected)
-    content, model = path.read_bytes(), onnx.ModelProto()
+    try:
+        content, model = path.read_bytes(), onnx.ModelProto()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        found = "no such file" if missing else f"cannot be read ({error.strerror})"
+        raise ModelError(found, where=path, expected=expected) from error
     try:
         model.ParseFromString(content)
     except DecodeError:
@@ -125,6 +129,49 @@ def _parse_standalone(text: str, path: Path) -> Standalone:
         expected="a file of vol3dseg export-onnx --standalone",
         remedy="export it again",
     )
+
+
+def describe(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return what `path` is, in words, and what it says of itself.
+
+    Parameters
+    ----------
+    path : Path
+        An ONNX model, a run folder or a prepared folder.
+
+    Raises
+    ------
+    ModelError, RunError, StoreError
+        It is none of these, or damaged.
+    """
+    if path.is_file():
+        return _describe_model(read_model(path, allow_standalone=True))
+    if (path / FILE_NAME).is_file():
+        return "prepared folder", load_index(path).model_dump(mode="json")
+    manifest = path / "manifest.json"
+    if manifest.is_file():
+        return "run", parse_manifest(manifest.read_bytes(), manifest).model_dump(mode="json")
+    if (path / "training.log").is_file():
+        raise RunError(
+            "an unfinished run", where=path, remedy="finish it with vol3dseg train --resume"
+        )
+    raise ModelError(
+        "nothing of vol3dseg's",
+        where=path,
+        expected="an ONNX model, a run or a prepared folder",
+    )
+
+
+def _describe_model(model: ModelFile) -> tuple[str, dict[str, Any]]:
+    facts: dict[str, Any] = {"sha256": model.sha256, "bytes": len(model.content)}
+    quantised, members = model.manifest.quantisation, len(model.manifest.members)
+    kind = "model" if quantised is None else f"{quantised.precision} model"
+    if members > 1:
+        kind += f", the average of {members} networks"
+    if model.standalone is not None:
+        kind = "standalone model, from raw intensities to labels"
+        facts["standalone"] = model.standalone.model_dump(mode="json")
+    return kind, {**facts, **model.manifest.model_dump(mode="json")}
 
 
 def with_manifest(model: onnx.ModelProto, manifest: Manifest) -> bytes:

@@ -38,11 +38,7 @@ class Softmax(Frozen):
     def decide(self, channels: Iterable[Channel], labels: LabelSet) -> NDArray[np.uint8]:
         """Return the class index of each voxel: the most probable class, the first of equals.
 
-        Parameters
-        ----------
-        channels : iterable of arrays of one shape
-            Probabilities. One is asked for after the other, and is not kept.
-        labels : LabelSet
+        Channels are arrays of one shape; each is asked for after the other, and none is kept.
         """
         several = iter(channels)
         best = next(several)
@@ -104,18 +100,12 @@ class Sigmoid(Frozen):
     def decide(self, channels: Iterable[Channel], labels: LabelSet) -> NDArray[np.uint8]:
         """Return the class index of each voxel: what the last region that holds it paints.
 
-        Parameters
-        ----------
-        channels : iterable of arrays of one shape
-            Probabilities. One is asked for after the other, and is not kept.
-        labels : LabelSet
+        Channels are arrays of one shape; each is asked for after the other, and none is kept.
         """
-        found: NDArray[np.uint8] | None = None
+        found: NDArray[np.uint8] = np.zeros((), dtype=np.uint8)
         for region, values in zip(self.regions, channels, strict=True):
-            if found is None:
-                found = np.zeros(values.shape, dtype=np.uint8)
-            np.putmask(found, values > self.threshold, np.uint8(labels.index(region.paints)))
-        assert found is not None  # there is at least one region
+            painted = np.uint8(labels.index(region.paints))
+            found = np.where(values > self.threshold, painted, found)
         return found
 
     def problems(self, labels: LabelSet) -> list[str]:

@@ -25,33 +25,10 @@ _OVERHEAD, _LEAN_OVERHEAD = 1.6, 1.05
 
 
 class OnnxBackend:
-    """A network in an onnxruntime session.
+    """A `Session` of onnxruntime; parameters and errors as in `loading.load_predictor`.
 
-    Parameters
-    ----------
-    content : bytes
-        The ONNX model.
-    device : "cpu", "cuda" or "tensorrt"
-    threads : int
-        Threads of the CPU provider; 0 takes one for each core that this process may use.
-    lean : bool
-        Take memory from the system for each layer and give it back, rather than keep it for the
-        next: a third less, and a third slower.
-
-    Attributes
-    ----------
-    provider : str
-    on_gpu : bool
-        See `session.Session`.
-
-    Raises
-    ------
-    DeviceError
-        The device is not there, or onnxruntime fell back to another.
-    MissingExtraError
-        No onnxruntime is installed.
-    ModelError
-        onnxruntime cannot load the model.
+    `lean` takes memory from the system for each layer and gives it back, rather than keep it for
+    the next: a third less, and a third slower.
     """
 
     def __init__(

@@ -19,31 +19,7 @@ _INT8_OVERHEAD = 1.9
 
 
 class OpenVinoBackend:
-    """A network in an OpenVINO request on the CPU.
-
-    Parameters
-    ----------
-    content : bytes
-        The ONNX model.
-    threads : int
-        0 takes one for each core that this process may use.
-    precision : "float32" or "bfloat16"
-
-    Attributes
-    ----------
-    provider : str
-    on_gpu : bool
-        See `session.Session`.
-
-    Raises
-    ------
-    DeviceError
-        The processor cannot compute in bfloat16.
-    MissingExtraError
-        OpenVINO is not installed.
-    ModelError
-        OpenVINO cannot load the model.
-    """
+    """A `Session` of OpenVINO on the CPU; parameters and errors as in `loading.load_predictor`."""
 
     on_gpu = False
 

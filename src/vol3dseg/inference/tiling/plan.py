@@ -35,38 +35,40 @@ class Plan:
     ----------
     shape : (3,) tuple of int
         The volume [voxels].
-    padded : (3,) tuple of int
-        The volume with the zeros behind it, where tiles with a halo end [voxels].
     size : (3,) tuple of int
         Of a tile, halo included [voxels].
-    step : (3,) tuple of int
-        From tile to tile, where there are several [voxels].
-    halo : (3,) tuple of int
-        Computed around a tile and thrown away, on each side inside the volume [voxels].
-    blended : bool
-        Whether overlapping tiles are averaged by Gaussian weights.
-    exact : bool
-        Whether the result equals one pass over the whole volume.
     computed : int
         Voxels of all tiles together.
     memory_mb : float
         Of the network for a tile, and of unfinished rows of the result [MB].
+    padded : (3,) tuple of int
+        The volume with the zeros behind it, where tiles with a halo end [voxels].
+    step : (3,) tuple of int or None
+        From tile to tile, where tiles overlap and are averaged by Gaussian weights [voxels].
+    halo : (3,) tuple of int
+        Computed around a tile and thrown away, on each side inside the volume [voxels].
+    exact : bool
+        Whether the result equals one pass over the whole volume.
     """
 
     shape: Shape
-    padded: Shape
     size: Shape
-    step: Shape
-    halo: Shape
-    blended: bool
-    exact: bool
     computed: int
     memory_mb: float
+    padded: Shape
+    step: Shape | None = None
+    halo: Shape = (0, 0, 0)
+    exact: bool = False
+
+    @property
+    def blended(self) -> bool:
+        """Whether overlapping tiles are averaged."""
+        return self.step is not None
 
     @property
     def tiles(self) -> list[Tile]:
         """All tiles, in order of i, then j, then k; together they keep every voxel."""
-        if self.blended:
+        if self.step:
             whole = Box.whole(self.shape)
             boxes = grid_boxes(self.shape, self.size, self.step)
             return [Tile(box, box.intersection(whole)) for box in boxes]
@@ -76,7 +78,7 @@ class Plan:
 
     def __str__(self) -> str:
         count, size = self.computed // math.prod(self.size), by(self.size)
-        if self.blended:
+        if self.step:
             what = f"{count} tiles of {size} voxels, {by(self.step)} apart, blended"
         elif count == 1:
             what = f"one pass over {size} voxels"
@@ -93,33 +95,16 @@ def by(shape: Shape) -> str:
     return "x".join(map(str, shape))
 
 
-@dataclass(frozen=True, slots=True)
-class Division:
-    """One way to divide an axis: `count` tiles of `size` voxels, halo included."""
-
-    count: int
-    size: int
-
-    @property
-    def computed(self) -> int:
-        """Voxels of all tiles together, along this axis."""
-        return self.count * self.size
-
-    def step(self, halo: int) -> int:
-        """Return how far tiles lie apart [voxels]; their size where there is one."""
-        return self.size if self.count == 1 else self.size - 2 * halo
-
-
-def divisions(extent: int, divisor: int, halo: int) -> list[Division]:
-    """Return every way to divide an axis that makes sense, from one tile on.
+def divisions(extent: int, divisor: int, halo: int) -> list[tuple[int, int]]:
+    """Return every way to divide an axis that makes sense: how many tiles, of which size.
 
     At the ends of the axis a tile needs no halo, so there it keeps that much more.
     """
-    found, inner = [Division(1, extent)], extent - 2 * halo
+    found, inner = [(1, extent)], extent - 2 * halo
     for count in range(2, max(inner, 0) // divisor + 1):
-        size = multiple_of(-(-inner // count), divisor) + 2 * halo
-        if size < found[-1].size:
-            found.append(Division(-(-inner // (size - 2 * halo)), size))
+        kept = multiple_of(-(-inner // count), divisor)
+        if kept + 2 * halo < found[-1][1]:
+            found.append((-(-inner // kept), kept + 2 * halo))
     return found
 
 

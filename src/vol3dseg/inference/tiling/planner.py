@@ -8,6 +8,7 @@ patches, and overlapping ones are blended.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,34 +111,13 @@ class Planner:
 
     def _with_overlap(self, shape: Shape, size: Shape) -> Plan:
         i, j, k = (max(1, round(n * (1 - self.manifest.tiling.overlap))) for n in size)
-        step = (i, j, k)
         count = math.prod(
             1 if extent <= side else 1 + -(-(extent - side) // each)
-            for extent, side, each in zip(shape, size, step, strict=True)
+            for extent, side, each in zip(shape, size, (i, j, k), strict=True)
         )
-        rows_mb = self._rows_mb(size[0], shape, numbers=self._channels + 1)
-        return Plan(
-            shape=shape,
-            padded=shape,
-            size=size,
-            step=step,
-            halo=(0, 0, 0),
-            blended=True,
-            exact=False,
-            computed=count * math.prod(size),
-            memory_mb=math.prod(size) * self.bytes_per_voxel / _MB + rows_mb + self.fixed_mb,
-        )
-
-    def with_halo(self, shape: Shape, halo: int, memory_mb: float) -> Plan | None:
-        """Return the cheapest plan with a halo of at least this width, None if none fits.
-
-        Along an axis where the receptive field is narrower, the halo is as narrow.
-        """
-        network = self.manifest.network
-        i, j, k = (min(halo, reach) for reach in network.receptive_field)
-        wide = multiples((i, j, k), network.divisor)
-        exact = all(n >= reach for n, reach in zip(wide, network.receptive_field, strict=True))
-        return self._cheapest(shape, wide, exact, memory_mb)
+        rows_mb = size[0] * self._row_mb(shape, self._channels + 1)  # and one of weights
+        memory_mb = math.prod(size) * self.bytes_per_voxel / _MB + rows_mb + self.fixed_mb
+        return Plan(shape, size, count * math.prod(size), memory_mb, padded=shape, step=(i, j, k))
 
     def _with_halo(self, shape: Shape, memory_mb: float) -> list[Plan]:
         """Return the cheapest plan for each width of the halo that fits, the widest first."""
@@ -148,42 +128,47 @@ class Planner:
         found = (self.with_halo(shape, halo, memory_mb) for halo in halos)
         return [plan for plan in found if plan is not None]
 
-    def _cheapest(self, shape: Shape, halo: Shape, exact: bool, memory_mb: float) -> Plan | None:
-        divisor = self.manifest.network.divisor
-        padded = multiples(shape, divisor)
-        axes = [divisions(*axis) for axis in zip(padded, divisor, halo, strict=True)]
-        computed = _products([[division.computed for division in axis] for axis in axes])
-        voxels = _products([[division.size for division in axis] for axis in axes])
-        rows_mb = np.array([self._rows_mb(each.size, shape, self._channels) for each in axes[0]])
+    def with_halo(self, shape: Shape, halo: int, memory_mb: float) -> Plan | None:
+        """Return the cheapest plan with a halo of at least this width, None if none fits.
+
+        Along an axis where the receptive field is narrower, the halo is as narrow.
+        """
+        network = self.manifest.network
+        i, j, k = (min(halo, reach) for reach in network.receptive_field)
+        wide, padded = multiples((i, j, k), network.divisor), multiples(shape, network.divisor)
+        axes = zip(padded, network.divisor, wide, strict=True)
+        counts, sizes = zip(*(np.array(divisions(*axis)).T for axis in axes), strict=True)
+        voxels = _products(sizes)
+        computed = voxels * _products(counts)
+        rows_mb = sizes[0] * self._row_mb(shape, self._channels)
         memory = voxels * self.bytes_per_voxel / _MB + rows_mb[:, None, None] + self.fixed_mb
         memory[0, 0, 0] -= rows_mb[0]  # of one pass the network's own answer is the result
         fitting = np.where(memory <= memory_mb, computed, np.inf)
         best = np.unravel_index(fitting.argmin(), fitting.shape)
         if not np.isfinite(fitting[best]):
             return None
-        a, b, c = (axis[int(n)] for axis, n in zip(axes, best, strict=True))
+        a, b, c = (int(axis[n]) for axis, n in zip(sizes, best, strict=True))
+        whole = all(n >= reach for n, reach in zip(wide, network.receptive_field, strict=True))
         return Plan(
-            shape=shape,
-            padded=padded,
-            size=(a.size, b.size, c.size),
-            step=(a.step(halo[0]), b.step(halo[1]), c.step(halo[2])),
-            halo=halo,
-            blended=False,
-            exact=exact or (a.count, b.count, c.count) == (1, 1, 1),
-            computed=int(computed[best]),
-            memory_mb=float(memory[best]),
+            shape,
+            (a, b, c),
+            int(computed[best]),
+            float(memory[best]),
+            padded,
+            halo=wide,
+            exact=whole or not any(best),
         )
 
     @property
     def _channels(self) -> int:
         return len(self.manifest.outputs.channels)
 
-    def _rows_mb(self, rows: int, shape: Shape, numbers: int) -> float:
-        """Return the memory of rows of the result that wait for their neighbours [MB]."""
-        return rows * shape[1] * shape[2] * numbers * _FLOAT / _MB
+    def _row_mb(self, shape: Shape, numbers: int) -> float:
+        """Return the memory of a row of the result that waits for its neighbours [MB]."""
+        return shape[1] * shape[2] * numbers * _FLOAT / _MB
 
 
-def _products(axes: list[list[int]]) -> NDArray[np.float64]:
+def _products(axes: Sequence[NDArray[np.integer]]) -> NDArray[np.float64]:
     """Return the (a, b, c) products of one number of each axis."""
-    a, b, c = (np.array(axis, dtype=np.float64) for axis in axes)
+    a, b, c = (axis.astype(np.float64) for axis in axes)
     return a[:, None, None] * b[:, None] * c
