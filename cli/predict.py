@@ -80,7 +80,7 @@ _FORMATS = ("nifti", "nrrd", "mha", _SEG)
 @click.option(
     "--explain",
     is_flag=True,
-    help="Read each case and tell how it would be computed, in what memory and time; no more.",
+    help="Only read each case and print how it would be computed, with memory and time.",
 )
 @click.option(
     "--resume",
@@ -150,7 +150,7 @@ def predict(
     if parts and split is None:
         raise click.UsageError("--part names a part of --split; give that as well")
     if deidentify and format_name != _SEG:
-        raise click.UsageError(f"--deidentify is for --format {_SEG}; other formats name nobody")
+        raise click.UsageError(f"--deidentify is for --format {_SEG}; other formats hold no names")
     if bool(images) == bool(inputs):
         raise click.UsageError("give INPUT, or --image once per modality, and not both")
 
@@ -208,7 +208,7 @@ def run_predict(
 
 
 def run_explain(predictor: "Predictor", inputs: "Inputs", options: "PredictOptions") -> bool:
-    """Tell how each case would be segmented; returns whether all can be."""
+    """Print how each case would be segmented; returns whether all can be."""
     from vol3dseg.inference.predicting import explain
 
     able = True
@@ -222,7 +222,7 @@ def run_explain(predictor: "Predictor", inputs: "Inputs", options: "PredictOptio
 
 
 def drawing(modalities: Sequence[str], modality: str | None) -> "Draw":
-    """Return what draws a case; a missing matplotlib is said before the first case."""
+    """Return what draws a case; a missing matplotlib is reported before the first case."""
     from functools import partial
 
     from vol3dseg.reporting.figures import new_figure

@@ -100,7 +100,7 @@ def test_what_is_no_dicom_has_no_dicom_seg(brats_folder, model_path, tmp_path):
 def test_deidentify_is_for_dicom_seg(brats_folder, model_path, tmp_path):
     done = run(model_path, brats_folder, "-o", tmp_path / "out", "--deidentify")
     assert done.exit_code == 2
-    assert "--deidentify is for --format dicom-seg; other formats name nobody" in done.output
+    assert "--deidentify is for --format dicom-seg; other formats hold no names" in done.output
 
 
 def test_a_series_without_its_copies_has_a_dicom_seg(table, model_path, manifest, tmp_path):

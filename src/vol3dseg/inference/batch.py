@@ -25,6 +25,7 @@ from vol3dseg.inference.output_files import (
 )
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import CaseRecord, Record
+from vol3dseg.inference.runtimes.session import one_line
 from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.preprocessing.prepare import Prepared, prepare
 from vol3dseg.space.intake import in_words
@@ -54,7 +55,7 @@ def predict_cases(
     folder : Path
         Gets predictions.json as well, anew after each case.
     record : Record
-        What is said of the model; cases in it stay, but for those that are segmented now.
+        Of the model; its cases are kept, except for those that are segmented now.
     options : PredictOptions or None
         What is written.
     progress : callable
@@ -88,13 +89,13 @@ def predict_cases(
 
 @contextmanager
 def failing_alone(case: Case, stage: str) -> Iterator[None]:
-    """Let whatever may fail of one case be an error of ours; a bug stays what it is.
+    """Turn what can go wrong with a single case into a Vol3dSegError; bugs pass through.
 
     Parameters
     ----------
     case : Case
     stage : str
-        What is done, for the message: "reading".
+        What is being done, for the message: "reading".
 
     Raises
     ------
@@ -106,10 +107,9 @@ def failing_alone(case: Case, stage: str) -> Iterator[None]:
             yield
     except Vol3dSegError:
         raise
-    except (OSError, RuntimeError) as error:  # of a disk, a runtime or another library
-        said = " ".join(str(error).split())
+    except (OSError, RuntimeError) as error:  # of a disk or a runtime
         raise Vol3dSegError(
-            f"{stage} failed ({type(error).__name__}: {said})",
+            f"{stage} failed ({type(error).__name__}: {one_line(error)})",
             where=where,
             remedy="try it again with --resume",
         ) from error
@@ -130,7 +130,7 @@ class _Ready:
 def _read_ahead(
     cases: Sequence[Case], predictor: Predictor, folder: Path, options: PredictOptions
 ) -> "Iterator[tuple[Case, Future[_Ready]]]":
-    """Give each case and what will be it when it is read; the following one is on its way."""
+    """Give each case with its future, while the next one is being read."""
     with ThreadPoolExecutor(1) as pool:
 
         def start(number: int) -> "Future[_Ready] | None":

@@ -1,4 +1,4 @@
-"""What is asked of predictions, and the files that one becomes."""
+"""Options of a prediction, and the files that it is written to."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from vol3dseg.space.volume import Volume
 SEG = "dicom-seg"  # a format of label maps alone
 FORMAT_NAMES = (*(written.name for written in FORMATS), SEG)
 
-# Draws a case into a file; returns what is missing from the picture, in words, or nothing.
+# Draws a case into a file; returns a note on what is missing from the picture, or nothing.
 Draw = Callable[[Path, Case, Volume, Segmentation], str]
 
 
@@ -99,7 +99,7 @@ def write_outputs(
     options: PredictOptions,
     origin: Origin,
 ) -> None:
-    """Write what is wanted of a prediction, and remove what an earlier one has left beside it.
+    """Write a prediction, and remove what an earlier one has left beside it.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def write_outputs(
         values = segmentation.labels.decode(segmentation.array)
         chosen.write(target, values, segmentation.geometry)
     for path in _extras(case, target.parent):
-        if path.is_file():  # of an earlier prediction: nobody shall take it for this one's
+        if path.is_file():  # of an earlier prediction, which must not be mistaken for this one's
             path.unlink()
     if options.probabilities:
         path = _probabilities(case, target.parent, chosen)
@@ -157,6 +157,6 @@ def draw_case(
     path = _picture(case, folder)
     try:
         note = draw(path, case, volume, segmentation)
-    except Exception as error:  # noqa: BLE001 - the segmentation is written, whatever ails a picture
+    except Exception as error:  # noqa: BLE001 - a picture must not fail a case whose segmentation is written
         return {"picture_note": f"no picture: {' '.join(str(error).split())}"}
     return {"picture": path.name, "picture_note": note}

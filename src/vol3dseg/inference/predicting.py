@@ -1,4 +1,4 @@
-"""What `vol3dseg predict` does: which cases are segmented, which are complete, and in what way."""
+"""What `vol3dseg predict` does: choose cases, skip complete ones, segment or explain."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -125,7 +125,7 @@ def _resumed(
 def explain(
     predictor: Predictor, inputs: Inputs, options: PredictOptions
 ) -> Iterator[tuple[str, CaseRecord]]:
-    """Read each case and tell how it would be segmented; nothing is written.
+    """Read each case and plan how it would be segmented; nothing is written.
 
     Parameters and errors are those of `predict`.
 
@@ -145,5 +145,5 @@ def explain(
         except Vol3dSegError as error:
             yield case.id, CaseRecord(error=str(error))
             continue
-        said = f"{by(plan.shape)} voxels after preparing: {plan}, about {seconds:.1f} s"
-        yield case.id, CaseRecord(plan=said, warnings=predictor.warnings(prepared.appearance))
+        described = f"{by(plan.shape)} voxels after preparing: {plan}, about {seconds:.1f} s"
+        yield case.id, CaseRecord(plan=described, warnings=predictor.warnings(prepared.appearance))

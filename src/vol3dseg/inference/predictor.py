@@ -1,4 +1,4 @@
-"""From a scan to its segmentation: the predictor that validates in training and is deployed."""
+"""From a scan to its segmentation; training validates with the predictor that is deployed."""
 
 import math
 import time
@@ -23,7 +23,7 @@ from vol3dseg.space.volume import Volume
 
 _SHARE = 0.85  # of free memory that is taken unless a limit is given
 _MARGIN = 0.96  # of a limit that is given; the rest is for the estimate's own error
-_UNKNOWN_MB = 4096.0  # for the network where the system does not tell what is free
+_UNKNOWN_MB = 4096.0  # for the network where the free memory is not known
 _FLOAT = 4  # bytes
 _MB = 2**20
 _PROBE = 64  # voxels a side of what is run to learn the speed
@@ -31,7 +31,7 @@ _PROBE = 64  # voxels a side of what is run to learn the speed
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a predictor says of one scan.
+    """The result of a predictor for one scan.
 
     Parameters
     ----------
@@ -46,8 +46,7 @@ class Prediction:
     seconds : mapping from stage to float
         Time of "infer" and "restore" [s]; of "prepare" too, where a `Volume` was given.
     warnings : tuple of str
-        What of the scan is unlike what the model was trained on, in words; where a `Volume` was
-        given.
+        In which ways the scan differs from the training data; where a `Volume` was given.
     """
 
     segmentation: Segmentation
@@ -60,7 +59,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a predictor is made of, for records.
+    """Where a predictor comes from, for records.
 
     Parameters
     ----------
@@ -87,11 +86,12 @@ class Predictor:
     manifest : Manifest
         Recipe, labels and tiling.
     planner : Planner or None
-        None blends overlapping training patches, whatever memory there is.
+        None blends overlapping training patches, without a limit of memory.
     max_memory_mb : float or None
         What the process may take in all [MB]; None takes most of what is free.
     threads : int
-        That bring probabilities home; 0 takes one for each core that this process may use.
+        For restoring probabilities to the grid of the scan; 0 takes one for each core that this
+        process may use.
     release : callable
         Gives back what the runtime keeps between runs; called after each where memory is limited.
 
@@ -160,7 +160,7 @@ class Predictor:
         keep_probabilities: bool = False,
         progress: Progress = lambda done, total: None,
     ) -> Prediction:
-        """Segment a scan that is prepared already; nobody looks for what is unusual of it.
+        """Segment a scan that is prepared already; it is not compared with the training data.
 
         The scan as read is not needed any more: let go of it first, if memory is short.
 
@@ -182,36 +182,36 @@ class Predictor:
         plan, before = self.plan(working, source, keep_probabilities), resident_mb()
         kept_mb = self._kept_mb
         result_mb = self._result_mb(source, keep_probabilities)
-        home = Restorer(
+        restorer = Restorer(
             working, source, manifest.outputs, manifest.labels, keep_probabilities, self._threads
         )
         started, restore = time.perf_counter(), 0.0
         try:
             for rows in run_tiles(prepared.array, self.backend, manifest, plan, progress):
                 finished = time.perf_counter()
-                home.add(rows)
+                restorer.add(rows)
                 restore += time.perf_counter() - finished
         finally:
             self._give_back()
         infer = time.perf_counter() - started - restore
         self._seconds_per_voxel = infer / plan.computed
-        segmentation = Segmentation(home.labels, source, manifest.labels)
+        segmentation = Segmentation(restorer.labels, source, manifest.labels)
         seconds = {"infer": round(infer, 4), "restore": round(restore, 4)}
         planned_mb, after = None, resident_mb()
         if before and after and self._planner:
             planned_mb = round(before - kept_mb + plan.memory_mb + result_mb, 1)
             if self.max_memory_mb is None:
                 self._kept_mb = max(0.0, kept_mb + after - before - result_mb)
-        return Prediction(segmentation, home.probabilities, plan, planned_mb, seconds)
+        return Prediction(segmentation, restorer.probabilities, plan, planned_mb, seconds)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the model cannot see of a scan that is unlike those that it was trained on."""
+        """Which differences from the training data `warnings` cannot see."""
         known = self.manifest.training_data
         return () if known is None else known.notes
 
     def warnings(self, appearance: Appearance) -> tuple[str, ...]:
-        """Say in words what of a scan is unlike what the model was trained on."""
+        """Return in which ways a scan differs from the training data."""
         known = self.manifest.training_data
         return () if known is None else known.warnings(appearance)
 
@@ -240,7 +240,7 @@ class Predictor:
         return self._planner.plan(working.shape, left_mb)
 
     def _result_mb(self, source: Geometry, keep_probabilities: bool) -> float:
-        """Return what labels, kept probabilities and the work of bringing them home take [MB]."""
+        """Return the memory of labels, kept probabilities and of restoring them [MB]."""
         channels = len(self.manifest.outputs.channels)
         each = 1 + channels * _FLOAT * keep_probabilities
         return math.prod(source.shape) * each / _MB + CHUNK_MB * self._threads

@@ -26,19 +26,19 @@ class CaseRecord(Frozen):
     file : str
         The label map, relative to the record; empty for a case that failed.
     error : str
-        Why it failed, a line for each thing that is wrong; empty for one that did not.
+        Why it failed, one line per problem; empty if it did not.
     seconds : mapping from stage to float
         Time of "read", "prepare", "infer", "restore" and "write" [s].
     peak_mb : float or None
         Peak memory of the process during this case [MB].
     plan : str
-        How the network was run, in words.
+        How the network was run, as text.
     planned_mb : float or None
         Peak memory of the process that was expected before the network ran [MB].
     volumes_ml : mapping from class to float
         Volume that was found [ml].
     warnings : tuple of str
-        What of the scan is unlike what the model was trained on, in words.
+        In which ways the scan differs from the training data.
     sha256 : str
         Of the file; what `--resume` checks.
     sources : str
@@ -76,7 +76,7 @@ class CaseRecord(Frozen):
 
 
 class Record(Frozen):
-    """`predictions.json`: which model said it, what its labels mean, case by case.
+    """`predictions.json`: the model, its labels, and what became of each case.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Probabilities on the working grid, row by row, to labels on the grid of the scan."""
+"""Restore rows of probabilities on the working grid to labels on the grid of the scan."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ CHUNK_MB = 30.0  # that a thread takes for them, and its share of a portion
 
 
 class Restorer:
-    """Takes rows of probabilities as they are finished; what is brought home is forgotten.
+    """Resamples rows of probabilities to the grid of the scan as they come, and keeps only labels.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Restorer:
     Attributes
     ----------
     labels : (i, j, k) array of uint8
-        Class indices on `source`, decided after the way home; background outside of the working
+        Class indices on `source`, decided after interpolation; background outside of the working
         grid. Complete when all rows have been added.
     probabilities : (i, j, k, channel) array of float32, or None
         On `source`, if they are kept.
@@ -61,7 +61,9 @@ class Restorer:
         self._threads = threads
         self._kept: NDArray[np.float32] | None = None
         sides = " x ".join(map(str, source.shape))
-        with in_memory(f"labels of {sides} voxels{', and probabilities' * keep_probabilities}"):
+        with in_memory(
+            f"labels of {sides} voxels{' and their probabilities' * keep_probabilities}"
+        ):
             self.labels: NDArray[np.uint8] = np.zeros(source.shape, dtype=np.uint8)
             if keep_probabilities:
                 self._kept = np.empty((len(background), *source.shape), dtype=np.float32)
@@ -89,13 +91,13 @@ class Restorer:
         known = np.concatenate([self._waiting, rows], axis=1)
         ready = self._todo & (self._need[:, 1] <= first + known.shape[1])
         with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(lambda part: self._bring(known, first, *part), self._chunks(ready)))
+            list(pool.map(lambda part: self._restore(known, first, *part), self._chunks(ready)))
         self._todo &= ~ready
         self._first = int(self._need[self._todo, 0].min(initial=first + known.shape[1]))
         self._waiting = known[:, self._first - first :].copy()
 
     def _place(self, labels: NDArray[np.uint8], first: int) -> None:
-        """Copy label rows home, where every voxel of one grid is a voxel of the other."""
+        """Copy label rows to the source, where every voxel of one grid is a voxel of the other."""
         theirs, ours = [], []
         for axis_map in self._maps:
             start = first if axis_map.axis == 0 else 0
@@ -117,7 +119,7 @@ class Restorer:
             stop = int(where[-1]) + 1
             yield from ((n, min(n + step, stop)) for n in range(int(where[0]), stop, step))
 
-    def _bring(self, known: NDArray[np.float32], first: int, start: int, stop: int) -> None:
+    def _restore(self, known: NDArray[np.float32], first: int, start: int, stop: int) -> None:
         own = replace(self._maps[self._axis], first=start, count=stop - start)
         a, b, c = (own if t == self._axis else m for t, m in enumerate(self._maps))
         low = int(self._need[start:stop, 0].min()) - first

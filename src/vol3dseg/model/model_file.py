@@ -132,7 +132,7 @@ def _parse_standalone(text: str, path: Path) -> Standalone:
 
 
 def describe(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return what `path` is, in words, and what it says of itself.
+    """Return what kind of thing `path` is, and its metadata.
 
     Parameters
     ----------

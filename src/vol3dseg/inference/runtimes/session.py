@@ -1,4 +1,4 @@
-"""What a predictor asks of a runtime, and what is said where one fails."""
+"""The interface of a runtime, and its failures as errors of ours."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ _LESS_MEMORY = "give less to the network with --max-memory, or close other progr
 
 
 class Backend(Protocol):
-    """What a predictor needs of a network: patches in, probabilities out."""
+    """A network as a predictor needs it: patches in, probabilities out."""
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (n, c, i, j, k) patches to (n, channel, i, j, k) probabilities.
@@ -30,14 +30,14 @@ class Backend(Protocol):
 
 
 class Session(Backend, Protocol):
-    """A network that is loaded, and what is known of how it runs.
+    """A network that is loaded into a runtime.
 
     Attributes
     ----------
     provider : str
         Runtime and device, for people and records.
     on_gpu : bool
-        Whether that is the memory of a GPU, which the kernel's account does not show.
+        Whether it takes the memory of a GPU, which the kernel does not account for.
     """
 
     provider: str
@@ -54,7 +54,7 @@ class Session(Backend, Protocol):
 
 @contextmanager
 def running(provider: str) -> Iterator[None]:
-    """Report what a runtime raises while it computes as an error of ours; a bug stays what it is.
+    """Turn what a runtime raises while it computes into a Vol3dSegError; bugs pass through.
 
     Raises
     ------
@@ -82,5 +82,5 @@ def running(provider: str) -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """Return what a runtime says of an error, without its line breaks."""
+    """Return the message of an error without line breaks."""
     return " ".join(str(error).split())

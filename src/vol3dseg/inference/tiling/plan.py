@@ -91,7 +91,7 @@ class Plan:
 
 
 def by(shape: Shape) -> str:
-    """Return sides as they are said, 64x48x32 for example."""
+    """Return a shape as text, "64x48x32" for example."""
     return "x".join(map(str, shape))
 
 

@@ -19,30 +19,30 @@ from vol3dseg.inference.tiling.plan import Plan, by, divisions, multiple_of, mul
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.space.box import Shape
 
-# Widths of a halo to be tried where one as wide as the receptive field costs too much [voxels].
+# Halos to try where one as wide as the receptive field is too expensive [voxels].
 _NARROWER = (64, 48, 32, 16)
-# Computed voxels, over those with the narrowest halo: more is too much.
-_DEARER = 1.5
+# A plan may compute at most this many times what the cheapest one computes.
+_AFFORDABLE = 1.5
 _FLOAT = 4  # bytes
 _MB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Chooses the plan for a volume.
+    """Chooses a plan for each volume.
 
     Parameters
     ----------
     manifest : Manifest
-        Tells the network's divisor and receptive field, the patch, the overlap of blended tiles.
+        Its network, patch size, outputs and tiling are used.
     bytes_per_voxel : float
-        What the network needs for each voxel of a tile.
+        Memory of the network for each voxel of a tile.
     most_mb : float
-        What the network may take at most, whatever is left [MB].
+        Upper limit of what the network may take [MB].
     fixed_mb : float
-        What the network takes whatever the tile [MB].
+        Memory of the network that does not depend on the tile [MB].
     only_exact : bool
-        Whether to take nothing but what equals one pass, however dear.
+        Accept only plans that equal one pass, however expensive.
 
     Raises
     ------
@@ -65,7 +65,7 @@ class Planner:
             )
 
     def plan(self, shape: Shape, memory_mb: float) -> Plan:
-        """Return the plan that computes least within `memory_mb`; the widest halo of about equals.
+        """Return a cheap plan that fits into `memory_mb`, with the widest halo that is affordable.
 
         Parameters
         ----------
@@ -92,10 +92,10 @@ class Planner:
                 + (", or leave --exact away" if self.only_exact else ""),
             )
         least = min(plan.computed for plan in plans)
-        return next(plan for plan in plans if plan.computed <= _DEARER * least)
+        return next(plan for plan in plans if plan.computed <= _AFFORDABLE * least)
 
     def blended(self, shape: Shape) -> Plan:
-        """Return the plan with overlapping training patches, whatever it needs."""
+        """Return the plan with overlapping training patches, even if memory is too small."""
         return self._blended(shape)[0]
 
     def _blended(self, shape: Shape) -> list[Plan]:

@@ -54,7 +54,7 @@ def run_tiles(
     image : (i, j, k, c) array of float32
     backend : Backend
     manifest : Manifest
-        Tells what the outputs are, and how tiles are blended and mirrored.
+        Its outputs and tiling are used.
     plan : Plan
         Of a volume of this shape.
     progress : callable
@@ -89,7 +89,7 @@ def mirrored(backend: Backend, axes: Sequence[Axis]) -> Backend:
 
 
 class _Runner:
-    """Runs tiles, or knows the answer where there is nothing in one."""
+    """Runs tiles, and skips empty ones."""
 
     def __init__(
         self,
@@ -133,9 +133,9 @@ class _Runner:
         return all(start > 0 and stop < extent for start, stop, extent in ends)
 
     def _of_nothing(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probabilities of an empty place."""
+        """Return the probabilities in the middle of an empty tile."""
         if self.plan.blended:
-            return self._background  # an instance norm's statistics of nothing tell nothing
+            return self._background  # an instance norm has no statistics of an empty tile
         middle = tuple(n // 2 for n in patch.shape[2:])
         return np.array(self._backend(patch)[0][:, *middle])
 
