@@ -29,15 +29,7 @@ _THREADS = 8  # files that are opened at a time: disks of a network are slow to 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a case is refused, a line for each error.
-
-    Parameters
-    ----------
-    said : str
-        For whoever stands before the screen.
-    recorded : str
-        The same without what headers say.
-    """
+    """Why a case is refused, by lines: for the screen, and without what headers say for records."""
 
     said: str
     recorded: str
@@ -140,12 +132,7 @@ def preflight(
 
 
 def flat_modalities(volume: Volume) -> list[str]:
-    """Return the modalities whose voxels all have one value: there is nothing to be seen in them.
-
-    Parameters
-    ----------
-    volume : Volume
-    """
+    """Return the modalities whose voxels all have one value, so that nothing is to be seen."""
     return [name for c, name in enumerate(volume.modalities) if _is_flat(volume.array[..., c])]
 
 

@@ -17,12 +17,7 @@ _OUTSTANDING = 64  # cases handed to an executor of unknown size and not yet ans
 
 
 class Workers(futures.Executor):
-    """Worker processes that share the cores; where one is killed, all are replaced by new ones.
-
-    Parameters
-    ----------
-    processes : int
-    """
+    """Worker processes that share the cores; where one is killed, all are replaced by new ones."""
 
     def __init__(self, processes: int) -> None:
         self.processes = processes
@@ -53,11 +48,7 @@ class Workers(futures.Executor):
 def worker_processes(most: int | None, cases: int) -> Iterator[Workers | None]:
     """Give workers for a number of cases; None where this process alone is enough.
 
-    Parameters
-    ----------
-    most : int or None
-        None is one process per core.
-    cases : int
+    At most `most` processes are started, by default one per core.
     """
     processes = min(most or usable_cores(), cases)
     if processes <= 1:

@@ -127,15 +127,8 @@ def read_segmentation(case: Case, labels: LabelSet | None, grid: Geometry) -> Se
 
     Raises
     ------
-    DatasetError
-        The case has no label map.
-    LabelError
-        A value or a segment is not in the label map of the config.
-    GridError
-        Labels and images lie on different grids.
-    MissingExtraError
-        The labels are to be resampled onto a grid that is oblique to their own, and SimpleITK is
-        not installed.
+    DatasetError, LabelError, GridError, FileFormatError, MissingExtraError
+        See `read_case`.
     """
     file = open_label(case)
     own = file.geometry()
@@ -152,12 +145,7 @@ def differing_label_grid(
 ) -> Iterator[GridError]:
     """Give the error of a label map on another grid than the images, unless it is resampled.
 
-    Parameters
-    ----------
-    case : Case
-        The first of its images is named.
-    geometry, grid : Geometry
-        Of the label map, where it has one of its own, and of the images.
+    `geometry` is that of the label map, where it has one of its own; `grid` that of the images.
     """
     if geometry is not None and not case.label_resampled:
         grids = {next(iter(case.images), "image"): grid, "label": geometry}

@@ -47,13 +47,7 @@ def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case
 
 
 def one_case(images: Sequence[str], case_id: str) -> Case:
-    """Return the case of `modality=file` pairs.
-
-    Raises
-    ------
-    DatasetError
-        A pair is malformed, or a modality is given twice.
-    """
+    """Return the case of `modality=file` pairs; raises DatasetError where a pair is malformed."""
     found: dict[str, ImageSource] = {}
     for pair in images:
         modality, equals, file = pair.partition("=")
@@ -66,13 +60,7 @@ def one_case(images: Sequence[str], case_id: str) -> Case:
 
 
 def only_part(cases: Sequence[Case], split_file: Path, part: str) -> list[Case]:
-    """Return the cases of one part of a split.
-
-    Raises
-    ------
-    DatasetError
-        A case of that part is not among `cases`, or the part is empty.
-    """
+    """Return the cases of one part of a split; raises DatasetError where one is not there."""
     wanted = read_split(split_file).part(part)
     by_id = {case.id: case for case in cases}
     missing = [name for name in wanted if name not in by_id]
@@ -90,18 +78,9 @@ def only_part(cases: Sequence[Case], split_file: Path, part: str) -> list[Case]:
 def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]:
     """Return the label maps of a folder of files named `<id>.nii.gz`, `<id>.dcm`, ..., by case.
 
-    Probabilities (`<id>_probabilities.nii.gz`) are passed over.
-
-    Parameters
-    ----------
-    folder : Path
-    recorded : collection of str
-        Names of files that count where a case has several, as in predictions.json.
-
-    Raises
-    ------
-    DatasetError
-        The folder is missing or holds none, or two files are of one case.
+    Probabilities (`<id>_probabilities.nii.gz`) are passed over. Where a case has several files,
+    those count that are `recorded`, as in predictions.json. Raises DatasetError where the folder is
+    missing or holds none, or two files are of one case.
     """
     expected = "files <id>.nii.gz, <id>.nrrd, <id>.mha or <id>.dcm"
     if not folder.is_dir():
@@ -133,12 +112,7 @@ def reference_cases(path: Path) -> dict[str, Case]:
     ----------
     path : Path
         A data set in a known layout, a dataset table, or a folder of files named by case, whose
-        cases have no images.
-
-    Raises
-    ------
-    DatasetError
-        It is neither.
+        cases have no images. DatasetError is raised where it is neither.
     """
     if layout_of(path) is not None:
         try:

@@ -17,19 +17,8 @@ from vol3dseg.space.oblique import resample_image_onto
 class SourceFile:
     """The file, or the series of a folder, that an image is kept in, and perhaps others as well.
 
-    Opening it reads no voxel; all of its images are unpacked once.
-
-    Parameters
-    ----------
-    source : ImageSource
-        Any image in the file.
-    repair : bool
-        Read a file that is wrong where there is a repair; otherwise it is refused.
-
-    Raises
-    ------
-    FileFormatError, GridError, MissingExtraError
-        See `read_volume`.
+    Opening it reads no voxel, and all of its images are unpacked once. With `repair` a file that is
+    wrong is read where there is a repair. Raises the errors of `read_volume`.
     """
 
     def __init__(self, source: ImageSource, repair: bool = False) -> None:
@@ -64,20 +53,14 @@ class SourceFile:
         source: ImageSource,
         place: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = None,
     ) -> tuple[NDArray[np.float32], Geometry, int]:
-        """Read an image of the file as its source asks for.
+        """Return the voxels of an image, its grid, and how many voxels were NaN or infinite.
 
         Parameters
         ----------
         source : ImageSource
+            Kept in this file; says how it is read.
         place : callable or None
-            Gives the array that an image of some shape goes into.
-
-        Returns
-        -------
-        array : (i, j, k) array of float32
-        geometry : Geometry
-        replaced : int
-            Voxels that were NaN or infinite.
+            Gives the (i, j, k) array of float32 that an image of some shape goes into.
         """
         target = self.grid(source)
         out = place(self._file.shape[:3]) if place and source.onto is None else None
@@ -134,15 +117,7 @@ def _key(source: ImageSource) -> tuple[Path, str | None]:
 
 
 def open_label(case: Case) -> formats.LabelFile:
-    """Open the label map of a case; no voxel is read.
-
-    Raises
-    ------
-    DatasetError
-        There is none.
-    FileFormatError, MissingExtraError
-        See `read_volume`.
-    """
+    """Open the label map of a case, without a voxel; raises DatasetError where there is none."""
     if case.label is None:
         raise DatasetError(
             "has no label map",
@@ -156,12 +131,7 @@ def open_label(case: Case) -> formats.LabelFile:
 def read_grid(case: Case) -> Geometry:
     """Return the grid of a case's images, from the headers of the first.
 
-    Raises
-    ------
-    DatasetError
-        The case has no image.
-    FileFormatError, GridError, MissingExtraError
-        See `read_volume`.
+    Raises DatasetError where there is none, and the errors of `read_volume`.
     """
     for source in case.images.values():
         return SourceFile(source, case.repair).grid(source)

@@ -78,13 +78,7 @@ class Split(Frozen):
         return self.train + self.validation + self.test
 
     def part(self, name: str) -> tuple[str, ...]:
-        """Return the case ids of the part `name`: "train", "validation" or "test".
-
-        Raises
-        ------
-        DatasetError
-            There is no such part.
-        """
+        """Return the case ids of a part; raises DatasetError where there is no such part."""
         parts = dict(zip(PARTS, (self.train, self.validation, self.test), strict=True))
         if name not in parts:
             raise DatasetError(f"no part {name!r} in a split", expected=", ".join(PARTS))
@@ -96,13 +90,7 @@ class Split(Frozen):
 
 
 def read_split(path: Path) -> Split:
-    """Read a split from a JSON file with the lists `train`, `validation` and `test`.
-
-    Raises
-    ------
-    DatasetError
-        The file is missing, is not such JSON, or lists a case twice.
-    """
+    """Read a split from a JSON file; raises DatasetError where it is missing or none."""
     return read_json(
         Split,
         path,
@@ -166,12 +154,7 @@ def split_table(
 ) -> str:
     """Return a Markdown table of the subjects and cases in each part.
 
-    Parameters
-    ----------
-    split : Split
-    subjects : mapping from case id to subject
-    volumes_ml : mapping from case id to float, or None
-        Foreground of each case [ml]; the table gets the median over cases and the quartiles.
+    With `volumes_ml`, the foreground of each case [ml], it gets their median and quartiles.
     """
     total = max(len(split.ids), 1)
     rows = ["| part | subjects | cases | share of cases |", "|---|---:|---:|---:|"]

@@ -28,13 +28,7 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def layout_of(path: Path) -> Layout | None:
-    """Return the layout of a data set; None if it has no known one, or is not there.
-
-    Raises
-    ------
-    DatasetError
-        A folder cannot be read.
-    """
+    """Return the layout of a data set; None if it has no known one, or is not there."""
     with _readable():
         return next((layout for layout in LAYOUTS if layout.recognises(path)), None)
 

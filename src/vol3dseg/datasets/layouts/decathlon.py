@@ -57,13 +57,7 @@ class DecathlonLayout:
     def find(self, folder: Path, problems: list[str]) -> list[Case]:
         """Return the listed cases.
 
-        Cases of the test list have no label; they are passed over where `imagesTs` was not
-        downloaded.
-
-        Raises
-        ------
-        DatasetError
-            `dataset.json` is damaged.
+        Those of the test list have no label and are passed over without the folder `imagesTs`.
         """
         description = read_json(
             _Description,

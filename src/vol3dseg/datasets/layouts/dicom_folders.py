@@ -34,13 +34,7 @@ class DicomLayout:
         return holds_files(folder) or any(_series_folders(f) for f in (folder, *subfolders(folder)))
 
     def find(self, folder: Path, problems: list[str]) -> Iterator[Case]:
-        """Give the cases in `folder`, or the one case that it is.
-
-        Raises
-        ------
-        FileFormatError, MissingExtraError
-            The series cannot be listed; see `find_series`.
-        """
+        """Give the cases in `folder`, or the one case that it is; see `find_series` for errors."""
         several = any(_series_folders(place) for place in subfolders(folder))
         for place in subfolders(folder) if several else [folder]:
             found = _series_folders(place)

@@ -67,13 +67,7 @@ class NnunetLayout:
         return any(match[0] not in text for match in _numbered(folder / _IMAGES))
 
     def find(self, folder: Path, problems: list[str]) -> list[Case]:
-        """Return the cases of both image folders.
-
-        Raises
-        ------
-        DatasetError
-            `dataset.json` is missing or damaged.
-        """
+        """Return the cases of both image folders."""
         description = read_json(
             _Description,
             folder / FILE_NAME,

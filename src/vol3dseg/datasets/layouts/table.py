@@ -36,21 +36,7 @@ class TableLayout:
         return path.suffix.lower() in _SUFFIXES and path.is_file()
 
     def find(self, path: Path, problems: list[str]) -> list[Case]:
-        """Return the cases of a table.
-
-        Parameters
-        ----------
-        path : Path
-            CSV in UTF-8 with commas and a header, or JSON: a list of objects.
-        problems : list of str
-            Gets columns that are not known, ids that are there twice, cells that are empty or not
-            valid, and files that are not there.
-
-        Raises
-        ------
-        DatasetError
-            It is not such a file, or holds no cases.
-        """
+        """Return the cases of a table: CSV in UTF-8 with a header, or JSON with a list."""
         try:
             text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark at the beginning
         except UnicodeDecodeError as error:

@@ -41,15 +41,12 @@ class Option:
         What its name ends in: "_volume" of "t1_volume".
     field : str
         The attribute of `ImageSource` that it sets.
-    read : callable
-        From the text of a cell to its value; raises ValueError or KeyError.
-    expected : str
-        What `read` takes, in words.
+    read, expected
+        From the text of a cell to its value, by ValueError or KeyError; what it takes, in words.
     write : callable
         From the attribute to the text of a cell; not asked where that is None.
     image, label : (says, where empty) or None
-        What docs/datasets.md says of it beside an image and beside the label map; None where label
-        maps have no such column.
+        For docs/datasets.md, beside an image and beside the label map, which may have none.
     """
 
     suffix: str
@@ -101,20 +98,7 @@ def all_columns(modalities: Sequence[str]) -> list[str]:
 
 
 def read_header(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Tell which columns are modalities, and which cannot be understood.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Of all columns.
-
-    Returns
-    -------
-    modalities : tuple of str
-        In the order of their columns.
-    problems : list of str
-        In words; empty if all is well.
-    """
+    """Return the columns that are modalities, and what is wrong with the header, in words."""
     times = Counter(filter(None, names))
     problems = [f"column {name!r} is there twice" for name, n in times.items() if n > 1]
     problems += [f"column {n} has no name" for n, name in enumerate(names, start=1) if not name]

@@ -13,18 +13,10 @@ from vol3dseg.datasets.layouts.table_columns import ID, LABEL, OPTIONS, SUBJECT,
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as text, and what is wrong with it.
+    """One row as text: where it is ("row 2" is the first below a header), and its cells.
 
-    Parameters
-    ----------
-    place : str
-        Where it is, for messages: "row 2" of a CSV file is the first below the header.
-    cells : mapping from column to str
-        Without spaces around it; every column of the table is there.
-    folder : Path
-        That of the table.
-    problems : list of str
-        In words; what is found while the row is read is added.
+    Every column of the table is among the cells, without spaces around it; `folder` is that of the
+    table. What is wrong with the row is gathered in `problems`.
     """
 
     place: str
@@ -35,10 +27,7 @@ class Row:
     def case(self, modalities: Sequence[str]) -> Case | None:
         """Return the case of the row; None where something is wrong.
 
-        Parameters
-        ----------
-        modalities : sequence of str
-            Each must have an image; others may be resampled onto the grid of the first.
+        Each modality must have an image; others may be resampled onto the grid of the first.
         """
         name = self._id()
         images: dict[str, ImageSource] = {}
