@@ -23,10 +23,12 @@ def compare(runs: tuple[Path, ...], output: Path, part: str | None) -> None:
     comparison.md, comparison.csv, differences.csv and comparison.html. Needs the [report] extra.
     """
     from vol3dseg.reporting.comparison import comparison_report as report
-    from vol3dseg.reporting.comparison.comparison_tables import summary_table
+    from vol3dseg.reporting.comparison.comparison_tables import result_table
 
     comparison = report.compare_folders(runs, output, part)
-    table = summary_table(comparison)
+    for entry in comparison.entries:
+        click.echo(f"{entry.letter}: {entry.name}")
+    table = result_table(comparison)
     show_table(f"Dice, {report.title(comparison)}", table.columns, table.rows)
     for note in report.notes_on_cases(comparison):
         click.echo(note)

@@ -337,7 +337,7 @@ def test_parts_are_scored_from_python(folders, tmp_path):
 
 
 def test_without_a_record_or_a_config_nobody_names_the_labels(folders):
-    with pytest.raises(EvaluationError, match=r"predictions.*no predictions\.json.*--config"):
+    with pytest.raises(EvaluationError, match=r"predictions\.json: is missing; .*--config"):
         evaluate(*folders)
 
 

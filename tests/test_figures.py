@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vol3dseg.datasets.splits import Split
-from vol3dseg.errors import EvaluationError, MissingExtraError, OutputError
+from vol3dseg.errors import MissingExtraError, OutputError, RunError
 
 pytest.importorskip("matplotlib")
 
@@ -92,7 +92,7 @@ def test_curves(log, tmp_path):
 
 def test_curves_of_nothing_are_refused(tmp_path):
     (tmp_path / "training.log").write_text("")
-    with pytest.raises(EvaluationError, match=r"training\.log: holds no epoch"):
+    with pytest.raises(RunError, match=r"training\.log: holds no epoch"):
         save_curves(tmp_path / "curves.png", tmp_path / "training.log")
 
 

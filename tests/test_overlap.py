@@ -15,7 +15,6 @@ from vol3dseg.evaluation.overlap import (
     Counts,
     confusion,
     counts_of,
-    dice,
     one_against_rest,
 )
 
@@ -89,7 +88,6 @@ def test_a_union_counts_like_one_class(pair, members):
     masks = [np.isin(array, list(members)) for array in pair]
     expected = confusion(*(mask.astype(np.uint8) for mask in masks), 2)
     assert union == one_against_rest(expected)[1]
-    np.testing.assert_equal(DICE(union), dice(*masks))
 
 
 CASES = [
@@ -143,11 +141,10 @@ def test_no_two_metrics_share_a_name_or_a_title():
     assert all(m.title in EMPTY_RULES["one"] for m in METRICS if not math.isnan(m.both_empty))
 
 
-def test_dice_of_masks():
+def test_masks_are_counted_like_two_classes():
     reference, prediction = np.array([True, True, False]), np.array([True, False, False])
-    assert dice(reference, prediction) == 2 / 3
-    assert math.isnan(dice(~reference[:2], prediction[1:]))
-    assert dice(~reference[:2], prediction[1:], empty="one") == 1
+    matrix = confusion(reference.view(np.uint8), prediction.view(np.uint8), 2)
+    assert DICE(counts_of(matrix, (1,))) == 2 / 3
 
 
 def test_rows_are_the_reference():
@@ -188,8 +185,6 @@ def test_counting_needs_no_memory_of_the_size_of_the_volume(classes):
     maps = [np.asfortranarray(rng.integers(0, classes, shape, np.uint8)) for _ in range(2)]
     voxels = maps[0].size
     assert peak_bytes(lambda: confusion(*maps, classes)) < voxels / 2  # was 24 bytes a voxel
-    masks = [array > 0 for array in maps]
-    assert peak_bytes(lambda: dice(*masks)) < voxels / 2
 
 
 @given(pairs(), st.permutations(range(3)), st.booleans())

@@ -10,19 +10,16 @@ sensitivity  TP / (TP + FN)
 specificity  TN / (TN + FP)
 ===========  ==========================  ================================================
 
-**Empty masks.** Where neither reference nor prediction has a class, Dice, IoU, precision and
-sensitivity are 0 / 0. By the rule "undefined", the default, they are NaN and left out of means:
-there was nothing to find and nothing false was found, which is neither a success of segmentation
-nor a failure. By the rule "one" they are 1, as the BraTS challenge counts, which raises the mean
-of rare classes. By either rule Dice and IoU are 0 where only one of the two is empty; a precision
-without predicted voxels and a sensitivity without voxels to find then stay undefined.
+**Empty masks.** Where neither reference nor prediction has a class, most of them are 0 / 0. By the
+rule "undefined", the default, they are NaN and left out of means: there was nothing to find and
+nothing false was found, which is neither a success of segmentation nor a failure. By the rule "one"
+they are 1, as the BraTS challenge counts, which raises the mean of rare classes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isnan, nan
-from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +30,7 @@ EmptyRule = Literal["undefined", "one"]
 _PORTION = 2**16  # voxels that are counted at once
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """Voxels of one class against the rest: true and false, positive and negative."""
 
     tp: int
@@ -68,8 +64,8 @@ class Metric:
 
     def __call__(self, counts: Counts, empty: EmptyRule = "undefined") -> float:
         """Return the value for one class by a rule for empty masks."""
-        nothing = counts.tp + counts.fp + counts.fn == 0
-        if empty == "one" and nothing and not isnan(self.both_empty):
+        rule_decides = empty == "one" and not isnan(self.both_empty)
+        if rule_decides and not any((counts.tp, counts.fp, counts.fn)):
             return self.both_empty
         return self.formula(counts)
 
@@ -96,20 +92,17 @@ METRICS = (
     Metric("specificity", "specificity", lambda c: _ratio(c.tn, c.tn + c.fp)),
 )
 _TITLES = [metric.title for metric in METRICS if not isnan(metric.both_empty)]
-_NEITHER = (
+_RULE = (
     "Where neither reference nor prediction has a class, "
-    f"{', '.join(_TITLES[:-1])} and {_TITLES[-1]}"
-)
-_ONLY_ONE = (
+    f"{', '.join(_TITLES[:-1])} and {_TITLES[-1]} {{}}. "
     "Where only one of the two has it, Dice and IoU are 0; precision without predicted voxels and "
     "sensitivity without reference voxels are undefined and left out of the means."
 )
-EMPTY_RULES: Mapping[str, str] = MappingProxyType(
-    {
-        "undefined": f"{_NEITHER} are undefined and left out of the means. {_ONLY_ONE}",
-        "one": f"{_NEITHER} count as 1, as in the BraTS challenge. {_ONLY_ONE}",
-    }
-)
+# What each rule means, for reports.
+EMPTY_RULES: Mapping[str, str] = {
+    "undefined": _RULE.format("are undefined and left out of the means"),
+    "one": _RULE.format("count as 1, as in the BraTS challenge"),
+}
 
 
 def confusion(
@@ -177,23 +170,12 @@ def counts_of(matrix: NDArray[np.int64], members: tuple[int, ...]) -> Counts:
     members : tuple of int
         Class indices that count as positive.
     """
-    positive = np.isin(np.arange(len(matrix)), members)
-    return Counts(
-        tp=int(matrix[np.ix_(positive, positive)].sum()),
-        fp=int(matrix[np.ix_(~positive, positive)].sum()),
-        fn=int(matrix[np.ix_(positive, ~positive)].sum()),
-        tn=int(matrix[np.ix_(~positive, ~positive)].sum()),
-    )
+    tp = int(matrix[np.ix_(members, members)].sum())
+    fp = int(matrix[:, members].sum()) - tp
+    fn = int(matrix[members, :].sum()) - tp
+    return Counts(tp, fp, fn, int(matrix.sum()) - tp - fp - fn)
 
 
 def one_against_rest(matrix: NDArray[np.int64]) -> tuple[Counts, ...]:
     """Return the counts of each class of `confusion` against the rest, background first."""
     return tuple(counts_of(matrix, (index,)) for index in range(len(matrix)))
-
-
-def dice(
-    reference: NDArray[np.bool_], prediction: NDArray[np.bool_], empty: EmptyRule = "undefined"
-) -> float:
-    """Return the Dice coefficient of two masks of one shape; if both are empty NaN, or 1."""
-    pair = confusion(reference.view(np.uint8), prediction.view(np.uint8), 2)
-    return DICE(counts_of(pair, (1,)), empty)

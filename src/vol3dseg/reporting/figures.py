@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vol3dseg.datasets.splits import PARTS, Split
-from vol3dseg.errors import EvaluationError
+from vol3dseg.errors import RunError
 from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.extras import load_extra
 from vol3dseg.files import write_bytes
@@ -60,26 +60,52 @@ def save_curves(path: Path, training_log: Path) -> None:
 
     Raises
     ------
-    EvaluationError
-        The log holds no epoch.
+    RunError
+        See `read_log`.
     MissingExtraError
         matplotlib is not installed.
     """
-    with training_log.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        raise EvaluationError("holds no epoch", where=training_log, remedy="train for at least one")
-    classes = {column: DICE.class_in(column) for column in rows[0]}
+    log = read_log(training_log)
+    classes = {column: DICE.class_in(column) for column in log}
     dice = {column: name or "mean" for column, name in classes.items() if name is not None}
     figure = new_figure(11.0, 4.2)
     axes_of_loss, axes_of_dice = figure.subplots(1, 2)
-    _draw_columns(axes_of_loss, rows, {"loss": "loss"})
-    _draw_columns(axes_of_dice, rows, dice)
+    _draw_columns(axes_of_loss, log, {"loss": "loss"})
+    _draw_columns(axes_of_dice, log, dice)
     axes_of_loss.set_ylabel("loss")
     axes_of_dice.set_ylabel("Dice of patches")
     axes_of_dice.set_ylim(0, 1)
     figure.suptitle("training patches: thin lines; validation patches: thick lines", size="medium")
     save_figure(figure, path)
+
+
+def read_log(path: Path) -> dict[str, tuple[float, ...]]:
+    """Return each column of Keras' training.log, a value for each epoch; NaN where there is none.
+
+    Raises
+    ------
+    RunError
+        The log cannot be read, or holds no epoch.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        # Keras writes an empty cell or NA for what an epoch does not have.
+        missing = {None: "nan", "": "nan", "NA": "nan"}
+        log = {
+            str(name): tuple(float(missing.get(row[name], row[name])) for row in rows)
+            for name in (rows or [{}])[0]
+        }
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(
+            f"cannot be read ({error})",
+            where=path,
+            expected="the log that vol3dseg train writes",
+            remedy="copy the whole run folder",
+        ) from error
+    if not rows:
+        raise RunError("holds no epoch", where=path, remedy="train for at least one")
+    return log
 
 
 def _draw_shares(axes: Any, parts: Mapping[str, Sequence[str]]) -> None:
@@ -129,18 +155,16 @@ def _scale_volumes(axes: Any, volumes_ml: Any) -> None:
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def _draw_columns(axes: Any, rows: Sequence[Mapping[str, str]], names: Mapping[str, str]) -> None:
+def _draw_columns(axes: Any, log: Mapping[str, Sequence[float]], names: Mapping[str, str]) -> None:
     """Draw columns of the log under their names: thin for training, thick for validation."""
-    epochs = np.arange(1, len(rows) + 1)
-    marker = "o" if len(rows) == 1 else None  # one epoch makes no line
     colours = ("black", *LINE_COLOURS)
     for number, (column, name) in enumerate(names.items()):
-        style = {"color": colours[number % len(colours)], "marker": marker}
         for prefix, width in _LINE_WIDTHS.items():
-            if prefix + column in rows[0]:
-                values = [float(row[prefix + column] or "nan") for row in rows]
-                label = None if prefix else name
-                axes.plot(epochs, values, linewidth=width, label=label, **style)
+            values = log.get(prefix + column, ())
+            style = {"color": colours[number % len(colours)], "linewidth": width}
+            style["marker"] = "o" if len(values) == 1 else None  # one epoch makes no line
+            label = None if prefix else name
+            axes.plot(np.arange(1, len(values) + 1), values, label=label, **style)
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)

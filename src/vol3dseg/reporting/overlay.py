@@ -114,7 +114,11 @@ def save_overlay(
     MissingExtraError
         matplotlib is not installed.
     """
-    _require_one_case(title, volume, prediction, reference)
+    grids = {"image": volume.geometry, "prediction": prediction.geometry}
+    if reference is not None:
+        grids["reference"] = reference.geometry
+        require_same_classes(title, prediction.labels, reference.labels)
+    one_grid(grids, f"case {title}", remedy="draw over the scan that was segmented")
     view = axial_view(volume, prediction, reference)
     maps = {"reference": view.reference, "prediction": view.prediction}
     whole = {name: label for name, label in maps.items() if label is not None}
@@ -136,17 +140,7 @@ def save_overlay(
 def save_case_overlay(
     path: Path, case: Case, volume: Volume, prediction: Segmentation, modality: str
 ) -> str:
-    """Draw a case that was just segmented, its own label map as the reference.
-
-    Parameters
-    ----------
-    path : Path
-        A .png file.
-    case : Case
-    volume : Volume
-    prediction : Segmentation
-    modality : str
-        Of `volume`: the one to draw.
+    """Draw one modality of a case that was just segmented, its own label map as the reference.
 
     Returns
     -------
@@ -163,16 +157,6 @@ def save_case_overlay(
     one = Volume(volume.array[..., channel : channel + 1], volume.geometry, (modality,))
     save_overlay(path, one, prediction, reference, case.id)
     return note
-
-
-def _require_one_case(
-    title: str, volume: Volume, prediction: Segmentation, reference: Segmentation | None
-) -> None:
-    grids = {"image": volume.geometry, "prediction": prediction.geometry}
-    if reference is not None:
-        grids["reference"] = reference.geometry
-        require_same_classes(title, prediction.labels, reference.labels)
-    one_grid(grids, f"case {title}", remedy="draw over the scan that was segmented")
 
 
 def _panels(view: AxialView, count: int) -> tuple[Any, list[Any]]:

@@ -102,18 +102,11 @@ def match_cases(
 ) -> list[Pair]:
     """Return name, prediction and case of each prediction.
 
-    Parameters
-    ----------
-    predictions : mapping from case to Path
-    references : mapping from case to Case
-    allow_missing : bool
-        Pass over references without a prediction: often only a part of a data set is predicted.
-
     Raises
     ------
     EvaluationError
-        A prediction has no reference, or a reference no prediction that must have one; all such
-        are named.
+        A prediction has no reference, or a reference no prediction and `allow_missing` is False:
+        often only a part of a data set is predicted. All such are named.
     """
     missing = [name for name in references if name not in predictions]
     if missing and not allow_missing:
@@ -134,18 +127,10 @@ def match_cases(
 def group_by_part(cases: Sequence[str], split: Split, source: str) -> dict[str, tuple[str, ...]]:
     """Return the cases in each part of a split, in the order given; no part without any.
 
-    Parameters
-    ----------
-    cases : sequence of str
-        Those that have a prediction.
-    split : Split
-    source : str
-        Where the split comes from, for the message.
-
     Raises
     ------
     EvaluationError
-        A case is in no part; all such are named.
+        A case is in no part; all such are named, and `source`, where the split comes from.
     """
     part_of = {case: part for part in PARTS for case in split.part(part)}
     stray = [case for case in cases if case not in part_of]
@@ -164,22 +149,7 @@ def evaluate_pairs(
 ) -> list[CaseScores]:
     """Read and score predictions beside the label maps of their cases, one after the other.
 
-    Parameters
-    ----------
-    pairs : iterable of (name, prediction, case)
-        What the case allows to be repaired is so in the prediction too.
-    labels : LabelSet
-    empty : "undefined" or "one"
-
-    Raises
-    ------
-    DatasetError
-        A case has no label map.
-    FileFormatError, LabelError
-        A file cannot be read, or holds a value or a segment that is not in the label set.
-    GridError
-        The two label maps lie on different grids; or both are DICOM-SEG, and the case has no image
-        to say on which.
+    What a case allows to be repaired is so in the prediction too. Raises what `evaluate` does.
     """
     return [
         evaluate_case(name, *_read_pair(prediction, case, labels), empty)

@@ -9,7 +9,7 @@ from vol3dseg.evaluation.overlap import EmptyRule
 from vol3dseg.evaluation.scoring import Statistics, describe, mean_defined
 from vol3dseg.reporting.comparison.hyperparameters import (
     Parameter,
-    letters,
+    letter,
     run_names,
     side_by_side,
 )
@@ -145,8 +145,8 @@ def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
     cases = _common_cases(runs, scores)
     foreground = runs[0].manifest.labels.foreground
     common = [found.only(cases).with_case_mean(foreground) for found in scores]
-    named = zip(letters(len(runs)), run_names(runs), runs, common, strict=True)
-    entries = tuple(Entry(*each) for each in named)
+    named = enumerate(zip(run_names(runs), runs, common, strict=True))
+    entries = tuple(Entry(letter(number), *each) for number, each in named)
     pairs = _pairs(entries, (*foreground, CASE_MEAN))
     return Comparison(part, cases, foreground, entries, side_by_side(runs), pairs)
 

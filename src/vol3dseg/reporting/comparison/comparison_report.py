@@ -88,15 +88,7 @@ def compare_folders(
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Write the four files, each atomically; nothing is written before all four are made.
-
-    Raises
-    ------
-    MissingExtraError
-        matplotlib is not installed.
-    OutputError
-        The folder cannot be written.
-    """
+    """Write the four files, each atomically; nothing is written before all four are made."""
     contents = {
         "comparison.md": comparison_markdown(comparison),
         "comparison.csv": runs_csv(comparison),

@@ -1,16 +1,16 @@
 """The tables of a comparison: the best of a column is bold, as is an interval that excludes 0."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan, nan
 
 from vol3dseg.evaluation.overlap import METRICS
-from vol3dseg.evaluation.scoring import POOLED
+from vol3dseg.evaluation.scoring import POOLED, Statistics
 from vol3dseg.reporting.comparison.common_cases import Comparison
 from vol3dseg.reporting.comparison.paired_differences import Difference
 from vol3dseg.reporting.document import UNDEFINED, Table, number
+from vol3dseg.reporting.score_files import CASE_MEAN
 from vol3dseg.reporting.score_report import mean_and_std
 
-MEAN_OF_CLASSES = "mean of classes"
 _LOWER_IS_BETTER = {POOLED + metric.name for metric in METRICS if not metric.higher_is_better}
 
 
@@ -41,44 +41,25 @@ def shared_table(comparison: Comparison) -> Table:
     return Table(columns, rows, text_columns=2, folded=f"{len(rows)} that all share")
 
 
-def summary_table(comparison: Comparison) -> Table:
-    """Return the mean Dice of each class, one row for each run with its name."""
-    rows = tuple(
-        (
-            f"{entry.letter}: {entry.name}",
-            *(number(entry.statistics[name].mean) for name in comparison.foreground),
-            number(entry.mean_of_classes),
-        )
-        for entry in comparison.entries
-    )
-    return Table(("run", *comparison.foreground, MEAN_OF_CLASSES), rows)
-
-
 def result_table(comparison: Comparison) -> Table:
     """Return mean Dice ± standard deviation (number of cases), one row for each run."""
-    columns, values, cells = [], [], []
+    columns: dict[str, list[tuple[float, str]]] = {}
     for name in comparison.structures:
         found = [entry.statistics[name] for entry in comparison.entries]
-        columns.append(name)
-        values.append([each.mean for each in found])
-        cells.append(
-            [f"{mean_and_std(s)} ({s.cases})" if s.cases else f"{UNDEFINED} (0)" for s in found]
-        )
-    columns[-1] = "mean in each case"
+        title = "mean in each case" if name == CASE_MEAN else name
+        columns[title] = [(each.mean, _mean_of_cases(each)) for each in found]
     means = [entry.mean_of_classes for entry in comparison.entries]
-    return _by_run(
-        comparison,
-        [*columns, MEAN_OF_CLASSES],
-        [*values, means],
-        [*cells, list(map(number, means))],
-    )
+    columns["mean of classes"] = [(mean, number(mean)) for mean in means]
+    return _by_run(comparison, columns)
 
 
 def pooled_table(comparison: Comparison) -> Table:
     """Return the pooled scores, one row for each run."""
-    names = list(comparison.entries[0].scores.pooled)
-    values = [[e.scores.pooled.get(name, nan) for e in comparison.entries] for name in names]
-    return _by_run(comparison, names, values, [list(map(number, column)) for column in values])
+    columns = {}
+    for name in comparison.entries[0].scores.pooled:
+        values = [entry.scores.pooled.get(name, nan) for entry in comparison.entries]
+        columns[name] = [(value, number(value)) for value in values]
+    return _by_run(comparison, columns)
 
 
 def difference_table(comparison: Comparison, folded: str = "") -> Table:
@@ -106,24 +87,21 @@ def _signed(value: float) -> str:
     return UNDEFINED if isnan(value) else f"{value:+.4f}".replace("-", "−")
 
 
-def _by_run(
-    comparison: Comparison,
-    columns: Sequence[str],
-    values: Iterable[Sequence[float]],
-    cells: Iterable[Sequence[str]],
-) -> Table:
-    """Return a table from its columns, without that of the runs; the best of each is bold."""
-    bold = frozenset(
-        (row, number)
-        for number, (column, each) in enumerate(zip(columns, values, strict=True), start=1)
-        for row in _best(each, min if column in _LOWER_IS_BETTER else max)
-    )
+def _mean_of_cases(found: Statistics) -> str:
+    return f"{mean_and_std(found)} ({found.cases})" if found.cases else f"{UNDEFINED} (0)"
+
+
+def _by_run(comparison: Comparison, columns: Mapping[str, Sequence[tuple[float, str]]]) -> Table:
+    """Return a table from its columns, values with their texts; the best of each is bold.
+
+    Where several show the same digits, all of them are.
+    """
+    bold = set()
+    for place, (name, cells) in enumerate(columns.items(), start=1):
+        choose = min if name in _LOWER_IS_BETTER else max
+        shown = [round(value, 4) for value, _ in cells]
+        best = choose((value for value in shown if not isnan(value)), default=None)
+        bold |= {(row, place) for row, value in enumerate(shown) if value == best}
     letters = [entry.letter for entry in comparison.entries]
-    return Table(("run", *columns), tuple(zip(letters, *cells, strict=True)), bold)
-
-
-def _best(values: Sequence[float], choose: Callable[..., float | None]) -> list[int]:
-    """Return the places of the best score, of all of them where several show the same digits."""
-    shown = [round(value, 4) for value in values]
-    best = choose((value for value in shown if not isnan(value)), default=None)
-    return [place for place, value in enumerate(shown) if value == best]
+    texts = [[text for _, text in cells] for cells in columns.values()]
+    return Table(("run", *columns), tuple(zip(letters, *texts, strict=True)), frozenset(bold))

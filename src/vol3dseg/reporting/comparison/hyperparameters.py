@@ -1,6 +1,5 @@
 """Hyper-parameters of runs side by side, and the names that runs get from them."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -75,23 +74,17 @@ def run_names(runs: Sequence[RunSummary]) -> tuple[str, ...]:
     Runs of one name get what differs between them, one hyper-parameter after another until they
     are told apart; if nothing does, the name of their folder; if even those are the same, its path.
     """
-    names = [_short_name(run) for run in runs]
-    for name in [name for name, times in Counter(names).items() if times > 1]:
-        alike = [place for place, other in enumerate(names) if other == name]
-        told = _told_apart(name, [runs[place] for place in alike])
-        for place, new in zip(alike, told, strict=True):
-            names[place] = new
-    return tuple(names)
+    alike: dict[str, list[RunSummary]] = {}
+    for run in runs:
+        alike.setdefault(_short_name(run), []).append(run)
+    told = {name: iter(_told_apart(name, of_name)) for name, of_name in alike.items()}
+    return tuple(next(told[_short_name(run)]) for run in runs)
 
 
-def letters(count: int) -> tuple[str, ...]:
-    """Return short names: A to Z, then AA, AB and so on."""
-    return tuple(_letter(number) for number in range(count))
-
-
-def _letter(number: int) -> str:
+def letter(number: int) -> str:
+    """Return the short name of a run, from 0: A to Z, then AA, AB and so on."""
     before, last = divmod(number, len(ascii_uppercase))
-    return (_letter(before - 1) if before else "") + ascii_uppercase[last]
+    return (letter(before - 1) if before else "") + ascii_uppercase[last]
 
 
 def _short_name(run: RunSummary) -> str:
@@ -106,22 +99,16 @@ def _short_name(run: RunSummary) -> str:
 
 
 def _told_apart(name: str, runs: Sequence[RunSummary]) -> list[str]:
-    names = [name] * len(runs)
     differing = [p for p in side_by_side(runs) if p.differs and p.name not in _NEVER]
-    for parameter in sorted(differing, key=lambda p: _rank(p.name)):
-        longer = _joined(names, [_setting(parameter.name, value) for value in parameter.values])
+    differing.sort(key=lambda parameter: _rank(parameter.name))
+    tails = [[_setting(p.name, value) for value in p.values] for p in differing]
+    tails += [[run.folder.resolve().name for run in runs], [str(run.folder) for run in runs]]
+    names = [name] * len(runs)
+    for tail in tails:
+        longer = [f"{each}, {text}" for each, text in zip(names, tail, strict=True)]
         if len(set(longer)) > len(set(names)):
             names = longer
-        if len(set(names)) == len(runs):
-            return names
-    by_folder = _joined(names, [run.folder.resolve().name for run in runs])
-    if len(set(by_folder)) == len(runs):
-        return by_folder
-    return _joined(names, [str(run.folder) for run in runs])
-
-
-def _joined(names: Sequence[str], tails: Sequence[str]) -> list[str]:
-    return [f"{name}, {tail}" for name, tail in zip(names, tails, strict=True)]
+    return names
 
 
 def _rank(name: str) -> int:

@@ -1,20 +1,12 @@
 """Whether two runs differ, tested case by case.
 
 Two runs are scored on the same cases, so the difference in each case is what counts. Of each class
-or region, over the cases where both runs define Dice:
-
-- the mean difference, first minus second: above 0 the first run is better;
-- its 95 % interval, by bootstrap over cases, bias-corrected and accelerated (Efron 1987, "Better
-  Bootstrap Confidence Intervals"), with a fixed seed;
-- the p of Wilcoxon's signed-rank test (Wilcoxon 1945, "Individual Comparisons by Ranking
-  Methods"), two-sided. Cases of equal Dice are left out of the test first, as Wilcoxon did
-  (SciPy's `zero_method="wilcox"`); with none but such cases p is undefined. It is exact for up to
-  50 cases without ties and for up to 13 with ties (all sign patterns), and a normal approximation
-  otherwise, as `scipy.stats.wilcoxon` chooses;
-- that p adjusted for the number of tests (Holm 1979, "A Simple Sequentially Rejective Multiple
-  Test Procedure").
-
-Needs the extra [report].
+or region, over the cases where both runs define Dice: the mean difference; its 95 % interval, by
+bootstrap over cases, bias-corrected and accelerated (Efron 1987, "Better Bootstrap Confidence
+Intervals"); the p of Wilcoxon's signed-rank test, two-sided (Wilcoxon 1945, "Individual
+Comparisons by Ranking Methods"), and that p adjusted for the number of tests (Holm 1979, "A Simple
+Sequentially Rejective Multiple Test Procedure"). docs/compare.md says how to read them. Needs the
+extra [report].
 """
 
 from collections.abc import Sequence
@@ -97,12 +89,10 @@ def paired_differences(
         SciPy is not installed.
     """
     others = [name for name in structures if name != CASE_MEAN]
-    table = [
-        _difference(
-            name, _case_differences(first, second, others if name == CASE_MEAN else [name]), seed
-        )
-        for name in structures
-    ]
+    table = []
+    for name in structures:
+        values = _case_differences(first, second, others if name == CASE_MEAN else [name])
+        table.append(_difference(name, values, seed))
     return holm_adjusted(table)
 
 
@@ -136,7 +126,8 @@ def _difference(structure: str, values: NDArray[np.float64], seed: int) -> Diffe
     equal = int(np.count_nonzero(values == 0))
     mean = float(values.mean()) if values.size else nan
     low, high = _interval(stats, values, seed)
-    # Left out here and not by SciPy, which gives up the exact test where it meets a zero.
+    # Cases of equal Dice are left out, as Wilcoxon did (`zero_method="wilcox"`); here and not by
+    # SciPy, which gives up the exact test where it meets a zero.
     unequal = values[values != 0]
     p = float(stats.wilcoxon(unequal).pvalue) if unequal.size else nan
     return Difference(structure, values.size, equal, mean, low, high, p, nan)

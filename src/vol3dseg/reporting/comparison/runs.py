@@ -1,16 +1,15 @@
 """A finished run as its folder tells it: config, manifest, split, curves, scores."""
 
-import csv
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import nan
 from pathlib import Path
 
 from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.splits import PARTS, Split, read_split
 from vol3dseg.errors import RunError, some_of
 from vol3dseg.model.manifest import Manifest, TrainingFacts, parse_manifest
+from vol3dseg.reporting.figures import read_log
 from vol3dseg.reporting.score_files import SUMMARY_NAME, PartScores, read_part
 
 
@@ -23,7 +22,6 @@ class RunSummary:
     folder : Path
     config : Config
     manifest : Manifest
-    split : Split
     curves : mapping from column of training.log to tuple of float
         One value for each epoch; NaN where there is none.
     scores : mapping from part to PartScores
@@ -33,7 +31,6 @@ class RunSummary:
     folder: Path
     config: Config
     manifest: Manifest
-    split: Split
     curves: Mapping[str, tuple[float, ...]]
     scores: Mapping[str, PartScores]
 
@@ -43,13 +40,7 @@ class RunSummary:
         return self.manifest.members[0]
 
     def scores_of(self, part: str) -> PartScores:
-        """Return the scores of a part.
-
-        Raises
-        ------
-        RunError
-            The part was not evaluated; the message names the commands that do it.
-        """
+        """Return the scores of a part; a RunError names the commands that make them."""
         if part not in self.scores:
             raise RunError(
                 f"has no scores of the {part} part",
@@ -91,20 +82,16 @@ def read_run(folder: Path) -> RunSummary:
     _require_finished(folder)
     manifest = folder / "manifest.json"
     split = read_split(folder / "split.json")
-    scores = {
-        part: read_part(folder / "scores" / part, part)
-        for part in PARTS
-        if (folder / "scores" / part / SUMMARY_NAME).is_file()
-    }
-    for found in scores.values():
-        _require_own_part(folder, found, split)
     return RunSummary(
         folder=folder,
         config=load_config(folder / "config.yaml"),
         manifest=parse_manifest(manifest.read_bytes(), str(manifest)),
-        split=split,
-        curves=_read_curves(folder / "training.log"),
-        scores=scores,
+        curves=read_log(folder / "training.log"),
+        scores={
+            part: _read_scores(folder, part, split)
+            for part in PARTS
+            if (folder / "scores" / part / SUMMARY_NAME).is_file()
+        },
     )
 
 
@@ -120,40 +107,18 @@ def _require_finished(folder: Path) -> None:
         )
 
 
-def _require_own_part(folder: Path, scores: PartScores, split: Split) -> None:
-    """Refuse cases of another part: scores of training cases must not pass for a test.
+def _read_scores(folder: Path, part: str, split: Split) -> PartScores:
+    """Read the scores of a part, and refuse cases of another: training must not pass for a test.
 
     Cases that are in no part come from another data set, and may be scored.
     """
-    for part in PARTS:
-        wrong = sorted(set(scores.cases) & set(split.part(part))) if part != scores.part else []
+    scores = read_part(folder / "scores" / part, part)
+    for other in (name for name in PARTS if name != part):
+        wrong = [case for case in split.part(other) if case in scores.cases]
         if wrong:
             raise RunError(
-                f"has scores of cases that split.json puts into the {part} part: {some_of(wrong)}",
-                where=folder / "scores" / scores.part,
+                f"has scores of cases that split.json puts into the {other} part: {some_of(wrong)}",
+                where=folder / "scores" / part,
                 remedy=f"predict and evaluate with --split {folder / 'split.json'}",
             )
-
-
-def _read_curves(path: Path) -> dict[str, tuple[float, ...]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        # Keras writes an empty cell or NA for what an epoch does not have.
-        curves = {
-            str(column): tuple(_number(row[column]) for row in rows) for column in (rows or [{}])[0]
-        }
-    except (OSError, ValueError, csv.Error) as error:
-        raise RunError(
-            f"cannot be read ({error})",
-            where=path,
-            expected="the log that vol3dseg train writes",
-            remedy="copy the whole run folder",
-        ) from error
-    if not rows:
-        raise RunError("holds no epoch", where=path, remedy="train for at least one")
-    return curves
-
-
-def _number(text: str | None) -> float:
-    return nan if text in {None, "", "NA"} else float(str(text))
+    return scores
