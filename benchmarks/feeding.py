@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import count, islice
 from pathlib import Path
 
-from vol3dseg.config import AugmentConfig, Config, parse_config
+from vol3dseg.config import AugmentConfig, Config
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.training.augment import augment
 from vol3dseg.training.compiled import compiled_model
@@ -19,7 +19,7 @@ from vol3dseg.training.sampling import Batch, CaseReader, PatchSampler, read_ahe
 
 def main(prepared: Path, batches: int) -> None:
     """Measure both with the prepared folder's own config and print them with their ratio."""
-    config = parse_config(load_index(prepared).config, str(prepared))
+    config = load_index(prepared).config
     data, training = open_data(prepared, config), config.training
     if training.augment is None:
         raise SystemExit("the config has no augmentation; nothing to measure but reading")

@@ -71,7 +71,7 @@ def run_train(
     changes: dict[str, object] | None = None,
 ) -> None:
     """Train in front of the user; `changes` replace fields of the config's training section."""
-    from vol3dseg.config import load_config, parse_config
+    from vol3dseg.config import load_config
     from vol3dseg.preprocessing.index import load_index
 
     if resume and config_name is None and (run / "config.yaml").is_file():
@@ -79,7 +79,7 @@ def run_train(
     elif config_name is not None:
         config = load_config(config_name)
     else:
-        config = parse_config(load_index(prepared).config, f"{prepared}/index.json")
+        config = load_index(prepared).config
     _report(_fit(prepared, run, _changed(config, changes), resume), run)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from vol3dseg.config import Config
 from vol3dseg.errors import StoreError
 from vol3dseg.preprocessing.index import CaseEntry, Index
 from vol3dseg.quality.appearance import Appearance
@@ -27,9 +28,8 @@ def index(recipe, labels):
         entry("a2", {"background": 900, "edema": 0, "enhancing": 0}),
         entry("b1", None),
     )
-    return Index(
-        recipe=recipe, fingerprint=recipe.fingerprint, labels=labels, config={}, cases=cases
-    )
+    config = Config(labels=labels, recipe=recipe)
+    return Index(config=config, fingerprint=recipe.fingerprint, cases=cases)
 
 
 def test_volumes_are_of_all_foreground_in_ml(index):

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterable
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Literal
 
+from vol3dseg.config import Config
 from vol3dseg.errors import StoreError
 from vol3dseg.files import canonical_json, sha256_file, sha256_text, write_text
 from vol3dseg.quality.appearance import Appearance
@@ -87,8 +88,10 @@ class Index(Frozen):
 
     Attributes
     ----------
-    config : mapping
-        The whole config that the folder was prepared with, as in its YAML file.
+    config : Config
+        What the folder was prepared with.
+    fingerprint : str
+        Of the config's recipe.
     cases : tuple of CaseEntry
         In order of their names.
     left_out, failed : mapping from case to the reason in words
@@ -96,13 +99,21 @@ class Index(Frozen):
 
     format: Literal["vol3dseg.prepared"] = "vol3dseg.prepared"
     version: Literal[4] = 4
-    recipe: Recipe
+    config: Config
     fingerprint: str
-    labels: LabelSet
-    config: dict[str, Any]
     cases: tuple[CaseEntry, ...] = ()
     left_out: dict[str, str] = {}
     failed: dict[str, str] = {}
+
+    @property
+    def recipe(self) -> Recipe:
+        """What was done to the scans."""
+        return self.config.recipe
+
+    @property
+    def labels(self) -> LabelSet:
+        """What the class indices mean."""
+        return self.config.labels
 
     def entry(self, case_id: str) -> CaseEntry:
         """Return the entry of a case, or raise StoreError."""
@@ -113,7 +124,7 @@ class Index(Frozen):
             "is not in the prepared folder", where=f"case {case_id}", remedy="prepare it first"
         )
 
-    def require_made_with(self, recipe: Recipe, labels: LabelSet, folder: Path) -> None:
+    def require_made_with(self, config: Config, folder: Path) -> None:
         """Refuse a config by which the cases would be others than those that are stored.
 
         Regions, required classes, values to write and codes are only said of what is stored, and
@@ -125,8 +136,8 @@ class Index(Frozen):
         StoreError
             Classes, their order, or the values that are read for them differ.
         """
-        recipe.require_equal(self.recipe, "the config", str(folder))
-        differences = labels.differences(self.labels, "order", "read")
+        config.recipe.require_equal(self.recipe, "the config", str(folder))
+        differences = config.labels.differences(self.labels, "order", "read")
         if differences:
             raise StoreError(
                 f"was prepared with other labels: {differences}",

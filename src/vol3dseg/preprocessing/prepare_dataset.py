@@ -100,7 +100,7 @@ class _Run:
         require_writable(folder)
         if (folder / FILE_NAME).exists():
             index = load_index(folder)
-            index.require_made_with(config.recipe, config.labels, folder)
+            index.require_made_with(config, folder)
             self._known = {entry.id: entry for entry in index.cases}
         require_writable(folder / CASES)
         for name in sorted(self._known.keys() - set(case_ids)):
@@ -147,10 +147,8 @@ class _Run:
         made = self._known | {o.case_id: o.entry for o in self._outcomes.values() if o.entry}
         reasons = [self._outcomes[name] for name in sorted(self._outcomes)]
         index = Index(
-            recipe=self._config.recipe,
+            config=self._config,
             fingerprint=self._config.recipe.fingerprint,
-            labels=self._config.labels,
-            config=self._config.model_dump(mode="json"),
             cases=tuple(made[name] for name in sorted(made)),
             left_out={o.case_id: o.left_out for o in reasons if o.left_out},
             failed={o.case_id: o.failed for o in reasons if o.failed},

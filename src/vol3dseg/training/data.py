@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vol3dseg.config import Config, load_config, parse_config
+from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.splits import Split, make_split, split_table
 from vol3dseg.errors import StoreError
 from vol3dseg.files import write_text
@@ -55,7 +55,7 @@ def open_data(prepared: Path, config: Config) -> RunData:
         as one (see `vol3dseg.preprocessing.store.open_cases`).
     """
     index = load_index(prepared)
-    index.require_made_with(config.recipe, config.labels, prepared)
+    index.require_made_with(config, prepared)
     subjects, volumes_ml = labelled_subjects(prepared, index), foreground_ml(index)
     split = make_split(subjects, config.split, volumes_ml)
     modalities = config.model_recipe.modalities
@@ -97,7 +97,7 @@ def write_split(
     """
     prepared, output = Path(prepared), Path(output)
     index = load_index(prepared)
-    source = load_config(config) if config else parse_config(index.config, f"{prepared}/index.json")
+    source = load_config(config) if config else index.config
     settings = source.split
     if stratify:
         settings = settings.model_copy(update={"stratify": True, "file": None})
