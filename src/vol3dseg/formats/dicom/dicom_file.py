@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
@@ -17,7 +17,7 @@ from typing import Any
 
 from vol3dseg.errors import FileFormatError, Vol3dSegError, in_memory
 from vol3dseg.extras import load_extra
-from vol3dseg.formats.streams import MAX_RATIO, PORTION
+from vol3dseg.formats.streams import MAX_RATIO, PORTION, damaged
 
 MOST_INFLATED = 2**30  # bytes of a deflated file, which pydicom unpacks in one go
 _LONGEST = 64  # characters of DICOM's long strings
@@ -58,33 +58,18 @@ _SILENCE = _Silence()
 
 @contextmanager
 def parsing(path: Path) -> Iterator[None]:
-    """Turn what pydicom raises on a damaged file into one error of ours, and keep it silent.
-
-    Raises
-    ------
-    FileFormatError
-        The file is truncated, damaged or not readable.
-    MemoryLimitError
-        It does not fit into memory.
-    """
+    """Keep pydicom silent, and turn what it raises into a FileFormatError or MemoryLimitError."""
     try:
         with _SILENCE, in_memory("its contents", path):
             yield
     except Vol3dSegError:
         raise
-    except EOFError as error:
-        raise damaged("truncated", path, "the whole file") from error
     except OSError as error:
         raise _unreadable(error, path) from error
     except Exception as error:  # damage shows as any exception, deep inside pydicom
-        found = f"damaged DICOM file ({type(error).__name__})"
+        truncated = isinstance(error, EOFError)
+        found = "truncated" if truncated else f"damaged DICOM file ({type(error).__name__})"
         raise damaged(found, path, "one that pydicom can parse") from error
-
-
-def damaged(found: str, path: Path, expected: str) -> FileFormatError:
-    """Return the error of a file that contradicts itself, or lacks a part."""
-    remedy = "copy or export it again"
-    return FileFormatError(found, where=path, expected=expected, remedy=remedy)
 
 
 def _unreadable(error: OSError, path: Path) -> FileFormatError:
@@ -102,13 +87,7 @@ def is_dicom(start: bytes) -> bool:
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Tell whether there is a file that starts as DICOM does.
-
-    Raises
-    ------
-    FileFormatError
-        It cannot be read.
-    """
+    """Tell whether there is a file that starts as DICOM does; FileFormatError: it is unreadable."""
     try:
         if not path.is_file():
             return False
@@ -128,33 +107,17 @@ class _Bounded(io.BufferedReader):
         return super().read(size)
 
 
-def read_dataset(path: Path, tags: Sequence[str | int] | None = None) -> Any:
-    """Read a DICOM file: some tags of its header, or all of it.
+def read_dataset(path: Path, voxels: bool = True) -> Any:
+    """Return pydicom's FileDataset of a file, or of its header alone.
 
-    Parameters
-    ----------
-    path : Path
-    tags : sequence of keywords and numbers, or None
-        None reads all, voxels included.
-
-    Returns
-    -------
-    pydicom.FileDataset
-        Its values are parsed when they are asked for: do that inside `parsing` as well.
-
-    Raises
-    ------
-    FileFormatError, MemoryLimitError
-        See `parsing`.
-    MissingExtraError
-        pydicom is not installed.
+    Its values are parsed when they are asked for: do that inside `parsing` as well. Raises the
+    errors of that, and MissingExtraError.
     """
     pydicom = load_extra("pydicom", "dicom")
-    wanted = None if tags is None else list(tags)
     with parsing(path), _Bounded(io.FileIO(path), _HEADER) as file:
         _check_inflated(file, path)
         file.seek(0)
-        return pydicom.dcmread(file, stop_before_pixels=tags is not None, specific_tags=wanted)
+        return pydicom.dcmread(file, stop_before_pixels=not voxels)
 
 
 def _check_inflated(file: io.BufferedReader, path: Path) -> None:

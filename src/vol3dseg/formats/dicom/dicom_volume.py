@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import FileFormatError, IntensityError, in_memory
 from vol3dseg.formats.dicom.dicom_file import read_dataset
 from vol3dseg.formats.dicom.pixel_data import decode
-from vol3dseg.formats.dicom.planes import PLANE_TAGS, planes_of
+from vol3dseg.formats.dicom.planes import planes_of
 from vol3dseg.formats.dicom.series import Series, choose, find_series
 from vol3dseg.formats.dicom.stack import Stack, stack, without_copies
 from vol3dseg.machine import usable_cores
@@ -29,18 +29,16 @@ class DicomVolume:
     Parameters
     ----------
     path : Path
-        A folder, or a file of several frames.
+        A folder, or a file.
     wanted : str or None
-        UID, number or a pattern of the description; None where there is only one.
+        Which series; see `choose`.
     repair : bool
         Mend what has a repair; otherwise it is refused.
 
     Attributes
     ----------
-    path : Path
     series : Series
         With the files that are read.
-    shape : (3,) tuple of int
 
     Raises
     ------
@@ -72,18 +70,7 @@ class DicomVolume:
         return tuple(self._intake.notes)
 
     def geometry(self, channel: int | None = None) -> Geometry:
-        """Return the grid; no voxel is decoded.
-
-        Parameters
-        ----------
-        channel : int or None
-            None or 0: a series is one volume.
-
-        Raises
-        ------
-        FileFormatError
-            Another volume is asked for.
-        """
+        """See `VolumeFile`; a series is one volume, of number 0."""
         if channel not in (None, 0):
             raise FileFormatError(
                 "is one volume",
@@ -96,33 +83,20 @@ class DicomVolume:
     def image(
         self, channel: int | None = None, out: _Voxels | None = None
     ) -> tuple[_Voxels, Geometry, int]:
-        """Return the volume, its grid and 0: a series with NaN is refused.
-
-        Parameters and errors are those of `geometry` and `read_stack`.
-        """
+        """See `VolumeFile` and `read_stack`; a series with NaN is refused."""
         geometry = self.geometry(channel)
         return read_stack(self._placed, self.series.where, out), geometry, 0
 
     def labels(self) -> tuple[NDArray[Any], Geometry]:
-        """Return the values of a mask that is kept as an image."""
+        """See `VolumeFile`: the values of a mask that is kept as an image."""
         return self.image()[:2]
 
 
 def place_series(series: Series, intake: Intake | None = None) -> Stack:
     """Return the slices of a series in the order of k, and their grid.
 
-    No voxel is decoded, but for those of a slice that may be the copy of another.
-
-    Parameters
-    ----------
-    series : Series
-    intake : Intake or None
-        Gets the notes; None allows no repair.
-
-    Raises
-    ------
-    FileFormatError, GridError, IntensityError, MissingExtraError
-        A file is damaged, or the slices make no volume, or more than one.
+    No voxel is decoded, but for those of a slice that may be the copy of another. Raises the errors
+    of `DicomVolume`; without an intake no repair is allowed.
     """
     if series.modality == "SEG":
         raise FileFormatError(
@@ -133,7 +107,9 @@ def place_series(series: Series, intake: Intake | None = None) -> Stack:
         )
     intake = intake or Intake()
     planes = [
-        plane for path in series.files for plane in planes_of(read_dataset(path, PLANE_TAGS), path)
+        plane
+        for path in series.files
+        for plane in planes_of(read_dataset(path, voxels=False), path)
     ]
     return stack(without_copies(planes, series.where, intake), series.where, intake)
 
@@ -149,18 +125,12 @@ def read_stack(placed: Stack, where: str, out: _Voxels | None = None) -> _Voxels
     out : (i, j, k) array of float32, or None
         Where to put them, if its shape is that of the grid.
 
-    Returns
-    -------
-    (i, j, k) array of float32
-        Slope and intercept of each slice applied. i counts columns, j rows, and k slices along the
-        normal of their plane (see `vol3dseg.formats.dicom.stack`).
-
     Raises
     ------
     FileFormatError
         A file is truncated, damaged, in colours, or compressed in a way that cannot be decoded.
     IntensityError
-        A voxel is NaN or infinite.
+        A voxel is NaN or infinite once slope and intercept are applied.
     MemoryLimitError
         The volume does not fit into memory.
     """
@@ -206,11 +176,10 @@ class _Volume:
                 with in_memory(f"its {self._shape} voxels", self._where):
                     self.array = np.empty(self._shape, np.float32, order="F")
         plane, values = self._planes[k], self.array[..., k]
-        if (plane.slope, plane.intercept) == (1, 0):
-            values[...] = stored.T
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):  # counted below
-                values[...] = (stored.astype(np.float64) * plane.slope + plane.intercept).T
+        plain = (plane.slope, plane.intercept) == (1, 0)
+        with np.errstate(over="ignore", invalid="ignore"):  # counted below
+            scaled = stored if plain else stored.astype(float) * plane.slope + plane.intercept
+            values[...] = scaled.T
         bad = values.size - int(np.count_nonzero(np.isfinite(values)))
         if bad:
             raise IntensityError(

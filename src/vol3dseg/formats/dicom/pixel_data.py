@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError
-from vol3dseg.formats.dicom.dicom_file import MOST_INFLATED, damaged, parsing
+from vol3dseg.formats.dicom.dicom_file import MOST_INFLATED, parsing
+from vol3dseg.formats.streams import damaged
 
 _MOST_PACKED = 4096  # voxel bytes that a byte of a compressed file is believed to hold
 
@@ -16,11 +17,8 @@ _MOST_PACKED = 4096  # voxel bytes that a byte of a compressed file is believed 
 def check_pixel_data(header: Any, path: Path) -> None:
     """Refuse voxels that cannot be decoded here, or that the file has no room for.
 
-    Raises
-    ------
-    FileFormatError
-        They are colours, go through a lookup table, are compressed in a way that no installed
-        decoder knows, or are more than the file can hold.
+    FileFormatError: they are colours, go through a lookup table, are compressed in a way that no
+    installed decoder knows, or are more than the file can hold.
     """
     palette = "PALETTE" in str(header.get("PhotometricInterpretation", ""))
     if int(header.get("SamplesPerPixel", 1)) != 1 or palette:
@@ -72,7 +70,7 @@ def _check_room(header: Any, path: Path) -> None:
     claimed = _stored_bytes(header)
     if claimed > room:
         found = f"header promises {claimed} bytes of voxels, the file can hold at most {room}"
-        raise damaged(f"truncated: {found}", path, "all of them")
+        raise damaged(f"truncated: {found}", path)
 
 
 def _shape(header: Any) -> tuple[int, int, int]:
@@ -85,26 +83,10 @@ def _stored_bytes(header: Any) -> int:
 
 
 def decode(dataset: Any, frames: Sequence[int], path: Path) -> Iterator[NDArray[Any]]:
-    """Decode frames of a file, in the order asked for.
+    """Decode frames of a file, counted from 0, in the order asked for; threads may share it.
 
-    Parameters
-    ----------
-    dataset : pydicom.FileDataset
-        All of the file; threads may share it.
-    frames : sequence of int
-        Counted from 0.
-    path : Path
-        Of the file, for messages.
-
-    Yields
-    ------
-    (rows, columns) array
-        Values as stored, without bits that do not belong to them.
-
-    Raises
-    ------
-    FileFormatError
-        The voxels are truncated or damaged.
+    Gives (rows, columns) arrays of the values as stored, without bits that do not belong to them.
+    FileFormatError: the voxels are truncated or damaged.
     """
     decoded = _decoded(dataset, frames, path)
     while True:
@@ -137,7 +119,7 @@ def _check_complete(dataset: Any, path: Path) -> None:
     content = next((dataset[kind].value for kind in kinds if kind in dataset), b"")
     lacking = _stored_bytes(dataset) - len(content or b"")
     if lacking > 0:
-        raise damaged(f"truncated: {lacking} bytes of its voxels are missing", path, "all of them")
+        raise damaged(f"truncated: {lacking} bytes of its voxels are missing", path)
 
 
 def _own_bits(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:

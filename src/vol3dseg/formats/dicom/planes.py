@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from vol3dseg.errors import GridError, IntensityError
-from vol3dseg.formats.dicom.dicom_file import damaged, parsing
+from vol3dseg.formats.dicom.dicom_file import parsing
 from vol3dseg.formats.dicom.pixel_data import check_pixel_data
+from vol3dseg.formats.streams import damaged
 
 Mark = tuple[str, float | str]
 _Find = Callable[[str], Any]  # from the name of a functional group to what holds its attributes
@@ -33,61 +34,26 @@ _MARKS = (
     ("acquisition number", "FrameContentSequence", "FrameAcquisitionNumber"),
     ("acquisition number", "FrameContentSequence", "AcquisitionNumber"),
 )
-PLANE_TAGS: tuple[str | int, ...] = (
-    *("SOPClassUID", "SOPInstanceUID", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
-    *("SamplesPerPixel", "PhotometricInterpretation", "ModalityLUTSequence", "ImageType"),
-    *("RescaleSlope", "RescaleIntercept", "SpacingBetweenSlices", "SliceThickness"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-    *(keyword for _, _, keyword in _MARKS),
-    *_SIEMENS,
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """A slice, as its header describes it.
-
-    Parameters
-    ----------
-    path : Path
-    frame, frames : int
-        Which frame of the file, from 0, and how many it has.
-    size : (2,) tuple of int
-        Rows and columns.
-    spacing_mm : (2,) tuple of float
-        Between rows and between columns [mm].
-    position : (3,) tuple of float
-        Centre of the first voxel, in DICOM's LPS+ [mm].
-    orientation : (6,) tuple of float
-        Directions in which columns and rows are counted, LPS+.
-    slope, intercept : float
-        Value = slope * stored + intercept.
-    thickness_mm : float or None
-        What the header says of the way to the next slice; trusted only where there is no next.
-    frame_of_reference : str
-    uid : str
-        SOP Instance UID of its file; empty where that has none.
-    compressed : bool
-        Decoding takes longer than reading.
-    marks : tuple of (name, value)
-        What may tell it from other slices at the same place.
-    """
+    """A slice, as its header describes it."""
 
     path: Path
-    frame: int
-    frames: int
-    size: tuple[int, int]
-    spacing_mm: tuple[float, ...]
-    position: tuple[float, ...]
-    orientation: tuple[float, ...]
-    slope: float
+    frame: int  # of the file, from 0
+    frames: int  # that the file has
+    size: tuple[int, int]  # rows and columns
+    spacing_mm: tuple[float, ...]  # between rows and between columns
+    position: tuple[float, ...]  # centre of the first voxel, in DICOM's LPS+ [mm]
+    orientation: tuple[float, ...]  # directions in which columns and rows are counted, LPS+
+    slope: float  # value = slope * stored + intercept
     intercept: float
-    thickness_mm: float | None
+    thickness_mm: float | None  # trusted only where there is no next slice
     frame_of_reference: str
-    uid: str
-    compressed: bool
-    marks: tuple[Mark, ...]
+    uid: str  # SOP Instance UID of its file; empty where that has none
+    compressed: bool  # decoding takes longer than reading
+    marks: tuple[Mark, ...]  # what may tell it from other slices at the same place
 
     @property
     def name(self) -> str:
@@ -96,14 +62,7 @@ class Plane:
 
 
 def planes_of(header: Any, path: Path) -> tuple[Plane, ...]:
-    """Return the slices of a DICOM file; no voxel is decoded.
-
-    Parameters
-    ----------
-    header : pydicom.FileDataset
-        With `PLANE_TAGS` at least.
-    path : Path
-        Of the file.
+    """Return the slices of a DICOM file, from its header.
 
     Raises
     ------
@@ -116,37 +75,34 @@ def planes_of(header: Any, path: Path) -> tuple[Plane, ...]:
     """
     with parsing(path):
         check_pixel_data(header, path)
-        finders = list(_finders(header, path))
+        finders = _finders(header, path)
         return tuple(
             _plane(header, find, path, (number, len(finders)))
             for number, find in enumerate(finders)
         )
 
 
-def _finders(header: Any, path: Path) -> Iterator[_Find]:
-    """Give for each slice what finds the attributes of a functional group."""
+def _finders(header: Any, path: Path) -> list[_Find]:
+    """Return for each slice what finds the attributes of a functional group."""
     frames = int(header.get("NumberOfFrames") or 1)
     groups = header.get("PerFrameFunctionalGroupsSequence")
-    if not groups:
-        if frames > 1:
-            raise GridError(
-                f"{frames} frames without a position of each",
-                where=path,
-                expected="enhanced DICOM with per-frame functional groups",
-                remedy="export it as such, or as single slices",
-            )
-        yield lambda _: header
-        return
-    if len(groups) != frames:
+    if groups and len(groups) != frames:
         found = f"functional groups of {len(groups)} frames"
         raise damaged(found, path, f"those of {frames}")
+    if not groups and frames > 1:
+        raise GridError(
+            f"{frames} frames without a position of each",
+            where=path,
+            expected="enhanced DICOM with per-frame functional groups",
+            remedy="export it as such, or as single slices",
+        )
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
-    for own in groups:
-        yield partial(_group, own, shared)
+    return [partial(_group, header, own, shared) for own in groups or [None]]
 
 
-def _group(own: Any, shared: Any, name: str) -> Any:
-    return (own.get(name) or shared.get(name) or [{}])[0]
+def _group(header: Any, own: Any, shared: Any, name: str) -> Any:
+    """Return what holds the attributes of a group: in a classic file, the header itself."""
+    return header if own is None else (own.get(name) or shared.get(name) or [{}])[0]
 
 
 def _plane(header: Any, find: _Find, path: Path, number: tuple[int, int]) -> Plane:

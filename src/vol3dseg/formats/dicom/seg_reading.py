@@ -6,7 +6,7 @@ do not know our names: then a segment is read as its number would be in another 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, GridError, LabelError, some_of
-from vol3dseg.formats.dicom.dicom_file import (
-    damaged,
-    long_string,
-    parsing,
-    printable,
-    read_dataset,
-)
+from vol3dseg.formats.dicom.dicom_file import long_string, parsing, printable, read_dataset
 from vol3dseg.formats.dicom.pixel_data import decode
 from vol3dseg.formats.dicom.planes import Plane, planes_of
+from vol3dseg.formats.streams import damaged
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import Label, LabelSet, Segmentation
@@ -41,8 +36,7 @@ def read_seg(path: Path, labels: LabelSet | None, grid: Geometry | None) -> Segm
         Has a class of the name of every segment; if it has that of none, segments are classes by
         their numbers, as values to read. None makes a class "segment n" of each.
     grid : Geometry or None
-        Of the image; the file alone does not tell, since frames without voxels are left out of it.
-        None, where no image is known, is refused.
+        Of the image; None is refused, since a file leaves out frames without voxels.
 
     Raises
     ------
@@ -105,7 +99,7 @@ def _segments(dataset: Any, path: Path, frames: int) -> tuple[dict[int, str], li
     numbers = [int(group.ReferencedSegmentNumber) for group in groups]
     nameless = sorted(set(numbers) - set(names))
     if nameless:
-        found = f"frames are of segments {_listed(nameless)}"
+        found = f"frames are of segments {some_of([*map(str, nameless)])}"
         raise damaged(found, path, "those that it describes")
     return names, numbers
 
@@ -155,17 +149,8 @@ def _classes(
 def classes_by_name(segments: Mapping[int, str], labels: LabelSet) -> dict[int, int] | None:
     """Return the class index of each segment by its name; None if no name is that of a class.
 
-    Parameters
-    ----------
-    segments : mapping from number to name
-        A class may have several segments.
-    labels : LabelSet
-        Case does not count, but where classes differ in nothing else.
-
-    Raises
-    ------
-    LabelError
-        Some names are those of classes, and some are not.
+    A class may have several segments. Case does not count, but where classes differ in nothing
+    else. LabelError: some names are those of classes, and some are not.
     """
     found = {number: _index(name, labels) for number, name in segments.items()}
     known = {number: index for number, index in found.items() if index is not None}
@@ -175,25 +160,18 @@ def classes_by_name(segments: Mapping[int, str], labels: LabelSet) -> dict[int, 
 
 
 def _index(name: str, labels: LabelSet) -> int | None:
-    for key in (long_string, _without_case):
-        fitting = [n for n, known in enumerate(labels.names) if key(known) == key(name)]
-        if len(fitting) == 1:
-            return fitting[0]
+    for key in (long_string, lambda text: long_string(text).strip().casefold()):
+        matching = [n for n, known in enumerate(labels.names) if key(known) == key(name)]
+        if len(matching) == 1:
+            return matching[0]
     return None
-
-
-def _without_case(name: str) -> str:
-    return long_string(name).strip().casefold()
 
 
 def classes_by_number(segments: Mapping[int, str], labels: LabelSet) -> dict[int, int]:
     """Return the class index of each segment by its number, taken for a value to read.
 
-    Raises
-    ------
-    LabelError
-        A number is no value to read of a class, or two are of one class: such values are
-        alternatives between files.
+    LabelError: a number is no value to read of a class, or two are of one class, since such values
+    are alternatives between files.
     """
     table = {value: index for index, label in enumerate(labels.classes) for value in label.read}
     unknown = {number: name for number, name in segments.items() if number not in table}
@@ -205,7 +183,7 @@ def classes_by_number(segments: Mapping[int, str], labels: LabelSet) -> dict[int
     twice = [number for number, index in found.items() if count[index] > 1]
     if twice:
         raise LabelError(
-            f"segments {_listed(twice)} would be one class",
+            f"segments {some_of([*map(str, twice)])} would be one class",
             expected="numbers that stand for one class each, where names are not those of classes",
             remedy="name segments and classes alike",
         )
@@ -213,13 +191,7 @@ def classes_by_number(segments: Mapping[int, str], labels: LabelSet) -> dict[int
 
 
 def labels_by_number(segments: Mapping[int, str]) -> LabelSet:
-    """Return a class "segment n" for each segment; names in headers are nobody's business.
-
-    Raises
-    ------
-    LabelError
-        There are more segments than a label map can hold.
-    """
+    """Return a class "segment n" for each segment; names in headers are nobody's business."""
     if not 0 < len(segments) <= _MOST:
         raise LabelError(
             f"holds {len(segments)} segments",
@@ -236,13 +208,9 @@ def labels_by_number(segments: Mapping[int, str]) -> LabelSet:
 def _no_class(segments: Mapping[int, str], labels: LabelSet, besides: str = "") -> LabelError:
     named = [f"{number} {printable(name)!r}" for number, name in segments.items()]
     return LabelError(
-        f"segments {_listed(segments)} are not among the classes "
+        f"segments {some_of([*map(str, segments)])} are not among the classes "
         f"{some_of(labels.foreground)}{besides}",
         expected="each to be called as a class is, whatever its case",
         remedy="name segments and classes alike",
         listed=f"they are called {some_of(named)}",
     )
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return some_of([str(number) for number in numbers])

@@ -6,6 +6,7 @@ one by one; nothing else of the source's header gets into it.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -43,18 +44,10 @@ _UNKNOWN = Codes(category=_TISSUE, type=_TISSUE)
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """What made a segmentation.
+    """What made a segmentation."""
 
-    Parameters
-    ----------
-    name : str
-        Of the model.
-    version : str
-        Such as the first digits of its hash.
-    """
-
-    name: str
-    version: str
+    name: str  # of the model
+    version: str  # such as the first digits of its hash
 
 
 def write_seg(
@@ -95,12 +88,8 @@ def write_seg(
     highdicom = load_extra("highdicom", "dicom")
     placed = place_series(source, Intake(repair=True))  # or the scan could not have been read
     frames = _frames(segmentation, placed, source)
-    headers = _headers(placed, source, deidentify)
+    headers = _headers(placed, source, highdicom.UID() if deidentify else None)
     with parsing(source.files[0]):
-        if deidentify:
-            study = highdicom.UID()
-            for header in headers:
-                header.StudyInstanceUID = study
         made = _made(headers, frames, segmentation.labels, algorithm)
         if deidentify:
             made.PatientIdentityRemoved = "YES"
@@ -126,7 +115,7 @@ def _frames(segmentation: Segmentation, placed: Stack, source: Series) -> NDArra
     return np.ascontiguousarray(stacked)
 
 
-def _headers(placed: Stack, source: Series, deidentify: bool) -> list[Any]:
+def _headers(placed: Stack, source: Series, other_study: str | None) -> list[Any]:
     """Return what the file may know of its source: one header each slice, or each enhanced file."""
     if placed.planes[0].frames > 1 and len(source.files) > 1:
         raise FileFormatError(
@@ -136,18 +125,19 @@ def _headers(placed: Stack, source: Series, deidentify: bool) -> list[Any]:
             remedy="write NIfTI instead",
         )
     paths = dict.fromkeys(plane.path for plane in placed.planes)
-    return [_header(path, placed.geometry.spacing_mm[2], deidentify) for path in paths]
+    return [_header(path, placed.geometry.spacing_mm[2], other_study) for path in paths]
 
 
-def _header(path: Path, step_mm: float, deidentify: bool) -> Any:
-    found = read_dataset(path, (*_PLACE, *_IDENTITY, "LossyImageCompression"))
+def _header(path: Path, step_mm: float, other_study: str | None) -> Any:
+    """Return the header of a file with what may be known; another study makes it nobody's."""
+    found = read_dataset(path, voxels=False)
     from pydicom import Dataset
 
     with parsing(path):
         header = Dataset()
         header.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, whatever the source was written in
         for keyword in _IDENTITY:
-            setattr(header, keyword, "" if deidentify else _valid(found, keyword))
+            setattr(header, keyword, "" if other_study else _valid(found, keyword))
         for keyword in _PLACE:
             if keyword in found:
                 header[keyword] = found[keyword]
@@ -155,6 +145,7 @@ def _header(path: Path, step_mm: float, deidentify: bool) -> Any:
             header.SliceThickness = f"{step_mm:.6g}"
         if found.get("LossyImageCompression") == "01":  # once lossy, always lossy
             header.LossyImageCompression = "01"
+        header.StudyInstanceUID = other_study or header.get("StudyInstanceUID")
         lacking = [keyword for keyword in _REQUIRED if not header.get(keyword)]
         if lacking:
             raise FileFormatError(
@@ -171,14 +162,11 @@ def _valid(found: Any, keyword: str) -> str:
     from pydicom.valuerep import DA, TM
 
     text = str(found.get(keyword) or "")
-    try:
-        if keyword.endswith("Date"):
-            DA(text)
-        elif keyword.endswith("Time"):
-            TM(text)
-    except ValueError:
-        return ""
-    return text if keyword != "PatientSex" or text in ("M", "F", "O") else ""
+    with suppress(ValueError):
+        {"Date": DA, "Time": TM}.get(keyword[-4:], str)(text)
+        if keyword != "PatientSex" or text in ("M", "F", "O"):
+            return text
+    return ""
 
 
 def _made(

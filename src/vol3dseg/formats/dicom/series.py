@@ -2,7 +2,6 @@
 
 import fnmatch
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,59 +11,30 @@ from typing import Any
 
 from vol3dseg.errors import FileFormatError
 from vol3dseg.extras import load_extra
-from vol3dseg.formats.dicom.dicom_file import (
-    damaged,
-    is_dicom_file,
-    parsing,
-    printable,
-    read_dataset,
-)
+from vol3dseg.formats.dicom.dicom_file import is_dicom_file, parsing, printable, read_dataset
+from vol3dseg.formats.streams import damaged
 
 _DICOMDIR = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage
-_TAGS = (
-    *("SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
-    *("Rows", "Columns", "NumberOfFrames"),
-)
 _LISTED = 40  # series in a message: it is one line, and all are needed to choose
 _SCANNING = Lock()
 
-_State = tuple[int, ...]  # of a file; empty for what is none
+_State = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What headers say of one series.
+    """What headers say of one series."""
 
-    Parameters
-    ----------
-    uid : str
-        SeriesInstanceUID.
-    number : int or None
-    description : str
-        In one line, without what cannot be printed.
-    modality : str
-        As DICOM has it: MR, CT, SEG, ...
-    files : tuple of Path
-    images : int
-        Slices, or frames of enhanced files.
-    size : (2,) tuple of int
-        Rows and columns of the first.
-    """
-
-    uid: str
+    uid: str  # SeriesInstanceUID
     number: int | None
-    description: str
-    modality: str
+    description: str  # in one line, without what cannot be printed
+    modality: str  # as DICOM has it: MR, CT, SEG, ...
     files: tuple[Path, ...]
-    images: int
-    size: tuple[int, int]
+    images: int  # slices, or frames of enhanced files
 
     @property
     def _number(self) -> str:
         return "without a number" if self.number is None else str(self.number)
-
-    def __str__(self) -> str:
-        return f"{self._number} {self.description!r}"
 
     @property
     def where(self) -> str:
@@ -74,26 +44,18 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class DicomFolder:
-    """The series under a folder.
-
-    Parameters
-    ----------
-    folder : Path
-    series : tuple of Series
-        Sorted by number.
-    ignored : int
-        Files that are no DICOM images: empty ones, other formats, reports, a DICOMDIR.
-    """
+    """The series under a folder."""
 
     folder: Path
-    series: tuple[Series, ...]
-    ignored: int
+    series: tuple[Series, ...]  # sorted by number
+    ignored: int  # files that are no DICOM images: empty ones, other formats, reports, a DICOMDIR
 
     @property
     def listed(self) -> str:
         """The series with all that one may be chosen by; for a screen, not for records."""
         first = "; ".join(
-            f"{s} ({s.modality}, {s.images} images, UID {s.uid})" for s in self.series[:_LISTED]
+            f"{s._number} {s.description!r} ({s.modality}, {s.images} images, UID {s.uid})"
+            for s in self.series[:_LISTED]
         )
         more = len(self.series) - _LISTED
         return f"{first} and {more} more" if more > 0 else first
@@ -106,16 +68,10 @@ def holds_files(folder: Path) -> bool:
 
 
 def find_series(folder: Path) -> DicomFolder:
-    """Find the DICOM series under a folder, from headers alone.
+    """Find the DICOM series in a file, or under a folder, whose links to folders are not followed.
 
-    The last few folders are remembered: the next series of a folder is found without reading its
-    files again, as long as all of them are the same.
-
-    Parameters
-    ----------
-    folder : Path
-        Searched with its subfolders; symbolic links to folders are not followed. A single file is
-        taken as well.
+    Headers alone are read; those of the last few folders not again, as long as all files are the
+    same.
 
     Raises
     ------
@@ -148,8 +104,6 @@ def _state(path: Path) -> _State:
         found = path.stat()
     except OSError:  # a link to nowhere
         return ()
-    if not stat.S_ISREG(found.st_mode):
-        return ()
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -157,8 +111,8 @@ def _state(path: Path) -> _State:
 def _scan(folder: Path, files: tuple[tuple[Path, _State], ...]) -> DicomFolder:
     found: dict[str, Series] = {}
     ignored = 0
-    for path, state in files:
-        one = _series_of(path) if state else None
+    for path, _ in files:
+        one = _series_of(path)
         if one is None:
             ignored += 1
         elif one.uid not in found:
@@ -176,7 +130,7 @@ def _series_of(path: Path) -> Series | None:
     """Return the series that a file belongs to, with this file alone; None for other files."""
     if not is_dicom_file(path):
         return None
-    header = read_dataset(path, _TAGS)
+    header = read_dataset(path, voxels=False)
     with parsing(path):
         kind = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
         if kind == _DICOMDIR:
@@ -201,7 +155,6 @@ def _series_of(path: Path) -> Series | None:
             modality=_kind(header.get("Modality")),
             files=(path,),
             images=int(header.get("NumberOfFrames") or 1),
-            size=(int(header.Rows), int(header.Columns)),
         )
 
 
@@ -212,7 +165,7 @@ def _kind(modality: Any) -> str:
 
 
 def choose(found: DicomFolder, wanted: str | None = None) -> Series:
-    """Choose one series of a folder.
+    """Choose one series of a folder; FileFormatError lists what there is if none or several match.
 
     Parameters
     ----------
@@ -220,11 +173,6 @@ def choose(found: DicomFolder, wanted: str | None = None) -> Series:
     wanted : str or None
         Its UID, its number, or its description, in which * and ? stand for other characters and
         case does not count. None where the folder holds only one.
-
-    Raises
-    ------
-    FileFormatError
-        None or several fit; the message lists what there is.
     """
     if not found.series:
         raise FileFormatError(

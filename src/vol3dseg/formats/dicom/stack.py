@@ -40,20 +40,9 @@ class Stack:
 def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
     """Sort slices by position and return the grid that they make.
 
-    Parameters
-    ----------
-    planes : sequence of Plane
-        At least one.
-    where : str
-        What they belong to, for messages.
-    intake : Intake
-        Gets a note on a single slice, and on a shear that is taken for rounding.
-
-    Raises
-    ------
-    GridError
-        They differ in size, spacing, orientation or frame of reference; lie at the same positions;
-        or have a gap.
+    Notes say of a single slice how thick it is taken to be, and of a shear that it is taken for
+    rounding. GridError: the slices differ in size, spacing, orientation or frame of reference, lie
+    at the same positions or beside each other, or have a gap.
     """
     planes = sorted(planes, key=lambda plane: (plane.path, plane.frame))
     _check_alike(planes, where)
@@ -89,15 +78,10 @@ def _check_alike(planes: Sequence[Plane], where: str) -> None:
     references = sorted({plane.frame_of_reference for plane in planes})
     spacing_mm = 1e-3 * min(planes[0].spacing_mm)
     odd_ones = "move the odd ones to another folder"
-    one_reference = "choose the slices of one, since places of different ones cannot be compared"
+    one_of = "choose the slices of one, since places of different ones cannot be compared"
     rules: tuple[tuple[str, Callable[[Plane], tuple[float, ...]], float, str], ...] = (
         ("sizes", lambda p: p.size, 0, odd_ones),
-        (
-            "frames of reference",
-            lambda p: (references.index(p.frame_of_reference),),
-            0,
-            one_reference,
-        ),
+        ("frames of reference", lambda p: (references.index(p.frame_of_reference),), 0, one_of),
         ("spacings", lambda p: p.spacing_mm, spacing_mm, odd_ones),
         ("orientations", lambda p: p.orientation, 1e-3, "move the localizer to another folder"),
     )
@@ -207,14 +191,7 @@ def without_copies(planes: Sequence[Plane], where: str, intake: Intake) -> list[
     """Return the slices without those that are there a second time, where repairs are allowed.
 
     A copy has the SOP Instance UID of another slice, its place and its voxels. A slice that has
-    the UID alone stays, for `stack` to refuse.
-
-    Raises
-    ------
-    FileFormatError
-        The voxels of a copy cannot be decoded.
-    GridError
-        There are copies, and repairs are not allowed.
+    the UID alone stays, for `stack` to refuse. GridError: there are copies, and no repairs.
     """
     originals: dict[str, Plane] = {}
     copies: dict[Plane, Plane] = {}
