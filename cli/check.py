@@ -48,8 +48,8 @@ def check(
 
     DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw, BIDS or DICOM
     layout, or a dataset table (.csv, .json). Says which layout it has and lists all that is wrong,
-    the heaviest first: errors, for which a case is refused; warnings; notes on what is put right.
-    The exit code is 1 if there are errors.
+    the most severe first: errors, for which a case is refused; warnings; notes on what was
+    corrected. The exit code is 1 if there are errors.
     """
     from vol3dseg.config import load_config
     from vol3dseg.datasets import checks
@@ -81,7 +81,7 @@ def check(
         _report(dataset, name, cases, found)
         if table is not None:
             click.echo(f"table -> {table}")
-    if any(finding.weight == "error" for finding in found):
+    if any(finding.severity == "error" for finding in found):
         sys.exit(1)
 
 
@@ -90,20 +90,20 @@ def _report(
 ) -> None:
     together: dict[tuple[str, str], list[Finding]] = {}
     for finding in found:
-        together.setdefault((finding.weight, finding.said), []).append(finding)
-    for (weight, said), findings in together.items():
+        together.setdefault((finding.severity, finding.message), []).append(finding)
+    for (severity, message), findings in together.items():
         ids = list(dict.fromkeys(finding.case for finding in findings))
         if len(findings) == 1:
-            click.echo(f"{weight}: {about_case(ids[0], str(findings[0]))}")
+            click.echo(f"{severity}: {about_case(ids[0], str(findings[0]))}")
         elif len(ids) == 1:
             files = some_of([finding.where for finding in findings])
-            click.echo(f"{weight}: {about_case(ids[0], f'{files}: {said}')}")
+            click.echo(f"{severity}: {about_case(ids[0], f'{files}: {message}')}")
         else:
-            click.echo(f"{weight}: {len(ids)} of {len(cases)} cases ({some_of(ids)}): {said}")
+            click.echo(f"{severity}: {len(ids)} of {len(cases)} cases ({some_of(ids)}): {message}")
     labelled = sum(case.label is not None for case in cases)
     noun = "case" if len(cases) == 1 else "cases"
-    refused = len({finding.case for finding in found if finding.weight == "error"})
-    counts = Counter(finding.weight for finding in found)
+    refused = len({finding.case for finding in found if finding.severity == "error"})
+    counts = Counter(finding.severity for finding in found)
     click.echo(
         f"{dataset}: {layout} layout, {len(cases)} {noun}, {labelled} with a label map: {refused} "
         f"refused ({counts['error']} errors, {counts['warning']} warnings, {counts['note']} notes)"
@@ -115,7 +115,7 @@ def _as_json(
 ) -> str:
     content = {
         "format": "vol3dseg.check",
-        "version": 1,
+        "version": 2,
         "dataset": str(dataset),
         "layout": layout,
         "cases": len(cases),

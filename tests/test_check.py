@@ -57,7 +57,7 @@ def test_all_that_is_wrong_is_found_at_once(case, labels):
     moved(case.images["t1"].path, 5)
     spoil(case.label, lambda array: np.where(array > 0, 7, array))
     found = check_case(case, (*MODALITIES, "t2", "pd"), labels)
-    assert [f.weight for f in found] == ["error"] * 4
+    assert [f.severity for f in found] == ["error"] * 4
     assert [str(f).partition(", ")[0].partition(" has ")[0] for f in found] == [
         "case Case_001: modality pd is missing; found flair",
         f"{other}: not a NIfTI file; expected NIfTI (.nii",
@@ -87,7 +87,7 @@ def test_voxels_are_checked_where_headers_are_well(case, labels):
     spoil(case.label, np.zeros_like)
     assert check_case(case, MODALITIES, voxels=False) == []
     found = check_case(case, MODALITIES, labels)
-    assert [f.weight for f in found] == ["error", "error", "warning"]
+    assert [f.severity for f in found] == ["error", "error", "warning"]
     flat, bad, empty = found
     assert flat.found == "all voxels of flair have one value"
     assert "NaN or infinite" in bad.found
@@ -98,7 +98,7 @@ def test_voxels_are_checked_where_headers_are_well(case, labels):
 def test_a_flat_image_of_a_case_to_predict_is_a_warning(case, labels):
     spoil(case.images["flair"].path, lambda array: np.full_like(array, 3))
     (finding,) = check_case(replace(case, label=None), MODALITIES, labels)
-    assert finding.weight == "warning"
+    assert finding.severity == "warning"
 
 
 def test_a_class_that_is_required_and_lacking_is_noted(case, labels):
@@ -106,7 +106,7 @@ def test_a_class_that_is_required_and_lacking_is_noted(case, labels):
     assert check_case(case, MODALITIES, needed) == []
     spoil(case.label, lambda array: np.where(array == 4, 1, array))
     (finding,) = check_case(case, MODALITIES, needed)
-    assert finding.weight == "note"
+    assert finding.severity == "note"
     assert "lacks the required class enhancing" in finding.found
 
 
@@ -117,7 +117,7 @@ def test_a_data_set_is_checked_case_by_case(brats_folder, labels):
     moved(cases[2].images["t1"].path, 5)
     calls = []
     found = check(cases, labels=labels, progress=lambda: calls.append(1))
-    assert [(f.weight, f.case) for f in found] == [
+    assert [(f.severity, f.case) for f in found] == [
         ("error", "Case_001"), ("error", "Case_003"), ("warning", "Case_003"),
     ]  # fmt: skip
     assert len(calls) == len(cases)
@@ -138,11 +138,13 @@ def test_preflight_tells_what_reading_would_say(brats_folder):
 def test_a_repair_is_a_note_where_it_is_allowed(case, labels):
     without_orientation(case.label)
     found = check_case(case, MODALITIES, labels)
-    assert [f.weight for f in found] == ["error"]
+    assert [f.severity for f in found] == ["error"]
     assert "or give --repair: it is then read as LAS" in found[0].remedy
     (allowed,) = allow_repairs([case])
     found = check_case(allowed, MODALITIES, labels)
-    assert ("note", f"{case.label.name}") in [(f.weight, f.where.rpartition("/")[2]) for f in found]
+    assert ("note", f"{case.label.name}") in [
+        (f.severity, f.where.rpartition("/")[2]) for f in found
+    ]
     assert sum("(repaired)" in f.found for f in found) == 1
 
 
@@ -187,7 +189,7 @@ class TestCommand:
         assert (content["layout"], content["cases"]) == ("BraTS", 3)
         assert content["findings"] == [
             {
-                "weight": "error",
+                "severity": "error",
                 "case": "Case_001",
                 "where": str(path),
                 "found": "not a NIfTI file",

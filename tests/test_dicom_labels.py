@@ -336,7 +336,7 @@ def test_check_says_what_is_wrong_with_them(table, labels, patient, tmp_path):
     renamed(tmp_path / "seg.dcm", ["edema", "liver", "enhancing"])
     case = find_cases(path)[0]
     (finding,) = check_case(case, ("flair", "t1"), labels)
-    assert (finding.weight, finding.where) == ("error", str(tmp_path / "seg.dcm"))
+    assert (finding.severity, finding.where) == ("error", str(tmp_path / "seg.dcm"))
     assert finding.found.startswith("segments 2 are not among the classes necrotic core")
     several = replace(case, label=patient)
     (finding,) = check_case(several, ("flair", "t1"), voxels=False)

@@ -42,7 +42,7 @@ class Done:
         """What `check --json` has found wrong: a line each, as `refusals`."""
         if not self.out:
             return self.refusals
-        errors = [f for f in json.loads(self.out)["findings"] if f["weight"] == "error"]
+        errors = [f for f in json.loads(self.out)["findings"] if f["severity"] == "error"]
         return [_about(f"{f['where']}: {_sentence(f)}") for f in errors]
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case, modalities_of
-from vol3dseg.datasets.findings import WEIGHTS, Finding, Weight
+from vol3dseg.datasets.findings import SEVERITIES, Finding, Severity
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.reading import differing_label_grid
 from vol3dseg.datasets.sources import SourceFile, by_file, open_label
@@ -29,10 +29,10 @@ _THREADS = 8  # files that are opened at a time: disks of a network are slow to 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a case is refused, by lines: for the screen, and without what headers say for records."""
+    """Why a case is refused, a line for each error."""
 
-    said: str
-    recorded: str
+    message: str
+    recorded: str  # the same without what headers say, which may name the patient
 
 
 def check(
@@ -60,7 +60,7 @@ def check(
     Returns
     -------
     list of Finding
-        The heaviest first, then in order of cases.
+        The most severe first, then in order of cases.
     """
     expected = modalities_of(cases) if modalities is None else modalities
     function = partial(check_case, modalities=expected, labels=labels)
@@ -68,7 +68,7 @@ def check(
     for findings in over_cases(function, cases, executor, _killed):
         found += findings
         progress()
-    return sorted(found, key=lambda finding: (WEIGHTS.index(finding.weight), finding.case))
+    return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), finding.case))
 
 
 def _killed(case: Case, error: Vol3dSegError) -> list[Finding]:
@@ -95,7 +95,7 @@ def check_case(
     Returns
     -------
     list of Finding
-        The heaviest first.
+        The most severe first.
     """
     return _Check(case, modalities, labels, voxels).run()
 
@@ -118,16 +118,16 @@ def preflight(
         Of cases that would be refused.
     """
 
-    def errors(case: Case) -> list[Finding]:
+    def errors_of(case: Case) -> list[Finding]:
         checked = case if labelled else replace(case, label=None)
-        return [f for f in check_case(checked, modalities, voxels=False) if f.weight == "error"]
+        return [f for f in check_case(checked, modalities, voxels=False) if f.severity == "error"]
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = dict(zip((case.id for case in cases), pool.map(errors, cases), strict=True))
+        found = dict(zip((case.id for case in cases), pool.map(errors_of, cases), strict=True))
     return {
-        case_id: Refusal("\n".join(map(str, said)), "\n".join(f.recorded for f in said))
-        for case_id, said in found.items()
-        if said
+        case_id: Refusal("\n".join(map(str, errors)), "\n".join(e.recorded for e in errors))
+        for case_id, errors in found.items()
+        if errors
     }
 
 
@@ -177,7 +177,7 @@ class _Check:
             self.case = replace(self.case, images={name: images[name] for name in grids})
             with self._errors():
                 self._label(next(iter(grids.values()), None))
-        return sorted(self.found, key=lambda finding: WEIGHTS.index(finding.weight))
+        return sorted(self.found, key=lambda finding: SEVERITIES.index(finding.severity))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -186,11 +186,11 @@ class _Check:
         except Vol3dSegError as error:
             self._errors_of([error])
 
-    def _errors_of(self, errors: Iterable[Vol3dSegError], weight: Weight = "error") -> None:
-        self.found += [Finding.of(error, self.case, weight) for error in errors]
+    def _errors_of(self, errors: Iterable[Vol3dSegError], severity: Severity = "error") -> None:
+        self.found += [Finding.of(error, self.case, severity) for error in errors]
 
-    def _add(self, weight: Weight, where: object, found: str) -> None:
-        self.found.append(Finding(weight, self.case.id, str(where), found))
+    def _add(self, severity: Severity, where: object, found: str) -> None:
+        self.found.append(Finding(severity, self.case.id, str(where), found))
 
     def _notes(self, notes: Sequence[Note], where: object) -> None:
         for note in notes:
@@ -210,11 +210,11 @@ class _Check:
             return
         array, _, replaced = file.read(source)
         if _is_flat(array):
-            weight: Weight = "error" if self.case.label else "warning"
-            self._errors_of([no_contrast(name, source.path)], weight)
+            severity: Severity = "error" if self.case.label else "warning"
+            self._errors_of([no_contrast(name, source.path)], severity)
         if replaced:
-            said = f"{replaced} voxels of {name} are NaN or infinite; read as {source.nan:g}"
-            self._add("note", source.path, said)
+            found = f"{replaced} voxels of {name} are NaN or infinite; read as {source.nan:g}"
+            self._add("note", source.path, found)
 
     def _label(self, grid: Geometry | None) -> None:
         file = open_label(self.case)
@@ -230,8 +230,8 @@ class _Check:
         required = self.labels.required if self.labels else ()
         lacking = [name for name in required if found.labels.index(name) not in present]
         if not any(present):
-            said = "the label map is empty: all of it is background"
-            self._add("warning", self.case.label, said)
+            message = "the label map is empty: all of it is background"
+            self._add("warning", self.case.label, message)
         elif lacking:
-            said = f"lacks the required class {', '.join(lacking)}; preprocess leaves the case out"
-            self._add("note", self.case.label, said)
+            message = f"lacks the required class {', '.join(lacking)}; preprocess leaves it out"
+            self._add("note", self.case.label, message)

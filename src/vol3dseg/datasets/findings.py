@@ -1,4 +1,4 @@
-"""What is said of the files of a case when they are checked."""
+"""What a check of the files of a case found."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -6,8 +6,8 @@ from typing import Literal
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import Vol3dSegError
 
-Weight = Literal["error", "warning", "note"]
-WEIGHTS: tuple[Weight, ...] = ("error", "warning", "note")
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class Finding:
 
     Parameters
     ----------
-    weight : "error", "warning" or "note"
-        Whether the case is refused, is read but looks wrong, or was harmlessly put right.
+    severity : "error", "warning" or "note"
+        Whether the case is refused, is read but looks wrong, or was corrected without harm.
     case : str
     where : str
         The file, or the case.
@@ -25,7 +25,7 @@ class Finding:
         Parts of the message; see `Vol3dSegError`.
     """
 
-    weight: Weight
+    severity: Severity
     case: str
     where: str
     found: str
@@ -34,18 +34,18 @@ class Finding:
     listed: str = ""
 
     @classmethod
-    def of(cls, error: Vol3dSegError, case: Case, weight: Weight = "error") -> "Finding":
+    def of(cls, error: Vol3dSegError, case: Case, severity: Severity = "error") -> "Finding":
         """Return the finding of what was raised about a case."""
         where = error.where or f"case {case.id}"
         parts = (error.found, error.expected, error.remedy, error.listed)
-        return cls(weight, case.id, where, *parts)
+        return cls(severity, case.id, where, *parts)
 
     def __str__(self) -> str:
         parts = {"expected": self.expected, "remedy": self.remedy, "listed": self.listed}
         return str(Vol3dSegError(self.found, where=self.where, **parts))
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         """The message without where it was found."""
         return str(replace(self, where=""))
 

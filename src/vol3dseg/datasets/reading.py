@@ -95,7 +95,7 @@ def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
 
 
 class _Channels:
-    """The array of all modalities, made when the first file has told its shape.
+    """The array of all modalities, made when the shape of the first file is known.
 
     Channels lie one after the other in memory, each with its first axis the fastest, as in files.
     """

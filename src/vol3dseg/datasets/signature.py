@@ -17,7 +17,7 @@ class Made(Protocol):
     sources : str
         The signature of the case from before its files were read.
     repairs : tuple of str
-        What was put right in its files only because repairs were allowed.
+        What was corrected in its files only because repairs were allowed.
     """
 
     @property
@@ -43,7 +43,7 @@ def is_current(made: Made, case: Case, modalities: Iterable[str], with_label: bo
 
 
 def signature(case: Case, modalities: Iterable[str], with_label: bool) -> str:
-    """Return what tells the files of a case from any that they are replaced with.
+    """Return a digest that changes when a file of the case changes or is read in another way.
 
     Take it before the files are read: one that is replaced meanwhile is noticed only then.
 

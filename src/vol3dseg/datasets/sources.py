@@ -37,7 +37,7 @@ class SourceFile:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What was put right in the file so far."""
+        """What was corrected in the file so far."""
         return self._file.notes
 
     def grid(self, source: ImageSource) -> Geometry:

@@ -72,7 +72,7 @@ def predict_cases(
     record = record.with_cases(failed)
     record.save(folder)
     for case_id, why in refused.items():
-        progress(case_id, CaseRecord(error=why.said), len(cases))
+        progress(case_id, CaseRecord(error=why.message), len(cases))
     good = [case for case in cases if case.id not in refused]
     for case, ready in _read_ahead(good, predictor, folder, options):
         reset_peak()

@@ -113,7 +113,7 @@ class _Run:
             self._record(outcome_of(self._known[name], self._config.labels))
         refused = preflight(wanted, self._config.recipe.modalities)
         for name, why in refused.items():
-            self._record(Outcome(name, failed=why.recorded), Outcome(name, failed=why.said))
+            self._record(Outcome(name, failed=why.recorded), Outcome(name, failed=why.message))
         accepted = [case for case in wanted if case.id not in refused]
         prepare = partial(prepare_case, task=self._task)
         for outcome in over_cases(prepare, accepted, executor, _killed):

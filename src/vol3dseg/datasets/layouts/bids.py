@@ -5,7 +5,7 @@
     DATASET/sub-<subject>/[ses-<session>/]anat/sub-<subject>[_ses-<session>][_<key>-<value>...]_<suffix>.nii[.gz]
     DATASET/derivatives/[<pipeline>/]sub-<subject>/[ses-<session>/]anat/..._{dseg,mask}.nii[.gz]
 
-A case is a session, or a subject that has none. The suffix tells the modality: T1w is t1, or t1ce
+A case is a session, or a subject that has none. The suffix gives the modality: T1w is t1, or t1ce
 where the entity `ce` names a contrast agent; T2w is t2, FLAIR is flair, PDw is pd, T2starw is
 t2star; others are passed over. Where a session has several images of one modality that differ in
 the entity `acq`, they are called by it as well: t1_acq-mprage. A label map is a `dseg`, or a `mask`

@@ -7,7 +7,7 @@
     DATASET/labelsTr/<id>.nii.gz
     DATASET/imagesTs/<id>_0000.nii.gz, ...      cases without labels; often left out
 
-What a number stands for is said by `dataset.json` alone and never guessed.
+What a number stands for is read from `dataset.json` and never guessed.
 """
 
 import json
@@ -88,7 +88,7 @@ def _text(path: Path) -> str:
     try:
         return json.dumps(json.loads(path.read_bytes()), ensure_ascii=False)
     except (OSError, ValueError, RecursionError):
-        return ""  # said when the cases are looked for
+        return ""  # reported when the cases are read
 
 
 def _visible(folder: Path | None) -> list[str]:

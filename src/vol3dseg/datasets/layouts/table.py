@@ -49,7 +49,7 @@ class TableLayout:
         problems += [*misnamed, *wrong]
         folder, empty = Path(os.path.realpath(path.parent)), dict.fromkeys(columns, "")
         rows = [Row(place, {**empty, **cells}, folder) for place, cells in lines.items()]
-        # Where a column is misnamed, what is said of its cells would only hide that.
+        # Where a column is misnamed, messages about its cells would only hide that.
         return [] if problems else _cases(rows, modalities, problems)
 
 
@@ -175,7 +175,7 @@ def _no_cases(path: Path, expected: str) -> DatasetError:
 
 def _cases(rows: Sequence[Row], modalities: Sequence[str], problems: list[str]) -> list[Case]:
     """Return the cases of all rows; what is wrong with them goes to `problems`."""
-    unused = {m: said for m in modalities if (said := _unused(m, rows))}
+    unused = {m: problem for m in modalities if (problem := _unused(m, rows))}
     first: dict[str, str] = {}
     problems += [
         *unused.values(),
@@ -193,7 +193,7 @@ def _cases(rows: Sequence[Row], modalities: Sequence[str], problems: list[str]) 
 def _unused(column: str, rows: Sequence[Row]) -> str:
     """Return what is wrong where a column is taken for a modality but names not a single file.
 
-    It is said once, instead of for each row.
+    It is reported once, not for each row.
     """
     if len(rows) == 1 or any(row.names_a_file(column) for row in rows):
         return ""

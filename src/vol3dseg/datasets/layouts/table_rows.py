@@ -96,7 +96,7 @@ class Row:
 
 
 def shown(cell: str) -> str:
-    """Return a cell as it is said in a message, which is one line."""
+    """Return a cell for a message, which is one line."""
     return cell if cell.isprintable() else repr(cell)
 
 
