@@ -2,13 +2,19 @@
 
 import shutil
 import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vol3dseg.cli.options import PathType, show_table
 
+if TYPE_CHECKING:
+    from vol3dseg.reporting.score_report import Evaluation
+
 _TRAINING, _UNSEEN = 24, 6
+_MARKER = ".vol3dseg-demo"
 
 
 @click.command(short_help="Run the whole line on phantoms.")
@@ -31,7 +37,9 @@ def demo(output: Path, seed: int) -> None:
 
     if output.exists():
         if any(output.iterdir()) and not (output / _MARKER).exists():
-            raise OutputError(f"{output}: holds something else; choose another folder with -o")
+            raise OutputError(
+                "holds something else", where=output, remedy="choose another folder with -o"
+            )
         shutil.rmtree(output)
     output.mkdir(parents=True)
     (output / _MARKER).touch()
@@ -39,47 +47,44 @@ def demo(output: Path, seed: int) -> None:
     _say(f"making {_TRAINING + _UNSEEN} phantoms: four modalities, a nested tumour, BraTS layout")
     make_phantoms(output / "known", cases=_TRAINING, seed=seed)
     make_phantoms(output / "unseen", cases=_UNSEEN, seed=seed + 1)
-    _straight_line(output)
+    _show(_straight_line(output), output)
     click.echo(f"\n{time.perf_counter() - started:.0f} s in all; everything is in {output}")
 
 
-_MARKER = ".vol3dseg-demo"
-
-
-def _straight_line(output: Path) -> None:
-    from vol3dseg.cli.export_onnx import run_export
-    from vol3dseg.cli.predict import drawing, run_predict
-    from vol3dseg.cli.preprocess import run_preprocess
-    from vol3dseg.cli.train import run_train
-    from vol3dseg.inference.loading import load_predictor
+def _straight_line(output: Path) -> "Evaluation":
+    """Call the library as the commands do that are printed."""
+    from vol3dseg.config import load_config
+    from vol3dseg.export.to_onnx import export_onnx
     from vol3dseg.inference.output_files import PredictOptions
-    from vol3dseg.reporting.score_predictions import ALL, evaluate
+    from vol3dseg.inference.predicting import predict
+    from vol3dseg.preprocessing.prepare_dataset import preprocess
+    from vol3dseg.reporting.overlay import save_case_overlay
+    from vol3dseg.reporting.score_predictions import evaluate
+    from vol3dseg.training.fit import train
 
     names = ("known", "prepared", "run", "model.onnx", "unseen", "predictions", "report")
     known, prepared, run, model, unseen, predictions, report = (output / name for name in names)
     _say(f"vol3dseg preprocess {known} -o {prepared} --config demo")
-    run_preprocess(known, prepared, "demo", workers=2)
+    click.echo(f"{len(preprocess(known, prepared, 'demo', workers=2).cases)} cases prepared")
     _say(f"vol3dseg train {prepared} -o {run}")
-    run_train(prepared, run, None)
+    train(prepared, run, load_config("demo"), progress=click.echo)
     _say(f"vol3dseg export-onnx {run} -o {model}")
-    run_export(run, model)
+    export_onnx(run, model, progress=click.echo)
     _say(f"vol3dseg predict {model} {unseen} -o {predictions} --picture-modality t1ce")
-    predictor = load_predictor(model)
-    draw = drawing(predictor.manifest.recipe.modalities, "t1ce")
-    run_predict(predictor, [unseen], predictions, PredictOptions(draw=draw))
+    options = PredictOptions(draw=partial(save_case_overlay, modality="t1ce"))
+    record = predict(model, [unseen], predictions, options, click.echo)
+    click.echo(f"{len(record.cases)} cases segmented")
     _say(f"vol3dseg evaluate {predictions} {unseen} -o {report}")
-    summary = evaluate(predictions, unseen, report).summaries[ALL]
-    mean = summary.mean_foreground_dice or 0.0
-    show_table(
-        "The demo in short",
-        ["what", "value"],
-        [
-            ["phantoms to learn from, unseen", f"{_TRAINING}, {_UNSEEN}"],
-            ["mean Dice on unseen phantoms", f"{mean:.3f}"],
-            ["model", f"{model} ({model.stat().st_size / 1e6:.1f} MB)"],
-            ["pictures", f"{predictions}/*.png"],
-        ],
-    )
+    return evaluate(predictions, unseen, report)
+
+
+def _show(found: "Evaluation", output: Path) -> None:
+    from vol3dseg.reporting.score_report import PER_CASE, case_table
+
+    table, model = case_table(found), output / "model.onnx"
+    show_table(PER_CASE, table.columns, table.rows)
+    click.echo(f"model: {model} ({model.stat().st_size / 1e6:.1f} MB)")
+    click.echo(f"pictures: {output / 'predictions'}/*.png")
 
 
 def _say(text: str) -> None:

@@ -19,6 +19,7 @@ from vol3dseg.cli.compare import compare as compare_command
 from vol3dseg.config import dump_config, load_config, parse_config
 from vol3dseg.errors import ConfigError, MissingExtraError, OutputError, RunError
 from vol3dseg.model.outputs import Softmax
+from vol3dseg.reporting.comparison import comparison_tables
 from vol3dseg.reporting.comparison.common_cases import compare
 from vol3dseg.reporting.comparison.comparison_figures import (
     colour,
@@ -29,6 +30,7 @@ from vol3dseg.reporting.comparison.comparison_figures import (
 from vol3dseg.reporting.comparison.comparison_report import comparison_markdown, write_comparison
 from vol3dseg.reporting.comparison.comparison_tables import (
     difference_table,
+    pooled_table,
     probability,
     result_table,
 )
@@ -394,6 +396,16 @@ def test_best_is_bold_and_so_are_ties(make_run):
     assert not {row for row, c in table.bold if c == table.columns.index("rim")}
     assert table.rows[0][column] == "0.5000 ± 0.0000 (3)"
     assert table.rows[0][table.columns.index("rim")] == "- (0)"
+
+
+def test_where_less_is_better_the_least_is_bold(make_run, monkeypatch):
+    runs = read(make_run("a"), make_run("b"))
+    worse = replace(runs[1].scores["validation"], pooled={"pooled_accuracy": 0.95})
+    comparison = compare([runs[0], replace(runs[1], scores={"validation": worse})])
+    column = pooled_table(comparison).columns.index("pooled_accuracy")
+    assert (1, column) in pooled_table(comparison).bold
+    monkeypatch.setattr(comparison_tables, "_LOWER_IS_BETTER", {"pooled_accuracy"})
+    assert (0, column) in pooled_table(comparison).bold
 
 
 def test_means_of_classes_by_hand(make_run):

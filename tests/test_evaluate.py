@@ -11,11 +11,12 @@ from hypothesis.extra import numpy as hnp
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import DatasetError, EvaluationError, FileFormatError, GridError, LabelError
+from vol3dseg.evaluation.overlap import METRICS
 from vol3dseg.evaluation.scoring import describe, evaluate_case, summarise
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.reporting.score_files import read_part
 from vol3dseg.reporting.score_predictions import evaluate, evaluate_pairs, match_cases
-from vol3dseg.reporting.score_report import write_report
+from vol3dseg.reporting.score_report import Evaluation, case_table, write_report
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet, Segmentation
 
@@ -274,6 +275,24 @@ def test_report(tmp_path, case_a, case_b):
     assert "| necrotic core | 1 | 0.6667 ± 0.0000 |" in table
     assert summary["empty_masks"]["meaning"] in table
     assert "| pooled_accuracy | 0.8750 |" in table
+
+
+def test_every_metric_stands_in_every_table(tmp_path, case_a):
+    summary = summarise([case_a])
+    write_report(tmp_path, [case_a], summary)
+    header = (tmp_path / "cases.csv").read_text().splitlines()[0].split(",")
+    assert header == [
+        "case", "structure", *(metric.name for metric in METRICS), "reference_ml", "prediction_ml",
+    ]  # fmt: skip
+    table = (tmp_path / "summary.md").read_text()
+    data = json.loads((tmp_path / "summary.json").read_text())
+    per_case = dict(case_table(Evaluation({"all": (case_a,)}, {"all": summary})).rows)
+    for metric in METRICS:
+        assert metric.title in table.splitlines()[2]
+        assert f"| pooled_{metric.name} |" in table
+        assert metric.name in data["structures"]["edema"]
+        assert metric.name in data["scores"]["A"]["edema"]
+        assert f"{metric.title}, mean of classes" in per_case
 
 
 def test_report_of_undefined_scores_has_nulls_and_dashes(tmp_path, labels):

@@ -16,10 +16,10 @@ nothing false was found, which is neither a success of segmentation nor a failur
 they are 1, as the BraTS challenge counts, which raises the mean of rare classes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isnan, nan
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,22 +142,15 @@ def confusion(
         )
     counts = np.zeros(classes**2, dtype=np.int64)
     pair_type = np.min_scalar_type(classes**2 - 1)  # bincount turns what it gets into eight bytes
-    for rows, columns in _in_step(reference, prediction):
+    # Portions of both that hold the same voxels, however the arrays lie in memory.
+    flags: Any = ["external_loop", "buffered", "zerosize_ok"]
+    for rows, columns in np.nditer([reference, prediction], flags, buffersize=_PORTION):
         if not rows.any() and not columns.any():  # most is background
             counts[0] += rows.size
         else:
             pairs = rows * pair_type.type(classes) + columns
             counts += np.bincount(pairs, minlength=classes**2)
     return counts.reshape(classes, classes)
-
-
-def _in_step(
-    first: NDArray[np.uint8], second: NDArray[np.uint8]
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Give both arrays in portions that hold the same voxels, however they lie in memory."""
-    yield from np.nditer(
-        [first, second], ["external_loop", "buffered", "zerosize_ok"], buffersize=_PORTION
-    )
 
 
 def counts_of(matrix: NDArray[np.int64], members: tuple[int, ...]) -> Counts:

@@ -117,6 +117,6 @@ def _cropped(planes: list[NDArray[Any]]) -> list[NDArray[Any]]:
     filled = np.any([plane != 0 for plane in planes], axis=0)
     if not filled.any():
         return planes
-    ends = [np.flatnonzero(filled.any(axis=axis))[[0, -1]].tolist() for axis in (1, 0)]
-    rows, columns = (slice(max(low - _MARGIN, 0), high + _MARGIN + 1) for low, high in ends)
-    return [plane[rows, columns] for plane in planes]
+    places = np.argwhere(filled)
+    (top, left), (bottom, right) = places.min(axis=0) - _MARGIN, places.max(axis=0) + _MARGIN + 1
+    return [plane[max(top, 0) : bottom, max(left, 0) : right] for plane in planes]

@@ -176,19 +176,14 @@ def _panels(view: AxialView, count: int) -> tuple[Any, list[Any]]:
 def _draw_image(axes: Any, view: AxialView, title: str) -> None:
     from matplotlib.patheffects import withStroke
 
-    low, high = _grey_window(view.grey)
-    axes.imshow(view.grey, cmap="gray", vmin=low, vmax=high, aspect=view.aspect)
+    inside = view.grey[view.grey != 0]  # zeros around the body do not count
+    low, high = np.percentile(inside, (0.5, 99.5)).tolist() if inside.size else (0.0, 1.0)
+    window = {"vmin": min(low, 0.0), "vmax": max(high, low + 1e-6)}
+    axes.imshow(view.grey, cmap="gray", aspect=view.aspect, **window)
     axes.set_title(_wrapped(title, int(_LETTERS * _WIDTH)), fontsize="medium", parse_math=False)
     legible = [withStroke(linewidth=3.0, foreground="black")]  # on white as well
     place = {"transform": axes.transAxes, "va": "center", "path_effects": legible}
     axes.text(0.02, 0.5, "R", color="white", **place)
-
-
-def _grey_window(plane: NDArray[Any]) -> tuple[float, float]:
-    """Return which values are black and white; zeros around the body do not count."""
-    inside = plane[plane != 0]
-    low, high = np.percentile(inside, (0.5, 99.5)).tolist() if inside.size else (0.0, 1.0)
-    return min(low, 0.0), max(high, low + 1e-6)
 
 
 def _fill(axes: Any, view: AxialView, label: NDArray[np.uint8], indices: Iterable[int]) -> None:

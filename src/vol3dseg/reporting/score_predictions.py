@@ -37,7 +37,7 @@ def evaluate(
     Parameters
     ----------
     predictions : str or Path
-        A folder of label maps named by case, as `vol3dseg predict` writes it.
+        A folder of label maps named by case, such as `vol3dseg predict` writes.
     references : str or Path
         A data set in a known layout, a dataset table, or a folder of files with the same names.
     output : str, Path or None

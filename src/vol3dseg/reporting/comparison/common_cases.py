@@ -21,7 +21,7 @@ from vol3dseg.reporting.comparison.paired_differences import (
 from vol3dseg.reporting.comparison.runs import RunSummary, how_to_score
 from vol3dseg.reporting.score_files import CASE_MEAN, PartScores
 
-DEFAULT_PARTS = ("test", "validation")
+_DEFAULT_PARTS = ("test", "validation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Pair:
 
     @property
     def title(self) -> str:
-        """The two letters, as a subtraction."""
+        """The letters, as a subtraction."""
         return f"{self.first} − {self.second}"
 
 
@@ -164,20 +164,19 @@ def _common_cases(runs: Sequence[RunSummary], scores: Sequence[PartScores]) -> t
 
 
 def _pairs(entries: Sequence[Entry], structures: Sequence[str]) -> tuple[Pair, ...]:
-    twos = list(combinations(entries, 2))
-    found = [paired_differences(a.scores, b.scores, structures) for a, b in twos]
-    # Holm's adjustment is over the whole table, not pair by pair.
-    adjusted = iter(holm_adjusted([difference for each in found for difference in each]))
+    pairs = list(combinations(entries, 2))
+    found = [d for a, b in pairs for d in paired_differences(a.scores, b.scores, structures)]
+    adjusted = iter(holm_adjusted(found))  # over the whole table, not pair by pair
     return tuple(
-        Pair(a.letter, b.letter, tuple(next(adjusted) for _ in structures)) for a, b in twos
+        Pair(a.letter, b.letter, tuple(next(adjusted) for _ in structures)) for a, b in pairs
     )
 
 
 def _common_part(runs: Sequence[RunSummary]) -> str:
     lacking = {
-        part: [run.folder for run in runs if part not in run.scores] for part in DEFAULT_PARTS
+        part: [run.folder for run in runs if part not in run.scores] for part in _DEFAULT_PARTS
     }
-    nearest = min(DEFAULT_PARTS, key=lambda part: len(lacking[part]))
+    nearest = min(_DEFAULT_PARTS, key=lambda part: len(lacking[part]))
     if all(lacking.values()):
         found = "; ".join(
             f"{part} part: none of {some_of(list(map(str, folders)))}"

@@ -6,7 +6,6 @@ from math import isnan, nan
 from vol3dseg.evaluation.overlap import METRICS
 from vol3dseg.evaluation.scoring import POOLED, Statistics
 from vol3dseg.reporting.comparison.common_cases import Comparison
-from vol3dseg.reporting.comparison.paired_differences import Difference
 from vol3dseg.reporting.document import UNDEFINED, Table, number
 from vol3dseg.reporting.score_files import CASE_MEAN
 from vol3dseg.reporting.score_report import mean_and_std
@@ -65,22 +64,21 @@ def pooled_table(comparison: Comparison) -> Table:
 def difference_table(comparison: Comparison, folded: str = "") -> Table:
     """Return the differences of all pairs; an interval that excludes 0 is bold."""
     columns = ("runs", "class", "cases", "mean difference", "95 % interval", "p", "p (Holm)")
-    found = [(pair.title, d) for pair in comparison.pairs for d in pair.differences]
-    bold = frozenset((row, 4) for row, (_, d) in enumerate(found) if d.excludes_zero)
-    rows = tuple(_difference_row(title, difference) for title, difference in found)
-    return Table(columns, rows, bold, text_columns=2, folded=folded)
+    rows: list[tuple[str, ...]] = []
+    bold = set()
+    for title, d in ((pair.title, d) for pair in comparison.pairs for d in pair.differences):
+        cases = f"{d.cases} ({d.equal} equal)" if d.equal else str(d.cases)
+        interval = UNDEFINED if isnan(d.low) else f"{_signed(d.low)} to {_signed(d.high)}"
+        if d.excludes_zero:
+            bold.add((len(rows), columns.index("95 % interval")))
+        ps = map(probability, (d.p, d.p_holm))
+        rows.append((title, d.structure, cases, _signed(d.mean), interval, *ps))
+    return Table(columns, tuple(rows), frozenset(bold), text_columns=2, folded=folded)
 
 
 def probability(value: float) -> str:
     """Return p with four digits, small ones as powers of ten; a dash where undefined."""
     return number(value) if isnan(value) or value >= 0.0001 else f"{value:.1e}"
-
-
-def _difference_row(pair: str, d: Difference) -> tuple[str, ...]:
-    equal = f" ({d.equal} equal)" if d.equal else ""
-    interval = UNDEFINED if isnan(d.low) else f"{_signed(d.low)} to {_signed(d.high)}"
-    ps = map(probability, (d.p, d.p_holm))
-    return (pair, d.structure, f"{d.cases}{equal}", _signed(d.mean), interval, *ps)
 
 
 def _signed(value: float) -> str:
