@@ -375,7 +375,8 @@ T1, SEG = "Case_002_t1.nii.gz", "Case_002_seg.nii.gz"
     [
         pytest.param(
             lambda f, a, g: (f / T1).unlink(),
-            "case Case_002: t1 is missing; found flair; add the file, or", id="missing",
+            "case Case_002: modality t1 is missing; found flair; expected t1; add the file, or",
+            id="missing",
         ),
         pytest.param(
             lambda f, a, g: (f / T1).write_bytes(b"\x1f\x8b\x08\x00"), "truncated", id="truncated"
@@ -385,11 +386,11 @@ T1, SEG = "Case_002_t1.nii.gz", "Case_002_seg.nii.gz"
         ),
         pytest.param(
             lambda f, a, g: nifti.write(f / T1, a, shifted(g)),
-            "Case_002_t1.nii.gz: t1 lies on another grid: 24x20x18 voxels", id="grid",
+            "case Case_002: flair and t1 lie on different grids: ", id="grid",
         ),
         pytest.param(
             lambda f, a, g: nifti.write(f / SEG, (a > 0).astype(np.uint8), shifted(g)),
-            "the mask lies on another grid", id="grid of the mask",
+            "case Case_002: flair and label lie on different grids: ", id="grid of the mask",
         ),
         pytest.param(
             lambda f, a, g: nifti.write(f / SEG, 7 * (a > 0).astype(np.uint8), g),
@@ -406,8 +407,8 @@ def test_a_case_with_bad_files_is_certainly_suspect(spoil, words, brats_folder):
     assert found.modalities, "what can be read is measured all the same"
 
 
-@pytest.mark.parametrize(("name", "others"), [(T1, "the others"), (SEG, "the images")])
-def test_grids_of_another_place_are_told_apart(name, others, brats_folder):
+@pytest.mark.parametrize("name", [T1, SEG])
+def test_grids_of_another_place_are_told_apart(name, brats_folder):
     """Shape, spacing and axes are the same: the text must say what differs."""
 
     def spoil(folder, array, grid):
@@ -415,9 +416,10 @@ def test_grids_of_another_place_are_told_apart(name, others, brats_folder):
 
     (problem,) = broken(brats_folder, spoil).problems
     grid = formats.read_image(brats_folder / "Case_002" / "Case_002_flair.nii.gz")[1]
-    for words in (f": {shifted(grid).placed()}; ", f"; {others} on {grid.placed()}; "):
+    for words in (f"{name} has {shifted(grid).placed()}; ", f"flair.nii.gz has {grid.placed()}, "):
         assert words in problem
-    assert problem.endswith("; resample one onto the other, or mend the header")
+    assert "; expected one grid; bring " in problem
+    assert problem.endswith("mend the header")
 
 
 @pytest.mark.parametrize(

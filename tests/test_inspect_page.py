@@ -195,7 +195,7 @@ def test_programs_get_one_row_for_each_case(brats_folder, tmp_path):
     assert [row["case"] for row in rows] == ["Case_001", "Case_002", "Case_003"]
     assert {row["voxels_i"] for row in rows} == {"24"}
     assert all(float(row["enhancing_ml"]) > 0 for row in rows)
-    assert all("t1ce is missing" in row["reasons"] for row in rows)
+    assert all("modality t1ce is missing" in row["reasons"] for row in rows)
 
 
 def test_suspects_are_drawn_and_no_more_than_the_sample_besides(brats_folder):

@@ -20,39 +20,21 @@ _FEWEST = 20  # voxels that a mean is taken over
 
 @dataclass(frozen=True, slots=True)
 class ModalityFacts:
-    """One modality of one case; "inside" are the voxels that are not background.
-
-    Parameters
-    ----------
-    minimum, low, median, high, maximum : float
-        Raw intensities inside: extremes, percentiles 1, 50 and 99.
-    mean, deviation : float
-        Raw, inside.
-    noise : float or None
-        Standard deviation of noise, as a share of `deviation`; None where it cannot be told.
-    inside : float
-        Share of all voxels.
-    commonest : float
-        Share of the inside voxels that have the most common value.
-    at_minimum, at_maximum : float
-        Share of the inside voxels that have the smallest and the largest value.
-    histogram : tuple of int
-        Inside voxels by (value - mean) / deviation, `HISTOGRAM_BINS` bins over `HISTOGRAM_RANGE`.
-    """
+    """Raw intensities of one modality inside, which is where it is not background."""
 
     minimum: float
-    low: float
+    low: float  # percentile 1
     median: float
-    high: float
+    high: float  # percentile 99
     maximum: float
     mean: float
     deviation: float
-    noise: float | None
-    inside: float
-    commonest: float
-    at_minimum: float
+    noise: float | None  # standard deviations of the image; None where it cannot be told
+    inside: float  # share of all voxels
+    commonest: float  # share of the inside voxels that have the most common value
+    at_minimum: float  # share of the inside voxels that have the smallest value
     at_maximum: float
-    histogram: tuple[int, ...]
+    histogram: tuple[int, ...]  # of (value - mean) / deviation
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,22 +152,14 @@ def _measure_modality(array: Image, inside: Inside) -> tuple[ModalityFacts, Imag
 
 
 def noise(array: Image, inside: Inside) -> float | None:
-    """Return the standard deviation of white noise in an image.
+    """Return the standard deviation of white noise in an image, in its units.
 
     The second difference along all three axes in turn removes what is smooth along any of them;
     the mean of its absolute value, over voxels whose 26 neighbours are inside, is that of the noise
     times sqrt(6^3) sqrt(2 / pi). After J. Immerkaer, "Fast noise variance estimation", 1996, which
     does so in 2-D.
 
-    Parameters
-    ----------
-    array : (i, j, k) array
-    inside : (i, j, k) array of bool
-
-    Returns
-    -------
-    float or None
-        In units of `array`; None where fewer than 20 voxels have all their neighbours inside.
+    None is returned where fewer than 20 voxels have all their neighbours inside.
     """
     if min(array.shape) < 3:
         return None

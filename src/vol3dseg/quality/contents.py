@@ -1,6 +1,7 @@
 """What can be read of one case, and what cannot, in words."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.reading import read_segmentation
 from vol3dseg.datasets.sources import ImageReader, open_label
-from vol3dseg.errors import GridError, Vol3dSegError
+from vol3dseg.errors import Vol3dSegError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.labels import LabelSet
-from vol3dseg.space.oblique import resample_labels_onto
+from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.volume import differing_grids
 
 Image = NDArray[np.float32]
 Classes = NDArray[np.uint8]
@@ -56,81 +58,63 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
     labels : LabelSet or None
         None names classes by their values, or the numbers of their segments.
     """
-    found, problems = _read_images(case, modalities)
-    geometry = _commonest_grid([grid for _, grid in found.values()])
-    images = {}
+    problems: list[str] = []
+    found = _read_images(case, modalities, problems)
+    grids = [grid for _, grid in found.values()]
+    # The grid that most others fit; the first of equals.
+    geometry = max(grids, key=lambda g: sum(g.fits(other) for other in grids), default=None)
+    images, elsewhere = {}, {}
     for name, (array, grid) in found.items():
-        if geometry is None or geometry.fits(grid):
+        if geometry is not None and geometry.fits(grid):
             images[name] = array
         else:
-            place = f"{case.images[name].path}: {name}"
-            problems.append(_elsewhere(place, grid, f"the others on {geometry.placed()}"))
-    classes: Classes | None = None
-    names: tuple[str, ...] = ()
+            elsewhere[name] = grid
+    if geometry is not None:
+        compared = {next(iter(images)): geometry, **elsewhere}
+        problems += [e.recorded for e in differing_grids(compared, f"case {case.id}", case.files)]
     if case.label is not None:
-        try:
-            classes, names, geometry, repairs = _read_mask(case, case.label, labels, geometry)
-            problems += repairs
-        except Vol3dSegError as error:
-            problems.append(error.recorded)
-    return Contents(geometry, images, classes, names, tuple(problems))
+        with _noting(problems):
+            mask = _read_mask(case.select(images), labels, geometry)
+            problems += _repairs(mask.notes, case.label)
+            # An empty map has no values to name its classes by.
+            names = mask.labels.foreground if labels or mask.array.any() else ()
+            return Contents(mask.geometry, images, mask.array, names, tuple(problems))
+    return Contents(geometry, images, None, (), tuple(problems))
 
 
 def _read_images(
-    case: Case, modalities: tuple[str, ...]
-) -> tuple[dict[str, tuple[Image, Geometry]], list[str]]:
+    case: Case, modalities: tuple[str, ...], problems: list[str]
+) -> dict[str, tuple[Image, Geometry]]:
+    found: dict[str, tuple[Image, Geometry]] = {}
     if not case.images:
         there = case.label.name if case.label else "nothing"
-        return {}, [f"case {case.id}: no image; found {there}; add the scans"]
-    found: dict[str, tuple[Image, Geometry]] = {}
-    problems: list[str] = []
+        problems.append(f"case {case.id}: no image; found {there}; add the scans")
+        return found
     reader = ImageReader(case.repair)
     for name in modalities:
-        source = case.images.get(name)
-        if source is None:
-            problems.append(
-                f"case {case.id}: {name} is missing; found {', '.join(case.images)}; add the file, "
-                "or choose other modalities"
-            )
-            continue
-        try:
+        with _noting(problems):
+            source = case.select([name]).images[name]
             found[name] = reader.read(source)
             problems += _repairs(reader.notes, source.path)
-        except Vol3dSegError as error:
+    return found
+
+
+def _read_mask(case: Case, labels: LabelSet | None, geometry: Geometry | None) -> Segmentation:
+    if geometry is None:
+        return open_label(case).segmentation(labels, None)
+    return read_segmentation(case, labels, geometry)
+
+
+@contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    """Put an error of ours among the problems, once."""
+    try:
+        yield
+    except Vol3dSegError as error:
+        # A damaged file that should hold several modalities is one problem.
+        if error.recorded not in problems:
             problems.append(error.recorded)
-    # A damaged file that should hold several modalities is one problem.
-    return found, list(dict.fromkeys(problems))
-
-
-def _read_mask(
-    case: Case, path: Path, labels: LabelSet | None, geometry: Geometry | None
-) -> tuple[Classes, tuple[str, ...], Geometry, list[str]]:
-    """Return class indices, names of classes from 1 on, the grid (of the images), and repairs."""
-    file = open_label(case)
-    grid = file.geometry()
-    elsewhere = grid is not None and geometry is not None and not geometry.fits(grid)
-    if grid and geometry and elsewhere and not case.label_resampled:
-        others = f"the images on {geometry.placed()}"
-        raise GridError(_elsewhere(f"{path}: {MASK}", grid, others))
-    found = file.segmentation(labels, geometry)
-    named = labels is not None or found.array.any()  # an empty map has no values to name
-    names, repairs = found.labels.foreground if named else (), _repairs(file.notes, path)
-    if grid and geometry and elsewhere:
-        return resample_labels_onto(found.array, grid, geometry), names, geometry, repairs
-    return found.array, names, geometry or found.geometry, repairs
 
 
 def _repairs(notes: Iterable[Note], path: Path) -> list[str]:
     return [f"{path}: {note} (repaired)" for note in notes if note.repaired]
-
-
-def _elsewhere(what: str, grid: Geometry, others: str) -> str:
-    return (
-        f"{what} lies on another grid: {grid.placed()}; {others}; resample one onto the other, or "
-        "mend the header"
-    )
-
-
-def _commonest_grid(grids: list[Geometry]) -> Geometry | None:
-    """Return the grid that most others fit; the first of equals."""
-    return max(grids, key=lambda g: sum(g.fits(other) for other in grids), default=None)

@@ -5,10 +5,9 @@ cases of a data set, a model carries those of its training cases (`vol3dseg.qual
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, permutations, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,35 +44,19 @@ _ORIENTATIONS: tuple[tuple[tuple[int, ...], tuple[bool, ...]], ...] = tuple(
 
 
 class Expectation(Frozen):
-    """What is expected of one feature.
-
-    Attributes
-    ----------
-    key : tuple of str
-        See `vol3dseg.quality.features`.
-    centre, spread : float
-        Median and robust standard deviation.
-    """
+    """What is expected of one feature; see `centre_and_spread`."""
 
     key: tuple[str, ...]
     centre: float
     spread: float
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """The two modalities whose exchange brings a scan closest to what is expected.
-
-    Parameters
-    ----------
-    names : (2,) tuple of str
-    before, after : float
-        Distance as they are, and exchanged.
-    """
+class Exchange(NamedTuple):
+    """The two modalities whose exchange brings a scan closest to what is expected."""
 
     names: tuple[str, str]
-    before: float
-    after: float
+    before: float  # distance as they are
+    after: float  # distance if exchanged
 
     @property
     def gain(self) -> float:
@@ -90,21 +73,12 @@ class Exchange:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """The orientation that brings a scan closest to what is expected; see `features.turned`.
-
-    Parameters
-    ----------
-    order, mirrored : tuple
-        The simplest of those that gain nearly most.
-    gain : float
-        By how much the squared distance falls; negative where the scan fits best as it is.
-    """
+class Turn(NamedTuple):
+    """The orientation that brings a scan closest to what is expected; see `features.turned`."""
 
     order: tuple[int, ...]
     mirrored: tuple[bool, ...]
-    gain: float
+    gain: float  # by how much the squared distance falls; negative if the scan fits best as it is
 
     def describe(self, others: str) -> str:
         """Say how the scan seems to lie; `others` are the scans that expectations come from."""
@@ -249,13 +223,7 @@ def centre_and_spread(table: Matrix, floors: Sequence[float] | float) -> tuple[M
 
     The spread is the larger of the median absolute deviation and of what holds 90 % of the cases,
     each scaled to a normal distribution: the second respects that some features have long tails,
-    and both let one case in ten be wrong.
-
-    Parameters
-    ----------
-    table : (m, n) array
-    floors : (n,) sequence of float, or float
-        Smallest spread that counts.
+    and both let one case in ten be wrong. It is no smaller than the floor of the column.
     """
     if table.size == 0:
         return np.zeros(table.shape[1]), np.ones(table.shape[1])

@@ -22,39 +22,17 @@ Check = Literal[
 
 
 class Kind(NamedTuple):
-    """One kind of feature.
+    """One kind of feature."""
 
-    Parameters
-    ----------
-    floor : float
-        Smallest spread that counts: scans that are closer together than this are the same.
-    check : Check
-        The check that judges it by itself; "turned" judges all profiles at once.
-    text : str
-        What is said of a scan that is far out; {0} and {1} are the names in the key.
-    sides : (2,) tuple of str
-        What {side} in the text is where the scan is below and above the others.
-    form : str
-        How {value}, and what is typical, are written.
-    natural : callable
-        From the scale of the feature to that of the text.
-    causes : (2,) tuple of str
-        What may have happened to a scan below and above the others.
-    modalities : int
-        How many of the names in the key, from the first, are modalities.
-    identifies : bool
-        Whether it tells one modality from another, whatever the units.
-    """
-
-    floor: float
-    check: Check
-    text: str = ""
-    sides: tuple[str, str] = ("low", "high")
-    form: str = "{:.2f}"
-    natural: Callable[[float], float] = float
-    causes: tuple[str, str] = ("", "")
-    modalities: int = 1
-    identifies: bool = False
+    floor: float  # of the spread: scans that are closer together than this are the same
+    check: Check  # that judges it by itself; "turned" judges all profiles at once
+    text: str = ""  # of a scan that is far out; {0} and {1} are the names in the key
+    sides: tuple[str, str] = ("low", "high")  # {side}, where it is below and above the others
+    form: str = "{:.2f}"  # of {value}, and of what is typical
+    natural: Callable[[float], float] = float  # from the scale of the feature to that of the text
+    causes: tuple[str, str] = ("", "")  # what may have happened to a scan below and above
+    modalities: int = 1  # how many of the names in the key, from the first, are modalities
+    identifies: bool = False  # tells one modality from another, whatever the units
 
 
 _CORRELATED = "{{0}} and {{1}} are unusually {{side}}: their {} correlate at {{value}}"
@@ -177,13 +155,8 @@ def turned(
 ) -> dict[Key, float]:
     """Return the profiles that a scan would have if its axes had been understood otherwise.
 
-    Parameters
-    ----------
-    features : mapping from Key to float
-    order : (3,) tuple of int
-        Which axis of now would run right, front, up.
-    mirrored : (3,) tuple of bool
-        Whether it would run the other way round.
+    The axis `order[n]` of now would be the n-th of right, front, up; the other way round where
+    `mirrored[n]`.
     """
     found: dict[Key, float] = {}
     places = {AXES[axis]: n for n, axis in enumerate(order)}
@@ -197,14 +170,7 @@ def turned(
 
 
 def describe(key: Key, value: float, median: float) -> str:
-    """Say how a feature of a scan differs from that of the others.
-
-    Parameters
-    ----------
-    key : Key
-    value, median : float
-        Of this scan, and of the others; on the scale of the feature.
-    """
+    """Say how a feature of a scan differs from the median of the others."""
     kind, high = KINDS[key[0]], value > median
     found, typical = (kind.form.format(kind.natural(number)) for number in (value, median))
     text = kind.text.format(*key[1:], side=kind.sides[high], value=found)

@@ -5,9 +5,8 @@ whatever their scale, and by their edges, which lie at the same places even wher
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,28 +20,14 @@ _LARGEST_SIDE = 64  # voxels; finer grids are averaged, for speed and against no
 _RIDGE = 1e-3  # on a correlation matrix, which may be singular
 
 
-@dataclass(frozen=True, slots=True)
-class Mirroring:
-    """How well a modality, or the mask, fits the others as it is and mirrored along an axis.
-
-    Parameters
-    ----------
-    name : str
-        A modality, or `MASK`.
-    axis : int
-        0, 1 or 2 for i, j or k.
-    before, after : float
-        Multiple correlation with the others, 0 to 1.
-    gain : float
-        Information shared with the others that mirroring would add [nat per voxel]; negative where
-        nothing is mirrored.
-    """
+class Mirroring(NamedTuple):
+    """How well an image, or the mask, fits the others as it is and mirrored along an axis."""
 
     name: str
-    axis: int
-    before: float
+    axis: int  # of i, j, k
+    before: float  # multiple correlation with the others, 0 to 1
     after: float
-    gain: float
+    gain: float  # information about the others that mirroring adds [nat per voxel]; may be negative
 
 
 def inside_of(array: Array) -> Inside:
@@ -81,20 +66,7 @@ def correlations(
 
 
 def coarse(array: Array, inside: Inside) -> tuple[Array, Inside]:
-    """Average blocks of voxels until no side is longer than 64.
-
-    Parameters
-    ----------
-    array : (i, j, k) array
-        Zero outside.
-    inside : (i, j, k) array of bool
-
-    Returns
-    -------
-    array : (i / n, j / n, k / n) array
-    inside : (i / n, j / n, k / n) array of bool
-        Where at least half of the block is inside.
-    """
+    """Average blocks of voxels until no side is longer than 64; half of a block must be inside."""
     factors = [max(1, -(-n // _LARGEST_SIDE)) for n in array.shape]
     if max(factors) == 1:
         return array, inside

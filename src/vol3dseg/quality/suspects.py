@@ -6,7 +6,7 @@ case has the score of its worst reason.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,35 +51,20 @@ _REASONS = 5  # kept for a case; the worst
 _RARE = 0.05  # share of cases that may have another orientation, or lack a class
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """One thing that is wrong with a case, or unusual.
 
-    Parameters
-    ----------
-    kind : str
-        "files", "empty mask", "flat", "clipped", "mirrored", "swapped", "orientation",
-        "missing class", or a kind of feature (`vol3dseg.quality.features.KINDS`).
-    text : str
-    score : float
-        1 at the limit from which on it counts.
+    Its kind is "files", "empty mask", "flat", "clipped", "mirrored", "swapped", "orientation",
+    "missing class", or a kind of feature (`vol3dseg.quality.features.KINDS`).
     """
 
     kind: str
     text: str
-    score: float
+    score: float  # 1 at the limit from which on it counts
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is thought of a case.
-
-    Parameters
-    ----------
-    case_id : str
-    reasons : tuple of Reason
-        The worst first; empty where nothing is suspicious.
-    """
+class Verdict(NamedTuple):
+    """The reasons to suspect a case, the worst first; none where nothing is suspicious."""
 
     case_id: str
     reasons: tuple[Reason, ...]
@@ -90,8 +75,7 @@ class Verdict:
         return max((reason.score for reason in self.reasons), default=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _DataSet:
+class _DataSet(NamedTuple):
     """What is known of the whole set."""
 
     expectations: Expectations

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.case import Case, modalities_of
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.errors import DatasetError
 from vol3dseg.quality.case_facts import CaseFacts, measure
@@ -88,8 +89,7 @@ class Survey:
         return suspects + [others[n] for n in sorted(picked.tolist())]
 
 
-@dataclass(frozen=True, slots=True)
-class Gallery:
+class Gallery(NamedTuple):
     """The pictures of cases by their id, and larger ones of the example, if there is one."""
 
     example: Drawing | None
@@ -117,7 +117,7 @@ def survey(
     progress : callable
         Called after each case with what is being done and the number of cases.
     """
-    modalities = modalities or tuple(dict.fromkeys(name for case in cases for name in case.images))
+    modalities = modalities or modalities_of(cases)
     function = partial(measure, modalities=modalities, labels=labels)
     found = []
     for facts in over_cases(function, cases, executor, _killed):

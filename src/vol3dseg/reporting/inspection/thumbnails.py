@@ -6,8 +6,7 @@ up in axial and left in sagittal ones. Needs the extra [report].
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,34 +21,22 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet
 from vol3dseg.space.resampling import resample
 
-PLANES = ("sagittal", "coronal", "axial")  # by the axis that they are perpendicular to
+_PLANES = ("sagittal", "coronal", "axial")  # by the axis that they are perpendicular to
 _SHOWN = ("axial", "coronal", "sagittal")
 _LEFT_SIDE = {"sagittal": "A", "coronal": "R", "axial": "R"}
 _OPACITY = 0.4
 _GAP = 4  # pixels between panels
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """Panels of one size in a row.
+class Picture(NamedTuple):
+    """Panels of one size in a row."""
 
-    Parameters
-    ----------
-    content : bytes
-        A WebP file.
-    captions : tuple of str
-        One for each panel.
-    alternative : str
-        What is seen, for those who cannot see it.
-    """
-
-    content: bytes
-    captions: tuple[str, ...]
-    alternative: str
+    content: bytes  # a WebP file
+    captions: tuple[str, ...]  # one for each panel
+    alternative: str  # what is seen, for those who cannot see it
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
+class Drawing(NamedTuple):
     """The pictures of a case; none where no image could be read."""
 
     case_id: str
@@ -114,8 +101,7 @@ def draw_contents(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Upright:
+class _Upright(NamedTuple):
     """A case in RAS axes, cut to the body; brightness from 0 to 255."""
 
     images: dict[str, NDArray[np.uint8]]
@@ -126,12 +112,12 @@ class _Upright:
 
     def level(self, plane: str) -> int:
         """Return which slice of the whole, upright grid is shown."""
-        axis = PLANES.index(plane)
+        axis = _PLANES.index(plane)
         return self.start[axis] + self.at[axis]
 
     def panel(self, name: str, plane: str, side: int, painted: bool) -> NDArray[np.uint8]:
         """Return a (side, side, 3) picture; all planes have one scale."""
-        axis = PLANES.index(plane)
+        axis = _PLANES.index(plane)
         across, up = (a for a in range(3) if a != axis)
         lengths_mm = np.array(self.images[name].shape) * self.spacing_mm
         width, height = (
