@@ -114,7 +114,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_first_case(
 def test_a_mask_that_cannot_be_used_is_not_called_absent(browse, brats_folder, tmp_path):
     (brats_folder / "Case_001" / "Case_001_seg.nii.gz").write_bytes(b"")
     found = survey(find_cases(brats_folder))
-    (tmp_path / "index.html").write_text(page(found, Gallery(None, {})), "utf-8")
+    (tmp_path / "index.html").write_text(page(found, Gallery((), {})), "utf-8")
     dom, _ = browse(tmp_path / "index.html")
     assert dom.count("No label map, or none that can be used.</p>") == 1
 
@@ -148,7 +148,7 @@ def test_hostile_names_are_text(browse, brats_folder, tmp_path):
 def test_thousands_of_cases_are_paged_and_searched(browse, brats_folder, tmp_path):
     found = many(brats_folder, 3000)
     path = tmp_path / "index.html"
-    path.write_text(page(found, Gallery(None, {})), "utf-8")
+    path.write_text(page(found, Gallery((), {})), "utf-8")
     assert path.stat().st_size < 8e6
     dom, console = browse(path)
     assert not console
@@ -178,7 +178,7 @@ def test_thousands_of_cases_are_paged_and_searched(browse, brats_folder, tmp_pat
 )
 def test_the_list_can_be_narrowed(kind, status, browse, brats_folder, tmp_path):
     path = tmp_path / "index.html"
-    path.write_text(page(many(brats_folder, 30), Gallery(None, {})), "utf-8")
+    path.write_text(page(many(brats_folder, 30), Gallery((), {})), "utf-8")
     chosen = (
         f'const k = document.getElementById("kind"); k.value = "{kind}";'
         'k.dispatchEvent(new Event("change"))'

@@ -63,13 +63,9 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
     grids = [grid for _, grid in found.values()]
     # The grid that most others fit; the first of equals.
     geometry = max(grids, key=lambda g: sum(g.fits(other) for other in grids), default=None)
-    images, elsewhere = {}, {}
-    for name, (array, grid) in found.items():
-        if geometry is not None and geometry.fits(grid):
-            images[name] = array
-        else:
-            elsewhere[name] = grid
+    images = {n: array for n, (array, grid) in found.items() if geometry and geometry.fits(grid)}
     if geometry is not None:
+        elsewhere = {name: grid for name, (_, grid) in found.items() if name not in images}
         compared = {next(iter(images)): geometry, **elsewhere}
         problems += [e.recorded for e in differing_grids(compared, f"case {case.id}", case.files)]
     if case.label is not None:

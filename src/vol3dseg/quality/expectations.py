@@ -4,6 +4,7 @@ Whoever says "this scan is unlike the others" asks here: `inspect` learns expect
 cases of a data set, a model carries those of its training cases (`vol3dseg.quality.guard`).
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import combinations, permutations, product
@@ -86,9 +87,8 @@ class Turn(NamedTuple):
             axes = [name for name, m in zip(AXES, self.mirrored, strict=True) if m]
             how = f"mirrored {' and '.join(axes)}"
         else:
-            letters = ("RL", "AP", "SI")
             turns = zip(self.order, self.mirrored, strict=True)
-            axes = [letters[axis][mirrored] for axis, mirrored in turns]
+            axes = [("RL", "AP", "SI")[axis][mirrored] for axis, mirrored in turns]
             how = f"rotated: its axes seem to run {', '.join(axes)} where the header says R, A, S"
         return (
             f"the scan looks {how}; that way round it fits {others} better; check the orientation "
@@ -117,10 +117,7 @@ class Expectations(Frozen):
         spreads, shrunk by 2 n / (2 n + m) towards that of independent features, since there may be
         fewer cases than features.
         """
-        counts: dict[Key, int] = {}
-        for case in cases:
-            for key in case:
-                counts[key] = counts.get(key, 0) + 1
+        counts = Counter(key for case in cases for key in case)
         keys = [key for key, count in counts.items() if count >= FEWEST_CASES]
         table = np.array([[case.get(key, np.nan) for key in keys] for case in cases])
         table = table.reshape(len(cases), len(keys))
@@ -167,20 +164,17 @@ class Expectations(Frozen):
         return float(np.linalg.norm(apart @ self._whitening))
 
     def unusual(self, features: Features, limits: Limits) -> dict[Key, float]:
-        """Return what is farther out than the limit of its check, with its deviation.
+        """Return what is farther out than the limit of its check, the farthest first.
 
         Of several features of the same modalities, class or axis that one check judges, it is the
         farthest.
         """
-        farthest: dict[tuple[str, ...], tuple[Key, float]] = {}
-        for key, deviation in self.deviations(features).items():
+        found: dict[tuple[str, ...], tuple[Key, float]] = {}
+        for key, deviation in sorted(self.deviations(features).items(), key=lambda e: -abs(e[1])):
             check = KINDS[key[0]].check
-            if check == "turned" or abs(deviation) <= limits.get(check, np.inf):
-                continue
-            known = farthest.setdefault((check, *key[1:]), (key, deviation))
-            if abs(deviation) > abs(known[1]):
-                farthest[check, *key[1:]] = (key, deviation)
-        return dict(farthest.values())
+            if check != "turned" and abs(deviation) > limits.get(check, np.inf):
+                found.setdefault((check, *key[1:]), (key, deviation))
+        return dict(found.values())
 
     def describe(self, key: Key, features: Features) -> str:
         """Say how a feature differs from what is expected."""

@@ -52,8 +52,6 @@ class Guard(Frozen):
 
     Attributes
     ----------
-    cases : int
-        That it was learnt from.
     calibrated_on : int
         Cases that the limits are set by.
     expectations : Expectations
@@ -65,7 +63,6 @@ class Guard(Frozen):
         Share of these cases in which the mishap, done to them, is noticed and named.
     """
 
-    cases: int
     calibrated_on: int
     expectations: Expectations
     limits: dict[Check, float]
@@ -73,15 +70,10 @@ class Guard(Frozen):
     noticed: dict[str, float]
 
     def warnings(self, appearance: Appearance) -> tuple[str, ...]:
-        """Say in words how a scan is unlike the training scans.
+        """Say in words how a scan, with the modalities of the model, is unlike the training scans.
 
         What an exchange of two modalities explains is not said again: the rest is judged as if they
         had been exchanged.
-
-        Parameters
-        ----------
-        appearance : Appearance
-            With the modalities of the model.
         """
         found, features, known = [], features_of(appearance), self.expectations
         exchange = known.swap(features, self.limits)
@@ -136,7 +128,6 @@ def make_guard(training: Sequence[Appearance], validation: Sequence[Appearance])
         calibrating += cases
     limits = limits_of(scores)
     return Guard(
-        cases=len(training),
         calibrated_on=len(scores),
         expectations=expectations,
         limits=limits,
@@ -162,13 +153,7 @@ def scores_of(expectations: Expectations, features: Features) -> dict[Check, flo
 
 
 def limits_of(scores: Sequence[Scores]) -> dict[Check, float]:
-    """Return a limit for each check, such that all together are passed by one case in twenty.
-
-    Parameters
-    ----------
-    scores : (n,) sequence of mapping from check to float
-        Of cases like those to come; at least one.
-    """
+    """Return a limit for each check, such that all together are passed by one case in twenty."""
     scales = {
         check: max(floor, percentile([each.get(check, 0.0) for each in scores]))
         for check, floor in _FLOORS.items()
@@ -205,13 +190,11 @@ def _noticed(
 ) -> Iterator[tuple[str, float]]:
     """Give in which share of cases each mishap is noticed and named, were it done to them."""
     for pair in combinations(modalities, 2):
-        swaps = [expectations.swap(exchanged(case, *pair), limits) for case in cases]
+        swaps = (expectations.swap(exchanged(case, *pair), limits) for case in cases)
         named = sum(swap is not None and swap.names == pair for swap in swaps)
-        yield f"{pair[0]} and {pair[1]} swapped", round(named / len(cases), 3)
+        yield f"{' and '.join(pair)} swapped", round(named / len(cases), 3)
     for axis, name in enumerate(AXES):
-        as_is, mirrored = (0, 1, 2), (axis == 0, axis == 1, axis == 2)
-        turns = [expectations.best_turn(turned(case, as_is, mirrored)) for case in cases]
-        named = sum(
-            t.gain > limits["turned"] and (t.order, t.mirrored) == (as_is, mirrored) for t in turns
-        )
+        done = (0, 1, 2), (axis == 0, axis == 1, axis == 2)
+        turns = (expectations.best_turn(turned(case, *done)) for case in cases)
+        named = sum(t.gain > limits["turned"] and t[:2] == done for t in turns)
         yield f"mirrored {name}", round(named / len(cases), 3)

@@ -75,12 +75,11 @@ def coarse(array: Array, inside: Inside) -> tuple[Array, Inside]:
 
 def _blocks(array: Array, factors: list[int]) -> Array:
     """Return means of blocks; what is left over at the far ends is cut off."""
-    for axis, factor in enumerate(factors):
-        count = array.shape[axis] // factor
-        whole = array.take(np.arange(count * factor), axis)
-        shape = (*array.shape[:axis], count, factor, *array.shape[axis + 1 :])
-        array = whole.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
-    return array
+    counts = [n // factor for n, factor in zip(array.shape, factors, strict=True)]
+    whole = array[tuple(slice(c * f) for c, f in zip(counts, factors, strict=True))]
+    (a, b, c), (i, j, k) = counts, factors
+    means: Array = whole.reshape(a, i, b, j, c, k).mean(axis=(1, 3, 5), dtype=np.float32)
+    return means
 
 
 def mirrorings(ranks: Mapping[str, Array], insides: Mapping[str, Inside]) -> tuple[Mirroring, ...]:

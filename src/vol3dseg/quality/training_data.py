@@ -62,20 +62,14 @@ def describe_data(
         Of the training cases [ml].
     """
     names = tuple(training[0].modalities)
-    i, j, k = (_range([a.spacing_mm[axis] for a in training]) for axis in range(3))
-    right, front, up = (_range([a.size_mm[axis] for a in training]) for axis in range(3))
+    quantiles = {name: [a.modalities[name].quantiles for a in training] for name in names}
     guard = make_guard(training, validation)
     return TrainingData(
         cases=len(training),
         axes=dict(Counter(each.axes for each in training)),
-        spacing_mm=(i, j, k),
-        size_mm=(right, front, up),
-        quantiles={
-            name: tuple(
-                np.median([a.modalities[name].quantiles for a in training], axis=0).tolist()
-            )
-            for name in names
-        },
+        spacing_mm=_ranges([each.spacing_mm for each in training]),
+        size_mm=_ranges([each.size_mm for each in training]),
+        quantiles={n: tuple(np.median(each, axis=0).tolist()) for n, each in quantiles.items()},
         volumes_ml={name: _range(volumes) for name, volumes in volumes_ml.items()},
         guard=guard,
         notes=tuple(_notes(names, len(training), guard)),
@@ -90,12 +84,16 @@ def _notes(modalities: Sequence[str], cases: int, guard: Guard | None) -> list[s
         ]
     found = []
     if len(modalities) == 1:
-        found.append(
-            f"swapped images cannot be detected: the model has one modality, {modalities[0]}"
-        )
+        (only,) = modalities
+        found.append(f"swapped images cannot be detected: the model has one modality, {only}")
     if cases < _FEW:
         found.append(f"what is typical was learnt from only {cases} training cases")
     return found
+
+
+def _ranges(lengths: Sequence[tuple[float, float, float]]) -> tuple[Range, Range, Range]:
+    right, front, up = map(_range, zip(*lengths, strict=True))
+    return right, front, up
 
 
 def _range(values: Sequence[float]) -> Range:

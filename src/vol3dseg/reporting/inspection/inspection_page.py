@@ -50,7 +50,7 @@ def _data(found: Survey, gallery: Gallery) -> dict[str, Any]:
         "colours": [colour_of(number) for number in range(len(found.classes))],
         "whole": _whole(found),
         "cases": [
-            _case(verdict, facts[verdict.case_id], found, _pictures(verdict.case_id, gallery))
+            _case(verdict, facts[verdict.case_id], found, gallery.drawings.get(verdict.case_id, ()))
             for verdict in found.verdicts
         ],
     }
@@ -88,10 +88,6 @@ def _case(
         "modalities": {name: _modality(each) for name, each in facts.modalities.items()},
         "pictures": [_picture(picture) for picture in pictures] or None,
     }
-
-
-def _pictures(case_id: str, gallery: Gallery) -> Sequence[Picture]:
-    return gallery.drawings[case_id].pictures if case_id in gallery.drawings else ()
 
 
 def _modality(facts: ModalityFacts) -> dict[str, Any]:

@@ -139,8 +139,8 @@ def _document(found: Survey) -> dict[str, Any]:
                 "case": verdict.case_id,
                 "score": round(verdict.score, 3),
                 "reasons": [
-                    {"kind": r.kind, "text": r.text, "score": round(r.score, 3)}
-                    for r in verdict.reasons
+                    {**reason._asdict(), "score": round(reason.score, 3)}
+                    for reason in verdict.reasons
                 ],
             }
             for verdict in found.suspects

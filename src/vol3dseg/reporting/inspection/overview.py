@@ -1,26 +1,24 @@
 """The upper part of the page: what the whole set is like, as plain HTML."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import numpy as np
 
 from vol3dseg.quality.case_facts import CaseFacts
 from vol3dseg.reporting.inspection.survey import Survey
-from vol3dseg.reporting.inspection.thumbnails import Drawing, Picture, colour_of
+from vol3dseg.reporting.inspection.thumbnails import Picture, colour_of
 from vol3dseg.reporting.page import image_uri
 
 _ROWS = 12  # of a table that may be as long as the set; the rest is counted
 _WIDTH, _HEIGHT = 320, 22  # of a box plot [pixels]
-_MIDDLE = "median over cases, and where the middle 90 % lie"
+_MIDDLE = "median over cases (range of the middle 90 %)"
 
 
-def overview(found: Survey, example: Drawing | None) -> str:
+def overview(found: Survey, example: Sequence[Picture]) -> str:
     """Return HTML on the whole set; everything that comes from files is escaped."""
-    parts = [_summary(found), _left_out(found)]
-    if example is not None and example.pictures:
-        parts.append(_example(found, example))
+    parts = [_summary(found), _left_out(found), _example(found, example) if example else ""]
     parts += [_intensities(found), _classes(found), _contrasts(found), _correlations(found)]
     return "\n".join([*parts, _geometry(found)])
 
@@ -48,15 +46,15 @@ def _left_out(found: Survey) -> str:
     if not found.left_out:
         return ""
     items = "".join(f"<li>{escape(f'{i}: {why}')}</li>" for i, why in found.left_out.items())
-    summary = f"<summary>Who is left out, and why ({len(found.left_out)})</summary>"
+    summary = f"<summary>Cases left out, and why ({len(found.left_out)})</summary>"
     return f"<details>{summary}<ul>{items}</ul></details>"
 
 
-def _example(found: Survey, example: Drawing) -> str:
-    figures = "".join(_figure(picture, example.case_id) for picture in example.pictures)
+def _example(found: Survey, pictures: Sequence[Picture]) -> str:
+    figures = "".join(_figure(picture, found.example) for picture in pictures)
     note = (
-        f"{example.case_id}, an example: free of suspicion if any is, with more foreground than "
-        "three in four. Slices with most foreground; R: the subject's right, A: front."
+        f"{found.example}, an example that is not suspect, if there is one, with more foreground "
+        "than three in four. Slices with most foreground; R: the subject's right, A: front."
     )
     return _section("Contrast of the modalities", legend(found.classes) + figures, note)
 
@@ -91,7 +89,7 @@ def _intensities(found: Survey) -> str:
     head = ["modality", "cases", "percentile 1", "median", "percentile 99", "noise"]
     histograms = (
         '<div class="histograms" id="whole"></div><p class="note">Voxels inside (not background), '
-        "each case by itself brought to mean 0 and standard deviation (sd) 1.</p>"
+        "each case scaled to mean 0 and standard deviation (sd) 1.</p>"
     )
     note = f"Raw intensities inside: {_MIDDLE}. Noise: share of the image's standard deviation."
     return _section("Intensities", histograms + _table(head, rows), note)
@@ -148,15 +146,13 @@ def _box_plot(figures: Sequence[float], lowest: float, highest: float, number: i
 
 
 def _contrasts(found: Survey) -> str:
-    rows = []
-    for number, name in enumerate(found.classes):
-        values = [
-            [c.contrasts[name, m] for c in found.cases if (name, m) in c.contrasts]
-            for m in found.modalities
-        ]
-        rows.append([_swatch(number, name), *(_middle(each, signed=True) for each in values)])
-    if not rows:
+    if not found.classes:
         return ""
+    known = [case.contrasts for case in found.cases]
+    rows = [
+        [_swatch(number, name), *_middles(known, [(name, m) for m in found.modalities])]
+        for number, name in enumerate(found.classes)
+    ]
     note = (
         "Mean inside the class minus mean of the rest of the body, in standard deviations of the "
         f"image: {_MIDDLE}."
@@ -170,16 +166,15 @@ def _correlations(found: Survey) -> str:
     if len(names) < 2:
         return ""
     known = [case.correlations for case in found.cases]
-    rows = []
-    for a in names:
-        pairs = [(min(a, b), max(a, b)) for b in names]
-        values = [[each[pair] for each in known if pair in each] for pair in pairs]
-        cells = (
-            _middle(v, signed=True) if a != b else "" for b, v in zip(names, values, strict=True)
-        )
-        rows.append([escape(a), *cells])
+    rows = [[escape(a), *_middles(known, [(min(a, b), max(a, b)) for b in names])] for a in names]
     table = _table(["", *map(escape, names)], rows)
     return _section("Correlation between modalities", table, f"Of ranks, inside: {_MIDDLE}.")
+
+
+def _middles(
+    known: Sequence[Mapping[tuple[str, str], float]], keys: Iterable[tuple[str, str]]
+) -> list[str]:
+    return [_middle([each[key] for each in known if key in each], signed=True) for key in keys]
 
 
 def describe_grid(case: CaseFacts) -> dict[str, str]:

@@ -14,7 +14,7 @@ from vol3dseg.errors import DatasetError
 from vol3dseg.quality.case_facts import CaseFacts, measure
 from vol3dseg.quality.expectations import FEWEST_CASES
 from vol3dseg.quality.suspects import Verdict, rank
-from vol3dseg.reporting.inspection.thumbnails import Drawing, draw
+from vol3dseg.reporting.inspection.thumbnails import Picture, draw
 from vol3dseg.space.labels import LabelSet
 
 Progress = Callable[[str, int], None]
@@ -71,13 +71,13 @@ class Survey:
         )
 
     @property
-    def example(self) -> str | None:
-        """A case without suspicion, if any, with more foreground than three in four."""
+    def example(self) -> str:
+        """A case without suspicion, if any, with more foreground than three in four; or ""."""
         good = {verdict.case_id for verdict in self.verdicts if not verdict.reasons}
         cases = [case for case in self.cases if case.modalities]
         cases = [case for case in cases if case.case_id in good] or cases
         ordered = sorted(cases, key=lambda case: (case.foreground_ml or 0.0, case.case_id))
-        return ordered[(3 * (len(ordered) - 1)) // 4].case_id if ordered else None
+        return ordered[(3 * (len(ordered) - 1)) // 4].case_id if ordered else ""
 
     def drawn(self, sample: int) -> list[str]:
         """Return the cases that get pictures: the suspects, and `sample` of the others."""
@@ -90,10 +90,10 @@ class Survey:
 
 
 class Gallery(NamedTuple):
-    """The pictures of cases by their id, and larger ones of the example, if there is one."""
+    """The pictures of cases by their id, and larger ones of the example."""
 
-    example: Drawing | None
-    drawings: dict[str, Drawing]
+    example: tuple[Picture, ...]
+    drawings: dict[str, tuple[Picture, ...]]
 
 
 def survey(
@@ -159,19 +159,16 @@ def draw_cases(
     executor: Executor | None = None,
     progress: Progress = silent,
 ) -> Gallery:
-    """Draw the suspects and a sample of the other cases.
+    """Draw the suspects and a sample of the other cases, chosen by a fixed seed.
 
     Parameters
     ----------
-    cases : sequence of Case
+    cases, labels, executor, progress
+        As for `survey`.
     found : Survey
         Of these cases.
-    labels : LabelSet or None
-        As it was for the survey.
     sample : int
-        How many of the cases that are not suspect; drawn by a fixed seed.
-    executor, progress
-        As for `survey`.
+        How many of the cases that are not suspect.
 
     Raises
     ------
@@ -181,8 +178,8 @@ def draw_cases(
     task = partial(draw, modalities=found.modalities, labels=labels, classes=found.classes)
     by_id = {case.id: case for case in cases}
     chosen, drawings = [by_id[i] for i in found.drawn(sample)], {}
-    for drawing in over_cases(task, chosen, executor, lambda case, _: Drawing(case.id, ())):
-        drawings[drawing.case_id] = drawing
+    for case_id, pictures in over_cases(task, chosen, executor, lambda case, _: (case.id, ())):
+        drawings[case_id] = pictures
         progress("drawing", len(chosen))
-    example = found.example
-    return Gallery(task(by_id[example], side=_EXAMPLE_SIDE) if example else None, drawings)
+    example = task(by_id[found.example], side=_EXAMPLE_SIDE)[1] if found.example else ()
+    return Gallery(example, drawings)

@@ -36,13 +36,6 @@ class Picture(NamedTuple):
     alternative: str  # what is seen, for those who cannot see it
 
 
-class Drawing(NamedTuple):
-    """The pictures of a case; none where no image could be read."""
-
-    case_id: str
-    pictures: tuple[Picture, ...]
-
-
 def require_pillow() -> None:
     """Raise the error that says how to install Pillow, where it is not."""
     _pillow("Image")
@@ -59,27 +52,13 @@ def draw(
     labels: LabelSet | None,
     classes: Sequence[str],
     side: int = 144,
-) -> Drawing:
-    """Read a case and draw it.
+) -> tuple[str, tuple[Picture, ...]]:
+    """Read a case and draw it in panels of `side` pixels; return its id with the pictures.
 
-    Parameters
-    ----------
-    case : Case
-    modalities : tuple of str
-    labels : LabelSet or None
-        As for `case_facts.measure`.
-    classes : sequence of str
-        All foreground classes of the set; their order gives the colours.
-    side : int
-        Width and height of a panel [pixels].
-
-    Raises
-    ------
-    MissingExtraError
-        Pillow is not installed.
+    The order of `classes`, the foreground classes of the whole set, gives their colours.
     """
     contents = read_contents(case, modalities, labels)
-    return Drawing(case.id, draw_contents(contents, classes, side))
+    return case.id, draw_contents(contents, classes, side)
 
 
 def draw_contents(
