@@ -227,11 +227,12 @@ def test_whatever_fails_of_one_case_is_recorded_and_the_rest_goes_on(
     assert load_record(tmp_path) == found
 
 
+@pytest.mark.parametrize("bug", [TypeError("a bug"), NotImplementedError("a bug")], ids=repr)
 def test_a_bug_keeps_its_traceback_and_the_record_of_the_cases_before(
-    break_once, predictor, record, brats_folder, tmp_path
+    bug, break_once, predictor, record, brats_folder, tmp_path
 ):
-    break_once(TypeError("a bug"))
-    with pytest.raises(TypeError, match="a bug"):
+    break_once(bug)
+    with pytest.raises(type(bug), match="a bug"):
         predict_cases(find_cases(brats_folder), predictor, tmp_path, record)
     kept = load_record(tmp_path)
     assert [name for name in kept.cases if kept.cases[name].error] == []

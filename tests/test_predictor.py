@@ -1,6 +1,7 @@
 """Tiling laws, the predictor, model files, devices."""
 
 import itertools
+import json
 
 import numpy as np
 import onnx
@@ -148,7 +149,7 @@ def test_onnx_backend_says_what_it_runs_on(model_path, threads):
 @pytest.mark.parametrize(("overlap", "step"), [(None, 4), (0.0, 8), (0.75, 2)])
 def test_the_overlap_of_blended_tiles_can_be_chosen(manifest, tmp_path, small_unet, overlap, step):
     network = manifest.network.model_copy(update={"local": False})
-    recipe = manifest.recipe.model_copy(update={"patch_size": (8, 8, 8)})
+    recipe = manifest.recipe.select(["flair"]).model_copy(update={"patch_size": (8, 8, 8)})
     changes = {"network": network, "recipe": recipe, "fingerprint": recipe.fingerprint}
     of_tiles = manifest.model_copy(update=changes)
     path = tmp_path / "tiles.onnx"
@@ -231,6 +232,16 @@ def external_in_attribute(model):
     model.graph.node.append(onnx.helper.make_node("Constant", [], ["unused"], value=tensor))
 
 
+def other_channels(model):
+    prop = model.metadata_props[0]
+    names = '"classes":["background",'
+    assert names in prop.value
+    other = json.loads(prop.value)
+    regions = [{"name": n, "members": [n], "paints": n} for n in other["outputs"]["classes"][1:]]
+    other["outputs"] = {"kind": "sigmoid", "threshold": 0.5, "regions": regions}
+    prop.value = json.dumps(other)
+
+
 def without_manifest(model):
     del model.metadata_props[:]
 
@@ -255,6 +266,7 @@ def other_recipe(model):
         pytest.param(foreign_operator, "com.evil", id="foreign operator"),
         pytest.param(external_data, "another file", id="external data"),
         pytest.param(external_in_attribute, "another file", id="external data in an attribute"),
+        pytest.param(other_channels, r"'probabilities': 4.*expected.*: 3", id="other channels"),
         pytest.param(without_manifest, "without the metadata", id="no manifest"),
         pytest.param(manifest_of_version(5), "another version", id="newer manifest"),
         pytest.param(manifest_of_version(3), "anew by vol3dseg export-onnx", id="older manifest"),

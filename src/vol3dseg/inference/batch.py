@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.checks import flat_modalities, no_contrast, preflight
@@ -77,7 +76,8 @@ def predict_cases(
     for case, ready in _read_ahead(good, predictor, folder, options):
         reset_peak()
         try:
-            found = _predict_case(case, ready.result(), predictor, folder, options)
+            with failing_alone(case, "segmenting"):
+                found = _predict_case(case, ready.result(), predictor, folder, options)
         except Vol3dSegError as error:
             found = CaseRecord(error=error.recorded)
         del ready
@@ -105,7 +105,7 @@ def failing_alone(case: Case, stage: str) -> Iterator[None]:
     try:
         with in_memory(f"scan and results ({stage})", where):
             yield
-    except Vol3dSegError:
+    except (Vol3dSegError, NotImplementedError, RecursionError):  # the latter two are bugs
         raise
     except (OSError, RuntimeError) as error:  # of a disk or a runtime
         raise Vol3dSegError(
@@ -117,14 +117,12 @@ def failing_alone(case: Case, stage: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A case that is read and prepared; the scan itself only where it is drawn."""
+    """A case that is read and prepared."""
 
+    record: CaseRecord  # what reading tells of it
     prepared: Prepared
-    volume: Volume | None
-    seconds: dict[str, float]
-    intake: dict[str, Any]  # what the record says of how files were read
+    volume: Volume | None  # as read, where it is drawn
     series: Series | None  # that a DICOM-SEG refers to
-    sources: str
 
 
 def _read_ahead(
@@ -132,18 +130,14 @@ def _read_ahead(
 ) -> "Iterator[tuple[Case, Future[_Ready]]]":
     """Give each case with its future, while the next one is being read."""
     with ThreadPoolExecutor(1) as pool:
-
-        def start(number: int) -> "Future[_Ready] | None":
-            if number >= len(cases):
-                return None
-            return pool.submit(_read, cases[number], predictor, folder, options)
-
-        following = start(0)
-        for number, case in enumerate(cases):
-            ready = following or start(number)
-            following = start(number + 1) if predictor.max_memory_mb is None else None
-            if ready is not None:
-                yield case, ready
+        started = ((case, pool.submit(_read, case, predictor, folder, options)) for case in cases)
+        if predictor.max_memory_mb is not None:
+            yield from started
+            return
+        following = next(started, None)
+        while following:
+            current, following = following, next(started, None)
+            yield current
 
 
 def _read(case: Case, predictor: Predictor, folder: Path, options: PredictOptions) -> _Ready:
@@ -157,18 +151,16 @@ def _read(case: Case, predictor: Predictor, folder: Path, options: PredictOption
     read = time.perf_counter()
     with failing_alone(case, "preparing"):
         prepared = prepare(volume, recipe)
-    seconds = {"read": read - started, "prepare": time.perf_counter() - read}
-    kept = volume if options.draw else None
-    return _Ready(prepared, kept, seconds, _intake(volume), series, sources)
-
-
-def _intake(volume: Volume) -> dict[str, Any]:
-    return {
-        "replaced": dict(volume.replaced),
-        "notes": in_words(volume.notes, repaired=False),
-        "repairs": in_words(volume.notes, repaired=True),
-        "warnings": tuple(no_contrast(name).found for name in flat_modalities(volume)),
-    }
+    flat = tuple(no_contrast(name).found for name in flat_modalities(volume))
+    record = CaseRecord(
+        seconds={"read": read - started, "prepare": time.perf_counter() - read},
+        sources=sources,
+        replaced=dict(volume.replaced),
+        notes=in_words(volume.notes, repaired=False),
+        repairs=in_words(volume.notes, repaired=True),
+        warnings=(*flat, *predictor.warnings(prepared.appearance)),
+    )
+    return _Ready(record, prepared, volume if options.draw else None, series)
 
 
 def _series(case: Case, modality: str) -> Series:
@@ -188,30 +180,29 @@ def _predict_case(
     case: Case, ready: _Ready, predictor: Predictor, folder: Path, options: PredictOptions
 ) -> CaseRecord:
     prepared = ready.prepared
-    with failing_alone(case, "segmenting"):
-        prediction = predictor.segment(prepared.volume, prepared.source, options.probabilities)
-        warnings = (*ready.intake["warnings"], *predictor.warnings(prepared.appearance))
+    prediction = predictor.segment(prepared.volume, prepared.source, options.probabilities)
     writing = time.perf_counter()
     target = folder / options.label_file(case)
     with failing_alone(case, "writing"):
         write_outputs(prediction, case, ready.series, target, options, predictor.origin)
-    seconds = ready.seconds | prediction.seconds | {"write": time.perf_counter() - writing}
+    seconds = {
+        **ready.record.seconds,
+        **prediction.seconds,
+        "write": time.perf_counter() - writing,
+    }
     segmentation = prediction.segmentation
     ml = segmentation.geometry.voxel_volume_mm3 / 1000
     counts = zip(segmentation.labels.names[1:], segmentation.counts()[1:], strict=True)
-    record = CaseRecord(
-        file=target.name,
-        seconds={stage: round(s, 4) for stage, s in seconds.items()},
-        peak_mb=peak_mb(),
-        plan=str(prediction.plan),
-        planned_mb=prediction.planned_mb,
-        volumes_ml={label: round(count * ml, 4) for label, count in counts},
-        sha256=sha256_file(target),
-        sources=ready.sources,
-        deidentified=options.deidentified,
-        **(ready.intake | {"warnings": warnings}),
-    )
-    if options.draw is None or ready.volume is None:
-        return record
-    drawn = draw_case(options.draw, case, folder, ready.volume, segmentation)
-    return record.model_copy(update=drawn)
+    facts: dict[str, object] = {
+        "file": target.name,
+        "seconds": {stage: round(s, 4) for stage, s in seconds.items()},
+        "peak_mb": peak_mb(),
+        "plan": str(prediction.plan),
+        "planned_mb": prediction.planned_mb,
+        "volumes_ml": {label: round(count * ml, 4) for label, count in counts},
+        "sha256": sha256_file(target),
+        "deidentified": options.deidentified,
+    }
+    if options.draw and ready.volume:  # after the peak of memory was read
+        facts |= draw_case(options.draw, case, folder, ready.volume, segmentation)
+    return ready.record.model_copy(update=facts)

@@ -95,7 +95,10 @@ def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
         )
     _refuse_foreign(model, path)
     manifest, sha256 = parse_manifest(text, path), hashlib.sha256(content).hexdigest()
-    return ModelFile(content, manifest, sha256, _parse_standalone(call, path) if call else None)
+    if call is not None:
+        return ModelFile(content, manifest, sha256, _parse_standalone(call, path))
+    _require_interface(model, manifest, path)
+    return ModelFile(content, manifest, sha256)
 
 
 def _parsed(path: Path) -> tuple[bytes, onnx.ModelProto]:
@@ -118,6 +121,24 @@ def _parsed(path: Path) -> tuple[bytes, onnx.ModelProto]:
             remedy="copy or export it again",
         )
     return content, model
+
+
+def _require_interface(model: onnx.ModelProto, manifest: Manifest, path: Path) -> None:
+    """Refuse a graph whose channels are not those of its manifest."""
+    expected = {
+        "image": len(manifest.recipe.modalities),
+        "probabilities": len(manifest.outputs.channels),
+    }
+    ends = [*model.graph.input, *model.graph.output]
+    sides = {end.name: end.type.tensor_type.shape.dim for end in ends}
+    found = {name: dims[1].dim_value if len(dims) == 5 else 0 for name, dims in sides.items()}
+    if found != expected:
+        raise ModelError(
+            f"input and output have the channels {found}",
+            where=path,
+            expected=f"{expected}, as its manifest says",
+            remedy="export it again",
+        )
 
 
 def _parse_standalone(text: str, path: Path) -> Standalone:
