@@ -1,6 +1,7 @@
 """Known layouts of data sets; a new one is one file here and one line below."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,12 +75,11 @@ def _checked(layout: Layout, path: Path) -> list[Case]:
     problems: list[str] = []
     cases = sorted(layout.find(path, problems), key=lambda case: case.id)
     root = path if path.is_dir() else path.parent
-    places: dict[str, list[str]] = {}
-    for case in cases:
-        places.setdefault(case.id, []).append(os.path.relpath(next(iter(case.paths), root), root))
-    problems += [
-        f"case {i} is there twice: {', '.join(paths)}" for i, paths in places.items() if paths[1:]
-    ]
+    for name, times in Counter(case.id for case in cases).items():
+        if times > 1:
+            first = [next(iter(case.paths), root) for case in cases if case.id == name]
+            places = ", ".join(os.path.relpath(place, root) for place in first)
+            problems.append(f"case {name} is there twice: {places}")
     if problems:
         raise DatasetError(
             "; ".join(problems), where=path, expected=layout.rule, remedy=layout.remedy
