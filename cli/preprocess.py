@@ -66,7 +66,7 @@ def run_preprocess(
         index = prepare(dataset, output, config, workers, repair, show)
     _report(index, output)
     for path in unknown_files(output, index):
-        click.echo(f"note: {path} is no prepared case of this data set and is left alone")
+        click.echo(f"note: {path} is not a prepared case of this data set and was left alone")
     if index.failed:
         sys.exit(1)
 

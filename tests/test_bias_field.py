@@ -388,7 +388,7 @@ def test_what_simpleitk_cannot_do_is_one_line(sitk, monkeypatch, recipe):
     with pytest.raises(IntensityError) as raised:
         prepare(scan(), recipe.select(["t1"]))
     said = str(raised.value)
-    assert said.startswith("t1: N4 does not find a bias field (ITK ERROR: it went wrong); ")
+    assert said.startswith("t1: N4 found no bias field (ITK ERROR: it went wrong); ")
     assert "recipe.bias_correction: null" in said
 
 

@@ -190,25 +190,25 @@ def circular(file, other):
 
 
 ODD = [
-    pytest.param(link_to_a_file, "holds a link to somewhere else", id="external link"),
-    pytest.param(link_within, "holds a link to somewhere else", id="soft link"),
-    pytest.param(stored_elsewhere, "keeps voxels in another file", id="external storage"),
-    pytest.param(virtual, "keeps voxels in another file", id="virtual data set"),
-    pytest.param(bomb, "holds a data set of uint8 of (100000, 100000, 100000)", id="shape bomb"),
-    pytest.param(hollow, "lacks some of its voxels", id="no voxels"),
-    pytest.param(huge_portions, "keeps voxels in other portions", id="huge chunks"),
-    pytest.param(objects, "holds a data set of another type of (2, 2, 2)", id="object type"),
-    pytest.param(other_packing, "packs voxels in another way", id="another filter"),
-    pytest.param(one_piece, "keeps voxels in other portions", id="contiguous"),
-    pytest.param(named_type, "holds something that is no group", id="named type"),
-    pytest.param(more_data, "holds more than images", id="one data set more"),
+    pytest.param(link_to_a_file, "holds a link", id="external link"),
+    pytest.param(link_within, "holds a link", id="soft link"),
+    pytest.param(stored_elsewhere, "stores voxels in another file", id="external storage"),
+    pytest.param(virtual, "stores voxels in another file", id="virtual dataset"),
+    pytest.param(bomb, "holds a dataset of uint8 of (100000, 100000, 100000)", id="shape bomb"),
+    pytest.param(hollow, "lacks some of its chunks", id="no voxels"),
+    pytest.param(huge_portions, "stores voxels in other chunks", id="huge chunks"),
+    pytest.param(objects, "holds a dataset of another type of (2, 2, 2)", id="object type"),
+    pytest.param(other_packing, "compresses voxels in another way", id="another filter"),
+    pytest.param(one_piece, "stores voxels in other chunks", id="contiguous"),
+    pytest.param(named_type, "holds an object that is neither", id="named type"),
+    pytest.param(more_data, "holds more than images", id="one dataset more"),
     pytest.param(more_attributes, "has other attributes", id="one attribute more"),
-    pytest.param(number_for_text, "has an attribute that is no text", id="number for text"),
+    pytest.param(number_for_text, "has an attribute that is not text", id="number for text"),
     pytest.param(long_text, "has an attribute that is longer", id="long text"),
     pytest.param(wide_affine, "has an attribute of another type or shape", id="wide affine"),
     pytest.param(lacking, "lacks an image", id="no image"),
     pytest.param(no_labels_as_read, "lacks an image or a label map", id="no labels as read"),
-    pytest.param(smaller_labels_as_read, "holds a data set of uint8 of (23, 20, 18)", id="cut"),
+    pytest.param(smaller_labels_as_read, "holds a dataset of uint8 of (23, 20, 18)", id="cut"),
     pytest.param(circular, "holds more than images", id="circular"),
 ]
 
@@ -254,7 +254,7 @@ def test_a_claim_beyond_the_room_is_refused_even_if_the_index_claims_it(tmp_path
         for name, value in (("shape", np.ones(3, int)), ("affine", np.eye(4))):
             file.attrs[f"grid_{name}"] = file.attrs[f"source_{name}"] = value
     words = flaw(Task(str(path), (), (100_000,) * 3, (1, 1, 1), 7))
-    assert words == "claims (100000, 100000, 100000) values, more than it has room for"
+    assert words == "claims (100000, 100000, 100000) values, more than the file can hold"
 
 
 def test_an_index_that_names_files_elsewhere_is_refused(prepared):

@@ -425,7 +425,7 @@ def test_grids_of_another_place_are_told_apart(name, brats_folder):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        pytest.param(np.linspace(0, 1, 8640), "which is no whole number", id="fractions"),
+        pytest.param(np.linspace(0, 1, 8640), "which is not a whole number", id="fractions"),
         pytest.param(
             np.arange(8640),
             "holds 8639 values besides 0; expected fewer than 255; give a label map, if this is",

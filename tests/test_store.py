@@ -122,15 +122,15 @@ def test_cases_that_left_the_data_set_leave_the_folder(brats_folder, tmp_path, r
     assert kept.is_file()
     assert not gone.exists()
     assert {o.case_id: o.removed for o in said if o.removed} == {
-        "Case_002": "is no longer in the data set; its prepared file is removed",
-        "Case_003": f"is no longer in the data set; {changed} is not the file that was written and "
-        "stays, remove it yourself",
+        "Case_002": "is no longer in the data set; its prepared file was removed",
+        "Case_003": f"is no longer in the data set; {changed} differs from the file that was "
+        "written and was left alone; remove it yourself",
     }
     assert unknown_files(out, index) == [changed, foreign]
     assert foreign.read_text() == "mine"
 
 
-def test_a_killed_run_does_not_forget_what_it_has_not_come_to(
+def test_a_worker_killed_run_does_not_forget_what_it_has_not_come_to(
     brats_folder, tmp_path, recipe, labels
 ):
     """Or a case that leaves the data set afterwards would stay in the folder, unnamed."""

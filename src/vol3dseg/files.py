@@ -39,7 +39,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
     OutputError
         The folder cannot be made or written.
     """
-    with _told(final), _unfinished(final.parent) as folder:
+    with _reporting(final), _temporary_folder(final.parent) as folder:
         temporary = folder / final.name
         yield temporary
         with temporary.open("rb") as file:
@@ -48,8 +48,8 @@ def atomic_path(final: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _told(where: Path) -> Iterator[None]:
-    """Report what the system says of a place that cannot be written."""
+def _reporting(where: Path) -> Iterator[None]:
+    """Report an error of the system as ours."""
     try:
         yield
     except OSError as error:
@@ -64,28 +64,28 @@ def _told(where: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _unfinished(parent: Path) -> Iterator[Path]:
+def _temporary_folder(parent: Path) -> Iterator[Path]:
     """Give a new folder, locked as long as this process lives, and remove it in the end."""
     parent.mkdir(parents=True, exist_ok=True)
     while True:
         folder = parent / f".vol3dseg-tmp-{os.urandom(8).hex()}"
         folder.mkdir()
         with _lock(folder):
-            if not folder.exists():  # it was taken for a leftover before it was locked
+            if not folder.exists():  # taken for a leftover before it was locked
                 continue
             try:
                 yield folder
-            finally:  # whatever goes wrong here must not hide the error that led here
+            finally:  # an error here must not hide the one that led here
                 shutil.rmtree(folder, ignore_errors=True)
             return
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[bool]:
-    """Lock a folder for the block, if nobody has; tell whether that is sure.
+    """Try to lock a folder for the block; gives whether it is ours.
 
-    The system lets go of a lock when its process ends, however it ends. Where folders cannot be
-    locked (Windows, most network file systems), nothing is sure.
+    The system releases a lock when its process ends, however it ends. Folders cannot be locked on
+    Windows and most network file systems.
     """
     if sys.platform == "win32":
         yield False
@@ -103,15 +103,15 @@ def _lock(folder: Path) -> Iterator[bool]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the unfinished files of processes that were killed while they wrote into a folder.
+    """Remove unfinished files of killed processes from a folder.
 
-    They are told by their names, and by a lock that whoever still writes holds: what is locked, and
-    what cannot be locked, stays.
+    They are recognised by their name and by a lock, which a process that still writes would hold:
+    what is locked or cannot be locked stays.
     """
     for path in folder.iterdir():
         if _UNFINISHED.fullmatch(path.name):
-            with suppress(OSError), _lock(path) as nobodys:
-                if nobodys:
+            with suppress(OSError), _lock(path) as abandoned:
+                if abandoned:
                     shutil.rmtree(path)
 
 
@@ -122,16 +122,14 @@ def write_bytes(final: Path, content: bytes) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Make a folder and try to write into it: ask before work that takes long, not after it.
-
-    What killed processes left there is removed.
+    """Make a folder and try to write into it, before work that takes long; remove leftovers.
 
     Raises
     ------
     OutputError
         The folder cannot be made or written.
     """
-    with _told(folder):
+    with _reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

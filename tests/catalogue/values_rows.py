@@ -97,7 +97,7 @@ ROWS = (
     Row("D14 predict", "the same, segmented", values.flair(values.CONSTANT),
         said="warning: all voxels of flair have one value", predict=True, like=None),
     Row("D15", "a label map without a labelled voxel", values.label(np.zeros_like(LABEL)),
-        said="warning: its label map is empty; patches of it show background alone", like=None),
+        said="warning: its label map is empty; its patches show only background", like=None),
     Row("D16", "values that the config does not name", values.label(values.with_value(9, 7, 7)),
         refused="{folder}/label.nii: holds label values 7, 9 (3 voxels); expected the values "
         "that the config reads, [0, 1, 2, 3, 4]; add them to `read` of a class in "
@@ -117,8 +117,8 @@ ROWS = (
         "one of them; give each its own class in labels.classes (BraTS 2024 uses 4 for a "
         "resection cavity and 3 for enhancing tumour)"),
     Row("D18", "labels that interpolation has touched", values.label(LABEL * np.float32(0.7)),
-        refused="{folder}/label.nii: the label map holds 1.4, which is no whole number (168 such "
-        "voxels); expected whole numbers; export the labels again, with nearest-neighbour "
+        refused="{folder}/label.nii: the label map holds 1.4, which is not a whole number (168 "
+        "such voxels); expected whole numbers; export the labels again, with nearest-neighbour "
         "interpolation; or give a label map, if this is an image"),
     Row("D18 a hair", "labels that are whole up to rounding",
         values.label(LABEL * np.float32(1.0002))),

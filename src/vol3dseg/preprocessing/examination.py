@@ -1,6 +1,6 @@
 """Whether HDF5 files are built as `store.write_case` builds them, examined in a child process.
 
-HDF5 follows links into other files without a word, reads the voxels of a data set from any file
+HDF5 follows links into other files without a word, reads the voxels of a dataset from any file
 that a header names, and has had memory errors that a crafted file can reach. So a file that may
 come from anywhere is opened first in a child that may die: this module, which reads tasks from
 stdin and answers each with a line: what is wrong, or nothing.
@@ -65,7 +65,7 @@ class Task:
     columns: int
 
 
-class _Unfit(Exception):  # noqa: N818 - says what is wrong
+class _Malformed(Exception):  # noqa: N818 - says what is wrong
     """Not built as a prepared case is; the words never quote what the file says."""
 
 
@@ -115,12 +115,12 @@ def flaw(task: Task) -> str:
     try:
         with h5py.File(task.path, "r") as file:
             _check_file(file, task)
-    except _Unfit as error:
+    except _Malformed as error:
         return str(error)
     except MemoryError:
-        return "takes more memory than a prepared case may"
+        return "takes more memory than a prepared case"
     except Exception as error:  # noqa: BLE001 - damage shows as any exception, deep inside HDF5
-        return f"is damaged, or no HDF5 ({type(error).__name__})"
+        return f"is damaged or not an HDF5 file ({type(error).__name__})"
     return ""
 
 
@@ -142,13 +142,13 @@ def _check_file(file: Any, task: Task) -> None:
             _check_dataset(dataset, np.int64, (len(dataset), task.columns), room)
             _check_attributes(dataset)
         else:
-            raise _Unfit("holds more than images, label maps and tables of patches")
+            raise _Malformed("holds more than images, label maps and tables of patches")
     if lacking:
-        raise _Unfit("lacks an image or a label map")
+        raise _Malformed("lacks an image or a label map")
 
 
 def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
-    """Give all data sets with their names; refuse links and whatever else there may be."""
+    """Give all datasets with their names; refuse links and whatever else there may be."""
     waiting = [(file, "", 1)]
     members = 0
     while waiting:
@@ -156,9 +156,9 @@ def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
         for name in group:
             members += 1
             if members > _MOST_MEMBERS or depth > _DEEPEST:
-                raise _Unfit("holds more groups and data sets than a prepared case")
+                raise _Malformed("holds more groups and datasets than a prepared case")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise _Unfit("holds a link to somewhere else")
+                raise _Malformed("holds a link")
             kind = group.get(name, getclass=True)
             if kind is h5py.Dataset:
                 yield above + name, group[name]
@@ -166,28 +166,28 @@ def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
                 _check_attributes(group[name])
                 waiting.append((group[name], f"{above}{name}/", depth + 1))
             else:
-                raise _Unfit("holds something that is no group and no data set")
+                raise _Malformed("holds an object that is neither a group nor a dataset")
 
 
 def _check_dataset(dataset: Any, dtype: Any, shape: tuple[int, ...], most: int) -> None:
     """Refuse values that stand elsewhere, are of another kind, or cannot all be in the file."""
     if dataset.external or dataset.is_virtual:
-        raise _Unfit("keeps voxels in another file")
+        raise _Malformed("stores voxels in another file")
     if dataset.dtype != np.dtype(dtype) or dataset.shape != shape:
-        raise _Unfit(
-            f"holds a data set of {_kind(dataset)}; the index says {np.dtype(dtype)} of {shape}"
+        raise _Malformed(
+            f"holds a dataset of {_kind(dataset)}; the index says {np.dtype(dtype)} of {shape}"
         )
     if math.prod(shape) * dataset.dtype.itemsize > most:
-        raise _Unfit(f"claims {shape} values, more than it has room for")
+        raise _Malformed(f"claims {shape} values, more than the file can hold")
     plan = dataset.id.get_create_plist()
     filters = {plan.get_filter(number)[0] for number in range(plan.get_nfilters())}
     if not filters <= _FILTERS:
-        raise _Unfit("packs voxels in another way than prepared cases do")
+        raise _Malformed("compresses voxels in another way than a prepared case")
     if dataset.chunks is None or math.prod(dataset.chunks) * dataset.dtype.itemsize > _MOST_CHUNK:
-        raise _Unfit("keeps voxels in other portions than prepared cases do")
+        raise _Malformed("stores voxels in other chunks than a prepared case")
     portions = (-(-n // chunk) for n, chunk in zip(shape, dataset.chunks, strict=True))
     if dataset.id.get_num_chunks() != math.prod(portions):
-        raise _Unfit("lacks some of its voxels")
+        raise _Malformed("lacks some of its chunks")
 
 
 def _kind(dataset: Any) -> str:
@@ -201,17 +201,17 @@ def _check_attributes(
 ) -> None:
     numbers = numbers or {}
     if set(holder.attrs) != {*texts, *numbers}:
-        raise _Unfit("has other attributes than a prepared case")
+        raise _Malformed("has other attributes than a prepared case")
     for name in texts:
         attribute = h5py.h5a.open(holder.id, name.encode())
         if h5py.check_string_dtype(attribute.dtype) is None or attribute.shape != ():
-            raise _Unfit("has an attribute that is no text where text is expected")
+            raise _Malformed("has an attribute that is not text where text is expected")
         if len(holder.attrs[name]) > _LONGEST:
-            raise _Unfit("has an attribute that is longer than a recipe")
+            raise _Malformed("has an attribute that is longer than a recipe")
     for name, (dtype, shape) in numbers.items():
         attribute = h5py.h5a.open(holder.id, name.encode())
         if (attribute.dtype, attribute.shape) != (np.dtype(dtype), shape):
-            raise _Unfit("has an attribute of another type or shape than a prepared case")
+            raise _Malformed("has an attribute of another type or shape than a prepared case")
 
 
 def _limit_memory() -> None:

@@ -68,7 +68,7 @@ class CaseEntry(Frozen):
         """What of the case should be looked at, in words."""
         said = []
         if self.class_voxels and not any(list(self.class_voxels.values())[1:]):
-            said.append("its label map is empty; patches of it show background alone")
+            said.append("its label map is empty; its patches show only background")
         if self.labels_outside:
             said.append(
                 f"{self.labels_outside} labelled voxels lie outside the non-zero box and are lost; "

@@ -80,9 +80,9 @@ def preprocess(
         cases = allow_repairs(cases)
     run = _Run(folder, config, {case.id for case in cases}, progress)
     if isinstance(workers, Executor):
-        return run.over(cases, workers)
+        return run.prepare(cases, workers)
     with worker_processes(workers, len(cases)) as executor:
-        return run.over(cases, executor)
+        return run.prepare(cases, executor)
 
 
 class _Run:
@@ -96,7 +96,7 @@ class _Run:
         self._outcomes: dict[str, Outcome] = {}
         self._known: dict[str, CaseEntry] = {}
         self._due = 0.0
-        self._tell: Callable[[Outcome], None] = lambda outcome: progress(outcome, len(case_ids))
+        self._report: Callable[[Outcome], None] = lambda outcome: progress(outcome, len(case_ids))
         require_writable(folder)
         if (folder / FILE_NAME).exists():
             index = load_index(folder)
@@ -104,19 +104,19 @@ class _Run:
             self._known = {entry.id: entry for entry in index.cases}
         require_writable(folder / CASES)
         for name in sorted(self._known.keys() - set(case_ids)):
-            self._tell(self._remove(self._known.pop(name)))
+            self._report(self._remove(self._known.pop(name)))
 
-    def over(self, cases: Sequence[Case], executor: Executor | None) -> Index:
+    def prepare(self, cases: Sequence[Case], executor: Executor | None) -> Index:
         """Prepare what is missing or has changed, and write the index."""
-        wanted = [case for case in cases if not self._is_made(case)]
+        wanted = [case for case in cases if not self._is_current(case)]
         for name in sorted({case.id for case in cases} - {case.id for case in wanted}):
             self._record(outcome_of(self._known[name], self._config.labels))
         refused = preflight(wanted, self._config.recipe.modalities)
         for name, why in refused.items():
             self._record(Outcome(name, failed=why.recorded), Outcome(name, failed=why.message))
         accepted = [case for case in wanted if case.id not in refused]
-        prepare = partial(prepare_case, task=self._task)
-        for outcome in over_cases(prepare, accepted, executor, _killed):
+        function = partial(prepare_case, task=self._task)
+        for outcome in over_cases(function, accepted, executor, _worker_killed):
             self._record(outcome, save=True)
         return self._save()
 
@@ -131,16 +131,19 @@ class _Run:
             self._save()
             ended = time.monotonic()
             self._due = ended + (ended - started) / _SAVING
-        self._tell(told or outcome)
+        self._report(told or outcome)
 
     def _remove(self, entry: CaseEntry) -> Outcome:
         """Remove the file of an entry if it is the one that was written, and say so."""
-        path, said = self._task.folder / entry.file, "its prepared file is removed"
+        path, said = self._task.folder / entry.file, "its prepared file was removed"
         try:
             verify(self._task.folder, entry).unlink()
         except StoreError:
             if path.exists():
-                said = f"{path} is not the file that was written and stays, remove it yourself"
+                said = (
+                    f"{path} differs from the file that was written and was left alone; remove it "
+                    "yourself"
+                )
         return Outcome(entry.id, removed=f"is no longer in the data set; {said}")
 
     def _save(self) -> Index:
@@ -156,7 +159,7 @@ class _Run:
         index.save(self._task.folder)
         return index
 
-    def _is_made(self, case: Case) -> bool:
+    def _is_current(self, case: Case) -> bool:
         entry = self._known.get(case.id)
         if entry is None or entry.subject != case.subject:
             return False
@@ -166,7 +169,7 @@ class _Run:
         return path.is_file() and path.stat().st_size == entry.bytes
 
 
-def _killed(case: Case, error: DatasetError) -> Outcome:
+def _worker_killed(case: Case, error: DatasetError) -> Outcome:
     return Outcome(case.id, failed=error.recorded)
 
 

@@ -99,7 +99,7 @@ class N4(Frozen):
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise IntensityError(
-                f"N4 does not find a bias field ({reason})",
+                f"N4 found no bias field ({reason})",
                 where=name,
                 remedy="leave the case out, or prepare and train with recipe.bias_correction: null",
             ) from error

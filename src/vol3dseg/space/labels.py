@@ -274,7 +274,9 @@ def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
     if not np.isfinite(values).all():
         found = "NaN or infinity"
     elif (off := np.abs(values - rounded) > _NOT_WHOLE).any():
-        found = f"{float(values[off][0]):.4g}, which is no whole number ({off.sum()} such voxels)"
+        found = (
+            f"{float(values[off][0]):.4g}, which is not a whole number ({off.sum()} such voxels)"
+        )
         remedy += ", with nearest-neighbour interpolation; or give a label map, if this is an image"
     if found:
         raise LabelError(
