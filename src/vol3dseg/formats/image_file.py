@@ -194,8 +194,9 @@ class ImageFile:
         """Give all stored voxels, in the order of the file; refuse too few or too many bytes."""
         dtype = self._header.dtype
         left, rest, more = math.prod(self.shape) * dtype.itemsize, b"", 0
-        for portion in self._header.stored():
-            content = rest + portion
+        for content in self._header.stored():  # and no other name holds on to it meanwhile
+            if rest:
+                content = rest + content
             count = min(len(content), left) // dtype.itemsize
             left -= count * dtype.itemsize
             if count:

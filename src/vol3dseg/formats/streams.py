@@ -54,8 +54,8 @@ class FileStart:
     most: int
     start: bytes
 
-    def portions(self) -> Iterator[bytes]:
-        """Give the whole content, unpacked; the end of it verifies the checksum.
+    def portions(self, first: int = 0) -> Iterator[bytes]:
+        """Give the content from a byte on, unpacked; the end of it verifies the checksum.
 
         Raises
         ------
@@ -64,6 +64,8 @@ class FileStart:
         """
         with _reading(self.path), self.path.open("rb") as raw:
             file = gzip_ng.open(raw) if self.packed else raw
+            while first > 0 and (passed := len(file.read(min(first, PORTION)))):
+                first -= passed
             while content := file.read(PORTION):
                 yield content
 

@@ -1,6 +1,5 @@
 """NIfTI files, through nibabel, with the checks that nibabel leaves to its caller."""
 
-from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -51,17 +50,11 @@ def open_nifti(file: FileStart, repair: bool = False) -> ImageFile:
         header.get_data_shape(),
         dtype,
         lambda shape: geometry_of(header, shape, file.path, intake),
-        partial(_from_byte, int(header["vox_offset"]), voxels),
+        partial(voxels.portions, int(header["vox_offset"])),
         header.get_slope_inter(),
         unusable=unusable,
     )
     return ImageFile(file.path, found, intake)
-
-
-def _from_byte(offset: int, file: FileStart) -> Iterator[bytes]:
-    for portion in file.portions():
-        yield portion[offset:]
-        offset = max(0, offset - len(portion))
 
 
 def _files(path: Path) -> tuple[Path, ...]:
