@@ -533,7 +533,7 @@ BAD = [
         "header says sizes another; expected dimension whole numbers from 1 on; save it again",
         id="a size that is none"),
     pytest.param("x.nrrd", nrrd(space_origin="(1,2)"), FileFormatError,
-        "header says space origin '1 2'; expected 3 numbers; save it again", id="short origin"),
+        "header says space origin '(1,2)'; expected 3 numbers; save it again", id="short origin"),
     pytest.param("x.nrrd", nrrd(without=WORLD, axis_mins="1 2 3"), FileFormatError,
         "header says axis mins '1 2 3'; expected space directions and space origin; save it again",
         id="axis mins"),

@@ -6,7 +6,6 @@ to what is written everywhere. Headers that are written hold nothing but the gri
 
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,14 @@ from vol3dseg.formats.image_file import Format, stored_portions
 from vol3dseg.formats.itk.itk_file import open_itk
 from vol3dseg.formats.itk.text_header import (
     LPS_TO_RAS,
+    Fields,
     TextHeader,
     affine_of,
     data_file,
     files_of_text,
-    header_fields,
-    numbers,
+    read_fields,
     spaced,
     type_name,
-    unfit,
-    voxel_counts,
-    whole_number,
 )
 from vol3dseg.formats.streams import zlib_stream
 from vol3dseg.space.geometry import Geometry
@@ -51,87 +47,70 @@ _DIGITS = 20  # of the packed size, which is known when the voxels are written
 
 def _read_header(path: Path) -> TextHeader:
     """Read a header; refuse what is damaged, or would be read wrongly."""
-    fields, end = header_fields(path, _LINE, last="ElementDataFile")
-    axes = voxel_counts(
-        path, "DimSize", fields.get("DimSize", ""), fields.get("NDims", ""), "NDims"
-    )
-    spacing = _spacing(path, fields, len(axes))[:3]
-    matrix = _agreed(path, fields, _MATRICES, np.eye(len(axes)).ravel())
-    directions = matrix.reshape(len(axes), -1).T[:3, :3]
-    origin = _agreed(path, fields, _ORIGINS, np.zeros(len(axes)))[:3]
-    _require_plain(path, fields)
-    named = fields["ElementDataFile"]
+    fields = read_fields(path, _LINE, last="ElementDataFile")
+    sizes = fields.sizes("DimSize", "NDims")
+    axes = len(sizes)
+    spacing = _agreed(fields, _SPACINGS[: 1 if _SPACINGS[0] in fields.values else 2], np.ones(axes))
+    directions = _agreed(fields, _MATRICES, np.eye(axes).ravel()).reshape(axes, axes).T
+    origin = _agreed(fields, _ORIGINS, np.zeros(axes))
+    _require_plain(fields)
+    named = fields.text("ElementDataFile")
     data, attached = data_file(path, None if named.lower() == "local" else named)
-    packed = _switch(path, fields, "CompressedData")
-    skip = whole_number(path, "HeaderSize", fields.get("HeaderSize", "0"))
+    packed, skip = _switch(fields, "CompressedData"), fields.whole("HeaderSize")
     if (skip and packed) or (skip > 0 and attached):
-        raise unfit(path, "HeaderSize", str(skip), "0")
-    channels = fields.get("ElementNumberOfChannels", "1")
-    several = whole_number(path, "ElementNumberOfChannels", channels, least=1)
-    big = any(_switch(path, fields, name) for name in _ORDERS)
+        raise fields.unfit("HeaderSize", "0")
+    if not packed and "CompressedDataSize" in fields.values:
+        raise fields.unfit("CompressedDataSize", "CompressedData = True as well")
+    length = fields.whole("CompressedDataSize") if packed else None
+    if length is not None and length < 1:  # others find the end of the stream by it
+        raise fields.unfit("CompressedDataSize", "the bytes that follow", str(length))
+    several = fields.whole("ElementNumberOfChannels", "1", least=1)
+    big = any(_switch(fields, name) for name in _ORDERS)
     return TextHeader(
-        axes=axes if several == 1 else (*axes, several),
-        dtype=np.dtype(_TYPES[fields["ElementType"]]).newbyteorder(">" if big else "<"),
-        affine=affine_of(directions * spacing, origin, LPS_TO_RAS),
-        spacing_mm=tuple(spacing.tolist()),
-        oriented=not fields.keys().isdisjoint(_MATRICES),
+        axes=sizes if several == 1 else (*sizes, several),
+        dtype=np.dtype(_TYPES[fields.text("ElementType")]).newbyteorder(">" if big else "<"),
+        affine=affine_of((directions * spacing)[:3, :3], origin[:3], LPS_TO_RAS),
+        spacing_mm=tuple(spacing[:3].tolist()),
+        oriented=not fields.values.keys().isdisjoint(_MATRICES),
         data=data,
-        start=None if skip == -1 else skip + attached * end,
+        start=None if skip == -1 else skip + attached * fields.end,
         packed=packed,
-        length=_packed_length(path, fields, packed),
+        length=length,
         interleaved=several > 1,  # whether they are colours it cannot tell
     )
 
 
-def _spacing(path: Path, fields: Mapping[str, str], axes: int) -> NDArray[np.float64]:
-    name = next((name for name in _SPACINGS if name in fields), None)
-    return np.ones(axes) if name is None else numbers(path, name, fields[name].split(), axes)
-
-
 def _agreed(
-    path: Path, fields: Mapping[str, str], names: tuple[str, ...], absent: NDArray[np.float64]
+    fields: Fields, names: tuple[str, ...], absent: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the numbers that a header gives by one of several names, or by all that it uses."""
-    found = {n: numbers(path, n, fields[n].split(), absent.size) for n in names if n in fields}
+    found = {n: fields.numbers(n, absent.size) for n in names if n in fields.values}
     first = next(iter(found), "")
     for name, values in found.items():
         if not np.array_equal(values, found[first]):
-            raise unfit(path, name, fields[name], f"the numbers of {first}")
+            raise fields.unfit(name, f"the numbers of {first}")
     return found.get(first, absent)
 
 
-def _require_plain(path: Path, fields: Mapping[str, str]) -> None:
+def _require_plain(fields: Fields) -> None:
     """Refuse what would be read as something else."""
-    if fields.get("ElementType") not in _TYPES:
-        raise unfit(path, "ElementType", fields.get("ElementType", "none"), "one like MET_SHORT")
-    if not _switch(path, fields, "BinaryData"):
-        raise unfit(path, "BinaryData", "False", "True")
-    if fields.get("DistanceUnits", "mm").lower() not in ("mm", "?"):
-        raise unfit(path, "DistanceUnits", fields["DistanceUnits"], "mm")
+    if fields.text("ElementType") not in _TYPES:
+        raise fields.unfit("ElementType", "one like MET_SHORT")
+    if not _switch(fields, "BinaryData"):
+        raise fields.unfit("BinaryData", "True", "False")
+    if fields.text("DistanceUnits", "mm").lower() not in ("mm", "?"):
+        raise fields.unfit("DistanceUnits", "mm")
     for name, plain in (("Slope", 1.0), ("Offset", 0.0)):
         key = f"ElementToIntensityFunction{name}"
-        if key in fields and numbers(path, key, [fields[key]], 1)[0] != plain:
-            raise unfit(path, key, fields[key], f"{plain:g}, intensities as they are stored")
+        if key in fields.values and fields.numbers(key, 1)[0] != plain:
+            raise fields.unfit(key, f"{plain:g}, intensities as they are stored")
 
 
-def _switch(path: Path, fields: Mapping[str, str], name: str) -> bool:
-    value = fields.get(name, "False")
-    if value.lower() not in _SWITCHES:
-        raise unfit(path, name, "neither", "True or False")
-    return _SWITCHES[value.lower()]
-
-
-def _packed_length(path: Path, fields: Mapping[str, str], packed: bool) -> int | None:
-    """Return the size of the zlib stream; others need it to find its end, so it must be true."""
-    name = "CompressedDataSize"
-    if not packed:
-        if name in fields:
-            raise unfit(path, name, fields[name], "CompressedData = True as well")
-        return None
-    length = whole_number(path, name, fields.get(name, "0"))
-    if length < 1:
-        raise unfit(path, name, str(length), "the bytes that follow")
-    return length
+def _switch(fields: Fields, name: str) -> bool:
+    value = fields.text(name, "False").lower()
+    if value not in _SWITCHES:
+        raise fields.unfit(name, "True or False")
+    return _SWITCHES[value]
 
 
 def _write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:

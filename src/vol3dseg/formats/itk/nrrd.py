@@ -5,7 +5,6 @@ Headers that are written hold nothing but the grid.
 
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,14 @@ from vol3dseg.formats.image_file import Format, stored_portions
 from vol3dseg.formats.itk.itk_file import open_itk
 from vol3dseg.formats.itk.text_header import (
     LPS_TO_RAS,
+    Fields,
     TextHeader,
     affine_of,
     data_file,
     files_of_text,
-    header_fields,
-    numbers,
+    read_fields,
     spaced,
     type_name,
-    unfit,
-    voxel_counts,
-    whole_number,
 )
 from vol3dseg.formats.streams import gzip_stream
 from vol3dseg.space.geometry import Geometry
@@ -65,105 +61,97 @@ _VOLUMES = (
 
 def _read_header(path: Path) -> TextHeader:
     """Read a header; refuse what is damaged, or would be read wrongly."""
-    fields, end = header_fields(path, _LINE, _PASSED_OVER)
-    encoding = fields.get("encoding", "").lower()
+    fields = read_fields(path, _LINE, _PASSED_OVER)
+    encoding = fields.text("encoding").lower()
     if encoding not in ("raw", "gzip", "gz"):
-        raise unfit(path, "encoding", encoding, "raw or gzip")
+        raise fields.unfit("encoding", "raw or gzip")
     packed = encoding != "raw"
-    data, attached = data_file(path, fields.get("datafile"))
-    if lines := whole_number(path, "line skip", fields.get("lineskip", "0")):
-        raise unfit(path, "line skip", str(lines), "0")
-    skip = whole_number(path, "byte skip", fields.get("byteskip", "0"))
-    if skip and packed:
-        raise unfit(path, "byte skip", str(skip), "0")
-    sizes = voxel_counts(
-        path, "sizes", fields.get("sizes", ""), fields.get("dimension", ""), "dimension"
+    data, attached = data_file(path, fields.values.get("data file", fields.values.get("datafile")))
+    skip = {name: fields.whole(name) for name in ("line skip", "lineskip", "byte skip", "byteskip")}
+    for name, count in skip.items():
+        if count and (packed or "line" in name):
+            raise fields.unfit(name, "0")
+    start = skip["byte skip"] or skip["byteskip"]
+    sizes = fields.sizes("sizes", "dimension")
+    to_ras, timed = _world(fields)
+    directed = bool(fields.text("space directions"))
+    columns, first = (
+        _directions(fields, len(sizes), timed) if directed else _spacings(fields, len(sizes))
     )
-    to_ras, timed = _world(path, fields)
-    origin = np.zeros(3)
-    if "spaceorigin" in fields:
-        origin = numbers(path, "space origin", _parts(fields["spaceorigin"]), 3 + timed)[:3]
-    if directed := bool(fields.get("spacedirections")):
-        columns, first = _vectors(path, fields, len(sizes), timed)
-        spacing = np.zeros(0)
-    else:
-        spacing, first = _spacings(path, fields, len(sizes))
-        columns, origin = np.diag(spacing), np.zeros(len(spacing))
+    origin = np.zeros(len(columns))
+    if directed and "space origin" in fields.values:
+        origin = fields.numbers("space origin", 3 + timed)[:3]
     return TextHeader(
         axes=sizes[first:] + sizes[:first],
-        dtype=_dtype(path, fields),
+        dtype=_dtype(fields),
         affine=affine_of(columns, origin, to_ras),
-        spacing_mm=tuple(spacing.tolist()),
-        oriented=directed and bool(fields.get("space")),
+        spacing_mm=() if directed else tuple(columns.diagonal().tolist()),
+        oriented=directed and bool(fields.text("space")),
         data=data,
-        start=None if skip == -1 else skip + attached * end,
+        start=None if start == -1 else start + attached * fields.end,
         packed=packed,
         interleaved=bool(first),
-        unusable=_unusable(path, fields.get("kinds", "").lower().split()),
+        unusable=_unusable(fields),
     )
 
 
-def _dtype(path: Path, fields: Mapping[str, str]) -> np.dtype[Any]:
-    name, order = fields.get("type", "none").lower(), fields.get("endian", "").lower()
+def _dtype(fields: Fields) -> np.dtype[Any]:
+    name, order = fields.text("type").lower(), fields.text("endian").lower()
     if name not in _TYPES:
-        raise unfit(path, "type", name, "one like short")
+        raise fields.unfit("type", "one like short")
     dtype = np.dtype(_TYPES[name])
     if dtype.itemsize > 1 and order not in ("little", "big"):
-        raise unfit(path, "endian", order, "little or big")
+        raise fields.unfit("endian", "little or big")
     return dtype.newbyteorder(">" if order == "big" else "<")
 
 
-def _vectors(
-    path: Path, fields: Mapping[str, str], count: int, timed: int
-) -> tuple[NDArray[np.float64], int]:
+def _directions(fields: Fields, count: int, timed: int) -> tuple[NDArray[np.float64], int]:
     """Return the steps between voxels as columns, and which axis is the first of space: 0 or 1."""
-    text = fields["spacedirections"]
+    name = "space directions"
+    text = fields.text(name)
     vectors = _VECTOR.findall(text)
     if text.count("(") != 3 + timed:
-        raise unfit(path, "space directions", text, "one for each of three axes")
+        raise fields.unfit(name, "one for each of three axes")
     if len(vectors) != count or _VECTOR.sub("", text).strip():
-        raise unfit(path, "space directions", text, "one or none for each axis")
+        raise fields.unfit(name, "one or none for each axis")
     first = int(vectors[0].lower() == "none")
-    inside = [_parts(vector) for vector in vectors[first : first + 3]]
-    if len(inside) < 3 or ["none"] in inside:
-        raise unfit(path, "space directions", text, "those of space beside each other")
-    columns = [numbers(path, "space directions", parts, 3 + timed)[:3] for parts in inside]
-    return np.array(columns).T, first
+    inside = vectors[first : first + 3]
+    if len(inside) < 3 or not all(vector.startswith("(") for vector in inside):
+        raise fields.unfit(name, "those of space beside each other")
+    steps = Fields(fields.path, {name: " ".join(inside)}, 0).numbers(name, 3 * (3 + timed))
+    return steps.reshape(3, 3 + timed)[:, :3].T, first
 
 
-def _parts(vector: str) -> list[str]:
-    return re.split(r"[\s,]+", vector.strip("( )"))
-
-
-def _spacings(path: Path, fields: Mapping[str, str], count: int) -> tuple[NDArray[np.float64], int]:
-    """Return spacings where there are no directions, and which axis is the first of space."""
-    if "axismins" in fields:
-        raise unfit(path, "axis mins", fields["axismins"], "space directions and space origin")
-    kinds = fields.get("kinds", "").lower().split()
+def _spacings(fields: Fields, count: int) -> tuple[NDArray[np.float64], int]:
+    """Return the same where there are no directions, with the spacings on the diagonal."""
+    if "axis mins" in fields.values or "axismins" in fields.values:
+        raise fields.unfit("axis mins", "space directions and space origin")
+    kinds = fields.text("kinds").lower().split()
     first = int(bool(kinds) and kinds[0] not in _DOMAIN)
-    given = fields.get("spacings", "").lower().replace("nan", "1").split() or ["1"] * count
-    return numbers(path, "spacings", given, count)[first : first + 3], first
+    given = fields.text("spacings").lower().replace("nan", "1") or "1 " * count
+    spacing = Fields(fields.path, {"spacings": given}, 0).numbers("spacings", count)
+    return np.diag(spacing[first : first + 3]), first
 
 
-def _world(path: Path, fields: Mapping[str, str]) -> tuple[NDArray[np.float64], int]:
+def _world(fields: Fields) -> tuple[NDArray[np.float64], int]:
     """Refuse worlds other than the patient's in mm; tell whether time is one of its axes."""
-    space = fields.get("space", "").lower()
+    space = fields.text("space").lower()
     name = space.removesuffix("-time")
     if name and name not in _SPACES:
-        raise unfit(path, "space", space, "left-posterior-superior or one like it")
-    units = set(re.findall(r'"([^"]*)"', fields.get("spaceunits", fields.get("units", ""))))
-    if strange := sorted(units - {"mm", "", "???", "s", "ms"}):
-        raise unfit(path, "space units", strange[0], "mm")
+        raise fields.unfit("space", "left-posterior-superior or one like it", space)
+    units = re.findall(r'"([^"]*)"', fields.text("space units", fields.text("units")))
+    if strange := sorted({*units} - {"mm", "", "???", "s", "ms"}):
+        raise fields.unfit("space units", "mm", strange[0])
     return _SPACES.get(name, LPS_TO_RAS), int(name != space)
 
 
-def _unusable(path: Path, kinds: list[str]) -> str:
+def _unusable(fields: Fields) -> str:
     """Return what voxels are by the kinds of axes, if they are no plain numbers."""
-    for kind in kinds:
+    for kind in fields.text("kinds").lower().split():
         if "color" in kind or "complex" in kind:
             return "colours" if "color" in kind else "complex numbers"
         if kind not in _DOMAIN + _VOLUMES:
-            raise unfit(path, "kinds", kind, "axes of space, and a list of numbers at most")
+            raise fields.unfit("kinds", "axes of space, and a list of numbers at most", kind)
     return ""
 
 

@@ -58,10 +58,57 @@ def affine_of(
     return affine + 0.0  # no -0.0 in messages
 
 
-def header_fields(
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields of a header, each once, and its end [bytes].
+
+    Errors quote the header only where that cannot name the patient.
+    """
+
+    path: Path
+    values: Mapping[str, str]
+    end: int
+
+    def text(self, name: str, absent: str = "") -> str:
+        """Return what a field says."""
+        return self.values.get(name, absent)
+
+    def unfit(self, name: str, expected: str, found: str | None = None) -> FileFormatError:
+        """Return the error of a field, or of what is `found` in it."""
+        found = self.text(name) if found is None else found
+        words = f"header says {name} {repr(found) if _HARMLESS.fullmatch(found) else 'another'}"
+        return FileFormatError(words, where=self.path, expected=expected, remedy="save it again")
+
+    def whole(self, name: str, absent: str = "0", least: int = -1) -> int:
+        """Return a whole number."""
+        if not re.fullmatch(r"-?\d{1,20}", value := self.text(name, absent)):
+            raise self.unfit(name, "a whole number")
+        if int(value) < least:
+            raise self.unfit(name, f"{least} or more")
+        return int(value)
+
+    def numbers(self, name: str, count: int) -> NDArray[np.float64]:
+        """Return finite numbers, a vector or several."""
+        found = [_number(part) for part in re.findall(r"[^\s(),]+", self.text(name))]
+        if not all(number == 0 or 1e-100 < abs(number) < 1e100 for number in found):  # or damage
+            raise self.unfit(name, "finite numbers")
+        if len(found) != count:
+            raise self.unfit(name, f"{count} numbers")
+        return np.array(found)
+
+    def sizes(self, name: str, axes: str) -> tuple[int, ...]:
+        """Return the voxels along the axes, whose number is that of the field `axes`."""
+        sizes = self.text(name).split()
+        whole = all(re.fullmatch(r"0*[1-9]\d{0,9}", size) for size in sizes)
+        if self.text(axes) != str(len(sizes)) or not whole:
+            raise self.unfit(name, f"{axes} whole numbers from 1 on")
+        return tuple(map(int, sizes))
+
+
+def read_fields(
     path: Path, line: re.Pattern[str], passed_over: str = r"(?!)", last: str | None = None
-) -> tuple[dict[str, str], int]:
-    """Return the fields of a header, and where it ends [bytes].
+) -> Fields:
+    """Return the fields of a header.
 
     Parameters
     ----------
@@ -71,8 +118,8 @@ def header_fields(
     passed_over : str
         A pattern of lines that are no fields.
     last : str or None
-        The field that ends the header; None for an empty line or the end of the file, and names in
-        which neither case nor spaces count.
+        The field that ends the header; None for an empty line or the end of the file, and names
+        whose case does not count.
 
     Raises
     ------
@@ -83,22 +130,22 @@ def header_fields(
     with path.open("rb") as file:
         for number, text in enumerate(_lines(file, path), start=1):
             if last is None and not text:
-                return fields, file.tell()
+                break
             if re.match(passed_over, text):
                 continue
             found = line.fullmatch(text)
             name = found["name"] if found else ""
-            name = name if last else name.lower().replace(" ", "")
+            name = name if last else name.lower()
             if found is None or name in fields:
                 words = f"damaged header: line {number} is no field, or one that came before"
                 wanted = f"`{'Name = value' if last else 'name: value'}`, each once"
                 raise FileFormatError(words, where=path, expected=wanted, remedy="save it again")
             fields[name] = found["value"].strip()
             if name == last:
-                return fields, file.tell()
-        if last is None:
-            return fields, file.tell()
-    raise damaged(f"ends within its header, before {last}", path, "the whole header")
+                break
+        if last is not None and last not in fields:
+            raise damaged(f"ends within its header, before {last}", path, "the whole header")
+        return Fields(path, fields, file.tell())
 
 
 def _lines(file: BinaryIO, path: Path) -> Iterator[str]:
@@ -152,48 +199,12 @@ def _quoted(path: Path, named: str) -> str:
     return f" {named}" if alike and named.isprintable() else ""
 
 
-def whole_number(path: Path, name: str, value: str, least: int = -1) -> int:
-    """Return the whole number that a field holds."""
-    if not re.fullmatch(r"-?\d{1,20}", value):
-        raise unfit(path, name, "no whole number", "a whole number")
-    if int(value) < least:
-        raise unfit(path, name, value, f"{least} or more")
-    return int(value)
-
-
-def voxel_counts(path: Path, name: str, value: str, axes: str, of: str) -> tuple[int, ...]:
-    """Return the voxels along the axes, as many as another field, `of`, says."""
-    sizes = value.split()
-    whole = all(re.fullmatch(r"0*[1-9]\d{0,9}", size) for size in sizes)
-    if axes != str(len(sizes)) or not whole:
-        raise unfit(path, name, " ".join(sizes), f"{of} whole numbers from 1 on")
-    return tuple(map(int, sizes))
-
-
-def numbers(path: Path, name: str, values: Sequence[str], count: int) -> NDArray[np.float64]:
-    """Return the finite numbers of a field, which must be `count`."""
-    found = [_number(value) for value in values]
-    if not all(number == 0 or 1e-100 < abs(number) < 1e100 for number in found):  # or damage
-        raise unfit(path, name, "no number", "finite numbers")
-    if len(found) != count:
-        raise unfit(path, name, " ".join(values), f"{count} numbers")
-    return np.array(found)
-
-
 def _number(text: str) -> float:
     """Return a number, NaN for what is none; Python alone takes 1_000 for one."""
     try:
         return math.nan if "_" in text else float(text)
     except ValueError:
         return math.nan
-
-
-def unfit(path: Path, field: str, found: str, expected: str) -> FileFormatError:
-    """Return an error that quotes the header only where that cannot name the patient."""
-    quoted = repr(found) if _HARMLESS.fullmatch(found) else "another"
-    return FileFormatError(
-        f"header says {field} {quoted}", where=path, expected=expected, remedy="save it again"
-    )
 
 
 def type_name(path: Path, dtype: np.dtype[Any], names: Mapping[str, str]) -> str:
