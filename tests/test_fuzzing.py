@@ -128,7 +128,9 @@ def edited(sample, name, old, new):
 
 MHA, MHD = (sample_of(metaimage_samples(), name) for name in ("mha", "mhd"))
 NRRD, NHDR = (sample_of(nrrd_samples(), name) for name in ("nrrd", "nrrd, detached"))
-MISSING = "its data file is missing; copy it into the folder of the header"
+MISSING = (
+    "its data file is missing; expected it beside the header; copy it into the folder of the header"
+)
 FOUND_IN_TEXT = [
     pytest.param(
         edited(NHDR, "a.nhdr", b"file: a.raw", f"file: {NAME}".encode()),

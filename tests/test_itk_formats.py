@@ -405,8 +405,8 @@ BAD = [
         id="gzip, 2 short"),
     pytest.param("x.mha", meta(DEFLATED, CompressedData="True", CompressedDataSize="300"),
         FileFormatError,
-        "truncated: header promises 300 bytes of packed voxels, x.mha holds 221; expected all of "
-        "them; copy or export it again", id="zlib, too large a size"),
+        "truncated: header promises 300 bytes of compressed voxels, x.mha holds 221; expected all "
+        "of them; copy or export it again", id="zlib, too large a size"),
     pytest.param("x.mha", meta(DEFLATED[:-9], CompressedData="True"), FileFormatError,
         "truncated or damaged voxels in x.mha (the stream ends before its end is marked); "
         "expected all of them; copy or export it again", id="zlib, 9 bytes short"),

@@ -334,8 +334,8 @@ def test_a_bad_spacing_without_another_is_not_repaired(tmp_path):
 @pytest.mark.parametrize(
     ("data", "name", "note"),
     [
-        (PACKED, "x.nii", "is packed with gzip but not named .gz; unpacked"),
-        (PLAIN, "x.nii.gz", "is named .gz but not packed; read as it is"),
+        (PACKED, "x.nii", "is compressed with gzip but not named .gz; decompressed"),
+        (PLAIN, "x.nii.gz", "is named .gz but not compressed; read as it is"),
         (
             content(VALUES[..., None, None]),
             "x.nii",

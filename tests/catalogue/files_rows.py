@@ -43,16 +43,16 @@ ROWS = (
     Row("F4 NRRD", "an NRRD, cut at its end", files.nrrd_cut,
         refused="{folder}/flair.nrrd: truncated: header promises 1920 bytes of voxels, "
         "flair.nrrd can hold at most 1911; expected all of them; copy or export it again"),
-    Row("F4 MetaImage", "a packed MetaImage, cut at its end", files.mha_cut,
+    Row("F4 MetaImage", "a compressed MetaImage, cut at its end", files.mha_cut,
         refused="{folder}/flair.mha: truncated or damaged voxels in flair.mha (the stream ends "
         "before its end is marked); expected all of them; copy or export it again"),
     Row("F5", "an empty file", files.plain(lambda content: b""),
         refused="{folder}/flair.nii: the file is empty; expected an image; copy or export it "
         "again"),
     Row("F6", "a plain NIfTI named .nii.gz", files.renamed("plain.nii.gz"),
-        said="note: flair: is named .gz but not packed; read as it is"),
-    Row("F7", "a packed NIfTI named .nii", files.renamed("packed.nii", gzip.compress),
-        said="note: flair: is packed with gzip but not named .gz; unpacked"),
+        said="note: flair: is named .gz but not compressed; read as it is"),
+    Row("F7", "a compressed NIfTI named .nii", files.renamed("packed.nii", gzip.compress),
+        said="note: flair: is compressed with gzip but not named .gz; decompressed"),
     Row("F8 page", "a web page named .nii.gz", files.instead("page.nii.gz", files.PAGE),
         refused="{folder}/page.nii.gz: not a NIfTI file; expected NIfTI (.nii, .nii.gz, or .hdr "
         "with .img), NRRD or MetaImage; export the scan as one of them"),
@@ -87,6 +87,7 @@ ROWS = (
 )  # fmt: skip
 FILES = Group(
     "Files",
-    "What a file is, its content says and not its name. Of a packed file the checksum is verified.",
+    "A file is what its content says, whatever its name. The checksum of a compressed file is "
+    "verified.",
     ROWS,
 )

@@ -111,7 +111,7 @@ class ImageFile:
     """A VolumeFile whose voxels are one array.
 
     Those of one volume go straight into place; those of several are kept as they are stored, so
-    that the file is unpacked once.
+    that the file is decompressed once.
     """
 
     def __init__(self, path: Path, header: ImageHeader, intake: Intake) -> None:

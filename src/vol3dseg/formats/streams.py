@@ -1,8 +1,8 @@
 """Files as streams of bytes, plain or gzip, front to back; checksums are verified.
 
-zlib-ng unpacks twice as fast as zlib and packs several times as fast at the same size. (ISA-L packs
-faster still, but what it makes of one input depends, now and then, on what memory held before.)
-Portions are read and written, so that no file is held as a whole, packed or not.
+zlib-ng decompresses twice as fast as zlib and compresses several times as fast at the same size.
+(ISA-L is faster still, but what it makes of one input depends, now and then, on what memory held
+before.) Portions are read and written, so that no file is held as a whole, compressed or not.
 """
 
 import gzip
@@ -22,8 +22,8 @@ from vol3dseg.errors import FileFormatError
 from vol3dseg.files import atomic_path
 from vol3dseg.machine import usable_cores
 
-PORTION = 2**20  # bytes: what was just unpacked is still in the processor's cache
-_LEVEL = 4  # of zlib-ng's 1 to 9; less packs little faster, more makes little smaller
+PORTION = 2**20  # bytes: what was just decompressed is still in the processor's cache
+_LEVEL = 4  # of zlib-ng's 1 to 9; less compresses little faster, more makes little smaller
 _START = 540  # bytes: the longest binary header, that of NIfTI-2
 DAMAGED = cast("type[Exception]", zlib_ng.error)  # its stub takes the class for an instance
 MAGIC = b"\x1f\x8b"
@@ -31,7 +31,7 @@ MAX_RATIO = 1032  # of RFC 1951: more than this no deflate stream can expand
 # Of RFC 1952, without time, name and system; and an empty last block of deflate (RFC 1951).
 _GZIP_HEADER = MAGIC + b"\x08\0\0\0\0\0\0\xff"
 _END = b"\x03\0"
-_ZLIB_HEADER = b"\x78\x5e"  # of RFC 1950: a window of 32 kB, packed for speed
+_ZLIB_HEADER = b"\x78\x5e"  # of RFC 1950: a window of 32 kB, compressed for speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +41,21 @@ class FileStart:
     Parameters
     ----------
     path : Path
-    packed : bool
+    compressed : bool
         It is gzip, whatever its name says.
     most : int
         No more bytes than this can come out of it.
     start : bytes
-        The first 540, unpacked; fewer only where there are no more.
+        The first 540, decompressed; fewer only where there are no more.
     """
 
     path: Path
-    packed: bool
+    compressed: bool
     most: int
     start: bytes
 
     def portions(self, first: int = 0) -> Iterator[bytes]:
-        """Give the content from a byte on, unpacked; the end of it verifies the checksum.
+        """Give the content from a byte on, decompressed; the end of it verifies the checksum.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class FileStart:
             The gzip stream is truncated or damaged, or the file cannot be read.
         """
         with _reading(self.path), self.path.open("rb") as raw:
-            file = gzip_ng.open(raw) if self.packed else raw
+            file = gzip_ng.open(raw) if self.compressed else raw
             while first > 0 and (passed := len(file.read(min(first, PORTION)))):
                 first -= passed
             while content := file.read(PORTION):
@@ -88,13 +88,13 @@ def read_start(path: Path) -> FileStart:
         )
     with _reading(path), path.open("rb") as raw:
         start, size = raw.read(_START), os.fstat(raw.fileno()).st_size
-        packed = start.startswith(MAGIC)
-        if packed:
+        compressed = start.startswith(MAGIC)
+        if compressed:
             raw.seek(0)
             start = gzip_ng.open(raw).read(_START)
     if not size:
         raise damaged("the file is empty", path, "an image")
-    return FileStart(path, packed, size * MAX_RATIO if packed else size, start)
+    return FileStart(path, compressed, size * MAX_RATIO if compressed else size, start)
 
 
 @contextmanager
@@ -119,20 +119,20 @@ def damaged(found: str, path: Path, expected: str = "all of them") -> FileFormat
 
 
 def write_stream(path: Path, portions: Iterable[bytes | memoryview]) -> None:
-    """Write a file atomically; packed if its name ends in .gz.
+    """Write a file atomically; compressed if its name ends in .gz.
 
     Raises
     ------
     OutputError
         The file cannot be written.
     """
-    packed = path.name.lower().endswith(".gz")
+    compressed = path.name.lower().endswith(".gz")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.writelines(gzip_stream(portions) if packed else portions)
+        file.writelines(gzip_stream(portions) if compressed else portions)
 
 
 def gzip_stream(portions: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """Give a gzip stream of one member, whose portions are packed side by side.
+    """Give a gzip stream of one member, whose portions are compressed side by side.
 
     Not by `gzip_ng_threaded`, whose threads take 50 ms to end: twenty times what a label map takes.
     """
@@ -143,7 +143,7 @@ def gzip_stream(portions: Iterable[bytes | memoryview]) -> Iterator[bytes]:
 
 
 def zlib_stream(portions: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """Give a zlib stream, whose portions are packed side by side."""
+    """Give a zlib stream, whose portions are compressed side by side."""
     counted = _Counted(portions, zlib_ng.adler32, 1)
     yield _ZLIB_HEADER
     yield from _blocks(counted)
@@ -167,7 +167,7 @@ class _Counted:
 
 
 def _blocks(portions: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """Pack portions side by side; what they make in order is a deflate stream without its end."""
+    """Compress portions side by side; in order they make a deflate stream without its end."""
     threads, waiting = usable_cores(), deque[Future[bytes]]()
     with ThreadPoolExecutor(threads) as pool:
         for portion in portions:
@@ -180,5 +180,5 @@ def _blocks(portions: Iterable[bytes | memoryview]) -> Iterator[bytes]:
 
 def _block(portion: bytes | memoryview) -> bytes:
     """Return a piece of a deflate stream that ends with a whole byte and refers to no other."""
-    packer = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -zlib_ng.MAX_WBITS)
-    return bytes(packer.compress(portion) + packer.flush(zlib_ng.Z_SYNC_FLUSH))
+    compressor = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, -zlib_ng.MAX_WBITS)
+    return bytes(compressor.compress(portion) + compressor.flush(zlib_ng.Z_SYNC_FLUSH))

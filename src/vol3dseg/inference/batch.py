@@ -27,7 +27,7 @@ from vol3dseg.inference.record import CaseRecord, Record
 from vol3dseg.inference.runtimes.session import one_line
 from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.preprocessing.prepare import Prepared, prepare
-from vol3dseg.space.intake import in_words
+from vol3dseg.space.intake import notes_as_text
 from vol3dseg.space.volume import Volume
 
 Progress = Callable[[str, CaseRecord, int], None]
@@ -156,8 +156,8 @@ def _read(case: Case, predictor: Predictor, folder: Path, options: PredictOption
         seconds={"read": read - started, "prepare": time.perf_counter() - read},
         sources=sources,
         replaced=dict(volume.replaced),
-        notes=in_words(volume.notes, repaired=False),
-        repairs=in_words(volume.notes, repaired=True),
+        notes=notes_as_text(volume.notes, repaired=False),
+        repairs=notes_as_text(volume.notes, repaired=True),
         warnings=(*flat, *predictor.warnings(prepared.appearance)),
     )
     return _Ready(record, prepared, volume if options.draw else None, series)

@@ -17,7 +17,7 @@ from vol3dseg.preprocessing.index import CASES, CaseEntry
 from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels, restore_labels
 from vol3dseg.preprocessing.store import write_case
 from vol3dseg.recipe import Recipe
-from vol3dseg.space.intake import in_words
+from vol3dseg.space.intake import notes_as_text
 from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.volume import Volume
 
@@ -97,8 +97,8 @@ def _intake(volume: Volume, label: Segmentation | None) -> dict[str, Any]:
     notes = {**volume.notes, "label": label.notes if label else ()}
     return {
         "replaced": dict(volume.replaced),
-        "notes": in_words(notes, repaired=False),
-        "repairs": in_words(notes, repaired=True),
+        "notes": notes_as_text(notes, repaired=False),
+        "repairs": notes_as_text(notes, repaired=True),
     }
 
 

@@ -29,8 +29,8 @@ class Note:
         return f"{self.found}; {self.done}"
 
 
-def in_words(notes: Mapping[str, Sequence[Note]], repaired: bool) -> tuple[str, ...]:
-    """Return notes of one kind in words, each behind what it is about: "flair: has 4 axes, ..."."""
+def notes_as_text(notes: Mapping[str, Sequence[Note]], repaired: bool) -> tuple[str, ...]:
+    """Return notes of one kind, each behind what it is about: "flair: has 4 axes, ..."."""
     return tuple(
         f"{what}: {note}" for what, of in notes.items() for note in of if note.repaired == repaired
     )

@@ -1,6 +1,6 @@
 """NRRD and MetaImage files, opened: voxels are counted before and while they are read.
 
-Other readers give damaged zlib streams, and what they cannot unpack of them, as if it were well.
+Other readers give damaged zlib streams, and what they cannot decompress of them, as if it were well.
 """
 
 import math
@@ -19,7 +19,7 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake
 
 _EITHER = 32 + zlib_ng.MAX_WBITS  # gzip or zlib, by their first bytes
-_PACKED = 2**16  # bytes that are unpacked at once; those that give more wait for their turn
+_COMPRESSED = 2**16  # bytes that are decompressed at once; those that give more wait for their turn
 
 
 def open_itk(path: Path, header: TextHeader, repair: bool) -> ImageFile:
@@ -49,13 +49,13 @@ def _require_room(path: Path, header: TextHeader, size: int) -> None:
     stored = header.data.stat().st_size - (header.start or 0)
     if (header.length or 0) > stored:
         raise damaged(
-            f"truncated: header promises {header.length} bytes of packed voxels, "
+            f"truncated: header promises {header.length} bytes of compressed voxels, "
             f"{header.data.name} holds {max(0, stored)}",
             path,
         )
-    if not header.packed and header.start is not None and stored > size:
+    if not header.compressed and header.start is not None and stored > size:
         raise too_long(stored - size, path)
-    most = stored * (MAX_RATIO if header.packed else 1)
+    most = stored * (MAX_RATIO if header.compressed else 1)
     if size > most:
         raise damaged(
             f"truncated: header promises {size} bytes of voxels, {header.data.name} can hold at "
@@ -88,12 +88,14 @@ def _geometry(path: Path, header: TextHeader, intake: Intake, shape: tuple[int, 
 
 
 def _stored(path: Path, header: TextHeader, size: int) -> Iterator[bytes]:
-    """Give the voxels and what stands behind them, unpacked."""
+    """Give the voxels and what stands behind them, decompressed."""
     try:
         with header.data.open("rb") as file:
             last = header.data.stat().st_size - size
             file.seek(last if header.start is None else header.start)
-            yield from _unpacked(file, header.length) if header.packed else _portions(file, None)
+            yield from (
+                _decompressed(file, header.length) if header.compressed else _portions(file, None)
+            )
     except (EOFError, DAMAGED) as error:
         found = f"truncated or damaged voxels in {header.data.name} ({error})"
         raise damaged(found, path) from error
@@ -113,15 +115,17 @@ def _portions(file: BinaryIO, length: int | None, step: int = PORTION) -> Iterat
         length = None if length is None else length - len(portion)
 
 
-def _unpacked(file: BinaryIO, length: int | None) -> Iterator[bytes]:
-    """Unpack one zlib stream, or the members of a gzip stream; checksums are verified."""
-    portions = _portions(file, length, _PACKED)
-    packed, member = next(portions, b""), True
+def _decompressed(file: BinaryIO, length: int | None) -> Iterator[bytes]:
+    """Decompress one zlib stream, or the members of a gzip stream; checksums are verified."""
+    portions = _portions(file, length, _COMPRESSED)
+    compressed, member = next(portions, b""), True
     while member:
-        unpacker = zlib_ng.decompressobj(wbits=_EITHER)
-        while packed and not unpacker.eof:
-            yield unpacker.decompress(packed, PORTION)
-            packed = unpacker.unconsumed_tail or unpacker.unused_data or next(portions, b"")
-        if not unpacker.eof:
+        decompressor = zlib_ng.decompressobj(wbits=_EITHER)
+        while compressed and not decompressor.eof:
+            yield decompressor.decompress(compressed, PORTION)
+            compressed = (
+                decompressor.unconsumed_tail or decompressor.unused_data or next(portions, b"")
+            )
+        if not decompressor.eof:
             raise EOFError("the stream ends before its end is marked")
-        member = packed.startswith(MAGIC)
+        member = compressed.startswith(MAGIC)

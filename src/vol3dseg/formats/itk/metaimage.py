@@ -42,7 +42,7 @@ _MATRICES = ("TransformMatrix", "Rotation", "Orientation")
 _ORIGINS = ("Offset", "Position", "Origin")
 _ORDERS = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
 _SPACINGS = ("ElementSpacing", "ElementSize")  # the latter counts where the former is absent
-_DIGITS = 20  # of the packed size, which is known when the voxels are written
+_DIGITS = 20  # of the compressed size, which is known when the voxels are written
 
 
 def _read_header(path: Path) -> TextHeader:
@@ -56,12 +56,12 @@ def _read_header(path: Path) -> TextHeader:
     _require_plain(fields)
     named = fields.text("ElementDataFile")
     data, attached = data_file(path, None if named.lower() == "local" else named)
-    packed, skip = _switch(fields, "CompressedData"), fields.whole("HeaderSize")
-    if (skip and packed) or (skip > 0 and attached):
+    compressed, skip = _switch(fields, "CompressedData"), fields.whole("HeaderSize")
+    if (skip and compressed) or (skip > 0 and attached):
         raise fields.unfit("HeaderSize", "0")
-    if not packed and "CompressedDataSize" in fields.values:
+    if not compressed and "CompressedDataSize" in fields.values:
         raise fields.unfit("CompressedDataSize", "CompressedData = True as well")
-    length = fields.whole("CompressedDataSize") if packed else None
+    length = fields.whole("CompressedDataSize") if compressed else None
     if length is not None and length < 1:  # others find the end of the stream by it
         raise fields.unfit("CompressedDataSize", "the bytes that follow", str(length))
     several = fields.whole("ElementNumberOfChannels", "1", least=1)
@@ -74,7 +74,7 @@ def _read_header(path: Path) -> TextHeader:
         oriented=not fields.values.keys().isdisjoint(_MATRICES),
         data=data,
         start=None if skip == -1 else skip + attached * fields.end,
-        packed=packed,
+        compressed=compressed,
         length=length,
         interleaved=several > 1,  # whether they are colours it cannot tell
     )
@@ -114,7 +114,7 @@ def _switch(fields: Fields, name: str) -> bool:
 
 
 def _write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
-    """Write a file with its voxels inside, packed; see `formats.write`."""
+    """Write a file with its voxels inside, compressed; see `formats.write`."""
     axes = array.ndim
     directions, origin = np.eye(axes), np.zeros(axes)
     directions[:3, :3] = LPS_TO_RAS[:, None] * geometry.affine[:3, :3]
@@ -145,7 +145,7 @@ def _write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
 
 METAIMAGE = Format(
     "mha", "a MetaImage", ".mha", (".mha", ".mhd"),
-    lambda file: not file.packed and bool(_START.match(file.start)),
+    lambda file: not file.compressed and bool(_START.match(file.start)),
     lambda file, repair: open_itk(file.path, _read_header(file.path), repair),
     lambda path: files_of_text(path, ".mhd", _read_header),
     _write,

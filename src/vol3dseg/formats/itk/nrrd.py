@@ -65,11 +65,11 @@ def _read_header(path: Path) -> TextHeader:
     encoding = fields.text("encoding").lower()
     if encoding not in ("raw", "gzip", "gz"):
         raise fields.unfit("encoding", "raw or gzip")
-    packed = encoding != "raw"
+    compressed = encoding != "raw"
     data, attached = data_file(path, fields.values.get("data file", fields.values.get("datafile")))
     skip = {name: fields.whole(name) for name in ("line skip", "lineskip", "byte skip", "byteskip")}
     for name, count in skip.items():
-        if count and (packed or "line" in name):
+        if count and (compressed or "line" in name):
             raise fields.unfit(name, "0")
     start = skip["byte skip"] or skip["byteskip"]
     sizes = fields.sizes("sizes", "dimension")
@@ -89,7 +89,7 @@ def _read_header(path: Path) -> TextHeader:
         oriented=directed and bool(fields.text("space")),
         data=data,
         start=None if start == -1 else start + attached * fields.end,
-        packed=packed,
+        compressed=compressed,
         interleaved=bool(first),
         unusable=_unusable(fields),
     )
@@ -156,7 +156,7 @@ def _unusable(fields: Fields) -> str:
 
 
 def _write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
-    """Write a file with its voxels inside, packed; see `formats.write`."""
+    """Write a file with its voxels inside, compressed; see `formats.write`."""
     lps = LPS_TO_RAS[:, None] * geometry.affine[:3]
     several = array.ndim > 3
     fields = {
@@ -182,7 +182,7 @@ def _vector(values: NDArray[np.float64]) -> str:
 
 NRRD = Format(
     "nrrd", "an NRRD", ".nrrd", (".nrrd", ".nhdr"),
-    lambda file: not file.packed and bool(_START.match(file.start)),
+    lambda file: not file.compressed and bool(_START.match(file.start)),
     lambda file, repair: open_itk(file.path, _read_header(file.path), repair),
     lambda path: files_of_text(path, ".nhdr", _read_header),
     _write,

@@ -39,7 +39,7 @@ class TextHeader:
     oriented: bool  # it says how the axes lie in the patient
     data: Path  # the file of the voxels: that of the header, or one beside it
     start: int | None  # the first byte of the voxels; None where they end with the file
-    packed: bool  # they are one gzip or zlib stream
+    compressed: bool  # they are one gzip or zlib stream
     length: int | None = None  # of that stream [bytes], where the header tells
     interleaved: bool = False  # the numbers of a voxel stand together
     unusable: str = ""  # what voxels are, where they are no plain numbers

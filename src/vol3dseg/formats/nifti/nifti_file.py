@@ -40,8 +40,8 @@ def open_nifti(file: FileStart, repair: bool = False) -> ImageFile:
         file if path == file.path else read_start(path) for path in header_and_voxels(file.path)
     )
     header = read_header(first, voxels, intake)
-    if first.packed and first.path != voxels.path:
-        for _ in first.portions():  # nothing else would verify the checksum of a packed header
+    if first.compressed and first.path != voxels.path:
+        for _ in first.portions():  # nothing else would verify the checksum of a compressed header
             pass
     _note_name(first, intake)
     dtype = header.get_data_dtype()
@@ -62,12 +62,12 @@ def _files(path: Path) -> tuple[Path, ...]:
 
 
 def _note_name(file: FileStart, intake: Intake) -> None:
-    """Note a file whose name says something else of packing than its content."""
+    """Note a file whose name says something else of compression than its content."""
     named = file.path.name.lower().endswith(".gz")
-    if named and not file.packed:
-        intake.note("is named .gz but not packed", "read as it is")
-    if file.packed and not named:
-        intake.note("is packed with gzip but not named .gz", "unpacked")
+    if named and not file.compressed:
+        intake.note("is named .gz but not compressed", "read as it is")
+    if file.compressed and not named:
+        intake.note("is compressed with gzip but not named .gz", "decompressed")
 
 
 def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from vol3dseg.errors import FileFormatError
 
 _OTHER = {"hdr": "img", "img": "hdr"}
-_NAME = re.compile(r"(?P<stem>.*)\.(?P<kind>hdr|img)(?P<packed>\.gz)?", re.IGNORECASE | re.DOTALL)
+_NAME = re.compile(
+    r"(?P<stem>.*)\.(?P<kind>hdr|img)(?P<compressed>\.gz)?", re.IGNORECASE | re.DOTALL
+)
 
 
 def header_and_voxels(path: Path) -> tuple[Path, Path]:
@@ -40,12 +42,14 @@ def is_companion(path: Path) -> bool:
 def _other_of_pair(path: Path) -> Path | None:
     """Return the other file of a pair, whatever the case of its suffix.
 
-    Packed as `path` is, and in the same case, if there are several.
+    Compressed as `path` is, and in the same case, if there are several.
     """
     if (name := _NAME.fullmatch(path.name)) is None:
         return None
-    kind, packed = _OTHER[name["kind"].lower()], (name["packed"] or "").lower()
+    kind, compressed = _OTHER[name["kind"].lower()], (name["compressed"] or "").lower()
     kinds = (kind.upper(), kind) if name["kind"].isupper() else (kind, kind.upper())
-    endings = [e for one in dict.fromkeys((packed, "", ".gz")) for e in {one: 0, one.upper(): 0}]
+    endings = [
+        e for one in dict.fromkeys((compressed, "", ".gz")) for e in {one: 0, one.upper(): 0}
+    ]
     names = (f"{name['stem']}.{one}{ending}" for ending in endings for one in kinds)
     return next((p for p in map(path.with_name, names) if p.is_file()), None)
