@@ -1,6 +1,6 @@
 """NRRD and MetaImage files, opened: voxels are counted before and while they are read.
 
-Other readers give damaged zlib streams, and what they cannot decompress of them, as if it were well.
+Other readers return damaged zlib streams, and what they cannot decompress, as if all were well.
 """
 
 import math
