@@ -67,9 +67,12 @@ def _straight_line(output: Path) -> "Evaluation":
     _say(f"vol3dseg preprocess {known} -o {prepared} --config demo")
     click.echo(f"{len(preprocess(known, prepared, 'demo', workers=2).cases)} cases prepared")
     _say(f"vol3dseg train {prepared} -o {run}")
-    train(prepared, run, load_config("demo"), progress=click.echo)
+    facts = train(prepared, run, load_config("demo"), progress=click.echo).members[0]
+    click.echo(f"{facts.checkpoint}.keras is epoch {facts.epoch} of {facts.epochs}")
     _say(f"vol3dseg export-onnx {run} -o {model}")
-    export_onnx(run, model, progress=click.echo)
+    parity = export_onnx(run, model, progress=click.echo).parity
+    if parity:
+        click.echo(f"equals the trained model to {parity.max_abs_difference:.1e} in probability")
     _say(f"vol3dseg predict {model} {unseen} -o {predictions} --picture-modality t1ce")
     options = PredictOptions(draw=partial(save_case_overlay, modality="t1ce"))
     record = predict(model, [unseen], predictions, options, click.echo)

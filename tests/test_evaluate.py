@@ -10,10 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.errors import DatasetError, EvaluationError, FileFormatError, GridError, LabelError
+from vol3dseg.errors import (
+    DatasetError,
+    EvaluationError,
+    FileFormatError,
+    GridError,
+    LabelError,
+    MemoryLimitError,
+)
 from vol3dseg.evaluation.overlap import METRICS
 from vol3dseg.evaluation.scoring import describe, evaluate_case, summarise
 from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.reporting import score_predictions
 from vol3dseg.reporting.score_files import read_part
 from vol3dseg.reporting.score_predictions import evaluate, evaluate_pairs, match_cases
 from vol3dseg.reporting.score_report import Evaluation, case_table, write_report
@@ -217,6 +225,16 @@ def test_bad_files_are_named(tmp_path, labels):
         DatasetError, match="case X: has no label map; expected one; add it, or leave"
     ):
         evaluate_pairs([("X", good, Case("X", "X", {}))], labels)
+
+
+def test_a_pair_that_does_not_fit_into_memory_is_named(tmp_path, labels, monkeypatch):
+    def full(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(score_predictions, "_read_pair", full)
+    pairs = [("X", tmp_path / "p.nii", Case("X", "X", {}, tmp_path / "r.nii"))]
+    with pytest.raises(MemoryLimitError, match="case X: the two label maps do not fit into mem"):
+        evaluate_pairs(pairs, labels)
 
 
 def test_matching(tmp_path):

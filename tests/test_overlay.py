@@ -8,7 +8,7 @@ import pytest
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
-from vol3dseg.errors import EvaluationError, GridError
+from vol3dseg.errors import EvaluationError, GridError, MemoryLimitError
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.reporting.axial import axial_view
 from vol3dseg.space.box import Box
@@ -22,7 +22,7 @@ from matplotlib.image import imread
 
 from vol3dseg.reporting import overlay
 from vol3dseg.reporting.figures import class_colour
-from vol3dseg.reporting.overlay import save_case_overlay, save_overlay
+from vol3dseg.reporting.overlay import draw_files, save_case_overlay, save_overlay
 
 SHAPE = (20, 24, 12)
 RAS = Geometry(SHAPE, np.eye(4))
@@ -260,6 +260,15 @@ def test_other_grids_are_refused(image, tumour, labels, tmp_path):
     with pytest.raises(GridError, match=r"image and prediction .*from \(1, 0, 0\) mm; .*; draw"):
         save_overlay(tmp_path / "o.png", image, other, None, "x")
     assert not any(tmp_path.iterdir())
+
+
+def test_files_that_do_not_fit_into_memory_are_named(case, labels, tmp_path, monkeypatch):
+    def full(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(overlay, "read_labels", full)
+    with pytest.raises(MemoryLimitError, match=r"seg\.nii\.gz: image and label maps do not fit"):
+        draw_files(case.label, case.label, tmp_path / "o.png", config="crops32")
 
 
 def test_other_classes_are_refused(image, tumour, tmp_path):

@@ -13,7 +13,7 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.reading import read_segmentation
 from vol3dseg.datasets.sources import ImageReader
-from vol3dseg.errors import OutputError, Vol3dSegError
+from vol3dseg.errors import OutputError, Vol3dSegError, in_memory
 from vol3dseg.evaluation.overlap import DICE, confusion, one_against_rest
 from vol3dseg.evaluation.scoring import require_same_classes
 from vol3dseg.formats import label_stem, read_labels
@@ -64,6 +64,8 @@ def draw_files(
         Nothing names the labels.
     FileFormatError, GridError, LabelError
         A file cannot be read, or does not fit the others.
+    MemoryLimitError
+        Image and label maps do not fit into memory.
     MissingExtraError
         matplotlib, or what reads a file, is not installed.
     """
@@ -73,10 +75,11 @@ def draw_files(
             "pictures are written as PNG", where=output, remedy="choose a name that ends in .png"
         )
     labels = (load_config(config) if config else load_record(prediction.parent)).labels
-    read = ImageReader().read(ImageSource(image, channel, series=series))
-    volume = Volume.stack({series or label_stem(image) or image.name: read})
-    predicted = read_labels(prediction, labels, volume.geometry)
-    known = None if reference is None else read_labels(Path(reference), labels, volume.geometry)
+    with in_memory("image and label maps", where=image):
+        read = ImageReader().read(ImageSource(image, channel, series=series))
+        volume = Volume.stack({series or label_stem(image) or image.name: read})
+        predicted = read_labels(prediction, labels, volume.geometry)
+        known = None if reference is None else read_labels(Path(reference), labels, volume.geometry)
     save_overlay(output, volume, predicted, known, label_stem(prediction) or prediction.name)
 
 

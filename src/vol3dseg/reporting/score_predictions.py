@@ -8,7 +8,7 @@ from vol3dseg.datasets.case import Case, allow_repairs
 from vol3dseg.datasets.selection import label_files, reference_cases
 from vol3dseg.datasets.sources import open_label, read_grid
 from vol3dseg.datasets.splits import PARTS, Split, read_split
-from vol3dseg.errors import EvaluationError, some_of
+from vol3dseg.errors import EvaluationError, in_memory, some_of
 from vol3dseg.evaluation.overlap import EmptyRule
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.formats import open_labels
@@ -63,6 +63,8 @@ def evaluate(
         Predictions and references do not fit, by case or by part of the split.
     FileFormatError, GridError, LabelError
         A label map cannot be read, lies on another grid, or holds what is not in the label set.
+    MemoryLimitError
+        The label maps of a case do not fit into memory.
     OutputError
         The report cannot be written.
     """
@@ -151,10 +153,11 @@ def evaluate_pairs(
 
     What a case allows to be repaired is so in the prediction too. Raises what `evaluate` does.
     """
-    return [
-        evaluate_case(name, *_read_pair(prediction, case, labels), empty)
-        for name, prediction, case in pairs
-    ]
+    scores = []
+    for name, prediction, case in pairs:
+        with in_memory("the two label maps", where=f"case {name}"):
+            scores.append(evaluate_case(name, *_read_pair(prediction, case, labels), empty))
+    return scores
 
 
 def _read_pair(prediction: Path, case: Case, labels: LabelSet) -> tuple[Segmentation, Segmentation]:

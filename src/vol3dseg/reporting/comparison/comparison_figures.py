@@ -27,7 +27,7 @@ def colour(number: int) -> str:
 
 
 def line_style(number: int) -> tuple[str, str]:
-    """Return the line style of a run, as matplotlib writes it and in words."""
+    """Return the line style of a run, as matplotlib writes it and by its name."""
     return _STYLES[(number + number // len(LINE_COLOURS)) % len(_STYLES)]
 
 

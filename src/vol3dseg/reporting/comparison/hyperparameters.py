@@ -16,7 +16,7 @@ _SPELLED = {
     "adamw": "AdamW",
     "sgd": "SGD",
 }
-# What tells two runs of one name apart best comes first; what is in no list comes in between.
+# What distinguishes two runs of one name best comes first; what is in no list, in between.
 _FIRST = ("model.norm", "training.learning_rate", "training.schedule", "model.depth", "model.width")
 _LAST = (
     "training.micro_batch", "training.seed", "split.seed", "data.training_cases",

@@ -147,5 +147,5 @@ def _interval(stats: Any, values: NDArray[np.float64], seed: int) -> tuple[float
         method="BCa",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    # An end that is 0 but for rounding must not pass for one beside 0.
+    # An end that is 0 except for rounding errors must count as 0.
     return round(float(found.low), _DIGITS), round(float(found.high), _DIGITS)

@@ -1,4 +1,4 @@
-"""A finished run as its folder tells it: config, manifest, split, curves, scores."""
+"""A finished run, read from its folder: config, manifest, learning curves, scores."""
 
 import shlex
 from collections.abc import Mapping
