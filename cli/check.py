@@ -22,7 +22,7 @@ from vol3dseg.errors import some_of
 
 if TYPE_CHECKING:
     from vol3dseg.datasets.case import Case
-    from vol3dseg.datasets.findings import Finding
+    from vol3dseg.datasets.checks import Finding
 
 
 @click.command(short_help="Check every file of a data set before anything is done with it.")

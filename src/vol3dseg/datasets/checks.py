@@ -9,12 +9,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case, modalities_of
-from vol3dseg.datasets.findings import SEVERITIES, Finding, Severity
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.reading import differing_label_grid
 from vol3dseg.datasets.sources import SourceFile, by_file, open_label
@@ -24,7 +24,54 @@ from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet, Segmentation, distinct
 from vol3dseg.space.volume import Volume, differing_grids
 
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 _THREADS = 8  # files that are opened at a time: disks of a network are slow to answer
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about a case that its user should know.
+
+    Parameters
+    ----------
+    severity : "error", "warning" or "note"
+        Whether the case is refused, is read but looks wrong, or was corrected without harm.
+    case : str
+    where : str
+        The file, or the case.
+    found, expected, remedy, listed : str
+        Parts of the message; see `Vol3dSegError`.
+    """
+
+    severity: Severity
+    case: str
+    where: str
+    found: str
+    expected: str = ""
+    remedy: str = ""
+    listed: str = ""
+
+    @classmethod
+    def of(cls, error: Vol3dSegError, case: Case, severity: Severity = "error") -> "Finding":
+        """Return the finding of what was raised about a case."""
+        where = error.where or f"case {case.id}"
+        parts = (error.found, error.expected, error.remedy, error.listed)
+        return cls(severity, case.id, where, *parts)
+
+    def __str__(self) -> str:
+        parts = {"expected": self.expected, "remedy": self.remedy, "listed": self.listed}
+        return str(Vol3dSegError(self.found, where=self.where, **parts))
+
+    @property
+    def message(self) -> str:
+        """The message without where it was found."""
+        return str(replace(self, where=""))
+
+    @property
+    def recorded(self) -> str:
+        """The message without what headers say."""
+        return str(replace(self, listed=""))
 
 
 @dataclass(frozen=True, slots=True)

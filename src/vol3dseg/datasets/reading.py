@@ -52,8 +52,17 @@ def read_case(
 
     Raises
     ------
-    DatasetError, FileFormatError, GridError, IntensityError, MemoryLimitError, MissingExtraError
-        See `read_volume`.
+    DatasetError
+        The case lacks a modality.
+    FileFormatError, IntensityError
+        A file cannot be read, or holds NaN or infinity and nothing is to replace them.
+    GridError
+        Images and label map lie on different grids.
+    MemoryLimitError
+        The images do not fit into memory.
+    MissingExtraError
+        A file needs a package that is not installed, or something is to be resampled onto a grid
+        that is oblique to its own, and SimpleITK is not installed.
     LabelError
         The label map holds what is not in `labels`, or no whole numbers.
     """
@@ -63,27 +72,7 @@ def read_case(
 
 
 def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
-    """Read modalities of a case, in the order asked for.
-
-    Parameters
-    ----------
-    case : Case
-    modalities : iterable of str
-
-    Raises
-    ------
-    DatasetError
-        The case lacks a modality.
-    FileFormatError, IntensityError
-        A file cannot be read, or holds NaN or infinity and nothing is to replace them.
-    GridError
-        The modalities lie on different grids.
-    MemoryLimitError
-        The images do not fit into memory.
-    MissingExtraError
-        A file needs SimpleITK, or an image is to be resampled onto a grid that is oblique to its
-        own, and SimpleITK is not installed.
-    """
+    """Read modalities of a case, in the order asked for; raises the errors of `read_case`."""
     chosen = case.select(modalities)
     channels = _Channels(len(chosen.images))
     found = _read_images(chosen, channels)
@@ -117,18 +106,8 @@ class _Channels:
 def read_segmentation(case: Case, labels: LabelSet | None, grid: Geometry) -> Segmentation:
     """Read the label map of a case, and bring it onto the grid of its images or check that it is.
 
-    Parameters
-    ----------
-    case : Case
-    labels : LabelSet or None
-        None names classes by their values.
-    grid : Geometry
-        Of the case's images.
-
-    Raises
-    ------
-    DatasetError, LabelError, GridError, FileFormatError, MissingExtraError
-        See `read_case`.
+    `grid` is that of the images; without `labels`, classes are named by their values. Raises the
+    errors of `read_case`, and DatasetError where the case has no label map.
     """
     file = open_label(case)
     own = file.geometry()

@@ -18,7 +18,7 @@ class SourceFile:
     """The file, or the series of a folder, that an image is kept in, and perhaps others as well.
 
     Opening it reads no voxel, and all of its images are unpacked once. With `repair` a file that is
-    wrong is read where there is a repair. Raises the errors of `read_volume`.
+    wrong is read where there is a repair. Raises the errors of `read_case`.
     """
 
     def __init__(self, source: ImageSource, repair: bool = False) -> None:
@@ -92,7 +92,7 @@ class ImageReader:
         self._file: SourceFile | None = None
 
     def read(self, source: ImageSource) -> tuple[NDArray[np.float32], Geometry]:
-        """Read one image; raises the errors of `read_volume`."""
+        """Read one image; raises the errors of `read_case`."""
         if self._file is None or not self._file.holds(source):
             self._file = None  # let go of it before the next is unpacked
             self._file = SourceFile(source, self._repair)
@@ -131,7 +131,7 @@ def open_label(case: Case) -> formats.LabelFile:
 def read_grid(case: Case) -> Geometry:
     """Return the grid of a case's images, from the headers of the first.
 
-    Raises DatasetError where there is none, and the errors of `read_volume`.
+    Raises DatasetError where there is none, and the errors of `read_case`.
     """
     for source in case.images.values():
         return SourceFile(source, case.repair).grid(source)

@@ -15,8 +15,16 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from vol3dseg.datasets.case import Case, modalities_of
-from vol3dseg.datasets.layouts.table_columns import ID, LABEL, SUBJECT, all_columns, read_header
-from vol3dseg.datasets.layouts.table_rows import Row, cells_of, shown
+from vol3dseg.datasets.layouts.table_columns import (
+    ID,
+    LABEL,
+    SUBJECT,
+    Row,
+    all_columns,
+    cells_of,
+    read_header,
+    shown,
+)  # fmt: skip
 from vol3dseg.errors import DatasetError
 from vol3dseg.files import write_text
 from vol3dseg.schema import problems as in_words

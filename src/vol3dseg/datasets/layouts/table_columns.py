@@ -2,12 +2,17 @@
 
 import difflib
 import math
+import os
+import stat
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from vol3dseg.datasets.case import Case, ImageSource
 
 ID, SUBJECT, LABEL = "id", "subject", "label"
 _CLOSE = 0.8  # of difflib: one letter of five is wrong
@@ -133,3 +138,125 @@ def _without_image(name: str, images: Sequence[str]) -> list[str]:
     close = difflib.get_close_matches(image, images, 1)
     guess = f", did you mean {close[0] + suffix!r}?" if close else ""
     return [f"unknown column {name!r}: there is no modality {image!r}{guess}"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as text: where it is ("row 2" is the first below a header), and its cells.
+
+    Every column of the table is among the cells, without spaces around it; `folder` is that of the
+    table. What is wrong with the row is gathered in `problems`.
+    """
+
+    place: str
+    cells: Mapping[str, str]
+    folder: Path
+    problems: list[str] = field(default_factory=list)
+
+    def case(self, modalities: Sequence[str]) -> Case | None:
+        """Return the case of the row; None where something is wrong.
+
+        Each modality must have an image; others may be resampled onto the grid of the first.
+        """
+        name = self._id()
+        images: dict[str, ImageSource] = {}
+        for modality in modalities:
+            images[modality] = self._source(modality, next(iter(images.values()), None))
+        first = next(iter(images.values()), None)
+        label = self._source(LABEL, first) if self.cells.get(LABEL) else None
+        for option in OPTIONS:
+            if label is None and self._value(LABEL, option):
+                self._add(f"{LABEL}{option.suffix}: there is no label map")
+        if self.problems:
+            return None
+        subject = self.cells.get(SUBJECT) or name
+        if label is None:
+            return Case(name, subject, images)
+        return Case(name, subject, images, label.path, label.onto is not None, label.series)
+
+    def names_a_file(self, column: str) -> bool:
+        """Tell whether a cell is the path of something that is there."""
+        return bool(self.cells[column] and _mode(self.folder / self.cells[column]))
+
+    def _add(self, problem: str) -> None:
+        self.problems.append(f"{self.place}: {problem}")
+
+    def _id(self) -> str:
+        """Return the id, which becomes part of file names and must not lead elsewhere."""
+        name = self.cells[ID]
+        if not name:
+            self._add("id is empty")
+        elif not name.isprintable() or "/" in name or "\\" in name or name.startswith("."):
+            self._add(
+                f"id {name!r} cannot name files: expected no slash, no dot at its beginning and "
+                "nothing invisible"
+            )
+        return name
+
+    def _source(self, column: str, first: ImageSource | None) -> ImageSource:
+        """Return where an image is kept; `first` is that of the first modality, None for itself."""
+        path = self._path(column)
+        values = {option.field: self._value(column, option) for option in OPTIONS}
+        if values["onto"] and first is None:
+            self._add(
+                f"{column}_resample: {column} is the first modality, onto whose grid others are "
+                "brought"
+            )
+        return ImageSource(path, **{**values, "onto": first if values["onto"] else None})
+
+    def _path(self, column: str) -> Path:
+        cell = self.cells[column]
+        path = Path(os.path.normpath(self.folder / cell))
+        mode = _mode(path)
+        if not cell:
+            self._add(f"{column} is empty")
+        elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            self._add(f"{column}: {shown(cell)} {'is no file' if mode else 'is not there'}")
+        return path
+
+    def _value(self, column: str, option: Option) -> Any:
+        """Return the value of an option; None where it is empty, not valid or not there."""
+        cell = self.cells.get(column + option.suffix, "")
+        try:
+            return option.read(cell) if cell else None
+        except (ValueError, KeyError):
+            self._add(f"{column}{option.suffix}: found {shown(cell)}, expected {option.expected}")
+            return None
+
+
+def shown(cell: str) -> str:
+    """Return a cell for a message, which is one line."""
+    return cell if cell.isprintable() else repr(cell)
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of a file; 0 where there is none, or the text cannot name one."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def cells_of(case: Case, folder: Path) -> dict[str, str]:
+    """Return the cells of a case in a table that lies in `folder`."""
+    sources = dict(case.images)
+    if case.label is not None:
+        onto = ImageSource(case.label) if case.label_resampled else None
+        sources[LABEL] = ImageSource(case.label, series=case.label_series, onto=onto)
+    cells = {ID: case.id, SUBJECT: case.subject}
+    for name, source in sources.items():
+        cells[name] = _relative(source.path, folder)
+        for option in OPTIONS:
+            value = getattr(source, option.field)
+            cells[name + option.suffix] = "" if value is None else option.write(value)
+    return cells
+
+
+def _relative(path: Path, folder: Path) -> str:
+    # Links in the folders are followed, since ".." is meant of the real ones; a file that is a link
+    # keeps its name.
+    real = Path(os.path.realpath(path.parent), path.name)
+    try:
+        return Path(os.path.relpath(real, folder)).as_posix()
+    except ValueError:  # on another drive
+        return real.as_posix()
