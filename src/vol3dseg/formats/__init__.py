@@ -5,7 +5,6 @@ read voxels when these are asked for. `read_image` and `read_labels` do both at 
 """
 
 from vol3dseg.formats.image_file import Format, VolumeFile
-from vol3dseg.formats.itk.nrrd import NRRD
 from vol3dseg.formats.names import (
     EXPECTED,
     FORMATS,
@@ -27,7 +26,7 @@ from vol3dseg.formats.opening import (
 )
 
 __all__ = [
-    "EXPECTED", "FORMATS", "NIFTI", "NRRD", "Format", "LabelFile", "VolumeFile", "files_of",
+    "EXPECTED", "FORMATS", "NIFTI", "Format", "LabelFile", "VolumeFile", "files_of",
     "finite_image", "format_by_name", "is_companion", "label_stem", "open_labels", "open_volume",
     "read_image", "read_labels", "stem", "write",
 ]  # fmt: skip

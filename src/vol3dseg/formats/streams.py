@@ -36,23 +36,12 @@ _ZLIB_HEADER = b"\x78\x5e"  # of RFC 1950: a window of 32 kB, compressed for spe
 
 @dataclass(frozen=True, slots=True)
 class FileStart:
-    """What the first bytes of a file tell; from here its format is found, and it is read on.
-
-    Parameters
-    ----------
-    path : Path
-    compressed : bool
-        It is gzip, whatever its name says.
-    most : int
-        No more bytes than this can come out of it.
-    start : bytes
-        The first 540, decompressed; fewer only where there are no more.
-    """
+    """What the first bytes of a file tell: its format is found by them, and it is read on."""
 
     path: Path
-    compressed: bool
-    most: int
-    start: bytes
+    compressed: bool  # it is gzip, whatever its name says
+    most: int  # no more bytes than this can come out of it
+    start: bytes  # the first 540, decompressed; fewer only where there are no more
 
     def portions(self, first: int = 0) -> Iterator[bytes]:
         """Give the content from a byte on, decompressed; the end of it verifies the checksum.
@@ -62,7 +51,7 @@ class FileStart:
         FileFormatError
             The gzip stream is truncated or damaged, or the file cannot be read.
         """
-        with _reading(self.path), self.path.open("rb") as raw:
+        with reading(self.path), self.path.open("rb") as raw:
             file = gzip_ng.open(raw) if self.compressed else raw
             while first > 0 and (passed := len(file.read(min(first, PORTION)))):
                 first -= passed
@@ -80,13 +69,9 @@ def read_start(path: Path) -> FileStart:
     """
     if not path.is_file():
         found = "is no regular file" if path.exists() else "does not exist"
-        raise FileFormatError(
-            found,
-            where=path,
-            expected="an image file, such as .nii.gz",
-            remedy="check the path",
-        )
-    with _reading(path), path.open("rb") as raw:
+        wanted = "an image file, such as .nii.gz"
+        raise FileFormatError(found, where=path, expected=wanted, remedy="check the path")
+    with reading(path), path.open("rb") as raw:
         start, size = raw.read(_START), os.fstat(raw.fileno()).st_size
         compressed = start.startswith(MAGIC)
         if compressed:
@@ -98,15 +83,16 @@ def read_start(path: Path) -> FileStart:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Report in our words what is wrong with a file."""
+def reading(path: Path, what: str = "gzip stream", file: str = "") -> Iterator[None]:
+    """Report in our words what is wrong with a file, or with what stands in another `file`."""
     try:
         yield
     except (EOFError, DAMAGED, gzip.BadGzipFile) as error:
-        raise damaged(f"truncated or damaged gzip stream ({error})", path, "a whole one") from error
+        wanted = "all of them" if file else "a whole one"
+        raise damaged(f"truncated or damaged {what} ({error})", path, wanted) from error
     except OSError as error:
         raise FileFormatError(
-            f"cannot be read ({error.strerror})",
+            f"{file}{' ' * bool(file)}cannot be read ({error.strerror})",
             where=path,
             expected="a readable file",
             remedy="mend its permissions, or copy it again",

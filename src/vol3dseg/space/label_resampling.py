@@ -63,13 +63,7 @@ def largest_share(
 ) -> NDArray[np.uint8]:
     """Return the class with the largest share of each voxel, of equals the smaller one.
 
-    Parameters
-    ----------
-    array : array of uint8
-        Which classes there are.
-    shape : (3,) tuple of int
-    share : callable
-        From a class to its share of each voxel, array of `shape`.
+    `share` returns the share of one class of `array` in all voxels of `shape`.
     """
     best, result = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
     for value in np.unique(array).tolist():

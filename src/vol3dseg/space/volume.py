@@ -47,7 +47,11 @@ class Volume:
     def __post_init__(self) -> None:
         expected = (*self.geometry.shape, len(self.modalities))
         if self.array.shape != expected:
-            raise GridError(f"an array of {self.array.shape}", expected=f"{expected} (i, j, k, c)")
+            raise GridError(
+                f"an array of {self.array.shape}",
+                expected=f"{expected} (i, j, k, c)",
+                remedy="give the grid and the modalities that it has",
+            )
 
     @classmethod
     def stack(cls, images: dict[str, tuple[NDArray[np.float32], Geometry]]) -> "Volume":

@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 from zlib_ng import zlib_ng
 
-from vol3dseg.errors import FileFormatError, GridError
+from vol3dseg.errors import GridError
 from vol3dseg.formats.image_file import ImageFile, ImageHeader, too_long
 from vol3dseg.formats.itk.text_header import TextHeader
-from vol3dseg.formats.streams import DAMAGED, MAGIC, MAX_RATIO, PORTION, damaged
+from vol3dseg.formats.streams import MAGIC, MAX_RATIO, PORTION, damaged, reading
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake
 
@@ -23,13 +23,7 @@ _COMPRESSED = 2**16  # bytes that are decompressed at once; those that give more
 
 
 def open_itk(path: Path, header: TextHeader, repair: bool) -> ImageFile:
-    """Return an NRRD or MetaImage file, of which no voxel is read.
-
-    Raises
-    ------
-    FileFormatError
-        The header promises more than the file can hold.
-    """
+    """Return an NRRD or MetaImage file; refuse a header that promises more than the file holds."""
     intake, size = Intake(repair), math.prod(header.axes) * header.dtype.itemsize
     _require_room(path, header, size)
     found = ImageHeader(
@@ -89,23 +83,13 @@ def _geometry(path: Path, header: TextHeader, intake: Intake, shape: tuple[int, 
 
 def _stored(path: Path, header: TextHeader, size: int) -> Iterator[bytes]:
     """Give the voxels and what stands behind them, decompressed."""
-    try:
-        with header.data.open("rb") as file:
-            last = header.data.stat().st_size - size
-            file.seek(last if header.start is None else header.start)
-            yield from (
-                _decompressed(file, header.length) if header.compressed else _portions(file, None)
-            )
-    except (EOFError, DAMAGED) as error:
-        found = f"truncated or damaged voxels in {header.data.name} ({error})"
-        raise damaged(found, path) from error
-    except OSError as error:
-        raise FileFormatError(
-            f"{header.data.name} cannot be read ({error.strerror})",
-            where=path,
-            expected="a readable file",
-            remedy="mend its permissions, or copy it again",
-        ) from error
+    name = header.data.name
+    with reading(path, f"voxels in {name}", name), header.data.open("rb") as file:
+        last = header.data.stat().st_size - size
+        file.seek(last if header.start is None else header.start)
+        yield from (
+            _decompressed(file, header.length) if header.compressed else _portions(file, None)
+        )
 
 
 def _portions(file: BinaryIO, length: int | None, step: int = PORTION) -> Iterator[bytes]:

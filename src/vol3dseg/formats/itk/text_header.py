@@ -110,21 +110,9 @@ def read_fields(
 ) -> Fields:
     """Return the fields of a header.
 
-    Parameters
-    ----------
-    path : Path
-    line : pattern
-        Of a field, with the groups `name` and `value`.
-    passed_over : str
-        A pattern of lines that are no fields.
-    last : str or None
-        The field that ends the header; None for an empty line or the end of the file, and names
-        whose case does not count.
-
-    Raises
-    ------
-    FileFormatError
-        A line is no field, or one that came before; or the header does not end.
+    `line` matches a field, with the groups `name` and `value`, and `passed_over` what is none. The
+    field `last` ends the header; where that is None, an empty line or the end of the file does, and
+    the case of names does not count.
     """
     fields: dict[str, str] = {}
     with path.open("rb") as file:
@@ -157,13 +145,7 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[str]:
 
 
 def data_file(path: Path, named: str | None) -> tuple[Path, bool]:
-    """Return the file of the voxels, and whether it is that of the header.
-
-    Raises
-    ------
-    FileFormatError
-        There are several, or it is missing or lies outside of the header's folder.
-    """
+    """Return the file of the voxels, and whether it is that of the header."""
     if named is None:
         return path, True
     if named.split()[:1] == ["LIST"] or "%" in named:

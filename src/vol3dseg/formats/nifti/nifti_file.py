@@ -20,21 +20,7 @@ _PAIR = (".img.gz", ".img", ".hdr.gz", ".hdr")
 
 
 def open_nifti(file: FileStart, repair: bool = False) -> ImageFile:
-    """Open a NIfTI file; no voxel is read.
-
-    Parameters
-    ----------
-    file : FileStart
-        NIfTI-1 or NIfTI-2, plain or gzip, in one file or either file of a pair.
-    repair : bool
-        Mend what has a repair; otherwise it is refused.
-
-    Raises
-    ------
-    FileFormatError
-        The other file of the pair is missing, the header is truncated or damaged, or it is no
-        NIfTI.
-    """
+    """Open a NIfTI-1 or NIfTI-2 file, in one piece or either of a pair; no voxel is read."""
     intake = Intake(repair)
     first, voxels = (
         file if path == file.path else read_start(path) for path in header_and_voxels(file.path)

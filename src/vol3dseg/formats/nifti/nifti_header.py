@@ -31,23 +31,10 @@ def begins_as_nifti(file: FileStart) -> bool:
 
 
 def read_header(file: FileStart, voxels: FileStart, intake: Intake) -> Any:
-    """Read the header of a NIfTI file, mended where that is harmless.
+    """Read the header of a NIfTI file with nibabel, mended where that is harmless.
 
-    Parameters
-    ----------
-    file, voxels : FileStart
-        Of the header, and of the voxels: the same, or the other of a pair.
-    intake : Intake
-
-    Returns
-    -------
-    nibabel.Nifti1Header or nibabel.Nifti2Header
-
-    Raises
-    ------
-    FileFormatError
-        It is none, damaged, promises more than the file can hold, or says that voxels stand in
-        another file than they do.
+    Refuse what is damaged, promises more than the file of the voxels can hold, or says that they
+    are in another file than they are.
     """
     start, path = file.start, file.path
     size, order = _header_size(start, path)
@@ -166,13 +153,7 @@ def _wrong(
 
 
 def geometry_of(header: Any, shape: tuple[int, ...], path: Path, intake: Intake) -> Geometry:
-    """Return the grid that a header places an array of `shape` on.
-
-    Raises
-    ------
-    GridError
-        The header's geometry is not usable, or says nothing of orientation.
-    """
+    """Return the grid that a header places an array of `shape` on; refuse one of no use."""
     try:
         with np.errstate(invalid="ignore", over="ignore"):
             geometry = Geometry(shape, header.get_best_affine())
