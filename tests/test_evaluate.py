@@ -390,3 +390,10 @@ def test_scores_are_read_back_as_they_were_written(tmp_path, case_a, case_b):
         for case in cases:
             written = case.structures[name]["dice"]
             np.testing.assert_allclose(read.dice[name][case.case_id], written, atol=1e-6)
+
+
+def test_a_rule_that_is_none_is_refused(folders):
+    with pytest.raises(
+        EvaluationError, match=r"empty='zero' is no rule; expected undefined or one"
+    ):
+        evaluate(*folders, config="crops32", empty="zero")

@@ -135,14 +135,7 @@ class _SummaryFile(BaseModel):
 
 
 def read_part(folder: Path, part: str) -> PartScores:
-    """Read the summary.json of one part.
-
-    Parameters
-    ----------
-    folder : Path
-        RUN/scores/<part>.
-    part : str
-        Its name.
+    """Read the summary.json of one part of a run from its folder, RUN/scores/<part>.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from vol3dseg.datasets.selection import label_files, reference_cases
 from vol3dseg.datasets.sources import open_label, read_grid
 from vol3dseg.datasets.splits import PARTS, Split, read_split
 from vol3dseg.errors import EvaluationError, in_memory, some_of
-from vol3dseg.evaluation.overlap import EmptyRule
+from vol3dseg.evaluation.overlap import EMPTY_RULES, EmptyRule
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.formats import open_labels
 from vol3dseg.inference.record import RECORD_NAME, load_record
@@ -60,7 +60,8 @@ def evaluate(
     DatasetError
         A folder, a label map of a case or the split file is missing, or there are no label maps.
     EvaluationError
-        Predictions and references do not fit, by case or by part of the split.
+        Predictions and references do not fit, by case or by part of the split; or `empty` is no
+        rule.
     FileFormatError, GridError, LabelError
         A label map cannot be read, lies on another grid, or holds what is not in the label set.
     MemoryLimitError
@@ -68,6 +69,8 @@ def evaluate(
     OutputError
         The report cannot be written.
     """
+    if empty not in EMPTY_RULES:
+        raise EvaluationError(f"empty={empty!r} is no rule", expected=" or ".join(EMPTY_RULES))
     pairs, labels = _pairs(Path(predictions), Path(references), config, repair)
     parts = None if split is None else read_split(Path(split))
     groups = {ALL: tuple(case_id for case_id, _, _ in pairs)}

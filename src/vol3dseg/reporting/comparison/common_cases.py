@@ -119,15 +119,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
-    """Put runs side by side.
-
-    Parameters
-    ----------
-    runs : sequence of RunSummary
-        At least two, of one label set.
-    part : "train", "validation" or "test" or None
-        Which part they are scored on; None takes the test part if all runs have its scores, else
-        the validation part if all have those.
+    """Put at least two runs of one label set side by side; see `compare_folders` for `part`.
 
     Raises
     ------

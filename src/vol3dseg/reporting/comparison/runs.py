@@ -64,12 +64,7 @@ def how_to_score(folder: Path, part: str) -> str:
 
 
 def read_run(folder: Path) -> RunSummary:
-    """Read a finished run.
-
-    Parameters
-    ----------
-    folder : Path
-        Made by `vol3dseg train`; with `scores/<part>/` of each part that was evaluated.
+    """Read a finished run, made by `vol3dseg train`, with the scores of parts that it has.
 
     Raises
     ------
