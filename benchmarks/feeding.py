@@ -12,8 +12,9 @@ from pathlib import Path
 from vol3dseg.config import AugmentConfig, Config
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.training.augment import augment
-from vol3dseg.training.compiled import compiled_model
+from vol3dseg.training.compiled import compile_network
 from vol3dseg.training.data import RunData, open_data
+from vol3dseg.training.networks.building import build_network
 from vol3dseg.training.sampling import Batch, CaseReader, PatchSampler, read_ahead, training_batches
 
 
@@ -23,7 +24,8 @@ def main(prepared: Path, batches: int) -> None:
     data, training = open_data(prepared, config), config.training
     if training.augment is None:
         raise SystemExit("the config has no augmentation; nothing to measure but reading")
-    model = compiled_model(config, data)
+    model = build_network(config)
+    compile_network(model, config, list(data.training.values()))
     for cache_mb in (0, training.cache_mb):
         batch = _batch(config, data, cache_mb)
         list(islice(read_ahead(batch, count(), training.workers), batches))  # fills the cache
@@ -40,9 +42,10 @@ def main(prepared: Path, batches: int) -> None:
 def _batch(config: Config, data: RunData, cache_mb: int) -> Callable[[int], Batch]:
     training, cases = config.training, list(data.training.values())
     settings = training.augment or AugmentConfig()
+    reader = CaseReader(cases, cache_mb)
     return training_batches(
-        CaseReader(cases, cache_mb),
-        PatchSampler(cases, config.recipe.patch_size, training.foreground, training.seed),
+        reader,
+        PatchSampler(reader, config.recipe.patch_size, training.foreground, training.seed),
         training.batch_size,
         lambda image, label, rng: augment(image, label, settings, rng),
     )

@@ -18,7 +18,7 @@ from benchmarks.straight_line import run
 from vol3dseg.datasets.phantom import make_phantoms
 from vol3dseg.files import write_text
 
-_STEPS: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 3, "validation_patches": 4}
+_STEPS: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 3}
 _BATCHES = {
     "batch-16": {"extends": "report/iteration-3", "training": _STEPS},
     "batch-32": {"extends": "report/iteration-2", "training": _STEPS},

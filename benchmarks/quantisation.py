@@ -19,7 +19,7 @@ import numpy as np
 from vol3dseg.config import load_config
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DeviceError
-from vol3dseg.export.quantise_check import measure_cost
+from vol3dseg.export.quantise import measure_cost
 from vol3dseg.export.to_onnx import export_onnx
 from vol3dseg.inference.loading import make_predictor, open_session
 from vol3dseg.inference.runtimes.session import Session

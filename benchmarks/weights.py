@@ -124,7 +124,7 @@ def write_model(path: Path, model: Any, recipe: Recipe, labels: LabelSet) -> Non
         network=Network(
             architecture=_NETWORK.model_dump(mode="json"),
             divisor=_NETWORK.divisor,
-            receptive_field=(receptive_field_radius(_NETWORK),) * 3,
+            receptive_field=receptive_field_radius(_NETWORK),
             local=True,
         ),
         outputs=Softmax(classes=labels.names),

@@ -47,16 +47,14 @@ def run_export(
     int8: bool = False,
 ) -> None:
     """Export in front of the user."""
-    from vol3dseg.errors import MissingExtraError
+    from vol3dseg.export.to_onnx import export_onnx as export
+    from vol3dseg.recipe.graph_values import OPSET
 
-    try:
-        from vol3dseg.export.to_onnx import export_onnx as export
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "tensorflow", "train") from error
-
-    manifest = export(run, output, prepared, standalone, int8, click.echo)
+    manifest = export(
+        run, output, patches=prepared, standalone=standalone, int8=int8, progress=click.echo
+    )
     size, kind = output.stat().st_size / 1e6, ", standalone" * standalone + ", int8" * int8
-    click.echo(f"{output}: {size:.1f} MB, opset 17, manifest inside{kind}")
+    click.echo(f"{output}: {size:.1f} MB, opset {OPSET}, manifest inside{kind}")
     parity, cost = manifest.parity, manifest.quantisation
     if parity:
         what = "its float32 graph equals" if cost else "equals"

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-import keras
 import onnx
-import tensorflow as tf
-import tf2onnx
 
 from vol3dseg.errors import ModelError
-from vol3dseg.export.instance_norm import fuse_instance_norms
+from vol3dseg.export.instance_norm import fuse_instance_norms, marked_instance_norms
+from vol3dseg.extras import load_extra
 from vol3dseg.recipe.graph_values import OPSET
-from vol3dseg.training.networks.unet import InstanceNormalization
+from vol3dseg.training.backend import tf
+from vol3dseg.training.networks.building import Head, probabilities, require_one_image
+
+tf2onnx = load_extra("tf2onnx", "train")
 
 INPUT = ("image", ("n", "c", "i", "j", "k"))
 OUTPUT = ("probabilities", ("n", "class", "i", "j", "k"))
@@ -19,15 +20,19 @@ _CHANNEL_AXIS = 1
 _UNWANTED = ("Transpose", "Reshape")
 
 
-def convert(model: keras.Model, patch_size: tuple[int, int, int]) -> onnx.ModelProto:
+def convert(
+    model: Any, patch_size: tuple[int, int, int], head: Head = "softmax"
+) -> onnx.ModelProto:
     """Turn a Keras model into an ONNX graph that takes any batch and any fitting size.
 
     Parameters
     ----------
     model : keras.Model
-        (n, i, j, k, c) float32 in, (n, i, j, k, class) out.
+        (n, i, j, k, c) float32 in, (n, i, j, k, class) float32 logits or probabilities out.
     patch_size : (3,) tuple of int
         A size that the model takes [voxels].
+    head : "softmax" or "sigmoid"
+        What makes probabilities of the logits.
 
     Returns
     -------
@@ -42,23 +47,18 @@ def convert(model: keras.Model, patch_size: tuple[int, int, int]) -> onnx.ModelP
         The model has several inputs or outputs, or its graph is not valid, or not as clean as
         said above.
     """
-    ends = len(model.inputs), len(model.outputs)
-    if ends != (1, 1):
-        raise ModelError(
-            f"model {model.name!r} has {ends[0]} inputs and {ends[1]} outputs; "
-            "expected one of each; the network must be a function of one image"
-        )
-    graph_model = _trace(model, patch_size)
+    require_one_image(model)
+    with marked_instance_norms(model) as norms:
+        graph_model = _trace(model, patch_size, head)
     _drop_idle_reshape(graph_model.graph)
     _name_ends(graph_model.graph)
-    norms = sum(isinstance(layer, InstanceNormalization) for layer in model.layers)
-    fuse_instance_norms(graph_model, norms)
+    fuse_instance_norms(graph_model.graph, norms)
     _forget_origin(graph_model, model.name)
     _check(graph_model)
     return graph_model
 
 
-def _trace(model: keras.Model, patch_size: tuple[int, int, int]) -> onnx.ModelProto:
+def _trace(model: Any, patch_size: tuple[int, int, int], head: Head) -> onnx.ModelProto:
     """Convert with fixed sides.
 
     With symbolic sides tf2onnx puts some fifty nodes of shape arithmetic round each transposed
@@ -71,10 +71,10 @@ def _trace(model: keras.Model, patch_size: tuple[int, int, int]) -> onnx.ModelPr
     """
     sides = tuple(2 * side for side in patch_size)
     signature = tf.TensorSpec((None, model.input_shape[-1], *sides), tf.float32, name=INPUT[0])
+    network = probabilities(model, head)
 
     def channels_first(image: Any) -> Any:
-        output = model(tf.transpose(image, (0, 2, 3, 4, 1)), training=False)
-        return tf.transpose(output, (0, 4, 1, 2, 3))
+        return tf.transpose(network(tf.transpose(image, (0, 2, 3, 4, 1))), (0, 4, 1, 2, 3))
 
     traced = tf.function(channels_first, input_signature=[signature])
     graph_model: onnx.ModelProto
@@ -139,13 +139,17 @@ def _check(model: onnx.ModelProto) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         detail = " ".join(str(error).split())
         raise ModelError(
-            f"tf2onnx made a graph that is not valid: {detail}; expected standard operators only; "
-            "keep to layers that tf2onnx knows"
+            f"tf2onnx made a graph that is not valid: {detail}",
+            expected="standard operators only",
+            remedy="keep to layers that tf2onnx knows",
         ) from error
     kinds = [node.op_type for node in model.graph.node]
     unwanted = [f"{kinds.count(kind)} {kind}" for kind in _UNWANTED if kind in kinds]
     if unwanted:
         raise ModelError(
-            f"the graph has {', '.join(unwanted)}; expected none, channels first throughout and no "
-            "size baked in; reinstall: pip install 'vol3dseg[train]'"
+            f"the graph has {', '.join(unwanted)}",
+            expected="none, channels first throughout and no size baked in",
+            remedy="of a network of your own, keep to layers that leave axes as they are: "
+            "Conv3DTranspose, not UpSampling3D; InstanceNormalization of vol3dseg, not "
+            "GroupNormalization. Of ours, reinstall: pip install 'vol3dseg[train]'",
         )

@@ -1,8 +1,9 @@
 """The proof that an ONNX graph computes what its Keras model computes, at any size."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,13 +34,18 @@ class Agreement:
 
 
 def measure_parity(
-    model: keras.Model, onnx_bytes: bytes, patches: NDArray[np.float32], manifest: Manifest
+    network: Callable[[NDArray[np.float32]], Any],
+    onnx_bytes: bytes,
+    patches: NDArray[np.float32],
+    manifest: Manifest,
 ) -> Agreement:
     """Run both networks on the same patches, one by one, and compare.
 
     Parameters
     ----------
-    model : keras.Model
+    network : callable
+        From (1, i, j, k, c) images to probabilities; see
+        `vol3dseg.training.networks.building.probabilities`.
     onnx_bytes : bytes
         The file, run by onnxruntime on the CPU.
     patches : (n, i, j, k, c) array
@@ -58,15 +64,16 @@ def measure_parity(
         outputs differ.
     """
     if len(patches) == 0:
-        raise ModelError("parity: found no patches to compare on; expected at least one")
+        raise ModelError("parity: found no patches to compare on", expected="at least one")
     session = OnnxBackend(onnx_bytes, "cpu")
     differences, agreements = [], []
     for patch in patches[:, None]:
-        expected = np.asarray(model(patch, training=False))
+        expected = np.asarray(network(patch))
         found = np.moveaxis(session(np.ascontiguousarray(np.moveaxis(patch, -1, 1))), 1, -1)
         if found.shape != expected.shape:
             raise ModelError(
-                f"parity: ONNX gives {found.shape}, Keras {expected.shape}; expected equal shapes"
+                f"parity: ONNX gives {found.shape}, Keras {expected.shape}",
+                expected="equal shapes",
             )
         differences.append(np.abs(found - expected).max())
         labels, expected_labels = (
@@ -106,8 +113,8 @@ def _run(session: OnnxBackend, image: NDArray[np.float32]) -> NDArray[np.float32
         return session(image)
     except Exception as error:  # onnxruntime's classes share no base but Exception
         raise ModelError(
-            f"the graph does not run on {image.shape}: {' '.join(str(error).split())}; expected a "
-            "graph for any batch and any multiple of the divisor"
+            f"the graph does not run on {image.shape}: {' '.join(str(error).split())}",
+            expected="a graph for any batch and any multiple of the divisor",
         ) from error
 
 
@@ -120,7 +127,9 @@ def _check_probabilities(
             expected=f"{expected}, with the channels {', '.join(manifest.outputs.channels)}",
         )
     if not np.isfinite(output).all():
-        raise ModelError("the graph gives values that are not finite; train with a lower rate")
+        raise ModelError(
+            "the graph gives values that are not finite", remedy="train with a lower rate"
+        )
     softmax = manifest.outputs.kind == "softmax"
     worst = float(np.abs(output.sum(axis=1) - 1).max()) if softmax else float(output.max() - 1)
     if worst > _SUM_TOLERANCE or output.min() < 0:

@@ -1,9 +1,9 @@
-"""A float32 graph becomes one that computes in 8-bit integers: static quantisation as QDQ nodes.
+"""A float32 graph becomes one that computes in 8-bit integers, and is judged on whole volumes.
 
-Before each convolution its input is rounded to 256 steps and its weights to 255, a scale of their
-own for each output channel. The runtime then fuses convolution, rectifier and rounding into one
-kernel of integers. Instance norms stay in float32, and so does the last convolution: half of what
-int8 lost in Dice was lost there, and it takes next to no time.
+Static quantisation as QDQ nodes: before each convolution its input is rounded to 256 steps and its
+weights to 255, a scale of their own for each output channel. The runtime then fuses convolution,
+rectifier and rounding into one kernel of integers. Instance norms stay in float32, and so does the
+last convolution: half of what int8 lost in Dice was lost there, and it takes next to no time.
 
 What was found by trying, in OpenVINO 2026.4 on a processor with AVX512-VNNI:
 
@@ -13,21 +13,27 @@ What was found by trying, in OpenVINO 2026.4 on a processor with AVX512-VNNI:
 - activations unsigned: signed ones are computed wrong after a Concat (negative values became 0);
 - a ConvTranspose is one of integers only if the zero of its input is 0;
 - an instance norm as one node: spelled out as arithmetic, it is computed wrong after a convolution
-  of integers (the mean is scaled twice). `vol3dseg.export.quantise_check` would see either.
+  of integers (the mean is scaled twice).
+
+Runtimes fuse nodes in ways of their own, and not all of them are right, so both graphs are judged
+where int8 is worth its while: in OpenVINO, if it is installed.
 """
 
 import contextlib
 import io
+import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
-    CalibrationDataReader,
     CalibrationMethod,
     QDQQuantizer,
     QuantType,
@@ -36,9 +42,18 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
-from vol3dseg.errors import ModelError
+from vol3dseg.errors import ModelError, ParityError, RunError
+from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.export.instance_norm import drop_unused
+from vol3dseg.inference.loading import make_predictor, open_session
+from vol3dseg.inference.predictor import Predictor
+from vol3dseg.inference.runtimes.openvino_backend import is_installed
+from vol3dseg.inference.runtimes.session import Device
+from vol3dseg.model.manifest import Manifest, Quantisation
+from vol3dseg.model.model_file import ModelFile
+from vol3dseg.preprocessing.store import StoredCase
 
+LARGEST_DROP = 0.002
 _OPERATORS = ("Conv", "ConvTranspose", "Concat", "MaxPool")
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 # They copy or choose values, so what is rounded before them need not be rounded after them.
@@ -71,7 +86,7 @@ def quantise(model: onnx.ModelProto, patches: NDArray[np.float32]) -> onnx.Model
         There are no patches.
     """
     if len(patches) == 0:
-        raise ModelError("int8: found no patches to find ranges on; expected at least one")
+        raise ModelError("int8: found no patches to find ranges on", expected="at least one")
     named = _with_names(model)
     last = [node.name for node in named.graph.node if node.op_type == "Conv"][-1:]
     ranges = _ranges(named, patches)
@@ -110,18 +125,6 @@ def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
     return named
 
 
-class _OnePatch(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """What onnxruntime reads inputs from: here, a single one."""
-
-    def __init__(self, patch: NDArray[np.float32]) -> None:
-        image = np.ascontiguousarray(np.moveaxis(patch, -1, 0)[None])
-        self._left = iter([{"image": image}])
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """Return the next input, or None."""
-        return next(self._left, None)
-
-
 def _ranges(model: onnx.ModelProto, patches: NDArray[np.float32]) -> TensorsData:
     """Return the range of each tensor that convolutions see, over all patches."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -136,7 +139,8 @@ def _ranges(model: onnx.ModelProto, patches: NDArray[np.float32]) -> TensorsData
         )
         # All tensors of what is given at once are kept in memory: one patch at a time.
         for patch in patches:
-            calibrator.collect_data(_OnePatch(patch))
+            inputs = iter([{"image": np.ascontiguousarray(np.moveaxis(patch, -1, 0)[None])}])
+            calibrator.collect_data(SimpleNamespace(get_next=partial(next, inputs, None)))
         return calibrator.compute_data()
 
 
@@ -175,3 +179,141 @@ def _taking(graph: onnx.GraphProto, names: Iterable[str]) -> list[onnx.NodeProto
     """Return the nodes that take any of these values."""
     wanted = set(names)
     return [node for node in graph.node if wanted.intersection(node.input)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a network loses against another one on whole volumes.
+
+    Parameters
+    ----------
+    cases : int
+    dice : float or None
+        Mean over foreground classes of their mean Dice over cases; None if no case has any.
+    dice_drop : float
+        By how much that is below the other network's; NaN if it is None for either.
+    label_agreement : float
+        Share of voxels with the same label from both.
+    """
+
+    cases: int
+    dice: float | None
+    dice_drop: float
+    label_agreement: float
+
+
+def quantise_proven(
+    plain: onnx.ModelProto,
+    content: bytes,
+    manifest: Manifest,
+    patches: NDArray[np.float32],
+    cases: Mapping[str, StoredCase],
+    where: str,
+    progress: Callable[[str], None] = lambda line: None,
+) -> tuple[onnx.ModelProto, Manifest]:
+    """Quantise a network and judge the result.
+
+    Parameters
+    ----------
+    plain : onnx.ModelProto
+        The network with instance norms as single nodes.
+    content : bytes
+        The float32 graph that was proven to equal the trained model.
+    manifest : Manifest
+    patches : (n, i, j, k, c) array of float32
+        Of training cases; ranges of activations are found on them.
+    cases : mapping from case to StoredCase
+        The validation part.
+    where : str
+        The file to be written, for messages.
+    progress : callable
+        Called with a line of text after every ten cases.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Without metadata.
+    Manifest
+        With `quantisation`.
+
+    Raises
+    ------
+    RunError
+        There are no validation cases, or none has a class of the foreground.
+    ParityError
+        Mean Dice drops by more than 0.002.
+    """
+    remedy = "export it without --int8"
+    if not cases:
+        raise RunError(
+            "not written: int8 is judged on the validation part, and there is none",
+            where=where,
+            remedy=remedy,
+        )
+    quantised = quantise(plain, patches)
+    device: Device = "openvino" if is_installed() else "cpu"
+    file = ModelFile(content, manifest, sha256="")  # one plan for both
+    session = open_session(quantised.SerializeToString(), device)
+    reference = make_predictor(file, open_session(content, device))
+    cost = measure_cost(reference, make_predictor(file, session), cases, progress)
+    if cost.dice is None:
+        raise RunError(
+            f"not written: int8 is judged by Dice, but none of the {cost.cases} validation cases "
+            "has a class of the foreground",
+            where=where,
+            remedy=remedy,
+        )
+    if not cost.dice_drop <= LARGEST_DROP:
+        raise ParityError(
+            f"not written: int8 lowers mean Dice on {cost.cases} validation cases by "
+            f"{cost.dice_drop:.4f}, to {cost.dice:.4f} ({session.provider})",
+            where=where,
+            expected=f"at most {LARGEST_DROP}",
+            remedy=remedy,
+        )
+    facts = Quantisation(
+        precision="int8",
+        patches=len(patches),
+        provider=session.provider,
+        cases=cost.cases,
+        mean_dice=cost.dice,
+        dice_drop=cost.dice_drop,
+        tolerance=LARGEST_DROP,
+        label_agreement=cost.label_agreement,
+    )
+    return quantised, manifest.model_copy(update={"quantisation": facts})
+
+
+def measure_cost(
+    reference: Predictor,
+    judged: Predictor,
+    cases: Mapping[str, StoredCase],
+    progress: Callable[[str], None] = lambda line: None,
+) -> Cost:
+    """Segment whole scans with two networks of one manifest, and compare what they say.
+
+    Parameters
+    ----------
+    reference, judged : Predictor
+    cases : mapping from case to StoredCase
+        At least one.
+    progress : callable
+        Called with a line of text after every ten cases.
+    """
+    scores: tuple[list[CaseScores], list[CaseScores]] = [], []
+    equal = voxels = 0
+    for number, (name, case) in enumerate(cases.items(), start=1):
+        prepared, truth = case.prepared(), case.reference(reference.manifest.labels)
+        found = [
+            each.segment(prepared.volume, prepared.source).segmentation
+            for each in (reference, judged)
+        ]
+        for kept, segmentation in zip(scores, found, strict=True):
+            kept.append(evaluate_case(name, truth, segmentation))
+        equal += int(np.count_nonzero(found[0].array == found[1].array))
+        voxels += truth.array.size
+        if number % 10 == 0 or number == len(cases):
+            progress(f"int8 against float32 on whole volumes {number}/{len(cases)}")
+    before, after = (summarise(part).mean_foreground_dice for part in scores)
+    drop = math.nan if before is None or after is None else before - after
+    return Cost(len(cases), after, drop, equal / voxels)

@@ -1,8 +1,8 @@
-"""Export a run: convert its checkpoint, prove that both agree, write one file."""
+"""Export a trained network: convert it, prove that both agree, write one file."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import onnx
 from numpy.typing import NDArray
 
 from vol3dseg.config import Config, load_config
-from vol3dseg.datasets.splits import Split, read_split
+from vol3dseg.datasets.splits import Split, make_split, read_split
 from vol3dseg.errors import ModelError, ParityError, RunError
 from vol3dseg.export.graph import convert
+from vol3dseg.export.instance_norm import spell_out_imprecise_norms
 from vol3dseg.export.parity import check_other_sizes, measure_parity
-from vol3dseg.export.precision import spell_out_imprecise_norms
-from vol3dseg.export.quantise_check import quantise_proven
+from vol3dseg.export.quantise import quantise_proven
 from vol3dseg.export.standalone import make_standalone, require_standalone
 from vol3dseg.export.standalone_check import check_standalone
 from vol3dseg.files import write_bytes
@@ -26,36 +26,76 @@ from vol3dseg.model.provenance import provenance
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases
 from vol3dseg.training.checkpoints import load_checkpoint
-from vol3dseg.training.results import checkpoint_of
+from vol3dseg.training.data import foreground_ml, labelled_subjects
+from vol3dseg.training.networks.building import probabilities, require_network
+from vol3dseg.training.results import checkpoint_of, describe_model
 from vol3dseg.training.sampling import validation_boxes
 
 TOLERANCE = 1e-4
 _PATCHES = 4
 _INT8_PATCHES = 32
 
+Patches = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """A trained network, and the cases that it is proven on.
+
+    `prepared` is None where patches are given instead.
+    """
+
+    model: Any
+    manifest: Manifest
+    prepared: Path | None
+    split: Split
+
+    def open(self, names: Sequence[str]) -> Mapping[str, StoredCase]:
+        """Open cases of the prepared folder; none if there is no such folder."""
+        if self.prepared is None:
+            return {}
+        index, recipe = load_index(self.prepared), self.manifest.recipe
+        recipe.require_equal(
+            index.recipe.select(recipe.modalities), "the model", str(self.prepared)
+        )
+        return open_cases(self.prepared, index, names, recipe.modalities)
+
+    def patches(self, names: Sequence[str], limit: int) -> Patches:
+        """Return at most `limit` patches as an (n, i, j, k, c) array, spread over the cases."""
+        cases, size = list(self.open(names).values()), self.manifest.recipe.patch_size
+        pairs = validation_boxes(cases, size, -(-limit // len(cases)), seed=0)
+        boxes = [box for turn in (0, 1) for pair in pairs for box in pair[turn : turn + 1]]
+        return np.stack([cases[number].read(box)[0] for number, box in boxes[:limit]])
+
 
 def export_onnx(
-    run: Path,
-    output: Path,
-    prepared: Path | None = None,
+    source: Any,
+    output: str | Path,
+    description: Manifest | Config | None = None,
+    *,
+    patches: str | Path | Patches | None = None,
     standalone: bool = False,
     int8: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
-    """Turn the checkpoint of a run into one self-describing ONNX file.
+    """Turn a run, or a network that was trained elsewhere, into one self-describing ONNX file.
 
     Parameters
     ----------
-    run : Path
-        A finished run of `vol3dseg train`.
-    output : Path
-    prepared : Path or None
-        The folder that the run learned from, if it has moved since; parity is measured on its
-        patches.
+    source : str, Path or keras.Model
+        A finished run of `vol3dseg train`; or a model, (n, i, j, k, c) in, (n, i, j, k, output)
+        logits or probabilities out, for any size.
+    output : str or Path
+    description : Manifest, Config or None
+        What a model of your own is: its recipe, labels and outputs. None for a run, which knows.
+    patches : str, Path, (n, i, j, k, c) array of float32, or None
+        What the proof is done on: the prepared folder that the network learned from, or prepared
+        voxels. None takes the folder of the run.
     standalone : bool
         Write one graph from raw intensities to labels instead (`vol3dseg.export.standalone`).
     int8 : bool
-        Write a graph that computes in 8-bit integers instead (`vol3dseg.export.quantise`).
+        Write a graph that computes in 8-bit integers instead (`vol3dseg.export.quantise`). It needs
+        a prepared folder.
     progress : callable
         Called with a line of text now and then.
 
@@ -70,33 +110,38 @@ def export_onnx(
         The run is not finished or has no checkpoint, or its prepared folder is gone; or it has no
         validation part to judge int8 on.
     ModelError
-        The converted graph is not what it should be, or the model cannot be standalone.
+        The model is not what it is described as, its graph is not what it should be, or it cannot
+        be standalone.
     ParityError
         Probabilities of the two differ by more than 1e-4, the standalone graph gives other
         labels, or int8 lowers mean Dice by more than 0.002. Nothing is written then.
     """
     if standalone and int8:
         raise ModelError(
-            "a standalone graph is for runtimes that are no faster in int8; leave --standalone or "
-            "--int8 away"
+            "a standalone graph is for runtimes that are no faster in int8",
+            remedy="leave --standalone or --int8 away",
         )
-    config, manifest = _read_run(run)
+    output = Path(output)
+    folder = None if patches is None or isinstance(patches, np.ndarray) else Path(patches)
+    if isinstance(source, str | Path):
+        trained = _of_run(Path(source), folder)
+    else:
+        trained = _of_model(source, description, folder, patches is not None)
     if standalone:
-        require_standalone(manifest, str(run))
-    model = load_checkpoint(_checkpoint(run, config, manifest))
-    open_cases = partial(_open_cases, run, config, prepared)
-    # Of training cases if there are no others.
-    cases = open_cases(lambda split: (split.validation or split.train)[:_PATCHES])
-    patches = _real_patches(cases, config, _PATCHES)
-    plain = convert(model, manifest.recipe.patch_size)
-    graph, complete = _proven(model, plain, manifest, patches, output)
+        require_standalone(trained.manifest, str(output))
+    split = trained.split
+    if not isinstance(patches, np.ndarray):
+        # Of training cases if there are no others.
+        patches = trained.patches((split.validation or split.train)[:_PATCHES], _PATCHES)
+    plain = convert(
+        trained.model, trained.manifest.recipe.patch_size, trained.manifest.outputs.kind
+    )
+    graph, complete = _proven(trained, plain, patches, output)
     content = graph.SerializeToString()
     if int8:
-        training = open_cases(lambda split: _spread(split.train, _INT8_PATCHES))
-        seen = _real_patches(training, config, _INT8_PATCHES)
-        judged = open_cases(lambda split: split.validation)
+        seen = trained.patches(_spread(split.train, _INT8_PATCHES), _INT8_PATCHES)
         graph, complete = quantise_proven(
-            plain, content, complete, seen, judged, str(output), progress
+            plain, content, complete, seen, trained.open(split.validation), str(output), progress
         )
     file = with_manifest(graph, complete)
     if standalone:
@@ -106,35 +151,95 @@ def export_onnx(
     return complete
 
 
-def _checkpoint(run: Path, config: Config, manifest: Manifest) -> Path:
-    path, kind = checkpoint_of(run, config)
+def _of_run(run: Path, prepared: Path | None) -> _Trained:
+    """Load the network of a finished run."""
+    path = run / "manifest.json"
+    if not path.is_file():
+        begun = (run / "training.log").exists()
+        raise RunError(
+            "an unfinished run" if begun else "no run",
+            where=run,
+            expected="a folder of vol3dseg train with a manifest.json",
+            remedy="finish it with vol3dseg train --resume" if begun else "train one first",
+        )
+    try:
+        manifest = parse_manifest(path.read_bytes(), str(path))
+    except ModelError as error:
+        raise RunError(str(error)) from error
+    checkpoint, kind = checkpoint_of(run, load_config(run / "config.yaml"))
     if kind != manifest.members[0].checkpoint:
         raise RunError(
-            f"{run}: manifest.json speaks of {manifest.members[0].checkpoint}.keras, found "
-            f"{path.name}; train again"
+            f"manifest.json speaks of {manifest.members[0].checkpoint}.keras, found {kind}.keras",
+            where=run,
+            remedy="train again",
         )
-    return path
+    if prepared is None:
+        environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+        prepared = Path(environment["prepared"])
+    if not prepared.is_dir():
+        raise RunError(
+            f"its prepared folder {prepared} is gone",
+            where=run,
+            expected="the real patches that parity is measured on",
+            remedy="name where it is now with --prepared",
+        )
+    model = load_checkpoint(checkpoint)
+    return _Trained(model, manifest, prepared, read_split(run / "split.json"))
+
+
+def _of_model(
+    model: Any, description: Manifest | Config | None, prepared: Path | None, has_patches: bool
+) -> _Trained:
+    """Take a network as it is described; without a config all labelled cases are training cases."""
+    if description is None:
+        raise ModelError(
+            "a model of your own says nothing of its recipe and labels",
+            remedy="give the config or manifest that describes it",
+        )
+    recipe = description.model_recipe if isinstance(description, Config) else description.recipe
+    outputs = (
+        len(description.labels.classes)
+        if isinstance(description, Config)
+        else len(description.outputs.channels)
+    )
+    require_network(model, len(recipe.modalities), outputs, recipe.patch_size)
+    if isinstance(description, Manifest):
+        manifest = description
+    else:
+        manifest = describe_model(description, model)
+    split = Split(train=())
+    if prepared is None and not has_patches:
+        raise ModelError(
+            "there are no patches to prove it on",
+            remedy="give prepared voxels or a prepared folder as `patches`",
+        )
+    if prepared is not None:
+        index = load_index(prepared)
+        subjects = labelled_subjects(prepared, index)
+        split = Split(train=tuple(subjects))
+        if isinstance(description, Config):
+            split = make_split(subjects, description.split, foreground_ml(index))
+    return _Trained(model, manifest, prepared, split)
 
 
 def _proven(
-    model: Any,
-    plain: onnx.ModelProto,
-    manifest: Manifest,
-    patches: NDArray[np.float32],
-    output: Path,
+    trained: _Trained, plain: onnx.ModelProto, patches: Patches, output: Path
 ) -> tuple[onnx.ModelProto, Manifest]:
     """Return the graph that is proven to equal the model, and the manifest with that proof."""
-    graph = onnx.ModelProto()
+    graph, manifest = onnx.ModelProto(), trained.manifest
     graph.CopyFrom(plain)
     spelled_out = spell_out_imprecise_norms(graph, patches)
     content = graph.SerializeToString()
     check_other_sizes(content, manifest)
-    agreement = measure_parity(model, content, patches, manifest)
+    network = probabilities(trained.model, manifest.outputs.kind)
+    agreement = measure_parity(network, content, patches, manifest)
     if not agreement.max_abs_difference <= TOLERANCE:
         raise ParityError(
-            f"{output}: not written: ONNX and Keras differ by "
-            f"{agreement.max_abs_difference:.2g} in probability on {agreement.patches} "
-            f"patches, expected at most {TOLERANCE:.0e}; please report this with config.yaml"
+            f"not written: ONNX and Keras differ by {agreement.max_abs_difference:.2g} in "
+            f"probability on {agreement.patches} patches",
+            where=output,
+            expected=f"at most {TOLERANCE:.0e}",
+            remedy="please report this with config.yaml",
         )
     parity = Parity(
         patches=agreement.patches,
@@ -146,45 +251,6 @@ def _proven(
     packages = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "openvino", "numpy")
     facts = {"parity": parity, "provenance": provenance(*packages)}
     return graph, manifest.model_copy(update=facts)
-
-
-def _read_run(run: Path) -> tuple[Config, Manifest]:
-    path = run / "manifest.json"
-    if not path.is_file():
-        found = "an unfinished run; finish it with vol3dseg train --resume"
-        missing = "no run; expected a folder made by vol3dseg train"
-        raise RunError(f"{run}: {found if (run / 'training.log').exists() else missing}")
-    try:
-        return load_config(run / "config.yaml"), parse_manifest(path.read_bytes(), str(path))
-    except ModelError as error:
-        raise RunError(str(error)) from error
-
-
-def _open_cases(
-    run: Path, config: Config, prepared: Path | None, choose: Callable[[Split], Sequence[str]]
-) -> Mapping[str, StoredCase]:
-    """Open some cases of the prepared folder that the run learned from."""
-    if prepared is None:
-        environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-        prepared = Path(environment["prepared"])
-    if not prepared.is_dir():
-        raise RunError(
-            f"{run}: its prepared folder {prepared} is gone; parity is measured on real patches, "
-            "so name where it is now with --prepared"
-        )
-    split, index = read_split(run / "split.json"), load_index(prepared)
-    config.recipe.require_equal(index.recipe, str(run), str(prepared))
-    modalities = config.model_recipe.modalities
-    return open_cases(prepared, index, choose(split), modalities)
-
-
-def _real_patches(
-    cases: Mapping[str, StoredCase], config: Config, limit: int
-) -> NDArray[np.float32]:
-    """Return at most `limit` patches as an (n, i, j, k, c) array, spread over the cases."""
-    opened = list(cases.values())
-    boxes = validation_boxes(opened, config.recipe.patch_size, limit, config.training.seed)
-    return np.stack([opened[number].read(box)[0] for number, box in boxes])
 
 
 def _spread(names: Sequence[str], limit: int) -> Sequence[str]:

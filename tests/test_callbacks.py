@@ -14,7 +14,7 @@ import keras
 from vol3dseg.config import EarlyStoppingConfig, ReduceLROnPlateauConfig, TrainingConfig
 from vol3dseg.errors import OutputError, RunError
 from vol3dseg.training.callbacks import (
-    AtomicModelCheckpoint,
+    BestCheckpoint,
     LastCheckpoint,
     make_callbacks,
 )
@@ -52,7 +52,7 @@ def tiny_model():
         [
             keras.Input((2, 2, 2, 1)),
             keras.layers.Dropout(0.1),
-            keras.layers.Conv3D(2, 1, activation="softmax"),
+            keras.layers.Conv3D(2, 1),
         ]
     )
     optimizer = keras.optimizers.AdamW(CONFIG.learning_rate, weight_decay=0.5)
@@ -121,20 +121,20 @@ def test_last_checkpoint_is_a_keras_file_with_the_state_inside(tmp_path):
     history = fit(model, tmp_path, 3)
     state = read_state(tmp_path / "last.keras")
     assert state.epochs == 3
-    assert state.best_val_loss == pytest.approx(min(history["val_loss"]))
+    assert state.val_loss == pytest.approx(history["val_loss"][-1])
     assert state.plateau is not None
     assert state.stopping is not None
     assert state.stopping.wait == 2
     assert not state.stopped_early
     again = load_checkpoint(tmp_path / "last.keras")
     assert again.predict(IMAGE, verbose=0) == pytest.approx(model.predict(IMAGE, verbose=0))
-    assert again.optimizer.iterations.numpy() == 3 * 2
+    assert keras.saving.load_model(tmp_path / "last.keras").optimizer.iterations.numpy() == 3 * 2
     assert {f.name for f in tmp_path.iterdir()} == {"last.keras", "best.keras", "training.log"}
 
 
 def test_best_checkpoint_is_of_the_lowest_val_loss(tmp_path):
     history = fit(tiny_model(), tmp_path, 4)
-    best = load_checkpoint(tmp_path / "best.keras")
+    best = keras.saving.load_model(tmp_path / "best.keras")
     loss = best.evaluate(IMAGE, OPPOSITE, batch_size=2, verbose=0)[0]
     assert loss == pytest.approx(min(history["val_loss"]), rel=1e-5)
     assert min(history["val_loss"]) < history["val_loss"][-1]
@@ -145,7 +145,7 @@ def test_parts_that_the_config_leaves_out_leave_no_trace(tmp_path):
     fit(tiny_model(), tmp_path, 1, config=config)
     assert not (tmp_path / "best.keras").exists()
     state = read_state(tmp_path / "last.keras")
-    assert (state.best_val_loss, state.plateau, state.stopping) == (None, None, None)
+    assert (state.plateau, state.stopping) == (None, None)
     assert float(rows_of(tmp_path)[0]["learning_rate"]) == pytest.approx(0.05)
 
 
@@ -161,19 +161,37 @@ def test_early_stopping_is_told_by_the_state(tmp_path):
     [
         pytest.param([3.0, 2.0, 2.0, 2.5, 1.0], [0, 1, 4], id="only what is lower"),
         pytest.param([float("nan"), 2.0, float("nan")], [1], id="NaN is never best"),
+        pytest.param([float("inf"), 2.0], [1], id="nor is what is infinite"),
+        pytest.param([0.0, 0.0], [0], id="zero is a number"),
         pytest.param([None, 2.0], [1], id="no val_loss"),
     ],
 )
 def test_best_checkpoint_saves_when(tmp_path, losses, saved):
     path = tmp_path / "with {braces}" / "best.keras"
-    callback = AtomicModelCheckpoint(path)
-    callback.set_model(tiny_model())
+    callback = BestCheckpoint(path)
+    model = tiny_model()
+    callback.set_model(model)
     found = []
     for epoch, loss in enumerate(losses):
         path.unlink(missing_ok=True)
         callback.on_epoch_end(epoch, {} if loss is None else {"val_loss": loss})
         found += [epoch] * path.exists()
+        if path.exists():
+            state = read_state(path)
+            assert (state.epochs, state.val_loss) == (epoch + 1, loss)
     assert found == saved
+
+
+def test_a_resumed_run_replaces_the_best_file_by_a_better_one_only(tmp_path):
+    path = tmp_path / "best.keras"
+    first = BestCheckpoint(path)
+    first.set_model(tiny_model())
+    first.on_epoch_end(4, {"val_loss": 2.0})
+    resumed = BestCheckpoint(path, resumed=True)
+    resumed.set_model(tiny_model())
+    for epoch, loss, kept in ((5, 2.5, 5), (6, float("nan"), 5), (7, 1.5, 8)):
+        resumed.on_epoch_end(epoch, {"val_loss": loss})
+        assert read_state(path).epochs == kept
 
 
 class BrokenModel:
@@ -191,7 +209,7 @@ class BrokenModel:
     "callback",
     [
         pytest.param(lambda path: LastCheckpoint(path, ()), id="last"),
-        pytest.param(AtomicModelCheckpoint, id="best"),
+        pytest.param(BestCheckpoint, id="best"),
     ],
 )
 @pytest.mark.parametrize("before", [None, b"the old one"])
@@ -231,7 +249,7 @@ def test_a_killed_run_leaves_no_stump_under_the_final_name(tmp_path):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(tmp_path, value):
     callbacks = make_callbacks(CONFIG, tmp_path, None)
-    with pytest.raises(RunError, match=r"at step 1, expected a finite number; lower"):
+    with pytest.raises(RunError, match=r"at step 1; expected a finite number; lower"):
         tiny_model().fit(IMAGE * np.float32(value), LABEL, callbacks=callbacks, epochs=2, verbose=0)
     for callback in callbacks:  # Keras leaves the log open when a callback raises
         if isinstance(callback, keras.callbacks.CSVLogger):

@@ -43,7 +43,7 @@ def network():
     facts = Network(
         architecture=config.model_dump(mode="json"),
         divisor=config.divisor,
-        receptive_field=(receptive_field_radius(config),) * 3,
+        receptive_field=receptive_field_radius(config),
         local=True,
     )
     return OpenVinoBackend(convert(model, (32, 32, 32)).SerializeToString()), facts

@@ -1,5 +1,6 @@
 """Keras to ONNX: a clean graph, equal to the model, for any batch and size."""
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -16,10 +17,11 @@ import tensorflow as tf
 from vol3dseg.config import ModelConfig
 from vol3dseg.errors import ModelError
 from vol3dseg.export import graph as graph_module
+from vol3dseg.export import instance_norm
 from vol3dseg.export.graph import convert
-from vol3dseg.export.instance_norm import fuse_instance_norms
 from vol3dseg.export.parity import Agreement, check_other_sizes, measure_parity
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
+from vol3dseg.training.networks.building import probabilities
 from vol3dseg.training.networks.unet import InstanceNormalization, build_unet
 
 pytestmark = pytest.mark.train
@@ -47,14 +49,14 @@ def pair(request):
     return model, convert(model, PATCH)
 
 
-@pytest.fixture
-def patches():
-    return np.random.default_rng(1).normal(size=(3, *PATCH, CHANNELS)).astype(np.float32)
-
-
 @pytest.fixture(scope="session")
 def facts(manifest_for):
     return manifest_for(CHANNELS, CLASSES, PATCH, 4)
+
+
+@pytest.fixture
+def patches():
+    return np.random.default_rng(1).normal(size=(3, *PATCH, CHANNELS)).astype(np.float32)
 
 
 def dims(value):
@@ -93,7 +95,9 @@ def test_standard_operators_only_and_all_weights_inside(pair):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_parity(norm, seed, patches, facts):
     model = trained(norm, seed)
-    agreement = measure_parity(model, convert(model, PATCH).SerializeToString(), patches, facts)
+    agreement = measure_parity(
+        probabilities(model, "softmax"), convert(model, PATCH).SerializeToString(), patches, facts
+    )
     assert agreement.patches == 3
     assert agreement.max_abs_difference <= 1e-5
     assert agreement.label_agreement > 0.999
@@ -101,7 +105,9 @@ def test_parity(norm, seed, patches, facts):
 
 def test_an_untrained_model_whose_ones_and_zeros_fold_away(patches, facts):
     model = build_unet(ModelConfig(depth=2, width=3, norm="instance"), CHANNELS, CLASSES)
-    agreement = measure_parity(model, convert(model, PATCH).SerializeToString(), patches, facts)
+    agreement = measure_parity(
+        probabilities(model, "softmax"), convert(model, PATCH).SerializeToString(), patches, facts
+    )
     assert agreement.max_abs_difference <= 1e-5
 
 
@@ -112,12 +118,25 @@ def test_a_patch_that_is_one_voxel_at_the_bottom(norm, manifest_for):
     check_other_sizes(content, manifest_for(CHANNELS, CLASSES, (4, 4, 4), 4))
 
 
+def test_strides_that_differ_between_axes_reach_the_graph(manifest_for):
+    strides, size = ((1, 2, 2), (2, 2, 3)), (2, 4, 6)
+    model = build_unet(ModelConfig(depth=2, width=2, strides=strides), CHANNELS, CLASSES)
+    content = convert(model, size).SerializeToString()
+    facts = manifest_for(CHANNELS, CLASSES, size, 1)
+    network = facts.network.model_copy(update={"divisor": size})
+    facts = facts.model_copy(update={"network": network})
+    check_other_sizes(content, facts)
+    patches = np.random.default_rng(1).normal(size=(2, 6, 4, 12, CHANNELS)).astype(np.float32)
+    found = measure_parity(probabilities(model, "softmax"), content, patches, facts)
+    assert found.max_abs_difference <= 1e-5
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_any_batch(pair, batch, patches):
     model, converted = pair
     session = OnnxBackend(converted.SerializeToString(), "cpu")
     output = session(np.ascontiguousarray(np.moveaxis(patches[:batch], -1, 1)))
-    expected = np.asarray(model(patches[:batch], training=False))
+    expected = np.asarray(probabilities(model, "softmax")(patches[:batch]))
     np.testing.assert_allclose(np.moveaxis(output, 1, -1), expected, atol=1e-5)
 
 
@@ -129,8 +148,12 @@ def test_other_sizes(pair, facts):
 def test_parity_sees_a_model_that_is_not_the_exported_one(pair, patches, facts):
     model, converted = pair
     norm = "batch" if any("moving" in w.name for w in model.weights) else "instance"
-    content = converted.SerializeToString()
-    other = measure_parity(trained(norm, seed=9), content, patches, facts)
+    other = measure_parity(
+        probabilities(trained(norm, seed=9), "softmax"),
+        converted.SerializeToString(),
+        patches,
+        facts,
+    )
     assert other.max_abs_difference > 0.01
 
 
@@ -153,131 +176,7 @@ def hand_made(nodes, constants=(), channels=2):
     return helper.make_model(graph, opset_imports=opset, ir_version=8)
 
 
-CONSTANTS = {
-    "w": np.random.default_rng(0).normal(size=(2, 2, 1, 1, 1)),
-    "scale": np.array([2.0, -3.0]).reshape(1, 2, 1, 1, 1),
-    "shift": np.array([0.5, 0.25]).reshape(1, 2, 1, 1, 1),
-    "epsilon": 1e-5,
-}
-STATISTICS = {
-    "x": ("Conv", "image w"),
-    "m": ("GlobalAveragePool", "x"),
-    "d": ("Sub", "x m"),
-    "q": ("Mul", "d d"),
-    "v": ("GlobalAveragePool", "q"),
-    "e": ("Add", "v epsilon"),
-    "s": ("Sqrt", "e"),
-    "r": ("Reciprocal", "s"),
-}
-AFFINE = {"a": ("Mul", "d r"), "b": ("Mul", "a scale"), "y": ("Add", "b shift")}
-
-
-def norm_graph(affine=AFFINE, last="y", shape=(-1, 2, 1, 1, 1), **changes):
-    """The arithmetic of an instance norm after a convolution, with some nodes changed."""
-    steps = {**STATISTICS, **changes, **affine, "probabilities": ("Identity", last)}
-    # As a graph must be: each node after those it takes.
-    nodes, known = [], {"image", "shape", *CONSTANTS}
-    while len(nodes) < len(steps):
-        for name, (kind, inputs) in steps.items():
-            if name not in known and known.issuperset(inputs.split()):
-                nodes.append((kind, inputs, name, {}))
-                known.add(name)
-    constants = [constant(name, values) for name, values in CONSTANTS.items()]
-    constants.append(constant("shape", shape, np.int64))
-    used = {name for _, inputs, _, _ in nodes for name in inputs.split()}
-    return hand_made(nodes, [c for c in constants if c.name in used])
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        pytest.param(norm_graph(), id="as tf2onnx writes it"),
-        pytest.param(
-            norm_graph({"a": ("Mul", "r d"), "b": ("Mul", "scale a"), "y": ("Add", "shift b")}),
-            id="swapped",
-        ),
-        pytest.param(
-            norm_graph({"a": ("Mul", "r scale"), "b": ("Mul", "d a"), "y": ("Add", "b shift")}),
-            id="scale before the difference",
-        ),
-        pytest.param(
-            norm_graph({"a": ("Mul", "d scale"), "b": ("Mul", "a r"), "y": ("Add", "b shift")}),
-            id="scale before the deviation",
-        ),
-        pytest.param(
-            norm_graph({"a": ("Mul", "d r"), "y": ("Add", "a shift")}), id="scale of ones folded"
-        ),
-        pytest.param(
-            norm_graph({"a": ("Mul", "d r"), "b": ("Mul", "a scale")}, "b"),
-            id="shift of zeros folded",
-        ),
-        pytest.param(norm_graph({"a": ("Mul", "d r")}, "a"), id="both folded"),
-        pytest.param(
-            norm_graph(m=("Reshape", "p shape"), p=("GlobalAveragePool", "x")),
-            id="reshape of the mean",
-        ),
-        pytest.param(
-            norm_graph(
-                v=("Reshape", "p shape"), p=("GlobalAveragePool", "q"), e=("Add", "epsilon v")
-            ),
-            id="reshape of the variance",
-        ),
-        pytest.param(
-            norm_graph(r=("Reshape", "p shape"), p=("Reciprocal", "s"), shape=(1, 2, 1, 1, 1)),
-            id="reshape of the deviation",
-        ),
-    ],
-)
-def test_every_form_of_instance_norm_becomes_one_node(model):
-    image = np.random.default_rng(2).normal(3, 2, size=(1, 2, 4, 3, 5)).astype(np.float32)
-    before = OnnxBackend(model.SerializeToString(), "cpu")(image)
-    fuse_instance_norms(model, 1)
-    onnx.checker.check_model(model, full_check=True)
-    kinds = [node.op_type for node in model.graph.node]
-    assert kinds == ["Conv", "InstanceNormalization", "Identity"]
-    assert len(model.graph.initializer) == 3
-    after = OnnxBackend(model.SerializeToString(), "cpu")(image)
-    np.testing.assert_allclose(after, before, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        pytest.param(norm_graph(m=("GlobalAveragePool", "image")), id="mean of something else"),
-        pytest.param(norm_graph(m=("GlobalMaxPool", "x")), id="not the mean"),
-        pytest.param(norm_graph(q=("Mul", "x x")), id="square before the mean is taken off"),
-        pytest.param(norm_graph(e=("Mul", "v epsilon")), id="epsilon as a factor"),
-        pytest.param(norm_graph(r=("Identity", "s")), id="multiplied by the deviation"),
-        pytest.param(
-            norm_graph(
-                m=("Reshape", "p shape"), p=("GlobalAveragePool", "x"), shape=(2, 1, 1, 1, 1)
-            ),
-            id="reshape that mixes samples and channels",
-        ),
-        pytest.param(
-            norm_graph({**AFFINE, "z": ("Add", "y d")}, "z"), id="centred values used elsewhere"
-        ),
-        pytest.param(
-            norm_graph({**AFFINE, "z": ("Mul", "y v")}, "z"), id="variance used elsewhere"
-        ),
-        pytest.param(
-            norm_graph({"a": ("Mul", "d r"), "b": ("Mul", "a r"), "y": ("Add", "b shift")}),
-            id="divided by the deviation twice",
-        ),
-    ],
-)
-def test_what_is_no_instance_norm_is_refused(model):
-    with pytest.raises(ModelError, match=r"[01] of 1 layers .* expected 1 and 0"):
-        fuse_instance_norms(model, 1)
-
-
-@pytest.mark.parametrize("expected", [0, 2])
-def test_another_number_of_norms_is_refused(expected):
-    with pytest.raises(ModelError, match=f"1 of {expected} layers"):
-        fuse_instance_norms(norm_graph(), expected)
-
-
-# --- models that do not convert -----------------------------------------------------------------
+# --- instance norms ------------------------------------------------------------------------------
 
 
 def small(*layers):
@@ -288,10 +187,57 @@ def small(*layers):
     return keras.Model(image, x, name="small")
 
 
-def test_a_norm_left_unfused_is_refused(monkeypatch):
-    monkeypatch.setattr(graph_module, "InstanceNormalization", keras.layers.Softmax)
-    with pytest.raises(ModelError, match="0 of 1 layers"):
-        convert(small(keras.layers.Conv3D(2, 1), keras.layers.Softmax()), (4, 4, 4))
+def norm_with(name="norm", epsilon=1e-5):
+    layer = InstanceNormalization(epsilon, name=name)
+    layer.build((None, None, None, None, 2))
+    layer.set_weights([np.array([2.0, -3.0]), np.array([0.5, 0.25])])
+    return layer
+
+
+SHARED = norm_with()
+
+
+@pytest.mark.parametrize(
+    ("model", "norms"),
+    [
+        pytest.param(small(keras.layers.Conv3D(2, 1), norm_with()), 1, id="after a convolution"),
+        pytest.param(small(norm_with()), 1, id="of the image itself"),
+        pytest.param(small(norm_with(epsilon=0.5)), 1, id="another epsilon"),
+        pytest.param(small(SHARED, keras.layers.ReLU(), SHARED), 2, id="one layer, twice"),
+        pytest.param(small(small(norm_with()), norm_with("other")), 2, id="in a nested model"),
+        pytest.param(
+            small(norm_with(), keras.layers.Activation(keras.ops.erf)), 1,
+            id="beside an operator like the mark",
+        ),
+    ],
+)  # fmt: skip
+def test_every_instance_norm_becomes_one_node(model, norms, manifest_for):
+    converted = convert(model, (4, 4, 4))
+    kinds = Counter(node.op_type for node in converted.graph.node)
+    assert kinds["InstanceNormalization"] == norms
+    assert not {"ReduceMean", "GlobalAveragePool", "Sqrt"} & set(kinds)
+    image = np.random.default_rng(2).normal(3, 2, size=(2, 8, 8, 8, 2)).astype(np.float32)
+    network = probabilities(model, "softmax")
+    facts = manifest_for(2, 2, (4, 4, 4), 1)
+    agreement = measure_parity(network, converted.SerializeToString(), image, facts)
+    assert agreement.max_abs_difference < 1e-5
+
+
+def test_layers_work_as_before_after_an_export():
+    model = small(norm_with())
+    image = np.random.default_rng(2).normal(size=(1, 4, 4, 4, 2)).astype(np.float32)
+    before = np.asarray(model(image))
+    convert(model, (4, 4, 4))
+    np.testing.assert_array_equal(model(image), before)
+
+
+def test_a_mark_that_gets_lost_is_refused(monkeypatch):
+    monkeypatch.setattr(instance_norm, "_MARK", re.compile("another name"))
+    with pytest.raises(ModelError, match="0 of 1 layers became one node; expected all"):
+        convert(small(norm_with()), (4, 4, 4))
+
+
+# --- models that do not convert -----------------------------------------------------------------
 
 
 def test_a_transpose_that_stays_is_refused():
@@ -328,7 +274,7 @@ def test_an_unknown_operator_is_refused():
 def test_what_tf2onnx_must_not_leave_is_refused(monkeypatch, node, message):
     made = hand_made([node], [constant("shape", (-1, 2, 4, 4, 4), np.int64)])
     made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    monkeypatch.setattr(graph_module, "_trace", lambda model, size: made)
+    monkeypatch.setattr(graph_module, "_trace", lambda model, size, head: made)
     with pytest.raises(ModelError, match=message):
         convert(small(keras.layers.Conv3D(2, 1)), (4, 4, 4))
 
@@ -353,8 +299,7 @@ def test_agreement_by_hand(manifest_for):
     patches[..., 0] = 0.75
     patches[..., 1] = 0.25
 
-    def keras_says(patch, training):
-        assert not training
+    def keras_says(patch):
         assert patch.shape == (1, 1, 1, 2, 2)
         answer = patch.copy()
         answer[0, 0, 0, 0] = [0.25, 0.75] if keras_says.first else [0.625, 0.375]
@@ -362,17 +307,15 @@ def test_agreement_by_hand(manifest_for):
         return answer
 
     keras_says.first = True
-    assert measure_parity(
-        keras_says, content, patches, manifest_for(2, 2, (1, 2, 2), 1)
-    ) == Agreement(2, 1 / 2, 3 / 4)
+    facts = manifest_for(2, 2, (1, 2, 2), 1)
+    assert measure_parity(keras_says, content, patches, facts) == Agreement(2, 1 / 2, 3 / 4)
 
 
 def test_nan_in_one_patch_is_not_lost(manifest_for):
     content = hand_made([("Identity", "image", "probabilities", {})]).SerializeToString()
     patches = np.zeros((3, 1, 1, 1, 2), np.float32)
     patches[1] = np.nan
-    facts = manifest_for(2, 2, (1, 1, 1), 1)
-    found = measure_parity(lambda patch, training: np.zeros_like(patch), content, patches, facts)
+    found = measure_parity(np.zeros_like, content, patches, manifest_for(2, 2, (1, 1, 1), 1))
     assert np.isnan(found.max_abs_difference)
 
 
@@ -384,9 +327,7 @@ def test_no_patches_are_refused(facts):
 def test_outputs_of_different_shape_are_refused(facts):
     content = hand_made([("Identity", "image", "probabilities", {})]).SerializeToString()
     with pytest.raises(ModelError, match="expected equal shapes"):
-        measure_parity(
-            lambda patch, training: patch[..., :1], content, np.ones((1, 2, 2, 2, 2), "f4"), facts
-        )
+        measure_parity(lambda patch: patch[..., :1], content, np.ones((1, 2, 2, 2, 2), "f4"), facts)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ pytestmark = pytest.mark.train
 
 from vol3dseg.config import ModelConfig  # noqa: E402 - after the skip
 from vol3dseg.export.graph import convert  # noqa: E402
+from vol3dseg.export.instance_norm import spell_out_imprecise_norms  # noqa: E402
 from vol3dseg.export.parity import check_other_sizes, measure_parity  # noqa: E402
-from vol3dseg.export.precision import spell_out_imprecise_norms  # noqa: E402
+from vol3dseg.training.networks.building import probabilities  # noqa: E402
 from vol3dseg.training.networks.unet import build_unet  # noqa: E402
 
 SIZE = (48, 48, 48)
@@ -40,10 +41,14 @@ def kinds(graph):
 def test_imprecise_norms_are_spelled_out_and_agree(model, manifest_for):
     facts = manifest_for(1, 2, SIZE, 2)
     graph, patches = convert(model, SIZE), half_background()
-    norms = kinds(graph)
-    before = measure_parity(model, graph.SerializeToString(), patches, facts)
+    before, norms = (
+        measure_parity(probabilities(model, "softmax"), graph.SerializeToString(), patches, facts),
+        kinds(graph),
+    )
     replaced = spell_out_imprecise_norms(graph, patches)
-    after = measure_parity(model, graph.SerializeToString(), patches, facts)
+    after = measure_parity(
+        probabilities(model, "softmax"), graph.SerializeToString(), patches, facts
+    )
     assert replaced > 0
     assert kinds(graph)["InstanceNormalization"] == norms["InstanceNormalization"] - replaced
     assert kinds(graph)["ReduceMean"] == 6 * replaced

@@ -16,6 +16,7 @@ ALL = ["cross_entropy", "dice", "dice_cross_entropy", "focal"]
 # Two voxels, true classes 0 and 2.
 LABEL = np.array([0, 2], np.uint8).reshape(1, 2, 1, 1)
 GUESS = np.array([[1 / 2, 1 / 4, 1 / 4], [1 / 8, 1 / 8, 3 / 4]], np.float32).reshape(1, 2, 1, 1, 3)
+SURE = 40.0  # a logit this far above the others: its probability is 1 in float32
 
 CROSS_ENTROPY = (math.log(2) + math.log(4 / 3)) / 2
 # Smoothed by one voxel: class 1 has p = 1/4 + 1/8 and no voxel, class 2 has p = 1/4 + 3/4 and one.
@@ -23,7 +24,8 @@ DICE = 1 - (1 / (3 / 8 + 1) + (2 * 3 / 4 + 1) / (1 + 1 + 1)) / 2
 
 
 def loss_of(name, label, guess):
-    return float(make_loss(TrainingConfig(loss=name))(label, guess))
+    """The loss of probabilities, whose logarithms are logits that make them."""
+    return float(make_loss(TrainingConfig(loss=name))(label, np.log(np.maximum(guess, 1e-20))))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_loss_and_gradient_are_finite_at_certainty(name, value):
     import tensorflow as tf
 
     label = np.full((1, 2, 2, 2), value, np.uint8)
-    wrong = tf.constant(np.eye(3, dtype=np.float32)[(label + 1) % 3])
+    wrong = tf.constant(1000 * np.eye(3, dtype=np.float32)[(label + 1) % 3])
     with tf.GradientTape() as tape:
         tape.watch(wrong)
         loss = make_loss(TrainingConfig(loss=name))(label, wrong)
@@ -75,8 +77,23 @@ def test_loss_and_gradient_are_finite_at_certainty(name, value):
     assert np.isfinite(tape.gradient(loss, wrong)).all()
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "dice_cross_entropy", "focal"])
+@pytest.mark.parametrize("gap", [10.0, SURE, 80.0])
+def test_what_is_surely_wrong_is_pulled_back_with_full_strength(name, gap):
+    """The gradient of cross-entropy is p minus the truth: (1, -1) for a voxel that is all wrong."""
+    import tensorflow as tf
+
+    logits = tf.constant([gap, 0.0], shape=(1, 1, 1, 1, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = make_loss(TrainingConfig(loss=name))(np.ones((1, 1, 1, 1), np.uint8), logits)
+    assert np.ravel(tape.gradient(loss, logits)) == pytest.approx([1, -1], rel=2e-3)
+    if name == "cross_entropy":
+        assert float(loss) == pytest.approx(gap, rel=1e-4)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_survives_a_round_through_a_saved_model(name):
     loss = make_loss(TrainingConfig(loss=name))
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
-    assert float(again(LABEL, GUESS)) == float(loss(LABEL, GUESS))
+    assert float(again(LABEL, GUESS)) == float(loss(LABEL, GUESS)) > 0

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -11,21 +12,25 @@ import pytest
 
 from vol3dseg import machine as kernel
 from vol3dseg.config import ModelConfig, load_config, parse_config
-from vol3dseg.training import memory_estimate as memory
-from vol3dseg.training.memory_estimate import choose_micro_batch, describe_micro_batch
+from vol3dseg.training.memory_estimate import (
+    NetworkSize,
+    choose_micro_batch,
+    describe_micro_batch,
+)
 
+# A patch of `brats2020` through its U-Net: about 1.5 GB.
+NETWORK = NetworkSize(outputs=292_000_000, weights=5_650_000, batch_norm=False)
 CASES = [SimpleNamespace(memory_bytes=60 * 2**20)] * 50
 
 
-def config_with(name="brats2020", model=None, **training):
-    data = load_config(name).model_dump(mode="json")
+def config_with(**training):
+    data = load_config("brats2020").model_dump(mode="json")
     data["training"].update(training)
-    data["model"].update(model or {})
     return parse_config(data, "test")
 
 
-def chosen(config, free_mb, cases=CASES):
-    return choose_micro_batch(config, cases, cases[:10], start_mb=650, free_mb=free_mb)
+def chosen(config, free_mb, cases=CASES, network=NETWORK):
+    return choose_micro_batch(config, network, cases, cases[:10], start_mb=650, free_mb=free_mb)
 
 
 @pytest.mark.parametrize(
@@ -49,36 +54,35 @@ def test_a_given_micro_batch_is_kept_and_warned_of():
     config = config_with(batch_size=16, micro_batch=16)
     choice = chosen(config, free_mb=8_000)
     assert choice.size == 16
-    assert any("warning: that may be more" in line for line in describe_micro_batch(config, choice))
+    assert any(
+        "warning: that may be more" in line
+        for line in describe_micro_batch(config, NETWORK, choice)
+    )
 
 
 def test_more_of_anything_takes_more():
-    sizes = [
-        chosen(config, None).estimate.total_mb
-        for config in (
-            config_with(batch_size=1),
-            config_with(batch_size=2),
-            config_with(batch_size=2, model={"width": 32}),
-        )
-    ]
-    assert all(less < more for less, more in pairwise(sizes))
-    batch, instance = (config_with(model={"norm": n}) for n in ("batch", "instance"))
-    assert chosen(batch, None).estimate.total_mb < chosen(instance, None).estimate.total_mb
+    one, two = (config_with(batch_size=n) for n in (1, 2))
+    wide = replace(NETWORK, outputs=2 * NETWORK.outputs, weights=4 * NETWORK.weights)
+    choices = [chosen(one, None), chosen(two, None), chosen(two, None, network=wide)]
+    assert all(less < more for less, more in pairwise(c.estimate.total_mb for c in choices))
+    batch = chosen(one, None, network=replace(NETWORK, batch_norm=True))
+    assert batch.estimate.total_mb < choices[0].estimate.total_mb
     few = chosen(config_with(), None, CASES[:3]).estimate.patches_mb
     assert chosen(config_with(), None).estimate.patches_mb > few
 
 
 @pytest.mark.parametrize(
-    ("norm", "loss", "said"),
+    ("batch_norm", "loss", "said"),
     [
-        ("instance", "cross_entropy", "instance norm sees each patch by itself"),
-        ("batch", "cross_entropy", "batch norm takes its statistics from 4 patches"),
-        ("instance", "dice", "the loss pools Dice over 4 patches"),
+        (False, "cross_entropy", "each patch is normalised by itself"),
+        (True, "cross_entropy", "batch norm takes its statistics from 4 patches"),
+        (False, "dice", "the loss pools Dice over 4 patches"),
     ],
 )
-def test_the_log_says_whose_statistics_count(norm, loss, said):
-    config = config_with(model={"norm": norm}, batch_size=8, micro_batch=4, loss=loss)
-    *_, line = describe_micro_batch(config, chosen(config, 60_000))
+def test_the_log_says_whose_statistics_count(batch_norm, loss, said):
+    config = config_with(batch_size=8, micro_batch=4, loss=loss)
+    network = replace(NETWORK, batch_norm=batch_norm)
+    *_, line = describe_micro_batch(config, network, chosen(config, 60_000))
     assert "as 2 micro-batches of 4" in line
     assert said in line
     assert ("pools Dice" in line) == (loss == "dice")
@@ -86,7 +90,7 @@ def test_the_log_says_whose_statistics_count(norm, loss, said):
 
 def test_a_whole_batch_says_nothing_of_micro_batches():
     config = config_with(batch_size=2)
-    (line,) = describe_micro_batch(config, chosen(config, 60_000))
+    (line,) = describe_micro_batch(config, NETWORK, chosen(config, 60_000))
     assert "58.6 GB are free" in line
 
 
@@ -157,6 +161,7 @@ def test_outputs_and_weights_are_those_of_the_network(depth, width, most, norm):
     pytest.importorskip("tensorflow")
     import keras
 
+    from vol3dseg.training.networks.building import size_of
     from vol3dseg.training.networks.unet import build_unet
 
     config = ModelConfig(depth=depth, width=width, max_width=most, norm=norm)
@@ -164,10 +169,10 @@ def test_outputs_and_weights_are_those_of_the_network(depth, width, most, norm):
     side = config.divisor[0] * 2
     every = keras.Model(model.input, [layer.output for layer in model.layers])
     outputs = every(np.zeros((1, side, side, side, 3), np.float32))
-    numbers = sum(np.size(output) for output in outputs) / side**3
-    assert memory._outputs_per_voxel(config, 3, 4) == pytest.approx(numbers)
-    kernels = sum(np.size(layer.kernel) for layer in model.layers if hasattr(layer, "kernel"))
-    assert memory._weights(config, 3, 4) == kernels
+    size = size_of(model, (side, side, side))
+    assert size.outputs == sum(np.size(output) for output in outputs)
+    assert size.weights == sum(np.size(weight) for weight in model.get_weights())
+    assert size.batch_norm == (norm == "batch")
 
 
 @pytest.mark.train

@@ -4,11 +4,14 @@ from itertools import count, islice
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from vol3dseg.config import Config, ModelConfig
+from vol3dseg.preprocessing.patch_table import patch_table
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase
-from vol3dseg.space.box import Box
+from vol3dseg.space.box import Box, read_padded
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.train
@@ -41,20 +44,21 @@ def unchanged(image, label, rng):
 
 
 def test_every_case_comes_once_a_round(cases):
-    sampler = PatchSampler(cases, SIZE, 0.5, seed=3)
-    drawn = [sampler.draw(n)[0] for n in range(3 * len(cases))]
+    sampler = PatchSampler(CaseReader(cases, 0), SIZE, 0.5, seed=3)
+    drawn = [sampler.draw(n).case for n in range(3 * len(cases))]
     rounds = np.reshape(drawn, (3, len(cases)))
     assert (np.sort(rounds, axis=1) == np.arange(len(cases))).all()
     assert len({tuple(r) for r in rounds.tolist()}) > 1
 
 
 def test_origins_are_jittered_and_patches_stay_inside(cases):
-    sampler = PatchSampler(cases, SIZE, 0.5, seed=0)
+    sampler = PatchSampler(CaseReader(cases, 100), SIZE, 0.5, seed=0)
     starts = set()
     for number in range(200):
-        case, box, _ = sampler.draw(number)
+        drawn = sampler.draw(number)
+        box, shape = drawn.box, cases[drawn.case].shape
         starts.add(box.start)
-        for start, stop, extent in zip(box.start, box.stop, cases[case].shape, strict=True):
+        for start, stop, extent in zip(box.start, box.stop, shape, strict=True):
             assert stop - start == 4
             assert (start >= 0 and stop <= extent) or extent < 4
     assert len(starts) > 20
@@ -63,13 +67,50 @@ def test_origins_are_jittered_and_patches_stay_inside(cases):
 def test_foreground_share_draws_classes_equally_often(cases):
     reader = CaseReader(cases, cache_mb=100)
 
-    def share_with_foreground(foreground):
-        sampler = PatchSampler(cases, SIZE, foreground, seed=0)
-        drawn = [reader.read(*sampler.draw(n)[:2])[1] for n in range(200)]
-        return np.mean([label.any() for label in drawn])
+    def draws(foreground):
+        sampler = PatchSampler(reader, SIZE, foreground, seed=0)
+        return [sampler.draw(n) for n in range(300)]
 
-    # Only jitter can lead a chosen patch away from its class.
-    assert share_with_foreground(1.0) > share_with_foreground(0.0) + 0.1
+    wanted = np.bincount([drawn.wanted for drawn in draws(1.0)], minlength=4)
+    assert wanted[0] == 0
+    assert (np.abs(wanted[1:] - 100) < 30).all()
+    assert np.mean([drawn.wanted is None for drawn in draws(0.25)]) == pytest.approx(0.75, abs=0.1)
+
+
+class OneCase:
+    """A case in memory with the patch table that a store would hold."""
+
+    memory_bytes = 0
+
+    def __init__(self, label, size):
+        self.label, self.shape, self.size = label, label.shape, size
+
+    def patches(self):
+        return patch_table(self.label, self.size, 3)
+
+    def read(self, box):
+        return np.zeros((*box.shape, 1), np.float32), read_padded(self.label, box)
+
+    def read_label(self, box):
+        return self.read(box)[1]
+
+
+SIDES = st.tuples(*[st.integers(1, 13)] * 3)
+
+
+@given(shape=SIDES, size=SIDES, seed=st.integers(0, 2**16), voxels=st.integers(1, 4))
+@example(shape=(13, 13, 13), size=(8, 8, 8), seed=0, voxels=1)
+def test_a_patch_that_was_drawn_for_a_class_holds_it(shape, size, seed, voxels):
+    rng = np.random.default_rng(seed)
+    label = np.zeros(shape, np.uint8)
+    label[tuple(rng.integers(0, shape, (voxels, 3)).T)] = rng.integers(1, 3, voxels)
+    case = OneCase(label, size)
+    for cache_mb in (0, 1):
+        sampler = PatchSampler(CaseReader([case], cache_mb), size, 1.0, seed)
+        for number in range(5):
+            drawn = sampler.draw(number)
+            assert drawn.wanted in read_padded(label, drawn.box)
+            assert drawn.box.shape == size
 
 
 @pytest.mark.parametrize("cache_mb", [0, 100])
@@ -83,7 +124,7 @@ def test_cache_changes_nothing(cases, cache_mb):
 def test_batches_depend_on_their_number_alone(cases):
     def batches():
         reader = CaseReader(cases, 10)
-        sampler = PatchSampler(cases, SIZE, 0.5, seed=1)
+        sampler = PatchSampler(reader, SIZE, 0.5, seed=1)
         return training_batches(reader, sampler, 2, unchanged)
 
     straight = list(islice(read_ahead(batches(), count(), workers=3), 6))
@@ -95,15 +136,36 @@ def test_batches_depend_on_their_number_alone(cases):
         np.testing.assert_array_equal(label, label_again)
 
 
-def test_validation_list_is_fixed_and_begins_with_foreground(cases):
-    boxes = validation_boxes(cases, SIZE, limit=5, seed=0)
-    assert boxes == validation_boxes(cases, SIZE, limit=5, seed=0)
-    assert len(boxes) == 5
-    assert [number for number, _ in boxes[:3]] == [0, 1, 2]
-    batch = validation_batches(CaseReader(cases, 0), boxes, 2)
-    sizes = [len(batch(n)[0]) for n in range(3)]
-    assert sizes == [2, 2, 1]
-    assert all(label.any() for label in batch(0)[1])
+def test_the_validation_list_is_fixed_and_has_foreground_and_background_of_every_case(cases):
+    pairs = validation_boxes(cases, SIZE, per_case=2, seed=0)
+    assert pairs == validation_boxes(cases, SIZE, per_case=2, seed=0)
+    assert [[number for number, _ in pair] for pair in pairs] == [[0, 0], [1, 1], [2, 2]]
+    batch = validation_batches(CaseReader(cases, 0), pairs)
+    for number, case in enumerate(cases):
+        image, (rich, poor) = batch(number)
+        assert image.shape == (2, *SIZE, 2)
+        most = (case.patches()[:, 4:] > 0).sum(axis=1).max()
+        assert len(set(rich.ravel()) - {0}) == most
+        assert not poor.any()
+
+
+@pytest.mark.parametrize(
+    ("lesion", "sides", "held"),
+    [
+        pytest.param(slice(0, 0), 8, [False, False], id="no foreground"),
+        pytest.param(slice(None), 8, [True, True], id="no background"),
+        pytest.param(slice(0, 4), 8, [True, False], id="both"),
+        pytest.param(slice(0, 4), 4, [True], id="a single patch"),
+    ],
+)
+def test_the_first_pair_of_a_case(lesion, sides, held):
+    label = np.zeros((sides, 4, 4), np.uint8)
+    label[lesion] = 1
+    case = OneCase(label, SIZE)
+    pairs = validation_boxes([case], SIZE, per_case=3, seed=0)
+    assert [bool(read_padded(label, box).any()) for _, box in pairs[0]] == held
+    every = [box for pair in pairs for _, box in pair]
+    assert len(set(every)) == len(every) == min(3, len(case.patches()))
 
 
 def test_a_worker_that_fails_is_heard(cases):

@@ -1,6 +1,7 @@
 """int8: what is rounded and where, and that no file is written that loses too much."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,8 @@ from vol3dseg.config import Config, ModelConfig, load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ModelError, ParityError, RunError
-from vol3dseg.export import quantise_check
-from vol3dseg.export.quantise import quantise
-from vol3dseg.export.quantise_check import measure_cost, quantise_proven
+from vol3dseg.export import quantise as quantise_module
+from vol3dseg.export.quantise import measure_cost, quantise, quantise_proven
 from vol3dseg.inference.loading import load_predictor, make_predictor, open_session
 from vol3dseg.inference.runtimes.footprint import footprint
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
@@ -273,7 +273,7 @@ def proven(local, cases, model=None, lines=()):
 
 
 def test_the_manifest_tells_what_it_cost(local, cases, monkeypatch):
-    monkeypatch.setattr(quantise_check, "LARGEST_DROP", 1)
+    monkeypatch.setattr(quantise_module, "LARGEST_DROP", 1)
     lines = [""]
     model, manifest = proven(local, cases, lines=lines)
     facts = manifest.quantisation
@@ -290,7 +290,7 @@ def test_the_manifest_tells_what_it_cost(local, cases, monkeypatch):
 def test_another_network_is_refused(seed, local, cases, monkeypatch):
     worse = cost_of(network(seed=seed), network(), local, cases).dice_drop > 0
     good, bad = (network(seed=s) for s in ((seed, 0) if worse else (0, seed)))
-    monkeypatch.setattr(quantise_check, "quantise", lambda plain, patches: bad)
+    monkeypatch.setattr(quantise_module, "quantise", lambda plain, patches: bad)
     with pytest.raises(
         ParityError,
         match=r"x\.onnx: not written: int8 lowers mean Dice on 3 .* by 0\.\d+.*at most 0\.002",
@@ -299,20 +299,16 @@ def test_another_network_is_refused(seed, local, cases, monkeypatch):
 
 
 def test_no_validation_part_is_refused(local):
-    with pytest.raises(RunError, match="this run has none"):
+    with pytest.raises(RunError, match="there is none"):
         proven(local, {})
 
 
 def test_a_validation_part_without_foreground_is_refused(local, cases, monkeypatch):
-    def without_foreground(case, box):
-        image, label = StoredCase.read(case, box)
-        return image, np.zeros_like(label)
-
     background = network()
     bias = background.graph.initializer[-1]
     bias.CopyFrom(numpy_helper.from_array(np.array([1e6, 0, 0, 0], "f4"), bias.name))
-    monkeypatch.setattr(quantise_check, "quantise", lambda plain, patches: background)
-    empty = {name: Unlabelled(case, without_foreground) for name, case in cases.items()}
+    monkeypatch.setattr(quantise_module, "quantise", lambda plain, patches: background)
+    empty = {name: Unlabelled(case) for name, case in cases.items()}
     with pytest.raises(RunError, match="none of the 3 validation cases has a class"):
         proven(local, empty, background)
 
@@ -320,10 +316,12 @@ def test_a_validation_part_without_foreground_is_refused(local, cases, monkeypat
 class Unlabelled:
     """A case all of whose voxels are background."""
 
-    def __init__(self, case, read):
-        self.shape, self.geometry = case.shape, case.geometry
-        self.modalities = case.modalities
-        self.read = lambda box: read(case, box)
+    def __init__(self, case):
+        self.prepared, self._case = case.prepared, case
+
+    def reference(self, labels):
+        truth = self._case.reference(labels)
+        return replace(truth, array=np.zeros_like(truth.array))
 
 
 # --- from a run to a file -------------------------------------------------------------------------
@@ -352,7 +350,7 @@ def run(brats_folder, tmp_path, recipe, labels):
 @pytest.mark.train
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 def test_from_a_run_to_a_model(norm, run, brats_folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(quantise_check, "LARGEST_DROP", 1)
+    monkeypatch.setattr(quantise_module, "LARGEST_DROP", 1)
     folder, path = run(norm), tmp_path / "model-int8.onnx"
     run_export(folder, tmp_path / "model.onnx")
     run_export(folder, path, int8=True)
@@ -373,8 +371,8 @@ def test_from_a_run_to_a_model(norm, run, brats_folder, tmp_path, capsys, monkey
 
 @pytest.mark.train
 def test_what_loses_too_much_is_not_written(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(quantise_check, "LARGEST_DROP", -1)
-    with pytest.raises(ParityError, match="export the run without --int8"):
+    monkeypatch.setattr(quantise_module, "LARGEST_DROP", -1)
+    with pytest.raises(ParityError, match="export it without --int8"):
         run_export(run("batch"), tmp_path / "model.onnx", int8=True)
     assert not (tmp_path / "model.onnx").exists()
 

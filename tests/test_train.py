@@ -42,7 +42,6 @@ def make_config(recipe, **training):
         "epochs": 3,
         "batch_size": 2,
         "steps_per_epoch": 2,
-        "validation_patches": 3,
         "deterministic": True,
         "schedule": "constant",
         "reduce_lr_on_plateau": None,
@@ -100,11 +99,9 @@ def test_the_line_from_run_to_segmentation(norm, prepared, brats_folder, tmp_pat
     assert exported.parity.max_abs_difference <= 1e-4
     assert read_model(output).manifest == exported
     volume = read_volume(find_cases(brats_folder)[0], ["t1", "flair"])
-    ours = load_predictor(output, "cpu")(volume)
-    assert ours.segmentation.geometry == volume.geometry
-
-    backend = KerasBackend(load_checkpoint(run / "best.keras"))
     predictor = load_predictor(output, "cpu")
+    assert predictor(volume).segmentation.geometry == volume.geometry
+    backend = KerasBackend(load_checkpoint(run / "best.keras"))
     patch = np.random.default_rng(0).normal(size=(1, 2, 16, 16, 16)).astype(np.float32)
     np.testing.assert_allclose(predictor.backend(patch), backend(patch), atol=1e-4)
 
@@ -164,6 +161,35 @@ def test_one_store_serves_every_subset(
     assert manifest.fingerprint == alone.fingerprint
     after = {path: path.read_bytes() for path in prepared.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_val_loss_does_not_depend_on_what_memory_was_free(prepared, tmp_path, recipe):
+    """With a loss that pools Dice over its batch, and weights that hardly move."""
+    losses = []
+    for size in (4, 2, 1):
+        config = make_config(
+            recipe, batch_size=4, micro_batch=size, steps_per_epoch=1, epochs=1,
+            loss="dice_cross_entropy", learning_rate=1e-12,
+        )  # fmt: skip
+        train(prepared, tmp_path / str(size), config)
+        (row,) = log_of(tmp_path / str(size))
+        losses.append({k: float(v) for k, v in row.items() if k.startswith("val_")})
+    for other in losses[1:]:
+        assert other == pytest.approx(losses[0], rel=1e-6, nan_ok=True)
+
+
+def test_the_manifest_names_the_epoch_that_the_checkpoint_holds(prepared, tmp_path, recipe):
+    """Whatever the log says: here, that a later epoch had a NaN."""
+    config = make_config(recipe, epochs=2)
+
+    class Spoilt(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_loss"] = [0.5, float("nan")][epoch]
+
+    manifest = train(prepared, tmp_path / "run", config, callbacks=[Spoilt()])
+    (facts,) = manifest.members
+    assert (facts.checkpoint, facts.epoch, facts.epochs, facts.val_loss) == ("best", 1, 2, 0.5)
+    assert [row["val_loss"] for row in log_of(tmp_path / "run")] == ["0.5", "nan"]
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
@@ -253,7 +279,7 @@ def test_without_a_checkpoint_callback_the_last_epoch_is_exported(prepared, tmp_
     manifest = train(prepared, tmp_path / "run", make_config(recipe, model_checkpoint=False))
     assert manifest.members[0].checkpoint == "last"
     assert not (tmp_path / "run" / "best.keras").exists()
-    assert export.export_onnx(tmp_path / "run", tmp_path / "m.onnx").training.epoch == 3
+    assert export.export_onnx(tmp_path / "run", tmp_path / "m.onnx").members[0].epoch == 3
 
 
 def test_parity_beyond_tolerance_writes_nothing(prepared, tmp_path, recipe, monkeypatch):
@@ -268,7 +294,7 @@ def test_refusals(prepared, tmp_path, recipe):
     other = recipe.model_copy(update={"patch_size": (8, 8, 8)})
     with pytest.raises(RecipeMismatch, match="patch_size"):
         train(prepared, tmp_path / "run", make_config(other))
-    with pytest.raises(StoreError, match=r"no index\.json"):
+    with pytest.raises(StoreError, match=r"index\.json: is missing"):
         train(tmp_path, tmp_path / "run", make_config(recipe))
     with pytest.raises(RunError, match=r"no last\.keras"):
         train(prepared, tmp_path / "run", make_config(recipe), resume=True)

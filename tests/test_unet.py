@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vol3dseg.config import ModelConfig
+from vol3dseg.training.networks.building import activation_of, divisor_of, probabilities
 from vol3dseg.training.networks.unet import (
     InstanceNormalization,
     build_unet,
@@ -18,20 +19,35 @@ from vol3dseg.training.networks.unet import (
 
 pytestmark = pytest.mark.train
 
+THICK = ((1, 2, 2), (2, 2, 2))  # of slices that are far apart: the first step leaves i as it is
+
 
 def kernels(model, kind):
     return [layer.kernel.shape for layer in model.layers if type(layer) is kind]
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_output_is_one_probability_for_each_voxel_and_class(norm):
+def test_output_is_one_logit_for_each_voxel_and_class(norm):
     model = build_unet(ModelConfig(depth=2, width=2, norm=norm), channels=2, classes=3)
     image = np.random.default_rng(0).normal(size=(2, 8, 4, 12, 2)).astype(np.float32)
     output = np.asarray(model(image, training=False))
     assert model.input_shape == (None, None, None, None, 2)
     assert output.shape == (2, 8, 4, 12, 3)
     assert output.dtype == np.float32
-    np.testing.assert_allclose(output.sum(axis=-1), 1, atol=1e-6)
+    assert activation_of(model) is None
+    np.testing.assert_allclose(
+        np.asarray(probabilities(model, "softmax")(image)).sum(axis=-1), 1, atol=1e-6
+    )
+
+
+def test_strides_are_those_of_the_config_on_the_way_down_and_up():
+    model = build_unet(ModelConfig(depth=2, width=2, strides=THICK), 1, 2)
+    pools = [n.pool_size for n in model.layers if isinstance(n, keras.layers.MaxPooling3D)]
+    assert pools == list(THICK)
+    kernels_up = [k[:3] for k in kernels(model, keras.layers.Conv3DTranspose)]
+    assert kernels_up == list(THICK[::-1])
+    assert model(np.zeros((1, 2, 4, 8, 1), np.float32)).shape == (1, 2, 4, 8, 2)
+    assert divisor_of(model, (4, 8, 8)) == (2, 4, 4)
 
 
 def test_filters_double_down_to_the_widest():
@@ -136,21 +152,25 @@ def test_instance_norm_keeps_float32_inside_under_mixed_precision():
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 6])
 def test_receptive_field_has_a_closed_form(depth):
-    assert receptive_field_radius(ModelConfig(depth=depth)) == 7 * 2**depth - 5
+    assert receptive_field_radius(ModelConfig(depth=depth)) == (7 * 2**depth - 5,) * 3
 
 
-@pytest.mark.parametrize(("depth", "axis"), [(1, 0), (1, 1), (1, 2), (2, 0)])
-def test_receptive_field_is_what_an_impulse_reaches(depth, axis):
-    config = ModelConfig(depth=depth, width=1, norm="batch")
+@pytest.mark.parametrize(
+    ("strides", "axis"),
+    [(((2, 2, 2),), 0), (((2, 2, 2),), 1), (((2, 2, 2),), 2), (((2, 2, 2),) * 2, 0),
+     (THICK, 0), (THICK, 2), (((1, 3, 2),), 1)],
+)  # fmt: skip
+def test_receptive_field_is_what_an_impulse_reaches(strides, axis):
+    config = ModelConfig(depth=len(strides), width=1, norm="batch", strides=strides)
     model = build_unet(config, channels=1, classes=2)
     for layer in model.layers:
         # With nothing but positive weights no two ways through the network can cancel out.
         if hasattr(layer, "kernel"):
             layer.kernel.assign(np.ones(layer.kernel.shape))
     model.get_layer("head").kernel.assign(np.array([1, 0]).reshape(1, 1, 1, 1, 2))
-    radius, step = receptive_field_radius(config), config.divisor[0]
+    radius, step = receptive_field_radius(config)[axis], config.divisor[axis]
     length = step * (2 * radius // step + 3)
-    size = [step, step, step]
+    size = list(config.divisor)
     size[axis] = length
     # One impulse for each alignment with the pooling grid.
     places = [length // 2 // step * step + offset for offset in range(step)]
@@ -158,7 +178,7 @@ def test_receptive_field_is_what_an_impulse_reaches(depth, axis):
     for sample, place in zip(np.moveaxis(image, axis + 1, 1), places, strict=True):
         sample[place] = 1
     # Logits of (0, 0) make 0.5 up to rounding; what an impulse reaches is far from that.
-    found = np.asarray(model(image, training=False))[..., 0]
+    found = np.asarray(probabilities(model, "softmax")(image))[..., 0]
     reached = np.moveaxis(np.abs(found - 0.5) > 1e-3, axis + 1, 1)
     distances = [
         np.abs(np.flatnonzero(sample.any(axis=(1, 2))) - place).max()

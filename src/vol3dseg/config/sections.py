@@ -126,8 +126,8 @@ class TrainingConfig(Frozen):
     micro_batch : int or None
         Patches that go through the network at once; gradients are added up until the batch is
         whole. It must divide `batch_size`. None takes the most that is estimated to fit in memory.
-    validation_patches : int
-        Length of the fixed list that `val_loss` is computed on.
+    validation_patches_per_case : int
+        Of each validation case, half with foreground; `val_loss` is computed on this fixed list.
     foreground : float
         Share of patches that are drawn to hold a foreground class, all classes equally often.
     loss : str
@@ -158,7 +158,7 @@ class TrainingConfig(Frozen):
     batch_size: int = Field(default=2, ge=1)
     micro_batch: int | None = Field(default=None, ge=1)
     steps_per_epoch: int | None = Field(default=None, ge=1)
-    validation_patches: int = Field(default=64, ge=1)
+    validation_patches_per_case: int = Field(default=2, ge=2)
     foreground: float = Field(default=0.67, ge=0, le=1)
     loss: Literal["cross_entropy", "dice", "dice_cross_entropy", "focal"] = "dice_cross_entropy"
     optimizer: Literal["adam", "adamw"] = "adam"

@@ -192,7 +192,8 @@ class Manifest(Frozen):
         What the network's channels are, and how they become labels.
     tiling : Tiling
     members : tuple of TrainingFacts
-        One for each network whose outputs are averaged; most models have one.
+        One for each network whose outputs are averaged; most models have one. None of a model that
+        was trained elsewhere.
     training_data : TrainingData or None
         What scans are compared with; None where the weights come from no data.
     validation : ValidationScores or None
@@ -212,7 +213,7 @@ class Manifest(Frozen):
     network: Network
     outputs: Outputs
     tiling: Tiling
-    members: tuple[TrainingFacts, ...] = Field(min_length=1)
+    members: tuple[TrainingFacts, ...]
     training_data: TrainingData | None = None
     validation: ValidationScores | None = None
     parity: Parity | None = None

@@ -192,6 +192,12 @@ class StoredCase:
         around = box.relative_to(inside)
         return read_padded(image, around), read_padded(label, around)
 
+    def read_label(self, box: Box) -> NDArray[np.uint8]:
+        """Read the label of a patch alone; see `read`."""
+        inside = box.intersection(Box.whole(self.shape))
+        with _reading(self.path) as file:
+            return read_padded(file["label"][self._place(inside).slices], box.relative_to(inside))
+
     def prepared(self) -> Prepared:
         """Return the whole case as `prepare` gave it: what a predictor segments.
 

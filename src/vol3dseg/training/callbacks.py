@@ -5,20 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from vol3dseg.config import TrainingConfig
 from vol3dseg.errors import RunError
-from vol3dseg.files import atomic_path
+from vol3dseg.training.backend import keras
 from vol3dseg.training.checkpoints import (
     PlateauState,
     StoppingState,
     TrainingState,
+    read_state,
     save_checkpoint,
 )
 
 
-def make_callbacks(config: TrainingConfig, run: Path, state: TrainingState | None) -> list[Any]:
+def make_callbacks(
+    config: TrainingConfig, run: Path, state: TrainingState | None, given: Sequence[Any] = ()
+) -> list[Any]:
     """Return the callbacks of a run, in the order that they must be called in.
 
     Parameters
@@ -28,13 +29,16 @@ def make_callbacks(config: TrainingConfig, run: Path, state: TrainingState | Non
         Gets training.log, last.keras and, where there is a `val_loss`, best.keras.
     state : TrainingState or None
         Of the checkpoint that is resumed.
+    given : sequence of keras.callbacks.Callback
+        The user's own. What they put into the logs of an epoch is seen by all after them; what they
+        remember is not kept for a resumed run.
 
     Returns
     -------
     list of keras.callbacks.Callback
         Without `val_loss` in the logs there must be no plateau and no early stopping in `config`.
     """
-    callbacks: list[Any] = [StopOnNaN(), LearningRateLog()]
+    callbacks: list[Any] = [StopOnNaN(), LearningRateLog(), *given]
     if config.reduce_lr_on_plateau is not None:
         plateau = config.reduce_lr_on_plateau
         callbacks.append(
@@ -46,9 +50,9 @@ def make_callbacks(config: TrainingConfig, run: Path, state: TrainingState | Non
         patience = config.early_stopping.patience
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=patience, mode="min"))
     if config.model_checkpoint:
-        callbacks.append(AtomicModelCheckpoint(run / "best.keras"))
+        callbacks.append(BestCheckpoint(run / "best.keras", resumed=state is not None))
     callbacks.append(keras.callbacks.CSVLogger(run / "training.log", append=state is not None))
-    remembering = tuple(callbacks)
+    remembering = tuple(callbacks[2 + len(given) :])
     # The log is written first: a row too many can be cut off, a missing one cannot be made up.
     callbacks.append(LastCheckpoint(run / "last.keras", remembering))
     if state is not None:
@@ -68,8 +72,9 @@ class StopOnNaN(keras.callbacks.TerminateOnNaN):  # type: ignore[misc]
             super().on_batch_end(batch, logs)
         except RuntimeError as error:
             raise RunError(
-                f"the loss is {(logs or {}).get('loss')} at step {batch + 1}, expected a finite "
-                "number; lower training.learning_rate or set training.clip_norm"
+                f"the loss is {(logs or {}).get('loss')} at step {batch + 1}",
+                expected="a finite number",
+                remedy="lower training.learning_rate or set training.clip_norm",
             ) from error
 
 
@@ -83,29 +88,31 @@ class LearningRateLog(keras.callbacks.Callback):  # type: ignore[misc]
             logs["learning_rate"] = float(rate)
 
 
-class AtomicModelCheckpoint(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]
-    """Keep the model of the lowest `val_loss`; the file is the old or the new one, never half.
+class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keep the model of the lowest `val_loss`; nobody else decides which epoch is the best.
 
-    An epoch without `val_loss`, or with NaN, is no best one.
+    An epoch without `val_loss`, or with one that is not finite, is no best one. The file knows its
+    epoch: see `vol3dseg.training.checkpoints.read_state`.
 
     Parameters
     ----------
     path : Path
+    resumed : bool
+        Only what is better than the file that is there replaces it.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path), monitor="val_loss", mode="min", save_best_only=True)
-        self._final = path
+    def __init__(self, path: Path, resumed: bool = False) -> None:
+        super().__init__()
+        self._path = path
+        before = read_state(path).val_loss if resumed and path.exists() else None
+        self._lowest = math.inf if before is None else before
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save the model if it is better than all before."""
-        loss = (logs or {}).get("val_loss", math.nan)
-        if math.isnan(loss) or (self.best is not None and loss >= self.best):
-            return
-        with atomic_path(self._final) as temporary:
-            # Keras formats the path, so braces in a folder's name must be doubled.
-            self.filepath = str(temporary).replace("{", "{{").replace("}", "}}")
-            super().on_epoch_end(epoch, logs)
+        loss = float((logs or {}).get("val_loss", math.nan))
+        if loss < self._lowest:  # not so for NaN
+            save_checkpoint(self._path, self.model, TrainingState(epochs=epoch + 1, val_loss=loss))
+            self._lowest = loss
 
 
 class LastCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
@@ -128,8 +135,9 @@ class LastCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
         seeds = tuple(
             tuple(keras.ops.convert_to_numpy(seed).tolist()) for seed in _seeds_of(self.model)
         )
-        state = _state_of(self._remembering, epoch + 1)
-        save_checkpoint(self._path, self.model, state.model_copy(update={"seeds": seeds}))
+        state = TrainingState(epochs=epoch + 1, val_loss=(logs or {}).get("val_loss"), seeds=seeds)
+        remembered = _remembered(self._remembering)
+        save_checkpoint(self._path, self.model, state.model_copy(update=remembered))
 
 
 class RestoreState(keras.callbacks.Callback):  # type: ignore[misc]
@@ -164,8 +172,6 @@ class RestoreState(keras.callbacks.Callback):  # type: ignore[misc]
                     callback.best = state.stopping.best
                     callback.best_epoch = state.stopping.best_epoch
                     callback.stopped_epoch = state.stopping.stopped_epoch
-                case keras.callbacks.ModelCheckpoint():
-                    callback.best = state.best_val_loss
 
 
 def _seeds_of(model: Any) -> list[Any]:
@@ -174,23 +180,22 @@ def _seeds_of(model: Any) -> list[Any]:
     return [variable for variable in model.variables if id(variable) not in weights]
 
 
-def _state_of(callbacks: Sequence[Any], epochs: int) -> TrainingState:
-    best, plateau, stopping = None, None, None
+def _remembered(callbacks: Sequence[Any]) -> dict[str, PlateauState | StoppingState]:
+    """Return what a state says of these callbacks."""
+    found: dict[str, PlateauState | StoppingState] = {}
     for callback in callbacks:
         match callback:
             case keras.callbacks.ReduceLROnPlateau():
-                plateau = PlateauState(
+                found["plateau"] = PlateauState(
                     wait=callback.wait,
                     best=callback.best,
                     cooldown_counter=callback.cooldown_counter,
                 )
             case keras.callbacks.EarlyStopping():
-                stopping = StoppingState(
+                found["stopping"] = StoppingState(
                     wait=callback.wait,
                     best=callback.best,
                     best_epoch=callback.best_epoch,
                     stopped_epoch=callback.stopped_epoch,
                 )
-            case keras.callbacks.ModelCheckpoint():
-                best = callback.best
-    return TrainingState(epochs=epochs, best_val_loss=best, plateau=plateau, stopping=stopping)
+    return found

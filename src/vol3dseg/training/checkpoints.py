@@ -1,16 +1,16 @@
 """Checkpoints of a run: Keras files that also know where the training stood.
 
-`last.keras` has one more member than Keras writes, `vol3dseg-state.json`: what the callbacks
-remember. In one file with the weights, since two files can disagree after a crash. Keras reads such
-a file as any other.
+They have one more member than Keras writes, `vol3dseg-state.json`: the epoch, and in `last.keras`
+what the callbacks remember. In one file with the weights, since two files can disagree after a
+crash. Keras reads such a file as any other.
 """
 
 import csv
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import keras
 from pydantic import ValidationError
 
 from vol3dseg.errors import RunError
@@ -19,10 +19,12 @@ from vol3dseg.schema import Frozen
 
 # Loading a model finds what is ours (layer, loss, metrics, rate) only if its module was imported.
 from vol3dseg.training import compiled, losses, metrics  # noqa: F401
+from vol3dseg.training.backend import keras
 from vol3dseg.training.networks import unet  # noqa: F401
 
 _MEMBER = "vol3dseg-state.json"
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+_AGAIN = "copy it again or train again"
 
 
 class PlateauState(Frozen):
@@ -49,8 +51,8 @@ class TrainingState(Frozen):
     ----------
     epochs : int
         Epochs done.
-    best_val_loss : float or None
-        Of `best.keras`.
+    val_loss : float or None
+        Of the last of them; None where there was none, or no number.
     plateau, stopping : section or None
         None where the run has no such callback.
     seeds : tuple of tuple of int
@@ -58,7 +60,7 @@ class TrainingState(Frozen):
     """
 
     epochs: int
-    best_val_loss: float | None = None
+    val_loss: float | None = None
     plateau: PlateauState | None = None
     stopping: StoppingState | None = None
     seeds: tuple[tuple[int, ...], ...] = ()
@@ -84,7 +86,7 @@ def save_checkpoint(path: Path, model: Any, state: TrainingState) -> None:
 
 
 def load_checkpoint(path: Path) -> Any:
-    """Read a model, compiled and with its optimizer if it was saved so.
+    """Read a network, without optimizer and loss.
 
     Parameters
     ----------
@@ -100,22 +102,23 @@ def load_checkpoint(path: Path) -> Any:
     Raises
     ------
     RunError
-        The file is missing or damaged.
+        The file is missing or damaged, or has layers that are not registered with Keras.
     """
     _require_archive(path)
     try:
-        return keras.saving.load_model(path, safe_mode=True)
+        return keras.saving.load_model(path, safe_mode=True, compile=False)
     except _DAMAGE as error:
         raise _damaged(path, error) from error
 
 
 def restore_checkpoint(model: Any, path: Path) -> None:
-    """Give a compiled model the weights and the state of the optimizer in a checkpoint.
+    """Give a model the weights in a checkpoint, and its optimizer the state that it had.
 
     Parameters
     ----------
     model : keras.Model
-        Of the same architecture and compiled with the same kind of optimizer as the saved one.
+        Of the same architecture as the saved one, and if it is compiled, with the same kind of
+        optimizer.
     path : Path
 
     Raises
@@ -124,16 +127,20 @@ def restore_checkpoint(model: Any, path: Path) -> None:
         The file is missing, damaged or of another model.
     """
     _require_archive(path)
-    # An optimizer that has no variables yet would skip its state with a mere warning.
-    model.optimizer.build(model.trainable_variables)
+    if getattr(model, "optimizer", None) is not None:
+        # One that has no variables yet would skip its state with a mere warning.
+        model.optimizer.build(model.trainable_variables)
     try:
-        model.load_weights(path)
-    except _DAMAGE as error:
+        with warnings.catch_warnings():
+            # Keras only warns of layers that the file does not have.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(path)
+    except (*_DAMAGE, UserWarning) as error:
         raise _damaged(path, error) from error
 
 
 def read_state(path: Path) -> TrainingState:
-    """Read where the training stood when `path`, a `last.keras`, was written.
+    """Read where the training stood when a checkpoint of ours was written.
 
     Raises
     ------
@@ -146,8 +153,10 @@ def read_state(path: Path) -> TrainingState:
             return TrainingState.model_validate_json(archive.read(_MEMBER))
     except KeyError as error:
         raise RunError(
-            f"{path}: holds no {_MEMBER}, expected a last.keras of vol3dseg; "
-            "start the run anew in another folder"
+            f"holds no {_MEMBER}",
+            where=path,
+            expected="a checkpoint of vol3dseg train",
+            remedy="start the run anew in another folder",
         ) from error
     except (ValidationError, OSError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from error
@@ -181,17 +190,19 @@ def _is_row(line: str, header: str) -> bool:
 
 def _require_archive(path: Path) -> None:
     if not path.is_file():
-        raise RunError(f"{path}: no such checkpoint; expected one written by `vol3dseg train`")
+        raise RunError("no such checkpoint", where=path, expected="one of vol3dseg train")
     if not zipfile.is_zipfile(path):
+        size = path.stat().st_size
         raise RunError(
-            f"{path}: damaged, not a whole .keras archive ({path.stat().st_size} bytes); "
-            "copy it again or train again"
+            f"damaged, not a whole .keras archive ({size} bytes)", where=path, remedy=_AGAIN
         )
 
 
 def _damaged(path: Path, error: Exception) -> RunError:
     detail = " ".join(str(error).split())[:200]
     return RunError(
-        f"{path}: cannot be loaded, damaged or of another network "
-        f"({type(error).__name__}: {detail}); copy it again or train again"
+        f"cannot be loaded, damaged or of another network ({type(error).__name__}: {detail})",
+        where=path,
+        remedy=f"{_AGAIN}; if the network is one of your own, give it again, or register its "
+        "layers with keras.saving.register_keras_serializable and import them first",
     )

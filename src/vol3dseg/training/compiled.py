@@ -1,34 +1,39 @@
-"""The network of a config, with what it learns by: loss, metrics, optimizer, rate."""
+"""What a network learns by: optimizer, learning rate, loss, metrics, steps."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-
 from vol3dseg.config import Config, TrainingConfig
 from vol3dseg.preprocessing.store import StoredCase
-from vol3dseg.training.data import RunData
+from vol3dseg.training.backend import keras
 from vol3dseg.training.losses import make_loss
 from vol3dseg.training.metrics import make_metrics
-from vol3dseg.training.networks.unet import build_unet
 
 
-def compiled_model(config: Config, data: RunData) -> Any:
-    """Return the network of `config`, ready to learn from `data`.
+def compile_network(
+    model: Any, config: Config, cases: Sequence[StoredCase], loss: Any = None
+) -> None:
+    """Make a network ready to learn from `cases`.
 
     A micro-batch that is smaller than the batch must be set in `config`; Keras' optimizers then
     average the gradients of as many steps as make a batch before they change a weight.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Gives logits.
+    config : Config
+    cases : sequence of StoredCase
+    loss : keras.losses.Loss, callable or None
+        Of class indices and logits; None takes the config's.
     """
-    training, labels = config.training, config.labels
-    model = build_unet(config.model, len(config.model_recipe.modalities), len(labels.classes))
     model.compile(
-        optimizer=_optimizer(training, steps_per_epoch(list(data.training.values()), config)),
-        loss=make_loss(training),
-        metrics=make_metrics(labels.names),
+        optimizer=_optimizer(config.training, steps_per_epoch(cases, config)),
+        loss=loss if loss is not None else make_loss(config.training),
+        metrics=make_metrics(config.labels.names),
         jit_compile=False,  # XLA's 3-D convolutions on the CPU are several times slower
     )
-    return model
 
 
 def _optimizer(training: TrainingConfig, steps: int) -> Any:

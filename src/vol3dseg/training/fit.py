@@ -1,16 +1,13 @@
 """One training run, from a prepared folder to a run folder."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from vol3dseg.config import Config, TrainingConfig, load_config
+from vol3dseg.config import Config, TrainingConfig
 from vol3dseg.datasets.splits import read_split, split_table
 from vol3dseg.errors import RunError
 from vol3dseg.files import write_text
@@ -19,18 +16,21 @@ from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.reporting.figures import save_curves
 from vol3dseg.training.augment import augment
+from vol3dseg.training.backend import keras, tf, unused_gpu
 from vol3dseg.training.callbacks import make_callbacks
-from vol3dseg.training.checkpoints import (
-    TrainingState,
-    read_state,
-    restore_checkpoint,
-    trim_log,
-)
-from vol3dseg.training.compiled import compiled_model, steps_per_epoch
+from vol3dseg.training.checkpoints import TrainingState, restore_checkpoint
+from vol3dseg.training.compiled import compile_network, steps_per_epoch
 from vol3dseg.training.data import RunData, open_data
-from vol3dseg.training.memory_estimate import MicroBatch, choose_micro_batch, describe_micro_batch
+from vol3dseg.training.memory_estimate import (
+    MicroBatch,
+    NetworkSize,
+    choose_micro_batch,
+    describe_micro_batch,
+)
+from vol3dseg.training.networks.building import Network, build_network, size_of
 from vol3dseg.training.results import describe_run
-from vol3dseg.training.run_folder import write_environment, write_inputs
+from vol3dseg.training.run_config import choose_config
+from vol3dseg.training.run_folder import begin_run, write_environment, write_inputs
 from vol3dseg.training.sampling import (
     Batch,
     CaseReader,
@@ -48,9 +48,13 @@ Progress = Callable[[str], None]
 
 
 def train(
-    prepared: Path,
-    run: Path,
-    config: Config,
+    prepared: str | Path,
+    run: str | Path,
+    config: Config | str | Path | None = None,
+    *,
+    network: Network | None = None,
+    loss: Any = None,
+    callbacks: Sequence[Any] = (),
     resume: bool = False,
     progress: Progress = lambda line: None,
 ) -> Manifest:
@@ -58,16 +62,26 @@ def train(
 
     Parameters
     ----------
-    prepared : Path
+    prepared : str or Path
         Made by `vol3dseg preprocess`; nothing is written into it.
-    run : Path
+    run : str or Path
         Gets best.keras, last.keras, manifest.json, config.yaml, split.json, split.png,
         training.log, curves.png, environment.json and, where there is a validation part,
         scores/validation/.
-    config : Config
-        Its recipe must be the prepared one.
+    config : Config, str, Path or None
+        A config, a preset's name or a YAML file; None takes that of the resumed run, or the one
+        that `prepared` was made with. Its recipe must be the prepared one.
+    network : keras.Model, callable or None
+        What is trained: a model, or a callable (config, modalities, outputs) that returns one.
+        (n, i, j, k, c) in, (n, i, j, k, output) logits out, for any size. None builds the U-Net of
+        `config.model`.
+    loss : keras.losses.Loss, callable or None
+        Of (n, i, j, k) class indices and (n, i, j, k, output) logits; None takes the config's.
+    callbacks : sequence of keras.callbacks.Callback
+        Called before ours at the end of each epoch, so what they put into its logs is written into
+        training.log; what they remember is not kept for a resumed run.
     resume : bool
-        Go on with an interrupted run.
+        Go on with an interrupted run. Give the same network, loss and callbacks again.
     progress : callable
         Called with a line of text for each epoch.
 
@@ -82,57 +96,40 @@ def train(
         `run` holds a run already, or there is none to resume, or the loss became NaN.
     StoreError
         The prepared folder does not fit the config.
+    ModelError
+        `network` is no such model.
     """
-    state, config = _state(run, config, resume)
+    prepared, run = Path(prepared), Path(run)
+    state, config = begin_run(run, choose_config(prepared, run, config, resume), resume)
     data = open_data(prepared, config)
     _require_validation(config, data)
     _require_same_split(run, data, state)
-    chosen = _micro_batch(config, data)
-    for line in describe_micro_batch(config, chosen):
+    _seed(config.training)
+    model = build_network(config, network)
+    size = size_of(model, config.recipe.patch_size)
+    chosen = _micro_batch(config, size, data)
+    for line in [*filter(None, [unused_gpu()]), *describe_micro_batch(config, size, chosen)]:
         progress(line)
     config = config.with_micro_batch(chosen.size)
-    _seed(config.training)
     write_inputs(run, config, data)
     progress(split_table(data.split, data.subjects, data.volumes_ml))
     if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
         write_environment(run, config, prepared, chosen.estimate)
-        _fit(compiled_model(config, data), run, config, data, state, progress)
+        compile_network(model, config, list(data.training.values()), loss)
+        _fit(model, run, config, data, state, callbacks, progress)
         write_environment(run, config, prepared, chosen.estimate, peak_mb())
     save_curves(run / "curves.png", run / "training.log")
-    manifest = describe_run(run, config, data, progress)
+    manifest = describe_run(run, config, data, model, network is not None, progress)
     write_text(run / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
     return manifest
 
 
-def _state(run: Path, config: Config, resume: bool) -> tuple[TrainingState | None, Config]:
-    """Return where an interrupted run stands, with its config; (None, `config`) for a new run."""
-    last = run / "last.keras"
-    if not resume:
-        # What was stopped within its first epoch has left nothing to lose.
-        if last.exists() or (run / "manifest.json").exists():
-            raise RunError(f"{run}: holds a run already; use --resume or another folder")
-        (run / "best.keras").unlink(missing_ok=True)
-        return None, config
-    if not last.exists():
-        raise RunError(f"{run}: no last.keras to resume from; start the run without --resume")
-    before = load_config(run / "config.yaml")
-    # What the run has chosen by the memory of its machine stays so.
-    config = config.resumes(before)
-    if before != config:
-        raise RunError(
-            f"{run}: config.yaml differs from this config in {before.differences(config)}; "
-            "resume with the run's own, or train in another folder"
-        )
-    state = read_state(last)
-    trim_log(run / "training.log", state.epochs)
-    return state, config
-
-
-def _micro_batch(config: Config, data: RunData) -> MicroBatch:
+def _micro_batch(config: Config, network: NetworkSize, data: RunData) -> MicroBatch:
     # On a GPU the network's memory is not the kernel's to count.
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     return choose_micro_batch(
         config,
+        network,
         data.training.values(),
         data.validation.values(),
         resident_mb() or _PROGRAM_MB,
@@ -145,15 +142,19 @@ def _require_validation(config: Config, data: RunData) -> None:
     if not data.validation and (training.reduce_lr_on_plateau or training.early_stopping):
         raise RunError(
             "the split has no validation cases, but reduce_lr_on_plateau and early_stopping watch "
-            "val_loss; raise split.validation, or set both to null"
+            "val_loss",
+            remedy="raise split.validation, or set both to null",
         )
 
 
 def _require_same_split(run: Path, data: RunData, state: TrainingState | None) -> None:
     if state is not None and read_split(run / "split.json") != data.split:
         raise RunError(
-            f"{run}: split.json differs from the split of the prepared cases, expected the same: "
-            "cases were added, removed or divided anew since; train in another folder"
+            "split.json differs from the split of the prepared cases: cases were added, removed or "
+            "divided anew since",
+            where=run,
+            expected="the same",
+            remedy="train in another folder",
         )
 
 
@@ -169,6 +170,7 @@ def _fit(
     config: Config,
     data: RunData,
     state: TrainingState | None,
+    given: Sequence[Any],
     progress: Progress,
 ) -> None:
     training = config.training
@@ -182,7 +184,7 @@ def _fit(
         on_epoch_end=lambda epoch, logs: progress(_epoch_line(epoch, training.epochs, logs))
     )
     validation, validation_steps = _validation(config, data)
-    callbacks = make_callbacks(training, run, state)
+    callbacks = make_callbacks(training, run, state, given)
     try:
         model.fit(
             _dataset(_training_batch(config, cases), count(first * steps), config),
@@ -206,7 +208,7 @@ def _fit(
 def _training_batch(config: Config, cases: Sequence[StoredCase]) -> Callable[[int], Batch]:
     training, size = config.training, config.recipe.patch_size
     reader = CaseReader(cases, training.cache_mb)
-    sampler = PatchSampler(cases, size, training.foreground, training.seed)
+    sampler = PatchSampler(reader, size, training.foreground, training.seed)
     at_once, settings = training.at_once, training.augment
     if settings is None:
         return training_batches(reader, sampler, at_once, lambda i, s, rng: (i, s))
@@ -219,13 +221,10 @@ def _validation(config: Config, data: RunData) -> tuple[Any, int | None]:
     if not data.validation:
         return None, None
     training, cases = config.training, list(data.validation.values())
-    boxes = validation_boxes(
-        cases, config.recipe.patch_size, training.validation_patches, training.seed
-    )
+    size, each = config.recipe.patch_size, training.validation_patches_per_case
+    boxes = validation_boxes(cases, size, each, training.seed)
     reader = CaseReader(cases, training.cache_mb // 4)
-    batch = validation_batches(reader, boxes, training.at_once)
-    steps = math.ceil(len(boxes) / training.at_once)
-    return _dataset(batch, range(steps), config), steps
+    return _dataset(validation_batches(reader, boxes), range(len(boxes)), config), len(boxes)
 
 
 def _dataset(batch: Callable[[int], Batch], numbers: Any, config: Config) -> Any:

@@ -1,18 +1,17 @@
-"""Losses between class indices and probabilities.
+"""Losses between class indices and logits.
 
-A new loss is one class here, one name in `vol3dseg.config.TrainingConfig.loss` and one case in
-`make_loss`.
+A new loss is a class and its name in `make_loss` here, and one name in
+`vol3dseg.config.TrainingConfig.loss`. All start from logits: with the probabilities of a softmax,
+the gradient of a voxel that is surely wrong would be lost to rounding.
 """
 
 from typing import Any, assert_never
 
-import keras
-from keras import ops
-
 from vol3dseg.config import TrainingConfig
+from vol3dseg.training.backend import keras
 
-# The logarithm of 0 is infinite, and so is its gradient.
-_SMALLEST = 1e-7
+ops = keras.ops
+
 # About one voxel: a class that is nowhere in the batch then costs nothing where it is not
 # predicted, and little, but with a gradient, where it is.
 _SMOOTH = 1.0
@@ -29,8 +28,8 @@ def make_loss(config: TrainingConfig) -> Any:
     Returns
     -------
     keras.losses.Loss
-        Takes an (n, i, j, k) array of class indices and an (n, i, j, k, class) array of
-        probabilities that sum to 1 over the classes, gives one number.
+        Takes an (n, i, j, k) array of class indices and an (n, i, j, k, class) array of logits,
+        gives one number.
     """
     match config.loss:
         case "cross_entropy":
@@ -47,11 +46,11 @@ def make_loss(config: TrainingConfig) -> Any:
 
 @keras.saving.register_keras_serializable(package="vol3dseg")
 class CrossEntropy(keras.losses.Loss):  # type: ignore[misc]
-    """Mean over all voxels of -log p, p the probability of the true class; p is at least 1e-7."""
+    """Mean over all voxels of -log p, p the probability of the true class."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of a batch, a scalar tensor."""
-        return _cross_entropy(_one_hot(y_true, y_pred), y_pred)
+        return ops.mean(_surprise(y_true, y_pred))
 
 
 @keras.saving.register_keras_serializable(package="vol3dseg")
@@ -70,7 +69,7 @@ class SoftDice(keras.losses.Loss):  # type: ignore[misc]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of a batch, a scalar tensor in 0 to 1."""
-        return _soft_dice(_one_hot(y_true, y_pred), y_pred)
+        return _soft_dice(y_true, y_pred)
 
 
 @keras.saving.register_keras_serializable(package="vol3dseg")
@@ -79,8 +78,7 @@ class DiceCrossEntropy(keras.losses.Loss):  # type: ignore[misc]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of a batch, a scalar tensor."""
-        one_hot = _one_hot(y_true, y_pred)
-        return _soft_dice(one_hot, y_pred) + _cross_entropy(one_hot, y_pred)
+        return _soft_dice(y_true, y_pred) + ops.mean(_surprise(y_true, y_pred))
 
 
 @keras.saving.register_keras_serializable(package="vol3dseg")
@@ -88,34 +86,29 @@ class Focal(keras.losses.Loss):  # type: ignore[misc]
     """Mean over all voxels of -(1 - p)^2 log p, p the probability of the true class.
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017, with gamma = 2 and no weights of
-    classes; p is at least 1e-7.
+    classes.
     """
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of a batch, a scalar tensor."""
-        p = _true_probability(_one_hot(y_true, y_pred), y_pred)
-        return -ops.mean((1.0 - p) ** _FOCUS * ops.log(p))
+        surprise = _surprise(y_true, y_pred)
+        return ops.mean((1.0 - ops.exp(-surprise)) ** _FOCUS * surprise)
 
 
-def _one_hot(y_true: Any, y_pred: Any) -> Any:
-    """Return an (n, i, j, k, class) tensor of 0 and 1.
-
-    Keras casts class indices to float32 on the way in, which keeps them exact.
-    """
-    return ops.one_hot(ops.cast(y_true, "int32"), y_pred.shape[-1], dtype=y_pred.dtype)
+def _surprise(y_true: Any, logits: Any) -> Any:
+    """Return -log p of the true class, an (n, i, j, k) tensor; finite for finite logits."""
+    return ops.sparse_categorical_crossentropy(_indices(y_true), logits, from_logits=True)
 
 
-def _true_probability(one_hot: Any, y_pred: Any) -> Any:
-    return ops.clip(ops.sum(one_hot * y_pred, axis=-1), _SMALLEST, 1.0)
-
-
-def _cross_entropy(one_hot: Any, y_pred: Any) -> Any:
-    return -ops.mean(ops.log(_true_probability(one_hot, y_pred)))
-
-
-def _soft_dice(one_hot: Any, y_pred: Any) -> Any:
-    space = (0, 1, 2, 3)
-    both = ops.sum(one_hot * y_pred, axis=space)
-    either = ops.sum(one_hot, axis=space) + ops.sum(y_pred, axis=space)
+def _soft_dice(y_true: Any, logits: Any) -> Any:
+    one_hot = ops.one_hot(_indices(y_true), logits.shape[-1], dtype=logits.dtype)
+    probabilities, space = ops.softmax(logits, axis=-1), (0, 1, 2, 3)
+    both = ops.sum(one_hot * probabilities, axis=space)
+    either = ops.sum(one_hot, axis=space) + ops.sum(probabilities, axis=space)
     dice = (2.0 * both + _SMOOTH) / (either + _SMOOTH)
     return 1.0 - ops.mean(dice[1:])
+
+
+def _indices(y_true: Any) -> Any:
+    """Return class indices as integers; Keras casts them to float32, which keeps them exact."""
+    return ops.cast(y_true, "int32")

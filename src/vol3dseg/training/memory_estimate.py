@@ -10,18 +10,36 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vol3dseg.config import Config, ModelConfig
+from vol3dseg.config import Config
 from vol3dseg.preprocessing.store import StoredCase
 
 _FLOAT = 4  # bytes
 _MB = 2**20
 # Memory of a step over the outputs of all layers: instance norm keeps the centred values as well.
-_KEPT = {"instance": 1.4, "batch": 1.27}
+_KEPT, _KEPT_BATCH_NORM = 1.4, 1.27
 # Weights, their gradient, the two moments of Adam, and a copy that oneDNN lays out for itself.
 _COPIES_OF_WEIGHTS = 5
 _GRAPH_MB = 150.0
 # Of what is free; the rest is for what else the machine does, and for the estimate's own error.
 _SHARE = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSize:
+    """What decides how much memory a network takes.
+
+    Parameters
+    ----------
+    outputs : int
+        Numbers that all layers give out for one patch.
+    weights : int
+    batch_norm : bool
+        Whether a layer takes its statistics from all patches of a batch.
+    """
+
+    outputs: int
+    weights: int
+    batch_norm: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,7 @@ class MicroBatch:
 
 def choose_micro_batch(
     config: Config,
+    network: NetworkSize,
     training: Iterable[StoredCase],
     validation: Iterable[StoredCase],
     start_mb: float,
@@ -91,6 +110,7 @@ def choose_micro_batch(
     Parameters
     ----------
     config : Config
+    network : NetworkSize
     training, validation : iterable of StoredCase
     start_mb : float
         What the process has now [MB].
@@ -110,7 +130,7 @@ def choose_micro_batch(
     choices = [
         MicroBatch(
             size,
-            MemoryEstimate(start_mb, _network_mb(config, size), kept + _ahead_mb(config, size)),
+            MemoryEstimate(start_mb, _network_mb(network, size), kept + _ahead_mb(config, size)),
             free_mb,
         )
         for size in sizes
@@ -118,7 +138,7 @@ def choose_micro_batch(
     return next((choice for choice in choices if choice.fits), choices[-1])
 
 
-def describe_micro_batch(config: Config, chosen: MicroBatch) -> list[str]:
+def describe_micro_batch(config: Config, network: NetworkSize, chosen: MicroBatch) -> list[str]:
     """Return in words what a training will take, and what is computed over which patches."""
     free = "" if chosen.free_mb is None else f"; {chosen.free_mb / 1024:.1f} GB are free"
     lines = [f"memory at its peak: {chosen.estimate}{free}"]
@@ -131,54 +151,25 @@ def describe_micro_batch(config: Config, chosen: MicroBatch) -> list[str]:
     if chosen.size < batch:
         lines.append(
             f"a batch of {batch} goes through the network as {batch // chosen.size} micro-batches "
-            f"of {chosen.size}, whose gradients are averaged; {_seen(config, chosen.size)}"
+            f"of {chosen.size}, whose gradients are averaged; {_seen(config, network, chosen.size)}"
         )
     return lines
 
 
-def _seen(config: Config, size: int) -> str:
+def _seen(config: Config, network: NetworkSize, size: int) -> str:
     norm = (
-        "instance norm sees each patch by itself, as it would in a whole batch"
-        if config.model.norm == "instance"
-        else f"batch norm takes its statistics from {size} patches, not from the whole batch"
+        f"batch norm takes its statistics from {size} patches, not from the whole batch"
+        if network.batch_norm
+        else "each patch is normalised by itself, as it would be in a whole batch"
     )
     pooled = "dice" in config.training.loss
     return norm + f"; the loss pools Dice over {size} patches" * pooled
 
 
-def _network_mb(config: Config, patches: int) -> float:
-    recipe, model = config.model_recipe, config.model
-    channels, classes = len(recipe.modalities), len(config.labels.classes)
-    outputs = math.prod(recipe.patch_size) * _outputs_per_voxel(model, channels, classes)
-    weights = _weights(model, channels, classes) * _FLOAT / _MB
-    return (
-        _GRAPH_MB
-        + _COPIES_OF_WEIGHTS * weights
-        + _KEPT[model.norm] * patches * outputs * _FLOAT / _MB
-    )
-
-
-def _outputs_per_voxel(model: ModelConfig, channels: int, classes: int) -> float:
-    """Return the numbers that all layers give out for each voxel of the input."""
-    numbers = channels + 2.0 * classes  # the input, the head and its softmax
-    for level, width in enumerate(model.widths):
-        share = 8.0**-level
-        block = 6 * width  # two convolutions, each with norm and rectifier
-        bottom = level == model.depth
-        # Encoder, decoder, its transposed convolution and the concatenation; the pooled encoder.
-        numbers += block * share if bottom else (2 * block + 3 * width + width / 8) * share
-    return numbers
-
-
-def _weights(model: ModelConfig, channels: int, classes: int) -> int:
-    widths = model.widths
-    count, before = widths[0] * classes, channels
-    for level, width in enumerate(widths):
-        count += 27 * width * (before + width)
-        if level < model.depth:
-            count += 8 * width * widths[level + 1] + 27 * width * 3 * width
-        before = width
-    return count
+def _network_mb(network: NetworkSize, patches: int) -> float:
+    kept = _KEPT_BATCH_NORM if network.batch_norm else _KEPT
+    numbers = _COPIES_OF_WEIGHTS * network.weights + kept * patches * network.outputs
+    return _GRAPH_MB + numbers * _FLOAT / _MB
 
 
 def _kept_mb(cases: Iterable[StoredCase], limit_mb: int) -> float:

@@ -24,10 +24,8 @@ and the `val_` values count voxels of patches, not of whole volumes.
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-import tensorflow as tf
-
 from vol3dseg.evaluation.overlap import DICE
+from vol3dseg.training.backend import keras, tf
 
 
 def make_metrics(class_names: Sequence[str]) -> list[Any]:
@@ -75,7 +73,7 @@ class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
         y_true : (n, i, j, k) tensor
             Class indices.
         y_pred : (n, i, j, k, class) tensor
-            Probabilities.
+            Logits, or anything else that is largest for the class that is predicted.
         sample_weight : None
             Not used: every voxel counts once.
         """

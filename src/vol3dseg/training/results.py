@@ -1,35 +1,26 @@
 """What a finished run is: its checkpoint, its whole-volume scores, its manifest."""
 
-import csv
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from vol3dseg.config import Config
 from vol3dseg.errors import RunError
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.model.manifest import (
-    Manifest,
-    Network,
-    Tiling,
-    TrainingFacts,
-    ValidationScores,
-)
+from vol3dseg.model.manifest import Manifest, Network, Tiling, TrainingFacts, ValidationScores
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.model.provenance import provenance
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.quality.training_data import TrainingData, describe_data
 from vol3dseg.reporting.score_report import write_report
-from vol3dseg.space.box import Box
-from vol3dseg.space.labels import Segmentation
-from vol3dseg.space.volume import Volume
-from vol3dseg.training.checkpoints import load_checkpoint
+from vol3dseg.training.backend import tf
+from vol3dseg.training.checkpoints import read_state, restore_checkpoint
 from vol3dseg.training.data import RunData
+from vol3dseg.training.networks.building import divisor_of, probabilities
 from vol3dseg.training.networks.unet import receptive_field_radius
 
 
@@ -39,11 +30,11 @@ class KerasBackend:
     Parameters
     ----------
     model : keras.Model
-        (n, i, j, k, c) in, (n, i, j, k, class) out.
+        (n, i, j, k, c) in, (n, i, j, k, class) logits out.
     """
 
     def __init__(self, model: Any) -> None:
-        self._run = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+        self._run = tf.function(probabilities(model, "softmax"), reduce_retracing=True)
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities."""
@@ -65,12 +56,19 @@ def checkpoint_of(run: Path, config: Config) -> tuple[Path, Literal["best", "las
         kind = "best"
     path = run / f"{kind}.keras"
     if not path.exists():
-        raise RunError(f"{run}: no checkpoint ({path.name}); train the run first, or --resume it")
+        raise RunError(
+            f"no checkpoint ({path.name})", where=run, remedy="train the run first, or --resume it"
+        )
     return path, kind
 
 
 def describe_run(
-    run: Path, config: Config, data: RunData, progress: Callable[[str], None]
+    run: Path,
+    config: Config,
+    data: RunData,
+    model: Any,
+    given: bool,
+    progress: Callable[[str], None],
 ) -> Manifest:
     """Judge the checkpoint of a finished run and write down what it is.
 
@@ -80,6 +78,10 @@ def describe_run(
         Gets scores/validation/ with the scores of each whole validation volume.
     config : Config
     data : RunData
+    model : keras.Model
+        Gets the weights of the checkpoint.
+    given : bool
+        Whether it is a network of the user's own.
     progress : callable
         Called with a line of text after every ten validation cases.
 
@@ -89,25 +91,15 @@ def describe_run(
         Without parity, which belongs to an export.
     """
     path, kind = checkpoint_of(run, config)
-    recipe = config.model_recipe
-    manifest = Manifest(
-        recipe=recipe,
-        fingerprint=recipe.fingerprint,
-        labels=config.labels,
-        network=Network(
-            architecture=config.model.model_dump(mode="json"),
-            divisor=config.model.divisor,
-            receptive_field=(receptive_field_radius(config.model),) * 3,
-            local=config.model.norm == "batch",
-        ),
-        outputs=Softmax(classes=config.labels.names),
-        tiling=Tiling(),
-        members=(_facts(run, config, data, kind),),
-        training_data=_looks(config, data),
-        provenance=provenance("tensorflow", "keras", "numpy", "SimpleITK"),
+    restore_checkpoint(model, path)
+    manifest = describe_model(config, model if given else None).model_copy(
+        update={
+            "members": (_facts(run, config, data, kind),),
+            "training_data": _looks(config, data),
+        }
     )
-    predictor = Predictor(KerasBackend(load_checkpoint(path)), manifest)
-    scores = _validate(predictor, data.validation, config, progress)
+    predictor = Predictor(KerasBackend(model), manifest)
+    scores = _validate(predictor, data.validation, progress)
     if not scores:
         return manifest
     summary = summarise(scores)
@@ -120,21 +112,55 @@ def describe_run(
     return manifest.model_copy(update={"validation": found})
 
 
+def describe_model(config: Config, model: Any = None) -> Manifest:
+    """Return what a config says of a model, without where its weights come from.
+
+    Parameters
+    ----------
+    config : Config
+    model : keras.Model or None
+        None for the config's own U-Net. Of another only what it takes is known, so its tiles will
+        be as in training.
+    """
+    recipe = config.model_recipe
+    if model is None:
+        network = Network(
+            architecture=config.model.model_dump(mode="json"),
+            divisor=config.model.divisor,
+            receptive_field=receptive_field_radius(config.model),
+            local=config.model.norm == "batch",
+        )
+    else:
+        network = Network(
+            architecture={"name": model.name},
+            divisor=divisor_of(model, recipe.patch_size),
+            receptive_field=recipe.patch_size,
+            local=False,
+        )
+    return Manifest(
+        recipe=recipe,
+        fingerprint=recipe.fingerprint,
+        labels=config.labels,
+        network=network,
+        outputs=Softmax(classes=config.labels.names),
+        tiling=Tiling(),
+        members=(),
+        provenance=provenance("tensorflow", "keras", "numpy", "SimpleITK"),
+    )
+
+
 def _facts(
     run: Path, config: Config, data: RunData, kind: Literal["best", "last"]
 ) -> TrainingFacts:
-    with (run / "training.log").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    losses = [float(row["val_loss"]) for row in rows if row.get("val_loss")]
-    best = int(np.argmin(losses)) if kind == "best" else len(rows) - 1
+    deployed, last = read_state(run / f"{kind}.keras"), read_state(run / "last.keras")
     training, parts = config.training, ("train", "validation", "test")
     return TrainingFacts(
         data_fingerprint=data.index.data_fingerprint(data.split.train),
         cases={name: len(data.split.part(name)) for name in parts},
         checkpoint=kind,
-        epoch=best + 1,
-        epochs=len(rows),
-        val_loss=losses[best] if losses else None,
+        epoch=deployed.epochs,
+        epochs=last.epochs,
+        val_loss=deployed.val_loss,
         seed=training.seed,
         loss=training.loss,
         optimizer=training.optimizer,
@@ -156,19 +182,14 @@ def _looks(config: Config, data: RunData) -> TrainingData:
 
 
 def _validate(
-    predictor: Predictor,
-    cases: Mapping[str, StoredCase],
-    config: Config,
-    progress: Callable[[str], None],
+    predictor: Predictor, cases: Mapping[str, StoredCase], progress: Callable[[str], None]
 ) -> list[CaseScores]:
-    """Segment whole volumes on their working grid, where the prepared labels lie."""
+    """Segment whole scans as `vol3dseg predict` does, and judge them by their labels as read."""
     scores = []
     for number, (case_id, case) in enumerate(cases.items(), start=1):
-        image, label = case.read(Box.whole(case.shape))
-        reference = Segmentation(label, case.geometry, config.labels)
-        volume = Volume(image, case.geometry, case.modalities)
-        prediction = predictor.segment(volume, case.geometry).segmentation
-        scores.append(evaluate_case(case_id, reference, prediction))
+        prepared = case.prepared()
+        found = predictor.segment(prepared.volume, prepared.source).segmentation
+        scores.append(evaluate_case(case_id, case.reference(found.labels), found))
         if number % 10 == 0 or number == len(cases):
             progress(f"whole-volume validation {number}/{len(cases)}")
     return scores

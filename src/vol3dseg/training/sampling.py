@@ -7,12 +7,13 @@ a resumed one goes on where it stopped.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.preprocessing.patch_table import FOREGROUND, ORIGIN, patch_step
+from vol3dseg.preprocessing.patch_table import FOREGROUND, ORIGIN, VOXELS, patch_step
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box, Shape, read_padded
 
@@ -43,6 +44,11 @@ class CaseReader:
             return self.cases[number].read(box)
         return read_padded(kept[0], box), read_padded(kept[1], box)
 
+    def read_label(self, number: int, box: Box) -> NDArray[np.uint8]:
+        """Read the label of `box` alone."""
+        kept = self._kept.get(number) or self._keep(number)
+        return self.cases[number].read_label(box) if kept is None else read_padded(kept[1], box)
+
     def _keep(self, number: int) -> Patch | None:
         case = self.cases[number]
         size = case.memory_bytes
@@ -56,12 +62,33 @@ class CaseReader:
             return self._kept[number]
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A patch that was drawn.
+
+    Parameters
+    ----------
+    case : int
+    box : Box
+        In voxels of the case.
+    wanted : int or None
+        The class that it was drawn for, and holds; None for a patch of any content.
+    rng : numpy.random.Generator
+        To augment it with.
+    """
+
+    case: int
+    box: Box
+    wanted: int | None
+    rng: np.random.Generator
+
+
 class PatchSampler:
     """Chooses patches: every case equally often, and within it every class that it has.
 
     Parameters
     ----------
-    cases : sequence of StoredCase
+    reader : CaseReader
     size : (3,) tuple of int
         Voxels of a patch.
     foreground : float
@@ -69,47 +96,64 @@ class PatchSampler:
     seed : int
     """
 
-    def __init__(
-        self, cases: Sequence[StoredCase], size: Shape, foreground: float, seed: int
-    ) -> None:
-        self._tables = [case.patches() for case in cases]
-        self._shapes = [case.shape for case in cases]
+    def __init__(self, reader: CaseReader, size: Shape, foreground: float, seed: int) -> None:
+        self._reader = reader
+        self._tables = [case.patches() for case in reader.cases]
         self._size = size
         self._foreground = foreground
         self._seed = seed
 
-    def draw(self, number: int) -> tuple[int, Box, np.random.Generator]:
-        """Return the case and box of patch `number`, and the generator to augment it with.
+    def draw(self, number: int) -> Draw:
+        """Return patch `number`.
 
         Cases come in shuffled rounds, each case once a round; the patch's origin is jittered by up
-        to half a step of the grid of stored patches.
+        to half a step of the grid of stored patches, and a voxel of the class that the patch was
+        drawn for stays inside.
         """
         round_, place = divmod(number, len(self._tables))
         order = np.random.default_rng([self._seed, 0, round_]).permutation(len(self._tables))
         rng = np.random.default_rng([self._seed, 1, number])
         case = int(order[place])
-        origin = self._choose(self._tables[case], rng)
-        start = [
-            self._jittered(*axis, rng)
-            for axis in zip(
-                origin, self._shapes[case], self._size, patch_step(self._size), strict=True
-            )
-        ]
-        return case, Box.at((start[0], start[1], start[2]), self._size), rng
+        origin, wanted = self._choose(self._tables[case], rng)
+        held = None if wanted is None else self._voxel_of(wanted, case, origin, rng)
+        return Draw(case, self._jittered(case, origin, held, rng), wanted, rng)
 
-    def _choose(self, table: NDArray[np.int64], rng: np.random.Generator) -> list[int]:
-        candidates = np.arange(len(table))
-        voxels = table[:, FOREGROUND]
-        present = np.flatnonzero(voxels.any(axis=0))
+    def _choose(
+        self, table: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[list[int], int | None]:
+        candidates, wanted = np.arange(len(table)), None
+        present = 1 + np.flatnonzero(table[:, FOREGROUND].any(axis=0))  # of foreground classes
         if present.size and rng.random() < self._foreground:
-            candidates = np.flatnonzero(voxels[:, rng.choice(present)])
-        return [int(v) for v in table[rng.choice(candidates), ORIGIN]]
+            wanted = int(rng.choice(present))
+            candidates = np.flatnonzero(table[:, VOXELS][:, wanted])
+        return table[rng.choice(candidates), ORIGIN].tolist(), wanted
 
-    @staticmethod
-    def _jittered(origin: int, extent: int, size: int, step: int, rng: np.random.Generator) -> int:
-        low, high = min(0, extent - size), max(0, extent - size)
-        jitter = int(rng.integers(-(step // 2), step // 2 + 1))
-        return min(max(origin + jitter, low), high)
+    def _voxel_of(
+        self, wanted: int, case: int, origin: Sequence[int], rng: np.random.Generator
+    ) -> list[int]:
+        """Return a voxel of a class at random from a patch that holds some."""
+        label = self._reader.read_label(case, self._box(origin))
+        found = rng.choice(np.flatnonzero(label == wanted))
+        inside = np.unravel_index(found, label.shape)
+        return [o + int(v) for o, v in zip(origin, inside, strict=True)]
+
+    def _jittered(
+        self, case: int, origin: Sequence[int], held: Sequence[int] | None, rng: np.random.Generator
+    ) -> Box:
+        start = []
+        for axis, extent in enumerate(self._reader.cases[case].shape):
+            size, here = self._size[axis], origin[axis]
+            half = patch_step(self._size)[axis] // 2
+            low = max(here - half, min(0, extent - size))
+            high = min(here + half, max(0, extent - size))
+            if held is not None:
+                low, high = max(low, held[axis] - size + 1), min(high, held[axis])
+            start.append(int(rng.integers(low, high + 1)))
+        return self._box(start)
+
+    def _box(self, start: Sequence[int]) -> Box:
+        i, j, k = start
+        return Box.at((i, j, k), self._size)
 
 
 def training_batches(
@@ -124,8 +168,8 @@ def training_batches(
     """
 
     def patch(number: int) -> Patch:
-        case, box, rng = sampler.draw(number)
-        return augment(*reader.read(case, box), rng)
+        drawn = sampler.draw(number)
+        return augment(*reader.read(drawn.case, drawn.box), drawn.rng)
 
     def batch(number: int) -> Batch:
         first = number * batch_size
@@ -135,34 +179,49 @@ def training_batches(
 
 
 def validation_boxes(
-    cases: Sequence[StoredCase], size: Shape, limit: int, seed: int
-) -> list[tuple[int, Box]]:
-    """Return a fixed list of at most `limit` patches: stored origins, spread over all cases.
+    cases: Sequence[StoredCase], size: Shape, per_case: int, seed: int
+) -> list[list[tuple[int, Box]]]:
+    """Return a fixed list of patches from every case, in pairs: with foreground, and without.
 
-    Patches that hold foreground come first in each case, since a patch of background alone says
-    little of the classes.
+    A loss that is pooled over a batch then sees what is missed and what is found in the wrong
+    place, and is the same on every machine.
+
+    Parameters
+    ----------
+    cases : sequence of StoredCase
+    size : (3,) tuple of int
+    per_case : int
+        Fewer where a case has no more stored patches.
+    seed : int
+
+    Returns
+    -------
+    list of list of (case, Box)
+        Origins are stored ones. The first of a pair is rich in classes, the second has the least
+        foreground that is left. A case with an odd number ends with a single one.
     """
     rng = np.random.default_rng([seed, 2])
-    queues = []
+    pairs = []
     for number, case in enumerate(cases):
         table = rng.permutation(case.patches())
-        table = table[np.argsort(~table[:, FOREGROUND].any(axis=1), kind="stable")]
-        queues.append([(number, Box.at(tuple(row[ORIGIN].tolist()), size)) for row in table])
-    longest = max((len(q) for q in queues), default=0)
-    turns = [q[turn] for turn in range(longest) for q in queues if turn < len(q)]
-    return turns[:limit]
+        order = _rich_and_poor(table[:, FOREGROUND])[:per_case]
+        boxes = [(number, Box.at(tuple(table[row, ORIGIN].tolist()), size)) for row in order]
+        pairs += [boxes[first : first + 2] for first in range(0, len(boxes), 2)]
+    return pairs
+
+
+def _rich_and_poor(voxels: NDArray[np.int64]) -> list[int]:
+    """Return all rows of a table, in turn the one with most classes and with fewest voxels."""
+    rich = np.argsort(-(voxels > 0).sum(axis=1), kind="stable")
+    poor = np.argsort(voxels.sum(axis=1), kind="stable")
+    return list(dict.fromkeys(np.column_stack([rich, poor]).ravel().tolist()))
 
 
 def validation_batches(
-    reader: CaseReader, boxes: Sequence[tuple[int, Box]], batch_size: int
+    reader: CaseReader, boxes: Sequence[Sequence[tuple[int, Box]]]
 ) -> Callable[[int], Batch]:
     """Return the function from the number of a batch of the fixed list to the batch."""
-
-    def batch(number: int) -> Batch:
-        part = boxes[number * batch_size : (number + 1) * batch_size]
-        return _stacked([reader.read(case, box) for case, box in part])
-
-    return batch
+    return lambda number: _stacked([reader.read(case, box) for case, box in boxes[number]])
 
 
 def read_ahead(

@@ -4,11 +4,11 @@ The shape is that of Çiçek et al., "3D U-Net: learning dense volumetric segmen
 annotation", MICCAI 2016, with the padded convolutions and leaky rectifiers of later years.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-import keras
-
 from vol3dseg.config import ModelConfig
+from vol3dseg.training.backend import keras
 
 EPSILON = 1e-5
 # Keras' default of 0.99 needs some 500 steps to forget its start; an epoch has a few dozen.
@@ -88,15 +88,16 @@ def build_unet(config: ModelConfig, channels: int, classes: int) -> Any:
     Returns
     -------
     keras.Model
-        (n, i, j, k, c) float32 in, (n, i, j, k, class) float32 probabilities out; i, j and k must
-        be multiples of `config.divisor`.
+        (n, i, j, k, c) float32 in, (n, i, j, k, class) float32 logits out; i, j and k must be
+        multiples of `config.divisor`.
     """
     image = keras.Input((None, None, None, channels), name="image")
     x, skips = image, []
     for level in range(config.depth):
         x = _block(x, config, level, "encoder")
         skips.append(x)
-        x = keras.layers.MaxPooling3D(2, data_format=_FORMAT, name=f"pool_{level}")(x)
+        stride = config.level_strides[level]
+        x = keras.layers.MaxPooling3D(stride, data_format=_FORMAT, name=f"pool_{level}")(x)
     x = _block(x, config, config.depth, "bottom")
     if config.dropout > 0:
         dropout = keras.layers.SpatialDropout3D(config.dropout, data_format=_FORMAT, name="dropout")
@@ -104,37 +105,37 @@ def build_unet(config: ModelConfig, channels: int, classes: int) -> Any:
     for level in reversed(range(config.depth)):
         up = keras.layers.Conv3DTranspose(
             config.widths[level],
-            2,
-            strides=2,
+            config.level_strides[level],
+            strides=config.level_strides[level],
             data_format=_FORMAT,
             use_bias=False,  # a constant that the next norm takes away, and one more node in ONNX
             name=f"up_{level}",
         )
         x = keras.layers.Concatenate(name=f"skip_{level}")([skips[level], up(x)])
         x = _block(x, config, level, "decoder")
-    x = keras.layers.Conv3D(classes, 1, data_format=_FORMAT, name="head")(x)
-    # In float32 under every policy: probabilities in float16 have three digits.
-    output = keras.layers.Softmax(axis=-1, dtype="float32", name="probabilities")(x)
-    return keras.Model(image, output, name="unet")
+    # In float32 under every policy: logits in float16 have three digits.
+    head = keras.layers.Conv3D(classes, 1, data_format=_FORMAT, dtype="float32", name="head")
+    return keras.Model(image, head(x), name="unet")
 
 
-def receptive_field_radius(config: ModelConfig) -> int:
+def receptive_field_radius(config: ModelConfig) -> tuple[int, int, int]:
     """Return how far from an output voxel an input voxel can lie that it depends on [voxels].
 
     Follows the interval [low, high] of voxels that output voxel x depends on, from the output back
-    to the input, along one axis (all three are alike):
+    to the input, along each axis by itself:
 
     - a convolution of width 3 widens it by 1 on either side, so a block by 2;
-    - a transposed convolution of kernel 2 and stride 2 makes voxel v of voxel floor(v / 2), so the
-      interval becomes [floor(low / 2), floor(high / 2)] one level down;
-    - pooling makes voxel v of voxels 2v and 2v + 1: [2 low, 2 high + 1] one level up;
+    - a transposed convolution of kernel and stride s makes voxel v of voxel floor(v / s), so the
+      interval becomes [floor(low / s), floor(high / s)] one level down;
+    - pooling makes voxel v of voxels s v to s v + s - 1: [s low, s high + s - 1] one level up;
     - a skip connection sees a part of what the way through the bottom sees.
 
-    Rounding makes the result depend on x modulo 2**depth, so every alignment is tried and the worst
-    counts. The blocks alone reach 6 * 2**depth - 4 voxels and rounding adds 2**depth - 1, which
-    makes 7 * 2**depth - 5: 9 for depth 1, 23 for depth 2, 107 for depth 4. Batch norm and dropout
-    reach no further at inference. With instance norm every voxel of the input bears on every output
-    by way of its statistics; the radius then says how far the convolutions alone reach.
+    Rounding makes the result depend on x modulo the divisor, so every alignment is tried and the
+    worst counts. With strides of 2 throughout the blocks alone reach 6 * 2**depth - 4 voxels and
+    rounding adds 2**depth - 1, which makes 7 * 2**depth - 5: 9 for depth 1, 23 for depth 2, 107 for
+    depth 4. Batch norm and dropout reach no further at inference. With instance norm every voxel of
+    the input bears on every output by way of its statistics; the radius then says how far the
+    convolutions alone reach.
 
     Parameters
     ----------
@@ -142,19 +143,26 @@ def receptive_field_radius(config: ModelConfig) -> int:
 
     Returns
     -------
-    int
-        Exact for the worst alignment.
+    (3,) tuple of int
+        Along i, j, k; exact for the worst alignment.
     """
-    return max(_reach(voxel, config.depth) for voxel in range(max(config.divisor)))
+    i, j, k = (
+        max(_reach(voxel, strides) for voxel in range(divisor))
+        for divisor, strides in zip(
+            config.divisor, zip(*config.level_strides, strict=True), strict=True
+        )
+    )
+    return i, j, k
 
 
-def _reach(voxel: int, depth: int) -> int:
+def _reach(voxel: int, strides: Sequence[int]) -> int:
     low = high = voxel
-    for _ in range(depth):
-        low, high = (low - _CONVOLUTIONS) // 2, (high + _CONVOLUTIONS) // 2
+    for stride in strides:
+        low, high = (low - _CONVOLUTIONS) // stride, (high + _CONVOLUTIONS) // stride
     low, high = low - _CONVOLUTIONS, high + _CONVOLUTIONS
-    for _ in range(depth):
-        low, high = 2 * low - _CONVOLUTIONS, 2 * high + 1 + _CONVOLUTIONS
+    for stride in reversed(strides):
+        low = stride * low - _CONVOLUTIONS
+        high = stride * high + stride - 1 + _CONVOLUTIONS
     return max(voxel - low, high - voxel)
 
 

@@ -1,0 +1,95 @@
+"""TensorFlow and Keras, imported here and nowhere else: quietly, and with the right backend."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vol3dseg.errors import DeviceError
+from vol3dseg.extras import load_extra
+
+_STDERR = 2
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_FATAL_ONLY = "3"
+# A line of absl's log, such as "I0000 00:00:1795.97 42 port.cc:153] ...", or the notice before it.
+_LOG_LINE = re.compile(rb"[IWE]\d{4} \d\d:|WARNING: All log messages before absl::InitializeLog")
+_GPU = Path("/dev/nvidia0")
+
+
+def _load() -> tuple[Any, Any]:
+    """Return the modules tensorflow and keras.
+
+    Raises
+    ------
+    DeviceError
+        Keras is set to another backend.
+    MissingExtraError
+        Either package is not installed.
+    """
+    # Without AVX-512, TensorFlow leaves oneDNN's 3-D convolutions off, which take a quarter of the
+    # time and half of the memory. Both settings outrank Keras' own file and yield to the user's.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    _require_tensorflow(os.environ.setdefault("KERAS_BACKEND", "tensorflow"))
+    with _quiet():
+        modules = load_extra("tensorflow", "train"), load_extra("keras", "train")
+    _require_tensorflow(modules[1].backend.backend())  # somebody else may have imported it
+    return modules
+
+
+def _require_tensorflow(name: str) -> None:
+    if name != "tensorflow":
+        raise DeviceError(
+            f"KERAS_BACKEND is {name!r}",
+            expected="tensorflow, which ONNX graphs are made with",
+            remedy="unset the environment variable KERAS_BACKEND",
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep TensorFlow's log off standard error; show all that was written if the block fails.
+
+    What its libraries log while they are loaded comes before any setting is read, so it is taken
+    out of what is written to the file descriptor meanwhile. A user who sets TF_CPP_MIN_LOG_LEVEL
+    sees everything.
+    """
+    if os.environ.setdefault(_LEVEL, _FATAL_ONLY) != _FATAL_ONLY:
+        yield
+        return
+    try:
+        kept = os.dup(_STDERR)
+    except OSError:  # a program without standard error
+        yield
+        return
+    pattern = _LOG_LINE
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), _STDERR)
+        try:
+            yield
+        except BaseException:
+            pattern = re.compile(rb"(?!)")  # nothing
+            raise
+        finally:
+            if sys.stderr is not None:
+                sys.stderr.flush()
+            os.dup2(kept, _STDERR)
+            os.close(kept)
+            file.seek(0)
+            os.write(_STDERR, b"".join(line for line in file if not pattern.match(line)))
+
+
+tf, keras = _load()
+
+
+def unused_gpu() -> str | None:
+    """Return a warning if this machine has a GPU that TensorFlow does not use."""
+    if not _GPU.exists() or tf.config.list_physical_devices("GPU"):
+        return None
+    return (
+        "warning: this machine has an NVIDIA GPU, but TensorFlow does not use it and trains on the "
+        f"CPU; set {_LEVEL}=0 to see why"
+    )

@@ -1,0 +1,66 @@
+"""Which config a run has: one that is given, its own when it is resumed, or that of its data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from vol3dseg.config import Config, load_config, parse_config
+from vol3dseg.errors import ConfigError
+from vol3dseg.preprocessing.index import load_index
+
+
+def choose_config(
+    prepared: Path,
+    run: Path,
+    config: Config | str | Path | None = None,
+    resume: bool = False,
+    changes: Mapping[str, object] | None = None,
+) -> Config:
+    """Return the config to train with.
+
+    Parameters
+    ----------
+    prepared, run : Path
+    config : Config, str, Path or None
+        A config, the name of a preset or a YAML file. None takes that of the run that is resumed,
+        or the one that `prepared` was made with.
+    resume : bool
+    changes : mapping from key to value, or None
+        Fields of its section `training` that are replaced, unless the value is None.
+
+    Raises
+    ------
+    ConfigError
+        It is not valid, or not with these changes.
+    StoreError
+        There is no prepared folder to take it from.
+    """
+    if isinstance(config, Config):
+        chosen = config
+    elif config is not None:
+        chosen = load_config(config)
+    elif resume and (run / "config.yaml").is_file():
+        chosen = load_config(run / "config.yaml")
+    else:
+        chosen = load_index(prepared).config
+    data = chosen.model_dump(mode="json")
+    data["training"].update({k: v for k, v in (changes or {}).items() if v is not None})
+    return parse_config(data, "the changed config")
+
+
+def name_configs(configs: list[str | Path]) -> dict[str, str | Path]:
+    """Return configs by the name that their run folders will have: that of the file or preset.
+
+    Raises
+    ------
+    ConfigError
+        Two have the same.
+    """
+    names = [Path(config).stem for config in configs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"several configs are named {', '.join(twice)}",
+            expected="a name each, since their run folders are named like them",
+            remedy="rename the files",
+        )
+    return dict(zip(names, configs, strict=True))

@@ -1,0 +1,124 @@
+"""Several runs one after the other, each in a process of its own; one that fails stops no other."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from traceback import print_exception
+
+from vol3dseg.config import Config, load_config
+from vol3dseg.errors import Vol3dSegError
+from vol3dseg.model.manifest import Manifest
+from vol3dseg.training.run_config import choose_config, name_configs
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a run.
+
+    Parameters
+    ----------
+    said : str
+        In words; "failed: ..." with the reason.
+    finished : bool
+        Now or before.
+    manifest : Manifest or None
+        Of a run that was finished now.
+    """
+
+    said: str
+    finished: bool = False
+    manifest: Manifest | None = None
+
+
+_KILLED = (
+    "failed: its process was killed, perhaps for want of memory; free some and go on with "
+    "--resume, or train in another folder with a smaller training.micro_batch"
+)
+
+
+def train_several(
+    prepared: Path,
+    runs: Path,
+    configs: Sequence[str | Path],
+    resume: bool = False,
+    changes: Mapping[str, object] | None = None,
+    progress: Progress = print,
+) -> Iterator[tuple[Path, Outcome]]:
+    """Train one config after the other.
+
+    Parameters
+    ----------
+    prepared : Path
+    runs : Path
+        Gets a run folder for each, named like the config.
+    configs : sequence of str or Path
+        All are read before the first is trained: a slip in the last must not wait for hours.
+    resume : bool
+        Go on with what was interrupted; what is finished is left as it is.
+    changes : mapping from key to value, or None
+        See `vol3dseg.training.run_config.choose_config`.
+    progress : callable
+        Called with a line of text; a module's function, since other processes call it too.
+
+    Yields
+    ------
+    run : Path
+    outcome : Outcome
+        As soon as it is known.
+
+    Raises
+    ------
+    ConfigError
+        One of the configs is not valid, or two have the same name.
+    """
+    chosen = {
+        runs / name: choose_config(prepared, runs / name, config, resume, changes)
+        for name, config in name_configs(list(configs)).items()
+    }
+    for run, config in chosen.items():
+        progress(f"\n{run.name} -> {run}")
+        yield run, _train_apart(prepared, run, config, resume, progress)
+
+
+def _train_apart(
+    prepared: Path, run: Path, config: Config, resume: bool, progress: Progress
+) -> Outcome:
+    """Train in a process of its own, so that what one run breaks or leaves ends with it."""
+    if resume and (run / "manifest.json").is_file():
+        return _finished_before(run, config)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        goes_on = resume and (run / "last.keras").is_file()
+        future = pool.submit(_train, prepared, run, config, goes_on, progress)
+        error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, BrokenProcessPool):
+        return Outcome(_KILLED)
+    print_exception(error)  # a bug: the traceback is kept, the other runs go on
+    return Outcome(f"failed: {type(error).__name__}: {error}")
+
+
+def _finished_before(run: Path, config: Config) -> Outcome:
+    before = load_config(run / "config.yaml")
+    differences = before.differences(config.resumes(before))
+    if not differences:
+        return Outcome("had been finished", finished=True)
+    return Outcome(
+        f"failed: {run} was finished with another config, which differs in {differences}; "
+        "train in another folder"
+    )
+
+
+def _train(prepared: Path, run: Path, config: Config, resume: bool, progress: Progress) -> Outcome:
+    from vol3dseg.training.fit import train
+
+    try:
+        manifest = train(prepared, run, config, resume=resume, progress=progress)
+    except Vol3dSegError as error:
+        return Outcome(f"failed: {' '.join(str(error).split())}")
+    return Outcome("finished", finished=True, manifest=manifest)
