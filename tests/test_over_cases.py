@@ -158,6 +158,13 @@ def test_there_are_as_many_processes_as_are_of_use(most, cases, processes):
         assert workers.processes == processes
 
 
+def test_an_executor_that_is_given_is_used():
+    with ThreadPoolExecutor(2) as pool:
+        with worker_processes(pool, 1) as used:
+            assert used is pool
+        assert pool.submit(int).result() == 0
+
+
 @pytest.mark.parametrize(("most", "cases"), [(1, 9), (3, 1), (None, 1), (None, 0)])
 def test_one_process_is_this_one(most, cases):
     with worker_processes(most, cases) as workers:

@@ -45,17 +45,22 @@ class Workers(futures.Executor):
 
 
 @contextmanager
-def worker_processes(most: int | None, cases: int) -> Iterator[Workers | None]:
-    """Give workers for a number of cases; None where this process alone is enough.
+def worker_processes(
+    workers: int | futures.Executor | None, cases: int
+) -> Iterator[futures.Executor | None]:
+    """Give an executor for a number of cases; None where this process alone is enough.
 
-    At most `most` processes are started, by default one per core.
+    `workers` is the most processes to start, by default one per core, or an executor to be used.
     """
-    processes = min(most or usable_cores(), cases)
+    if isinstance(workers, futures.Executor):
+        yield workers
+        return
+    processes = min(workers or usable_cores(), cases)
     if processes <= 1:
         yield None
         return
-    with Workers(processes) as workers:
-        yield workers
+    with Workers(processes) as pool:
+        yield pool
 
 
 def over_cases(

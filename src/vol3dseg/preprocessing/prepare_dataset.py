@@ -79,8 +79,6 @@ def preprocess(
     if repair:
         cases = allow_repairs(cases)
     run = _Run(folder, config, {case.id for case in cases}, progress)
-    if isinstance(workers, Executor):
-        return run.prepare(cases, workers)
     with worker_processes(workers, len(cases)) as executor:
         return run.prepare(cases, executor)
 

@@ -24,7 +24,7 @@ from vol3dseg.datasets.layouts.table_columns import (
     cells_of,
     read_header,
     shown,
-)  # fmt: skip
+)
 from vol3dseg.errors import DatasetError
 from vol3dseg.files import write_text
 from vol3dseg.schema import problems as in_words

@@ -3,7 +3,6 @@
 import csv
 import io
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,21 +74,13 @@ def inspect(
     modalities, labels = (chosen.recipe.modalities, chosen.labels) if chosen else (None, None)
     cases, layout = allow_repairs(find_cases(source), repair), layout_of(source)
     require_writable(folder)
-    with _executor(workers, len(cases)) as executor:
+    with worker_processes(workers, len(cases)) as executor:
         found = survey(cases, modalities, labels, executor, progress)
         found = replace(found, title=source.resolve().name, layout=layout.name if layout else "")
         gallery = draw_cases(cases, found, labels, sample, executor, progress)
     write_tables(folder, found)
     write_text(folder / PAGE_NAME, page(found, gallery))
     return found
-
-
-def _executor(
-    workers: int | Executor | None, cases: int
-) -> AbstractContextManager[Executor | None]:
-    if isinstance(workers, Executor):
-        return nullcontext(workers)
-    return worker_processes(workers, cases)
 
 
 def write_tables(folder: Path, found: Survey) -> None:
