@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vol3dseg.cli.predict import predict as predict_command
 from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import DatasetError, DeviceError, ModelError
 from vol3dseg.inference.loading import load_predictor
+from vol3dseg.inference.output_files import FORMAT_NAMES
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
+from vol3dseg.inference.runtimes.session import DEVICES, PRECISIONS
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import gaussian_weights, run_tiles
 from vol3dseg.model.manifest import Tiling
@@ -158,6 +161,13 @@ def test_the_overlap_of_blended_tiles_can_be_chosen(manifest, tmp_path, small_un
     plan = load_predictor(path, "cpu", overlap=overlap).plan(grid, grid)
     assert plan.blended
     assert plan.step == (step, step, step)
+
+
+def test_the_command_offers_what_the_library_has():
+    options = {option.name: option for option in predict_command.params}
+    assert tuple(options["device"].type.choices) == DEVICES
+    assert tuple(options["precision"].type.choices) == PRECISIONS
+    assert tuple(options["format_name"].type.choices) == FORMAT_NAMES
 
 
 def test_a_device_that_is_not_there_is_an_error(model_path, monkeypatch):

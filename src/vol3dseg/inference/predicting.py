@@ -63,7 +63,7 @@ def predict(
     """
     predictor = model if isinstance(model, Predictor) else load_predictor(model)
     options, folder = options or PredictOptions(), Path(output)
-    cases = choose_cases(predictor, inputs, options)
+    cases = _chosen(predictor, inputs, options)
     record = Record.of(predictor.manifest, predictor.origin)
     if options.resume and (folder / RECORD_NAME).exists():
         modalities = predictor.manifest.recipe.modalities
@@ -73,14 +73,8 @@ def predict(
     return predict_cases(cases, predictor, folder, record, options, progress)
 
 
-def choose_cases(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> list[Case]:
-    """Return the cases of the inputs that are to be segmented; see `predict`.
-
-    Raises
-    ------
-    DatasetError
-        An input is not understood, or a part of the split is not among the inputs, or empty.
-    """
+def _chosen(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> list[Case]:
+    """Return the cases of the inputs that are to be segmented; see `predict`."""
     given = [each for each in inputs if isinstance(each, Case)]
     paths = [Path(each) for each in inputs if not isinstance(each, Case)]
     modalities = predictor.manifest.recipe.modalities
@@ -136,7 +130,7 @@ def explain(
         With `plan`, time included, and `warnings`; or with `error`.
     """
     recipe = predictor.manifest.recipe
-    for case in choose_cases(predictor, inputs, options):
+    for case in _chosen(predictor, inputs, options):
         try:
             with failing_alone(case, "preparing"):
                 prepared = prepare(read_volume(case, recipe.modalities), recipe)

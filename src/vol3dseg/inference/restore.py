@@ -77,9 +77,10 @@ class Restorer:
     def add(self, rows: NDArray[np.float32]) -> None:
         """Take the next (channel, rows, j, k) probabilities; the array may be reused afterwards."""
         if all(m.is_indexing for m in self._maps) and self._kept is None:
-            # Row by row: of a size that stays in the processor's cache.
-            decided = [self._outputs.decide(row, self._names) for row in np.moveaxis(rows, 1, 0)]
-            self._place(np.stack(decided), self._first)
+            decided = np.empty(rows.shape[1:], dtype=np.uint8)
+            for row in range(len(decided)):  # of a size that stays in the processor's cache
+                decided[row] = self._outputs.decide(rows[:, row], self._names)
+            self._place(decided, self._first)
             self._first += rows.shape[1]
             return
         step = max(1, _PORTION // rows[:, :1].size)
