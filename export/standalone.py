@@ -24,17 +24,11 @@ _NETWORK, _STEPS = "network/", "standalone/"
 def require_standalone(manifest: Manifest, source: str) -> None:
     """Refuse a model that cannot be one graph from raw intensities to labels.
 
-    Parameters
-    ----------
-    manifest : Manifest
-    source : str
-        Where the model comes from, for the message.
-
     Raises
     ------
     ModelError
-        Its network looks beyond its receptive field (instance norm), its recipe resamples or
-        corrects bias fields, or a modality's name cannot be that of an input.
+        Its network looks beyond its receptive field (instance norm), its recipe cannot be written
+        into a graph, or a modality's name cannot be that of an input; `source` is where it is from.
     """
     recipe, network = manifest.recipe, manifest.network
     taken = [m for m in recipe.modalities if m == OUTPUT or m.startswith((_NETWORK, _STEPS))]
@@ -137,15 +131,7 @@ def _classes(probabilities: Value, sides: Value) -> Value:
 def _write_labels(classes: Value, box: WrittenBox, whole: Value, values: list[int]) -> None:
     """Append `OUTPUT`: the values to write, 0 outside the box and for a scan of zeros.
 
-    Parameters
-    ----------
-    classes : Value
-        Inside the box.
-    box : WrittenBox
-    whole : Value
-        An image of the size of the scan.
-    values : list of int
-        What stands for each class.
+    `whole` is an image of the size of the scan, and `values` are those of the classes.
     """
     graph = classes.graph
     table = box.found.differs(0).where(graph.constant(values, np.uint8), 0)

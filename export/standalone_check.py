@@ -62,14 +62,7 @@ def check_standalone(
 def one_pass(
     scan: Volume, manifest: Manifest, network: Any
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Label a scan in one pass with our own steps.
-
-    Parameters
-    ----------
-    scan : Volume
-        In axes closest to RAS.
-    manifest : Manifest
-    network : onnxruntime.InferenceSession
+    """Label a scan, in axes closest to RAS, in one pass of an onnxruntime session.
 
     Returns
     -------

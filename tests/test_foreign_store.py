@@ -13,7 +13,7 @@ import pytest
 from vol3dseg.config import Config, ModelConfig
 from vol3dseg.errors import StoreError
 from vol3dseg.files import sha256_file
-from vol3dseg.preprocessing.examination import Task, flaw, flaws
+from vol3dseg.preprocessing.examination import CaseFile, flaw, flaws
 from vol3dseg.preprocessing.index import load_index, verify
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase, open_cases
@@ -253,7 +253,7 @@ def test_a_claim_beyond_the_room_is_refused_even_if_the_index_claims_it(tmp_path
             file.attrs[name] = ""
         for name, value in (("shape", np.ones(3, int)), ("affine", np.eye(4))):
             file.attrs[f"grid_{name}"] = file.attrs[f"source_{name}"] = value
-    words = flaw(Task(str(path), (), (100_000,) * 3, (1, 1, 1), 7))
+    words = flaw(CaseFile(str(path), (), (100_000,) * 3, (1, 1, 1), 7))
     assert words == "claims (100000, 100000, 100000) values, more than the file can hold"
 
 
@@ -270,7 +270,9 @@ def test_an_index_that_names_files_elsewhere_is_refused(prepared):
 
 def tasks_of(prepared):
     index = load_index(prepared)
-    return [Task(str(prepared / e.file), NAMES, e.shape, e.source_shape, 7) for e in index.cases]
+    return [
+        CaseFile(str(prepared / e.file), NAMES, e.shape, e.source_shape, 7) for e in index.cases
+    ]
 
 
 def child(code):

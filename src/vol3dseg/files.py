@@ -20,19 +20,10 @@ _UNFINISHED = re.compile(r"\.vol3dseg-tmp-[0-9a-f]{16}")
 def atomic_path(final: Path) -> Iterator[Path]:
     """Give a temporary path that becomes `final` when the block ends without an error.
 
-    The temporary file stands in a folder of its own beside the final one, because a rename is
-    atomic within one file system only; it is flushed to the disk first and removed when the block
-    raises. What a killed process leaves is removed by `remove_leftovers`.
-
-    Parameters
-    ----------
-    final : Path
-        Where the finished file shall stand; its folder is made.
-
-    Yields
-    ------
-    Path
-        The temporary path; nothing is there, and its name is that of `final`.
+    It has the name of `final`, in a folder of its own beside it, because a rename is atomic within
+    one file system only; the folder of `final` is made. The file is flushed to the disk before it
+    is renamed, and removed when the block raises. `remove_leftovers` removes what a killed process
+    leaves.
 
     Raises
     ------
@@ -122,7 +113,7 @@ def write_bytes(final: Path, content: bytes) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Make a folder and try to write into it, before work that takes long; remove leftovers.
+    """Make a folder, try to write into it before work that takes long, and remove leftovers.
 
     Raises
     ------

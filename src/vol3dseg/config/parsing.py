@@ -104,14 +104,7 @@ def _read(name: str, folder: Path | None) -> tuple[object, str, Path | None]:
 
 
 def parse_config(data: object, source: str) -> Config:
-    """Turn parsed YAML or JSON into a `Config`.
-
-    Parameters
-    ----------
-    data : object
-        Expected: a mapping with the sections of `Config`.
-    source : str
-        Where it comes from, for the message.
+    """Turn parsed YAML or JSON, which comes from `source`, into a `Config`.
 
     Raises
     ------

@@ -2,8 +2,8 @@
 
 HDF5 follows links into other files without a word, reads the voxels of a dataset from any file
 that a header names, and has had memory errors that a crafted file can reach. So a file that may
-come from anywhere is opened first in a child that may die: this module, which reads tasks from
-stdin and answers each with a line: what is wrong, or nothing.
+come from anywhere is opened first in a child that may die: this module, which reads what is
+expected of files from stdin and answers each with a line: what is wrong, or nothing.
 
 No voxel is read. Bytes are bounded by what the file can hold, so that nobody who opens it later
 allocates more than that.
@@ -45,7 +45,7 @@ _NUMBERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class CaseFile:
     """A file, and what the index says of it.
 
     Parameters
@@ -55,7 +55,7 @@ class Task:
     shape, source_shape : (3,) tuple of int
         Of each image and the label map; of the label map as read.
     columns : int
-        Of tables of patches; 0 where there is no label map, hence no table.
+        Of tables of patches; 0 where there is no label map.
     """
 
     path: str
@@ -70,39 +70,31 @@ class _Malformed(Exception):  # noqa: N818 - says what is wrong
 
 
 def flaws(
-    tasks: Sequence[Task], seconds: float = _SECONDS, child: Sequence[str] = _CHILD
+    files: Sequence[CaseFile], seconds: float = _SECONDS, child: Sequence[str] = _CHILD
 ) -> list[str]:
     """Return what is wrong with the structure of each file; empty words where nothing is.
 
-    All are examined in one child process, which has little memory and a time limit for each file.
-    Should one end it, another goes on behind that file.
-
-    Parameters
-    ----------
-    tasks : sequence of Task
-    seconds : float
-        That one file may take [s].
-    child : sequence of str
-        The command.
+    All are examined in one child process, which has little memory and a time limit for each file
+    [s]. Should one end it, another goes on behind that file.
     """
     found: list[str] = []
-    while len(found) < len(tasks):
-        found += _examined(tasks[len(found) :], seconds, child)
-        if len(found) < len(tasks):
+    while len(found) < len(files):
+        found += _examined(files[len(found) :], seconds, child)
+        if len(found) < len(files):
             found.append(f"ends the process that examines it, or takes more than {seconds:g} s")
     return found
 
 
-def _examined(tasks: Sequence[Task], seconds: float, child: Sequence[str]) -> list[str]:
-    """Return what one child says; shorter than `tasks` if one of them has ended it."""
-    asked = json.dumps({"seconds": seconds, "tasks": [astuple(task) for task in tasks]})
+def _examined(files: Sequence[CaseFile], seconds: float, child: Sequence[str]) -> list[str]:
+    """Return what one child says; shorter than `files` if one of them has ended it."""
+    asked = json.dumps({"seconds": seconds, "files": [astuple(case) for case in files]})
     done = subprocess.run(
         child,
         input=asked,
         capture_output=True,
         text=True,
         check=False,
-        timeout=_START_SECONDS + seconds * len(tasks),  # it has a watchdog of its own
+        timeout=_START_SECONDS + seconds * len(files),  # it has a watchdog of its own
     )
     ready, *said = [json.loads(line) for line in done.stdout.splitlines()] or [""]
     if ready != _READY:
@@ -110,11 +102,11 @@ def _examined(tasks: Sequence[Task], seconds: float, child: Sequence[str]) -> li
     return [str(words) for words in said]
 
 
-def flaw(task: Task) -> str:
+def flaw(case: CaseFile) -> str:
     """Return what is wrong with the structure of a file, in words; empty if nothing is."""
     try:
-        with h5py.File(task.path, "r") as file:
-            _check_file(file, task)
+        with h5py.File(case.path, "r") as file:
+            _check_file(file, case)
     except _Malformed as error:
         return str(error)
     except MemoryError:
@@ -124,22 +116,22 @@ def flaw(task: Task) -> str:
     return ""
 
 
-def _check_file(file: Any, task: Task) -> None:
+def _check_file(file: Any, case: CaseFile) -> None:
     lacking: dict[str, tuple[Any, tuple[int, ...], set[str]]] = {
-        f"image/{name}": (np.float32, task.shape, {"box"}) for name in task.modalities
+        f"image/{name}": (np.float32, case.shape, {"box"}) for name in case.modalities
     }
-    if task.columns:
-        lacking["label"] = (np.uint8, task.shape, set())
-        lacking["source_label"] = (np.uint8, task.source_shape, set())
-    room = Path(task.path).stat().st_size
+    if case.columns:
+        lacking["label"] = (np.uint8, case.shape, set())
+        lacking["source_label"] = (np.uint8, case.source_shape, set())
+    room = Path(case.path).stat().st_size
     _check_attributes(file, _TEXTS, _NUMBERS)
     for name, dataset in _datasets(file):
         if name in lacking:
             dtype, shape, texts = lacking.pop(name)
             _check_dataset(dataset, dtype, shape, _MOST_PACKED * room)
             _check_attributes(dataset, texts)
-        elif task.columns and name.startswith("patches/"):
-            _check_dataset(dataset, np.int64, (len(dataset), task.columns), room)
+        elif case.columns and name.startswith("patches/"):
+            _check_dataset(dataset, np.int64, (len(dataset), case.columns), room)
             _check_attributes(dataset)
         else:
             raise _Malformed("holds more than images, label maps and tables of patches")
@@ -229,10 +221,10 @@ def _main() -> None:
     _limit_memory()
     _say(_READY)
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, no path of anybody's
-        for path, names, shape, source_shape, columns in asked["tasks"]:
+        for path, names, shape, source_shape, columns in asked["files"]:
             # The watchdog ends the process whatever it is doing, in the depths of HDF5 as well.
             faulthandler.dump_traceback_later(asked["seconds"], exit=True, file=nowhere)
-            words = flaw(Task(path, names, tuple(shape), tuple(source_shape), columns))
+            words = flaw(CaseFile(path, names, tuple(shape), tuple(source_shape), columns))
             faulthandler.cancel_dump_traceback_later()
             _say(words)
 

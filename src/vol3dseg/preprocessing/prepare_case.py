@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vol3dseg.config import Config
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.checks import flat_modalities, no_contrast
 from vol3dseg.datasets.reading import read_segmentation, read_volume
@@ -19,16 +20,6 @@ from vol3dseg.preprocessing.store import write_case
 from vol3dseg.recipe import Recipe
 from vol3dseg.space.intake import notes_as_text
 from vol3dseg.space.labels import LabelSet, Segmentation
-from vol3dseg.space.volume import Volume
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """How cases are prepared and where they go."""
-
-    recipe: Recipe
-    labels: LabelSet
-    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,29 +42,47 @@ class Outcome:
     removed: str = ""
 
 
-def prepare_case(case: Case, task: Task) -> Outcome:
+def prepare_case(case: Case, config: Config, folder: Path) -> Outcome:
     """Read, prepare and write one case; never raises an error of ours, but returns it in words."""
     try:
         with in_memory("a scan and what is made of it", where=f"case {case.id}"):
-            return _prepared(case, task)
+            return _prepared(case, config, folder)
     except Vol3dSegError as error:
         return Outcome(case.id, failed=error.recorded)
 
 
-def _prepared(case: Case, task: Task) -> Outcome:
+def _prepared(case: Case, config: Config, folder: Path) -> Outcome:
+    recipe, labels = config.recipe, config.labels
     # Before the files are read: one that is replaced meanwhile must not count as read.
-    sources = signature(case, task.recipe.modalities, with_label=True)
-    volume = read_volume(case, task.recipe.modalities)
+    sources = signature(case, recipe.modalities, with_label=True)
+    volume = read_volume(case, recipe.modalities)
     for name in flat_modalities(volume):
         raise no_contrast(name, case.images[name].path)
-    chosen = case.select(task.recipe.modalities)
-    label = read_segmentation(chosen, task.labels, volume.geometry) if case.label else None
-    why = _left_out(_class_voxels(label), task.labels)
+    chosen = case.select(recipe.modalities)
+    label = read_segmentation(chosen, labels, volume.geometry) if case.label else None
+    class_voxels = dict(zip(labels.names, label.counts(), strict=True)) if label else None
+    why = _left_out(class_voxels, labels)
     if why:
         return Outcome(case.id, left_out=why)
-    entry = _write(case, task, prepare(volume, task.recipe), label)
-    intake = {"sources": sources, **_intake(volume, label)}
-    return Outcome(case.id, entry.model_copy(update=intake))
+    prepared = prepare(volume, recipe)
+    notes = {**volume.notes, "label": label.notes if label else ()}
+    stored = _write(folder / CASES / f"{case.id}.h5", case.id, recipe, prepared, label)
+    entry = CaseEntry(
+        id=case.id,
+        subject=case.subject,
+        file=f"{CASES}/{case.id}.h5",
+        sources=sources,
+        shape=prepared.volume.geometry.shape,
+        source_shape=prepared.source.shape,
+        source_spacing_mm=prepared.source.spacing_mm,
+        class_voxels=class_voxels,
+        appearance=prepared.appearance,
+        replaced=dict(volume.replaced),
+        notes=notes_as_text(notes, repaired=False),
+        repairs=notes_as_text(notes, repaired=True),
+        **stored,
+    )
+    return Outcome(case.id, entry)
 
 
 def outcome_of(entry: CaseEntry, labels: LabelSet) -> Outcome:
@@ -88,42 +97,19 @@ def _left_out(class_voxels: Mapping[str, int] | None, labels: LabelSet) -> str:
     return f"lacks the required class {', '.join(lacking)}" if lacking else ""
 
 
-def _class_voxels(label: Segmentation | None) -> dict[str, int] | None:
-    return dict(zip(label.labels.names, label.counts(), strict=True)) if label else None
-
-
-def _intake(volume: Volume, label: Segmentation | None) -> dict[str, Any]:
-    """Return what an entry says of how the files were read."""
-    notes = {**volume.notes, "label": label.notes if label else ()}
-    return {
-        "replaced": dict(volume.replaced),
-        "notes": notes_as_text(notes, repaired=False),
-        "repairs": notes_as_text(notes, repaired=True),
-    }
-
-
-def _write(case: Case, task: Task, prepared: Prepared, label: Segmentation | None) -> CaseEntry:
-    """Write a case; the entry says nothing of its files and how they were read."""
-    name = f"{CASES}/{case.id}.h5"
-    path = task.folder / name
+def _write(
+    path: Path, case_id: str, recipe: Recipe, prepared: Prepared, label: Segmentation | None
+) -> dict[str, Any]:
+    """Write a case; returns what an entry says of its file, and of labels that were lost."""
     labels = (prepare_labels(label, prepared), label) if label else None
-    write_case(path, case.id, task.recipe, prepared, labels)
+    write_case(path, case_id, recipe, prepared, labels)
     outside, changed = _losses(*labels) if labels else (0, 0)
-    return CaseEntry(
-        id=case.id,
-        subject=case.subject,
-        file=name,
-        bytes=path.stat().st_size,
-        sha256=sha256_file(path),
-        sources="",
-        shape=prepared.volume.geometry.shape,
-        source_shape=prepared.source.shape,
-        source_spacing_mm=prepared.source.spacing_mm,
-        class_voxels=_class_voxels(label),
-        appearance=prepared.appearance,
-        labels_outside=outside,
-        labels_changed=changed,
-    )
+    return {
+        "bytes": path.stat().st_size,
+        "sha256": sha256_file(path),
+        "labels_outside": outside,
+        "labels_changed": changed,
+    }
 
 
 def _losses(working: Segmentation, label: Segmentation) -> tuple[int, int]:

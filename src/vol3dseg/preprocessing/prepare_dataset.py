@@ -15,7 +15,7 @@ from vol3dseg.datasets.signature import is_current
 from vol3dseg.errors import DatasetError, StoreError
 from vol3dseg.files import require_writable
 from vol3dseg.preprocessing.index import CASES, FILE_NAME, CaseEntry, Index, load_index, verify
-from vol3dseg.preprocessing.prepare_case import Outcome, Task, outcome_of, prepare_case
+from vol3dseg.preprocessing.prepare_case import Outcome, outcome_of, prepare_case
 
 Progress = Callable[[Outcome, int], None]
 _SAVING = 0.05  # of the time may go into writing the index, which grows with every case
@@ -89,7 +89,7 @@ class _Run:
     def __init__(
         self, folder: Path, config: Config, case_ids: Collection[str], progress: Progress
     ) -> None:
-        self._task = Task(config.recipe, config.labels, folder)
+        self._folder = folder
         self._config = config
         self._outcomes: dict[str, Outcome] = {}
         self._known: dict[str, CaseEntry] = {}
@@ -113,7 +113,7 @@ class _Run:
         for name, why in refused.items():
             self._record(Outcome(name, failed=why.recorded), Outcome(name, failed=why.message))
         accepted = [case for case in wanted if case.id not in refused]
-        function = partial(prepare_case, task=self._task)
+        function = partial(prepare_case, config=self._config, folder=self._folder)
         for outcome in over_cases(function, accepted, executor, _worker_killed):
             self._record(outcome, save=True)
         return self._save()
@@ -133,9 +133,9 @@ class _Run:
 
     def _remove(self, entry: CaseEntry) -> Outcome:
         """Remove the file of an entry if it is the one that was written, and say so."""
-        path, said = self._task.folder / entry.file, "its prepared file was removed"
+        path, said = self._folder / entry.file, "its prepared file was removed"
         try:
-            verify(self._task.folder, entry).unlink()
+            verify(self._folder, entry).unlink()
         except StoreError:
             if path.exists():
                 said = (
@@ -154,7 +154,7 @@ class _Run:
             left_out={o.case_id: o.left_out for o in reasons if o.left_out},
             failed={o.case_id: o.failed for o in reasons if o.failed},
         )
-        index.save(self._task.folder)
+        index.save(self._folder)
         return index
 
     def _is_current(self, case: Case) -> bool:
@@ -163,7 +163,7 @@ class _Run:
             return False
         if not is_current(entry, case, self._config.recipe.modalities, with_label=True):
             return False
-        path = self._task.folder / entry.file
+        path = self._folder / entry.file
         return path.is_file() and path.stat().st_size == entry.bytes
 
 

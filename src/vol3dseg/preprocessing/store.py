@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import GridError, StoreError, in_memory
 from vol3dseg.files import atomic_path
-from vol3dseg.preprocessing.examination import Task, flaws
+from vol3dseg.preprocessing.examination import CaseFile, flaws
 from vol3dseg.preprocessing.index import CaseEntry, Index, verify
 from vol3dseg.preprocessing.patch_table import columns, patch_table, subset_boxes
 from vol3dseg.preprocessing.prepare import Prepared, box_of
@@ -199,13 +199,7 @@ class StoredCase:
             return read_padded(file["label"][self._place(inside).slices], box.relative_to(inside))
 
     def prepared(self) -> Prepared:
-        """Return the whole case as `prepare` gave it: what a predictor segments.
-
-        Raises
-        ------
-        StoreError
-        MemoryLimitError
-        """
+        """Return the whole case as `prepare` gave it: what a predictor segments."""
         grid, names = self.geometry, self.modalities
         with (
             in_memory(f"{len(names)} images of {grid.shape} voxels", self.path),
@@ -218,15 +212,8 @@ class StoredCase:
     def reference(self, labels: LabelSet) -> Segmentation:
         """Return the label map as it was read, on the grid of the scan.
 
-        Parameters
-        ----------
-        labels : LabelSet
-            What the class indices mean; see `Index.require_made_with`.
-
-        Raises
-        ------
-        StoreError
-            There is no label map.
+        `labels` say what the class indices mean; see `Index.require_made_with`. Without a label map
+        StoreError is raised.
         """
         with _reading(self.path) as file:
             return Segmentation(file["source_label"][()], self.source, labels)
@@ -253,18 +240,18 @@ def open_cases(
         examines it.
     """
     entries = {name: index.entry(name) for name in case_ids}
-    tasks = [_task(verify(folder, entry), index, entry) for entry in entries.values()]
-    for task, words in zip(tasks, flaws(tasks), strict=True):
+    files = [_case_file(verify(folder, entry), index, entry) for entry in entries.values()]
+    for file, words in zip(files, flaws(files), strict=True):
         if words:
             raise StoreError(
                 words,
-                where=task.path,
+                where=file.path,
                 expected="a case as vol3dseg preprocess writes it",
                 remedy="prepare it again, and do not open the file with other programs",
             )
     return {name: StoredCase.open(folder, entry, modalities) for name, entry in entries.items()}
 
 
-def _task(path: Path, index: Index, entry: CaseEntry) -> Task:
+def _case_file(path: Path, index: Index, entry: CaseEntry) -> CaseFile:
     table = 0 if entry.class_voxels is None else columns(len(index.labels.classes))
-    return Task(str(path), index.recipe.modalities, entry.shape, entry.source_shape, table)
+    return CaseFile(str(path), index.recipe.modalities, entry.shape, entry.source_shape, table)

@@ -45,15 +45,7 @@ def nonzero_box(
 
 @dataclass(frozen=True, slots=True)
 class WrittenBox:
-    """A box that a graph finds.
-
-    Parameters
-    ----------
-    start, stop : Value
-        (3,) int64, half-open.
-    found : Value
-        (1,) int64: 1 if any voxel is not zero.
-    """
+    """A half-open box that a graph finds; `found` is (1,) int64, 1 if any voxel is not zero."""
 
     start: "Value"
     stop: "Value"

@@ -84,18 +84,8 @@ def _counts(halves: NDArray[np.uint32]) -> NDArray[np.intp]:
 def write_percentile(values: "Value", percent: float) -> "Value":
     """Append what `numpy.percentile` does to a graph: linear between neighbours in order.
 
-    The neighbours are found among the smallest or the largest values, whichever are fewer.
-
-    Parameters
-    ----------
-    values : Value
-        (n,) float32, n at least 1.
-    percent : float
-
-    Returns
-    -------
-    Value
-        (1,) float64.
+    The neighbours are found among the smallest or the largest values, whichever are fewer. From
+    (n,) float32, n at least 1, to (1,) float64.
     """
     last = values.shape() - 1
     place = last.to(np.float64) * (percent / 100)

@@ -116,8 +116,8 @@ class LabelSet(Frozen):
         ----------
         other : LabelSet
         *aspects : "order", "read" or "regions"
-            What matters beside the names of the classes: their order, which class indices depend
-            on; the values that files may hold for each; the regions that are judged.
+            What matters beside the names of the classes: their order, hence the class indices; the
+            values that are read for each; the regions that are judged.
         """
         return differences(self._facts(aspects), other._facts(aspects))
 
@@ -140,11 +140,6 @@ class LabelSet(Frozen):
             Any numeric type; floats must be whole numbers up to 1e-3.
         source : str
             What the values come from, for the error message.
-
-        Returns
-        -------
-        array of uint8, shape of `values`
-            Class indices.
 
         Raises
         ------
@@ -248,19 +243,10 @@ def distinct(values: NDArray[Any]) -> list[int]:
 
 
 def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
-    """Return the values of a label map as read, those that are floats rounded.
+    """Return the values of a label map, rounded where they are floats up to 1e-3 from whole ones.
 
-    Parameters
-    ----------
-    values : array
-        Any numeric type; floats must be whole numbers up to 1e-3.
-    source : str
-        What the values come from, for the error message.
-
-    Returns
-    -------
-    array, shape and type of `values`
-        No wider type: a label map of a byte a voxel shall not become one of eight.
+    The type stays: a label map of a byte a voxel shall not become one of eight. `source` is what
+    the error names.
 
     Raises
     ------
