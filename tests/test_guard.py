@@ -222,7 +222,7 @@ def test_swapped_modalities_are_named_and_nothing_else(guard, pair):
     a, b = pair
     (warning,) = said(guard, change=lambda images: {**images, a: images[b], b: images[a]})
     assert warning.startswith(
-        f"{a} and {b} look swapped: if exchanged, they fit the training scans (distance "
+        f"{a} and {b} look swapped: they fit the training scans better if exchanged (distance "
     )
     assert warning.endswith("check which file is which")
 

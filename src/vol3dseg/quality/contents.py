@@ -25,26 +25,13 @@ MASK = "the mask"  # its name in messages, and among the modalities it is compar
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What could be read of a case.
+    """What could be read of a case."""
 
-    Parameters
-    ----------
-    geometry : Geometry or None
-        Of most images; of the label map where there is no image.
-    images : mapping from modality to (i, j, k) array of float32
-        All on `geometry`.
-    classes : (i, j, k) array of uint8, or None
-        0 is background, n the class `names[n - 1]`.
-    names : tuple of str
-    problems : tuple of str
-        What cannot be read, and what was repaired to be read.
-    """
-
-    geometry: Geometry | None
-    images: Mapping[str, Image]
-    classes: Classes | None
+    geometry: Geometry | None  # of most images; of the label map where there is no image
+    images: Mapping[str, Image]  # (i, j, k) arrays, all on `geometry`
+    classes: Classes | None  # an (i, j, k) array: 0 is background, n the class `names[n - 1]`
     names: tuple[str, ...]
-    problems: tuple[str, ...]
+    problems: tuple[str, ...]  # what cannot be read, and what was repaired to be read
 
 
 def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | None) -> Contents:

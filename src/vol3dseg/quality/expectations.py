@@ -64,13 +64,12 @@ class Exchange(NamedTuple):
         """By how much the squared distance falls: twice a logarithm of likelihoods."""
         return self.before**2 - self.after**2
 
-    def describe(self, limits: Limits, others: str) -> str:
+    def describe(self, others: str) -> str:
         """Say that the two look swapped; `others` are the scans that expectations come from."""
-        first, second = self.names
         return (
-            f"{first} and {second} look swapped: if exchanged, they fit {others} (distance "
-            f"{self.before:.1f} as they are, {self.after:.1f} if exchanged, typically at most "
-            f"{limits['together']:.1f}); check which file is which"
+            f"{' and '.join(self.names)} look swapped: they fit {others} better if exchanged "
+            f"(distance {self.before:.1f} as they are, {self.after:.1f} if exchanged); check which "
+            "file is which"
         )
 
 

@@ -1,13 +1,9 @@
 """The guard of a model: which scans are unlike those that it was trained on, and why.
 
-What is expected is learnt from the training part, the limits from the validation part. All checks
-of a scan together shall raise a false alarm in at most 5 % of scans like those that the model was
-trained on. Each check has a score; its own scale is the 95th percentile over the calibration cases,
-or a floor below which nothing is worth a word. All scales are then raised by one factor until no
-more than 5 % of these cases have any check above. Percentiles carry the margin of split conformal
-prediction for finite samples: of n scores the ceil(0.95 (n + 1))-th smallest, which a further one
-passes with a probability of at most 5 %. (Vovk, Gammerman, Shafer, "Algorithmic Learning in a
-Random World", 2005.) docs/guard.md tells how well it works.
+What is expected is learnt from the training part, the limits from the validation part, such that
+all checks together raise a false alarm in at most 5 % of scans like those that the model was
+trained on. Percentiles carry the margin of split conformal prediction for finite samples (Vovk,
+Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005). See docs/guard.md.
 """
 
 import math
@@ -78,7 +74,7 @@ class Guard(Frozen):
         found, features, known = [], features_of(appearance), self.expectations
         exchange = known.swap(features, self.limits)
         if exchange is not None:
-            found.append(exchange.describe(self.limits, _OTHERS))
+            found.append(exchange.describe(_OTHERS))
             features = exchanged(features, *exchange.names)
         turn = known.best_turn(features)
         if turn.gain > self.limits["turned"]:
@@ -153,7 +149,11 @@ def scores_of(expectations: Expectations, features: Features) -> dict[Check, flo
 
 
 def limits_of(scores: Sequence[Scores]) -> dict[Check, float]:
-    """Return a limit for each check, such that all together are passed by one case in twenty."""
+    """Return a limit for each check, such that all together are passed by one case in twenty.
+
+    Each check has its own scale: the 95th percentile of its scores, or a floor below which nothing
+    is worth a word. All scales are raised by one factor until no more than 5 % are above any.
+    """
     scales = {
         check: max(floor, percentile([each.get(check, 0.0) for each in scores]))
         for check, floor in _FLOORS.items()
@@ -167,7 +167,8 @@ def limits_of(scores: Sequence[Scores]) -> dict[Check, float]:
 def percentile(values: Sequence[float]) -> float:
     """Return what a further value exceeds with a probability of at most 5 %.
 
-    Of fewer than 19 values none is; then it is half as much again as the largest.
+    Of n values it is the ceil(0.95 (n + 1))-th smallest. Of fewer than 19 none is; then it is half
+    as much again as the largest.
     """
     place = math.ceil((1 - FALSE_ALARMS) * (len(values) + 1))
     if place > len(values):

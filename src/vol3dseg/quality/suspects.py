@@ -129,7 +129,7 @@ def _reasons(case: CaseFacts, features: Features, known: _DataSet) -> tuple[Reas
             explained |= {key[1]}
             reasons.append(_unusual(key, deviation, features, known))
     if exchange is not None and explained.isdisjoint(exchange.names):
-        text = exchange.describe(known.limits, "the other cases")
+        text = exchange.describe("the other cases")
         reasons.append(Reason("swapped", text, exchange.gain / known.limits["swapped"]))
         features = exchanged(features, *exchange.names)
     for key, deviation in known.expectations.unusual(features, known.limits).items():

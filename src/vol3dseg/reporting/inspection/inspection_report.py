@@ -14,7 +14,7 @@ from vol3dseg.datasets.over_cases import worker_processes
 from vol3dseg.files import require_writable, write_json, write_text
 from vol3dseg.quality.case_facts import CaseFacts
 from vol3dseg.reporting.inspection.inspection_page import page
-from vol3dseg.reporting.inspection.survey import Progress, Survey, draw_cases, silent, survey
+from vol3dseg.reporting.inspection.survey import Progress, Survey, draw_cases, survey
 from vol3dseg.reporting.inspection.thumbnails import require_pillow
 
 PAGE_NAME = "index.html"
@@ -29,7 +29,7 @@ def inspect(
     sample: int = 100,
     workers: int | Executor | None = 1,
     repair: bool = False,
-    progress: Progress = silent,
+    progress: Progress = lambda stage, total: None,
 ) -> Survey:
     """Look at the scans and masks of a data set: which cases are unlike the others, and why.
 

@@ -23,10 +23,6 @@ _MOST_SUSPECTS = 200  # with pictures; where more are suspect, the limits do not
 _EXAMPLE_SIDE = 280  # pixels
 
 
-def silent(stage: str, total: int) -> None:
-    """Show no progress."""
-
-
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What is known of a data set.
@@ -101,7 +97,7 @@ def survey(
     modalities: tuple[str, ...] | None = None,
     labels: LabelSet | None = None,
     executor: Executor | None = None,
-    progress: Progress = silent,
+    progress: Progress = lambda stage, total: None,
 ) -> Survey:
     """Measure all cases and rank them; memory holds facts only, beside one case a process.
 
@@ -157,7 +153,7 @@ def draw_cases(
     labels: LabelSet | None = None,
     sample: int = 100,
     executor: Executor | None = None,
-    progress: Progress = silent,
+    progress: Progress = lambda stage, total: None,
 ) -> Gallery:
     """Draw the suspects and a sample of the other cases, chosen by a fixed seed.
 

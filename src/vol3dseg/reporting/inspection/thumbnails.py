@@ -94,20 +94,24 @@ class _Upright(NamedTuple):
         axis = _PLANES.index(plane)
         return self.start[axis] + self.at[axis]
 
-    def panel(self, name: str, plane: str, side: int, painted: bool) -> NDArray[np.uint8]:
-        """Return a (side, side, 3) picture; all planes have one scale."""
+    def panel(self, name: str, plane: str, side: int, painted: bool) -> Any:
+        """Return a picture in a black square, with a letter at its left; planes have one scale."""
         axis = _PLANES.index(plane)
-        across, up = (a for a in range(3) if a != axis)
         lengths_mm = np.array(self.images[name].shape) * self.spacing_mm
-        width, height = (
-            max(1, round(float(side * lengths_mm[a] / lengths_mm.max()))) for a in (across, up)
-        )
-        grey = _resized(self._plane(self.images[name], axis), (width, height), smooth=True)
+        scaled = np.rint(side * np.delete(lengths_mm, axis) / lengths_mm.max()).astype(int)
+        size = max(1, int(scaled[0])), max(1, int(scaled[1]))
+        grey = _resized(self._plane(self.images[name], axis), size, smooth=True)
         colour = np.repeat(grey[..., None], 3, axis=2)
         if painted and self.label is not None:
-            label = _resized(self._plane(self.label, axis), (width, height), smooth=False)
+            label = _resized(self._plane(self.label, axis), size, smooth=False)
             colour = _painted(colour, label)
-        return _framed(colour, side, _LEFT_SIDE[plane])
+        square = _pillow("Image").new("RGB", (side, side))
+        at = (side - size[0]) // 2, (side - size[1]) // 2
+        square.paste(_pillow("Image").fromarray(colour), at)
+        font = _pillow("ImageFont").load_default(max(10, side // 11))
+        pen, letter = _pillow("ImageDraw").Draw(square), _LEFT_SIDE[plane]
+        pen.text((3, side / 2), letter, "white", font, "lm", stroke_width=1, stroke_fill="black")
+        return square
 
     def _plane(self, array: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
         return np.ascontiguousarray(np.flip(array.take(self.at[axis], axis).T, (0, 1)))
@@ -172,25 +176,12 @@ def _painted(colour: NDArray[np.uint8], label: NDArray[np.uint8]) -> NDArray[np.
     return np.asarray(np.rint(colour * (1 - opacity) + tints[label] * opacity), dtype=np.uint8)
 
 
-def _framed(colour: NDArray[np.uint8], side: int, letter: str) -> NDArray[np.uint8]:
-    """Return the picture in the middle of a black square, with a letter at its left."""
-    square = _pillow("Image").new("RGB", (side, side))
-    height, width = colour.shape[:2]
-    at = (side - width) // 2, (side - height) // 2
-    square.paste(_pillow("Image").fromarray(colour), at)
-    font = _pillow("ImageFont").load_default(max(10, side // 11))
-    pen = _pillow("ImageDraw").Draw(square)
-    pen.text((3, side / 2), letter, "white", font, "lm", stroke_width=1, stroke_fill="black")
-    return np.asarray(square)
-
-
-def _webp(panels: Sequence[NDArray[np.uint8]]) -> bytes:
-    side = panels[0].shape[0]
-    gap = np.full((side, _GAP, 3), 128, dtype=np.uint8)
-    parts = [part for panel in panels for part in (gap, panel)][1:]
-    stream = io.BytesIO()
-    image = _pillow("Image").fromarray(np.concatenate(parts, axis=1))
-    image.save(stream, "WEBP", quality=78, method=4)
+def _webp(panels: Sequence[Any]) -> bytes:
+    side, stream = panels[0].height, io.BytesIO()
+    row = _pillow("Image").new("RGB", (len(panels) * (side + _GAP) - _GAP, side), "gray")
+    for number, panel in enumerate(panels):
+        row.paste(panel, (number * (side + _GAP), 0))
+    row.save(stream, "WEBP", quality=78, method=4)
     return stream.getvalue()
 
 
