@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_segmentation
 from vol3dseg.datasets.sources import ImageReader, open_label
-from vol3dseg.errors import Vol3dSegError
+from vol3dseg.errors import DatasetError, Vol3dSegError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet, Segmentation
@@ -71,7 +71,10 @@ def _read_images(
     found: dict[str, tuple[Image, Geometry]] = {}
     if not case.images:
         there = case.label.name if case.label else "nothing"
-        problems.append(f"case {case.id}: no image; found {there}; add the scans")
+        error = DatasetError(
+            f"no image; found {there}", where=f"case {case.id}", remedy="add the scans"
+        )
+        problems.append(error.recorded)
         return found
     reader = ImageReader(case.repair)
     for name in modalities:
