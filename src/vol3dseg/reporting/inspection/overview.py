@@ -53,8 +53,9 @@ def _left_out(found: Survey) -> str:
 def _example(found: Survey, pictures: Sequence[Picture]) -> str:
     figures = "".join(_figure(picture, found.example) for picture in pictures)
     note = (
-        f"Example: {found.example}, not suspect if any case is not, with more foreground than three "
-        "quarters of the cases. Slices with the most foreground; R: the subject's right, A: front."
+        f"Example: {found.example}, not suspect if any case is not, with more foreground than "
+        "three quarters of the cases. Slices with the most foreground; R: the subject's right, "
+        "A: front."
     )
     return _section("Contrast of the modalities", legend(found.classes) + figures, note)
 
