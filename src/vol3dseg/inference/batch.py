@@ -91,15 +91,7 @@ def predict_cases(
 def failing_alone(case: Case, stage: str) -> Iterator[None]:
     """Turn what can go wrong with a single case into a Vol3dSegError; bugs pass through.
 
-    Parameters
-    ----------
-    case : Case
-    stage : str
-        What is being done, for the message: "reading".
-
-    Raises
-    ------
-    Vol3dSegError
+    `stage` says what is being done: "reading".
     """
     where = f"case {case.id}"
     try:
