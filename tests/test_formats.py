@@ -217,24 +217,39 @@ def test_a_pair_is_one_label_map_whatever_the_case_of_its_names(tmp_path, names)
     assert {path.name for path in formats.files_of(tmp_path / names[0])} == set(names)
 
 
-_opened: list[str] = []
-sys.addaudithook(lambda event, args: _opened.append(str(args[0])) if event == "open" else None)
+_listening: list[list[str]] = []
+
+
+def _listen(event, args):
+    if event == "open" and _listening:
+        _listening[-1].append(str(args[0]))
+
+
+sys.addaudithook(_listen)  # hears every way to open a file; it stays as long as the process does
+
+
+@pytest.fixture
+def opened():
+    """The names of all files that are opened."""
+    _listening.append([])
+    yield _listening[-1]
+    _listening.pop()
 
 
 @pytest.mark.parametrize("name", ["x.nii", "x.nii.gz", "x.hdr", "x.img", "x.hdr.gz", "x.img.gz"])
 @pytest.mark.parametrize(
     "read", [formats.read_image, formats.read_labels, lambda path: formats.open_volume(path).shape]
 )
-def test_no_nifti_file_is_opened_more_than_twice(tmp_path, name, read):
+def test_no_nifti_file_is_opened_more_than_twice(tmp_path, name, read, opened):
     """Once for its header, once for its voxels."""
     if ".nii" in name:
         formats.write(tmp_path / name, VALUES % 3, GRID)
     else:
         pair(tmp_path, ".gz" if name.endswith(".gz") else "", values=VALUES % 3)
     path = tmp_path / name
-    _opened.clear()
+    opened.clear()
     read(path)
-    counts = Counter(Path(file).name for file in _opened if str(tmp_path) in file)
+    counts = Counter(Path(file).name for file in opened if str(tmp_path) in file)
     assert counts[name] >= 1
     assert max(counts.values()) <= 2
 

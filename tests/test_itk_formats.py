@@ -107,6 +107,7 @@ class TestReading:
             pytest.param(nrrd(b"junk" + BYTES, byte_skip="-1"), "x.nrrd", id="byte skip -1"),
             pytest.param(nrrd().replace(b"\n", b"\r\n", 8), "x.nrrd", id="lines of Windows"),
             pytest.param(nrrd(space="LPS"), "x.NRRD", id="space by letters, upper case"),
+            pytest.param(nrrd(content=""), "x.nrrd", id="a field that says nothing"),
             pytest.param(
                 nrrd(
                     space="right-anterior-superior",

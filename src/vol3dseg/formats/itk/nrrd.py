@@ -29,7 +29,7 @@ from vol3dseg.formats.streams import gzip_stream
 from vol3dseg.space.geometry import Geometry
 
 _START = re.compile(rb"NRRD000\d\r?\n")
-_LINE = re.compile(r"(?P<name>[^:=]+): (?P<value>.*)")
+_LINE = re.compile(r"(?P<name>[^:=]+):(?P<value>| .*)")
 _PASSED_OVER = r"NRRD000\d$|#|[^:]+:="  # the first line, comments, free `key:=value` pairs
 _VECTOR = re.compile(r"\([^()]*\)|none", re.IGNORECASE)
 _SPELLINGS = {  # the first is written
