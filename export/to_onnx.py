@@ -124,11 +124,11 @@ def export_onnx(
     output = Path(output)
     folder = None if patches is None or isinstance(patches, np.ndarray) else Path(patches)
     if isinstance(source, str | Path):
-        trained = _of_run(Path(source), folder)
+        trained = _of_run(Path(source), folder, standalone)
     else:
         trained = _of_model(source, description, folder, patches is not None)
-    if standalone:
-        require_standalone(trained.manifest, str(output))
+        if standalone:
+            require_standalone(trained.manifest, str(output))
     split = trained.split
     if not isinstance(patches, np.ndarray):
         # Of training cases if there are no others.
@@ -151,8 +151,8 @@ def export_onnx(
     return complete
 
 
-def _of_run(run: Path, prepared: Path | None) -> _Trained:
-    """Load the network of a finished run."""
+def _of_run(run: Path, prepared: Path | None, standalone: bool) -> _Trained:
+    """Load the network of a finished run, unless it cannot be what is asked for."""
     path = run / "manifest.json"
     if not path.is_file():
         begun = (run / "training.log").exists()
@@ -166,6 +166,8 @@ def _of_run(run: Path, prepared: Path | None) -> _Trained:
         manifest = parse_manifest(path.read_bytes(), str(path))
     except ModelError as error:
         raise RunError(str(error)) from error
+    if standalone:
+        require_standalone(manifest, str(run))
     checkpoint, kind = checkpoint_of(run, load_config(run / "config.yaml"))
     if kind != manifest.members[0].checkpoint:
         raise RunError(
