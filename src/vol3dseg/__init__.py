@@ -1,3 +1,63 @@
-"""vol3dseg: train a 3-D U-Net on multimodal scans, deploy it as one self-describing ONNX file."""
+"""Segmentation of 3-D medical volumes: training in Keras, deployment in ONNX without TensorFlow.
+
+Everything public is here; docs/python.md lists it. Nothing is loaded before it is used, so that
+importing the package costs next to nothing and TensorFlow is needed by `train` and `export_onnx`
+alone.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vol3dseg.config import Config as Config
+    from vol3dseg.config import load_config as load_config
+    from vol3dseg.datasets.checks import check as check
+    from vol3dseg.datasets.layouts import find_cases as find_cases
+    from vol3dseg.datasets.reading import read_case as read_case
+    from vol3dseg.errors import Vol3dSegError as Vol3dSegError
+    from vol3dseg.export.to_onnx import export_onnx as export_onnx
+    from vol3dseg.inference.loading import load_predictor as load_predictor
+    from vol3dseg.inference.output_files import PredictOptions as PredictOptions
+    from vol3dseg.inference.predicting import predict as predict
+    from vol3dseg.preprocessing.prepare_dataset import preprocess as preprocess
+    from vol3dseg.recipe import Recipe as Recipe
+    from vol3dseg.reporting.comparison.comparison_report import compare_folders as compare_folders
+    from vol3dseg.reporting.inspection.inspection_report import inspect as inspect
+    from vol3dseg.reporting.overlay import draw_files as draw_files
+    from vol3dseg.reporting.score_predictions import evaluate as evaluate
+    from vol3dseg.training.fit import train as train
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "find_cases": "vol3dseg.datasets.layouts",
+    "read_case": "vol3dseg.datasets.reading",
+    "check": "vol3dseg.datasets.checks",
+    "inspect": "vol3dseg.reporting.inspection.inspection_report",
+    "preprocess": "vol3dseg.preprocessing.prepare_dataset",
+    "train": "vol3dseg.training.fit",
+    "export_onnx": "vol3dseg.export.to_onnx",
+    "load_predictor": "vol3dseg.inference.loading",
+    "predict": "vol3dseg.inference.predicting",
+    "evaluate": "vol3dseg.reporting.score_predictions",
+    "compare_folders": "vol3dseg.reporting.comparison.comparison_report",
+    "draw_files": "vol3dseg.reporting.overlay",
+    "Config": "vol3dseg.config",
+    "load_config": "vol3dseg.config",
+    "Recipe": "vol3dseg.recipe",
+    "PredictOptions": "vol3dseg.inference.output_files",
+    "Vol3dSegError": "vol3dseg.errors",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -91,17 +91,12 @@ def reading(path: Path, what: str = "gzip stream", file: str = "") -> Iterator[N
         wanted = "all of them" if file else "a whole one"
         raise damaged(f"truncated or damaged {what} ({error})", path, wanted) from error
     except OSError as error:
-        raise unreadable(error, path, file) from error
-
-
-def unreadable(error: OSError, path: Path, file: str = "") -> FileFormatError:
-    """Return the error of a file that the system does not give; `file` names a part of it."""
-    return FileFormatError(
-        f"{file}{' ' * bool(file)}cannot be read ({error.strerror or 'damaged'})",
-        where=path,
-        expected="a readable file",
-        remedy="mend its permissions, or copy it again",
-    )
+        raise FileFormatError(
+            f"{file}{' ' * bool(file)}cannot be read ({error.strerror})",
+            where=path,
+            expected="a readable file",
+            remedy="mend its permissions, or copy it again",
+        ) from error
 
 
 def damaged(found: str, path: Path, expected: str = "all of them") -> FileFormatError:

@@ -91,7 +91,15 @@ def predict_cases(
 def failing_alone(case: Case, stage: str) -> Iterator[None]:
     """Turn what can go wrong with a single case into a Vol3dSegError; bugs pass through.
 
-    `stage` says what is being done: "reading".
+    Parameters
+    ----------
+    case : Case
+    stage : str
+        What is being done, for the message: "reading".
+
+    Raises
+    ------
+    Vol3dSegError
     """
     where = f"case {case.id}"
     try:

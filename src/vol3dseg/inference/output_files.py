@@ -101,7 +101,22 @@ def write_outputs(
 ) -> None:
     """Write a prediction, and remove what an earlier one has left beside it.
 
-    `target` is the label map; a DICOM-SEG refers to `series` and names `origin` as its maker.
+    Parameters
+    ----------
+    prediction : Prediction
+    case : Case
+    series : Series or None
+        What a DICOM-SEG refers to.
+    target : Path
+        The label map.
+    options : PredictOptions
+    origin : Origin
+        What a DICOM-SEG names as its maker.
+
+    Raises
+    ------
+    OutputError
+        A file cannot be written.
     """
     segmentation, chosen = prediction.segmentation, options.format_for(case)
     if options.as_seg and series:
@@ -119,7 +134,12 @@ def write_outputs(
 
 
 def require_no_input(case: Case, folder: Path, options: PredictOptions) -> None:
-    """Raise an OutputError where an output would replace a file of the case."""
+    """Refuse an output that would replace a file of the case.
+
+    Raises
+    ------
+    OutputError
+    """
     outputs = [folder / options.label_file(case), *_extras(case, folder)]
     taken = {path.resolve() for path in case.paths}.intersection(p.resolve() for p in outputs)
     if taken:

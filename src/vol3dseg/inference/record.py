@@ -122,7 +122,12 @@ class Record(Frozen):
         )
 
     def require_same_model(self, other: "Record", folder: Path) -> None:
-        """Raise an EvaluationError where the other is of another model or provider."""
+        """Refuse to go on with another model or on another provider.
+
+        Raises
+        ------
+        EvaluationError
+        """
         facts = [
             ("model", self.model_sha256, other.model_sha256),
             ("provider", self.provider, other.provider),
@@ -144,7 +149,16 @@ class Record(Frozen):
         return path.is_file() and sha256_file(path) == made.sha256
 
     def is_complete(self, case: Case, folder: Path, modalities: Sequence[str]) -> bool:
-        """Return whether the label map of a case is there and made of its files as they are."""
+        """Return whether the label map of a case is there, as it was written, and up to date.
+
+        Parameters
+        ----------
+        case : Case
+        folder : Path
+            That of the record.
+        modalities : sequence of str
+            Of the model.
+        """
         made = self.cases.get(case.id)
         current = made and is_current(made, case, modalities, with_label=False)
         return bool(current) and self.is_there(case.id, folder)

@@ -17,7 +17,7 @@ from typing import Any
 
 from vol3dseg.errors import FileFormatError, Vol3dSegError, in_memory
 from vol3dseg.extras import load_extra
-from vol3dseg.formats.streams import MAX_RATIO, PORTION, damaged, unreadable
+from vol3dseg.formats.streams import MAX_RATIO, PORTION, damaged
 
 MOST_INFLATED = 2**30  # bytes of a deflated file, which pydicom unpacks in one go
 _LONGEST = 64  # characters of DICOM's long strings
@@ -26,9 +26,10 @@ _HEADER = 2**16  # bytes that most headers fit into, read at once
 
 
 class _Silence:
-    """Warnings and logs, which belong to the whole process: off while any thread is in here.
+    """Warnings and logs of pydicom and highdicom are off while any thread works with them.
 
-    Nobody waits: the first thread turns them off, and the last one restores them.
+    They belong to the whole process. Nobody waits: the first thread turns them off, and the last
+    one restores them.
     """
 
     def __init__(self) -> None:
@@ -64,11 +65,20 @@ def parsing(path: Path) -> Iterator[None]:
     except Vol3dSegError:
         raise
     except OSError as error:
-        raise unreadable(error, path) from error
+        raise _unreadable(error, path) from error
     except Exception as error:  # damage shows as any exception, deep inside pydicom
         truncated = isinstance(error, EOFError)
         found = "truncated" if truncated else f"damaged DICOM file ({type(error).__name__})"
         raise damaged(found, path, "one that pydicom can parse") from error
+
+
+def _unreadable(error: OSError, path: Path) -> FileFormatError:
+    return FileFormatError(
+        f"cannot be read ({error.strerror or 'damaged'})",
+        where=path,
+        expected="a readable file",
+        remedy="mend its permissions, or copy it again",
+    )
 
 
 def is_dicom(start: bytes) -> bool:
@@ -84,7 +94,7 @@ def is_dicom_file(path: Path) -> bool:
         with path.open("rb") as file:
             return is_dicom(file.read(_PREAMBLE))
     except OSError as error:
-        raise unreadable(error, path) from error
+        raise _unreadable(error, path) from error
 
 
 class _Bounded(io.BufferedReader):

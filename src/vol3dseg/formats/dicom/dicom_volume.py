@@ -106,17 +106,33 @@ def place_series(series: Series, intake: Intake | None = None) -> Stack:
             remedy="choose another series, or give it as the label",
         )
     intake = intake or Intake()
-    headers = ((path, read_dataset(path, voxels=False)) for path in series.files)
-    planes = [plane for path, header in headers for plane in planes_of(header, path)]
+    planes = [
+        plane
+        for path in series.files
+        for plane in planes_of(read_dataset(path, voxels=False), path)
+    ]
     return stack(without_copies(planes, series.where, intake), series.where, intake)
 
 
 def read_stack(placed: Stack, where: str, out: _Voxels | None = None) -> _Voxels:
     """Read the voxels of slices that are placed; compressed ones are decoded side by side.
 
-    They go into `out` if that has the shape of the grid; `where` is for messages. FileFormatError:
-    a file is truncated, damaged, in colours, or compressed in a way that cannot be decoded.
-    IntensityError: a voxel is NaN or infinite. MemoryLimitError: the volume is too large.
+    Parameters
+    ----------
+    placed : Stack
+    where : str
+        What they belong to, for messages.
+    out : (i, j, k) array of float32, or None
+        Where to put them, if its shape is that of the grid.
+
+    Raises
+    ------
+    FileFormatError
+        A file is truncated, damaged, in colours, or compressed in a way that cannot be decoded.
+    IntensityError
+        A voxel is NaN or infinite once slope and intercept are applied.
+    MemoryLimitError
+        The volume does not fit into memory.
     """
     by_file: dict[Path, list[tuple[int, int]]] = {}
     for k, plane in enumerate(placed.planes):
@@ -170,5 +186,5 @@ class _Volume:
                 f"{bad} voxels are NaN or infinite",
                 where=plane.path,
                 expected="finite intensities",
-                remedy="replace them in a copy of the file",
+                remedy="replace them in the file",
             )

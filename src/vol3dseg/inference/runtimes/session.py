@@ -54,7 +54,15 @@ class Session(Backend, Protocol):
 
 @contextmanager
 def running(provider: str) -> Iterator[None]:
-    """Turn what a runtime raises while it computes into a Vol3dSegError; bugs pass through."""
+    """Turn what a runtime raises while it computes into a Vol3dSegError; bugs pass through.
+
+    Raises
+    ------
+    MemoryLimitError
+        It has run out of memory.
+    DeviceError
+        It has failed otherwise.
+    """
     try:
         with in_memory(f"the layers of the network in {provider}", remedy=_LESS_MEMORY):
             yield
