@@ -135,20 +135,21 @@ def test_numbers_say_which_class_where_no_name_does(labels, numbers):
         pytest.param(
             {1: "edema", 2: "liver", 3: "spleen"},
             "segments 2, 3 are not among the classes necrotic core, edema, enhancing; expected "
-            "each to be called as a class is, whatever its case; name segments and classes alike; "
-            "they are called 2 'liver', 3 'spleen'",
+            "the name of a class for each, in upper or lower case; name segments and classes "
+            "alike; their names are 2 'liver', 3 'spleen'",
             id="names of which some are known",
         ),
         pytest.param(
             {1: "liver", 7: "spleen"},
             "segments 7 are not among the classes necrotic core, edema, enhancing, nor their "
-            "numbers among the values to read [1, 2, 3, 4]; expected each to be called as a class "
-            "is, whatever its case; name segments and classes alike; they are called 7 'spleen'",
+            "numbers among the values to read [1, 2, 3, 4]; expected the name of a class "
+            "for each, in upper or lower case; name segments and classes alike; their names are "
+            "7 'spleen'",
             id="numbers of which some are known",
         ),
         pytest.param(
             {1: "liver", 3: "spleen", 4: "kidney"},
-            "segments 3, 4 would be one class; expected numbers that stand for one class each, "
+            "segments 3, 4 would be the same class; expected a class of its own for each number, "
             "where names are not those of classes; name segments and classes alike",
             id="numbers that are alternatives",
         ),
@@ -195,7 +196,7 @@ def test_numbers_are_taken_with_a_note_that_quotes_no_header(table, labels):
     found = read_segmentation(case, labels, read_grid(case))
     np.testing.assert_array_equal(found.array, labels.encode(a_mask(), "mask"))
     assert [str(note) for note in found.notes] == [
-        "no segment is called as a class is; by their numbers, 1 is necrotic core, 2 is edema, "
+        "no segment has the name of a class; read by number: 1 is necrotic core, 2 is edema, "
         "3 is enhancing"
     ]
 
@@ -427,7 +428,7 @@ def test_that_numbers_were_taken_is_noted_with_the_case(
 ):
     renamed(tmp_path / "seg.dcm", "ABC")
     taken = "1 is necrotic core, 2 is edema, 3 is enhancing"
-    words = f"no segment is called as a class is; by their numbers, {taken}"
+    words = f"no segment has the name of a class; read by number: {taken}"
     done = run("evaluate", predictions / "nifti", table("nifti"), "-o", tmp_path / "report")
     assert words not in done.output
     path = tmp_path / "other.csv"

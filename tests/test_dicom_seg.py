@@ -405,12 +405,12 @@ def an_image(seg):
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [
-        (fractional, FileFormatError, "is no DICOM-SEG of binary segments; expected one"),
-        (an_image, FileFormatError, "is no DICOM-SEG of binary segments; expected one"),
+        (fractional, FileFormatError, "is not a DICOM-SEG with binary segments; expected one"),
+        (an_image, FileFormatError, "is not a DICOM-SEG with binary segments; expected one"),
         (
             unknown_class,
             LabelError,
-            "segments 2 are not among the classes .* called 2 'liver  \\[31m'$",
+            "segments 2 are not among the classes .* names are 2 'liver  \\[31m'$",
         ),
         (overlapping, LabelError, "segments overlap; expected one class in each voxel; export"),
         (

@@ -151,7 +151,7 @@ def test_other_files_are_counted(tmp_path, dicom_series):
     (folder / "empty.dcm").write_bytes(b"")
     file = DicomVolume(folder)
     np.testing.assert_array_equal(file.image()[0], ARRAY)
-    assert [str(n) for n in file.notes] == ["2 files are no DICOM images; passed over"]
+    assert [str(n) for n in file.notes] == ["2 files are not DICOM images; ignored"]
 
 
 def test_rounded_positions_and_a_hair_of_shear_are_even(tmp_path, dicom_slice):

@@ -41,8 +41,8 @@ ROWS = (
         dicom.series(dicom.tilt_a_hair),
         said="note: flair: slices lean by 0.0005 mm per mm; read as straight"),
     Row("DICOM beside", "a slice that lies beside the others", dicom.series(dicom.beside),
-        refused="{folder}/flair: series 7: 3.dcm lies 0.5 mm beside the others; expected slices "
-        "above each other; export the series again"),
+        refused="{folder}/flair: series 7: 3.dcm lies 0.5 mm to the side of the others; expected "
+        "slices in one line; export the series again"),
     Row("DICOM localizer", "a localizer among the slices", dicom.series(dicom.localizer),
         refused="{folder}/flair: series 7: slices have several orientations: 7 like 2.dcm, but "
         "not 1.dcm; expected one; move the localizer to another folder"),
@@ -94,16 +94,16 @@ ROWS = (
     Row("DICOM slopes", "slope and intercept that differ from slice to slice",
         dicom.series(dicom_files.slopes), result="read, each slice with its own"),
     Row("DICOM slope 0", "a slope of 0", dicom.series(dicom_files.slope_of_zero),
-        refused="{folder}/flair/1.dcm: slope 0 and intercept 0 make no intensities; expected "
+        refused="{folder}/flair/1.dcm: slope 0 and intercept 0 cannot be applied; expected "
         "finite numbers, and a slope other than 0; export it again"),
     Row("DICOM slope NaN", "a slope that is no number", dicom.series(dicom_files.slope_of_nan),
-        refused="{folder}/flair/1.dcm: slope nan and intercept 0 make no intensities; expected "
+        refused="{folder}/flair/1.dcm: slope nan and intercept 0 cannot be applied; expected "
         "finite numbers, and a slope other than 0; export it again"),
     Row("DICOM slope large", "a slope of 1e38", dicom.series(dicom_files.large_slope),
         refused="{folder}/flair/1.dcm: 119 voxels are NaN or infinite; expected finite "
         "intensities; replace them in the file"),
     Row("DICOM junk", "an empty file and a text among the slices", dicom_files.with_junk,
-        said="note: flair: 2 files are no DICOM images; passed over"),
+        said="note: flair: 2 files are not DICOM images; ignored"),
     Row("DICOM nothing", "a folder with nothing else", dicom_files.nothing_but_junk,
         refused="{folder}/flair: holds no DICOM images (2 other files); expected a series; name "
         "a folder with one"),

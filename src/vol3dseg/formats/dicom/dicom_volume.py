@@ -57,7 +57,7 @@ class DicomVolume:
         chosen = choose(found, wanted)
         if found.ignored:
             noun = "file is" if found.ignored == 1 else "files are"
-            self._intake.note(f"{found.ignored} {noun} no DICOM images", "passed over")
+            self._intake.note(f"{found.ignored} {noun} not DICOM images", "ignored")
         self._placed = place_series(chosen, self._intake)
         read = {plane.path for plane in self._placed.planes}  # all of them but copies
         files = tuple(file for file in chosen.files if file in read)

@@ -134,7 +134,7 @@ def _rescale(values: Any, path: Path) -> tuple[float, float]:
     intercept = float(values.get("RescaleIntercept") or 0)
     if not math.isfinite(slope) or not math.isfinite(intercept) or slope == 0:
         raise IntensityError(
-            f"slope {slope:g} and intercept {intercept:g} make no intensities",
+            f"slope {slope:g} and intercept {intercept:g} cannot be applied",
             where=path,
             expected="finite numbers, and a slope other than 0",
             remedy="export it again",

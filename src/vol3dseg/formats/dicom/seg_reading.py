@@ -1,7 +1,7 @@
 """DICOM-SEG onto the grid of an image, and which class each segment is.
 
 Segments are numbered without gaps, so their numbers are seldom the values of label maps; names come
-first. Numbers count only where no segment is called as a class is, which is how programs write that
+first. Numbers count only where no segment has the name of a class, which is how programs write that
 do not know our names: then a segment is read as its number would be in another label map.
 """
 
@@ -84,7 +84,7 @@ def _segments(dataset: Any, path: Path, frames: int) -> tuple[dict[int, str], li
     """Return the names of segments by number, and the segment of each frame."""
     if dataset.get("SegmentationType") != "BINARY":
         raise FileFormatError(
-            "is no DICOM-SEG of binary segments",
+            "is not a DICOM-SEG with binary segments",
             where=path,
             expected="one",
             remedy="export it as such",
@@ -142,7 +142,7 @@ def _classes(
     found = classes_by_number(segments, labels)
     # Names of classes alone: what a header says does not get into outputs.
     taken = [f"{number} is {labels.names[index]}" for number, index in found.items()]
-    note = Note("no segment is called as a class is", f"by their numbers, {', '.join(taken)}")
+    note = Note("no segment has the name of a class", f"read by number: {', '.join(taken)}")
     return labels, found, (note,)
 
 
@@ -183,8 +183,8 @@ def classes_by_number(segments: Mapping[int, str], labels: LabelSet) -> dict[int
     twice = [number for number, index in found.items() if count[index] > 1]
     if twice:
         raise LabelError(
-            f"segments {some_of([*map(str, twice)])} would be one class",
-            expected="numbers that stand for one class each, where names are not those of classes",
+            f"segments {some_of([*map(str, twice)])} would be the same class",
+            expected="a class of its own for each number, where names are not those of classes",
             remedy="name segments and classes alike",
         )
     return found
@@ -210,7 +210,7 @@ def _no_class(segments: Mapping[int, str], labels: LabelSet, besides: str = "") 
     return LabelError(
         f"segments {some_of([*map(str, segments)])} are not among the classes "
         f"{some_of(labels.foreground)}{besides}",
-        expected="each to be called as a class is, whatever its case",
+        expected="the name of a class for each, in upper or lower case",
         remedy="name segments and classes alike",
-        listed=f"they are called {some_of(named)}",
+        listed=f"their names are {some_of(named)}",
     )

@@ -179,9 +179,9 @@ def _lean(planes: Sequence[Plane], depths: _Array, normal: _Array, where: str) -
     if off.max() > _UNEVEN * min(planes[0].spacing_mm):
         worst = int(off.argmax())
         raise GridError(
-            f"{planes[worst].name} lies {off[worst]:.3g} mm beside the others",
+            f"{planes[worst].name} lies {off[worst]:.3g} mm to the side of the others",
             where=where,
-            expected="slices above each other",
+            expected="slices in one line",
             remedy="export the series again",
         )
     return lean
