@@ -37,6 +37,7 @@ def test_four_classes_equal_what_a_hand_computes():
     expected = {
         "accuracy": 22 / 30,
         "mean_iou": (10 / 15 + 4 / 8 + 6 / 9 + 2 / 6) / 4,
+        "iou": (4 / 8 + 6 / 9 + 2 / 6) / 3,
         "precision": (4 / 5 + 6 / 7 + 2 / 5) / 3,
         "sensitivity": (4 / 7 + 6 / 8 + 2 / 3) / 3,
         "specificity": (22 / 23 + 21 / 22 + 24 / 27) / 3,

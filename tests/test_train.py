@@ -88,7 +88,7 @@ def test_the_line_from_run_to_segmentation(norm, prepared, brats_folder, tmp_pat
     rows = log_of(run)
     assert len(rows) == 3
     assert {
-        "loss", "accuracy", "mean_iou", "precision", "sensitivity", "specificity", "dice",
+        "loss", "accuracy", "mean_iou", "iou", "precision", "sensitivity", "specificity", "dice",
         "dice_necrotic_core", "dice_edema", "dice_enhancing", "val_loss", "val_dice_edema",
     } <= set(rows[0])  # fmt: skip
     best = min(range(3), key=lambda n: float(rows[n]["val_loss"]))

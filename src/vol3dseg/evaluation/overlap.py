@@ -31,12 +31,15 @@ _PORTION = 2**16  # voxels that are counted at once
 
 
 class Counts(NamedTuple):
-    """Voxels of one class against the rest: true and false, positive and negative."""
+    """Voxels of one class against the rest: true and false, positive and negative.
 
-    tp: int
-    fp: int
-    fn: int
-    tn: int
+    Numbers here; tensors with one number for each class in training.
+    """
+
+    tp: Any
+    fp: Any
+    fn: Any
+    tn: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +52,16 @@ class Metric:
         In columns and keys of files.
     title : str
         In tables and pictures.
-    formula : callable
-        From `Counts` to its value; NaN where it is 0 / 0.
+    ratio : callable
+        From `Counts` to its numerator and denominator; 0 / 0 is NaN.
     both_empty : float
-        What it is by the rule "one" where neither map has the class; NaN leaves it to the formula.
+        What it is by the rule "one" where neither map has the class; NaN leaves it to the ratio.
     higher_is_better : bool
     """
 
     name: str
     title: str
-    formula: Callable[[Counts], float]
+    ratio: Callable[[Counts], tuple[Any, Any]]
     both_empty: float = nan
     higher_is_better: bool = True
 
@@ -67,7 +70,8 @@ class Metric:
         rule_decides = empty == "one" and not isnan(self.both_empty)
         if rule_decides and not any((counts.tp, counts.fp, counts.fn)):
             return self.both_empty
-        return self.formula(counts)
+        part, whole = self.ratio(counts)
+        return part / whole if whole else nan
 
     def column(self, class_name: str) -> str:
         """Return its name for one class in logs: "dice_left_lung" of the class "Left Lung"."""
@@ -79,17 +83,14 @@ class Metric:
         return rest.replace("_", " ") if name == self.name else None
 
 
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else nan
-
-
-DICE = Metric("dice", "Dice", lambda c: _ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn), both_empty=1.0)
+DICE = Metric("dice", "Dice", lambda c: (2 * c.tp, 2 * c.tp + c.fp + c.fn), both_empty=1.0)
+IOU = Metric("iou", "IoU", lambda c: (c.tp, c.tp + c.fp + c.fn), both_empty=1.0)
 METRICS = (
     DICE,
-    Metric("iou", "IoU", lambda c: _ratio(c.tp, c.tp + c.fp + c.fn), both_empty=1.0),
-    Metric("precision", "precision", lambda c: _ratio(c.tp, c.tp + c.fp), both_empty=1.0),
-    Metric("sensitivity", "sensitivity", lambda c: _ratio(c.tp, c.tp + c.fn), both_empty=1.0),
-    Metric("specificity", "specificity", lambda c: _ratio(c.tn, c.tn + c.fp)),
+    IOU,
+    Metric("precision", "precision", lambda c: (c.tp, c.tp + c.fp), both_empty=1.0),
+    Metric("sensitivity", "sensitivity", lambda c: (c.tp, c.tp + c.fn), both_empty=1.0),
+    Metric("specificity", "specificity", lambda c: (c.tn, c.tn + c.fp)),
 )
 _TITLES = [metric.title for metric in METRICS if not isnan(metric.both_empty)]
 _RULE = (

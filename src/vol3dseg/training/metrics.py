@@ -5,6 +5,7 @@ With TP, FP, FN and TN of a class against the rest, pooled over all voxels of th
 ====================  =====================================================================
 accuracy              voxels with the right class / all voxels, background included
 mean_iou              mean over all classes, background included, of TP / (TP + FP + FN)
+iou                   mean over foreground classes of TP / (TP + FP + FN)
 precision             mean over foreground classes of TP / (TP + FP)
 sensitivity           mean over foreground classes of TP / (TP + FN)
 specificity           mean over foreground classes of TN / (TN + FP)
@@ -24,7 +25,7 @@ and the `val_` values count voxels of patches, not of whole volumes.
 from collections.abc import Sequence
 from typing import Any
 
-from vol3dseg.evaluation.overlap import DICE
+from vol3dseg.evaluation.overlap import DICE, IOU, METRICS, Counts
 from vol3dseg.training.backend import keras, tf
 
 
@@ -87,21 +88,16 @@ class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
     def result(self) -> dict[str, Any]:
         """Return the values of all voxels counted so far, by name."""
         matrix = tf.cast(tf.convert_to_tensor(self.matrix), tf.float64)
-        hit = tf.linalg.diag_part(matrix)
-        is_class, called = tf.reduce_sum(matrix, axis=1), tf.reduce_sum(matrix, axis=0)
-        every = tf.reduce_sum(matrix)
-        rejected = every - is_class - called + hit  # TN
-        dice = 2 * hit / (is_class + called)
-        values = {
-            "accuracy": tf.reduce_sum(hit) / every,
-            "mean_iou": _defined_mean(hit / (is_class + called - hit)),
-            "precision": _defined_mean((hit / called)[1:]),
-            "sensitivity": _defined_mean((hit / is_class)[1:]),
-            "specificity": _defined_mean((rejected / (every - is_class))[1:]),
-            DICE.name: _defined_mean(dice[1:]),
-        }
-        each = {DICE.column(n): dice[c] for c, n in enumerate(self.class_names) if c > 0}
-        return {name: tf.cast(value, tf.float32) for name, value in (values | each).items()}
+        every, tp = tf.reduce_sum(matrix), tf.linalg.diag_part(matrix)
+        fp, fn = tf.reduce_sum(matrix, axis=0) - tp, tf.reduce_sum(matrix, axis=1) - tp
+        ratios = {m: m.ratio(Counts(tp, fp, fn, every - tp - fp - fn)) for m in METRICS}
+        values = {metric: part / whole for metric, (part, whole) in ratios.items()}
+        result = {"accuracy": tf.reduce_sum(tp) / every}
+        result[f"mean_{IOU.name}"] = _defined_mean(values[IOU])
+        result |= {metric.name: _defined_mean(of[1:]) for metric, of in values.items()}
+        for index, name in enumerate(self.class_names[1:], start=1):
+            result[DICE.column(name)] = values[DICE][index]
+        return {name: tf.cast(value, tf.float32) for name, value in result.items()}
 
     def get_config(self) -> dict[str, Any]:
         """Return what a saved model needs to make the metric again."""
