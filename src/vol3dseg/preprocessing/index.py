@@ -187,17 +187,17 @@ def verify(folder: Path, entry: CaseEntry) -> Path:
             expected="prepared cases in it",
             remedy="prepare it again",
         )
-    size = path.stat().st_size if path.is_file() else None
-    found = "is missing"
-    if size is not None:
+    found, remedy = "is missing", "run preprocess again"
+    if path.is_file():
+        size = path.stat().st_size
+        if size == entry.bytes and sha256_file(path) == entry.sha256:
+            return path
         found = f"has {size} bytes"
-        if size == entry.bytes:
-            if sha256_file(path) == entry.sha256:
-                return path
-            found = "has another SHA-256"
+        if size == entry.bytes:  # which is all that preprocess looks at: reading all takes long
+            found, remedy = "has another SHA-256", "remove it and run preprocess again"
     raise StoreError(
         found,
         where=path,
         expected=f"the {entry.bytes} bytes that {FILE_NAME} names",
-        remedy="run preprocess again",
+        remedy=remedy,
     )
