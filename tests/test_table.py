@@ -267,11 +267,12 @@ class TestRefusals:
                 id="semicolons",
             ),
             pytest.param(
-                "id,t1\n", "holds no cases; expected a header and a row for each case",
+                "id,t1\n", "holds no cases; expected a header and a row for each case; add some",
                 id="header only",
             ),
             pytest.param(
-                "", "holds no cases; expected a header and a row for each case", id="empty"
+                "", "holds no cases; expected a header and a row for each case; add some",
+                id="empty",
             ),
         ],
     )  # fmt: skip

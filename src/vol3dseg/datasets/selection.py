@@ -52,7 +52,8 @@ def one_case(images: Sequence[str], case_id: str) -> Case:
     for pair in images:
         modality, equals, file = pair.partition("=")
         if not equals or not modality or not file:
-            raise DatasetError(f"found {pair!r}", expected="MODALITY=FILE as in flair=scan.nii.gz")
+            expected = "MODALITY=FILE, such as flair=scan.nii.gz"
+            raise DatasetError(f"found {pair!r}", expected=expected, remedy="name each image so")
         if modality in found:
             raise DatasetError(f"modality {modality} is given twice", remedy="give each once")
         found[modality] = ImageSource(Path(file))
@@ -84,7 +85,8 @@ def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]
     """
     expected = "files <id>.nii.gz, <id>.nrrd, <id>.mha or <id>.dcm"
     if not folder.is_dir():
-        raise DatasetError("no such folder", where=folder, expected=f"one with {expected}")
+        remedy = "check the path"
+        raise DatasetError("no such folder", where=folder, expected=expected, remedy=remedy)
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         name = formats.label_stem(path)
@@ -101,7 +103,8 @@ def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]
             )
         found[name] = path
     if not found:
-        raise DatasetError("holds no label maps", where=folder, expected=expected)
+        remedy = "choose another folder"
+        raise DatasetError("holds no label maps", where=folder, expected=expected, remedy=remedy)
     return found
 
 
@@ -135,6 +138,7 @@ def _single_file(path: Path, modalities: Sequence[str]) -> Case:
             "not an image file by its name" if path.exists() else "does not exist",
             where=path,
             expected=f"a folder of cases, a table (.csv, .json), or {formats.EXPECTED}",
+            remedy="check the path",
         )
     if len(modalities) != 1:
         raise DatasetError(

@@ -68,6 +68,7 @@ def find_cases(dataset: str | Path) -> list[Case]:
         "is no folder and no table" if path.exists() else "does not exist",
         where=path,
         expected="the folder of a data set, or a table (.csv, .json)",
+        remedy="check the path",
     )
 
 

@@ -178,7 +178,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _no_cases(path: Path, expected: str) -> DatasetError:
-    return DatasetError("holds no cases", where=path, expected=expected)
+    return DatasetError("holds no cases", where=path, expected=expected, remedy="add some")
 
 
 def _cases(rows: Sequence[Row], modalities: Sequence[str], problems: list[str]) -> list[Case]:
