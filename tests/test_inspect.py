@@ -18,6 +18,8 @@ from vol3dseg.formats.image_file import ImageFile
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.quality.case_facts import measure, measure_contents, noise
 from vol3dseg.quality.contents import MASK, Contents, read_contents
+from vol3dseg.quality.expectations import Expectations
+from vol3dseg.quality.features import exchanged, features_of, features_of_case
 from vol3dseg.quality.similarity import coarse, correlations, inside_of, mirrorings, ranked
 from vol3dseg.quality.suspects import CERTAIN, rank
 from vol3dseg.reporting.inspection.survey import survey
@@ -180,6 +182,22 @@ def test_images_of_two_values_are_not_alike_for_their_places():
     assert abs(found["t1", "t2"]) < 0.05
 
 
+def test_a_survey_learns_what_the_guard_of_a_model_learns(good):
+    """Of the same scans; masks and noise come on top."""
+    of_scans = Expectations.learn([features_of(case.appearance) for case in good])
+    of_cases = Expectations.learn([features_of_case(case) for case in good])
+    assert {e.key for e in of_cases.features} > {e.key for e in of_scans.features}
+    assert set(of_scans.features) < set(of_cases.features)
+
+
+@pytest.mark.parametrize("pair", [("flair", "t1"), ("t1ce", "t2"), ("t1", "absent")])
+def test_an_exchange_done_twice_changes_nothing(pair, good):
+    features = features_of_case(good[0])
+    once = exchanged(features, *pair)
+    assert once != features
+    assert exchanged(once, *pair) == features
+
+
 @pytest.mark.parametrize("pair", [("flair", "t1"), ("t1", "t2"), ("flair", "t1ce")])
 def test_swapped_modalities_are_found(pair, phantoms, good):
     contents = phantoms[11]
@@ -301,6 +319,11 @@ def scaled_grid(case, factors):
             lambda c: with_quantiles(c, 0, 1e5, 3e5, 4e5, 5e5, 8e8, 1e9), "scale",
             "t1 has an unusually wide range of intensities: 1e+09 from percentile 1 to 99, ",
             id="scale",
+        ),
+        pytest.param(
+            lambda c: with_quantiles(c, *(1e9 + 1e6 * np.array([0, 0.1, 0.3, 0.4, 0.5, 0.8, 1]))),
+            "scale", "t1 has an unusually wide range of intensities: 1e+06 from percentile 1 to 99",
+            id="scale and level",
         ),
         pytest.param(
             lambda c: with_quantiles(c, 100, 200, 300, 100, 700, 800, 900), "median",

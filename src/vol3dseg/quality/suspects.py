@@ -132,10 +132,14 @@ def _reasons(case: CaseFacts, features: Features, known: _DataSet) -> tuple[Reas
         text = exchange.describe("the other cases")
         reasons.append(Reason("swapped", text, exchange.gain / known.limits["swapped"]))
         features = exchanged(features, *exchange.names)
-    for key, deviation in known.expectations.unusual(features, known.limits).items():
-        consequence = key[0] in IDENTIFYING and not explained.isdisjoint(key[1:])
-        if key[0] not in _NOT_BY_ITSELF and not consequence:
-            reasons.append(_unusual(key, deviation, features, known))
+    judged = {
+        key: value
+        for key, value in features.items()
+        if key[0] not in _NOT_BY_ITSELF
+        and (key[0] not in IDENTIFYING or explained.isdisjoint(key[1:]))
+    }
+    for key, deviation in known.expectations.unusual(judged, known.limits).items():
+        reasons.append(_unusual(key, deviation, features, known))
     return tuple(sorted(reasons, key=lambda r: -r.score)[:_REASONS])
 
 
