@@ -66,7 +66,7 @@ def nifti(tmp_path_factory):
 
 def test_slices_are_decoded_side_by_side(folder, cores, before_decoding):
     file, together = DicomVolume(folder), Barrier(CORES)
-    before_decoding(lambda _: together.wait(timeout=10))
+    before_decoding(lambda _: together.wait(timeout=60))
     np.testing.assert_array_equal(file.image()[0], ARRAY)
 
 
@@ -77,7 +77,7 @@ def test_frames_of_one_file_are_decoded_side_by_side(
     scan.compress(RLELossless)
     scan.save_as(tmp_path / "scan.dcm", enforce_file_format=True)
     together = Barrier(CORES)
-    before_decoding(lambda _: together.wait(timeout=10))
+    before_decoding(lambda _: together.wait(timeout=60))
     file = DicomVolume(tmp_path)
     array, geometry, _ = file.image()
     assert (geometry.shape, array.dtype) == (ARRAY.shape, np.float32)
@@ -87,7 +87,7 @@ def test_frames_of_one_file_are_decoded_side_by_side(
 def test_the_first_error_in_order_is_raised(folder, cores, before_decoding):
     def act(dataset):
         if dataset.InstanceNumber == 2:
-            fourth.wait(timeout=10)
+            fourth.wait(timeout=60)
         if dataset.InstanceNumber == 4:
             fourth.set()
         if dataset.InstanceNumber in (2, 4):
@@ -109,7 +109,7 @@ def test_nobody_waits_while_a_slice_is_decoded(folder, nifti, before_decoding, d
     def act(dataset):
         if dataset.SeriesInstanceUID != "1.2.9":
             started.set()
-            go_on.wait(timeout=10)
+            go_on.wait(timeout=60)
 
     before_decoding(act)
     slow = Thread(target=lambda: done.append(DicomVolume(folder).image()))
@@ -117,9 +117,9 @@ def test_nobody_waits_while_a_slice_is_decoded(folder, nifti, before_decoding, d
         target=lambda: done.append((formats.read_image(nifti), DicomVolume(other).image()))
     )
     slow.start()
-    assert started.wait(timeout=10)
+    assert started.wait(timeout=60)
     quick.start()
-    quick.join(timeout=5)
+    quick.join(timeout=30)
     waited = not done
     go_on.set()
     slow.join(), quick.join()
