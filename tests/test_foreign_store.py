@@ -20,8 +20,8 @@ from vol3dseg.preprocessing.store import StoredCase, open_cases
 
 NAMES = ("flair", "t1")
 REMEDY = (
-    "; expected a case as vol3dseg preprocess writes it; prepare it again, and do not open the "
-    "file with other programs"
+    "; expected a case as vol3dseg preprocess writes it; remove it and run preprocess again, and "
+    "do not open the file with other programs"
 )
 
 

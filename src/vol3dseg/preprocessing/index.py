@@ -164,7 +164,7 @@ def load_index(folder: Path) -> Index:
         It is missing, damaged, of another version, or its fingerprint is not its recipe's.
     """
     path = folder / FILE_NAME
-    wanted, again = "a folder made by vol3dseg preprocess", "prepare it again"
+    wanted, again = "a folder made by vol3dseg preprocess", "prepare into a new folder"
     index = read_json(Index, path, StoreError, expected=wanted, remedy=again)
     if index.fingerprint != index.recipe.fingerprint:
         raise StoreError("the recipe does not match its fingerprint", where=path, remedy=again)
@@ -185,7 +185,7 @@ def verify(folder: Path, entry: CaseEntry) -> Path:
             f"{FILE_NAME} names a file outside of the folder",
             where=folder,
             expected="prepared cases in it",
-            remedy="prepare it again",
+            remedy="prepare into a new folder",
         )
     found, remedy = "is missing", "run preprocess again"
     if path.is_file():

@@ -37,6 +37,7 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.volume import Volume
 
+_AGAIN = "remove it and run preprocess again"
 _CHUNK = 32  # voxels along each side: 128 KiB of float32, small beside a patch
 
 
@@ -86,7 +87,9 @@ def _reading(path: Path) -> Iterator[Any]:
             yield file
     except (OSError, KeyError, GridError) as error:
         raise StoreError(
-            f"not a prepared case ({error})", where=path, remedy="prepare it again"
+            f"not a prepared case ({error})",
+            where=path,
+            remedy=_AGAIN,
         ) from error
 
 
@@ -137,7 +140,7 @@ class StoredCase:
                 f"holds {stored.shape} voxels of {source.shape}",
                 where=path,
                 expected=f"{entry.shape} of {entry.source_shape}, as the index says",
-                remedy="prepare it again",
+                remedy=_AGAIN,
             )
         return cls(path, boxes, stored, grid, source, entry.appearance.select(modalities))
 
@@ -247,7 +250,7 @@ def open_cases(
                 words,
                 where=file.path,
                 expected="a case as vol3dseg preprocess writes it",
-                remedy="prepare it again, and do not open the file with other programs",
+                remedy=f"{_AGAIN}, and do not open the file with other programs",
             )
     return {name: StoredCase.open(folder, entry, modalities) for name, entry in entries.items()}
 
