@@ -102,7 +102,7 @@ def convolution(kind, weights, stride):
 )
 def test_arithmetic_is_counted_for_the_padded_volume(kind, shape, stride, expected):
     model = convolution(kind, np.zeros(shape, dtype=np.float32), stride)
-    assert gflop(model, 4, (8, 7, 13)) * 1e9 == pytest.approx(expected)
+    assert gflop(model, (4, 4, 4), (8, 7, 13)) * 1e9 == pytest.approx(expected)
 
 
 FAKE = """
