@@ -1,7 +1,6 @@
 """The entry point: the group of commands, and how errors are shown."""
 
 import logging
-import os
 import sys
 
 import click
@@ -52,8 +51,6 @@ for command in (
 
 def main() -> None:
     """Run the command line; our errors are one line and exit code 1, a bug keeps its traceback."""
-    # Read when TensorFlow is imported, so it must be set before; the user's own choice wins.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         cli()
     except Vol3dSegError as error:

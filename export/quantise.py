@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -151,15 +150,11 @@ def _share_ranges(graph: onnx.GraphProto, ranges: TensorsData) -> None:
             names = [*node.input, *node.output]
             low, high = zip(*(ranges[name].range_value for name in names), strict=True)
             for name in names:
-                ranges[name] = _range(min(low), max(high))
+                ranges[name] = TensorData(lowest=min(low), highest=max(high))
         elif node.op_type == "ConvTranspose":
             low, high = ranges[node.input[0]].range_value
             if -low <= _LEAK * high:
-                ranges[node.input[0]] = _range(0, high)
-
-
-def _range(low: Any, high: Any) -> TensorData:
-    return TensorData(lowest=np.float32(low), highest=np.float32(high))
+                ranges[node.input[0]] = TensorData(lowest=np.float32(0), highest=high)
 
 
 def _drop_repeated_rounding(graph: onnx.GraphProto) -> None:
@@ -185,15 +180,9 @@ def _taking(graph: onnx.GraphProto, names: Iterable[str]) -> list[onnx.NodeProto
 class Cost:
     """What a network loses against another one on whole volumes.
 
-    Parameters
-    ----------
-    cases : int
-    dice : float or None
-        Mean over foreground classes of their mean Dice over cases; None if no case has any.
-    dice_drop : float
-        By how much that is below the other network's; NaN if it is None for either.
-    label_agreement : float
-        Share of voxels with the same label from both.
+    `dice` is the mean over foreground classes of their mean Dice over cases, None if no case has
+    any; `dice_drop` by how much that is below the other network's, NaN if it is None for either;
+    `label_agreement` the share of voxels with the same label from both.
     """
 
     cases: int
@@ -211,7 +200,7 @@ def quantise_proven(
     where: str,
     progress: Callable[[str], None] = lambda line: None,
 ) -> tuple[onnx.ModelProto, Manifest]:
-    """Quantise a network and judge the result.
+    """Return the network in 8-bit integers, and its manifest with what that cost.
 
     Parameters
     ----------
@@ -229,13 +218,6 @@ def quantise_proven(
     progress : callable
         Called with a line of text after every ten cases.
 
-    Returns
-    -------
-    onnx.ModelProto
-        Without metadata.
-    Manifest
-        With `quantisation`.
-
     Raises
     ------
     RunError
@@ -245,11 +227,8 @@ def quantise_proven(
     """
     remedy = "export it without --int8"
     if not cases:
-        raise RunError(
-            "not written: int8 is judged on the validation part, and there is none",
-            where=where,
-            remedy=remedy,
-        )
+        found = "not written: int8 is judged on the validation part, and there is none"
+        raise RunError(found, where=where, remedy=remedy)
     quantised = quantise(plain, patches)
     device: Device = "openvino" if is_installed() else "cpu"
     file = ModelFile(content, manifest, sha256="")  # one plan for both

@@ -198,17 +198,14 @@ def _of_model(
             "a model of your own says nothing of its recipe and labels",
             remedy="give the config or manifest that describes it",
         )
-    recipe = description.model_recipe if isinstance(description, Config) else description.recipe
-    outputs = (
-        len(description.labels.classes)
-        if isinstance(description, Config)
-        else len(description.outputs.channels)
-    )
-    require_network(model, len(recipe.modalities), outputs, recipe.patch_size)
-    if isinstance(description, Manifest):
-        manifest = description
+    if isinstance(description, Config):
+        recipe, outputs = description.model_recipe, len(description.labels.classes)
     else:
-        manifest = describe_model(description, model)
+        recipe, outputs = description.recipe, len(description.outputs.channels)
+    require_network(model, len(recipe.modalities), outputs, recipe.patch_size)
+    manifest = (
+        describe_model(description, model) if isinstance(description, Config) else description
+    )
     split = Split(train=())
     if prepared is None and not has_patches:
         raise ModelError(

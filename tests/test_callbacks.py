@@ -110,7 +110,7 @@ def test_a_fresh_plateau_would_not_equal_the_uninterrupted_run(tmp_path):
     fit(tiny_model(), run, 4)
     model = tiny_model()
     restore_checkpoint(model, run / "last.keras")
-    forgetful = read_state(run / "last.keras").model_copy(update={"plateau": None})
+    forgetful = read_state(run / "last.keras").model_copy(update={"remembered": {}})
     fit(model, run, 8, 4, forgetful)
     rates = [[row["learning_rate"] for row in rows_of(r)] for r in (tmp_path / "whole", run)]
     assert rates[0] != rates[1]
@@ -122,9 +122,8 @@ def test_last_checkpoint_is_a_keras_file_with_the_state_inside(tmp_path):
     state = read_state(tmp_path / "last.keras")
     assert state.epochs == 3
     assert state.val_loss == pytest.approx(history["val_loss"][-1])
-    assert state.plateau is not None
-    assert state.stopping is not None
-    assert state.stopping.wait == 2
+    assert set(state.remembered) == {"ReduceLROnPlateau", "EarlyStopping"}
+    assert state.remembered["EarlyStopping"]["wait"] == 2
     assert not state.stopped_early
     again = load_checkpoint(tmp_path / "last.keras")
     assert again.predict(IMAGE, verbose=0) == pytest.approx(model.predict(IMAGE, verbose=0))
@@ -145,7 +144,7 @@ def test_parts_that_the_config_leaves_out_leave_no_trace(tmp_path):
     fit(tiny_model(), tmp_path, 1, config=config)
     assert not (tmp_path / "best.keras").exists()
     state = read_state(tmp_path / "last.keras")
-    assert (state.plateau, state.stopping) == (None, None)
+    assert state.remembered == {}
     assert float(rows_of(tmp_path)[0]["learning_rate"]) == pytest.approx(0.05)
 
 

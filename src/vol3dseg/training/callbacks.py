@@ -8,13 +8,13 @@ from typing import Any
 from vol3dseg.config import TrainingConfig
 from vol3dseg.errors import RunError
 from vol3dseg.training.backend import keras
-from vol3dseg.training.checkpoints import (
-    PlateauState,
-    StoppingState,
-    TrainingState,
-    read_state,
-    save_checkpoint,
-)
+from vol3dseg.training.checkpoints import TrainingState, read_state, save_checkpoint
+
+# What Keras' callbacks must know to go on; they forget it when a training begins.
+_REMEMBERED = {
+    keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+    keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch"),
+}
 
 
 def make_callbacks(
@@ -132,12 +132,19 @@ class LastCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save."""
-        seeds = tuple(
-            tuple(keras.ops.convert_to_numpy(seed).tolist()) for seed in _seeds_of(self.model)
+        state = TrainingState(
+            epochs=epoch + 1,
+            val_loss=(logs or {}).get("val_loss"),
+            remembered={
+                type(callback).__name__: {name: getattr(callback, name) for name in names}
+                for callback in self._remembering
+                if (names := _REMEMBERED.get(type(callback)))
+            },
+            seeds=tuple(
+                tuple(keras.ops.convert_to_numpy(seed).tolist()) for seed in _seeds_of(self.model)
+            ),
         )
-        state = TrainingState(epochs=epoch + 1, val_loss=(logs or {}).get("val_loss"), seeds=seeds)
-        remembered = _remembered(self._remembering)
-        save_checkpoint(self._path, self.model, state.model_copy(update=remembered))
+        save_checkpoint(self._path, self.model, state)
 
 
 class RestoreState(keras.callbacks.Callback):  # type: ignore[misc]
@@ -158,44 +165,15 @@ class RestoreState(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Restore."""
-        state = self._state
-        for seed, value in zip(_seeds_of(self.model), state.seeds, strict=True):
-            seed.assign(value)
+        for variable, seed in zip(_seeds_of(self.model), self._state.seeds, strict=True):
+            variable.assign(seed)
         for callback in self._remembering:
-            match callback:
-                case keras.callbacks.ReduceLROnPlateau() if state.plateau is not None:
-                    callback.wait = state.plateau.wait
-                    callback.best = state.plateau.best
-                    callback.cooldown_counter = state.plateau.cooldown_counter
-                case keras.callbacks.EarlyStopping() if state.stopping is not None:
-                    callback.wait = state.stopping.wait
-                    callback.best = state.stopping.best
-                    callback.best_epoch = state.stopping.best_epoch
-                    callback.stopped_epoch = state.stopping.stopped_epoch
+            values = self._state.remembered.get(type(callback).__name__, {})
+            for name, value in values.items():
+                setattr(callback, name, value)
 
 
 def _seeds_of(model: Any) -> list[Any]:
     """Return the variables that Keras counts as state but not as weights: random seeds."""
     weights = {id(variable) for variable in model.weights}
     return [variable for variable in model.variables if id(variable) not in weights]
-
-
-def _remembered(callbacks: Sequence[Any]) -> dict[str, PlateauState | StoppingState]:
-    """Return what a state says of these callbacks."""
-    found: dict[str, PlateauState | StoppingState] = {}
-    for callback in callbacks:
-        match callback:
-            case keras.callbacks.ReduceLROnPlateau():
-                found["plateau"] = PlateauState(
-                    wait=callback.wait,
-                    best=callback.best,
-                    cooldown_counter=callback.cooldown_counter,
-                )
-            case keras.callbacks.EarlyStopping():
-                found["stopping"] = StoppingState(
-                    wait=callback.wait,
-                    best=callback.best,
-                    best_epoch=callback.best_epoch,
-                    stopped_epoch=callback.stopped_epoch,
-                )
-    return found

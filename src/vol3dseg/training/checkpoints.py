@@ -27,23 +27,6 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 _AGAIN = "copy it again or train again"
 
 
-class PlateauState(Frozen):
-    """What `keras.callbacks.ReduceLROnPlateau` remembers."""
-
-    wait: int
-    best: float | None
-    cooldown_counter: int
-
-
-class StoppingState(Frozen):
-    """What `keras.callbacks.EarlyStopping` remembers."""
-
-    wait: int
-    best: float | None
-    best_epoch: int
-    stopped_epoch: int
-
-
 class TrainingState(Frozen):
     """Where a training stood at the end of an epoch, beside weights and optimizer.
 
@@ -53,22 +36,21 @@ class TrainingState(Frozen):
         Epochs done.
     val_loss : float or None
         Of the last of them; None where there was none, or no number.
-    plateau, stopping : section or None
-        None where the run has no such callback.
+    remembered : mapping from callback to mapping from attribute to number
+        What Keras' callbacks must know to go on, by the name of their class.
     seeds : tuple of tuple of int
         State of the random generators in the network (dropout), which Keras does not save.
     """
 
     epochs: int
     val_loss: float | None = None
-    plateau: PlateauState | None = None
-    stopping: StoppingState | None = None
+    remembered: dict[str, dict[str, int | float | None]] = {}
     seeds: tuple[tuple[int, ...], ...] = ()
 
     @property
     def stopped_early(self) -> bool:
         """Whether `EarlyStopping` has ended the run; there is nothing left to resume then."""
-        return self.stopping is not None and self.stopping.stopped_epoch > 0
+        return bool(self.remembered.get("EarlyStopping", {}).get("stopped_epoch"))
 
 
 def save_checkpoint(path: Path, model: Any, state: TrainingState) -> None:

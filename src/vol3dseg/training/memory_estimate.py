@@ -46,14 +46,9 @@ class NetworkSize:
 class MemoryEstimate:
     """Peak memory of a training [MB].
 
-    Parameters
-    ----------
-    start_mb : float
-        What the process has before the first step: Python, TensorFlow.
-    network_mb : float
-        Weights with their optimizer, the outputs of layers and their gradients.
-    patches_mb : float
-        Cases that are kept in memory, and batches that are read ahead.
+    `start_mb` is what the process has before the first step; `network_mb` takes in weights with
+    their optimizer, the outputs of layers and their gradients; `patches_mb` cases that are kept in
+    memory and batches that are read ahead.
     """
 
     start_mb: float
