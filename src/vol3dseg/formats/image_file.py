@@ -22,11 +22,8 @@ _LINE = 64  # bytes that processors fetch at once
 class VolumeFile(Protocol):
     """A file whose header is read and checked; its voxels are read when they are asked for.
 
-    Attributes
-    ----------
-    path : Path
-    shape : tuple of int
-        Voxels along the axes; without those of one voxel behind the third.
+    `shape` leaves out axes of one voxel behind the third. `channel` is a volume of a 4-D file, None
+    for a 3-D file.
     """
 
     path: Path
@@ -40,17 +37,8 @@ class VolumeFile(Protocol):
     def geometry(self, channel: int | None = None) -> Geometry:
         """Return the grid of an image after checking all that headers say; no voxel is read.
 
-        Parameters
-        ----------
-        channel : int or None
-            Which volume of a 4-D file; None for a 3-D file.
-
-        Raises
-        ------
-        FileFormatError
-            There are other axes, or what is stored is no intensity.
-        GridError
-            The header's geometry is not usable, or says nothing of orientation.
+        FileFormatError: there are other axes, or what is stored is no intensity. GridError: the
+        header's geometry is not usable, or says nothing of orientation.
         """
         ...
 
@@ -59,13 +47,8 @@ class VolumeFile(Protocol):
     ) -> tuple[NDArray[np.float32], Geometry, int]:
         """Return one modality, its grid, and how many voxels are NaN or infinite.
 
-        Raises the errors of `geometry`, and FileFormatError if the file is truncated or damaged.
-
-        Parameters
-        ----------
-        channel : int or None
-        out : (i, j, k) array of float32, or None
-            Where to put it, if its shape is `shape`; contiguous, the first axis fastest.
+        It goes into `out`, if that has the file's shape; the first axis must be the fastest.
+        FileFormatError: see `geometry`, or the file is truncated or damaged.
         """
         ...
 

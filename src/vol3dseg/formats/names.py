@@ -36,30 +36,18 @@ def label_stem(path: Path) -> str | None:
 def files_of(path: Path) -> tuple[Path, ...]:
     """Return the files that an image is kept in: two where its voxels stand beside its header.
 
-    Raises
-    ------
-    FileFormatError
-        One of the two is missing, or the header that names the other is damaged.
+    FileFormatError: one of the two is missing, or the header that names the other is damaged.
     """
     known = format_by_name(path)
     return (path,) if known is None else known.files(path)
 
 
 def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
-    """Write a volume in the format of its suffix, with a fresh header.
+    """Write an (i, j, k) or (i, j, k, n) array in the format of its suffix, with its own type.
 
-    Parameters
-    ----------
-    path : Path
-        Written atomically, and byte for byte the same for the same input.
-    array : (i, j, k) or (i, j, k, n) array
-        Stored with its own type.
-    geometry : Geometry
-
-    Raises
-    ------
-    OutputError
-        The suffix stands for no format that is written, or the file cannot be.
+    Atomically, and byte for byte the same for the same input: nothing of the source's header is
+    carried over. OutputError: the suffix stands for no format that is written, or the file cannot
+    be.
     """
     for known in FORMATS:
         if path.name.lower().endswith((known.suffix, known.suffix.removesuffix(".gz"))):

@@ -30,25 +30,9 @@ _MOST_CLASSES = 254  # besides the background
 def open_volume(path: Path, repair: bool = False, series: str | None = None) -> VolumeFile:
     """Open an image file, or a series of a DICOM folder; no voxel is read.
 
-    Parameters
-    ----------
-    path : Path
-        NIfTI, NRRD, MetaImage, or DICOM, which needs an extra: a file of several frames, or a
-        folder.
-    repair : bool
-        Mend what has a repair (see `docs/bad-inputs.md`); otherwise it is refused.
-    series : str or None
-        Which series of a DICOM folder: UID, number or a pattern of its description; None where
-        there is only one.
-
-    Raises
-    ------
-    FileFormatError
-        The file is missing, empty, damaged, or none of these; or no series fits, or several.
-    GridError
-        The slices of a series make no volume.
-    MissingExtraError
-        The package that reads it is not installed.
+    `repair` mends what has a repair (see `docs/bad-inputs.md`). `series` is a UID, a number or a
+    pattern of a description; None where there is only one. GridError: the slices of a series make
+    no volume. MissingExtraError: pydicom, which DICOM needs, is not installed.
     """
     start = _start_unless_dicom(path, series)
     return DicomVolume(path, series, repair) if start is None else _opened(start, repair)
@@ -79,22 +63,8 @@ def finite_image(
 ) -> tuple[NDArray[np.float32], Geometry, int]:
     """Return one modality, its grid, and how many voxels were NaN or infinite and are replaced.
 
-    Parameters
-    ----------
-    file : VolumeFile
-    channel : int or None
-        Which volume of a 4-D file; None for a 3-D file.
-    nan : float or None
-        What replaces them; None refuses them.
-    out : (i, j, k) array of float32, or None
-        Where to put it, if its shape is that of the file.
-
-    Raises
-    ------
-    FileFormatError, GridError
-        See `read_image`.
-    IntensityError
-        A voxel is NaN or infinite, and nothing is to replace it.
+    `nan` replaces them; IntensityError where that is None. `channel`, `out`: see
+    `VolumeFile.image`.
     """
     array, geometry, bad = file.image(channel, out)
     if bad and nan is None:
@@ -111,40 +81,14 @@ def finite_image(
 
 
 def read_image(path: Path, channel: int | None = None) -> tuple[NDArray[np.float32], Geometry]:
-    """Read one modality.
-
-    Parameters
-    ----------
-    path : Path
-        See `open_volume`.
-    channel : int or None
-        Which volume of a 4-D file; None for a 3-D file.
-
-    Returns
-    -------
-    array : (i, j, k) array of float32
-    geometry : Geometry
-
-    Raises
-    ------
-    FileFormatError, MissingExtraError
-        Those of `open_volume`; or the file is truncated, or has other axes than expected.
-    GridError
-        The header's geometry is not usable.
-    IntensityError
-        A voxel is NaN or infinite.
-    """
+    """Return one (i, j, k) modality and its grid; IntensityError: a voxel is NaN or infinite."""
     return finite_image(open_volume(path), channel)[:2]
 
 
 class LabelFile:
     """A label map whose headers are read and checked; its voxels are read when asked for.
 
-    Parameters
-    ----------
-    path : Path
-    values : VolumeFile or None
-        Values on a grid of their own; None for a DICOM-SEG.
+    `values` is a file with a grid of its own; None for a DICOM-SEG.
     """
 
     def __init__(self, path: Path, values: VolumeFile | None) -> None:
@@ -173,7 +117,7 @@ class LabelFile:
 
 
 def open_labels(path: Path, repair: bool = False, series: str | None = None) -> LabelFile:
-    """Open a label map; no voxel is read. Parameters and errors are those of `open_volume`."""
+    """Open a label map as `open_volume` does an image; no voxel is read."""
     start = _start_unless_dicom(path, series)
     if start is not None:
         return LabelFile(path, _opened(start, repair))
@@ -190,25 +134,10 @@ def read_labels(
     series: str | None = None,
     repair: bool = False,
 ) -> Segmentation:
-    """Read a label map and give its values, or its segments, their classes.
+    """Read a label map, or a DICOM-SEG onto the `grid` of its image, and classify its voxels.
 
-    Parameters
-    ----------
-    path, series, repair
-        See `open_volume`; a DICOM-SEG is read as well.
-    labels : LabelSet or None
-        None makes a class "value n" of each value, or "segment n" of each segment.
-    grid : Geometry or None
-        Of the image. A DICOM-SEG comes onto it; what has a grid of its own stays there.
-
-    Raises
-    ------
-    FileFormatError, MissingExtraError
-        See `open_volume`.
-    LabelError
-        It holds a value or a segment that is not among the classes.
-    GridError
-        A DICOM-SEG does not lie on the grid, or none is given.
+    Without `labels` each value is a class "value n", each segment "segment n". LabelError: a value
+    or a segment is not among the classes. GridError: a DICOM-SEG does not lie on the grid.
     """
     return open_labels(path, repair, series).segmentation(labels, grid)
 

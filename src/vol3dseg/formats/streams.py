@@ -46,10 +46,7 @@ class FileStart:
     def portions(self, first: int = 0) -> Iterator[bytes]:
         """Give the content from a byte on, decompressed; the end of it verifies the checksum.
 
-        Raises
-        ------
-        FileFormatError
-            The gzip stream is truncated or damaged, or the file cannot be read.
+        FileFormatError: the gzip stream is truncated or damaged, or the file cannot be read.
         """
         with reading(self.path), self.path.open("rb") as raw:
             file = gzip_ng.open(raw) if self.compressed else raw
@@ -60,13 +57,7 @@ class FileStart:
 
 
 def read_start(path: Path) -> FileStart:
-    """Read the first bytes of a file, once for whatever it may be.
-
-    Raises
-    ------
-    FileFormatError
-        The file is missing, irregular, empty, damaged or cannot be read.
-    """
+    """Read the first bytes of a file; refuse one that is missing, irregular, empty or damaged."""
     if not path.is_file():
         found = "is no regular file" if path.exists() else "does not exist"
         wanted = "an image file, such as .nii.gz"
@@ -105,13 +96,7 @@ def damaged(found: str, path: Path, expected: str = "all of them") -> FileFormat
 
 
 def write_stream(path: Path, portions: Iterable[bytes | memoryview]) -> None:
-    """Write a file atomically; compressed if its name ends in .gz.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
-    """
+    """Write a file atomically; compressed if its name ends in .gz."""
     compressed = path.name.lower().endswith(".gz")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.writelines(gzip_stream(portions) if compressed else portions)

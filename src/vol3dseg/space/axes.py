@@ -95,17 +95,7 @@ def axis_maps(
 ) -> AxisMaps:
     """Match each axis of `target`, or of a `box` in it, with one of `source`.
 
-    Parameters
-    ----------
-    source, target : Geometry
-    box : Box or None
-    kernel : Kernel
-        Of the interpolation that the maps are for.
-
-    Raises
-    ------
-    GridError
-        The axes are not parallel: over the whole target they drift by more than 0.05 voxel.
+    GridError: the axes are not parallel; over the whole target they drift by more than 0.05 voxel.
     """
     matrix = np.linalg.inv(source.affine) @ target.affine
     linear = matrix[:3, :3]

@@ -12,23 +12,15 @@ from numpy.typing import NDArray
 from vol3dseg.errors import GridError
 
 Shape = tuple[int, int, int]
-_PAIR = re.compile(r"(-?[0-9]{1,9}):(-?[0-9]{1,9})")
+_BOX = re.compile(" ".join([r"(-?[0-9]{1,9}):(-?[0-9]{1,9})"] * 3))
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Box:
     """A half-open box along the axes i, j, k.
 
-    Parameters
-    ----------
-    start, stop : (3,) tuple of int
-        First voxel inside and first voxel outside, per axis; `start` may be negative and `stop` may
-        lie beyond a volume where a box stands for a padded region.
-
-    Raises
-    ------
-    GridError
-        `stop` lies before `start`.
+    `start` is the first voxel inside and may be negative, `stop` the first outside and may lie
+    beyond a volume, where a box stands for a padded region; GridError: `stop` lies before `start`.
     """
 
     start: Shape
@@ -45,15 +37,14 @@ class Box:
     @classmethod
     def parse(cls, text: str) -> "Box":
         """Return the box that prints as `text`."""
-        pairs = [_PAIR.fullmatch(part) for part in text.split()]
-        if len(pairs) != 3 or not all(pairs):
+        found = _BOX.fullmatch(" ".join(text.split()))
+        if found is None:
             raise GridError(
                 f"{text!r} is not a box",
                 expected="three start:stop pairs",
                 remedy="write it like '0:4 0:4 0:4'",
             )
-        ends = [(int(pair[1]), int(pair[2])) for pair in pairs if pair]
-        return cls(_shape(a for a, _ in ends), _shape(b for _, b in ends))
+        return cls(_shape(found.groups()[::2]), _shape(found.groups()[1::2]))
 
     @classmethod
     def whole(cls, shape: Shape) -> "Box":
@@ -68,14 +59,10 @@ class Box:
     @classmethod
     def around(cls, mask: NDArray[np.bool_]) -> "Box | None":
         """Return the smallest box with every true voxel of `mask`, or None if none is true."""
-        bounds = []
-        for axis in range(3):
-            others = tuple(a for a in range(3) if a != axis)
-            hits = np.flatnonzero(mask.any(axis=others))
-            if hits.size == 0:
-                return None
-            bounds.append((int(hits[0]), int(hits[-1]) + 1))
-        return cls(_shape(a for a, _ in bounds), _shape(b for _, b in bounds))
+        hits = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+        if not hits[0].size:
+            return None
+        return cls(_shape(n[0] for n in hits), _shape(n[-1] + 1 for n in hits))
 
     @property
     def shape(self) -> Shape:
@@ -116,20 +103,9 @@ def _shape(values: Any) -> Shape:
 
 
 def read_padded(source: Any, box: Box, fill: float = 0) -> NDArray[Any]:
-    """Read `box` from `source`; voxels of the box that lie outside `source` get `fill`.
+    """Return `box` of an (i, j, k, ...) array or HDF5 dataset, with `fill` outside of it.
 
-    Parameters
-    ----------
-    source : (i, j, k, ...) array or HDF5 dataset
-        Only the part inside `box` is read.
-    box : Box
-        In voxels of `source`; may reach beyond it on every side.
-    fill : float
-        Value of the voxels outside.
-
-    Returns
-    -------
-    (*box.shape, ...) array
+    Only the part inside `box` is read.
     """
     shape = _shape(source.shape[:3])
     inside = box.intersection(Box.whole(shape))
@@ -142,30 +118,11 @@ def read_padded(source: Any, box: Box, fill: float = 0) -> NDArray[Any]:
 
 
 def grid_boxes(shape: Shape, size: Shape, step: Shape) -> Iterator[Box]:
-    """Cover a volume with boxes of one size on a regular grid.
+    """Cover a volume with boxes of one size on a regular grid, in order of i, then j, then k.
 
     Origins are 0, step, 2 step, ...; the last one is moved back so that its box ends with the
     volume. Along an axis that is shorter than the box there is one box, with the volume in its
-    middle (so its start is negative and the caller pads).
-
-    Parameters
-    ----------
-    shape : (3,) tuple of int
-        Voxels of the volume.
-    size : (3,) tuple of int
-        Voxels of a box.
-    step : (3,) tuple of int
-        Voxels between origins, 1 to `size`.
-
-    Yields
-    ------
-    Box
-        In order of i, then j, then k; together they hold every voxel of the volume.
-
-    Raises
-    ------
-    GridError
-        A step is smaller than 1 or larger than the box.
+    middle (so its start is negative and the caller pads). GridError: a step is not 1 to `size`.
     """
     if any(not 1 <= s <= n for s, n in zip(step, size, strict=True)):
         raise GridError(

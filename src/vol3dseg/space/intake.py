@@ -12,14 +12,7 @@ from vol3dseg.errors import Vol3dSegError
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What was found in a file, and what was made of it.
-
-    Parameters
-    ----------
-    found, done : str
-    repaired : bool
-        It would have been refused if repairs had not been allowed.
-    """
+    """What was found in a file, and what was made of it; without repairs `repaired` is refused."""
 
     found: str
     done: str
@@ -38,37 +31,23 @@ def notes_as_text(notes: Mapping[str, Sequence[Note]], repaired: bool) -> tuple[
 
 @dataclass(slots=True)
 class Intake:
-    """Whether repairs are allowed, and what was found while a file was read.
-
-    Parameters
-    ----------
-    repair : bool
-    notes : list of Note
-        Each once, however often the file is asked.
-    """
+    """Whether repairs are allowed, and what was found while a file was read, each once."""
 
     repair: bool = False
     notes: list[Note] = field(default_factory=list)
 
-    def note(self, found: str, done: str) -> None:
-        """Say what was harmlessly put right."""
-        self._add(Note(found, done))
+    def note(self, found: str, done: str, repaired: bool = False) -> None:
+        """Say what was put right, harmlessly if it is not `repaired`."""
+        note = Note(found, done, repaired)
+        if note not in self.notes:
+            self.notes.append(note)
 
     def mend(self, error: Vol3dSegError, done: str) -> None:
-        """Repair what is wrong if that is allowed, and raise `error` if it is not.
+        """Repair what is wrong if that is allowed, else raise `error` with this as another remedy.
 
-        Parameters
-        ----------
-        error : Vol3dSegError
-            Gets the repair as another remedy.
-        done : str
-            What the repair is, as "read from byte 352".
+        `done` says what the repair is, as "read from byte 352".
         """
         if not self.repair:
             error.remedy = f"{error.remedy}, or give --repair: it is then {done}"
             raise error
-        self._add(Note(error.found, done, repaired=True))
-
-    def _add(self, note: Note) -> None:
-        if note not in self.notes:
-            self.notes.append(note)
+        self.note(error.found, done, repaired=True)

@@ -9,17 +9,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """The weights of one kind of interpolation.
+    """The weights of one kind of interpolation, by signed distances; from `radius` on they are 0.
 
-    Parameters
-    ----------
-    radius : int
-        Distance from which on the weight is 0 [voxels, of the coarser of both grids].
-    weights : callable
-        From an array of signed distances in these units to their weights.
-    repeats_edge : bool
-        What lies beyond the source, where the kernel reaches there: its outermost voxels repeated,
-        or nothing, and the voxels inside share the weight.
+    Distances count voxels of the coarser of both grids. Where the kernel reaches beyond the source,
+    its outermost voxels are repeated or, without `repeats_edge`, those inside share the weight.
     """
 
     radius: int

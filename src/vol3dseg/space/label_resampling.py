@@ -1,7 +1,6 @@
 """Label maps from one grid to another whose axes are parallel to it."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,45 +14,32 @@ from vol3dseg.space.resampling import resample
 def resample_labels(
     array: NDArray[np.uint8], source: Geometry, target: Geometry, box: Box | None = None
 ) -> NDArray[np.uint8]:
-    """Bring a label map to another grid so that, if that is finer, nothing is lost.
+    """Bring an (i, j, k) label map, or a `box` of it, to a grid that, if finer, loses nothing.
 
     As `interpolate_labels`, but where the target is nowhere coarser than the source, the target
     voxel that holds the centre of a source voxel keeps its label. So `nearest_labels` restores the
     map unchanged; interpolation alone would lose an isolated voxel, which has a weight of 1/8 where
     it lies between eight finer ones.
-
-    Parameters
-    ----------
-    array : (i, j, k) array of uint8
-        Class indices on `source`; 0 is what lies outside.
-    source, target : Geometry
-    box : Box or None
-        Compute this part of the target only.
-
-    Returns
-    -------
-    (*target.shape,) array of uint8, or (*box.shape,)
     """
     result = interpolate_labels(array, source, target, box)
     back = axis_maps(target, source)
     if all(abs(m.scale) >= 1 for m in back):
-        _pin(result, array, back, (box or Box.whole(target.shape)).start)
+        # Each voxel goes to where `nearest_labels` will look for it.
+        inside, nearest = _inside(back, result.shape, (box or Box.whole(target.shape)).start)
+        np.moveaxis(result, [m.axis for m in back], [0, 1, 2])[nearest] = array[inside]
     return result
 
 
 def interpolate_labels(
     array: NDArray[np.uint8], source: Geometry, target: Geometry, box: Box | None = None
 ) -> NDArray[np.uint8]:
-    """Interpolate each class of a label map by itself and keep the largest; 0 outside.
-
-    Parameters and result are those of `resample_labels`.
-    """
+    """Interpolate each class of a label map by itself and keep the largest; 0 outside."""
     maps = axis_maps(source, target, box)
     if all(m.is_indexing for m in maps):
         return np.asarray(resample(array, source, target, box=box))
 
     def share(value: int) -> NDArray[np.float32]:
-        return resample(array, source, target, float(value == 0), box, partial(_mask, value))
+        return resample(array, source, target, float(value == 0), box, lambda a: mask_of(a, value))
 
     return largest_share(array, tuple(m.count for m in maps), share)
 
@@ -73,7 +59,8 @@ def largest_share(
     return result
 
 
-def _mask(value: int, array: NDArray[np.uint8]) -> NDArray[np.float32]:
+def mask_of(array: NDArray[np.uint8], value: int) -> NDArray[np.float32]:
+    """Return 1 where a label map holds `value`, else 0."""
     return np.equal(array, value).astype(np.float32)
 
 
@@ -83,25 +70,20 @@ def nearest_labels(
     """Give each target voxel the label of the source voxel that its centre lies in; 0 outside."""
     maps = axis_maps(source, target)
     result = np.zeros(target.shape, dtype=array.dtype)
-    inside = [np.flatnonzero((m.nearest >= 0) & (m.nearest < m.size)) for m in maps]
-    nearest = [m.nearest[keep] for m, keep in zip(maps, inside, strict=True)]
-    ordered = np.moveaxis(array, [m.axis for m in maps], [0, 1, 2])
-    result[np.ix_(*inside)] = ordered[np.ix_(*nearest)]
+    inside, nearest = _inside(maps, array.shape)
+    result[inside] = np.moveaxis(array, [m.axis for m in maps], [0, 1, 2])[nearest]
     return result
 
 
-def _pin(
-    result: NDArray[np.uint8], array: NDArray[np.uint8], back: tuple[AxisMap, ...], start: Shape
-) -> None:
-    """Put each voxel of `array` into the voxel of `result` where `nearest_labels` will look for it.
+def _inside(
+    maps: Sequence[AxisMap], shape: tuple[int, ...], start: Shape = (0, 0, 0)
+) -> tuple[tuple[NDArray[np.intp], ...], tuple[NDArray[np.intp], ...]]:
+    """Return the voxels whose centres lie in the box of `shape` at `start`, and where in it.
 
-    `back` leads from the axes of `array` to those of the whole target, `result` begins at `start`.
+    Both as indices along the axes that the maps are for.
     """
-    nearest = [m.nearest - start[m.axis] for m in back]
+    nearest = [m.nearest - start[m.axis] for m in maps]
     inside = [
-        np.flatnonzero((n >= 0) & (n < result.shape[m.axis]))
-        for n, m in zip(nearest, back, strict=True)
+        np.flatnonzero((n >= 0) & (n < shape[m.axis])) for n, m in zip(nearest, maps, strict=True)
     ]
-    axes = np.argsort([m.axis for m in back])  # the source axis s runs along back[s].axis
-    values = np.transpose(array[np.ix_(*inside)], axes)
-    result[np.ix_(*(nearest[a][inside[a]] for a in axes))] = values
+    return np.ix_(*inside), np.ix_(*(n[keep] for n, keep in zip(nearest, inside, strict=True)))

@@ -12,7 +12,7 @@ from vol3dseg.errors import GridError
 from vol3dseg.extras import simpleitk
 from vol3dseg.space.axes import axis_maps
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.label_resampling import interpolate_labels, largest_share
+from vol3dseg.space.label_resampling import interpolate_labels, largest_share, mask_of
 from vol3dseg.space.resampling import resample
 
 
@@ -21,24 +21,10 @@ def resample_image_onto(
 ) -> NDArray[np.float32]:
     """Resample an image onto another grid: linear, anti-aliased where that is coarser.
 
-    Parameters
-    ----------
-    array : (i, j, k) array of float32
-        On `source`.
-    source, target : Geometry
-
-    Returns
-    -------
-    (*target.shape,) array of float32
-        Outside of the source, the median of its eight corner voxels: 0 or air in most scans.
-
-    Raises
-    ------
-    MissingExtraError
-        The axes are not parallel and SimpleITK is not installed.
+    Outside of the source is the median of its eight corner voxels: 0 or air in most scans.
+    MissingExtraError: the axes are not parallel and SimpleITK is not installed.
     """
-    corners = array[np.ix_(*([0, size - 1] for size in array.shape))]
-    fill = float(np.median(corners))
+    fill = float(np.median(array[np.ix_(*([0, size - 1] for size in array.shape))]))
     if _parallel(source, target):
         return np.asarray(resample(array, source, target, fill), dtype=np.float32)
     return _linear(_smoothed(array, source, target), source, target, fill)
@@ -47,16 +33,12 @@ def resample_image_onto(
 def resample_labels_onto(
     classes: NDArray[np.uint8], source: Geometry, target: Geometry
 ) -> NDArray[np.uint8]:
-    """Resample class indices: each class interpolated by itself, the largest share wins.
-
-    Parameters and errors are those of `resample_image_onto`; outside of the source there is 0.
-    """
+    """Resample class indices, each class by itself: the largest share wins, 0 is outside."""
     if _parallel(source, target):
         return interpolate_labels(classes, source, target)
 
     def share(value: int) -> NDArray[np.float32]:
-        mask = (classes == value).astype(np.float32)
-        return _linear(mask, source, target, float(value == 0))
+        return _linear(mask_of(classes, value), source, target, float(value == 0))
 
     return largest_share(classes, target.shape, share)
 
@@ -73,21 +55,12 @@ def _linear(
     array: NDArray[np.float32], source: Geometry, target: Geometry, fill: float
 ) -> NDArray[np.float32]:
     sitk = simpleitk()
-    affine = _between(source, target)
+    affine = np.linalg.inv(source.affine) @ target.affine
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(affine[:3, :3].ravel().tolist())
     transform.SetTranslation(affine[:3, 3].tolist())
-    found = sitk.Resample(
-        sitk.GetImageFromArray(array.T),
-        list(target.shape),
-        transform,
-        sitk.sitkLinear,
-        [0.0] * 3,
-        [1.0] * 3,
-        np.eye(3).ravel().tolist(),
-        fill,
-        sitk.sitkFloat32,
-    )
+    image = sitk.GetImageFromArray(array.T)
+    found = sitk.Resample(image, list(target.shape), transform, defaultPixelValue=fill)
     return np.asarray(sitk.GetArrayFromImage(found).T, dtype=np.float32)
 
 
@@ -100,15 +73,11 @@ def _smoothed(
     into that of the target's voxel. After M. J. Cardoso et al., "Scale factor point spread function
     matching: beyond aliasing in image resampling", 2015.
     """
-    extent = np.sqrt((_between(source, target)[:3, :3] ** 2).sum(axis=1))
+    matrix = np.linalg.inv(source.affine) @ target.affine
+    extent = np.linalg.norm(matrix[:3, :3], axis=1)
     variance = np.maximum(extent**2 - 1, 0) / (8 * np.log(2))
     if not variance.any():
         return array
     sitk = simpleitk()
     blurred = sitk.DiscreteGaussian(sitk.GetImageFromArray(array.T), variance.tolist())
     return np.asarray(sitk.GetArrayFromImage(blurred).T, np.float32)
-
-
-def _between(source: Geometry, target: Geometry) -> NDArray[np.float64]:
-    """Return the affine from voxels of the target to those of the source."""
-    return np.asarray(np.linalg.inv(source.affine) @ target.affine)

@@ -7,9 +7,10 @@ last bit, on which other voxels are computed with it, nor on how files hold them
 the first, since in most files its planes lie apart: whole planes are added up, and fewer are left.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,31 +35,14 @@ def resample(
     each: Function | None = None,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[Any]:
-    """Bring an image, or probabilities, from one grid to another: linear, anti-aliased.
+    """Bring an (i, j, k, ...) image, or probabilities, to another grid: linear, anti-aliased.
 
     Where the target is coarser, the triangle of linear interpolation is widened by the ratio of
     spacings, which keeps it from skipping voxels. Between the centre and the edge of an outermost
-    voxel (of the coarser of both grids) its value is repeated; farther out is `fill`.
-
-    Parameters
-    ----------
-    array : (i, j, k, ...) array
-        On `source`. Where the grids only differ by order and direction of axes, cropping and
-        padding, the result is exact and keeps the type; otherwise it is float32.
-    source, target : Geometry
-    box : Box or None
-        Compute this part of the target only; its voxels equal those of the whole bit for bit.
-    fill, each, out
-        As those of `resample_along`.
-
-    Returns
-    -------
-    (*target.shape, ...) array, or (*box.shape, ...)
-
-    Raises
-    ------
-    GridError
-        The axes are not parallel.
+    voxel (of the coarser of both grids) its value is repeated; farther out is `fill`. A `box` of
+    the target equals that part of the whole bit for bit. Where grids only differ by order and
+    direction of axes, cropping and padding, the result is exact and keeps the type; otherwise it is
+    float32.
     """
     return resample_along(array, axis_maps(source, target, box), fill, each, out)
 
@@ -72,24 +56,8 @@ def resample_along(
 ) -> NDArray[Any]:
     """Bring an image to another grid as `resample` does, by the kernel of its axis maps.
 
-    Parameters
-    ----------
-    array : (i, j, k, ...) array
-        On the source of the maps.
-    maps : (3,) tuple of AxisMap
-        All of one kernel, widened where the target is coarser.
-    fill : float
-        Value of target voxels outside the source.
-    each : callable or None
-        Applied to the voxels of the source first, each by itself, portion by portion, so that no
-        second array of the source's size is needed.
-    out : array of float32, or None
-        Where the result goes.
-
-    Returns
-    -------
-    (i, j, k, ...) array
-        With as many voxels along each axis as its map has.
+    `each` is applied to the voxels of the source first, portion by portion, so that no second array
+    of the source's size is needed. The result goes into `out`, if that is given.
     """
     if all(m.is_indexing for m in maps):
         found = _interpolated(array if each is None else each(array), maps, fill)
@@ -118,23 +86,8 @@ def resample_along(
 
 
 def reoriented(array: NDArray[Any], source: Geometry, target: Geometry) -> NDArray[Any]:
-    """Return a view of an image on a grid that differs by order and direction of axes only.
-
-    Parameters
-    ----------
-    array : (i, j, k) array
-        On `source`.
-    source, target : Geometry
-
-    Returns
-    -------
-    (*target.shape,) array
-    """
-    maps = axis_maps(source, target)
-    result = np.moveaxis(array, [m.axis for m in maps], [0, 1, 2])
-    for axis, axis_map in enumerate(maps):
-        result = _indexed(result, axis, axis_map, 0)
-    return result
+    """Return a view of an image on a grid that differs by order and direction of axes only."""
+    return _interpolated(array, axis_maps(source, target), 0)
 
 
 def resample_part(
@@ -142,21 +95,9 @@ def resample_part(
 ) -> NDArray[Any]:
     """Bring some rows of an image to those voxels of another grid that need no other rows.
 
-    Parameters
-    ----------
-    part : (rows, j, k) array
-        The rows of the source from `start` on.
-    start : int
-    maps : (3,) tuple of AxisMap
-        From the axes of the whole source to those of a box in the target. The one of the source's
-        first axis has no voxel outside, and none that any other row has weight in.
-    fill : float
-        Value of target voxels outside the source.
-
-    Returns
-    -------
-    (*box.shape,) array
-        Equal to `resample` of the whole, bit for bit.
+    `part` holds the rows of the source from `start` on, the maps lead from the whole source to a
+    box in the target. The one of the source's first axis has no voxel outside, and none that any
+    other row has weight in. The result equals `resample` of the whole, bit for bit.
     """
     return contiguous(_interpolated(part, maps, fill, start=start))
 
@@ -169,22 +110,16 @@ def _interpolated(
     for target in (2, 1, 0):
         first = start if maps[target].axis == axis else 0
         result = _along(result, target, maps[target], first)
-    return _filled(result, maps, fill)
+    for target, axis_map in enumerate(maps):
+        if axis_map.outside.any():  # then `result` is a copy
+            np.moveaxis(result, target, 0)[axis_map.outside] = fill
+    return result
 
 
 def _planes_at_once(array: NDArray[Any], slow: AxisMap) -> int:
     """Return how many target planes are made at once, so that those of the source are few."""
     plane = array.size / array.shape[slow.axis]
     return max(1, int(_PORTION / plane / max(1.0, abs(slow.scale))))
-
-
-def _filled(array: NDArray[Any], maps: tuple[AxisMap, ...], fill: float) -> NDArray[Any]:
-    for axis, axis_map in enumerate(maps):
-        if axis_map.outside.any():  # then `array` is a copy
-            index: list[Any] = [slice(None)] * array.ndim
-            index[axis] = axis_map.outside
-            array[tuple(index)] = fill
-    return array
 
 
 def _along(array: NDArray[Any], axis: int, axis_map: AxisMap, start: int) -> NDArray[Any]:
@@ -209,14 +144,9 @@ def _along(array: NDArray[Any], axis: int, axis_map: AxisMap, start: int) -> NDA
         aligned[at - 1] = axis_map.count
         columns = [w.reshape(aligned) for w in weights.T]
         for total, plane in zip(result, planes, strict=True):
-            _add_up(total, term, zip(_taken(plane, taps, at - 1), columns, strict=True))
+            taken = map(partial(np.take, contiguous(plane), axis=at - 1), taps.T)
+            _add_up(total, term, zip(taken, columns, strict=True))
     return result.transpose(np.argsort(order))
-
-
-def _taken(plane: NDArray[Any], taps: NDArray[np.intp], axis: int) -> Iterator[NDArray[Any]]:
-    plane = contiguous(plane)
-    for tap in taps.T:
-        yield np.take(plane, tap, axis=axis)
 
 
 def _add_up(
@@ -238,6 +168,4 @@ def _indexed(array: NDArray[Any], axis: int, axis_map: AxisMap, start: int) -> N
     step = int(axis_map.scale)
     first = int(axis_map.offset) + step * axis_map.first - start
     last = first + step * axis_map.count
-    index = [slice(None)] * array.ndim
-    index[axis] = slice(first, last if last >= 0 else None, step)
-    return array[tuple(index)]
+    return array[(slice(None),) * axis + (slice(first, last if last >= 0 else None, step),)]

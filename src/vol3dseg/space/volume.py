@@ -80,18 +80,7 @@ def one_grid(
     files: Mapping[str, object] | None = None,
     remedy: str = RESAMPLE,
 ) -> Geometry:
-    """Return the grid that all images and label maps lie on: that of the first.
-
-    Parameters
-    ----------
-    grids, where, files, remedy
-        See `differing_grids`.
-
-    Raises
-    ------
-    GridError
-        They differ.
-    """
+    """Return the grid that all lie on, the first one; raise the first of `differing_grids`."""
     for error in differing_grids(grids, where, files, remedy):
         raise error
     return next(iter(grids.values()))
@@ -105,15 +94,8 @@ def differing_grids(
 ) -> Iterator[GridError]:
     """Give an error for each that lies on another grid than the first.
 
-    Parameters
-    ----------
-    grids : mapping from what lies there to Geometry
-    where : object
-        The case, for messages.
-    files : mapping from what lies there to path
-        Says "path has ..." instead of "name has ...".
-    remedy : str
-        May name the two: "{first}" and "{other}".
+    `where` is the case; `files` says "path has ..." instead of "name has ..."; `remedy` may name
+    the two: "{first}" and "{other}".
     """
     files = files or {}
     (first, grid), *others = grids.items()

@@ -57,16 +57,7 @@ def _note_name(file: FileStart, intake: Intake) -> None:
 
 
 def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
-    """Write a volume with a fresh header: nothing of the source's header text is carried over.
-
-    Parameters
-    ----------
-    path : Path
-        Ends in .nii or .nii.gz; written atomically, and byte for byte the same for the same input.
-    array : (i, j, k) or (i, j, k, n) array
-        Stored with its own type.
-    geometry : Geometry
-    """
+    """Write a .nii or .nii.gz file; see `formats.write`."""
     header = _fresh_header(array.shape, array.dtype, geometry)
     write_stream(path, chain([memoryview(header)], stored_portions(array)))
 

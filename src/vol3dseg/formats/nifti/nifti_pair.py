@@ -14,10 +14,7 @@ _NAME = re.compile(
 def header_and_voxels(path: Path) -> tuple[Path, Path]:
     """Return the file of the header and that of the voxels; `path` twice for a single file.
 
-    Raises
-    ------
-    FileFormatError
-        `path` is one of a pair, and the other is not there.
+    FileFormatError: `path` is one of a pair, and the other is not there.
     """
     name = _NAME.fullmatch(path.name)
     if name is None or not path.is_file():
