@@ -128,21 +128,9 @@ def check_case(
     labels: LabelSet | None = None,
     voxels: bool = True,
 ) -> list[Finding]:
-    """Check all files of a case.
+    """Return what is found of all files of a case, the most severe first; see `check`.
 
-    Parameters
-    ----------
-    case : Case
-        With what reading it would do: repairs, resampling, chosen volumes and series.
-    modalities, labels
-        See `check`.
-    voxels : bool
-        Whether voxels are checked as well; otherwise headers alone, which takes hardly any time.
-
-    Returns
-    -------
-    list of Finding
-        The most severe first.
+    Without `voxels`, headers alone are checked, which takes hardly any time.
     """
     return _Check(case, modalities, labels, voxels).run()
 
@@ -150,19 +138,9 @@ def check_case(
 def preflight(
     cases: Sequence[Case], modalities: Sequence[str], labelled: bool = True
 ) -> dict[str, Refusal]:
-    """Check the headers of many cases before anything is done with the first.
+    """Return which cases would be refused and why, by id, from headers alone.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-    modalities : sequence of str
-    labelled : bool
-        Whether label maps matter as well.
-
-    Returns
-    -------
-    mapping from case id to Refusal
-        Of cases that would be refused.
+    Label maps matter where `labelled`.
     """
 
     def errors_of(case: Case) -> list[Finding]:

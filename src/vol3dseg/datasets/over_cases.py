@@ -71,24 +71,11 @@ def over_cases(
 ) -> Iterator[Result]:
     """Give the result for each case, in the order in which they are ready.
 
-    Only as many cases are handed over at a time as keep the workers busy. Where a worker is killed,
-    the cases that were being worked on are tried again, each alone in a fresh process, before the
-    others go on.
-
-    Parameters
-    ----------
-    function : callable
-        Can be pickled where `executor` uses processes.
-    cases : sequence of Case
-    executor : Executor or None
-        `Workers`, or any other; None works here, one case after the other.
-    failed : callable
-        Gives what stands for the result of a case whose worker was killed again.
-
-    Raises
-    ------
-    DatasetError
-        No worker process can be started.
+    Without `executor`, one case follows the other here. Only as many are handed over at a time as
+    keep the workers busy. Where a worker is killed, the cases that were being worked on are tried
+    again, each alone in a fresh process, before the others go on; `failed` gives what stands for
+    the result of one whose worker was killed again. Raises DatasetError where no worker process
+    can be started.
     """
     if executor is None:
         yield from map(function, cases)

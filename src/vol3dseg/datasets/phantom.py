@@ -40,17 +40,10 @@ _SPACING_MM = 2.0
 def make_phantoms(
     folder: Path, cases: int, seed: int, shape: tuple[int, int, int] = (64, 72, 56)
 ) -> None:
-    """Write phantoms as `folder/<id>/<id>_{flair,t1,t1ce,t2,seg}.nii.gz`.
+    """Write phantoms as `folder/<id>/<id>_{flair,t1,t1ce,t2,seg}.nii.gz`, from Phantom_001 on.
 
-    Parameters
-    ----------
-    folder : Path
-    cases : int
-        Named Phantom_001 and so on.
-    seed : int
-        The same seed gives the same files, byte for byte; case n does not depend on `cases`.
-    shape : (3,) tuple of int
-        Voxels, before the axes are put into another order.
+    The same seed gives the same files, byte for byte; case n does not depend on `cases`. `shape` is
+    that before the axes are put into another order.
     """
     for number in range(1, cases + 1):
         rng = np.random.default_rng([seed, number])

@@ -12,20 +12,11 @@ from vol3dseg.formats.dicom.series import holds_files
 
 
 def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case]:
-    """Find the cases of several inputs.
+    """Return the cases of several inputs for a model that needs these modalities.
 
-    Parameters
-    ----------
-    inputs : sequence of Path
-        Data sets in a known layout, dataset tables, folders of one case, or what is one image: a
-        file, or a folder with one DICOM series.
-    modalities : sequence of str
-        Of the model; what is one image needs exactly one.
-
-    Raises
-    ------
-    DatasetError
-        An input is not there or not understood, or two cases have the same name.
+    An input is what `find_cases` takes, or one image, a file or a folder with one DICOM series,
+    where the model needs no other. Raises DatasetError where one is neither, or two cases have the
+    same name.
     """
     cases: list[Case] = []
     for path in inputs:
@@ -109,13 +100,9 @@ def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]
 
 
 def reference_cases(path: Path) -> dict[str, Case]:
-    """Return the cases that have a label map, by id.
+    """Return the cases that have a label map, by id; raises DatasetError where nothing is found.
 
-    Parameters
-    ----------
-    path : Path
-        A data set in a known layout, a dataset table, or a folder of files named by case, whose
-        cases have no images. DatasetError is raised where it is neither.
+    `path` is what `find_cases` takes, or a folder of files named by case, which have no images.
     """
     if layout_of(path) is not None:
         try:

@@ -10,15 +10,7 @@ from vol3dseg.files import canonical_json, sha256_text
 
 
 class Made(Protocol):
-    """What is recorded of something that was made of a case.
-
-    Attributes
-    ----------
-    sources : str
-        The signature of the case from before its files were read.
-    repairs : tuple of str
-        What was corrected in its files only because repairs were allowed.
-    """
+    """What was made of a case: its signature then, and what only an allowed repair corrected."""
 
     @property
     def sources(self) -> str: ...  # noqa: D102
@@ -27,40 +19,19 @@ class Made(Protocol):
 
 
 def is_current(made: Made, case: Case, modalities: Iterable[str], with_label: bool) -> bool:
-    """Tell whether making it again would take the same files and read them in the same way.
-
-    Parameters
-    ----------
-    made : Made
-    case : Case
-        As it is now.
-    modalities, with_label
-        What it was made of; see `signature`.
-    """
-    if made.repairs and not case.repair:
+    """Tell whether making it again would take the same files and read them in the same way."""
+    if not made.sources or (made.repairs and not case.repair):
         return False
-    return bool(made.sources) and made.sources == signature(case, modalities, with_label)
+    return made.sources == signature(case, modalities, with_label)
 
 
 def signature(case: Case, modalities: Iterable[str], with_label: bool) -> str:
     """Return a digest that changes when a file of the case changes or is read in another way.
 
-    Take it before the files are read: one that is replaced meanwhile is noticed only then.
-
-    Parameters
-    ----------
-    case : Case
-    modalities : iterable of str
-        The images that count.
-    with_label : bool
-        Whether the label map counts, where there is one.
-
-    Returns
-    -------
-    str
-        SHA-256 over names, sizes and times of change of all files, with what each is used for and
-        how it is read; no file is named in it, since paths may hold names of patients. Empty where
-        a file or a modality is missing.
+    Take it before the files are read: one that is replaced meanwhile is noticed only then. It is
+    the SHA-256 over names, sizes and times of change of all files, with what each is used for and
+    how it is read, so that no path, which may hold the name of a patient, can be read from it.
+    Empty where a file or a modality is missing.
     """
     try:
         made_of = {name: _state(source) for name, source in case.select(modalities).images.items()}

@@ -55,12 +55,7 @@ class SourceFile:
     ) -> tuple[NDArray[np.float32], Geometry, int]:
         """Return the voxels of an image, its grid, and how many voxels were NaN or infinite.
 
-        Parameters
-        ----------
-        source : ImageSource
-            Kept in this file; says how it is read.
-        place : callable or None
-            Gives the (i, j, k) array of float32 that an image of some shape goes into.
+        `place` gives the (i, j, k) array that an image of some shape goes into.
         """
         target = self.grid(source)
         out = place(self._file.shape[:3]) if place and source.onto is None else None
@@ -80,11 +75,6 @@ class ImageReader:
     """Reads images one after the other; those that lie in one file, with one open of it.
 
     It keeps the last file, so let go of it before you need the memory.
-
-    Parameters
-    ----------
-    repair : bool
-        See `SourceFile`.
     """
 
     def __init__(self, repair: bool = False) -> None:

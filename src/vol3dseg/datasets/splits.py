@@ -54,12 +54,7 @@ class SplitConfig(Frozen):
 
 
 class Split(Frozen):
-    """Three parts of a data set, as case ids; no case is in two of them.
-
-    Attributes
-    ----------
-    train, validation, test : tuple of str
-    """
+    """Three parts of a data set, as case ids; no case is in two of them."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...] = ()
@@ -114,18 +109,9 @@ def make_split(
     subjects, of equal size up to one; one is drawn from each block. Test is drawn likewise from the
     others. So among the subjects below any volume, validation has its share up to one.
 
-    Parameters
-    ----------
-    subjects : mapping from case id to subject
-    config : SplitConfig
-    volumes_ml : mapping from case id to float, or None
-        Foreground of each case [ml]; needed to stratify.
-
-    Raises
-    ------
-    DatasetError
-        No subject would be left for training, a volume is missing, or `config.file` does not fit
-        these cases.
+    `subjects` and `volumes_ml`, the foreground needed to stratify, are by case id. Raises
+    DatasetError where no subject would be left for training, a volume is missing, or `config.file`
+    does not fit these cases.
     """
     if config.file is not None:
         return _from_file(config.file, subjects)

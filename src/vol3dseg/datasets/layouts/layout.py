@@ -10,22 +10,12 @@ from vol3dseg.datasets.case import Case
 
 
 class Layout(Protocol):
-    """How the cases of a data set lie in a folder, or are listed in a file.
-
-    Attributes
-    ----------
-    name : str
-        What people call it.
-    expected : str
-        What it looks like, in words, for messages.
-    rule, remedy : str
-        What holds of its files, and what to do where it does not, for messages.
-    """
+    """How the cases of a data set lie in a folder, or are listed in a file."""
 
     name: str
-    expected: str
-    rule: str
-    remedy: str
+    expected: str  # what it looks like
+    rule: str  # what holds of its files
+    remedy: str  # what to do where that does not hold
 
     def recognises(self, path: Path) -> bool:
         """Tell whether what is at `path` has this layout."""

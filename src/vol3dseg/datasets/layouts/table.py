@@ -65,22 +65,10 @@ class TableLayout:
 def write_table(cases: Sequence[Case], path: Path) -> None:
     """Write a dataset table, atomically; read back, it gives the same cases.
 
-    An image that a case lacks is an empty cell, which has to be filled in before the table can be
-    used. Columns that would be empty in every row are left out, but for `subject` and `label`.
-
-    Parameters
-    ----------
-    cases : sequence of Case
-    path : Path
-        Ends in .csv or .json; paths in it are relative to its folder, with slashes.
-
-    Raises
-    ------
-    DatasetError
-        The name ends in something else, or a name or path would not be read back as it is; all such
-        are listed.
-    OutputError
-        The file cannot be written.
+    Paths in it are relative to its folder, with slashes. An image that a case lacks is an empty
+    cell, which has to be filled in before the table can be used. Columns that would be empty in
+    every row are left out, but for `subject` and `label`. Raises DatasetError where the name does
+    not end in .csv or .json, or names or paths would not be read back as they are.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise DatasetError(

@@ -38,29 +38,15 @@ def _answer(cell: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A column that says how an image is read; it is named after the column of the image.
+    """A column that says how an image is read; it is named after the column of the image."""
 
-    Parameters
-    ----------
-    suffix : str
-        What its name ends in: "_volume" of "t1_volume".
-    field : str
-        The attribute of `ImageSource` that it sets.
-    read, expected
-        From the text of a cell to its value, by ValueError or KeyError; what it takes, in words.
-    write : callable
-        From the attribute to the text of a cell; not asked where that is None.
-    image, label : (says, where empty) or None
-        For docs/datasets.md, beside an image and beside the label map, which may have none.
-    """
-
-    suffix: str
-    field: str
-    read: Callable[[str], Any]
-    expected: str
-    write: Callable[[Any], str]
-    image: tuple[str, str]
-    label: tuple[str, str] | None = None
+    suffix: str  # "_volume" of "t1_volume"
+    field: str  # of `ImageSource`
+    read: Callable[[str], Any]  # the value of a cell; raises ValueError or KeyError
+    expected: str  # what `read` takes
+    write: Callable[[Any], str]  # the cell of a value that is not None
+    image: tuple[str, str]  # for docs/datasets.md: what it says, and what an empty cell means
+    label: tuple[str, str] | None = None  # the same beside the label map, which may have none
 
 
 COLUMNS = {
