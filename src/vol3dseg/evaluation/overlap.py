@@ -46,23 +46,13 @@ class Counts(NamedTuple):
 class Metric:
     """A score of one class, or of the union of several, against the rest.
 
-    Parameters
-    ----------
-    name : str
-        In columns and keys of files.
-    title : str
-        In tables and pictures.
-    ratio : callable
-        From `Counts` to its numerator and denominator; 0 / 0 is NaN.
-    both_empty : float
-        What it is by the rule "one" where neither map has the class; NaN leaves it to the ratio.
-    higher_is_better : bool
+    `name` stands in columns and keys of files, `title` in tables and pictures.
     """
 
     name: str
     title: str
-    ratio: Callable[[Counts], tuple[Any, Any]]
-    both_empty: float = nan
+    ratio: Callable[[Counts], tuple[Any, Any]]  # numerator and denominator; 0 / 0 is NaN
+    both_empty: float = nan  # by the rule "one", where neither map has it; NaN leaves it to ratio
     higher_is_better: bool = True
 
     def __call__(self, counts: Counts, empty: EmptyRule = "undefined") -> float:
@@ -109,23 +99,10 @@ EMPTY_RULES: Mapping[str, str] = {
 def confusion(
     reference: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: int
 ) -> NDArray[np.int64]:
-    """Count which class was taken for which.
+    """Count which class was taken for which: rows are the reference, columns the prediction.
 
-    Parameters
-    ----------
-    reference, prediction : (...) array of uint8
-        Class indices, of one shape.
-    classes : int
-
-    Returns
-    -------
-    (classes, classes) array of int64
-        Rows are the reference, columns the prediction.
-
-    Raises
-    ------
-    EvaluationError
-        The shapes differ, or an index is no class.
+    Both maps hold class indices. An EvaluationError says that their shapes differ or that an index
+    is no class.
     """
     if reference.shape != prediction.shape:
         raise EvaluationError(
@@ -155,15 +132,7 @@ def confusion(
 
 
 def counts_of(matrix: NDArray[np.int64], members: tuple[int, ...]) -> Counts:
-    """Return the counts of a class, or of the union of several, against the rest.
-
-    Parameters
-    ----------
-    matrix : (classes, classes) array of int64
-        Of `confusion`.
-    members : tuple of int
-        Class indices that count as positive.
-    """
+    """Return the counts of the union of some class indices, by the matrix of `confusion`."""
     tp = int(matrix[np.ix_(members, members)].sum())
     fp = int(matrix[:, members].sum()) - tp
     fn = int(matrix[members, :].sum()) - tp

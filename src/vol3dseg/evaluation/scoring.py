@@ -28,63 +28,31 @@ VOLUMES = ("reference_ml", "prediction_ml")
 class CaseScores:
     """Scores of one case.
 
-    Parameters
-    ----------
-    case_id : str
-    structures : mapping from class or region to mapping from str to float
-        Each metric by its name, and the volumes `reference_ml` and `prediction_ml` [ml]; of
-        foreground classes first, then of regions.
-    matrix : (classes, classes) array of int64
-        Confusion, rows the reference.
-    labels : LabelSet
-    empty : "undefined" or "one"
-        The rule for empty masks that the scores follow.
-    notes : tuple of str
-        What was put right, or decided, when the two files were read.
+    Each structure (foreground classes first, then regions) has each metric by its name, and the
+    volumes `reference_ml` and `prediction_ml` [ml].
     """
 
     case_id: str
     structures: Mapping[str, Mapping[str, float]]
-    matrix: NDArray[np.int64]
+    matrix: NDArray[np.int64]  # (classes, classes), of `confusion`
     labels: LabelSet
     empty: EmptyRule = "undefined"
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was put right, or decided, when the two files were read
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """A score over the cases that define it; NaN if none does.
+    """A score over the cases that define it; NaN if none does."""
 
-    Parameters
-    ----------
-    cases : int
-        How many define it.
-    mean, median : float
-    std : float
-        Standard deviation of a sample (over n - 1); 0 of a single case.
-    """
-
-    cases: int
+    cases: int  # that define it
     mean: float
     median: float
-    std: float
+    std: float  # of a sample (over n - 1); 0 of a single case
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Scores over all cases.
-
-    Parameters
-    ----------
-    cases : int
-    foreground : tuple of str
-    statistics : mapping from class or region to mapping from metric to Statistics
-        Foreground classes first, then regions.
-    pooled : mapping from str to float
-        Of `pooled_scores`.
-    empty : "undefined" or "one"
-        The rule for empty masks that the scores follow.
-    """
+    """Scores over all cases: statistics of each metric by class, then by region; pooled scores."""
 
     cases: int
     foreground: tuple[str, ...]
@@ -99,8 +67,7 @@ class Summary:
 
     def mean_dice(self, name: str) -> float | None:
         """Return the mean Dice of a class or region over the cases that have it; None if none."""
-        mean = self.statistics[name][DICE.name].mean
-        return None if isnan(mean) else mean
+        return _defined(self.statistics[name][DICE.name].mean)
 
     @property
     def mean_foreground(self) -> Mapping[str, float]:
@@ -114,8 +81,7 @@ class Summary:
     @property
     def mean_foreground_dice(self) -> float | None:
         """Mean over foreground classes of their mean Dice; None if no case has any."""
-        mean = self.mean_foreground[DICE.name]
-        return None if isnan(mean) else mean
+        return _defined(self.mean_foreground[DICE.name])
 
 
 def evaluate_case(
@@ -123,20 +89,8 @@ def evaluate_case(
 ) -> CaseScores:
     """Score one case: each foreground class, and each region as the union of its classes.
 
-    Parameters
-    ----------
-    case_id : str
-    reference, prediction : Segmentation
-        On one grid, of the same classes.
-    empty : "undefined" or "one"
-        What a score is where neither of the two has the class; see `evaluation.overlap`.
-
-    Raises
-    ------
-    EvaluationError
-        The two have different classes, or a region bears the name of a class that it is not.
-    GridError
-        They lie on different grids.
+    Both lie on one grid (otherwise GridError) and have the same classes; an EvaluationError says
+    that they have not, or that a region bears the name of a class that it is not.
     """
     grids = {"prediction": prediction.geometry, "reference": reference.geometry}
     one_grid(grids, f"case {case_id}", remedy="predict on the scan of the reference")
@@ -156,13 +110,7 @@ def evaluate_case(
 
 
 def require_same_classes(case_id: str, prediction: LabelSet, reference: LabelSet) -> None:
-    """Check that two label maps mean the same by their indices.
-
-    Raises
-    ------
-    EvaluationError
-        The names or the order of classes differ.
-    """
+    """Raise an EvaluationError where names or order of classes differ."""
     differences = prediction.differences(reference, "order")
     if differences:
         raise EvaluationError(
@@ -175,10 +123,8 @@ def require_same_classes(case_id: str, prediction: LabelSet, reference: LabelSet
 def summarise(cases: Sequence[CaseScores]) -> Summary:
     """Put the scores of cases together.
 
-    Raises
-    ------
-    EvaluationError
-        There are no cases, or they were scored by different labels or rules.
+    An EvaluationError says that there are none, or that they were scored by different labels or
+    rules.
     """
     if not cases:
         raise EvaluationError("there are no cases to score", expected="at least one prediction")
@@ -208,19 +154,9 @@ def pooled_scores(matrix: NDArray[np.int64], names: Sequence[str]) -> dict[str, 
     so they have names of their own. Two differences remain: that code pools soft probabilities,
     whereas hard labels are pooled here; and it pools batches, whereas all cases are pooled here.
 
-    Parameters
-    ----------
-    matrix : (classes, classes) array of int64
-        Confusion summed over all cases.
-    names : sequence of str
-        Of all classes, background first.
-
-    Returns
-    -------
-    mapping from str to float
-        `pooled_accuracy`; `pooled_<metric>`, the mean over all classes; `pooled_dice_<class>` of
-        each foreground class. NaN where a ratio is 0 / 0, whatever the rule for empty masks; such
-        classes are left out of the means.
+    The keys are `pooled_accuracy`; `pooled_<metric>`, the mean over all classes;
+    `pooled_dice_<class>` of each foreground class (`names` has the background first). NaN where a
+    ratio is 0 / 0, whatever the rule for empty masks; such classes are left out of the means.
     """
     counts = one_against_rest(matrix)
     total = int(matrix.sum())
@@ -240,6 +176,10 @@ def describe(values: Sequence[float]) -> Statistics:
     deviation = statistics.stdev(defined) if len(defined) > 1 else 0.0
     mean, median = statistics.fmean(defined), statistics.median(defined)
     return Statistics(len(defined), mean, median, deviation)
+
+
+def _defined(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def mean_defined(values: Sequence[float]) -> float:

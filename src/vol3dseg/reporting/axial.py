@@ -18,22 +18,14 @@ _MARGIN = 3  # voxels around what is not empty
 class AxialView:
     """One axial slice: rows from front to back, columns from the subject's right to the left.
 
-    Parameters
-    ----------
-    grey : (rows, columns) array
-    prediction : (rows, columns) array of uint8
-    reference : (rows, columns) array of uint8, or None
-    voxel_mm : (2,) tuple of float
-        Width and height of a voxel in the picture.
-    caption : str
-        Which slice it is.
+    All arrays are (rows, columns).
     """
 
     grey: NDArray[Any]
     prediction: NDArray[np.uint8]
     reference: NDArray[np.uint8] | None
-    voxel_mm: tuple[float, float]
-    caption: str
+    voxel_mm: tuple[float, float]  # width and height in the picture
+    caption: str  # which slice it is
 
     @property
     def aspect(self) -> float:
@@ -58,16 +50,9 @@ def axial_view(
 ) -> AxialView:
     """Return the axial slice with most foreground, cropped to where there is something to see.
 
-    The slice is chosen by the reference; by the prediction where there is none or it is empty; it
-    is the middle one where both are. Zeros around the first modality and the labels are cropped.
-
-    Parameters
-    ----------
-    volume : Volume
-        Its first modality is shown.
-    prediction : Segmentation
-    reference : Segmentation or None
-        All on one grid; its axes may have any order and direction.
+    It shows the first modality. The slice is chosen by the reference; by the prediction where there
+    is none or it is empty; it is the middle one where both are. All lie on one grid, whose axes may
+    have any order and direction. Zeros around the image and the labels are cropped.
     """
     source = prediction.geometry
     grid = source.canonical()

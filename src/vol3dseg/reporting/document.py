@@ -21,27 +21,14 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells as plain text; whoever writes them escapes them.
-
-    Parameters
-    ----------
-    columns : tuple of str
-    rows : tuple of tuple of str
-    bold : frozenset of (row, column)
-    text_columns : int
-        How many columns, from the left, hold text rather than numbers.
-    kind : str
-        Class of the table in HTML, for its style.
-    folded : str
-        A line that the table is folded under in HTML; empty shows it.
-    """
+    """Cells as plain text; whoever writes them escapes them."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    bold: frozenset[tuple[int, int]] = frozenset()
-    text_columns: int = 1
-    kind: str = ""
-    folded: str = ""
+    bold: frozenset[tuple[int, int]] = frozenset()  # (row, column)
+    text_columns: int = 1  # how many, from the left, hold text rather than numbers
+    kind: str = ""  # CSS class
+    folded: str = ""  # a line that the table is folded under in HTML; empty shows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +62,9 @@ def markdown(title: str, blocks: Iterable[Block]) -> str:
 
 
 def html(blocks: Iterable[Block], badges: Mapping[str, str] | None = None) -> str:
-    """Return a document as the body of an HTML page.
+    """Return a document as the body of an HTML page; a tuple of figures stands side by side.
 
-    Parameters
-    ----------
-    blocks : iterable
-        A tuple of figures stands side by side, where there is room.
-    badges : mapping from text to HTML, or None
-        What stands for these texts in the first column and over columns of text.
+    A badge is the HTML that stands for a text in the first column and over columns of text.
     """
     parts = []
     for block in blocks:

@@ -25,21 +25,7 @@ _LONGEST = 16_000  # side of a picture [pixels]; browsers show no more
 
 
 def save_split(path: Path, split: Split, volumes_ml: Mapping[str, float]) -> None:
-    """Draw how many cases each part of a split has, and how large their foreground is.
-
-    Parameters
-    ----------
-    path : Path
-        A .png file.
-    split : Split
-    volumes_ml : mapping from case id to float
-        Foreground of each case [ml].
-
-    Raises
-    ------
-    MissingExtraError
-        matplotlib is not installed.
-    """
+    """Draw how many cases each part has, and how large the foreground [ml] of each case is."""
     figure = new_figure(7.0, 5.0)
     bar, boxes = figure.subplots(2, 1, height_ratios=[1, 5])
     parts = {name: split.part(name) for name in PARTS}
@@ -49,22 +35,7 @@ def save_split(path: Path, split: Split, volumes_ml: Mapping[str, float]) -> Non
 
 
 def save_curves(path: Path, training_log: Path) -> None:
-    """Draw loss and Dice over epochs, for training and validation patches.
-
-    Parameters
-    ----------
-    path : Path
-        A .png file.
-    training_log : Path
-        Of Keras' CSVLogger.
-
-    Raises
-    ------
-    RunError
-        See `read_log`.
-    MissingExtraError
-        matplotlib is not installed.
-    """
+    """Draw loss and Dice over epochs, for training and validation patches; see `read_log`."""
     log = read_log(training_log)
     classes = {column: DICE.class_in(column) for column in log}
     dice = {column: name or "mean" for column, name in classes.items() if name is not None}
@@ -82,10 +53,7 @@ def save_curves(path: Path, training_log: Path) -> None:
 def read_log(path: Path) -> dict[str, tuple[float, ...]]:
     """Return each column of Keras' training.log, a value for each epoch; NaN where there is none.
 
-    Raises
-    ------
-    RunError
-        The log cannot be read, or holds no epoch.
+    A RunError says that it cannot be read or holds no epoch.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -186,15 +154,7 @@ def class_colour(number: int) -> tuple[float, float, float]:
 def new_figure(width: float, height: float) -> Any:
     """Return a matplotlib figure without pyplot, which would keep it alive and want a screen.
 
-    Parameters
-    ----------
-    width, height : float
-        [inches]
-
-    Raises
-    ------
-    MissingExtraError
-        matplotlib is not installed.
+    Width and height are in inches.
     """
     figure = load_extra("matplotlib.figure", "report").Figure
     return figure(figsize=(width, height), layout="constrained")

@@ -92,30 +92,11 @@ def save_overlay(
 ) -> None:
     """Draw the image, the reference, the prediction with all classes, then each class by itself.
 
-    One axial slice, in radiological view: the subject's right is on the left of the picture, front
-    is up. It is the slice with most foreground in the reference; in the prediction where there is
-    no reference or it is empty. A class by itself is filled where it was predicted and outlined
-    where the reference has it; its title gives the Dice of the whole case.
-
-    Parameters
-    ----------
-    path : Path
-        A .png file.
-    volume : Volume
-        Its first modality is drawn.
-    prediction : Segmentation
-    reference : Segmentation or None
-    title : str
-        Of the picture, in most cases the name of the case.
-
-    Raises
-    ------
-    EvaluationError
-        The two do not have the same classes.
-    GridError
-        The three do not lie on one grid.
-    MissingExtraError
-        matplotlib is not installed.
+    One axial slice of the first modality, in radiological view: the subject's right is on the left
+    of the picture, front is up. It is the slice with most foreground in the reference; in the
+    prediction where there is no reference or it is empty. A class by itself is filled where it was
+    predicted and outlined where the reference has it; its title gives the Dice of the whole case.
+    All lie on one grid (otherwise GridError) and have the same classes (otherwise EvaluationError).
     """
     grids = {"image": volume.geometry, "prediction": prediction.geometry}
     if reference is not None:
@@ -145,10 +126,7 @@ def save_case_overlay(
 ) -> str:
     """Draw one modality of a case that was just segmented, its own label map as the reference.
 
-    Returns
-    -------
-    str
-        Why the reference is missing from the picture, where the case has one; otherwise empty.
+    Returns why the reference is missing from the picture, where the case has one; otherwise "".
     """
     note, reference = "", None
     if case.label is not None:

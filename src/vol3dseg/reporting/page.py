@@ -29,18 +29,9 @@ _TEMPLATE = """<!DOCTYPE html>
 
 
 def html_page(title: str, body: str, style: str = "", script: str = "") -> str:
-    """Return a whole HTML document.
+    """Return a whole HTML document; the title is escaped here, the body by whoever makes it.
 
-    Parameters
-    ----------
-    title : str
-        Plain text; it is escaped here.
-    body : str
-        HTML below the heading; whoever makes it escapes what comes from files.
-    style : str
-        CSS after that of all our pages.
-    script : str
-        JavaScript at the end of the body.
+    The style follows that of all our pages, the script stands at the end of the body.
     """
     common = resources.files("vol3dseg.reporting").joinpath("page.css").read_text("utf-8")
     return _TEMPLATE.format(
@@ -53,15 +44,7 @@ def html_page(title: str, body: str, style: str = "", script: str = "") -> str:
 
 
 def image_uri(content: bytes, kind: str = "png") -> str:
-    """Return a picture as a `data:` address for the `src` of an `<img>`.
-
-    Parameters
-    ----------
-    content : bytes
-        The picture file.
-    kind : str
-        What follows "image/" in its media type.
-    """
+    """Return a picture file as a `data:` address of media type image/<kind>, for an `<img>`."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

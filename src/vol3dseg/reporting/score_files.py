@@ -75,23 +75,11 @@ def _nulls(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class PartScores:
-    """Dice of each case of a part, class by class and region by region.
-
-    Parameters
-    ----------
-    part : str
-        "train", "validation" or "test".
-    dice : mapping from class or region to mapping from case to Dice
-        NaN where undefined. Every structure has every case.
-    pooled : mapping from str to float
-        Of `evaluation.scoring.pooled_scores`, over all cases of the part; NaN where undefined.
-    empty : "undefined" or "one"
-        The rule for empty masks that the scores follow.
-    """
+    """Dice of each case of a part, class by class and region by region; NaN where undefined."""
 
     part: str
-    dice: Mapping[str, Mapping[str, float]]
-    pooled: Mapping[str, float]
+    dice: Mapping[str, Mapping[str, float]]  # by structure, then by case: every one has every case
+    pooled: Mapping[str, float]  # of `pooled_scores`, over all cases of the part
     empty: EmptyRule = "undefined"
 
     @property
@@ -137,10 +125,8 @@ class _SummaryFile(BaseModel):
 def read_part(folder: Path, part: str) -> PartScores:
     """Read the summary.json of one part of a run from its folder, RUN/scores/<part>.
 
-    Raises
-    ------
-    RunError
-        It is missing, damaged or of another version, or its cases have different structures.
+    A RunError says that it is missing, damaged or of another version, or that its cases have
+    different structures.
     """
     path, remedy = folder / SUMMARY_NAME, "evaluate the predictions again"
     expected = "what vol3dseg evaluate writes"

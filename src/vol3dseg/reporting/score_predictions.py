@@ -107,11 +107,8 @@ def match_cases(
 ) -> list[Pair]:
     """Return name, prediction and case of each prediction.
 
-    Raises
-    ------
-    EvaluationError
-        A prediction has no reference, or a reference no prediction and `allow_missing` is False:
-        often only a part of a data set is predicted. All such are named.
+    An EvaluationError names all predictions without a reference and, unless `allow_missing`,
+    references without a prediction: often only a part of a data set is predicted.
     """
     missing = [name for name in references if name not in predictions]
     if missing and not allow_missing:
@@ -132,10 +129,8 @@ def match_cases(
 def group_by_part(cases: Sequence[str], split: Split, source: str) -> dict[str, tuple[str, ...]]:
     """Return the cases in each part of a split, in the order given; no part without any.
 
-    Raises
-    ------
-    EvaluationError
-        A case is in no part; all such are named, and `source`, where the split comes from.
+    An EvaluationError names all cases that are in no part, and `source`, where the split comes
+    from.
     """
     part_of = {case: part for part in PARTS for case in split.part(part)}
     stray = [case for case in cases if case not in part_of]

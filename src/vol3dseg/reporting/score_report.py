@@ -58,14 +58,7 @@ class Evaluation:
 
 
 def write_evaluation(folder: Path, found: Evaluation) -> None:
-    """Write the report of `write_report`; with a split one of each part, and summary.md over all.
-
-    Parameters
-    ----------
-    folder : Path
-    found : Evaluation
-        Each part gets a folder of its name.
-    """
+    """Write `write_report`'s files; with a split those of each part, and summary.md over all."""
     if found.split is None:
         for part, summary in found.summaries.items():
             write_report(folder, found.cases[part], summary)

@@ -26,17 +26,9 @@ _DEFAULT_PARTS = ("test", "validation")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One run in a comparison.
+    """One run in a comparison: its letter in tables and pictures, a name that says what it is.
 
-    Parameters
-    ----------
-    letter : str
-        Its short name in tables and pictures.
-    name : str
-        What it is.
-    run : RunSummary
-    scores : PartScores
-        Of the common cases; `CASE_MEAN` is among the structures.
+    The scores are those of the common cases; `CASE_MEAN` is among the structures.
     """
 
     letter: str
@@ -77,28 +69,16 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Runs side by side.
+    """Runs side by side, in the order given, on the cases of a part that all were scored on.
 
-    Parameters
-    ----------
-    part : str
-        Which part of the data they are scored on.
-    cases : tuple of str
-        That all runs were scored on.
-    foreground : tuple of str
-    entries : tuple of Entry
-        In the order that the runs were given in.
-    parameters : tuple of Parameter
-        All hyper-parameters; each says whether it differs.
-    pairs : tuple of Pair
-        Every two runs; `p_holm` is adjusted over all their differences.
+    Pairs are every two runs; `p_holm` is adjusted over all their differences.
     """
 
     part: str
     cases: tuple[str, ...]
     foreground: tuple[str, ...]
     entries: tuple[Entry, ...]
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[Parameter, ...]  # all, also those that do not differ
     pairs: tuple[Pair, ...]
 
     @property
@@ -121,13 +101,8 @@ class Comparison:
 def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
     """Put at least two runs of one label set side by side; see `compare_folders` for `part`.
 
-    Raises
-    ------
-    RunError
-        There are fewer than two runs, or one twice; they have different labels, no scores of one
-        part, or no case in common, or follow different rules for empty masks.
-    MissingExtraError
-        SciPy is not installed.
+    A RunError says that there are fewer than two runs, or one twice; that they have different
+    labels, no scores of one part, or no case in common, or follow different rules for empty masks.
     """
     _require_several(runs)
     _require_one_label_set(runs)

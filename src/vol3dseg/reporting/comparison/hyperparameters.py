@@ -31,15 +31,10 @@ _NEVER = (
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One hyper-parameter of several runs.
+    """One hyper-parameter of several runs, with a value for each run.
 
-    Parameters
-    ----------
-    name : str
-        Its place in the config, such as "training.loss"; "modalities" and "data..." stand for what
-        is not one key there.
-    values : tuple of str
-        One for each run.
+    The name is its place in the config, such as "training.loss"; "modalities" and "data..." stand
+    for what is not one key there.
     """
 
     name: str

@@ -28,34 +28,16 @@ _DIGITS = 9  # Dice is kept with 6; equal differences must not be told apart by 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How the Dice of two runs differs, over the cases where both define it.
+    """How the Dice of two runs differs, over the cases where both define it."""
 
-    Parameters
-    ----------
-    structure : str
-        A class or region, or `CASE_MEAN`.
-    cases : int
-        How many both define.
-    equal : int
-        In how many of these the two are equal.
-    mean : float
-        Of first minus second; NaN without cases.
-    low, high : float
-        The 95 % interval of the mean; NaN with fewer than two cases.
-    p : float
-        Of Wilcoxon's signed-rank test; NaN where all differences are 0.
-    p_holm : float
-        Adjusted over the table that this stands in.
-    """
-
-    structure: str
-    cases: int
-    equal: int
-    mean: float
-    low: float
+    structure: str  # a class or region, or `CASE_MEAN`
+    cases: int  # that both define
+    equal: int  # cases of these in which the two are equal
+    mean: float  # of first minus second; NaN without cases
+    low: float  # of the 95 % interval of the mean; NaN with fewer than two cases
     high: float
-    p: float
-    p_holm: float
+    p: float  # of Wilcoxon's signed-rank test; NaN where all differences are 0
+    p_holm: float  # adjusted over the table that this stands in
 
     @property
     def excludes_zero(self) -> bool:
@@ -66,27 +48,11 @@ class Difference:
 def paired_differences(
     first: PartScores, second: PartScores, structures: Sequence[str], seed: int = 0
 ) -> tuple[Difference, ...]:
-    """Return the differences of two runs, first minus second.
+    """Return the difference of two runs, first minus second, of each structure in turn.
 
-    Parameters
-    ----------
-    first, second : PartScores
-        Such as `read_run(folder).scores_of("test")`; cases that only one has are left out.
-    structures : sequence of str
-        Classes and regions, one difference each. `CASE_MEAN` among them stands for the mean, in
-        each case, over the other structures that both runs define there.
-    seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    tuple of Difference
-        In the order of `structures`; `p_holm` is adjusted over these.
-
-    Raises
-    ------
-    MissingExtraError
-        SciPy is not installed.
+    Cases that only one has are left out. `CASE_MEAN` among the structures stands for the mean, in
+    each case, over the other structures that both runs define there. `p_holm` is adjusted over
+    those returned; the seed is that of the bootstrap.
     """
     others = [name for name in structures if name != CASE_MEAN]
     table = []

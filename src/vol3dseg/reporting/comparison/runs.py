@@ -15,24 +15,13 @@ from vol3dseg.reporting.score_files import SUMMARY_NAME, PartScores, read_part
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a finished run is and what it reached.
-
-    Parameters
-    ----------
-    folder : Path
-    config : Config
-    manifest : Manifest
-    curves : mapping from column of training.log to tuple of float
-        One value for each epoch; NaN where there is none.
-    scores : mapping from part to PartScores
-        Of the parts that were evaluated.
-    """
+    """What a finished run is and what it reached."""
 
     folder: Path
     config: Config
     manifest: Manifest
-    curves: Mapping[str, tuple[float, ...]]
-    scores: Mapping[str, PartScores]
+    curves: Mapping[str, tuple[float, ...]]  # of `read_log`
+    scores: Mapping[str, PartScores]  # of the parts that were evaluated
 
     @property
     def training(self) -> TrainingFacts:
@@ -66,13 +55,10 @@ def how_to_score(folder: Path, part: str) -> str:
 def read_run(folder: Path) -> RunSummary:
     """Read a finished run, made by `vol3dseg train`, with the scores of parts that it has.
 
-    Raises
-    ------
-    RunError
-        The folder is no run, its training is unfinished, or a file in it is damaged. Scores of
-        cases that belong to another part of the run's own split are refused as well.
-    ConfigError, DatasetError, ModelError
-        config.yaml, split.json or manifest.json cannot be read.
+    A RunError says that the folder is no run, that its training is unfinished, that a file in it is
+    damaged, or that scores are of cases that belong to another part of the run's own split.
+    ConfigError, DatasetError or ModelError say that config.yaml, split.json or manifest.json cannot
+    be read.
     """
     _require_finished(folder)
     manifest = folder / "manifest.json"
