@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from nibabel.eulerangles import euler2mat
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from vol3dseg.config import AugmentConfig
+from vol3dseg.extras import load_extra
 
+ndimage = load_extra("scipy.ndimage", "train")
 Image = NDArray[np.float32]
 Label = NDArray[np.uint8]
 
