@@ -21,7 +21,6 @@ from vol3dseg.cli.options import (
 from vol3dseg.errors import some_of
 
 if TYPE_CHECKING:
-    from vol3dseg.datasets.case import Case
     from vol3dseg.datasets.checks import Finding
 
 
@@ -64,61 +63,47 @@ def check(
     cases = allow_repairs(find_cases(dataset), repair)
     if table is not None:
         write_table(cases, table)
+    modalities, labels = (settings.recipe.modalities, settings.labels) if settings else (None, None)
     with worker_processes(workers, len(cases)) as executor, progress_bar() as bar:
         task = bar.add_task("checking", total=len(cases))
-        found = checks.check(
-            cases,
-            settings.recipe.modalities if settings else None,
-            settings.labels if settings else None,
-            executor,
-            lambda: bar.advance(task),
-        )
+        found = checks.check(cases, modalities, labels, executor, lambda: bar.advance(task))
     layout = layout_of(dataset)
     name = layout.name if layout else ""
+    refused = {finding.case for finding in found if finding.severity == "error"}
     if as_json:
-        click.echo(_as_json(dataset, name, cases, found))
+        content = {
+            "format": "vol3dseg.check",
+            "version": 2,
+            "dataset": str(dataset),
+            "layout": name,
+            "cases": len(cases),
+            "findings": [asdict(finding) for finding in found],
+        }
+        click.echo(json.dumps(content, indent=1))
     else:
-        _report(dataset, name, cases, found)
+        _list_findings(found, len(cases))
+        labelled = sum(case.label is not None for case in cases)
+        noun = "case" if len(cases) == 1 else "cases"
+        counts = Counter(finding.severity for finding in found)
+        click.echo(
+            f"{dataset}: {name} layout, {len(cases)} {noun}, {labelled} with a label map: "
+            f"{len(refused)} refused ({counts['error']} errors, {counts['warning']} warnings, "
+            f"{counts['note']} notes)"
+        )
         if table is not None:
             click.echo(f"table -> {table}")
-    if any(finding.severity == "error" for finding in found):
+    if refused:
         sys.exit(1)
 
 
-def _report(
-    dataset: Path, layout: str, cases: "Sequence[Case]", found: "Sequence[Finding]"
-) -> None:
+def _list_findings(found: "Sequence[Finding]", cases: int) -> None:
     together: dict[tuple[str, str], list[Finding]] = {}
     for finding in found:
         together.setdefault((finding.severity, finding.message), []).append(finding)
     for (severity, message), findings in together.items():
         ids = list(dict.fromkeys(finding.case for finding in findings))
-        if len(findings) == 1:
-            click.echo(f"{severity}: {about_case(ids[0], str(findings[0]))}")
-        elif len(ids) == 1:
+        if len(ids) == 1:
             files = some_of([finding.where for finding in findings])
             click.echo(f"{severity}: {about_case(ids[0], f'{files}: {message}')}")
         else:
-            click.echo(f"{severity}: {len(ids)} of {len(cases)} cases ({some_of(ids)}): {message}")
-    labelled = sum(case.label is not None for case in cases)
-    noun = "case" if len(cases) == 1 else "cases"
-    refused = len({finding.case for finding in found if finding.severity == "error"})
-    counts = Counter(finding.severity for finding in found)
-    click.echo(
-        f"{dataset}: {layout} layout, {len(cases)} {noun}, {labelled} with a label map: {refused} "
-        f"refused ({counts['error']} errors, {counts['warning']} warnings, {counts['note']} notes)"
-    )
-
-
-def _as_json(
-    dataset: Path, layout: str, cases: "Sequence[Case]", found: "Sequence[Finding]"
-) -> str:
-    content = {
-        "format": "vol3dseg.check",
-        "version": 2,
-        "dataset": str(dataset),
-        "layout": layout,
-        "cases": len(cases),
-        "findings": [asdict(finding) for finding in found],
-    }
-    return json.dumps(content, indent=1)
+            click.echo(f"{severity}: {len(ids)} of {cases} cases ({some_of(ids)}): {message}")

@@ -150,13 +150,12 @@ def test_what_was_made_by_a_repair_is_current_only_where_repairs_are_allowed(bra
     case = find_cases(brats_folder)[0]
     sources = signature(case, MODALITIES, with_label=True)
     for repairs, allowed in product(((), ("mended",)), (False, True)):
-        made = SimpleNamespace(sources=sources, repairs=repairs)
-        current = is_current(made, replace(case, repair=allowed), MODALITIES, with_label=True)
+        now = replace(case, repair=allowed)
+        current = is_current(sources, bool(repairs), now, MODALITIES, with_label=True)
         assert current == (allowed or not repairs)
-    unknown = SimpleNamespace(sources="", repairs=())
     for path in case.paths:
         path.unlink()
-    assert not is_current(unknown, case, MODALITIES, with_label=True)
+    assert not is_current("", False, case, MODALITIES, with_label=True)
 
 
 # --- one case that fails --------------------------------------------------------------------------

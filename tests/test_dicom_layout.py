@@ -6,7 +6,7 @@ import pytest
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases, layout_of
-from vol3dseg.datasets.layouts.dicom_folders import DicomLayout
+from vol3dseg.datasets.layouts.dicom_folders import DICOM
 from vol3dseg.datasets.selection import gather_cases
 from vol3dseg.errors import DatasetError
 
@@ -32,7 +32,7 @@ def dataset(tmp_path, dicom_series):
 
 
 def test_folders_are_modalities(dataset):
-    assert isinstance(layout_of(dataset), DicomLayout)
+    assert layout_of(dataset) is DICOM
     first, second = find_cases(dataset)
     images = {name: ImageSource(dataset / "A" / name) for name in ("FLAIR", "T1")}
     assert first == Case("A", "A", images, dataset / "A/label")

@@ -149,11 +149,12 @@ def test_parts_by_name():
 
 def test_table_counts_subjects_and_cases():
     split = Split(train=("a1", "a2", "b"), validation=("c",))
-    table = split_table(split, {"a1": "A", "a2": "A", "b": "B", "c": "C"})
+    subjects = {"a1": "A", "a2": "A", "b": "B", "c": "C"}
+    table = split_table(split, subjects, dict.fromkeys(subjects, 1.5))
     assert table.splitlines()[2:] == [
-        "| train | 2 | 3 | 75.0% |",
-        "| validation | 1 | 1 | 25.0% |",
-        "| test | 0 | 0 | 0.0% |",
+        "| train | 2 | 3 | 75.0% | 1.5 | 1.5 to 1.5 |",
+        "| validation | 1 | 1 | 25.0% | 1.5 | 1.5 to 1.5 |",
+        "| test | 0 | 0 | 0.0% | - | - |",
     ]
 
 

@@ -4,7 +4,7 @@ It asks what `vol3dseg.datasets.reading` asks, so what passes is read, and what 
 there in the same words.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -112,14 +112,10 @@ def check(
     expected = modalities_of(cases) if modalities is None else modalities
     function = partial(check_case, modalities=expected, labels=labels)
     found: list[Finding] = []
-    for findings in over_cases(function, cases, executor, _killed):
+    for findings in over_cases(function, cases, executor, lambda c, e: [Finding.of(e, c)]):
         found += findings
         progress()
     return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), finding.case))
-
-
-def _killed(case: Case, error: Vol3dSegError) -> list[Finding]:
-    return [Finding.of(error, case)]
 
 
 def check_case(
@@ -132,7 +128,8 @@ def check_case(
 
     Without `voxels`, headers alone are checked, which takes hardly any time.
     """
-    return _Check(case, modalities, labels, voxels).run()
+    found = _Check(case, modalities, labels, voxels).run()
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def preflight(
@@ -142,18 +139,16 @@ def preflight(
 
     Label maps matter where `labelled`.
     """
-
-    def errors_of(case: Case) -> list[Finding]:
-        checked = case if labelled else replace(case, label=None)
-        return [f for f in check_case(checked, modalities, voxels=False) if f.severity == "error"]
-
+    checked = [case if labelled else replace(case, label=None) for case in cases]
+    function = partial(check_case, modalities=modalities, voxels=False)
+    refused = {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = dict(zip((case.id for case in cases), pool.map(errors_of, cases), strict=True))
-    return {
-        case_id: Refusal("\n".join(map(str, errors)), "\n".join(e.recorded for e in errors))
-        for case_id, errors in found.items()
-        if errors
-    }
+        for case, found in zip(cases, pool.map(function, checked), strict=True):
+            errors = [finding for finding in found if finding.severity == "error"]
+            if errors:
+                recorded = "\n".join(error.recorded for error in errors)
+                refused[case.id] = Refusal("\n".join(map(str, errors)), recorded)
+    return refused
 
 
 def flat_modalities(volume: Volume) -> list[str]:
@@ -197,29 +192,29 @@ class _Check:
                 self._file(names)
         grids = {name: self.grids[name] for name in images if name in self.grids}
         if grids:
-            self._errors_of(differing_grids(grids, f"case {self.case.id}", self.case.files))
+            self._add("error", *differing_grids(grids, f"case {self.case.id}", self.case.files))
         if self.case.label is not None:
             self.case = replace(self.case, images={name: images[name] for name in grids})
             with self._errors():
                 self._label(next(iter(grids.values()), None))
-        return sorted(self.found, key=lambda finding: SEVERITIES.index(finding.severity))
+        return self.found
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except Vol3dSegError as error:
-            self._errors_of([error])
+            self._add("error", error)
 
-    def _errors_of(self, errors: Iterable[Vol3dSegError], severity: Severity = "error") -> None:
+    def _add(self, severity: Severity, *errors: Vol3dSegError) -> None:
         self.found += [Finding.of(error, self.case, severity) for error in errors]
 
-    def _add(self, severity: Severity, where: object, found: str) -> None:
-        self.found.append(Finding(severity, self.case.id, str(where), found))
+    def _say(self, severity: Severity, where: object, found: str) -> None:
+        self._add(severity, Vol3dSegError(found, where=where))
 
     def _notes(self, notes: Sequence[Note], where: object) -> None:
         for note in notes:
-            self._add("note", where, f"{note}{' (repaired)' if note.repaired else ''}")
+            self._say("note", where, f"{note}{' (repaired)' if note.repaired else ''}")
 
     def _file(self, names: Sequence[str]) -> None:
         file = SourceFile(self.case.images[names[0]], self.case.repair)
@@ -235,17 +230,16 @@ class _Check:
             return
         array, _, replaced = file.read(source)
         if _is_flat(array):
-            severity: Severity = "error" if self.case.label else "warning"
-            self._errors_of([no_contrast(name, source.path)], severity)
+            self._add("error" if self.case.label else "warning", no_contrast(name, source.path))
         if replaced:
             found = f"{replaced} voxels of {name} are NaN or infinite; read as {source.nan:g}"
-            self._add("note", source.path, found)
+            self._say("note", source.path, found)
 
     def _label(self, grid: Geometry | None) -> None:
         file = open_label(self.case)
         own = file.geometry()
         if grid is not None:
-            self._errors_of(differing_label_grid(self.case, own, grid))
+            self._add("error", *differing_label_grid(self.case, own, grid))
         if self.voxels:
             self._classes(file.segmentation(self.labels, grid))
         self._notes(file.notes, file.path)
@@ -255,8 +249,8 @@ class _Check:
         required = self.labels.required if self.labels else ()
         lacking = [name for name in required if found.labels.index(name) not in present]
         if not any(present):
-            message = "the label map is empty: all of it is background"
-            self._add("warning", self.case.label, message)
+            empty = "the label map is empty: all of it is background"
+            self._say("warning", self.case.label, empty)
         elif lacking:
-            message = f"lacks the required class {', '.join(lacking)}; preprocess leaves it out"
-            self._add("note", self.case.label, message)
+            lacks = f"lacks the required class {', '.join(lacking)}; preprocess leaves it out"
+            self._say("note", self.case.label, lacks)

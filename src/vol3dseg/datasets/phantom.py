@@ -50,16 +50,16 @@ def make_phantoms(
         name = f"Phantom_{number:03d}"
         tissue = _anatomy(shape, rng)
         grid, orientation = _placement(shape, rng)
-        for column, modality in enumerate(_MODALITIES):
-            image = _acquire(tissue, _INTENSITY[:, column], rng)
-            path = folder / name / f"{name}_{modality}.nii.gz"
-            nifti.write(path, apply_orientation(image, orientation), grid)
-        label = np.zeros(shape, dtype=np.uint8)
-        for kind, value in _LABELS.items():
-            label[tissue == _NUMBERS[kind]] = value
-        nifti.write(
-            folder / name / f"{name}_seg.nii.gz", apply_orientation(label, orientation), grid
-        )
+        files: dict[str, NDArray[Any]] = {
+            modality: _acquire(tissue, _INTENSITY[:, column], rng)
+            for column, modality in enumerate(_MODALITIES)
+        }
+        files["seg"] = np.zeros(shape, dtype=np.uint8)
+        for tissue_name, value in _LABELS.items():
+            files["seg"][tissue == _NUMBERS[tissue_name]] = value
+        for kind, array in files.items():
+            path = folder / name / f"{name}_{kind}.nii.gz"
+            nifti.write(path, apply_orientation(array, orientation), grid)
 
 
 def _anatomy(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.int8]:

@@ -134,27 +134,24 @@ def differing_label_grid(
 def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
     """Read files side by side: what takes time is unpacking, which lets other threads run."""
     names = list(case.images)
+    found: dict[str, _Found] = {}
+    errors: dict[str, Vol3dSegError] = {}
 
-    def read(wanted: list[str]) -> dict[str, _Found | Vol3dSegError]:
-        found: dict[str, _Found | Vol3dSegError] = {}
+    def read(wanted: list[str]) -> None:
+        name = wanted[0]
         try:
-            file = SourceFile(case.images[wanted[0]], case.repair)
+            file = SourceFile(case.images[name], case.repair)
             for name in wanted:
                 place = partial(channels.place, names.index(name))
                 _, grid, replaced = file.read(case.images[name], place)
-                found[name] = _Found(grid, replaced, () if found else file.notes)
+                found[name] = _Found(grid, replaced, file.notes if name == wanted[0] else ())
         except Vol3dSegError as error:
-            found[wanted[len(found)]] = error
-        return found
+            errors[name] = error
 
     files = by_file(case.images)
     with ThreadPoolExecutor(min(len(files), usable_cores())) as pool:
-        parts = list(pool.map(read, files))
-    outcomes = {name: outcome for part in parts for name, outcome in part.items()}
-    found = {}
+        list(pool.map(read, files))
     for name in names:  # whichever thread was first, the first error in this order is raised
-        outcome = outcomes[name]
-        if isinstance(outcome, Vol3dSegError):
-            raise outcome
-        found[name] = outcome
-    return found
+        if name in errors:
+            raise errors[name]
+    return {name: found[name] for name in names}

@@ -1,7 +1,6 @@
 """Whether what was made of the files of a case is still current."""
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
@@ -9,20 +8,17 @@ from vol3dseg.errors import DatasetError, FileFormatError
 from vol3dseg.files import canonical_json, sha256_text
 
 
-class Made(Protocol):
-    """What was made of a case: its signature then, and what only an allowed repair corrected."""
+def is_current(
+    made_of: str, repaired: bool, case: Case, modalities: Iterable[str], with_label: bool
+) -> bool:
+    """Tell whether making it again would take the same files and read them in the same way.
 
-    @property
-    def sources(self) -> str: ...  # noqa: D102
-    @property
-    def repairs(self) -> tuple[str, ...]: ...  # noqa: D102
-
-
-def is_current(made: Made, case: Case, modalities: Iterable[str], with_label: bool) -> bool:
-    """Tell whether making it again would take the same files and read them in the same way."""
-    if not made.sources or (made.repairs and not case.repair):
+    `made_of` is the signature of the case from then; `repaired` tells whether anything was
+    corrected only because repairs were allowed.
+    """
+    if not made_of or (repaired and not case.repair):
         return False
-    return made.sources == signature(case, modalities, with_label)
+    return made_of == signature(case, modalities, with_label)
 
 
 def signature(case: Case, modalities: Iterable[str], with_label: bool) -> str:

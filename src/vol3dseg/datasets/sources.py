@@ -63,35 +63,10 @@ class SourceFile:
         if source.onto is None:
             return array, target, replaced
         array = resample_image_onto(array, own, target)
-        if place is not None:
-            kept = place(array.shape)
-            if kept.shape == array.shape:
-                kept[...] = array
-                array = kept
+        if place is not None and (kept := place(array.shape)).shape == array.shape:
+            kept[...] = array
+            return kept, target, replaced
         return array, target, replaced
-
-
-class ImageReader:
-    """Reads images one after the other; those that lie in one file, with one open of it.
-
-    It keeps the last file, so let go of it before you need the memory.
-    """
-
-    def __init__(self, repair: bool = False) -> None:
-        self._repair = repair
-        self._file: SourceFile | None = None
-
-    def read(self, source: ImageSource) -> tuple[NDArray[np.float32], Geometry]:
-        """Read one image; raises the errors of `read_case`."""
-        if self._file is None or not self._file.holds(source):
-            self._file = None  # let go of it before the next is unpacked
-            self._file = SourceFile(source, self._repair)
-        return self._file.read(source)[:2]
-
-    @property
-    def notes(self) -> tuple[Note, ...]:
-        """On the file of the image that was read last."""
-        return self._file.notes if self._file else ()
 
 
 def by_file(images: Mapping[str, ImageSource]) -> list[list[str]]:

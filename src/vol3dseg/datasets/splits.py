@@ -135,30 +135,21 @@ def make_split(
     )
 
 
-def split_table(
-    split: Split, subjects: Mapping[str, str], volumes_ml: Mapping[str, float] | None = None
-) -> str:
-    """Return a Markdown table of the subjects and cases in each part.
-
-    With `volumes_ml`, the foreground of each case [ml], it gets their median and quartiles.
-    """
-    total = max(len(split.ids), 1)
-    rows = ["| part | subjects | cases | share of cases |", "|---|---:|---:|---:|"]
-    if volumes_ml is not None:
-        rows = [f"{rows[0]} foreground, median [ml] | quartiles [ml] |", f"{rows[1]}---:|---:|"]
+def split_table(split: Split, subjects: Mapping[str, str], volumes_ml: Mapping[str, float]) -> str:
+    """Return a Markdown table of the subjects, cases and foreground [ml] in each part."""
+    rows = [
+        "| part | subjects | cases | share of cases | foreground, median [ml] | quartiles [ml] |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for name in PARTS:
         cases = split.part(name)
-        people = len({subjects[i] for i in cases})
-        row = f"| {name} | {people} | {len(cases)} | {len(cases) / total:.1%} |"
-        rows.append(row if volumes_ml is None else row + _quartiles([volumes_ml[i] for i in cases]))
+        median = quartiles = "-"
+        if cases:
+            low, middle, high = np.percentile([volumes_ml[i] for i in cases], (25, 50, 75)).tolist()
+            median, quartiles = f"{middle:.4g}", f"{low:.4g} to {high:.4g}"
+        people, share = len({subjects[i] for i in cases}), len(cases) / max(len(split.ids), 1)
+        rows.append(f"| {name} | {people} | {len(cases)} | {share:.1%} | {median} | {quartiles} |")
     return "\n".join(rows)
-
-
-def _quartiles(volumes_ml: list[float]) -> str:
-    if not volumes_ml:
-        return " - | - |"
-    low, median, high = np.percentile(volumes_ml, (25, 50, 75)).tolist()
-    return f" {median:.4g} | {low:.4g} to {high:.4g} |"
 
 
 def _volumes_of(

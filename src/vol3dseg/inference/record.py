@@ -160,8 +160,11 @@ class Record(Frozen):
             Of the model.
         """
         made = self.cases.get(case.id)
-        current = made and is_current(made, case, modalities, with_label=False)
-        return bool(current) and self.is_there(case.id, folder)
+        return (
+            made is not None
+            and is_current(made.sources, bool(made.repairs), case, modalities, with_label=False)
+            and self.is_there(case.id, folder)
+        )
 
 
 def load_record(folder: Path) -> Record:

@@ -161,7 +161,8 @@ class _Run:
         entry = self._known.get(case.id)
         if entry is None or entry.subject != case.subject:
             return False
-        if not is_current(entry, case, self._config.recipe.modalities, with_label=True):
+        wanted = self._config.recipe.modalities
+        if not is_current(entry.sources, bool(entry.repairs), case, wanted, with_label=True):
             return False
         path = self._folder / entry.file
         return path.is_file() and path.stat().st_size == entry.bytes

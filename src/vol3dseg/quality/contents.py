@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_segmentation
-from vol3dseg.datasets.sources import ImageReader, open_label
+from vol3dseg.datasets.sources import SourceFile, open_label
 from vol3dseg.errors import DatasetError, Vol3dSegError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
@@ -76,12 +76,15 @@ def _read_images(
         )
         problems.append(error.recorded)
         return found
-    reader = ImageReader(case.repair)
+    file: SourceFile | None = None
     for name in modalities:
         with _noting(problems):
             source = case.select([name]).images[name]
-            found[name] = reader.read(source)
-            problems += _repairs(reader.notes, source.path)
+            if file is None or not file.holds(source):
+                file = None  # let go of it before the next is unpacked
+                file = SourceFile(source, case.repair)
+            found[name] = file.read(source)[:2]
+            problems += _repairs(file.notes, source.path)
     return found
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.reading import read_segmentation
-from vol3dseg.datasets.sources import ImageReader
+from vol3dseg.datasets.sources import SourceFile
 from vol3dseg.errors import OutputError, Vol3dSegError, in_memory
 from vol3dseg.evaluation.overlap import DICE, confusion, one_against_rest
 from vol3dseg.evaluation.scoring import require_same_classes
@@ -76,8 +76,9 @@ def draw_files(
         )
     labels = (load_config(config) if config else load_record(prediction.parent)).labels
     with in_memory("image and label maps", where=image):
-        read = ImageReader().read(ImageSource(image, channel, series=series))
-        volume = Volume.stack({series or label_stem(image) or image.name: read})
+        source = ImageSource(image, channel, series=series)
+        array, grid, _ = SourceFile(source).read(source)
+        volume = Volume.stack({series or label_stem(image) or image.name: (array, grid)})
         predicted = read_labels(prediction, labels, volume.geometry)
         known = None if reference is None else read_labels(Path(reference), labels, volume.geometry)
     save_overlay(output, volume, predicted, known, label_stem(prediction) or prediction.name)

@@ -7,25 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.layouts.bids import BidsLayout
-from vol3dseg.datasets.layouts.brats import BratsLayout
-from vol3dseg.datasets.layouts.decathlon import DecathlonLayout
-from vol3dseg.datasets.layouts.dicom_folders import DicomLayout
+from vol3dseg.datasets.layouts.bids import BIDS
+from vol3dseg.datasets.layouts.brats import BRATS
+from vol3dseg.datasets.layouts.decathlon import DECATHLON
+from vol3dseg.datasets.layouts.dicom_folders import DICOM
 from vol3dseg.datasets.layouts.layout import Layout
-from vol3dseg.datasets.layouts.nnunet import NnunetLayout
-from vol3dseg.datasets.layouts.table import TableLayout
+from vol3dseg.datasets.layouts.nnunet import NNUNET
+from vol3dseg.datasets.layouts.table import TABLE
 from vol3dseg.errors import DatasetError, some_of
 
 # The first that recognises a data set reads it: an nnU-Net's dataset.json may look like that of the
 # Decathlon, and a file of BIDS like one of BraTS.
-LAYOUTS: tuple[Layout, ...] = (
-    TableLayout(),
-    NnunetLayout(),
-    DecathlonLayout(),
-    BidsLayout(),
-    BratsLayout(),
-    DicomLayout(),
-)
+LAYOUTS = (TABLE, NNUNET, DECATHLON, BIDS, BRATS, DICOM)
 
 
 def layout_of(path: Path) -> Layout | None:

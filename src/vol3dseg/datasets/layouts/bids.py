@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import only_one, subfolders
+from vol3dseg.datasets.layouts.layout import Layout, only_one, subfolders
 
 _MODALITIES = {"FLAIR": "flair", "T1w": "t1", "T2w": "t2", "PDw": "pd", "T2starw": "t2star"}
 _CONTRAST = {"t1": "t1ce"}  # where an agent was given
@@ -45,40 +45,24 @@ class _File:
         return _CONTRAST.get(name, name) if "ce" in self.entities else name
 
 
-class BidsLayout:
-    """Folders sub-*/[ses-*/]anat; label maps in derivatives."""
-
-    name = "BIDS"
-    expected = "sub-<subject>/[ses-<session>/]anat/sub-<subject>_..._T1w.nii.gz, ..."
-    rule = "one of each"
-    remedy = "move the others away, or name the files in a dataset table"
-
-    def recognises(self, folder: Path) -> bool:
-        """Tell whether `folder` holds a subject with anatomical images, or is one."""
-        return any(True for subject in _subjects(folder) for _ in _sessions(subject))
-
-    def find(self, folder: Path, problems: list[str]) -> Iterator[Case]:
-        """Give a case for each session with anatomical images."""
-        for subject in _subjects(folder):
-            for session in _sessions(subject):
-                parts = [subject.name, *([session.name] if session != subject else [])]
-                yield _case(subject.parent, parts, problems)
+def _recognises(folder: Path) -> bool:
+    return any(True for _ in _sessions(folder))
 
 
-def _subjects(folder: Path) -> list[Path]:
+def _find(folder: Path, problems: list[str]) -> Iterator[Case]:
+    for dataset, parts in _sessions(folder):
+        yield _case(dataset, parts, problems)
+
+
+def _sessions(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Give the data set and the path in it of each session, or subject, with anatomical images."""
     folder = Path.cwd() if folder == Path() else folder  # whose name is needed
     if not folder.is_dir():
-        return []
-    if folder.name.startswith("sub-"):
-        return [folder]
-    return [p for p in subfolders(folder) if p.name.startswith("sub-")]
-
-
-def _sessions(subject: Path) -> Iterator[Path]:
-    """Give the sessions that have anatomical images; without sessions, the subject itself."""
-    for folder in [subject, *sorted(subject.glob("ses-*"))]:
-        if (folder / "anat").is_dir():
-            yield folder
+        return
+    for subject in [folder] if folder.name.startswith("sub-") else subfolders(folder):
+        for session in [subject, *sorted(subject.glob("ses-*"))]:
+            if subject.name.startswith("sub-") and (session / "anat").is_dir():
+                yield subject.parent, list(session.relative_to(subject.parent).parts)
 
 
 def _case(dataset: Path, parts: Sequence[str], problems: list[str]) -> Case:
@@ -135,3 +119,13 @@ def _files(folder: Path) -> list[_File]:
             entities = dict(part.split("-", 1) for part in match["entities"].split("_"))
             found.append(_File(path, entities, match["suffix"]))
     return found
+
+
+BIDS = Layout(
+    name="BIDS",
+    expected="sub-<subject>/[ses-<session>/]anat/sub-<subject>_..._T1w.nii.gz, ...",
+    rule="one of each",
+    remedy="move the others away, or name the files in a dataset table",
+    recognises=_recognises,
+    find=_find,
+)

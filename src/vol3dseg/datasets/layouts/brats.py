@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import only_one, subfolders
+from vol3dseg.datasets.layouts.layout import Layout, only_one, subfolders
 
 _MODALITIES = ("flair", "t1", "t1ce", "t2")
 _LABEL, _STRAY_LABEL = "seg", "segm"  # W39_1998.09.19_Segm.nii: the label of BraTS20_Training_355
@@ -32,30 +32,20 @@ _REPEATED_SCAN = re.compile(
 )
 
 
-class BratsLayout:
-    """One folder for each scan, one file for each modality."""
+def _recognises(folder: Path) -> bool:
+    return folder.is_dir() and any(_files(f) for f in (folder, *_case_folders(folder)))
 
-    name = "BraTS"
-    expected = "folders <id>/ with <id>_flair.nii.gz, <id>_t1.nii.gz, ... or <id>-t2f.nii.gz, ..."
-    rule = "one of each"
-    remedy = "move the others away"
 
-    def recognises(self, folder: Path) -> bool:
-        """Tell whether `folder` is a case, or holds one, perhaps in HGG or LGG."""
-        if not folder.is_dir():
-            return False
-        return bool(_files(folder)) or any(_files(f) for f in _case_folders(folder))
+def _find(folder: Path, problems: list[str]) -> Iterator[Case]:
+    """Give the cases in `folder`, or the one case that it is.
 
-    def find(self, folder: Path, problems: list[str]) -> Iterator[Case]:
-        """Give the cases in `folder`, or the one case that it is.
-
-        A folder with a name such as BraTS20_Training_007 is a case even where its files are
-        missing, so that it is reported rather than passed over.
-        """
-        for place in [folder] if _files(folder) else _case_folders(folder):
-            files = _files(place)
-            if files or _CASE_NAME.fullmatch(place.name):
-                yield _case(place, files, folder, problems)
+    A folder with a name such as BraTS20_Training_007 is a case even where its files are missing, so
+    that it is reported rather than passed over.
+    """
+    for place in [folder] if _files(folder) else _case_folders(folder):
+        files = _files(place)
+        if files or _CASE_NAME.fullmatch(place.name):
+            yield _case(place, files, folder, problems)
 
 
 def _case_folders(folder: Path) -> list[Path]:
@@ -89,3 +79,13 @@ def _case(folder: Path, files: dict[str, list[Path]], root: Path, problems: list
         images={m: ImageSource(path) for m in _MODALITIES if (path := only.get(m))},
         label=only.get(_LABEL) or only.get(_STRAY_LABEL),
     )
+
+
+BRATS = Layout(
+    name="BraTS",
+    expected="folders <id>/ with <id>_flair.nii.gz, <id>_t1.nii.gz, ... or <id>-t2f.nii.gz, ...",
+    rule="one of each",
+    remedy="move the others away",
+    recognises=_recognises,
+    find=_find,
+)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import BaseModel, Field, field_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Numbered
+from vol3dseg.datasets.layouts.layout import Layout, Numbered
 from vol3dseg.errors import DatasetError, some_of
 from vol3dseg.formats import NIFTI
 from vol3dseg.schema import read_json
@@ -42,43 +42,26 @@ class _Description(BaseModel):
         return modality
 
 
-class DecathlonLayout:
-    """Files listed in `dataset.json`; several modalities of a case are volumes of one 4-D file."""
-
-    name = "Decathlon"
-    expected = f"{FILE_NAME} with imagesTr/ and labelsTr/"
-    rule = f"each case once in {FILE_NAME}, with .nii or .nii.gz files that lie in the folder"
-    remedy = "add the files, or correct the list"
-
-    def recognises(self, folder: Path) -> bool:
-        """Tell whether `folder` has a `dataset.json`."""
-        return (folder / FILE_NAME).is_file()
-
-    def find(self, folder: Path, problems: list[str]) -> list[Case]:
-        """Return the listed cases.
-
-        Those of the test list have no label and are passed over without the folder `imagesTs`.
-        """
-        description = read_json(
-            _Description,
-            folder / FILE_NAME,
-            DatasetError,
-            expected="JSON with modality, training and test",
-            remedy="correct it, or download it again",
-        )
-        test = description.test if (folder / "imagesTs").is_dir() else []
-        entries = [
-            *description.training,
-            *(_Entry(image=t) if isinstance(t, str) else t for t in test),
-        ]
-        listed = [p for entry in entries for p in (entry.image, entry.label) if p is not None]
-        unusable = {
-            "outside of the folder": [p for p in listed if _leaves(p)],
-            "of another format": [p for p in listed if NIFTI.stem(Path(p)) is None],
-            "missing": [p for p in listed if not _leaves(p) and not (folder / p).is_file()],
-        }
-        problems += [f"{len(p)} {what}: {some_of(p)}" for what, p in unusable.items() if p]
-        return [_case(folder, entry, description.modality) for entry in entries]
+def _find(folder: Path, problems: list[str]) -> list[Case]:
+    """Return the listed cases; those of the test list count where there is a folder `imagesTs`."""
+    description = read_json(
+        _Description,
+        folder / FILE_NAME,
+        DatasetError,
+        expected="JSON with modality, training and test",
+        remedy="correct it, or download it again",
+    )
+    entries = [*description.training]
+    if (folder / "imagesTs").is_dir():
+        entries += [_Entry(image=t) if isinstance(t, str) else t for t in description.test]
+    listed = [p for entry in entries for p in (entry.image, entry.label) if p is not None]
+    unusable = {
+        "outside of the folder": [p for p in listed if _leaves(p)],
+        "of another format": [p for p in listed if NIFTI.stem(Path(p)) is None],
+        "missing": [p for p in listed if not _leaves(p) and not (folder / p).is_file()],
+    }
+    problems += [f"{len(p)} {what}: {some_of(p)}" for what, p in unusable.items() if p]
+    return [_case(folder, entry, description.modality) for entry in entries]
 
 
 def _leaves(path: str) -> bool:
@@ -92,3 +75,13 @@ def _case(folder: Path, entry: _Entry, modality: Mapping[int, str]) -> Case:
     several = len(modality) > 1
     images = {m: ImageSource(path, number if several else None) for number, m in modality.items()}
     return Case(name, name, images, folder / entry.label if entry.label else None)
+
+
+DECATHLON = Layout(
+    name="Decathlon",
+    expected=f"{FILE_NAME} with imagesTr/ and labelsTr/",
+    rule=f"each case once in {FILE_NAME}, with .nii or .nii.gz files that lie in the folder",
+    remedy="add the files, or correct the list",
+    recognises=lambda folder: (folder / FILE_NAME).is_file(),
+    find=_find,
+)

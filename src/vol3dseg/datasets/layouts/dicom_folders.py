@@ -13,44 +13,46 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import subfolders
+from vol3dseg.datasets.layouts.layout import Layout, subfolders
 from vol3dseg.formats.dicom.series import find_series, holds_files
 
 _LABELS = ("label", "seg")
 
 
-class DicomLayout:
-    """One folder for each case, and in it one for each modality."""
+def _recognises(folder: Path) -> bool:
+    """Tell whether there is a DICOM file in `folder`, or one or two folders below it."""
+    if not folder.is_dir():
+        return False
+    return holds_files(folder) or any(_series_folders(f) for f in (folder, *subfolders(folder)))
 
-    name = "DICOM"
-    expected = "folders <id>/<modality>/ with DICOM files"
-    rule = "a folder for each modality of a case, and one called label"
-    remedy = "sort the files so, or name the series of each case in a dataset table"
 
-    def recognises(self, folder: Path) -> bool:
-        """Tell whether there is a DICOM file in `folder`, or one or two folders below it."""
-        if not folder.is_dir():
-            return False
-        return holds_files(folder) or any(_series_folders(f) for f in (folder, *subfolders(folder)))
-
-    def find(self, folder: Path, problems: list[str]) -> Iterator[Case]:
-        """Give the cases in `folder`, or the one case that it is; see `find_series` for errors."""
-        several = any(_series_folders(place) for place in subfolders(folder))
-        for place in subfolders(folder) if several else [folder]:
-            found = _series_folders(place)
-            labels = [name for name in found if name.lower() in _LABELS]
-            if holds_files(place):
-                listed = find_series(place).listed
-                problems.append(f"{place.name} holds files itself; there are series {listed}")
-            elif len(labels) > 1:
-                problems.append(f"{place.name} has {' and '.join(labels)}")
-            elif found:
-                label = found.pop(labels[0]) if labels else None
-                images = {name: ImageSource(path) for name, path in found.items()}
-                name = place.resolve().name
-                yield Case(name, name, images, label)
+def _find(folder: Path, problems: list[str]) -> Iterator[Case]:
+    several = any(_series_folders(place) for place in subfolders(folder))
+    for place in subfolders(folder) if several else [folder]:
+        found = _series_folders(place)
+        labels = [name for name in found if name.lower() in _LABELS]
+        if holds_files(place):
+            listed = find_series(place).listed
+            problems.append(f"{place.name} holds files itself; there are series {listed}")
+        elif len(labels) > 1:
+            problems.append(f"{place.name} has {' and '.join(labels)}")
+        elif found:
+            label = found.pop(labels[0]) if labels else None
+            images = {name: ImageSource(path) for name, path in found.items()}
+            name = place.resolve().name
+            yield Case(name, name, images, label)
 
 
 def _series_folders(folder: Path) -> dict[str, Path]:
     """Return the subfolders that hold DICOM files, by name."""
     return {path.name: path for path in subfolders(folder) if holds_files(path)}
+
+
+DICOM = Layout(
+    name="DICOM",
+    expected="folders <id>/<modality>/ with DICOM files",
+    rule="a folder for each modality of a case, and one called label",
+    remedy="sort the files so, or name the series of each case in a dataset table",
+    recognises=_recognises,
+    find=_find,
+)

@@ -1,33 +1,27 @@
 """What a layout is, and what several of them need to find cases."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from vol3dseg.datasets.case import Case
 
 
-class Layout(Protocol):
+@dataclass(frozen=True, slots=True)
+class Layout:
     """How the cases of a data set lie in a folder, or are listed in a file."""
 
     name: str
     expected: str  # what it looks like
     rule: str  # what holds of its files
     remedy: str  # what to do where that does not hold
-
-    def recognises(self, path: Path) -> bool:
-        """Tell whether what is at `path` has this layout."""
-        ...
-
-    def find(self, path: Path, problems: list[str]) -> Iterable[Case]:
-        """Give the cases at `path`; no voxel is loaded.
-
-        All that is wrong with the data set is added to `problems`, in words; ids that are there
-        twice are found by `find_cases`.
-        """
-        ...
+    recognises: Callable[[Path], bool]  # tells whether what is at a path has this layout
+    # Gives the cases at a path, no voxel loaded, and adds all that is wrong with them to the list;
+    # ids that are there twice are found by `find_cases`.
+    find: Callable[[Path, list[str]], Iterable[Case]]
 
 
 def only_one(files: Sequence[Path], several: str, root: Path, problems: list[str]) -> Path | None:

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, field_validator, model_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Numbered
+from vol3dseg.datasets.layouts.layout import Layout, Numbered
 from vol3dseg.errors import DatasetError
 from vol3dseg.schema import read_json
 
@@ -48,39 +48,31 @@ class _Description(BaseModel):
         return names
 
 
-class NnunetLayout:
-    """Channels in files of their own, numbered; `dataset.json` names the numbers."""
+def _recognises(folder: Path) -> bool:
+    """Tell whether `folder` has numbered images, or a `dataset.json` with `channel_names`.
 
-    name = "nnU-Net raw"
-    expected = f"{FILE_NAME} and {_IMAGES}/<id>_0000.nii.gz, ..."
-    rule = f"the channels that {FILE_NAME} names of each case, a label map of each in {_IMAGES}"
-    remedy = "add the files, or move the others away"
+    Images whose whole names are in `dataset.json` are those of the Decathlon.
+    """
+    text = _text(folder / FILE_NAME)
+    if '"channel_names"' in text:
+        return True
+    return any(match[0] not in text for match in _numbered(folder / _IMAGES))
 
-    def recognises(self, folder: Path) -> bool:
-        """Tell whether `folder` has numbered images, or a `dataset.json` with `channel_names`.
 
-        Images whose whole names are in `dataset.json` are those of the Decathlon.
-        """
-        text = _text(folder / FILE_NAME)
-        if '"channel_names"' in text:
-            return True
-        return any(match[0] not in text for match in _numbered(folder / _IMAGES))
-
-    def find(self, folder: Path, problems: list[str]) -> list[Case]:
-        """Return the cases of both image folders."""
-        description = read_json(
-            _Description,
-            folder / FILE_NAME,
-            DatasetError,
-            expected='JSON with channel_names, such as {"0": "T1"}, which say what the numbers of '
-            "images mean",
-            remedy="add or correct it",
-        )
-        cases = _cases(folder / _IMAGES, folder / _LABELS, description, problems)
-        cases += _cases(folder / _TEST_IMAGES, None, description, problems)
-        if not cases and not problems:
-            problems.append(f"{_IMAGES} holds no file <id>_0000{description.file_ending}")
-        return cases
+def _find(folder: Path, problems: list[str]) -> list[Case]:
+    description = read_json(
+        _Description,
+        folder / FILE_NAME,
+        DatasetError,
+        expected='JSON with channel_names, such as {"0": "T1"}, which say what the numbers of '
+        "images mean",
+        remedy="add or correct it",
+    )
+    cases = _cases(folder / _IMAGES, folder / _LABELS, description, problems)
+    cases += _cases(folder / _TEST_IMAGES, None, description, problems)
+    if not cases and not problems:
+        problems.append(f"{_IMAGES} holds no file <id>_0000{description.file_ending}")
+    return cases
 
 
 def _text(path: Path) -> str:
@@ -134,3 +126,13 @@ def _cases(
         found = {modality: ImageSource(own[n]) for n, modality in channels.items() if n in own}
         cases.append(Case(name, name, found, label))
     return cases
+
+
+NNUNET = Layout(
+    name="nnU-Net raw",
+    expected=f"{FILE_NAME} and {_IMAGES}/<id>_0000.nii.gz, ...",
+    rule=f"the channels that {FILE_NAME} names of each case, a label map of each in {_IMAGES}",
+    remedy="add the files, or move the others away",
+    recognises=_recognises,
+    find=_find,
+)

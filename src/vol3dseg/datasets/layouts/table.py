@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from vol3dseg.datasets.case import Case, modalities_of
+from vol3dseg.datasets.layouts.layout import Layout
 from vol3dseg.datasets.layouts.table_columns import (
     ID,
     LABEL,
@@ -32,34 +33,32 @@ from vol3dseg.schema import problems as in_words
 _SUFFIXES = (".csv", ".json")
 
 
-class TableLayout:
-    """A CSV file with a header, or a JSON file with a list of objects."""
+def _find(path: Path, problems: list[str]) -> list[Case]:
+    """Return the cases of a table: CSV in UTF-8 with a header, or JSON with a list."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark at the beginning
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            "not a text in UTF-8", where=path, remedy="save the table as CSV UTF-8"
+        ) from error
+    read = _read_csv if path.suffix.lower() == ".csv" else _read_json
+    columns, lines, wrong = read(path, text)
+    modalities, misnamed = read_header(columns)
+    problems += [*misnamed, *wrong]
+    folder, empty = Path(os.path.realpath(path.parent)), dict.fromkeys(columns, "")
+    rows = [Row(place, {**empty, **cells}, folder) for place, cells in lines.items()]
+    # Where a column is misnamed, messages about its cells would only hide that.
+    return [] if problems else _cases(rows, modalities, problems)
 
-    name = "table"
-    expected = "a file .csv or .json with the columns id, one for each modality, and label"
-    rule = ""
-    remedy = "correct the table"
 
-    def recognises(self, path: Path) -> bool:
-        """Tell whether `path` is a file whose name ends in .csv or .json."""
-        return path.suffix.lower() in _SUFFIXES and path.is_file()
-
-    def find(self, path: Path, problems: list[str]) -> list[Case]:
-        """Return the cases of a table: CSV in UTF-8 with a header, or JSON with a list."""
-        try:
-            text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark at the beginning
-        except UnicodeDecodeError as error:
-            raise DatasetError(
-                "not a text in UTF-8", where=path, remedy="save the table as CSV UTF-8"
-            ) from error
-        read = _read_csv if path.suffix.lower() == ".csv" else _read_json
-        columns, lines, wrong = read(path, text)
-        modalities, misnamed = read_header(columns)
-        problems += [*misnamed, *wrong]
-        folder, empty = Path(os.path.realpath(path.parent)), dict.fromkeys(columns, "")
-        rows = [Row(place, {**empty, **cells}, folder) for place, cells in lines.items()]
-        # Where a column is misnamed, messages about its cells would only hide that.
-        return [] if problems else _cases(rows, modalities, problems)
+TABLE = Layout(
+    name="table",
+    expected="a file .csv or .json with the columns id, one for each modality, and label",
+    rule="",
+    remedy="correct the table",
+    recognises=lambda path: path.suffix.lower() in _SUFFIXES and path.is_file(),
+    find=_find,
+)
 
 
 def write_table(cases: Sequence[Case], path: Path) -> None:
@@ -84,11 +83,15 @@ def write_table(cases: Sequence[Case], path: Path) -> None:
         raise DatasetError(
             "; ".join(problems), where=path, remedy="rename them, or write the table by hand"
         )
+    text = io.StringIO()
     if path.suffix.lower() == ".csv":
-        write_text(path, _as_csv(rows, columns))
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
     else:
         content = [{c: row.get(c) or None for c in columns} for row in rows]
-        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        text.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, text.getvalue())
 
 
 # Names of columns, cells of each row by its place, and what is wrong with the form.
@@ -225,11 +228,3 @@ def _unwritable(
 def _can_be_kept(text: str) -> bool:
     """Tell whether a text comes back as it is, spaces and names that are not UTF-8 included."""
     return text.encode(errors="ignore").decode() == text.strip() and "\0" not in text
-
-
-def _as_csv(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -45,41 +45,18 @@ class Option:
     read: Callable[[str], Any]  # the value of a cell; raises ValueError or KeyError
     expected: str  # what `read` takes
     write: Callable[[Any], str]  # the cell of a value that is not None
-    image: tuple[str, str]  # for docs/datasets.md: what it says, and what an empty cell means
-    label: tuple[str, str] | None = None  # the same beside the label map, which may have none
+    of_labels: bool = False  # whether the label map has such a column, too
 
 
-COLUMNS = {
-    ID: ("names the case in every output; no slash, no dot at its beginning", "must be there"),
-    SUBJECT: ("who was scanned", "the id"),
-    LABEL: ("the label map; a file, or a folder with DICOM", "there is none"),
-    "<modality>": ("the image; any name that is none of the others", "must be there, in every row"),
-}
+# What each says stands in docs/datasets.md.
 OPTIONS = (
-    Option("_volume", "channel", _count, "a whole number from 0", str,
-           ("which volume of a 4-D file, from 0", "a 4-D file is refused")),
-    Option("_nan", "nan", _finite, "a finite number", repr,
-           ("the number that replaces NaN and infinity", "they are refused")),
-    Option("_series", "series", str, "text", str,
-           ("which DICOM series, where `<modality>` is a folder: UID, number, or a pattern of its "
-            "description (`T1*`)", "the folder holds only one"),
-           ("the same for `label`: a mask that is kept as images, or a DICOM-SEG",
-            "the folder holds only one")),
-    Option("_resample", "onto", _answer, "yes or no", lambda onto: "yes",
-           ("`yes`: the image is brought onto the grid of the first modality of the table",
-            "images on different grids are refused"),
-           ("`yes`: the label map is brought onto the grid of the images",
-            "a label map on another grid is refused")),
-)  # fmt: skip
+    Option("_volume", "channel", _count, "a whole number from 0", str),
+    Option("_nan", "nan", _finite, "a finite number", repr),
+    Option("_series", "series", str, "text", str, of_labels=True),
+    Option("_resample", "onto", _answer, "yes or no", lambda onto: "yes", of_labels=True),
+)
 _SUFFIXES = tuple(option.suffix for option in OPTIONS)
-_FIXED = (ID, SUBJECT, LABEL, *(LABEL + option.suffix for option in OPTIONS if option.label))
-
-
-def documented() -> dict[str, tuple[str, str]]:
-    """Return what docs/datasets.md says of each column: its meaning, and that of an empty cell."""
-    of_images = {f"<modality>{option.suffix}": option.image for option in OPTIONS}
-    of_labels = {LABEL + option.suffix: option.label for option in OPTIONS if option.label}
-    return {**COLUMNS, **of_images, **of_labels}
+_FIXED = (ID, SUBJECT, LABEL, *(LABEL + option.suffix for option in OPTIONS if option.of_labels))
 
 
 def all_columns(modalities: Sequence[str]) -> list[str]:
@@ -110,8 +87,8 @@ def read_header(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
 
 def _meant(name: str, names: Sequence[str], images: Sequence[str]) -> str | None:
     """Return the column that was probably meant by one that is taken for a modality."""
-    of_others = [image + suffix for image in images if image != name for suffix in _SUFFIXES]
-    known = [k for k in (*_FIXED, *of_others) if k not in names]
+    of_others = all_columns([image for image in images if image != name])
+    known = [column for column in of_others if column not in names]
     return next(iter(difflib.get_close_matches(name.lower(), known, 1, _CLOSE)), None)
 
 
