@@ -19,9 +19,9 @@ import numpy as np
 import onnx
 
 from vol3dseg.config import ModelConfig
+from vol3dseg.inference import DEVICES, PRECISIONS
 from vol3dseg.inference.loading import open_session
 from vol3dseg.inference.runtimes.footprint import footprint
-from vol3dseg.inference.runtimes.session import DEVICES, PRECISIONS
 from vol3dseg.machine import peak_mb, reset_peak, resident_mb
 
 _NETWORKS: list[dict[str, Any]] = [

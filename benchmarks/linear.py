@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vol3dseg.inference import DEVICES, PRECISIONS
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.inference.runtimes.session import DEVICES, PRECISIONS
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.evaluation.scoring import evaluate_case, summarise
+from vol3dseg.inference import DEVICES
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.restore import Restorer
-from vol3dseg.inference.runtimes.session import DEVICES
 from vol3dseg.inference.tiling.plan import Plan
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import run_tiles

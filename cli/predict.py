@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,17 +15,13 @@ from vol3dseg.cli.options import (
     progress_bar,
     repair_option,
 )
+from vol3dseg.inference import DEVICES, FORMAT_NAMES, PRECISIONS, SEG
 
 if TYPE_CHECKING:
     from vol3dseg.inference.output_files import Draw, PredictOptions
     from vol3dseg.inference.predicting import Inputs
     from vol3dseg.inference.predictor import Predictor
     from vol3dseg.inference.record import CaseRecord
-
-_DEVICES = ("auto", "cpu", "cuda", "tensorrt", "openvino")
-_PRECISIONS = ("float32", "bfloat16")
-_SEG = "dicom-seg"
-_FORMATS = ("nifti", "nrrd", "mha", _SEG)
 
 
 @click.command(short_help="Segment scans with an exported model.")
@@ -50,25 +46,27 @@ _FORMATS = ("nifti", "nrrd", "mha", _SEG)
 )
 @click.option(
     "--device",
-    type=click.Choice(_DEVICES),
+    type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
     help="auto: CUDA, else OpenVINO, else onnxruntime on the CPU, by what is installed.",
 )
 @click.option(
     "--precision",
-    type=click.Choice(_PRECISIONS),
+    type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
     help="What the network computes in; bfloat16 needs OpenVINO and a processor that has it.",
 )
 @click.option(
     "--max-memory",
+    "max_memory_mb",
     type=SizeType(),
     help="What the process may take in all, as 2GB or 900MB.  [default: most of what is free]",
 )
 @click.option(
     "--exact",
+    "only_exact",
     is_flag=True,
     help="Only tiles whose result equals one pass over the whole scan, however long they take.",
 )
@@ -96,8 +94,7 @@ _FORMATS = ("nifti", "nrrd", "mha", _SEG)
 @click.option("--probabilities", is_flag=True, help="Write <id>_probabilities.nii.gz as well.")
 @click.option(
     "--format",
-    "format_name",
-    type=click.Choice(_FORMATS),
+    type=click.Choice(FORMAT_NAMES),
     help="Of what is written; dicom-seg needs DICOM.  [default: as the input; nifti for DICOM]",
 )
 @click.option(
@@ -116,29 +113,7 @@ _FORMATS = ("nifti", "nrrd", "mha", _SEG)
     help="What the picture shows; implies --picture.  [default: the model's first]",
 )
 @repair_option()
-def predict(
-    model: Path,
-    inputs: tuple[Path, ...],
-    output: Path,
-    images: tuple[str, ...],
-    case_id: str | None,
-    split: Path | None,
-    parts: tuple[str, ...],
-    device: Literal["auto", "cpu", "cuda", "tensorrt", "openvino"],
-    precision: Literal["float32", "bfloat16"],
-    max_memory: float | None,
-    exact: bool,
-    overlap: float | None,
-    explain: bool,
-    resume: bool,
-    threads: int,
-    probabilities: bool,
-    picture: bool,
-    picture_modality: str | None,
-    format_name: str | None,
-    deidentify: bool,
-    repair: bool,
-) -> None:
+def predict(model: Path, inputs: tuple[Path, ...], output: Path, **chosen: Any) -> None:
     """Segment scans with MODEL, an ONNX file made by vol3dseg export-onnx.
 
     INPUT is any of: a dataset folder in a known layout, a dataset table (.csv, .json), the folder
@@ -147,34 +122,37 @@ def predict(
     or .mha on the grid of the source, and OUTPUT/predictions.json. The headers of all cases are
     checked first; a case that fails is named and the others go on. Needs no TensorFlow.
     """
-    if parts and split is None:
+    if chosen["parts"] and chosen["split"] is None:
         raise click.UsageError("--part names a part of --split; give that as well")
-    if deidentify and format_name != _SEG:
-        raise click.UsageError(f"--deidentify is for --format {_SEG}; other formats hold no names")
+    if chosen["deidentify"] and chosen["format"] != SEG:
+        raise click.UsageError(f"--deidentify is for --format {SEG}; other formats hold no names")
+    images, case_id, explaining = (chosen.pop(name) for name in ("images", "case_id", "explain"))
     if bool(images) == bool(inputs):
         raise click.UsageError("give INPUT, or --image once per modality, and not both")
+
+    from inspect import signature
 
     from vol3dseg.datasets.selection import one_case
     from vol3dseg.inference.loading import load_predictor
     from vol3dseg.inference.output_files import PredictOptions
     from vol3dseg.machine import limit_cores
 
-    if threads:
-        limit_cores(threads)  # for reading, preparing and writing as well
-    predictor = load_predictor(model, device, threads, precision, max_memory, exact, overlap)
+    if chosen["threads"]:
+        limit_cores(chosen["threads"])  # for reading, preparing and writing as well
+    # Options are named as the parameters of what takes them.
+    loading = signature(load_predictor).parameters.keys() & chosen.keys()
+    predictor = load_predictor(model, **{name: chosen.pop(name) for name in loading})
     click.echo(f"running on {predictor.origin.provider}")
     for note in predictor.notes:
         click.echo(f"note: {note}")
-    draw = None
-    if picture or picture_modality:
-        draw = drawing(predictor.manifest.recipe.modalities, picture_modality)
-    options = PredictOptions(
-        split, parts, repair, resume, probabilities, format_name, deidentify, draw
-    )
+    picture, modality = chosen.pop("picture"), chosen.pop("picture_modality")
+    if picture or modality:
+        chosen["draw"] = drawing(predictor.manifest.recipe.modalities, modality)
+    options = PredictOptions(**chosen)
     given: Inputs = [one_case(images, case_id or "case")] if images else inputs
     done = (
         run_explain(predictor, given, options)
-        if explain
+        if explaining
         else run_predict(predictor, given, output, options)
     )
     if not done:
@@ -187,17 +165,20 @@ def run_predict(
     """Segment in front of the user; returns whether no case has failed."""
     from vol3dseg.inference.predicting import predict as run
 
-    records: list[CaseRecord] = []
     with progress_bar() as bar:
         task = bar.add_task("segmenting", total=None)
+        records: list[CaseRecord] = []
 
-        def advance(case_id: str, record: "CaseRecord", total: int) -> None:
+        def advance(case_id: str, record: "CaseRecord") -> None:
             records.append(record)
-            bar.update(task, total=total, advance=1)
+            bar.advance(task)
             line = _line(case_id, record)
             bar.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
-        run(predictor, inputs, output, options, click.echo, advance)
+        def begin(total: int) -> None:
+            bar.update(task, total=total)
+
+        run(predictor, inputs, output, options, click.echo, advance, begin)
     failed = sum(bool(record.error) for record in records)
     unlike = sum(bool(record.warnings) for record in records)
     segmented = len(records) - failed

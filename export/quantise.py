@@ -44,10 +44,10 @@ from onnxruntime.quantization import (
 from vol3dseg.errors import ModelError, ParityError, RunError
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.export.instance_norm import drop_unused
+from vol3dseg.inference import Device
 from vol3dseg.inference.loading import make_predictor, open_session
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.openvino_backend import is_installed
-from vol3dseg.inference.runtimes.session import Device
 from vol3dseg.model.manifest import Manifest, Quantisation
 from vol3dseg.model.model_file import ModelFile
 from vol3dseg.preprocessing.store import StoredCase

@@ -6,19 +6,21 @@ import json
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vol3dseg.cli import predict as predict_module
 from vol3dseg.cli.predict import predict as predict_command
 from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import DatasetError, DeviceError, ModelError
+from vol3dseg.formats import FORMATS
+from vol3dseg.inference import DEVICES, FORMAT_NAMES, PRECISIONS, SEG, batch
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.inference.output_files import FORMAT_NAMES
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
-from vol3dseg.inference.runtimes.session import DEVICES, PRECISIONS
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import gaussian_weights, run_tiles
 from vol3dseg.model.manifest import Tiling
@@ -167,7 +169,25 @@ def test_the_command_offers_what_the_library_has():
     options = {option.name: option for option in predict_command.params}
     assert tuple(options["device"].type.choices) == DEVICES
     assert tuple(options["precision"].type.choices) == PRECISIONS
-    assert tuple(options["format_name"].type.choices) == FORMAT_NAMES
+    assert tuple(options["format"].type.choices) == FORMAT_NAMES
+    assert (*(written.name for written in FORMATS), SEG) == FORMAT_NAMES
+
+
+def test_the_progress_bar_knows_its_total_before_the_first_case_is_read(
+    model_path, brats_folder, tmp_path, monkeypatch
+):
+    bar, read, totals = predict_module.progress_bar(), batch.read_volume, []
+
+    def noting(*arguments):
+        totals.append(bar.tasks[0].total)
+        return read(*arguments)
+
+    monkeypatch.setattr(predict_module, "progress_bar", lambda: bar)
+    monkeypatch.setattr(batch, "read_volume", noting)
+    arguments = [str(model_path), str(brats_folder), "-o", str(tmp_path / "O")]
+    done = CliRunner().invoke(predict_command, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert totals == [3, 3, 3]
 
 
 def test_a_device_that_is_not_there_is_an_error(model_path, monkeypatch):

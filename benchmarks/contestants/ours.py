@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.inference import DEVICES, PRECISIONS
 from vol3dseg.inference.loading import make_predictor, open_session
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.footprint import Footprint
-from vol3dseg.inference.runtimes.session import DEVICES, PRECISIONS, Session
+from vol3dseg.inference.runtimes.session import Session
 from vol3dseg.model.model_file import ModelFile, read_model
 
 PACKAGES = (

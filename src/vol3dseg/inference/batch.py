@@ -30,7 +30,8 @@ from vol3dseg.preprocessing.prepare import Prepared, prepare
 from vol3dseg.space.intake import notes_as_text
 from vol3dseg.space.volume import Volume
 
-Progress = Callable[[str, CaseRecord, int], None]
+Progress = Callable[[str, CaseRecord], None]
+_DEFAULTS = PredictOptions()
 
 
 def predict_cases(
@@ -38,40 +39,22 @@ def predict_cases(
     predictor: Predictor,
     folder: Path,
     record: Record,
-    options: PredictOptions | None = None,
-    progress: Progress = lambda case_id, record, total: None,
+    options: PredictOptions = _DEFAULTS,
+    progress: Progress = lambda case_id, record: None,
 ) -> Record:
     """Segment cases into `folder/<id>.nii.gz` or the like.
 
     One that fails is recorded, and the rest goes on. The headers of all of them are checked before
     the first is read. The next case is read and prepared while the network runs on this one, unless
-    memory is limited: it has to be held beside it.
-
-    Parameters
-    ----------
-    cases : sequence of Case
-    predictor : Predictor
-    folder : Path
-        Gets predictions.json as well, anew after each case.
-    record : Record
-        Of the model; its cases are kept, except for those that are segmented now.
-    options : PredictOptions or None
-        What is written.
-    progress : callable
-        Called with each case, its record as it comes, and the number of cases.
-
-    Returns
-    -------
-    Record
-        As written.
+    memory is limited: it has to be held beside it. Returns the record as it is written, anew after
+    each case: that which is given, with these cases over its own.
     """
-    options = options or PredictOptions()
     refused = preflight(cases, predictor.manifest.recipe.modalities, labelled=False)
     failed = {case_id: CaseRecord(error=why.recorded) for case_id, why in refused.items()}
     record = record.with_cases(failed)
     record.save(folder)
     for case_id, why in refused.items():
-        progress(case_id, CaseRecord(error=why.message), len(cases))
+        progress(case_id, CaseRecord(error=why.message))
     good = [case for case in cases if case.id not in refused]
     for case, ready in _read_ahead(good, predictor, folder, options):
         reset_peak()
@@ -83,24 +66,13 @@ def predict_cases(
         del ready
         record = record.with_cases({case.id: found})
         record.save(folder)
-        progress(case.id, found, len(cases))
+        progress(case.id, found)
     return record
 
 
 @contextmanager
 def failing_alone(case: Case, stage: str) -> Iterator[None]:
-    """Turn what can go wrong with a single case into a Vol3dSegError; bugs pass through.
-
-    Parameters
-    ----------
-    case : Case
-    stage : str
-        What is being done, for the message: "reading".
-
-    Raises
-    ------
-    Vol3dSegError
-    """
+    """Turn what can go wrong with a single case into a Vol3dSegError; bugs pass through."""
     where = f"case {case.id}"
     try:
         with in_memory(f"scan and results ({stage})", where):

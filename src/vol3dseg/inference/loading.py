@@ -7,11 +7,12 @@ from pathlib import Path
 import onnx
 
 from vol3dseg.errors import DeviceError
+from vol3dseg.inference import Device, Precision
 from vol3dseg.inference.predictor import Origin, Predictor
 from vol3dseg.inference.runtimes.footprint import footprint
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend, has_cuda
 from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend, is_installed
-from vol3dseg.inference.runtimes.session import Device, Precision, Session
+from vol3dseg.inference.runtimes.session import Session
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.machine import give_back_at_once
 from vol3dseg.model.model_file import ModelFile, read_model

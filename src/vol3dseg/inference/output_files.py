@@ -11,12 +11,10 @@ from vol3dseg.errors import OutputError
 from vol3dseg.formats import FORMATS, NIFTI, Format, format_by_name
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
 from vol3dseg.formats.dicom.series import Series
+from vol3dseg.inference import SEG
 from vol3dseg.inference.predictor import Origin, Prediction
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume
-
-SEG = "dicom-seg"  # a format of label maps alone
-FORMAT_NAMES = (*(written.name for written in FORMATS), SEG)
 
 # Draws a case into a file; returns a note on what is missing from the picture, or nothing.
 Draw = Callable[[Path, Case, Volume, Segmentation], str]
@@ -39,9 +37,9 @@ class PredictOptions:
     probabilities : bool
         Write `<id>_probabilities.nii.gz` as well: (i, j, k, channel) float32.
     format : str or None
-        Of what is written, one of `FORMAT_NAMES`; None for that of the case's first image, by its
-        name. "dicom-seg" refers to the series of the model's first modality; probabilities are then
-        in the format of the image, or NIfTI.
+        Of what is written, one of `inference.FORMAT_NAMES`; None for that of the case's first
+        image, by its name. "dicom-seg" refers to the series of the model's first modality;
+        probabilities are then in the format of the image, or NIfTI.
     deidentify : bool
         Blank patient and study in DICOM-SEG.
     draw : callable or None
@@ -99,24 +97,9 @@ def write_outputs(
     options: PredictOptions,
     origin: Origin,
 ) -> None:
-    """Write a prediction, and remove what an earlier one has left beside it.
+    """Write a prediction, its label map to `target`, and remove what an earlier one has left.
 
-    Parameters
-    ----------
-    prediction : Prediction
-    case : Case
-    series : Series or None
-        What a DICOM-SEG refers to.
-    target : Path
-        The label map.
-    options : PredictOptions
-    origin : Origin
-        What a DICOM-SEG names as its maker.
-
-    Raises
-    ------
-    OutputError
-        A file cannot be written.
+    A DICOM-SEG refers to the series, and names the origin as its maker.
     """
     segmentation, chosen = prediction.segmentation, options.format_for(case)
     if options.as_seg and series:
@@ -134,12 +117,7 @@ def write_outputs(
 
 
 def require_no_input(case: Case, folder: Path, options: PredictOptions) -> None:
-    """Refuse an output that would replace a file of the case.
-
-    Raises
-    ------
-    OutputError
-    """
+    """Refuse an output that would replace a file of the case."""
     outputs = [folder / options.label_file(case), *_extras(case, folder)]
     taken = {path.resolve() for path in case.paths}.intersection(p.resolve() for p in outputs)
     if taken:

@@ -25,7 +25,8 @@ def predict(
     output: str | Path,
     options: PredictOptions | None = None,
     tell: Callable[[str], None] = lambda line: None,
-    progress: Progress = lambda case_id, record, total: None,
+    progress: Progress = lambda case_id, record: None,
+    begin: Callable[[int], None] = lambda total: None,
 ) -> Record:
     """Segment scans from files to files, as `vol3dseg predict` does.
 
@@ -42,8 +43,10 @@ def predict(
     tell : callable
         Called with a line of text now and then.
     progress : callable
-        Called with the id of each case, its `CaseRecord` as it comes, and the number of cases. A
-        case that fails does not end the others; its record says why.
+        Called with the id of each case and its `CaseRecord`, as it comes. A case that fails does
+        not end the others; its record says why.
+    begin : callable
+        Called with the number of cases, before the first is read.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def predict(
         The output cannot be written.
     """
     predictor = model if isinstance(model, Predictor) else load_predictor(model)
-    options, folder = options or PredictOptions(), Path(output)
+    folder, options = Path(output), options or PredictOptions()
     cases = _chosen(predictor, inputs, options)
     record = Record.of(predictor.manifest, predictor.origin)
     if options.resume and (folder / RECORD_NAME).exists():
@@ -70,6 +73,7 @@ def predict(
         record, missing = _resumed(record, cases, modalities, folder, options)
         tell(f"{len(cases) - len(missing)} of {len(cases)} cases are complete")
         cases = missing
+    begin(len(cases))
     return predict_cases(cases, predictor, folder, record, options, progress)
 
 
@@ -119,15 +123,9 @@ def _resumed(
 def explain(
     predictor: Predictor, inputs: Inputs, options: PredictOptions
 ) -> Iterator[tuple[str, CaseRecord]]:
-    """Read each case and plan how it would be segmented; nothing is written.
+    """Read each case of `predict` and plan how it would be segmented; nothing is written.
 
-    Parameters and errors are those of `predict`.
-
-    Yields
-    ------
-    case_id : str
-    record : CaseRecord
-        With `plan`, time included, and `warnings`; or with `error`.
+    Its record has the plan, time included, and warnings; or the error.
     """
     recipe = predictor.manifest.recipe
     for case in _chosen(predictor, inputs, options):

@@ -59,21 +59,11 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a predictor comes from, for records.
+    """Where a predictor comes from, for records."""
 
-    Parameters
-    ----------
-    name : str
-        Of the model's file, without its suffix.
-    sha256 : str
-        Of the file.
-    provider : str
-        Runtime, device and precision.
-    """
-
-    name: str = ""
-    sha256: str = ""
-    provider: str = ""
+    name: str = ""  # of the model's file, without its suffix
+    sha256: str = ""  # of the file
+    provider: str = ""  # runtime, device and precision
 
 
 class Predictor:

@@ -122,12 +122,7 @@ class Record(Frozen):
         )
 
     def require_same_model(self, other: "Record", folder: Path) -> None:
-        """Refuse to go on with another model or on another provider.
-
-        Raises
-        ------
-        EvaluationError
-        """
+        """Refuse to go on with another model or on another provider."""
         facts = [
             ("model", self.model_sha256, other.model_sha256),
             ("provider", self.provider, other.provider),
@@ -149,16 +144,7 @@ class Record(Frozen):
         return path.is_file() and sha256_file(path) == made.sha256
 
     def is_complete(self, case: Case, folder: Path, modalities: Sequence[str]) -> bool:
-        """Return whether the label map of a case is there, as it was written, and up to date.
-
-        Parameters
-        ----------
-        case : Case
-        folder : Path
-            That of the record.
-        modalities : sequence of str
-            Of the model.
-        """
+        """Return whether the label map of a case is there, as it was written, and up to date."""
         made = self.cases.get(case.id)
         return (
             made is not None
@@ -168,13 +154,7 @@ class Record(Frozen):
 
 
 def load_record(folder: Path) -> Record:
-    """Read `predictions.json` of a folder of predictions.
-
-    Raises
-    ------
-    EvaluationError
-        It is missing or damaged.
-    """
+    """Read `predictions.json` of a folder of predictions; what is wrong is an EvaluationError."""
     return read_json(
         Record,
         folder / RECORD_NAME,

@@ -22,23 +22,9 @@ CHUNK_MB = 30.0  # that a thread takes for them, and its share of a portion
 class Restorer:
     """Resamples rows of probabilities to the grid of the scan as they come, and keeps only labels.
 
-    Parameters
-    ----------
-    working, source : Geometry
-        Axes are parallel.
-    outputs : Softmax or Sigmoid
-        What the channels are, and how they become labels.
-    labels : LabelSet
-    keep_probabilities : bool
-    threads : int
-
-    Attributes
-    ----------
-    labels : (i, j, k) array of uint8
-        Class indices on `source`, decided after interpolation; background outside of the working
-        grid. Complete when all rows have been added.
-    probabilities : (i, j, k, channel) array of float32, or None
-        On `source`, if they are kept.
+    The axes of both grids are parallel. `labels` are (i, j, k) class indices on `source`, decided
+    after interpolation; background outside of the working grid. They are complete when all rows
+    have been added.
     """
 
     def __init__(
@@ -71,7 +57,7 @@ class Restorer:
 
     @property
     def probabilities(self) -> NDArray[np.float32] | None:
-        """Those on `source`, with channels on the last axis."""
+        """Those on `source`, (i, j, k, channel), if they are kept."""
         return None if self._kept is None else np.moveaxis(self._kept, 0, -1)
 
     def add(self, rows: NDArray[np.float32]) -> None:

@@ -11,23 +11,8 @@ def average(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
     """Put several graphs into one whose output is the mean of theirs.
 
     They run one after the other, and their outputs are added up as they come: the new graph takes
-    the memory of one of them, all the weights, and one more output.
-
-    Parameters
-    ----------
-    models : sequence of onnx.ModelProto
-        At least one; each with the same input and the same output, and without inner graphs. They
-        are left as they are.
-
-    Returns
-    -------
-    onnx.ModelProto
-        Input and output are those of the first. Without metadata.
-
-    Raises
-    ------
-    ModelError
-        There are none, or their inputs, outputs or operator sets differ.
+    the memory of one of them, all the weights, and one more output. Models have one input and one
+    output, the same in all, and no inner graphs; they are left as they are. Without metadata.
     """
     if not models:
         raise ModelError("there are no graphs to average", expected="at least one")

@@ -233,19 +233,7 @@ class Manifest(Frozen):
 
 
 def parse_manifest(text: str | bytes, source: str | Path) -> Manifest:
-    """Read a manifest from JSON.
-
-    Parameters
-    ----------
-    text : str or bytes
-    source : str or Path
-        The file it comes from, for the message.
-
-    Raises
-    ------
-    ModelError
-        It is damaged, of another version, or its parts do not fit together.
-    """
+    """Read a manifest from JSON; `source` is the file that a ModelError names."""
     return parse_json(
         Manifest,
         text,

@@ -19,62 +19,30 @@ _DOMAINS = {"", "ai.onnx"}
 
 
 class Standalone(Frozen):
-    """How a graph from raw intensities to labels is called; it says so beside the manifest.
-
-    Attributes
-    ----------
-    inputs : tuple of str
-        One (i, j, k) float32 input for each modality, with its raw intensities, all on one grid.
-    axes : "RAS"
-        What i, j and k must be closest to: to the right, to the front, up.
-    output : str
-        (i, j, k) uint8, on the grid of the inputs.
-    values : mapping from class to int
-        What stands for each class in the output: the values that `vol3dseg predict` writes.
-    """
+    """How a graph from raw intensities to labels is called; it says so beside the manifest."""
 
     version: Literal[1] = 1
-    inputs: tuple[str, ...]
-    axes: Literal["RAS"]
-    output: str
-    values: dict[str, int]
+    inputs: tuple[str, ...]  # (i, j, k) float32 raw intensities of each modality, all on one grid
+    axes: Literal["RAS"]  # what i, j and k must be closest to: to the right, to the front, up
+    output: str  # (i, j, k) uint8, on the grid of the inputs
+    values: dict[str, int]  # of each class in the output, those that `vol3dseg predict` writes
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A checked model.
+    """A checked model."""
 
-    Parameters
-    ----------
-    content : bytes
-        What was checked; sessions are made from it, not from the path again.
-    manifest : Manifest
-    sha256 : str
-        Of `content`.
-    standalone : Standalone or None
-        How it is called, if it is a graph from raw intensities to labels and not a network alone.
-    """
-
-    content: bytes
+    content: bytes  # that was checked; sessions are made from it, not from the path again
     manifest: Manifest
-    sha256: str
-    standalone: Standalone | None = None
+    sha256: str  # of the content
+    standalone: Standalone | None = None  # how it is called, if it is not a network alone
 
 
 def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
-    """Read an ONNX file that vol3dseg exported.
+    """Read an ONNX file that vol3dseg exported, a network alone unless standalones are allowed.
 
-    Parameters
-    ----------
-    path : Path
-    allow_standalone : bool
-        Take graphs from raw intensities to labels as well, which no predictor can use.
-
-    Raises
-    ------
-    ModelError
-        The file is missing, no ONNX, has no manifest of ours, refers to other files or to
-        operators outside the ONNX standard, or is standalone where that is not allowed.
+    A ModelError is raised for any other, and for one that refers to other files or to operators
+    outside the ONNX standard.
     """
     content, model = _parsed(path)
     properties = {prop.key: prop.value for prop in model.metadata_props}
@@ -153,18 +121,7 @@ def _parse_standalone(text: str, path: Path) -> Standalone:
 
 
 def describe(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return what kind of thing `path` is, and its metadata.
-
-    Parameters
-    ----------
-    path : Path
-        An ONNX model, a run folder or a prepared folder.
-
-    Raises
-    ------
-    ModelError, RunError, StoreError
-        It is none of these, or damaged.
-    """
+    """Return what kind of thing an ONNX model, a run or a prepared folder is, and its metadata."""
     if path.is_file():
         return _describe_model(read_model(path, allow_standalone=True))
     if (path / FILE_NAME).is_file():

@@ -18,33 +18,19 @@ _SIDE = 2  # of the input that is counted, in units of the divisor
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a network takes for each voxel of its input.
+    """What a network takes for each voxel of its input."""
 
-    Parameters
-    ----------
-    float_bytes : float
-        That must be kept at once, at most: inputs and outputs of layers that are still needed.
-    rounded_bytes : float
-        The same, but what is rounded to integers before its next use counts as integers: so for
-        runtimes that round within the layer. Less only in a quantised network.
-    multiplications : float
-        Of convolutions; each comes with an addition.
-    """
-
-    float_bytes: float
+    float_bytes: float  # kept at once, at most: inputs and outputs of layers still needed
+    # The same for runtimes that round within the layer: what is rounded to integers before its next
+    # use counts as integers. Less only in a quantised network.
     rounded_bytes: float
-    multiplications: float
+    multiplications: float  # of convolutions; each comes with an addition
 
 
 def footprint(model: onnx.ModelProto, divisor: Shape) -> Footprint:
     """Count what a network takes, layer after layer in the order of its graph.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        Its input is (n, c, i, j, k).
-    divisor : (3,) tuple of int
-        What the sides of an input must be multiples of [voxels].
+    Its input is (n, c, i, j, k), with sides that are multiples of the divisor [voxels].
     """
     sides = [_SIDE * n for n in divisor]
     shapes = _shapes(model, sides)

@@ -55,10 +55,8 @@ class OnnxBackend:
             return np.asarray(self._session.run(["probabilities"], {"image": patches})[0])
 
     def bytes_per_voxel(self, taken: Footprint) -> float:
-        """Return the memory of a run for each voxel of its input.
-
-        A quantised network takes hardly less: what was rounded is floats again in between.
-        """
+        """Return the memory of a run for each voxel of its input [bytes]."""
+        # A quantised network takes hardly less: what was rounded is floats again in between.
         return self._overhead * taken.float_bytes
 
     def release(self) -> None:

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import DeviceError, ModelError
 from vol3dseg.extras import load_extra
+from vol3dseg.inference import Precision
 from vol3dseg.inference.runtimes.footprint import Footprint
-from vol3dseg.inference.runtimes.session import Precision, one_line, running
+from vol3dseg.inference.runtimes.session import one_line, running
 from vol3dseg.machine import usable_cores
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -52,7 +53,7 @@ class OpenVinoBackend:
             return np.asarray(found[0])
 
     def bytes_per_voxel(self, taken: Footprint) -> float:
-        """Return the memory of a run for each voxel of its input."""
+        """Return the memory of a run for each voxel of its input [bytes]."""
         if taken.rounded_bytes < taken.float_bytes:
             return _INT8_OVERHEAD * taken.rounded_bytes
         return self._overhead * taken.float_bytes

@@ -2,18 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import DeviceError, MemoryLimitError, Vol3dSegError, in_memory
 from vol3dseg.inference.runtimes.footprint import Footprint
-
-Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
-Precision = Literal["float32", "bfloat16"]
-DEVICES: tuple[Device, ...] = get_args(Device)
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _LESS_MEMORY = "give less to the network with --max-memory, or close other programs"
 
@@ -26,43 +21,24 @@ class Backend(Protocol):
 
         The answer is the caller's until the next call.
         """
-        ...
 
 
 class Session(Backend, Protocol):
-    """A network that is loaded into a runtime.
+    """A network that is loaded into a runtime."""
 
-    Attributes
-    ----------
-    provider : str
-        Runtime and device, for people and records.
-    on_gpu : bool
-        Whether it takes the memory of a GPU, which the kernel does not account for.
-    """
-
-    provider: str
-    on_gpu: bool
+    provider: str  # runtime and device, for people and records
+    on_gpu: bool  # takes the memory of a GPU, which the kernel does not account for
 
     def bytes_per_voxel(self, taken: Footprint) -> float:
-        """Return the memory of a run for each voxel of its input."""
-        ...
+        """Return the memory of a run for each voxel of its input [bytes]."""
 
     def release(self) -> None:
         """Give back the memory that is kept for the next run."""
-        ...
 
 
 @contextmanager
 def running(provider: str) -> Iterator[None]:
-    """Turn what a runtime raises while it computes into a Vol3dSegError; bugs pass through.
-
-    Raises
-    ------
-    MemoryLimitError
-        It has run out of memory.
-    DeviceError
-        It has failed otherwise.
-    """
+    """Turn what a runtime raises into a MemoryLimitError or DeviceError; bugs pass through."""
     try:
         with in_memory(f"the layers of the network in {provider}", remedy=_LESS_MEMORY):
             yield

@@ -13,18 +13,10 @@ from vol3dseg.space.box import Box, Shape, grid_boxes
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """What the network is run on, and which part of its answer is used.
+    """What the network is run on, and which part of its answer is used."""
 
-    Parameters
-    ----------
-    read : Box
-        Input, in voxels of the volume; beyond the volume are zeros.
-    keep : Box
-        Output that is used, inside `read` and inside the volume.
-    """
-
-    read: Box
-    keep: Box
+    read: Box  # input, in voxels of the volume; beyond the volume are zeros
+    keep: Box  # output that is used, inside `read` and inside the volume
 
 
 @dataclass(frozen=True, slots=True)

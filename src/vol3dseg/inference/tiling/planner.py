@@ -31,30 +31,14 @@ _MB = 2**20
 class Planner:
     """Chooses a plan for each volume.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        Its network, patch size, outputs and tiling are used.
-    bytes_per_voxel : float
-        Memory of the network for each voxel of a tile.
-    most_mb : float
-        Upper limit of what the network may take [MB].
-    fixed_mb : float
-        Memory of the network that does not depend on the tile [MB].
-    only_exact : bool
-        Accept only plans that equal one pass, however expensive.
-
-    Raises
-    ------
-    ModelError
-        `only_exact`, but outputs depend on the whole tile.
+    A ModelError is raised if only exact plans are asked for, but outputs depend on the whole tile.
     """
 
     manifest: Manifest
-    bytes_per_voxel: float
-    most_mb: float = math.inf
-    fixed_mb: float = 0.0
-    only_exact: bool = False
+    bytes_per_voxel: float  # memory of the network for each voxel of a tile
+    most_mb: float = math.inf  # that the network may take
+    fixed_mb: float = 0.0  # memory of the network that does not depend on the tile
+    only_exact: bool = False  # no plans but those that equal one pass, however expensive
 
     def __post_init__(self) -> None:
         if self.only_exact and not self.manifest.network.local:
@@ -65,19 +49,10 @@ class Planner:
             )
 
     def plan(self, shape: Shape, memory_mb: float) -> Plan:
-        """Return a cheap plan that fits into `memory_mb`, with the widest halo that is affordable.
+        """Return a cheap plan for a prepared volume, with the widest halo that is affordable.
 
-        Parameters
-        ----------
-        shape : (3,) tuple of int
-            Of the prepared volume [voxels].
-        memory_mb : float
-            What network and unfinished rows may take [MB].
-
-        Raises
-        ------
-        MemoryLimitError
-            No plan fits; the message says what the smallest one needs.
+        Network and unfinished rows fit into `memory_mb`, or a MemoryLimitError says what the
+        smallest plan needs.
         """
         memory_mb = min(memory_mb, self.most_mb)
         plans = self._with_halo(shape, memory_mb) if self.manifest.network.local else []

@@ -18,17 +18,8 @@ Progress = Callable[[int, int], None]
 def gaussian_weights(tile: Shape, sigma: float, floor: float) -> NDArray[np.float32]:
     """Return the weight of each voxel of a tile, highest in its middle, never zero.
 
-    Voxels near the border see less of their surroundings, so they count less.
-
-    Parameters
-    ----------
-    tile : (3,) tuple of int
-    sigma, floor : float
-        See `model.manifest.Tiling`.
-
-    Returns
-    -------
-    (*tile,) array of float32, largest value near 1, smallest at least `floor`
+    Voxels near the border see less of their surroundings, so they count less: from near 1 down to
+    `floor`, see `model.manifest.Tiling`.
     """
     axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n * sigma)) ** 2) for n in tile]
     product: NDArray[np.float64] = np.einsum("i,j,k->ijk", *axes)
@@ -49,22 +40,8 @@ def run_tiles(
     the plan is exact, where the tile does not touch the volume's border); otherwise background. A
     volume with nothing in it is background.
 
-    Parameters
-    ----------
-    image : (i, j, k, c) array of float32
-    backend : Backend
-    manifest : Manifest
-        Its outputs and tiling are used.
-    plan : Plan
-        Of a volume of this shape.
-    progress : callable
-        Called with the tiles done and their number.
-
-    Yields
-    ------
-    (channel, rows, j, k) array of float32
-        Probabilities of the next rows along i; together they are the volume. Each is good until the
-        next is asked for.
+    The image is (i, j, k, c). Yields the (channel, rows, j, k) probabilities of the next rows along
+    i, good until the next are asked for; `progress` gets the tiles done and their number.
     """
     runner = _Runner(image, mirrored(backend, manifest.tiling.mirror), manifest, plan, progress)
     rows = [list(row) for _, row in groupby(plan.tiles, key=lambda tile: tile.read.start[0])]
