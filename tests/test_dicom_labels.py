@@ -25,11 +25,11 @@ from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import DatasetError, FileFormatError, GridError, LabelError
 from vol3dseg.formats import read_labels
+from vol3dseg.formats.dicom import seg_reading
 from vol3dseg.formats.dicom.dicom_volume import place_series, read_stack
 from vol3dseg.formats.dicom.seg_reading import (
     classes_by_name,
     classes_by_number,
-    labels_by_number,
     read_seg,
 )
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
@@ -165,14 +165,15 @@ def test_a_segment_that_is_no_class_is_refused(labels, segments, message):
 
 
 def test_without_a_config_segments_are_called_by_their_numbers():
-    assert labels_by_number({3: "DOE^JOHN", 1: "x"}).names == (
-        "background",
-        "segment 1",
-        "segment 3",
-    )
+    labels, classes, _ = seg_reading._classes({3: "DOE^JOHN", 1: "x"}, None)
+    assert labels.names == ("background", "segment 1", "segment 3")
+    assert classes == {1: 1, 3: 2}
     for count in (0, 255):
-        with pytest.raises(LabelError, match=f"^holds {count} segments; expected 1 to 254; export"):
-            labels_by_number(dict.fromkeys(range(1, count + 1), "x"))
+        with pytest.raises(
+            LabelError,
+            match=f"^holds {count} segments; expected 1 to 254 besides the background; export",
+        ):
+            seg_reading._classes(dict.fromkeys(range(1, count + 1), "x"), None)
 
 
 def renamed(path, names):

@@ -451,7 +451,7 @@ def test_grids_of_another_place_are_told_apart(name, brats_folder):
         pytest.param(np.linspace(0, 1, 8640), "which is not a whole number", id="fractions"),
         pytest.param(
             np.arange(8640),
-            "holds 8639 values besides 0; expected fewer than 255; give a label map, if this is",
+            "holds 8639 values; expected 1 to 254 besides the background; give a label map, if ",
             id="image",
         ),
         pytest.param(np.full(8640, np.nan), "holds NaN", id="NaN"),

@@ -11,7 +11,7 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, in_memory
-from vol3dseg.formats.streams import PORTION, FileStart, damaged
+from vol3dseg.formats.streams import PORTION, FileStart, damaged, unfit_file
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake, Note
 from vol3dseg.space.memory_layout import contiguous
@@ -32,7 +32,6 @@ class VolumeFile(Protocol):
     @property
     def notes(self) -> tuple[Note, ...]:
         """What was found and put right; more may come as more is read."""
-        ...
 
     def geometry(self, channel: int | None = None) -> Geometry:
         """Return the grid of an image after checking all that headers say; no voxel is read.
@@ -40,7 +39,6 @@ class VolumeFile(Protocol):
         FileFormatError: there are other axes, or what is stored is no intensity. GridError: the
         header's geometry is not usable, or says nothing of orientation.
         """
-        ...
 
     def image(
         self, channel: int | None = None, out: NDArray[np.float32] | None = None
@@ -50,11 +48,9 @@ class VolumeFile(Protocol):
         It goes into `out`, if that has the file's shape; the first axis must be the fastest.
         FileFormatError: see `geometry`, or the file is truncated or damaged.
         """
-        ...
 
     def labels(self) -> tuple[NDArray[Any], Geometry]:
         """Return the values of a label map as stored, and its grid; errors are those of `image`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +108,9 @@ class ImageFile:
     def geometry(self, channel: int | None = None) -> Geometry:
         """See `VolumeFile`."""
         if self._header.unusable:
-            raise FileFormatError(
-                f"voxels are {self._header.unusable}",
-                where=self.path,
-                expected="plain numbers, neither colours nor complex ones",
-                remedy="export intensities",
-            )
+            wanted = "plain numbers, neither colours nor complex ones"
+            found = f"voxels are {self._header.unusable}"
+            raise unfit_file(found, self.path, wanted, "export intensities")
         several = len(self.shape) == 4 and channel is not None and channel < self.shape[3]
         if not several and not (len(self.shape) == 3 and channel in (None, 0)):
             raise _unfit_shape(self.shape, channel, self.path)
@@ -201,12 +194,8 @@ class ImageFile:
 
 def too_long(more: int, path: Path) -> FileFormatError:
     """Return the error of bytes behind the voxels: some may be lost before, which shifts all."""
-    return FileFormatError(
-        f"holds {more} bytes more than its header promises",
-        where=path,
-        expected="nothing behind the voxels",
-        remedy="export it again",
-    )
+    found = f"holds {more} bytes more than its header promises"
+    return unfit_file(found, path, "nothing behind the voxels")
 
 
 def _without_single_volumes(shape: tuple[int, ...], intake: Intake) -> tuple[int, ...]:
@@ -229,7 +218,7 @@ def _unfit_shape(shape: tuple[int, ...], channel: int | None, path: Path) -> Fil
             f"name one of its {shape[3]} volumes, from 0, in the column <modality>_volume of a "
             "dataset table, or split the file"
         )
-    return FileFormatError(f"has shape {shape}", where=path, expected=wanted, remedy=remedy)
+    return unfit_file(f"has shape {shape}", path, wanted, remedy)
 
 
 def stored_portions(array: NDArray[Any]) -> Iterator[memoryview]:

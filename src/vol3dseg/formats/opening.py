@@ -6,25 +6,22 @@ on.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import FileFormatError, IntensityError, LabelError
+from vol3dseg.errors import FileFormatError, IntensityError
 from vol3dseg.formats.dicom.dicom_file import is_dicom
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.seg_reading import read_seg
-from vol3dseg.formats.dicom.series import Series, choose, find_series
+from vol3dseg.formats.dicom.series import choose, find_series
 from vol3dseg.formats.image_file import VolumeFile
 from vol3dseg.formats.names import FORMATS, format_by_name
 from vol3dseg.formats.nifti.nifti_file import NIFTI
 from vol3dseg.formats.streams import FileStart, damaged, read_start
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.labels import Label, LabelSet, Segmentation, distinct, whole_numbers
-
-_MOST_CLASSES = 254  # besides the background
+from vol3dseg.space.labels import LabelSet, Segmentation, distinct, numbered_labels, whole_numbers
 
 
 def open_volume(path: Path, repair: bool = False, series: str | None = None) -> VolumeFile:
@@ -108,11 +105,14 @@ class LabelFile:
     def segmentation(self, labels: LabelSet | None, grid: Geometry | None = None) -> Segmentation:
         """Return the classes of all voxels; see `read_labels`."""
         if self._values is None:
-            found = read_seg(self.path, labels, grid)
-            self._notes = found.notes
-            return found
+            read = read_seg(self.path, labels, grid)
+            self._notes = read.notes
+            return read
         values, geometry = self._values.labels()
-        labels = labels or _labels_of(values, self.path)
+        if labels is None:
+            found = [value for value in distinct(whole_numbers(values, str(self.path))) if value]
+            remedy = "give a label map, if this is an image"
+            labels = numbered_labels("value", found or [1], remedy, self.path)
         return Segmentation(labels.encode(values, str(self.path)), geometry, labels, self.notes)
 
 
@@ -122,9 +122,16 @@ def open_labels(path: Path, repair: bool = False, series: str | None = None) -> 
     if start is not None:
         return LabelFile(path, _opened(start, repair))
     chosen = choose(find_series(path), series)
-    if chosen.modality == "SEG":
-        return LabelFile(_only_file(chosen), None)
-    return LabelFile(path, DicomVolume(path, series, repair))
+    if chosen.modality != "SEG":
+        return LabelFile(path, DicomVolume(path, series, repair))
+    if len(chosen.files) > 1:
+        raise FileFormatError(
+            f"has {len(chosen.files)} DICOM-SEG files",
+            where=chosen.where,
+            expected="one with all segments",
+            remedy="name the file that is meant",
+        )
+    return LabelFile(chosen.files[0], None)
 
 
 def read_labels(
@@ -140,31 +147,3 @@ def read_labels(
     or a segment is not among the classes. GridError: a DICOM-SEG does not lie on the grid.
     """
     return open_labels(path, repair, series).segmentation(labels, grid)
-
-
-def _only_file(series: Series) -> Path:
-    if len(series.files) > 1:
-        raise FileFormatError(
-            f"has {len(series.files)} DICOM-SEG files",
-            where=series.where,
-            expected="one with all segments",
-            remedy="name the file that is meant",
-        )
-    return series.files[0]
-
-
-def _labels_of(values: NDArray[Any], path: Path) -> LabelSet:
-    """Return a class "value n" for each value but 0; there is one at least."""
-    found = [value for value in distinct(whole_numbers(values, str(path))) if value != 0]
-    if len(found) > _MOST_CLASSES:
-        raise LabelError(
-            f"holds {len(found)} values besides 0",
-            where=path,
-            expected=f"fewer than {_MOST_CLASSES + 1}",
-            remedy="give a label map, if this is an image",
-        )
-    own = [
-        Label(name=f"value {value}", read=(value,), write=index)
-        for index, value in enumerate(found or [1], start=1)
-    ]
-    return LabelSet(classes=(Label(name="background", read=(0,), write=0), *own))

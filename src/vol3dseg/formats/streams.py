@@ -61,7 +61,7 @@ def read_start(path: Path) -> FileStart:
     if not path.is_file():
         found = "is no regular file" if path.exists() else "does not exist"
         wanted = "an image file, such as .nii.gz"
-        raise FileFormatError(found, where=path, expected=wanted, remedy="check the path")
+        raise unfit_file(found, path, wanted, "check the path")
     with reading(path), path.open("rb") as raw:
         start, size = raw.read(_START), os.fstat(raw.fileno()).st_size
         compressed = start.startswith(MAGIC)
@@ -82,17 +82,21 @@ def reading(path: Path, what: str = "gzip stream", file: str = "") -> Iterator[N
         wanted = "all of them" if file else "a whole one"
         raise damaged(f"truncated or damaged {what} ({error})", path, wanted) from error
     except OSError as error:
-        raise FileFormatError(
-            f"{file}{' ' * bool(file)}cannot be read ({error.strerror})",
-            where=path,
-            expected="a readable file",
-            remedy="mend its permissions, or copy it again",
-        ) from error
+        found = f"{file} cannot be read ({error.strerror})".strip()
+        remedy = "mend its permissions, or copy it again"
+        raise unfit_file(found, path, "a readable file", remedy) from error
 
 
 def damaged(found: str, path: Path, expected: str = "all of them") -> FileFormatError:
     """Return the error of a file that was cut or spoilt on its way."""
-    return FileFormatError(found, where=path, expected=expected, remedy="copy or export it again")
+    return unfit_file(found, path, expected, "copy or export it again")
+
+
+def unfit_file(
+    found: str, path: Path, expected: str, remedy: str = "export it again"
+) -> FileFormatError:
+    """Return the error of a file that is not what it should be."""
+    return FileFormatError(found, where=path, expected=expected, remedy=remedy)
 
 
 def write_stream(path: Path, portions: Iterable[bytes | memoryview]) -> None:

@@ -49,17 +49,17 @@ class Geometry:
     def __init__(self, shape: tuple[int, ...], affine: ArrayLike) -> None:
         matrix = np.array(affine, dtype=np.float64)
         if len(shape) != 3 or min(shape) < 1:
-            wanted, remedy = "three axes of at least one voxel", "choose another file"
-            raise GridError(f"shape {shape}", expected=wanted, remedy=remedy)
+            wanted = "three axes of at least one voxel"
+            raise unusable(f"shape {shape}", wanted, remedy="choose another file")
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-            raise _unusable(f"the affine is {matrix.tolist()}", "a finite 4 x 4 matrix")
+            raise unusable(f"the affine is {matrix.tolist()}", "a finite 4 x 4 matrix")
         if np.abs(matrix).max() > _FARTHEST:
             found = f"the affine reaches {np.abs(matrix).max():.3g} mm"
-            raise _unusable(found, f"no more than {_FARTHEST:g} mm")
+            raise unusable(found, f"no more than {_FARTHEST:g} mm")
         lengths = np.linalg.norm(matrix[:3, :3], axis=0)
         if lengths.min() < _CLOSEST or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3:
             found = f"the affine's axes {matrix[:3, :3].tolist()} do not span a volume"
-            raise _unusable(found, "three of some length, in different directions")
+            raise unusable(found, "three of some length, in different directions")
         matrix.setflags(write=False)
         object.__setattr__(self, "shape", (int(shape[0]), int(shape[1]), int(shape[2])))
         object.__setattr__(self, "affine", matrix)
@@ -105,18 +105,7 @@ class Geometry:
         return "".join(nib.orientations.aff2axcodes(self.affine))
 
     def require_right_angles(self, where: object) -> None:
-        """Refuse a sheared grid.
-
-        Parameters
-        ----------
-        where : object
-            What lies on it, for the message.
-
-        Raises
-        ------
-        GridError
-            Two axes do not stand at right angles.
-        """
+        """Raise GridError, about what lies there (`where`), unless all axes are at right angles."""
         if self.shear > _MOST_SHEAR:
             raise GridError(
                 f"two axes stand at {np.degrees(np.arccos(self.shear)):.1f} degrees",
@@ -189,8 +178,11 @@ class Geometry:
         return float(np.abs(apart[:3]).max()) <= tolerance_voxels
 
 
-def _unusable(found: str, expected: str) -> GridError:
-    return GridError(found, expected=expected, remedy="mend the header")
+def unusable(
+    found: str, expected: str, where: object = "", remedy: str = "mend the header"
+) -> GridError:
+    """Return the error of a header whose grid is of no use."""
+    return GridError(found, where=where, expected=expected, remedy=remedy)
 
 
 def corners(shape: Shape) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """Labels by name, and the integers that stand for them in files and in the network."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.memory_layout import in_portions
 
+_MOST_CLASSES = 254  # besides the background
 _NOT_WHOLE = 1e-3  # that a float may be away from a whole number
 
 
@@ -72,23 +73,19 @@ class LabelSet(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "LabelSet":
-        values = [v for label in self.classes for v in label.read]
-        written = [label.write for label in self.classes]
-        problems = [
-            (len(set(self.names)) < len(self.names), f"names are used twice: {self.names}"),
-            (len(set(values)) < len(values), f"values to read are used twice: {values}"),
-            (len(set(written)) < len(written), f"values to write are used twice: {written}"),
-            (
-                self.classes[0].read != (0,) or self.classes[0].write != 0,
-                "the first class must be the background, read: [0] and write: 0",
-            ),
-        ]
+        used_once = {
+            "names": self.names,
+            "values to read": [v for label in self.classes for v in label.read],
+            "values to write": [label.write for label in self.classes],
+        }
+        for what, used in used_once.items():
+            if len(set(used)) < len(used):
+                raise ValueError(f"{what} are used twice: {used}")
+        if self.classes[0].read != (0,) or self.classes[0].write != 0:
+            raise ValueError("the first class must be the background, read: [0] and write: 0")
         named = {n for members in self.regions.values() for n in members} | set(self.required)
-        unknown = sorted(named - set(self.names))
-        problems.append((bool(unknown), f"unknown classes {unknown} in regions or required"))
-        for wrong, message in problems:
-            if wrong:
-                raise ValueError(message)
+        if unknown := sorted(named - set(self.names)):
+            raise ValueError(f"unknown classes {unknown} in regions or required")
         return self
 
     @property
@@ -181,6 +178,21 @@ class LabelSet(Frozen):
         return np.array([label.write for label in self.classes], dtype=np.uint8)[indices]
 
 
+def numbered_labels(
+    kind: str, numbers: Collection[int], remedy: str, where: object = ""
+) -> LabelSet:
+    """Return a class "kind n" for each number; `remedy` is for a file that holds too many."""
+    if not 0 < len(numbers) <= _MOST_CLASSES:
+        wanted = f"1 to {_MOST_CLASSES} besides the background"
+        found = f"holds {len(numbers)} {kind}s"
+        raise LabelError(found, where=where, expected=wanted, remedy=remedy)
+    own = [
+        Label(name=f"{kind} {number}", read=(number,), write=index)
+        for index, number in enumerate(sorted(numbers), start=1)
+    ]
+    return LabelSet(classes=(Label(name="background", read=(0,), write=0), *own))
+
+
 def _hint(unexpected: list[int]) -> str:
     if unexpected == [4]:
         return (
@@ -245,18 +257,12 @@ def distinct(values: NDArray[Any]) -> list[int]:
 def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
     """Return the values of a label map, rounded where they are floats up to 1e-3 from whole ones.
 
-    The type stays: a label map of a byte a voxel shall not become one of eight. `source` is what
-    the error names.
-
-    Raises
-    ------
-    LabelError
-        A value is NaN, infinite or not whole.
+    The type stays: a label map of a byte a voxel shall not become one of eight. LabelError: a value
+    is NaN, infinite or not whole.
     """
     if np.issubdtype(values.dtype, np.integer) or values.dtype == np.bool_:
         return values
-    found, remedy = "", "export the labels again"
-    rounded: NDArray[Any] = np.rint(values)
+    remedy, rounded = "export the labels again", np.rint(values)
     if not np.isfinite(values).all():
         found = "NaN or infinity"
     elif (off := np.abs(values - rounded) > _NOT_WHOLE).any():
@@ -264,8 +270,7 @@ def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
             f"{float(values[off][0]):.4g}, which is not a whole number ({off.sum()} such voxels)"
         )
         remedy += ", with nearest-neighbour interpolation; or give a label map, if this is an image"
-    if found:
-        raise LabelError(
-            f"the label map holds {found}", where=source, expected="whole numbers", remedy=remedy
-        )
-    return rounded
+    else:
+        return np.asarray(rounded)
+    found = f"the label map holds {found}"
+    raise LabelError(found, where=source, expected="whole numbers", remedy=remedy)

@@ -27,7 +27,7 @@ def resample_image_onto(
     fill = float(np.median(array[np.ix_(*([0, size - 1] for size in array.shape))]))
     if _parallel(source, target):
         return np.asarray(resample(array, source, target, fill), dtype=np.float32)
-    return _linear(_smoothed(array, source, target), source, target, fill)
+    return _linear(array, source, target, fill, smooth=True)
 
 
 def resample_labels_onto(
@@ -52,32 +52,27 @@ def _parallel(source: Geometry, target: Geometry) -> bool:
 
 
 def _linear(
-    array: NDArray[np.float32], source: Geometry, target: Geometry, fill: float
+    array: NDArray[np.float32],
+    source: Geometry,
+    target: Geometry,
+    fill: float,
+    smooth: bool = False,
 ) -> NDArray[np.float32]:
+    """Interpolate; `smooth` blurs along the axes in which the target's voxels are larger.
+
+    So none is skipped: the Gaussian turns a point spread function of one voxel, taken as the width
+    at half maximum, into that of the target's voxel. After M. J. Cardoso et al., "Scale factor
+    point spread function matching: beyond aliasing in image resampling", 2015.
+    """
     sitk = simpleitk()
     affine = np.linalg.inv(source.affine) @ target.affine
+    image = sitk.GetImageFromArray(array.T)
+    extent = np.linalg.norm(affine[:3, :3], axis=1)
+    variance = np.maximum(extent**2 - 1, 0) / (8 * np.log(2))
+    if smooth and variance.any():
+        image = sitk.DiscreteGaussian(image, variance.tolist())
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(affine[:3, :3].ravel().tolist())
     transform.SetTranslation(affine[:3, 3].tolist())
-    image = sitk.GetImageFromArray(array.T)
     found = sitk.Resample(image, list(target.shape), transform, defaultPixelValue=fill)
-    return np.asarray(sitk.GetArrayFromImage(found).T, dtype=np.float32)
-
-
-def _smoothed(
-    array: NDArray[np.float32], source: Geometry, target: Geometry
-) -> NDArray[np.float32]:
-    """Blur along the axes in which the target's voxels are larger, so that none is skipped.
-
-    The Gaussian turns a point spread function of one voxel, taken as the width at half maximum,
-    into that of the target's voxel. After M. J. Cardoso et al., "Scale factor point spread function
-    matching: beyond aliasing in image resampling", 2015.
-    """
-    matrix = np.linalg.inv(source.affine) @ target.affine
-    extent = np.linalg.norm(matrix[:3, :3], axis=1)
-    variance = np.maximum(extent**2 - 1, 0) / (8 * np.log(2))
-    if not variance.any():
-        return array
-    sitk = simpleitk()
-    blurred = sitk.DiscreteGaussian(sitk.GetImageFromArray(array.T), variance.tolist())
-    return np.asarray(sitk.GetArrayFromImage(blurred).T, np.float32)
+    return np.asarray(sitk.GetArrayFromImage(found).T, np.float32)

@@ -20,10 +20,9 @@ from vol3dseg.formats.dicom.planes import Plane, planes_of
 from vol3dseg.formats.streams import damaged
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.labels import Label, LabelSet, Segmentation
+from vol3dseg.space.labels import LabelSet, Segmentation, numbered_labels
 
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
-_MOST = 254  # classes besides the background
 
 
 def read_seg(path: Path, labels: LabelSet | None, grid: Geometry | None) -> Segmentation:
@@ -134,7 +133,7 @@ def _classes(
 ) -> tuple[LabelSet, dict[int, int], tuple[Note, ...]]:
     """Return the classes, which of them each segment is, and what is to be said of that."""
     if labels is None:
-        own = labels_by_number(segments)
+        own = numbered_labels("segment", segments, "export those that are needed")
         return own, classes_by_number(segments, own), ()
     named = classes_by_name(segments, labels)
     if named is not None:
@@ -188,21 +187,6 @@ def classes_by_number(segments: Mapping[int, str], labels: LabelSet) -> dict[int
             remedy="name segments and classes alike",
         )
     return found
-
-
-def labels_by_number(segments: Mapping[int, str]) -> LabelSet:
-    """Return a class "segment n" for each segment; names in headers are nobody's business."""
-    if not 0 < len(segments) <= _MOST:
-        raise LabelError(
-            f"holds {len(segments)} segments",
-            expected=f"1 to {_MOST}",
-            remedy="export those that are needed",
-        )
-    own = [
-        Label(name=f"segment {number}", read=(number,), write=index)
-        for index, number in enumerate(sorted(segments), start=1)
-    ]
-    return LabelSet(classes=(Label(name="background", read=(0,), write=0), *own))
 
 
 def _no_class(segments: Mapping[int, str], labels: LabelSet, besides: str = "") -> LabelError:

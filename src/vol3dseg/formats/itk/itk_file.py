@@ -4,25 +4,27 @@ Other readers return damaged zlib streams, and what they cannot decompress, as i
 """
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from vol3dseg.errors import GridError
-from vol3dseg.formats.image_file import ImageFile, ImageHeader, too_long
+from vol3dseg.formats.image_file import Format, ImageFile, ImageHeader, too_long
 from vol3dseg.formats.itk.text_header import TextHeader
 from vol3dseg.formats.streams import MAGIC, MAX_RATIO, PORTION, damaged, reading
-from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.geometry import Geometry, unusable
 from vol3dseg.space.intake import Intake
 
 _EITHER = 32 + zlib_ng.MAX_WBITS  # gzip or zlib, by their first bytes
 _COMPRESSED = 2**16  # bytes that are decompressed at once; those that give more wait for their turn
 
 
-def open_itk(path: Path, header: TextHeader, repair: bool) -> ImageFile:
+def _open(path: Path, header: TextHeader, repair: bool) -> ImageFile:
     """Return an NRRD or MetaImage file; refuse a header that promises more than the file holds."""
     intake, size = Intake(repair), math.prod(header.axes) * header.dtype.itemsize
     _require_room(path, header, size)
@@ -36,6 +38,27 @@ def open_itk(path: Path, header: TextHeader, repair: bool) -> ImageFile:
         unusable=header.unusable,
     )
     return ImageFile(path, found, intake)
+
+
+def itk_format(
+    name: str,
+    title: str,
+    suffixes: tuple[str, str],
+    start: re.Pattern[bytes],
+    read: Callable[[Path], TextHeader],
+    write: Callable[[Path, NDArray[Any], Geometry], None],
+) -> Format:
+    """Return a format that begins as `start`; headers of the second suffix stand by themselves."""
+
+    def files(path: Path) -> tuple[Path, ...]:
+        return (path, read(path).data) if path.name.lower().endswith(suffixes[1]) else (path,)
+
+    return Format(
+        name, title, suffixes[0], suffixes,
+        lambda file: not file.compressed and bool(start.match(file.start)),
+        lambda file, repair: _open(file.path, read(file.path), repair),
+        files, write,
+    )  # fmt: skip
 
 
 def _require_room(path: Path, header: TextHeader, size: int) -> None:
@@ -60,23 +83,16 @@ def _require_room(path: Path, header: TextHeader, size: int) -> None:
 
 def _geometry(path: Path, header: TextHeader, intake: Intake, shape: tuple[int, ...]) -> Geometry:
     if min(header.spacing_mm, default=1.0) <= 0:
-        raise GridError(
-            f"header says a spacing of {header.spacing_mm} mm",
-            where=path,
-            expected="positive numbers",
-            remedy="mend the header",
-        )
+        found = f"header says a spacing of {header.spacing_mm} mm"
+        raise unusable(found, "positive numbers", path)
     try:
         geometry = Geometry(shape, header.affine)
     except GridError as error:
         raise error.at(path) from error
     if not header.oriented:
-        unknown = GridError(
-            "header says nothing of orientation",
-            where=path,
-            expected="the space that its directions are meant in",
-            remedy="export it again with its orientation",
-        )
+        wanted = "the space that its directions are meant in"
+        remedy = "export it again with its orientation"
+        unknown = unusable("header says nothing of orientation", wanted, path, remedy)
         intake.mend(unknown, f"read as {geometry.axis_codes}")
     return geometry
 

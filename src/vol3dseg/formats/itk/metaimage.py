@@ -13,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.files import atomic_path
-from vol3dseg.formats.image_file import Format, stored_portions
-from vol3dseg.formats.itk.itk_file import open_itk
+from vol3dseg.formats.image_file import stored_portions
+from vol3dseg.formats.itk.itk_file import itk_format
 from vol3dseg.formats.itk.text_header import (
     LPS_TO_RAS,
     Fields,
     TextHeader,
     affine_of,
     data_file,
-    files_of_text,
     read_fields,
     spaced,
     type_name,
@@ -143,10 +142,4 @@ def _write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
         file.write(b"%0*d" % (_DIGITS, size))
 
 
-METAIMAGE = Format(
-    "mha", "a MetaImage", ".mha", (".mha", ".mhd"),
-    lambda file: not file.compressed and bool(_START.match(file.start)),
-    lambda file, repair: open_itk(file.path, _read_header(file.path), repair),
-    lambda path: files_of_text(path, ".mhd", _read_header),
-    _write,
-)  # fmt: skip
+METAIMAGE = itk_format("mha", "a MetaImage", (".mha", ".mhd"), _START, _read_header, _write)

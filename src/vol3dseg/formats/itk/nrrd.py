@@ -5,27 +5,26 @@ Headers that are written hold nothing but the grid.
 
 import re
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.files import atomic_path
-from vol3dseg.formats.image_file import Format, stored_portions
-from vol3dseg.formats.itk.itk_file import open_itk
+from vol3dseg.formats.image_file import stored_portions
+from vol3dseg.formats.itk.itk_file import itk_format
 from vol3dseg.formats.itk.text_header import (
     LPS_TO_RAS,
     Fields,
     TextHeader,
     affine_of,
     data_file,
-    files_of_text,
     read_fields,
     spaced,
     type_name,
 )
-from vol3dseg.formats.streams import gzip_stream
+from vol3dseg.formats.streams import gzip_stream, write_stream
 from vol3dseg.space.geometry import Geometry
 
 _START = re.compile(rb"NRRD000\d\r?\n")
@@ -171,19 +170,11 @@ def _write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
         "space origin": _vector(lps[:, 3]),
     }
     header = "NRRD0004\n" + "".join(f"{name}: {value}\n" for name, value in fields.items()) + "\n"
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(header.encode())
-        file.writelines(gzip_stream(stored_portions(array)))
+    write_stream(path, chain([header.encode()], gzip_stream(stored_portions(array))))
 
 
 def _vector(values: NDArray[np.float64]) -> str:
     return f"({','.join(map(repr, values.tolist()))})"
 
 
-NRRD = Format(
-    "nrrd", "an NRRD", ".nrrd", (".nrrd", ".nhdr"),
-    lambda file: not file.compressed and bool(_START.match(file.start)),
-    lambda file, repair: open_itk(file.path, _read_header(file.path), repair),
-    lambda path: files_of_text(path, ".nhdr", _read_header),
-    _write,
-)  # fmt: skip
+NRRD = itk_format("nrrd", "an NRRD", (".nrrd", ".nhdr"), _START, _read_header, _write)

@@ -7,7 +7,7 @@ than the patient's, and whatever is not written as everywhere.
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError
-from vol3dseg.formats.streams import damaged
+from vol3dseg.formats.streams import damaged, unfit_file
 
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 _LONGEST = 2**24  # bytes of a header; with the gradients of a diffusion series it takes thousands
@@ -77,7 +77,7 @@ class Fields:
         """Return the error of a field, or of what is `found` in it."""
         found = self.text(name) if found is None else found
         words = f"header says {name} {repr(found) if _HARMLESS.fullmatch(found) else 'another'}"
-        return FileFormatError(words, where=self.path, expected=expected, remedy="save it again")
+        return unfit_file(words, self.path, expected, "save it again")
 
     def whole(self, name: str, absent: str = "0", least: int = -1) -> int:
         """Return a whole number."""
@@ -127,7 +127,7 @@ def read_fields(
             if found is None or name in fields:
                 words = f"damaged header: line {number} is no field, or one that came before"
                 wanted = f"`{'Name = value' if last else 'name: value'}`, each once"
-                raise FileFormatError(words, where=path, expected=wanted, remedy="save it again")
+                raise unfit_file(words, path, wanted, "save it again")
             fields[name] = found["value"].strip()
             if name == last:
                 break
@@ -149,30 +149,17 @@ def data_file(path: Path, named: str | None) -> tuple[Path, bool]:
     if named is None:
         return path, True
     if named.split()[:1] == ["LIST"] or "%" in named:
-        found, remedy = "header names several data files", "save it as one file"
-        raise FileFormatError(found, where=path, expected="one", remedy=remedy)
+        raise unfit_file("header names several data files", path, "one", "save it as one file")
     pure = PurePath(named)
     if pure.is_absolute() or ".." in pure.parts:
-        raise FileFormatError(
-            f"its data file{_quoted(path, named)} lies elsewhere",
-            where=path,
-            expected="one in the folder of the header",
-            remedy="save both there",
-        )
+        found = f"its data file{_quoted(path, named)} lies elsewhere"
+        raise unfit_file(found, path, "one in the folder of the header", "save both there")
     data = path.parent / pure
     if not os.path.isfile(data):  # noqa: PTH113 - for a name that no file can have, pathlib raises
-        raise FileFormatError(
-            f"its data file{_quoted(path, named)} is missing",
-            where=path,
-            expected="it beside the header",
-            remedy="copy it into the folder of the header",
-        )
+        found = f"its data file{_quoted(path, named)} is missing"
+        remedy = "copy it into the folder of the header"
+        raise unfit_file(found, path, "it beside the header", remedy)
     return data, False
-
-
-def files_of_text(path: Path, suffix: str, read: Callable[[Path], TextHeader]) -> tuple[Path, ...]:
-    """Return the files that an image is kept in: two if its header stands by itself."""
-    return (path, read(path).data) if path.name.lower().endswith(suffix) else (path,)
 
 
 def _quoted(path: Path, named: str) -> str:
@@ -194,12 +181,8 @@ def type_name(path: Path, dtype: np.dtype[Any], names: Mapping[str, str]) -> str
     kind = f"{dtype.kind}{dtype.itemsize}"
     name = next((name for name, known in names.items() if known == kind), None)
     if name is None:
-        raise FileFormatError(
-            f"cannot hold voxels of {dtype}",
-            where=path,
-            expected="integers or floats",
-            remedy="convert them first",
-        )
+        found = f"cannot hold voxels of {dtype}"
+        raise unfit_file(found, path, "integers or floats", "convert them first")
     return name
 
 

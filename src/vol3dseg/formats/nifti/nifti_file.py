@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from vol3dseg.formats.image_file import Format, ImageFile, ImageHeader, stored_portions
 from vol3dseg.formats.nifti.nifti_header import begins_as_nifti, geometry_of, read_header
@@ -43,10 +43,6 @@ def open_nifti(file: FileStart, repair: bool = False) -> ImageFile:
     return ImageFile(file.path, found, intake)
 
 
-def _files(path: Path) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(header_and_voxels(path)))
-
-
 def _note_name(file: FileStart, intake: Intake) -> None:
     """Note a file whose name says something else of compression than its content."""
     named = file.path.name.lower().endswith(".gz")
@@ -57,24 +53,21 @@ def _note_name(file: FileStart, intake: Intake) -> None:
 
 
 def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
-    """Write a .nii or .nii.gz file; see `formats.write`."""
-    header = _fresh_header(array.shape, array.dtype, geometry)
-    write_stream(path, chain([memoryview(header)], stored_portions(array)))
-
-
-def _fresh_header(shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) -> bytes:
-    """Return the bytes before the voxels of a NIfTI-1 file: nothing in them but the grid."""
+    """Write a .nii or .nii.gz file with nothing but the grid in its header; see `formats.write`."""
     header = nib.Nifti1Header()
-    header.set_data_shape(shape)
-    header.set_data_dtype(dtype)
+    header.set_data_shape(array.shape)
+    header.set_data_dtype(array.dtype)
     header.set_xyzt_units("mm")
     header.set_sform(geometry.affine, code=1)
     header.set_qform(geometry.affine, code=1)
     header.set_slope_inter(1, 0)
     header["vox_offset"] = len(header.binaryblock) + 4  # four zeros: no extensions
-    return bytes(header.binaryblock) + bytes(4)
+    start = bytes(header.binaryblock) + bytes(4)
+    write_stream(path, chain([memoryview(start)], stored_portions(array)))
 
 
 NIFTI = Format(
-    "nifti", "a NIfTI", ".nii.gz", (*_SINGLE, *_PAIR), begins_as_nifti, open_nifti, _files, write
-)
+    "nifti", "a NIfTI", ".nii.gz", (*_SINGLE, *_PAIR), begins_as_nifti, open_nifti,
+    lambda path: tuple(dict.fromkeys(header_and_voxels(path))),
+    write,
+)  # fmt: skip

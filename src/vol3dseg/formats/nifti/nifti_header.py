@@ -11,9 +11,9 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from vol3dseg.errors import FileFormatError, GridError
-from vol3dseg.formats.streams import FileStart, damaged
-from vol3dseg.space.geometry import Geometry, corners
+from vol3dseg.errors import GridError
+from vol3dseg.formats.streams import FileStart, damaged, unfit_file
+from vol3dseg.space.geometry import Geometry, corners, unusable
 from vol3dseg.space.intake import Intake
 
 _SINGLE, _PAIR = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
@@ -49,7 +49,7 @@ def read_header(file: FileStart, voxels: FileStart, intake: Intake) -> Any:
         _check_scaling(header, path)
         header.get_slope_inter()
     except (HeaderDataError, OverflowError) as error:
-        raise _wrong(f"damaged NIfTI header ({error})", path, "one by the standard") from error
+        raise unfit_file(f"damaged NIfTI header ({error})", path, "one by the standard") from error
     _check_voxels(header, size, file, voxels, intake)
     return header
 
@@ -63,9 +63,9 @@ def _header_size(content: bytes, path: Path) -> tuple[int, str]:
             return int(size), order
         if size == 348 and not any(magic):
             found = "not a NIfTI file but Analyze 7.5, which does not say which side is left"
-            raise _wrong(found, path, "NIfTI", "export it again from its source")
+            raise unfit_file(found, path, "NIfTI", "export it again from its source")
     wanted = "NIfTI (.nii, .nii.gz, or .hdr with .img), NRRD or MetaImage"
-    raise _wrong("not a NIfTI file", path, wanted, "export the scan as one of them")
+    raise unfit_file("not a NIfTI file", path, wanted, "export the scan as one of them")
 
 
 def _check_axes(content: bytes, size: int, order: str, path: Path) -> None:
@@ -73,7 +73,7 @@ def _check_axes(content: bytes, size: int, order: str, path: Path) -> None:
     kind, offset = _AXES[size]
     axes = struct.unpack_from(f"{order}{kind}", content, offset)[0]
     if not 1 <= axes <= 7:
-        raise _wrong(f"header says {axes} axes", path, "1 to 7")
+        raise unfit_file(f"header says {axes} axes", path, "1 to 7")
 
 
 def _check_scaling(header: Any, path: Path) -> None:
@@ -81,7 +81,7 @@ def _check_scaling(header: Any, path: Path) -> None:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if not (math.isfinite(slope) and math.isfinite(intercept)):
         found = f"header says slope {slope:g} and intercept {intercept:g}"
-        raise _wrong(found, path, "finite numbers")
+        raise unfit_file(found, path, "finite numbers")
 
 
 def _check_spacing(header: Any, path: Path, intake: Intake) -> None:
@@ -90,11 +90,8 @@ def _check_spacing(header: Any, path: Path, intake: Intake) -> None:
     found = header["pixdim"][1 : 1 + len(shape)].tolist()
     if not any(n > 1 and not 0 < mm < math.inf for n, mm in zip(shape, found, strict=True)):
         return
-    words, remedy = (
-        f"header says that voxels are {found} mm apart",
-        "mend pixdim, or export it again",
-    )
-    error = _wrong(words, path, "positive numbers", remedy)
+    words = f"header says that voxels are {found} mm apart"
+    error = unfit_file(words, path, "positive numbers", "mend pixdim, or export it again")
     with np.errstate(over="ignore", invalid="ignore"):  # such a one is of no use below
         columns = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
     if header["sform_code"] <= 0 or not (np.isfinite(columns).all() and columns.min() > 0):
@@ -111,10 +108,10 @@ def _check_voxels(
     paired = bytes(header["magic"]).ljust(4, b"\0") in _PAIR
     if paired and alone:
         wanted = "one piece, or a pair named .hdr and .img"
-        raise _wrong("header of a NIfTI pair in a file by itself", path, wanted, "name both so")
+        raise unfit_file("header of a NIfTI pair in a file by itself", path, wanted, "name both so")
     if not paired and not alone:
         found = f"header of a NIfTI file in one piece, with {voxels.path.name} beside it"
-        raise _wrong(found, path, "a pair", "name it .nii, or export it again")
+        raise unfit_file(found, path, "a pair", "name it .nii, or export it again")
     _check_first(header, 0 if paired else size + _EXTENSION, path, intake)
     _check_size(header, voxels.most, path)
 
@@ -125,7 +122,7 @@ def _check_first(header: Any, first: int, path: Path, intake: Intake) -> None:
     if first <= offset < math.inf:
         return
     wanted = f"{first} or later{', behind the header' if first else ''}"
-    error = _wrong(f"header says that voxels begin at byte {offset:g}", path, wanted)
+    error = unfit_file(f"header says that voxels begin at byte {offset:g}", path, wanted)
     if offset != 0:
         raise error
     intake.mend(error, f"read from byte {first}")
@@ -136,7 +133,7 @@ def _check_size(header: Any, available: int, path: Path) -> None:
     """Refuse a header that claims more voxels than the file can hold."""
     shape, offset = header.get_data_shape(), int(header["vox_offset"])
     if not shape or min(shape) < 1:
-        raise _wrong(f"header says {shape} voxels", path, "at least one per axis")
+        raise unfit_file(f"header says {shape} voxels", path, "at least one per axis")
     claimed = int(np.prod(shape, dtype=object)) * header.get_data_dtype().itemsize + offset
     if claimed > available:
         raise damaged(
@@ -145,39 +142,25 @@ def _check_size(header: Any, available: int, path: Path) -> None:
         )
 
 
-def _wrong(
-    found: str, path: Path, expected: str, remedy: str = "export it again"
-) -> FileFormatError:
-    """Return the error of a header that says what cannot be."""
-    return FileFormatError(found, where=path, expected=expected, remedy=remedy)
-
-
 def geometry_of(header: Any, shape: tuple[int, ...], path: Path, intake: Intake) -> Geometry:
     """Return the grid that a header places an array of `shape` on; refuse one of no use."""
     try:
         with np.errstate(invalid="ignore", over="ignore"):
             geometry = Geometry(shape, header.get_best_affine())
             sform, qform = (header.get_sform(coded=True), header.get_qform(coded=True))
-            if sform[1] > 0 and qform[1] > 0:
+            if both := sform[1] > 0 and qform[1] > 0:
                 Geometry(shape, qform[0])  # or nothing could be said of how far they are apart
     except GridError as error:
         raise error.at(path) from error
     except (HeaderDataError, ValueError, np.linalg.LinAlgError) as error:
-        raise GridError(
-            f"sform or qform is not usable ({error})",
-            where=path,
-            expected="one that places the voxels",
-            remedy="mend the header",
-        ) from error
+        found = f"sform or qform is not usable ({error})"
+        raise unusable(found, "one that places the voxels", path) from error
     if sform[1] == 0 and qform[1] == 0:
-        unknown = GridError(
-            "header says nothing of orientation: the codes of sform and qform are both 0",
-            where=path,
-            expected="a code of 1 or more",
-            remedy="export it again with its orientation",
-        )
+        found = "header says nothing of orientation: the codes of sform and qform are both 0"
+        remedy = "export it again with its orientation"
+        unknown = unusable(found, "a code of 1 or more", path, remedy)
         intake.mend(unknown, f"read as {geometry.axis_codes}, with the spacing of pixdim")
-    if sform[1] > 0 and qform[1] > 0:
+    if both:
         _check_forms(sform[0], qform[0], geometry, path)
     return geometry
 
@@ -187,9 +170,5 @@ def _check_forms(
 ) -> None:
     apart_mm = np.linalg.norm(((sform - qform) @ corners(geometry.shape))[:3], axis=0).max()
     if apart_mm > 0.5 * min(geometry.spacing_mm):
-        raise GridError(
-            f"sform and qform place the volume up to {apart_mm:.3g} mm apart",
-            where=path,
-            expected="one place",
-            remedy="set the wrong one's code to 0",
-        )
+        found = f"sform and qform place the volume up to {apart_mm:.3g} mm apart"
+        raise unusable(found, "one place", path, "set the wrong one's code to 0")

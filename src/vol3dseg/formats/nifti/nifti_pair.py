@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from vol3dseg.errors import FileFormatError
+from vol3dseg.formats.streams import unfit_file
 
 _OTHER = {"hdr": "img", "img": "hdr"}
 _NAME = re.compile(
@@ -21,12 +21,9 @@ def header_and_voxels(path: Path) -> tuple[Path, Path]:
         return path, path
     kind, other = name["kind"].lower(), _other_of_pair(path)
     if other is None:
-        raise FileFormatError(
-            f".{_OTHER[kind]} is missing beside this .{kind}",
-            where=path,
-            expected="both of a NIfTI pair",
-            remedy=f"copy {name['stem']}.{_OTHER[kind]} into the same folder",
-        )
+        found = f".{_OTHER[kind]} is missing beside this .{kind}"
+        remedy = f"copy {name['stem']}.{_OTHER[kind]} into the same folder"
+        raise unfit_file(found, path, "both of a NIfTI pair", remedy)
     return (path, other) if kind == "hdr" else (other, path)
 
 
