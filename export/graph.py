@@ -25,27 +25,10 @@ def convert(
 ) -> onnx.ModelProto:
     """Turn a Keras model into an ONNX graph that takes any batch and any fitting size.
 
-    Parameters
-    ----------
-    model : keras.Model
-        (n, i, j, k, c) float32 in, (n, i, j, k, class) float32 logits or probabilities out.
-    patch_size : (3,) tuple of int
-        A size that the model takes [voxels].
-    head : "softmax" or "sigmoid"
-        What makes probabilities of the logits.
-
-    Returns
-    -------
-    onnx.ModelProto
-        `image` (n, c, i, j, k) in, `probabilities` (n, class, i, j, k) out, both float32; all
-        dimensions but channels and classes symbolic; standard operators only, weights inside. It
-        has no metadata yet.
-
-    Raises
-    ------
-    ModelError
-        The model has several inputs or outputs, or its graph is not valid, or not as clean as
-        said above.
+    `image` (n, c, i, j, k) in, `probabilities` (n, class, i, j, k) out, both float32; all
+    dimensions but channels and classes symbolic; standard operators only, weights inside, no
+    metadata yet. `patch_size` is any size that the model takes; `head` makes probabilities of
+    logits.
     """
     require_one_image(model)
     with marked_instance_norms(model) as norms:
@@ -121,10 +104,7 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 
 def _forget_origin(model: onnx.ModelProto, name: str) -> None:
-    """Drop names of the trace, and operator sets but the standard one.
-
-    A node of another set then fails the check below.
-    """
+    """Drop names of the trace, and foreign operator sets, whose nodes fail the check."""
     model.graph.name, model.graph.doc_string, model.doc_string = name, "", ""
     kept = [opset for opset in model.opset_import if opset.domain in {"", "ai.onnx"}]
     del model.opset_import[:]

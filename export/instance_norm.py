@@ -36,10 +36,7 @@ _LARGEST_ERROR = 1e-5
 def marked_instance_norms(model: Any) -> Iterator[list[Any]]:
     """Let instance norms leave a mark in what is traced, in place of their arithmetic.
 
-    Yields
-    ------
-    list of InstanceNormalization
-        Filled while the model is called: the layer of each mark, by its number.
+    Yields a list that is filled while the model is called: the layer of each mark, by its number.
     """
     marked: list[Any] = []
 
@@ -63,20 +60,7 @@ def marked_instance_norms(model: Any) -> Iterator[list[Any]]:
 
 
 def fuse_instance_norms(graph: onnx.GraphProto, marked: list[Any]) -> None:
-    """Replace the marks of instance norms by `InstanceNormalization` nodes, in place.
-
-    Parameters
-    ----------
-    graph : onnx.GraphProto
-        Its tensors are (n, c, i, j, k).
-    marked : list of InstanceNormalization
-        See `marked_instance_norms`.
-
-    Raises
-    ------
-    ModelError
-        A mark is not in the graph any more.
-    """
+    """Replace the marks by `InstanceNormalization` nodes, in place, in a channels-first graph."""
     left = dict(enumerate(marked))
     for node in graph.node:
         mark = _MARK.search(node.name)
@@ -107,16 +91,7 @@ def _replace(graph: onnx.GraphProto, node: onnx.NodeProto, layer: Any, name: str
 def spell_out_imprecise_norms(model: onnx.ModelProto, patches: NDArray[np.float32]) -> int:
     """Replace `InstanceNormalization` nodes that are imprecise on real patches by arithmetic.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        As `vol3dseg.export.graph.convert` makes it; changed in place.
-    patches : (n, i, j, k, c) array of float32
-
-    Returns
-    -------
-    int
-        How many were replaced.
+    Patches are (n, i, j, k, c). The model is changed in place; returns how many were replaced.
     """
     graph = model.graph
     errors = _errors(model, patches)

@@ -19,13 +19,8 @@ _SUM_TOLERANCE = 1e-4
 class Agreement:
     """How well two networks agree.
 
-    Parameters
-    ----------
-    patches : int
-    max_abs_difference : float
-        Of probabilities, over all voxels and classes; NaN if either network gives NaN.
-    label_agreement : float
-        Share of voxels with the same label, 0 to 1.
+    `max_abs_difference` is of probabilities, NaN if either network gives NaN; `label_agreement` the
+    share of voxels with the same label.
     """
 
     patches: int
@@ -39,29 +34,10 @@ def measure_parity(
     patches: NDArray[np.float32],
     manifest: Manifest,
 ) -> Agreement:
-    """Run both networks on the same patches, one by one, and compare.
+    """Run both networks on the same (n, i, j, k, c) patches, one by one, and compare.
 
-    Parameters
-    ----------
-    network : callable
-        From (1, i, j, k, c) images to probabilities; see
-        `vol3dseg.training.networks.building.probabilities`.
-    onnx_bytes : bytes
-        The file, run by onnxruntime on the CPU.
-    patches : (n, i, j, k, c) array
-        Prepared voxels.
-    manifest : Manifest
-        Tells how outputs become labels.
-
-    Returns
-    -------
-    Agreement
-
-    Raises
-    ------
-    ModelError
-        There are no patches, onnxruntime cannot load the model, or the shapes of the two
-        outputs differ.
+    `network` makes probabilities of (1, i, j, k, c) images; the file runs in onnxruntime on the
+    CPU. The manifest tells how outputs become labels.
     """
     if len(patches) == 0:
         raise ModelError("parity: found no patches to compare on", expected="at least one")
@@ -86,19 +62,7 @@ def measure_parity(
 
 
 def check_other_sizes(onnx_bytes: bytes, manifest: Manifest) -> None:
-    """Run a graph at two sizes that it was not traced with, one of them with a batch of two.
-
-    Parameters
-    ----------
-    onnx_bytes : bytes
-    manifest : Manifest
-        Of the graph.
-
-    Raises
-    ------
-    ModelError
-        A run fails, or its output is not one probability for each voxel and channel.
-    """
+    """Run a graph at two sizes that it was not traced with, one of them with a batch of two."""
     session = OnnxBackend(onnx_bytes, "cpu")
     (i, j, k), (di, dj, dk) = manifest.recipe.patch_size, manifest.network.divisor
     rng, channels = np.random.default_rng(0), len(manifest.recipe.modalities)

@@ -67,22 +67,8 @@ _LEAK = 0.05
 def quantise(model: onnx.ModelProto, patches: NDArray[np.float32]) -> onnx.ModelProto:
     """Return a graph that computes convolutions in integers, with ranges found on real patches.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        As `vol3dseg.export.graph.convert` makes it, instance norms not spelled out.
-    patches : (n, i, j, k, c) array of float32
-        Of prepared training cases.
-
-    Returns
-    -------
-    onnx.ModelProto
-        Same inputs and outputs, standard operators only.
-
-    Raises
-    ------
-    ModelError
-        There are no patches.
+    Instance norms of `model` must not be spelled out; `patches` (n, i, j, k, c) are of training
+    cases. Inputs and outputs stay the same; standard operators only.
     """
     if len(patches) == 0:
         raise ModelError("int8: found no patches to find ranges on", expected="at least one")
@@ -181,8 +167,7 @@ class Cost:
     """What a network loses against another one on whole volumes.
 
     `dice` is the mean over foreground classes of their mean Dice over cases, None if no case has
-    any; `dice_drop` by how much that is below the other network's, NaN if it is None for either;
-    `label_agreement` the share of voxels with the same label from both.
+    any; `dice_drop` how much it is below the other network's, NaN if it is None for either.
     """
 
     cases: int
@@ -202,28 +187,9 @@ def quantise_proven(
 ) -> tuple[onnx.ModelProto, Manifest]:
     """Return the network in 8-bit integers, and its manifest with what that cost.
 
-    Parameters
-    ----------
-    plain : onnx.ModelProto
-        The network with instance norms as single nodes.
-    content : bytes
-        The float32 graph that was proven to equal the trained model.
-    manifest : Manifest
-    patches : (n, i, j, k, c) array of float32
-        Of training cases; ranges of activations are found on them.
-    cases : mapping from case to StoredCase
-        The validation part.
-    where : str
-        The file to be written, for messages.
-    progress : callable
-        Called with a line of text after every ten cases.
-
-    Raises
-    ------
-    RunError
-        There are no validation cases, or none has a class of the foreground.
-    ParityError
-        Mean Dice drops by more than 0.002.
+    `plain` has instance norms as single nodes; `content` is the float32 graph that was proven to
+    equal the trained model. Ranges are found on `patches` of training cases, the cost on `cases`,
+    the validation part. `where` is the file to be written, for messages.
     """
     remedy = "export it without --int8"
     if not cases:
@@ -269,16 +235,7 @@ def measure_cost(
     cases: Mapping[str, StoredCase],
     progress: Callable[[str], None] = lambda line: None,
 ) -> Cost:
-    """Segment whole scans with two networks of one manifest, and compare what they say.
-
-    Parameters
-    ----------
-    reference, judged : Predictor
-    cases : mapping from case to StoredCase
-        At least one.
-    progress : callable
-        Called with a line of text after every ten cases.
-    """
+    """Segment whole scans with two networks of one manifest, and compare what they say."""
     scores: tuple[list[CaseScores], list[CaseScores]] = [], []
     equal = voxels = 0
     for number, (name, case) in enumerate(cases.items(), start=1):

@@ -40,10 +40,7 @@ Patches = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class _Trained:
-    """A trained network, and the cases that it is proven on.
-
-    `prepared` is None where patches are given instead.
-    """
+    """A trained network, and the cases it is proven on; without a folder patches are given."""
 
     model: Any
     manifest: Manifest

@@ -22,25 +22,12 @@ _GAMMA = (0.7, 1.5)
 def augment(
     image: Image, label: Label, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[Image, Label]:
-    """Change a patch at random: flips, rotation and size, then intensities.
+    """Return a changed patch, new arrays: flips, rotation and size, then intensities.
 
     Intensities change in each modality by itself, and only where it is not exactly 0. Zero is what
     lies outside the body, the case or the rotated patch; a network that is given exact zeros there
     at inference must not learn on anything else. A voxel of the body that happens to be 0 stays 0,
     which is one value in many millions.
-
-    Parameters
-    ----------
-    image : (i, j, k, c) array of float32
-    label : (i, j, k) array of uint8
-    config : AugmentConfig
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    image : (i, j, k, c) array of float32
-    label : (i, j, k) array of uint8
-        New contiguous arrays of the same shapes; the given ones are left as they are.
     """
     image, label = _flip(image, label, config, rng)
     if rng.random() < config.affine:

@@ -21,15 +21,7 @@ _GPU = Path("/dev/nvidia0")
 
 
 def _load() -> tuple[Any, Any]:
-    """Return the modules tensorflow and keras.
-
-    Raises
-    ------
-    DeviceError
-        Keras is set to another backend.
-    MissingExtraError
-        Either package is not installed.
-    """
+    """Return the modules tensorflow and keras."""
     # Without AVX-512, TensorFlow leaves oneDNN's 3-D convolutions off, which take a quarter of the
     # time and half of the memory. Both settings outrank Keras' own file and yield to the user's.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

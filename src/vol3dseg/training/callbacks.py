@@ -22,21 +22,9 @@ def make_callbacks(
 ) -> list[Any]:
     """Return the callbacks of a run, in the order that they must be called in.
 
-    Parameters
-    ----------
-    config : TrainingConfig
-    run : Path
-        Gets training.log, last.keras and, where there is a `val_loss`, best.keras.
-    state : TrainingState or None
-        Of the checkpoint that is resumed.
-    given : sequence of keras.callbacks.Callback
-        The user's own. What they put into the logs of an epoch is seen by all after them; what they
-        remember is not kept for a resumed run.
-
-    Returns
-    -------
-    list of keras.callbacks.Callback
-        Without `val_loss` in the logs there must be no plateau and no early stopping in `config`.
+    `state` is that of the checkpoint that is resumed, `given` are the user's own callbacks. What
+    those put into the logs of an epoch is seen by all after them; what they remember is not kept
+    for a resumed run. A plateau and early stopping need a `val_loss`.
     """
     callbacks: list[Any] = [StopOnNaN(), LearningRateLog(), *given]
     if config.reduce_lr_on_plateau is not None:
@@ -91,14 +79,8 @@ class LearningRateLog(keras.callbacks.Callback):  # type: ignore[misc]
 class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
     """Keep the model of the lowest `val_loss`; nobody else decides which epoch is the best.
 
-    An epoch without `val_loss`, or with one that is not finite, is no best one. The file knows its
-    epoch: see `vol3dseg.training.checkpoints.read_state`.
-
-    Parameters
-    ----------
-    path : Path
-    resumed : bool
-        Only what is better than the file that is there replaces it.
+    An epoch without `val_loss`, or with one that is not finite, is no best one. In a resumed run
+    only a better epoch replaces the file that is there.
     """
 
     def __init__(self, path: Path, resumed: bool = False) -> None:
@@ -118,11 +100,7 @@ class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
 class LastCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
     """Save the model, its optimizer and the state of other callbacks after every epoch.
 
-    Parameters
-    ----------
-    path : Path
-    remembering : sequence of keras.callbacks.Callback
-        Those whose state is saved; they must come before this one in the list of callbacks.
+    The callbacks `remembering` must come before this one in the list.
     """
 
     def __init__(self, path: Path, remembering: Sequence[Any]) -> None:
@@ -151,11 +129,6 @@ class RestoreState(keras.callbacks.Callback):  # type: ignore[misc]
     """Give other callbacks, and the network's dropout, the state that they had at a checkpoint.
 
     Keras' callbacks forget everything when a training begins, so this one must be the last.
-
-    Parameters
-    ----------
-    state : TrainingState
-    remembering : sequence of keras.callbacks.Callback
     """
 
     def __init__(self, state: TrainingState, remembering: Sequence[Any]) -> None:

@@ -30,16 +30,9 @@ _AGAIN = "copy it again or train again"
 class TrainingState(Frozen):
     """Where a training stood at the end of an epoch, beside weights and optimizer.
 
-    Attributes
-    ----------
-    epochs : int
-        Epochs done.
-    val_loss : float or None
-        Of the last of them; None where there was none, or no number.
-    remembered : mapping from callback to mapping from attribute to number
-        What Keras' callbacks must know to go on, by the name of their class.
-    seeds : tuple of tuple of int
-        State of the random generators in the network (dropout), which Keras does not save.
+    `val_loss` is that of the last epoch done; `remembered` what Keras' callbacks must know to go
+    on, by the name of their class; `seeds` the state of the random generators in the network
+    (dropout), which Keras does not save.
     """
 
     epochs: int
@@ -54,13 +47,7 @@ class TrainingState(Frozen):
 
 
 def save_checkpoint(path: Path, model: Any, state: TrainingState) -> None:
-    """Write the model with its optimizer, and `state`, into one file, atomically.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be written.
-    """
+    """Write the model with its optimizer, and `state`, into one file, atomically."""
     with atomic_path(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
@@ -68,23 +55,10 @@ def save_checkpoint(path: Path, model: Any, state: TrainingState) -> None:
 
 
 def load_checkpoint(path: Path) -> Any:
-    """Read a network, without optimizer and loss.
+    """Return the network in a .keras file, without optimizer and loss; code in it is not run.
 
-    Parameters
-    ----------
-    path : Path
-        A .keras file. Code in it is not run (Keras' safe mode).
-
-    Returns
-    -------
-    keras.Model
-        To go on with a training, compile a new model and call `restore_checkpoint` instead: a saved
-        optimizer forgets which weights it must not decay.
-
-    Raises
-    ------
-    RunError
-        The file is missing or damaged, or has layers that are not registered with Keras.
+    To go on with a training, compile a new model and call `restore_checkpoint` instead: a saved
+    optimizer forgets which weights it must not decay.
     """
     _require_archive(path)
     try:
@@ -94,20 +68,7 @@ def load_checkpoint(path: Path) -> Any:
 
 
 def restore_checkpoint(model: Any, path: Path) -> None:
-    """Give a model the weights in a checkpoint, and its optimizer the state that it had.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Of the same architecture as the saved one, and if it is compiled, with the same kind of
-        optimizer.
-    path : Path
-
-    Raises
-    ------
-    RunError
-        The file is missing, damaged or of another model.
-    """
+    """Give a model the weights in a checkpoint, and its optimizer, if any, the state it had."""
     _require_archive(path)
     if getattr(model, "optimizer", None) is not None:
         # One that has no variables yet would skip its state with a mere warning.
@@ -122,13 +83,7 @@ def restore_checkpoint(model: Any, path: Path) -> None:
 
 
 def read_state(path: Path) -> TrainingState:
-    """Read where the training stood when a checkpoint of ours was written.
-
-    Raises
-    ------
-    RunError
-        The file is missing or damaged, or was not written at the end of an epoch of ours.
-    """
+    """Read where the training stood when a checkpoint of ours was written."""
     _require_archive(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -147,15 +102,7 @@ def read_state(path: Path) -> TrainingState:
 def trim_log(training_log: Path, epochs: int) -> None:
     """Cut the log back to the first `epochs` epochs, so that a resumed run goes on after them.
 
-    A crash may leave the row of an epoch whose checkpoint was never written, or half a row. A log
-    that is not there is left so.
-
-    Parameters
-    ----------
-    training_log : Path
-        Comma-separated, with a header; the first column is the epoch, counted from 0.
-    epochs : int
-        Epochs done.
+    A crash may leave the row of an epoch whose checkpoint was never written, or half a row.
     """
     if not training_log.exists():
         return

@@ -14,19 +14,10 @@ from vol3dseg.training.metrics import make_metrics
 def compile_network(
     model: Any, config: Config, cases: Sequence[StoredCase], loss: Any = None
 ) -> None:
-    """Make a network ready to learn from `cases`.
+    """Make a network ready to learn from `cases`, by the config's loss or the one given.
 
-    A micro-batch that is smaller than the batch must be set in `config`; Keras' optimizers then
-    average the gradients of as many steps as make a batch before they change a weight.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Gives logits.
-    config : Config
-    cases : sequence of StoredCase
-    loss : keras.losses.Loss, callable or None
-        Of class indices and logits; None takes the config's.
+    A micro-batch smaller than the batch must be set in `config`; Keras' optimizers then average the
+    gradients of as many steps as make a batch before they change a weight.
     """
     model.compile(
         optimizer=_optimizer(config.training, steps_per_epoch(cases, config)),
@@ -58,13 +49,7 @@ def _optimizer(training: TrainingConfig, steps: int) -> Any:
 class CosineDecayOverBatches(keras.optimizers.schedules.CosineDecay):  # type: ignore[misc]
     """Cosine decay that counts changes of the weights; Keras counts micro-batches.
 
-    Parameters
-    ----------
-    initial_learning_rate : float
-    decay_steps : int
-        Changes of the weights until the rate is 0.
-    micro_batches : int
-        That make one change of the weights.
+    After `decay_steps` changes of the weights, each made by `micro_batches`, the rate is 0.
     """
 
     def __init__(
@@ -83,10 +68,7 @@ class CosineDecayOverBatches(keras.optimizers.schedules.CosineDecay):  # type: i
 
 
 def steps_per_epoch(cases: Sequence[StoredCase], config: Config) -> int:
-    """Return the steps of an epoch: as many patches as the cases have pieces of that size.
-
-    A step is a change of the weights; it takes all micro-batches of a batch.
-    """
+    """Return an epoch's changes of the weights: the cases hold as many patches, tiled."""
     training = config.training
     if training.steps_per_epoch is not None:
         return training.steps_per_epoch

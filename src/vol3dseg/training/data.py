@@ -15,18 +15,7 @@ from vol3dseg.reporting.figures import save_split
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """What a run learns from.
-
-    Parameters
-    ----------
-    index : Index
-    split : Split
-    subjects : mapping from case to subject
-        Of the cases with a label map.
-    volumes_ml : mapping from case to float
-        Their foreground [ml].
-    training, validation : mapping from case to StoredCase
-    """
+    """What a run learns from: subjects and foreground volumes [ml] of all labelled cases."""
 
     index: Index
     split: Split
@@ -39,20 +28,8 @@ class RunData:
 def open_data(prepared: Path, config: Config) -> RunData:
     """Check a prepared folder against the config and open its training and validation cases.
 
-    Parameters
-    ----------
-    prepared : Path
-    config : Config
-        Its recipe and what it reads as labels must be those of the folder; choosing modalities is
-        for `config.training.modalities`.
-
-    Raises
-    ------
-    RecipeMismatch
-        The recipes differ; the message names the fields.
-    StoreError
-        Labels differ, no case has labels, or a file is not the one that was written or not built
-        as one (see `vol3dseg.preprocessing.store.open_cases`).
+    Its recipe and labels must be those of the folder; `config.training.modalities` chooses
+    modalities.
     """
     index = load_index(prepared)
     index.require_made_with(config, prepared)
@@ -71,29 +48,10 @@ def write_split(
     config: str | Path | None = None,
     stratify: bool = False,
 ) -> str:
-    """Divide the cases of a prepared folder as training would, and write what comes of it.
+    """Divide cases as training would; write split.json, split.md and split.png into `output`.
 
-    Parameters
-    ----------
-    prepared : str or Path
-    output : str or Path
-        The folder of split.json, split.md and split.png.
-    config : str, Path or None
-        A preset or a YAML file; None takes what the folder was prepared with.
-    stratify : bool
-        By foreground volume, whatever the config says.
-
-    Returns
-    -------
-    str
-        How cases are divided and a table of the parts, as Markdown.
-
-    Raises
-    ------
-    ConfigError, DatasetError, StoreError
-        The config, the split or the prepared folder is not valid.
-    MissingExtraError
-        matplotlib is not installed.
+    Returns how cases are divided, with a table of the parts, as Markdown. `stratify` divides by
+    foreground volume, whatever the config says.
     """
     prepared, output = Path(prepared), Path(output)
     index = load_index(prepared)
@@ -111,13 +69,7 @@ def write_split(
 
 
 def labelled_subjects(prepared: Path, index: Index) -> dict[str, str]:
-    """Return the subject of each case that has a label map.
-
-    Raises
-    ------
-    StoreError
-        None has.
-    """
+    """Return the subject of each case that has a label map; `StoreError` if none has."""
     subjects = {e.id: e.subject for e in index.cases if e.class_voxels is not None}
     if not subjects:
         raise StoreError(

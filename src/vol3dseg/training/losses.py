@@ -21,15 +21,7 @@ _FOCUS = 2.0
 def make_loss(config: TrainingConfig) -> Any:
     """Return the loss that the config names.
 
-    Parameters
-    ----------
-    config : TrainingConfig
-
-    Returns
-    -------
-    keras.losses.Loss
-        Takes an (n, i, j, k) array of class indices and an (n, i, j, k, class) array of logits,
-        gives one number.
+    It takes an (n, i, j, k) array of class indices and an (n, i, j, k, class) array of logits.
     """
     match config.loss:
         case "cross_entropy":

@@ -28,13 +28,8 @@ _SHARE = 0.85
 class NetworkSize:
     """What decides how much memory a network takes.
 
-    Parameters
-    ----------
-    outputs : int
-        Numbers that all layers give out for one patch.
-    weights : int
-    batch_norm : bool
-        Whether a layer takes its statistics from all patches of a batch.
+    `outputs` are the numbers that all layers give out for one patch; `batch_norm` says whether a
+    layer takes its statistics from all patches of a batch.
     """
 
     outputs: int
@@ -69,15 +64,9 @@ class MemoryEstimate:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """How a batch goes through the network.
+    """How a batch goes through the network: `size` patches at once, a divisor of the batch.
 
-    Parameters
-    ----------
-    size : int
-        Patches at once; a divisor of the batch size.
-    estimate : MemoryEstimate
-    free_mb : float or None
-        What the process could take beside what it has [MB]; None where that is not known.
+    `free_mb` is what the process could take beside what it has [MB]; None where that is not known.
     """
 
     size: int
@@ -102,20 +91,8 @@ def choose_micro_batch(
 ) -> MicroBatch:
     """Return the micro-batch of the config, or the largest that fits where it leaves that open.
 
-    Parameters
-    ----------
-    config : Config
-    network : NetworkSize
-    training, validation : iterable of StoredCase
-    start_mb : float
-        What the process has now [MB].
-    free_mb : float or None
-        What it could take beside that [MB].
-
-    Returns
-    -------
-    MicroBatch
-        A single patch where not even that fits; see `fits`.
+    A single patch where not even that fits. `start_mb` is what the process has now, `free_mb` what
+    it could take beside that [MB].
     """
     batch, given = config.training.batch_size, config.training.micro_batch
     sizes = [given] if given else [n for n in range(batch, 0, -1) if batch % n == 0]

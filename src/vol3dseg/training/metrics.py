@@ -30,31 +30,17 @@ from vol3dseg.training.backend import keras, tf
 
 
 def make_metrics(class_names: Sequence[str]) -> list[Any]:
-    """Return the metrics to compile a model with.
+    """Return the metrics to compile a model with: one, whose result has all names of the table.
 
-    Parameters
-    ----------
-    class_names : sequence of str
-        In the order of the network's outputs, background first.
-
-    Returns
-    -------
-    list of keras.metrics.Metric
-        One metric whose result has all the names in the table above; Keras puts each of them in the
-        logs, and with the prefix `val_` those of the validation patches.
+    Keras puts each name into the logs, and with the prefix `val_` those of the validation patches.
+    `class_names` are in the order of the outputs, background first.
     """
     return [ConfusionMetrics(class_names)]
 
 
 @keras.saving.register_keras_serializable(package="vol3dseg")
 class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
-    """Counts which class was taken for which, and rates it as the module says.
-
-    Parameters
-    ----------
-    class_names : sequence of str
-        Background first.
-    """
+    """Counts which class was taken for which, and rates it as the module says."""
 
     def __init__(
         self, class_names: Sequence[str], name: str = "confusion", dtype: Any = None
@@ -67,17 +53,7 @@ class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
         self.matrix = self.add_variable((size, size), "zeros", dtype="int64", name="matrix")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Count a batch.
-
-        Parameters
-        ----------
-        y_true : (n, i, j, k) tensor
-            Class indices.
-        y_pred : (n, i, j, k, class) tensor
-            Logits, or anything else that is largest for the class that is predicted.
-        sample_weight : None
-            Not used: every voxel counts once.
-        """
+        """Count (n, i, j, k) class indices against (n, i, j, k, class) logits, each voxel once."""
         size = len(self.class_names)
         predicted = tf.argmax(y_pred, axis=-1, output_type=tf.int32)
         pairs = tf.reshape(tf.cast(y_true, tf.int32) * size + predicted, [-1])

@@ -25,13 +25,7 @@ from vol3dseg.training.networks.unet import receptive_field_radius
 
 
 class KerasBackend:
-    """A Keras model as the predictor's network.
-
-    Parameters
-    ----------
-    model : keras.Model
-        (n, i, j, k, c) in, (n, i, j, k, class) logits out.
-    """
+    """A Keras model, from (n, i, j, k, c) images to logits, as the predictor's network."""
 
     def __init__(self, model: Any) -> None:
         self._run = tf.function(probabilities(model, "softmax"), reduce_retracing=True)
@@ -43,13 +37,7 @@ class KerasBackend:
 
 
 def checkpoint_of(run: Path, config: Config) -> tuple[Path, Literal["best", "last"]]:
-    """Return the checkpoint to deploy: the best one, or the last where no best is kept.
-
-    Raises
-    ------
-    RunError
-        The run has no such checkpoint.
-    """
+    """Return the checkpoint to deploy: the best one, or the last where no best is kept."""
     kind: Literal["best", "last"] = "last"
     # Without a validation part there is no val_loss, hence no best epoch.
     if config.training.model_checkpoint and (run / "best.keras").exists():
@@ -70,25 +58,10 @@ def describe_run(
     given: bool,
     progress: Callable[[str], None],
 ) -> Manifest:
-    """Judge the checkpoint of a finished run and write down what it is.
+    """Return what a finished run is, and write the scores of its whole validation volumes.
 
-    Parameters
-    ----------
-    run : Path
-        Gets scores/validation/ with the scores of each whole validation volume.
-    config : Config
-    data : RunData
-    model : keras.Model
-        Gets the weights of the checkpoint.
-    given : bool
-        Whether it is a network of the user's own.
-    progress : callable
-        Called with a line of text after every ten validation cases.
-
-    Returns
-    -------
-    Manifest
-        Without parity, which belongs to an export.
+    `model` gets the weights of the checkpoint; `given` says whether it is a network of the user's
+    own. Parity is left out: it belongs to an export.
     """
     path, kind = checkpoint_of(run, config)
     restore_checkpoint(model, path)
@@ -115,12 +88,8 @@ def describe_run(
 def describe_model(config: Config, model: Any = None) -> Manifest:
     """Return what a config says of a model, without where its weights come from.
 
-    Parameters
-    ----------
-    config : Config
-    model : keras.Model or None
-        None for the config's own U-Net. Of another only what it takes is known, so its tiles will
-        be as in training.
+    None is the config's own U-Net. Of another model only what it takes is known, so its tiles will
+    be as in training.
     """
     recipe = config.model_recipe
     if model is None:

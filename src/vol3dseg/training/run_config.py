@@ -17,22 +17,8 @@ def choose_config(
 ) -> Config:
     """Return the config to train with.
 
-    Parameters
-    ----------
-    prepared, run : Path
-    config : Config, str, Path or None
-        A config, the name of a preset or a YAML file. None takes that of the run that is resumed,
-        or the one that `prepared` was made with.
-    resume : bool
-    changes : mapping from key to value, or None
-        Fields of its section `training` that are replaced, unless the value is None.
-
-    Raises
-    ------
-    ConfigError
-        It is not valid, or not with these changes.
-    StoreError
-        There is no prepared folder to take it from.
+    None takes that of the run that is resumed, or the one that `prepared` was made with. `changes`
+    replace fields of its section `training`, except where they are None.
     """
     if isinstance(config, Config):
         chosen = config
@@ -48,13 +34,7 @@ def choose_config(
 
 
 def name_configs(configs: list[str | Path]) -> dict[str, str | Path]:
-    """Return configs by the name that their run folders will have: that of the file or preset.
-
-    Raises
-    ------
-    ConfigError
-        Two have the same.
-    """
+    """Return configs by the name that their run folders will have: that of the file or preset."""
     names = [Path(config).stem for config in configs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

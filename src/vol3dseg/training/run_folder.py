@@ -16,13 +16,7 @@ PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy")
 
 
 def begin_run(run: Path, config: Config, resume: bool) -> tuple[TrainingState | None, Config]:
-    """Return where an interrupted run stands, with its config; (None, `config`) for a new run.
-
-    Raises
-    ------
-    RunError
-        A new run would overwrite one; or there is none to resume, or it has another config.
-    """
+    """Return where an interrupted run stands, with its config; (None, `config`) for a new run."""
     last = run / "last.keras"
     if not resume:
         # What was stopped within its first epoch has left nothing to lose.
@@ -66,16 +60,7 @@ def write_environment(
 ) -> None:
     """Write environment.json into `run`: versions, seed, threads, devices, memory.
 
-    Parameters
-    ----------
-    run : Path
-    config : Config
-    prepared : Path
-        Where the prepared folder is.
-    estimate : MemoryEstimate
-        Of the training.
-    peak_mb : float or None
-        What the training took in the end [MB]; None before that, and where it is not known.
+    `peak_mb` is what the training took in the end [MB]; None before that, and where it is unknown.
     """
     threads = {
         "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),

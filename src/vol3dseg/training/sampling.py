@@ -22,14 +22,7 @@ Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
 class CaseReader:
-    """Reads patches; keeps whole cases in memory up to a limit, first come, first kept.
-
-    Parameters
-    ----------
-    cases : sequence of StoredCase
-    cache_mb : int
-        Memory for cases that are kept [MB].
-    """
+    """Reads patches; keeps whole cases in memory up to `cache_mb`, first come, first kept."""
 
     def __init__(self, cases: Sequence[StoredCase], cache_mb: int) -> None:
         self.cases = cases
@@ -64,17 +57,9 @@ class CaseReader:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A patch that was drawn.
+    """A patch that was drawn, and the generator to augment it with.
 
-    Parameters
-    ----------
-    case : int
-    box : Box
-        In voxels of the case.
-    wanted : int or None
-        The class that it was drawn for, and holds; None for a patch of any content.
-    rng : numpy.random.Generator
-        To augment it with.
+    It was drawn for the class `wanted`, and holds it; None for a patch of any content.
     """
 
     case: int
@@ -86,14 +71,7 @@ class Draw:
 class PatchSampler:
     """Chooses patches: every case equally often, and within it every class that it has.
 
-    Parameters
-    ----------
-    reader : CaseReader
-    size : (3,) tuple of int
-        Voxels of a patch.
-    foreground : float
-        Share of patches that are drawn to hold a foreground class.
-    seed : int
+    `foreground` is the share of patches that are drawn to hold a foreground class.
     """
 
     def __init__(self, reader: CaseReader, size: Shape, foreground: float, seed: int) -> None:
@@ -107,8 +85,7 @@ class PatchSampler:
         """Return patch `number`.
 
         Cases come in shuffled rounds, each case once a round; the patch's origin is jittered by up
-        to half a step of the grid of stored patches, and a voxel of the class that the patch was
-        drawn for stays inside.
+        to half a step of the grid of stored patches, and a voxel of the wanted class stays inside.
         """
         round_, place = divmod(number, len(self._tables))
         order = np.random.default_rng([self._seed, 0, round_]).permutation(len(self._tables))
@@ -181,24 +158,12 @@ def training_batches(
 def validation_boxes(
     cases: Sequence[StoredCase], size: Shape, per_case: int, seed: int
 ) -> list[list[tuple[int, Box]]]:
-    """Return a fixed list of patches from every case, in pairs: with foreground, and without.
+    """Return a fixed list of patches (case, box) from every case, in pairs: rich and poor.
 
-    A loss that is pooled over a batch then sees what is missed and what is found in the wrong
-    place, and is the same on every machine.
-
-    Parameters
-    ----------
-    cases : sequence of StoredCase
-    size : (3,) tuple of int
-    per_case : int
-        Fewer where a case has no more stored patches.
-    seed : int
-
-    Returns
-    -------
-    list of list of (case, Box)
-        Origins are stored ones. The first of a pair is rich in classes, the second has the least
-        foreground that is left. A case with an odd number ends with a single one.
+    The first of a pair is rich in classes, the second has the least foreground that is left, so a
+    loss pooled over the pair sees what is missed and what is found in the wrong place, and is the
+    same on every machine. A case has fewer than `per_case` where it has no more stored patches; an
+    odd number ends with a single one.
     """
     rng = np.random.default_rng([seed, 2])
     pairs = []

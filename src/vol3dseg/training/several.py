@@ -18,17 +18,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a run.
-
-    Parameters
-    ----------
-    said : str
-        In words; "failed: ..." with the reason.
-    finished : bool
-        Now or before.
-    manifest : Manifest or None
-        Of a run that was finished now.
-    """
+    """What became of a run, in words; `manifest` is that of a run that was finished now."""
 
     said: str
     finished: bool = False
@@ -49,32 +39,12 @@ def train_several(
     changes: Mapping[str, object] | None = None,
     progress: Progress = print,
 ) -> Iterator[tuple[Path, Outcome]]:
-    """Train one config after the other.
+    """Train one config after the other, in run folders named like the configs.
 
-    Parameters
-    ----------
-    prepared : Path
-    runs : Path
-        Gets a run folder for each, named like the config.
-    configs : sequence of str or Path
-        All are read before the first is trained: a slip in the last must not wait for hours.
-    resume : bool
-        Go on with what was interrupted; what is finished is left as it is.
-    changes : mapping from key to value, or None
-        See `vol3dseg.training.run_config.choose_config`.
-    progress : callable
-        Called with a line of text; a module's function, since other processes call it too.
-
-    Yields
-    ------
-    run : Path
-    outcome : Outcome
-        As soon as it is known.
-
-    Raises
-    ------
-    ConfigError
-        One of the configs is not valid, or two have the same name.
+    Yields each run folder with its outcome as soon as that is known. All configs are read before
+    the first is trained: a slip in the last must not wait for hours. With `resume` interrupted runs
+    go on and finished ones are left as they are. `progress` must be a module's function, since
+    other processes call it too. For `changes` see `choose_config`.
     """
     chosen = {
         runs / name: choose_config(prepared, runs / name, config, resume, changes)

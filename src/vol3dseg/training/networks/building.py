@@ -17,24 +17,9 @@ Network = Any | Callable[[Config, int, int], Any]
 
 
 def build_network(config: Config, network: Network | None = None) -> Any:
-    """Return the network that `config` asks for, or the one that is given.
+    """Return the U-Net of `config.model`, or the network that is given, checked; it gives logits.
 
-    Parameters
-    ----------
-    config : Config
-    network : keras.Model, callable or None
-        A callable takes the config, the number of modalities and that of outputs, and returns a
-        keras.Model. None builds the U-Net of `config.model`.
-
-    Returns
-    -------
-    keras.Model
-        (n, i, j, k, c) float32 in, (n, i, j, k, output) logits out.
-
-    Raises
-    ------
-    ModelError
-        What is given is no such model, or ends in a softmax or sigmoid.
+    A callable takes the config, the number of modalities and that of outputs.
     """
     channels, outputs = len(config.model_recipe.modalities), len(config.labels.classes)
     if network is None:
@@ -51,13 +36,7 @@ def build_network(config: Config, network: Network | None = None) -> Any:
 
 
 def require_network(model: Any, channels: int, outputs: int, patch_size: Shape) -> None:
-    """Check that a model takes images of any size and gives every voxel its outputs.
-
-    Raises
-    ------
-    ModelError
-        It does not.
-    """
+    """Check that a model takes images of any size and gives every voxel its outputs."""
     if not isinstance(model, keras.Model):
         raise ModelError(
             f"the network is a {type(model).__name__}",
@@ -82,13 +61,7 @@ def require_network(model: Any, channels: int, outputs: int, patch_size: Shape) 
 
 
 def require_one_image(model: Any) -> None:
-    """Check that a model has one input and one output.
-
-    Raises
-    ------
-    ModelError
-        It has not.
-    """
+    """Check that a model has one input and one output."""
     ends = len(model.inputs), len(model.outputs)
     if ends != (1, 1):
         raise ModelError(
@@ -150,19 +123,9 @@ def size_of(model: Any, patch_size: Shape) -> NetworkSize:
 
 
 def probabilities(model: Any, head: Head) -> Callable[[Any], Any]:
-    """Return the function from images to probabilities.
+    """Return the function from images to probabilities of a model that gives logits, or those.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Gives logits, or the probabilities themselves.
-    head : "softmax" or "sigmoid"
-        Over outputs that exclude each other, or each by itself.
-
-    Raises
-    ------
-    ModelError
-        The model ends in another activation than `head`.
+    A softmax is over outputs that exclude each other, a sigmoid of each by itself.
     """
     ends, activate = activation_of(model), {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}
     if ends not in {None, head}:

@@ -25,13 +25,8 @@ class InstanceNormalization(keras.layers.Layer):  # type: ignore[misc]
 
     Ulyanov et al., "Instance normalization: the missing ingredient for fast stylization", 2016.
     ``keras.layers.GroupNormalization(groups=-1)`` computes the same by way of reshapes, which make
-    some twenty nodes and two transposes of each layer in ONNX; this spelling makes one pattern that
-    `vol3dseg.export.instance_norm` knows.
-
-    Parameters
-    ----------
-    epsilon : float
-        Added to the variance; a constant channel comes out as its shift.
+    some twenty nodes and two transposes of each layer in ONNX. `epsilon` is added to the variance;
+    a constant channel comes out as its shift.
     """
 
     def __init__(self, epsilon: float = EPSILON, **options: Any) -> None:
@@ -75,21 +70,10 @@ def _mean(values: Any) -> Any:
 
 
 def build_unet(config: ModelConfig, channels: int, classes: int) -> Any:
-    """Build an untrained, uncompiled network.
+    """Build an untrained, uncompiled network for `classes` outputs, background included.
 
-    Parameters
-    ----------
-    config : ModelConfig
-    channels : int
-        Modalities.
-    classes : int
-        Background included.
-
-    Returns
-    -------
-    keras.Model
-        (n, i, j, k, c) float32 in, (n, i, j, k, class) float32 logits out; i, j and k must be
-        multiples of `config.divisor`.
+    (n, i, j, k, c) float32 in, (n, i, j, k, class) float32 logits out; i, j and k must be multiples
+    of `config.divisor`.
     """
     image = keras.Input((None, None, None, channels), name="image")
     x, skips = image, []
@@ -136,15 +120,6 @@ def receptive_field_radius(config: ModelConfig) -> tuple[int, int, int]:
     depth 4. Batch norm and dropout reach no further at inference. With instance norm every voxel of
     the input bears on every output by way of its statistics; the radius then says how far the
     convolutions alone reach.
-
-    Parameters
-    ----------
-    config : ModelConfig
-
-    Returns
-    -------
-    (3,) tuple of int
-        Along i, j, k; exact for the worst alignment.
     """
     i, j, k = (
         max(_reach(voxel, strides) for voxel in range(divisor))
