@@ -22,13 +22,10 @@ _NETWORK, _STEPS = "network/", "standalone/"
 
 
 def require_standalone(manifest: Manifest, source: str) -> None:
-    """Refuse a model that cannot be one graph from raw intensities to labels.
+    """Refuse a model, which comes from `source`, that cannot be one graph from scan to labels.
 
-    Raises
-    ------
-    ModelError
-        Its network looks beyond its receptive field (instance norm), its recipe cannot be written
-        into a graph, or a modality's name cannot be that of an input; `source` is where it is from.
+    ModelError: its network looks beyond its receptive field (instance norm), its recipe cannot be
+    written into a graph, or a modality's name cannot be that of an input.
     """
     recipe, network = manifest.recipe, manifest.network
     taken = [m for m in recipe.modalities if m == OUTPUT or m.startswith((_NETWORK, _STEPS))]
@@ -63,23 +60,11 @@ def require_standalone(manifest: Manifest, source: str) -> None:
 def make_standalone(network: onnx.ModelProto, manifest: Manifest) -> onnx.ModelProto:
     """Put everything that must be done before and after a network into its graph.
 
-    Parameters
-    ----------
-    network : onnx.ModelProto
-        `image` (n, c, i, j, k) in, `probabilities` (n, class, i, j, k) out. It is left as it is.
-    manifest : Manifest
-
-    Returns
-    -------
-    onnx.ModelProto
-        One (i, j, k) float32 input for each modality, under its name: raw intensities in axes
-        closest to RAS. `labels` (i, j, k) uint8 out, in the values to write. Any size will do. The
-        metadata hold the manifest and how the graph is called.
-
-    Raises
-    ------
-    ModelError
-        The model cannot be standalone (`require_standalone`), or is of another opset.
+    The network, which is left as it is, takes `image` (n, c, i, j, k) and gives `probabilities` (n,
+    class, i, j, k). The result takes raw intensities in axes closest to RAS, (i, j, k) float32 of
+    any size under the name of each modality, and gives `labels` (i, j, k) uint8, in the values to
+    write. Its metadata hold the manifest and how the graph is called. ModelError: the model cannot
+    be standalone (`require_standalone`), or is of another opset.
     """
     require_standalone(manifest, network.graph.name)
     opsets = {opset.domain or "ai.onnx": opset.version for opset in network.opset_import}

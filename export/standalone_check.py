@@ -23,19 +23,9 @@ def check_standalone(
 ) -> None:
     """Compare a standalone graph with prepare, network and argmax, on scans made of real patches.
 
-    Parameters
-    ----------
-    standalone, network : bytes
-        ONNX files, run by onnxruntime on the CPU.
-    manifest : Manifest
-    patches : (n, i, j, k, c) array
-        Prepared voxels.
-
-    Raises
-    ------
-    ParityError
-        Labels differ where the two largest probabilities differ by more than 1e-4, or a scan of
-        zeros is not all background.
+    Both are ONNX files, run by onnxruntime on the CPU; `patches` are (n, i, j, k, c) prepared
+    voxels. ParityError: labels differ where the two largest probabilities differ by more than 1e-4,
+    or a scan of zeros is not all background.
     """
     inner, whole = _session(network), _session(standalone)
     for patch in patches:
@@ -64,12 +54,8 @@ def one_pass(
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Label a scan, in axes closest to RAS, in one pass of an onnxruntime session.
 
-    Returns
-    -------
-    values : (i, j, k) array of uint8
-        To write; background everywhere if the scan is zero everywhere.
-    clear : (i, j, k) array of bool
-        Where the two largest probabilities differ by more than 1e-4.
+    Returns the (i, j, k) values to write, background everywhere if the scan is zero everywhere, and
+    where the two largest probabilities differ by more than 1e-4.
     """
     prepared = prepare(scan, manifest.recipe)
     image = np.moveaxis(prepared.volume.array, -1, 0)

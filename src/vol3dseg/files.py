@@ -23,12 +23,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
     It has the name of `final`, in a folder of its own beside it, because a rename is atomic within
     one file system only; the folder of `final` is made. The file is flushed to the disk before it
     is renamed, and removed when the block raises. `remove_leftovers` removes what a killed process
-    leaves.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be made or written.
+    leaves. OutputError: the folder cannot be made or written.
     """
     with _reporting(final), _temporary_folder(final.parent) as folder:
         temporary = folder / final.name
@@ -115,10 +110,7 @@ def write_bytes(final: Path, content: bytes) -> None:
 def require_writable(folder: Path) -> None:
     """Make a folder, try to write into it before work that takes long, and remove leftovers.
 
-    Raises
-    ------
-    OutputError
-        The folder cannot be made or written.
+    OutputError: the folder cannot be made or written.
     """
     with _reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -106,10 +106,7 @@ def _read(name: str, folder: Path | None) -> tuple[object, str, Path | None]:
 def parse_config(data: object, source: str) -> Config:
     """Turn parsed YAML or JSON, which comes from `source`, into a `Config`.
 
-    Raises
-    ------
-    ConfigError
-        Every problem at once, each with its place; an unknown key with a suggestion.
+    ConfigError: every problem at once, each with its place; an unknown key with a suggestion.
     """
     try:
         return Config.model_validate(data)

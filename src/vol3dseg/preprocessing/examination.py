@@ -46,23 +46,13 @@ _NUMBERS = {
 
 @dataclass(frozen=True, slots=True)
 class CaseFile:
-    """A file, and what the index says of it.
-
-    Parameters
-    ----------
-    path : str
-    modalities : tuple of str
-    shape, source_shape : (3,) tuple of int
-        Of each image and the label map; of the label map as read.
-    columns : int
-        Of tables of patches; 0 where there is no label map.
-    """
+    """A file, and what the index says of it."""
 
     path: str
     modalities: tuple[str, ...]
-    shape: tuple[int, ...]
-    source_shape: tuple[int, ...]
-    columns: int
+    shape: tuple[int, ...]  # of each image and the label map
+    source_shape: tuple[int, ...]  # of the label map as read
+    columns: int  # of tables of patches; 0 where there is no label map
 
 
 class _Malformed(Exception):  # noqa: N818 - says what is wrong

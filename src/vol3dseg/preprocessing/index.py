@@ -158,10 +158,7 @@ class Index(Frozen):
 def load_index(folder: Path) -> Index:
     """Read `index.json` of a prepared folder.
 
-    Raises
-    ------
-    StoreError
-        It is missing, damaged, of another version, or its fingerprint is not its recipe's.
+    StoreError: it is missing, damaged, of another version, or its fingerprint is not its recipe's.
     """
     path = folder / FILE_NAME
     wanted, again = "a folder made by vol3dseg preprocess", "prepare into a new folder"
@@ -174,10 +171,7 @@ def load_index(folder: Path) -> Index:
 def verify(folder: Path, entry: CaseEntry) -> Path:
     """Return the path of a prepared case after checking its size and SHA-256.
 
-    Raises
-    ------
-    StoreError
-        The file is missing, is not the one that was written, or lies outside of the folder.
+    StoreError: it is missing, is not the one that was written, or lies outside of the folder.
     """
     path, named = folder / entry.file, PurePath(entry.file)
     if named.is_absolute() or ".." in named.parts:

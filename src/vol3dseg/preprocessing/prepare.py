@@ -35,56 +35,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A scan as the network sees it, and the way back.
+    """A scan as the network sees it, and the way back."""
 
-    Parameters
-    ----------
-    volume : Volume
-        Normalised, on the cropped working grid.
-    source : Geometry
-        The grid of the scan as read.
-    grid : Geometry
-        The whole working grid, anchored to the source grid, not to the crop.
-    box : Box
-        Which part of `grid` the volume covers.
-    boxes : mapping from modality to Box
-        The non-zero box of each modality, in voxels of `grid`; `box` is their union.
-    appearance : Appearance
-        What the modalities looked like as read.
-    """
-
-    volume: Volume
-    source: Geometry
-    grid: Geometry
-    box: Box
-    boxes: Mapping[str, Box]
-    appearance: Appearance
+    volume: Volume  # normalised, on the cropped working grid
+    source: Geometry  # the grid of the scan as read
+    grid: Geometry  # the whole working grid, anchored to the source grid, not to the crop
+    box: Box  # the part of `grid` that the volume covers: the union of `boxes`
+    boxes: Mapping[str, Box]  # what is not zero in each modality, in voxels of `grid`
+    appearance: Appearance  # of the modalities as read
 
 
 def prepare(volume: Volume, recipe: Recipe) -> Prepared:
-    """Bring a scan to what the network sees.
+    """Bring a scan, which may have more modalities than the recipe, to what the network sees.
 
     Each modality is treated by itself (normalised inside its own mask, with its own non-zero box),
     so a model of one modality sees the same voxels whichever others were prepared with it.
 
-    Parameters
-    ----------
-    volume : Volume
-        As read; it may have more modalities than the recipe, in any order.
-    recipe : Recipe
-
-    Raises
-    ------
-    DatasetError
-        A modality of the recipe is missing.
-    GridError
-        The working grid would have more voxels than any scan has.
-    IntensityError
-        The bias field of a modality cannot be found.
-    MemoryLimitError
-        What comes of it does not fit into memory.
-    MissingExtraError
-        A step of the recipe needs what is not installed.
+    Raises DatasetError (a modality is missing), GridError (the working grid would have more voxels
+    than any scan has), IntensityError (no bias field is found), MemoryLimitError,
+    MissingExtraError.
     """
     missing = [m for m in recipe.modalities if m not in volume.modalities]
     if missing:
@@ -145,19 +114,9 @@ def graph_obstacles(recipe: Recipe) -> list[str]:
 def write_prepare(graph: "Graph", recipe: Recipe) -> tuple["Value", WrittenBox]:
     """Append to a graph what `prepare` does; see `graph_obstacles`.
 
-    Parameters
-    ----------
-    graph : Graph
-        Its inputs bear the names of the modalities: (i, j, k) float32 in closest-canonical axes. A
-        scan with NaN or infinity stops the runtime before the network is run.
-    recipe : Recipe
-
-    Returns
-    -------
-    image : Value
-        (1, c, i, j, k) float32, cropped and normalised.
-    box : WrittenBox
-        What the scan was cropped to.
+    Inputs bear the names of the modalities: (i, j, k) float32 in closest-canonical axes. NaN or
+    infinity stops the runtime before the network is run. Returns the (1, c, i, j, k) float32 image,
+    cropped and normalised, and what it was cropped to.
     """
     images = {name: graph.input(name, np.float32) for name in recipe.modalities}
     box = reduce(WrittenBox.union, map(write_nonzero_box, images.values()))
@@ -186,10 +145,7 @@ def _refuse_not_finite(image: "Value") -> "Value":
 
 
 def prepare_labels(segmentation: Segmentation, prepared: Prepared) -> Segmentation:
-    """Bring the label map of a scan onto its cropped working grid.
-
-    Labels outside the box are lost; `labels_outside` counts them.
-    """
+    """Bring the label map of a scan onto its cropped working grid; labels outside it are lost."""
     working = prepared.volume.geometry
     array = resample_labels(segmentation.array, segmentation.geometry, prepared.grid, prepared.box)
     return Segmentation(array, working, segmentation.labels)

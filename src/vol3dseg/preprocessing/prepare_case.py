@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,31 +14,21 @@ from vol3dseg.datasets.signature import signature
 from vol3dseg.errors import Vol3dSegError, in_memory
 from vol3dseg.files import sha256_file
 from vol3dseg.preprocessing.index import CASES, CaseEntry
-from vol3dseg.preprocessing.prepare import Prepared, prepare, prepare_labels, restore_labels
+from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
 from vol3dseg.preprocessing.store import write_case
-from vol3dseg.recipe import Recipe
 from vol3dseg.space.intake import notes_as_text
 from vol3dseg.space.labels import LabelSet, Segmentation
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one case: an entry, or the reason why there is none.
-
-    Parameters
-    ----------
-    case_id : str
-    entry : CaseEntry or None
-    left_out, failed, removed : str
-        The reason in words; empty where it does not apply. A line for each thing that is wrong.
-        A case is removed that is no longer in the data set.
-    """
+    """What became of one case: an entry, or in words why there is none; a line for each fault."""
 
     case_id: str
     entry: CaseEntry | None = None
     left_out: str = ""
     failed: str = ""
-    removed: str = ""
+    removed: str = ""  # it is no longer in the data set
 
 
 def prepare_case(case: Case, config: Config, folder: Path) -> Outcome:
@@ -58,29 +47,37 @@ def _prepared(case: Case, config: Config, folder: Path) -> Outcome:
     volume = read_volume(case, recipe.modalities)
     for name in flat_modalities(volume):
         raise no_contrast(name, case.images[name].path)
-    chosen = case.select(recipe.modalities)
-    label = read_segmentation(chosen, labels, volume.geometry) if case.label else None
+    label = None
+    if case.label:
+        label = read_segmentation(case.select(recipe.modalities), labels, volume.geometry)
     class_voxels = dict(zip(labels.names, label.counts(), strict=True)) if label else None
     why = _left_out(class_voxels, labels)
     if why:
         return Outcome(case.id, left_out=why)
     prepared = prepare(volume, recipe)
     notes = {**volume.notes, "label": label.notes if label else ()}
-    stored = _write(folder / CASES / f"{case.id}.h5", case.id, recipe, prepared, label)
+    maps = (prepare_labels(label, prepared), label) if label else None
+    file = f"{CASES}/{case.id}.h5"
+    path = folder / file
+    write_case(path, case.id, recipe, prepared, maps)
+    outside, changed = _losses(*maps) if maps else (0, 0)
     entry = CaseEntry(
         id=case.id,
         subject=case.subject,
-        file=f"{CASES}/{case.id}.h5",
+        file=file,
+        bytes=path.stat().st_size,
+        sha256=sha256_file(path),
         sources=sources,
         shape=prepared.volume.geometry.shape,
         source_shape=prepared.source.shape,
         source_spacing_mm=prepared.source.spacing_mm,
         class_voxels=class_voxels,
         appearance=prepared.appearance,
+        labels_outside=outside,
+        labels_changed=changed,
         replaced=dict(volume.replaced),
         notes=notes_as_text(notes, repaired=False),
         repairs=notes_as_text(notes, repaired=True),
-        **stored,
     )
     return Outcome(case.id, entry)
 
@@ -95,21 +92,6 @@ def _left_out(class_voxels: Mapping[str, int] | None, labels: LabelSet) -> str:
     """Return in words why a case is left out; empty where it is not, or has no label map."""
     lacking = [name for name in labels.required if class_voxels and not class_voxels[name]]
     return f"lacks the required class {', '.join(lacking)}" if lacking else ""
-
-
-def _write(
-    path: Path, case_id: str, recipe: Recipe, prepared: Prepared, label: Segmentation | None
-) -> dict[str, Any]:
-    """Write a case; returns what an entry says of its file, and of labels that were lost."""
-    labels = (prepare_labels(label, prepared), label) if label else None
-    write_case(path, case_id, recipe, prepared, labels)
-    outside, changed = _losses(*labels) if labels else (0, 0)
-    return {
-        "bytes": path.stat().st_size,
-        "sha256": sha256_file(path),
-        "labels_outside": outside,
-        "labels_changed": changed,
-    }
 
 
 def _losses(working: Segmentation, label: Segmentation) -> tuple[int, int]:

@@ -114,7 +114,9 @@ class _Run:
             self._record(Outcome(name, failed=why.recorded), Outcome(name, failed=why.message))
         accepted = [case for case in wanted if case.id not in refused]
         function = partial(prepare_case, config=self._config, folder=self._folder)
-        for outcome in over_cases(function, accepted, executor, _worker_killed):
+        for outcome in over_cases(
+            function, accepted, executor, lambda case, why: Outcome(case.id, failed=why.recorded)
+        ):
             self._record(outcome, save=True)
         return self._save()
 
@@ -166,10 +168,6 @@ class _Run:
             return False
         path = self._folder / entry.file
         return path.is_file() and path.stat().st_size == entry.bytes
-
-
-def _worker_killed(case: Case, error: DatasetError) -> Outcome:
-    return Outcome(case.id, failed=error.recorded)
 
 
 def unknown_files(folder: Path, index: Index) -> list[Path]:

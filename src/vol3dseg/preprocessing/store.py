@@ -86,46 +86,25 @@ def _reading(path: Path) -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, KeyError, GridError) as error:
-        raise StoreError(
-            f"not a prepared case ({error})",
-            where=path,
-            remedy=_AGAIN,
-        ) from error
+        raise StoreError(f"not a prepared case ({error})", where=path, remedy=_AGAIN) from error
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCase:
-    """A prepared case as a model of some modalities sees it: the box over their boxes, no more.
-
-    Parameters
-    ----------
-    path : Path
-        Checked by the caller, see `open_cases`.
-    boxes : mapping from modality to Box
-        Of the modalities that the model sees, in voxels of the working grid.
-    stored : Box
-        What the file holds, over all modalities.
-    grid, source : Geometry
-        The whole working grid; the grid of the scan as read.
-    appearance : Appearance
-        What these modalities looked like as read.
-    """
+    """A prepared case as a model of some modalities sees it: the box over their boxes, no more."""
 
     path: Path
-    boxes: Mapping[str, Box]
-    stored: Box
-    grid: Geometry
-    source: Geometry
-    appearance: Appearance
+    boxes: Mapping[str, Box]  # of the modalities that the model sees, in voxels of `grid`
+    stored: Box  # what the file holds, over all modalities
+    grid: Geometry  # the whole working grid
+    source: Geometry  # the grid of the scan as read
+    appearance: Appearance  # of these modalities as read
 
     @classmethod
     def open(cls, folder: Path, entry: CaseEntry, modalities: Sequence[str]) -> "StoredCase":
-        """Read what is needed to read the case that an entry of the index names.
+        """Read what is needed to read a case that is checked already: see `open_cases`.
 
-        Raises
-        ------
-        StoreError
-            The file is no prepared case, is not that of the entry, or lacks a modality.
+        StoreError: the file is no prepared case, is not that of the entry, or lacks a modality.
         """
         path = folder / entry.file
         with _reading(path) as file:
@@ -176,17 +155,9 @@ class StoredCase:
             return np.asarray(file[f"patches/{self.box}"][()])
 
     def read(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Read a patch.
+        """Return image (i, j, k, c) and label (i, j, k) of a patch.
 
-        Parameters
-        ----------
-        box : Box
-            In voxels of this case's box; what lies beyond that is 0.
-
-        Returns
-        -------
-        image : (i, j, k, c) array of float32
-        label : (i, j, k) array of uint8
+        `box` is in voxels of this case's box; what lies beyond that is 0.
         """
         inside = box.intersection(Box.whole(self.shape))
         with _reading(self.path) as file:
@@ -215,8 +186,7 @@ class StoredCase:
     def reference(self, labels: LabelSet) -> Segmentation:
         """Return the label map as it was read, on the grid of the scan.
 
-        `labels` say what the class indices mean; see `Index.require_made_with`. Without a label map
-        StoreError is raised.
+        `labels` say what the class indices mean. StoreError: there is no label map.
         """
         with _reading(self.path) as file:
             return Segmentation(file["source_label"][()], self.source, labels)
@@ -235,15 +205,15 @@ def open_cases(
 ) -> Mapping[str, StoredCase]:
     """Open prepared cases of a folder, once they are what its index says, and well built.
 
-    Raises
-    ------
-    StoreError
-        A file is missing, is not the one that was written, or is not built as prepared cases are:
-        it reaches into other files, claims more than it can hold, or ends the process that
-        examines it.
+    StoreError: a file is missing, is not the one that was written, reaches into other files, claims
+    more than it can hold, or ends the process that examines it.
     """
     entries = {name: index.entry(name) for name in case_ids}
-    files = [_case_file(verify(folder, entry), index, entry) for entry in entries.values()]
+    files = []
+    for entry in entries.values():
+        table = 0 if entry.class_voxels is None else columns(len(index.labels.classes))
+        path, names = str(verify(folder, entry)), index.recipe.modalities
+        files.append(CaseFile(path, names, entry.shape, entry.source_shape, table))
     for file, words in zip(files, flaws(files), strict=True):
         if words:
             raise StoreError(
@@ -253,8 +223,3 @@ def open_cases(
                 remedy=f"{_AGAIN}, and do not open the file with other programs",
             )
     return {name: StoredCase.open(folder, entry, modalities) for name, entry in entries.items()}
-
-
-def _case_file(path: Path, index: Index, entry: CaseEntry) -> CaseFile:
-    table = 0 if entry.class_voxels is None else columns(len(index.labels.classes))
-    return CaseFile(str(path), index.recipe.modalities, entry.shape, entry.source_shape, table)

@@ -71,26 +71,14 @@ class N4(Frozen):
         )
 
     def corrected(self, image: NDArray[np.float32], name: str = "") -> NDArray[np.float32]:
-        """Return an image without its bias field.
+        """Return an (i, j, k) image without its bias field.
 
         The field is divided by its geometric mean inside the mask, which N4 leaves open, so that
         intensities stay of one size from scan to scan. What N4 finds does not depend on the
-        spacing, the number of threads, or what else is corrected at the same time.
-
-        Parameters
-        ----------
-        image : (i, j, k) array of float32
-            Returned itself where there is nothing to find a field in: one voxel along an axis, or
-            fewer than two different values inside the mask.
-        name : str
-            For the message.
-
-        Raises
-        ------
-        MissingExtraError
-            SimpleITK is not installed.
-        IntensityError
-            SimpleITK fails.
+        spacing, the number of threads, or what else is corrected at the same time. The image itself
+        is returned where there is nothing to find a field in: one voxel along an axis, or fewer
+        than two different values inside the mask. Raises IntensityError where SimpleITK fails, and
+        MissingExtraError.
         """
         sitk = simpleitk()
         try:

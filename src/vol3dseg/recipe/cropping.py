@@ -20,19 +20,11 @@ AXES = (0, 1, 2)
 def nonzero_box(
     array: NDArray[np.float32], source: Geometry, grid: Geometry, kernel: Kernel = LINEAR
 ) -> Box:
-    """Return the box, in voxels of `grid`, of what is not zero in `array`.
+    """Return the box, in voxels of `grid`, of what is not zero in an (i, j, k) array on `source`.
 
-    Parameters
-    ----------
-    array : (i, j, k) array
-        On `source`. An array of zeros has the whole grid as its box: there is nothing to crop to.
-    source : Geometry
-        In closest-canonical axes.
-    grid : Geometry
-        The same field of view with another spacing. Every voxel of `grid` whose value the non-zero
-        voxels influence by interpolation lies inside the box.
-    kernel : Kernel
-        Of the interpolation.
+    `source` has closest-canonical axes, and `grid` the same field of view. All voxels of `grid`
+    that non-zero voxels influence by interpolation lie inside. Zeros alone have the whole grid as
+    box.
     """
     box = Box.around(array != 0)
     if box is None:

@@ -14,13 +14,7 @@ Operand: TypeAlias = "Value | float | np.floating[Any]"
 
 @dataclass(eq=False)
 class Graph:
-    """Nodes and constants so far.
-
-    Parameters
-    ----------
-    prefix : str
-        What every name begins with that is not given, so that it is not one of the network's.
-    """
+    """Nodes and constants so far; `prefix` tells names that are made from the network's."""
 
     prefix: str = ""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -29,20 +23,10 @@ class Graph:
     def add(
         self, kind: str, *inputs: "Value", dtype: DTypeLike, outputs: int = 1, **facts: Any
     ) -> "Value":
-        """Append a node of the standard operators and return its first output.
+        """Append a node of the standard operators and return its first output, of type `dtype`.
 
-        Parameters
-        ----------
-        kind : str
-            The operator.
-        *inputs : Value
-        dtype : dtype
-            Of the output.
-        outputs : int
-            How many the operator has.
-        **facts
-            Attributes of the operator; `name` is that of the node, for messages of the runtime, and
-            of its output.
+        `outputs` are how many the operator has, `facts` its attributes. `name` among them is that
+        of the node, for messages of the runtime, and of its output.
         """
         name = facts.pop("name", f"{self.prefix}{kind}_{len(self.nodes)}")
         names = [name, *(f"{name}_unused_{n}" for n in range(1, outputs))]

@@ -17,22 +17,12 @@ _SIGN = np.uint32(2**31)
 def percentiles(
     groups: Callable[[], Iterable[NDArray[np.float32]]], percents: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Return percentiles as `numpy.percentile` does, to the last bit, without an array of all.
+    """Return (n,) percentiles as `numpy.percentile` does, to the last bit, without an array of all.
 
     Values are counted by the upper half of their bits, then those in the bins that matter by the
-    lower half: a radix selection in two passes. Between two values the percentile is interpolated.
-
-    Parameters
-    ----------
-    groups : callable
-        Gives all values, in groups; called twice. No NaN.
-    percents : (n,) sequence of float
-        0 to 100 [%].
-
-    Returns
-    -------
-    (n,) array of float64
-        Without values, minus infinity to infinity: no limits.
+    lower half: a radix selection in two passes. So `groups` is called twice; it gives all values,
+    in groups, without NaN. Without values the percentiles are minus infinity and infinity: no
+    limits.
     """
     upper = sum((_counts(keys >> _BITS) for keys in _keys(groups())), np.zeros(_BINS, np.intp))
     count = int(upper.sum())

@@ -26,28 +26,10 @@ _Voxels = NDArray[np.float32]
 class DicomVolume:
     """A series whose slices are found and placed; they are decoded when they are asked for.
 
-    Parameters
-    ----------
-    path : Path
-        A folder, or a file.
-    wanted : str or None
-        Which series; see `choose`.
-    repair : bool
-        Mend what has a repair; otherwise it is refused.
-
-    Attributes
-    ----------
-    series : Series
-        With the files that are read.
-
-    Raises
-    ------
-    FileFormatError
-        No series fits, or several; or a file is damaged.
-    GridError
-        The slices make no volume, or more than one.
-    MissingExtraError
-        pydicom is not installed.
+    `path` is a folder or a file; `choose` says what `wanted` may be; with `repair`, what has a
+    repair is mended, not refused. `series` has only the files that are read. Raises FileFormatError
+    (no series fits, or several; or a file is damaged), GridError (the slices make no volume, or
+    more than one) and MissingExtraError.
     """
 
     def __init__(self, path: Path, wanted: str | None = None, repair: bool = False) -> None:
@@ -117,22 +99,9 @@ def place_series(series: Series, intake: Intake | None = None) -> Stack:
 def read_stack(placed: Stack, where: str, out: _Voxels | None = None) -> _Voxels:
     """Read the voxels of slices that are placed; compressed ones are decoded side by side.
 
-    Parameters
-    ----------
-    placed : Stack
-    where : str
-        What they belong to, for messages.
-    out : (i, j, k) array of float32, or None
-        Where to put them, if its shape is that of the grid.
-
-    Raises
-    ------
-    FileFormatError
-        A file is truncated, damaged, in colours, or compressed in a way that cannot be decoded.
-    IntensityError
-        A voxel is NaN or infinite once slope and intercept are applied.
-    MemoryLimitError
-        The volume does not fit into memory.
+    They are put into `out` if its shape is that of the grid; `where` is for messages. Raises
+    FileFormatError (a file is truncated, damaged, in colours, or compressed in a way that cannot be
+    decoded), IntensityError (NaN or infinite after slope and intercept) and MemoryLimitError.
     """
     by_file: dict[Path, list[tuple[int, int]]] = {}
     for k, plane in enumerate(placed.planes):

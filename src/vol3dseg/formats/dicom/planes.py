@@ -64,14 +64,8 @@ class Plane:
 def planes_of(header: Any, path: Path) -> tuple[Plane, ...]:
     """Return the slices of a DICOM file, from its header.
 
-    Raises
-    ------
-    FileFormatError
-        The file is damaged or truncated, or its voxels are of a kind that is not read.
-    GridError
-        A slice has no place in space.
-    IntensityError
-        Slope or intercept are not usable.
+    Raises FileFormatError (damaged, truncated, or voxels of a kind that is not read), GridError (a
+    slice has no place in space) and IntensityError (slope or intercept are not usable).
     """
     with parsing(path):
         check_pixel_data(header, path)

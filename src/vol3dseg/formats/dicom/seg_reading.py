@@ -26,27 +26,13 @@ _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
 def read_seg(path: Path, labels: LabelSet | None, grid: Geometry | None) -> Segmentation:
-    """Read a DICOM-SEG onto a grid; segments are classes by their names.
+    """Read a DICOM-SEG onto the grid of its image; segments are classes by their names.
 
-    Parameters
-    ----------
-    path : Path
-    labels : LabelSet or None
-        Has a class of the name of every segment; if it has that of none, segments are classes by
-        their numbers, as values to read. None makes a class "segment n" of each.
-    grid : Geometry or None
-        Of the image; None is refused, since a file leaves out frames without voxels.
-
-    Raises
-    ------
-    FileFormatError
-        The file is damaged, or no DICOM-SEG of binary segments.
-    LabelError
-        A segment is no class, or two classes share a voxel.
-    GridError
-        A frame does not lie on the grid, or there is none.
-    MissingExtraError
-        pydicom is not installed.
+    `labels` have a class of the name of every segment; if they have that of none, segments are
+    classes by their numbers, as values to read. Without labels each is a class "segment n". Without
+    a grid the file is refused, since it leaves out frames without voxels. Raises FileFormatError
+    (damaged, or no DICOM-SEG of binary segments), LabelError (a segment is no class, or two classes
+    share a voxel), GridError (a frame does not lie on the grid) and MissingExtraError.
     """
     if grid is None:
         raise GridError(

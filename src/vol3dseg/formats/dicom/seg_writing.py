@@ -58,32 +58,14 @@ def write_seg(
     *,
     deidentify: bool = False,
 ) -> None:
-    """Write a segmentation as DICOM-SEG that refers to the series it was made of.
+    """Write a segmentation as DICOM-SEG, atomically, that refers to the series it was made of.
 
-    Parameters
-    ----------
-    path : Path
-        Written atomically.
-    segmentation : Segmentation
-        On the grid of the series, its axes in any order and direction. A class without voxels
-        becomes a segment without frames.
-    source : Series
-    algorithm : Algorithm
-    deidentify : bool
-        Blank what says who the patient is and which study this was, with a new study UID. The UIDs
-        of the series, its images and its frame of reference stay, or it would refer to nothing:
-        who holds the source can tell that they belong together.
-
-    Raises
-    ------
-    GridError
-        The segmentation lies on another grid than the series.
-    FileFormatError
-        The source lacks what a DICOM-SEG must carry, or its files cannot be read.
-    MissingExtraError
-        highdicom is not installed.
-    OutputError
-        The file cannot be written.
+    The segmentation lies on the grid of the series, its axes in any order and direction. A class
+    without voxels becomes a segment without frames. `deidentify` blanks what says who the patient
+    is and which study this was, with a new study UID. The UIDs of the series, its images and its
+    frame of reference stay, or it would refer to nothing: who holds the source can tell that they
+    belong together. Raises GridError (another grid than the series), FileFormatError (the source
+    lacks what a DICOM-SEG must carry, or cannot be read), MissingExtraError and OutputError.
     """
     highdicom = load_extra("highdicom", "dicom")
     placed = place_series(source, Intake(repair=True))  # or the scan could not have been read

@@ -71,15 +71,8 @@ def find_series(folder: Path) -> DicomFolder:
     """Find the DICOM series in a file, or under a folder, whose links to folders are not followed.
 
     Headers alone are read; those of the last few folders not again, as long as all files are the
-    same.
-
-    Raises
-    ------
-    FileFormatError
-        There is no such folder, or a DICOM file in it is damaged: without it the series would lack
-        a slice.
-    MissingExtraError
-        pydicom is not installed.
+    same. FileFormatError: there is no such folder, or a DICOM file in it is damaged (without it the
+    series would lack a slice).
     """
     load_extra("pydicom", "dicom")
     if not folder.is_dir() and not folder.is_file():
@@ -167,12 +160,8 @@ def _kind(modality: Any) -> str:
 def choose(found: DicomFolder, wanted: str | None = None) -> Series:
     """Choose one series of a folder; FileFormatError lists what there is if none or several match.
 
-    Parameters
-    ----------
-    found : DicomFolder
-    wanted : str or None
-        Its UID, its number, or its description, in which * and ? stand for other characters and
-        case does not count. None where the folder holds only one.
+    `wanted` is its UID, its number, or its description, in which * and ? stand for other characters
+    and case does not count; None where the folder holds only one.
     """
     if not found.series:
         raise FileFormatError(
