@@ -54,13 +54,11 @@ def worker_processes(
     """
     if isinstance(workers, futures.Executor):
         yield workers
-        return
-    processes = min(workers or usable_cores(), cases)
-    if processes <= 1:
+    elif (processes := min(workers or usable_cores(), cases)) > 1:
+        with Workers(processes) as pool:
+            yield pool
+    else:
         yield None
-        return
-    with Workers(processes) as pool:
-        yield pool
 
 
 def over_cases(

@@ -1,5 +1,6 @@
 """Which cases the user means: folders, files, named modalities, a part of a split, references."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -26,8 +27,7 @@ def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case
             cases += find_cases(path)
         else:
             cases.append(_single_file(path, modalities))
-    names = [case.id for case in cases]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, times in Counter(c.id for c in cases).items() if times > 1)
     if twice:
         raise DatasetError(
             f"several inputs are named {', '.join(twice)}; their outputs would overwrite each "
@@ -55,15 +55,12 @@ def only_part(cases: Sequence[Case], split_file: Path, part: str) -> list[Case]:
     """Return the cases of one part of a split; raises DatasetError where one is not there."""
     wanted = read_split(split_file).part(part)
     by_id = {case.id: case for case in cases}
-    missing = [name for name in wanted if name not in by_id]
+    missing = ", ".join(name for name in wanted if name not in by_id)
     if missing or not wanted:
-        raise DatasetError(
-            f"part {part}: {', '.join(missing)} are not in the input"
-            if missing
-            else f"part {part} is empty",
-            where=split_file,
-            remedy="choose another part or data set",
+        found = (
+            f"part {part}: {missing} are not in the input" if missing else f"part {part} is empty"
         )
+        raise DatasetError(found, where=split_file, remedy="choose another part or data set")
     return [by_id[name] for name in wanted]
 
 
@@ -76,8 +73,9 @@ def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]
     """
     expected = "files <id>.nii.gz, <id>.nrrd, <id>.mha or <id>.dcm"
     if not folder.is_dir():
-        remedy = "check the path"
-        raise DatasetError("no such folder", where=folder, expected=expected, remedy=remedy)
+        raise DatasetError(
+            "no such folder", where=folder, expected=expected, remedy="check the path"
+        )
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         name = formats.label_stem(path)

@@ -25,15 +25,11 @@ class SourceFile:
         self._key = _key(source)
         self._repair = repair
         self._file = formats.open_volume(source.path, repair, source.series)
+        self.path = self._file.path
 
     def holds(self, source: ImageSource) -> bool:
         """Tell whether an image is kept in this file."""
         return _key(source) == self._key
-
-    @property
-    def path(self) -> Path:
-        """What was opened."""
-        return self._file.path
 
     @property
     def notes(self) -> tuple[Note, ...]:

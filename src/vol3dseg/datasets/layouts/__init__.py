@@ -75,9 +75,8 @@ def _checked(layout: Layout, path: Path) -> list[Case]:
             places = ", ".join(os.path.relpath(place, root) for place in first)
             problems.append(f"case {name} is there twice: {places}")
     if problems:
-        raise DatasetError(
-            "; ".join(problems), where=path, expected=layout.rule, remedy=layout.remedy
-        )
+        found = "; ".join(problems)
+        raise DatasetError(found, where=path, expected=layout.rule, remedy=layout.remedy)
     return cases
 
 

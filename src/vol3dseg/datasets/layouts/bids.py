@@ -14,8 +14,8 @@ where there is none; brain masks are passed over.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts.layout import Layout, only_one, subfolders
@@ -28,21 +28,12 @@ _NAME = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(NamedTuple):
     """A file and what its name says."""
 
     path: Path
     entities: Mapping[str, str]
     suffix: str
-
-    def belongs_to(self, case: str) -> bool:
-        return self.path.name.startswith(f"{case}_")
-
-    @property
-    def modality(self) -> str:
-        name = _MODALITIES[self.suffix]
-        return _CONTRAST.get(name, name) if "ce" in self.entities else name
 
 
 def _recognises(folder: Path) -> bool:
@@ -70,14 +61,15 @@ def _case(dataset: Path, parts: Sequence[str], problems: list[str]) -> Case:
     name = "_".join(parts)
     found: dict[str, list[_File]] = {}
     for file in _files(dataset.joinpath(*parts, "anat")):
-        if not file.belongs_to(name):
+        if not file.path.name.startswith(f"{name}_"):
             problems.append(f"{file.path.relative_to(dataset)} is not named after its folders")
         elif file.suffix in _MODALITIES:
-            found.setdefault(file.modality, []).append(file)
+            modality = _MODALITIES[file.suffix]
+            contrast = _CONTRAST.get(modality, modality) if "ce" in file.entities else modality
+            found.setdefault(contrast, []).append(file)
     images = {
         called: ImageSource(path)
-        for modality, files in sorted(found.items())
-        for called, same in _by_acquisition(modality, files).items()
+        for called, same in _by_acquisition(found).items()
         if (path := only_one(same, f"case {name} has several images {called}", dataset, problems))
     }
     labels = _labels(dataset / "derivatives", parts, name)
@@ -85,13 +77,14 @@ def _case(dataset: Path, parts: Sequence[str], problems: list[str]) -> Case:
     return Case(name, parts[0], images, label)
 
 
-def _by_acquisition(modality: str, files: Sequence[_File]) -> dict[str, list[Path]]:
+def _by_acquisition(files: Mapping[str, Sequence[_File]]) -> dict[str, list[Path]]:
     """Return files by what they are called: the modality, with `acq` only where it is needed."""
     found: dict[str, list[Path]] = {}
-    for file in files:
-        acquisition = file.entities.get("acq") if len(files) > 1 else None
-        called = f"{modality}_acq-{acquisition}" if acquisition else modality
-        found.setdefault(called, []).append(file.path)
+    for modality, same in sorted(files.items()):
+        for file in same:
+            acquisition = file.entities.get("acq") if len(same) > 1 else None
+            called = f"{modality}_acq-{acquisition}" if acquisition else modality
+            found.setdefault(called, []).append(file.path)
     return found
 
 
@@ -103,7 +96,7 @@ def _labels(derivatives: Path, parts: Sequence[str], name: str) -> list[Path]:
         file
         for folder in [derivatives, *pipelines]
         for file in _files(folder.joinpath(*parts, "anat"))
-        if file.belongs_to(name) and file.entities.get("desc") != "brain"
+        if file.path.name.startswith(f"{name}_") and file.entities.get("desc") != "brain"
     ]
     kinds = ([file.path for file in files if file.suffix == kind] for kind in _LABELS)
     return next((kind for kind in kinds if kind), [])

@@ -84,7 +84,6 @@ def _text(path: Path) -> str:
 
 
 def _visible(folder: Path | None) -> list[str]:
-    """Return the names of the files in `folder` that are not hidden."""
     files = sorted(folder.iterdir()) if folder and folder.is_dir() else []
     return [path.name for path in files if not path.name.startswith(".") and path.is_file()]
 
@@ -107,13 +106,12 @@ def _cases(
             problems.append(f"{file} does not end in {ending}, the file_ending")
     nowhere = [n for n in channels if images and not any(n in own for own in images.values())]
     problems += [f"no image in {folder.name} is {n:04d} ({channels[n]})" for n in nowhere]
-    common = {n: modality for n, modality in channels.items() if n not in nowhere}
     # A case that has a label map should have images as well.
     labelled = [n.removesuffix(ending) for n in _visible(labels) if n.endswith(ending)]
     cases = []
     for name in sorted({*images, *labelled}):
         own = images.get(name, {})
-        lacking = [f"{n:04d} ({common[n]})" for n in common if n not in own]
+        lacking = [f"{n:04d} ({channels[n]})" for n in channels if n not in (*own, *nowhere)]
         unnamed = [path.name for n, path in sorted(own.items()) if n not in channels]
         label = labels / f"{name}{ending}" if labels else None
         if label is not None and not label.is_file():

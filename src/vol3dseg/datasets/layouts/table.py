@@ -175,15 +175,12 @@ def _no_cases(path: Path, expected: str) -> DatasetError:
 def _cases(rows: Sequence[Row], modalities: Sequence[str], problems: list[str]) -> list[Case]:
     """Return the cases of all rows; what is wrong with them goes to `problems`."""
     unused = {m: problem for m in modalities if (problem := _unused(m, rows))}
+    problems += unused.values()
     first: dict[str, str] = {}
-    problems += [
-        *unused.values(),
-        *(
-            f"{row.place}: id {row.cells[ID]!r} is that of {first[row.cells[ID]]}"
-            for row in rows
-            if row.cells[ID] and first.setdefault(row.cells[ID], row.place) != row.place
-        ),
-    ]
+    for row in rows:
+        name = row.cells[ID]
+        if name and first.setdefault(name, row.place) != row.place:
+            problems.append(f"{row.place}: id {name!r} is that of {first[name]}")
     cases = [row.case([m for m in modalities if m not in unused]) for row in rows]
     problems += [problem for row in rows for problem in row.problems]
     return [] if problems else [case for case in cases if case]

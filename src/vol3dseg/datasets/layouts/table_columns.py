@@ -74,22 +74,15 @@ def read_header(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
         problems.append(f"there is no column {ID!r}")
     images = tuple(name for name in times if name not in _FIXED and not name.endswith(_SUFFIXES))
     for name in times:
-        if name in images:
-            meant = _meant(name, names, images)
-            if meant:
+        if name in images:  # if it is near to a column that is not there, that was probably meant
+            known = set(all_columns([image for image in images if image != name])) - set(names)
+            for meant in difflib.get_close_matches(name.lower(), known, 1, _CLOSE):
                 problems.append(f"unknown column {name!r}, did you mean {meant!r}?")
         elif name not in _FIXED:
             problems += _without_image(name, images)
     if not images:
         problems.append("there is no column of a modality")
     return images, problems
-
-
-def _meant(name: str, names: Sequence[str], images: Sequence[str]) -> str | None:
-    """Return the column that was probably meant by one that is taken for a modality."""
-    of_others = all_columns([image for image in images if image != name])
-    known = [column for column in of_others if column not in names]
-    return next(iter(difflib.get_close_matches(name.lower(), known, 1, _CLOSE)), None)
 
 
 def _without_image(name: str, images: Sequence[str]) -> list[str]:
@@ -122,10 +115,11 @@ class Row:
         Each modality must have an image; others may be resampled onto the grid of the first.
         """
         name = self._id()
+        first: ImageSource | None = None
         images: dict[str, ImageSource] = {}
         for modality in modalities:
-            images[modality] = self._source(modality, next(iter(images.values()), None))
-        first = next(iter(images.values()), None)
+            images[modality] = self._source(modality, first)
+            first = first or images[modality]
         label = self._source(LABEL, first) if self.cells.get(LABEL) else None
         for option in OPTIONS:
             if label is None and self._value(LABEL, option):
