@@ -73,13 +73,11 @@ def _anatomy(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[n
     for side in (-0.16, 0.16):
         ventricle = ((i - side) / 0.1) ** 2 + (j / 0.35) ** 2 + ((k - 0.1) / 0.2) ** 2
         tissue[(ventricle < 1) & (head < 0.7)] = _NUMBERS["fluid"]
-    _grow_tumour(tissue, (i, j, k), rng)
+    _grow_tumour(tissue, [i, j, k], rng)
     return tissue
 
 
-def _grow_tumour(
-    tissue: NDArray[np.int8], axes: tuple[Array, Array, Array], rng: np.random.Generator
-) -> None:
+def _grow_tumour(tissue: NDArray[np.int8], axes: list[Array], rng: np.random.Generator) -> None:
     """Put edema round an enhancing rim round a necrotic core into `tissue`."""
     centre = rng.uniform((-0.4, -0.45, -0.35), (0.4, 0.45, 0.35))
     radius = np.sqrt(sum((x - c) ** 2 for x, c in zip(axes, centre, strict=True)))

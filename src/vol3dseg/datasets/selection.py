@@ -29,9 +29,9 @@ def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case
             cases.append(_single_file(path, modalities))
     twice = sorted(name for name, times in Counter(c.id for c in cases).items() if times > 1)
     if twice:
+        names = ", ".join(twice)
         raise DatasetError(
-            f"several inputs are named {', '.join(twice)}; their outputs would overwrite each "
-            "other",
+            f"several inputs are named {names}; their outputs would overwrite each other",
             remedy="rename them, or predict into separate folders",
         )
     return cases

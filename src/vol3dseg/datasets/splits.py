@@ -152,9 +152,7 @@ def split_table(split: Split, subjects: Mapping[str, str], volumes_ml: Mapping[s
     return "\n".join(rows)
 
 
-def _volumes_of(
-    subjects: Mapping[str, str], volumes_ml: Mapping[str, float]
-) -> Mapping[str, float]:
+def _volumes_of(subjects: Mapping[str, str], volumes_ml: Mapping[str, float]) -> dict[str, float]:
     """Return the volume of each subject: the exact sum over its cases, in whatever order."""
     missing = sorted(case for case in subjects if case not in volumes_ml)
     if missing:

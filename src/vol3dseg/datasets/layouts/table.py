@@ -38,9 +38,8 @@ def _find(path: Path, problems: list[str]) -> list[Case]:
     try:
         text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark at the beginning
     except UnicodeDecodeError as error:
-        raise DatasetError(
-            "not a text in UTF-8", where=path, remedy="save the table as CSV UTF-8"
-        ) from error
+        remedy = "save the table as CSV UTF-8"
+        raise DatasetError("not a text in UTF-8", where=path, remedy=remedy) from error
     read = _read_csv if path.suffix.lower() == ".csv" else _read_json
     columns, lines, wrong = read(path, text)
     modalities, misnamed = read_header(columns)
@@ -70,9 +69,8 @@ def write_table(cases: Sequence[Case], path: Path) -> None:
     not end in .csv or .json, or names or paths would not be read back as they are.
     """
     if path.suffix.lower() not in _SUFFIXES:
-        raise DatasetError(
-            "tables are written as CSV or JSON", where=path, remedy="end the name in .csv or .json"
-        )
+        remedy = "end the name in .csv or .json"
+        raise DatasetError("tables are written as CSV or JSON", where=path, remedy=remedy)
     folder = Path(os.path.realpath(path.parent))
     rows = [cells_of(case, folder) for case in cases]
     modalities = modalities_of(cases)
@@ -80,9 +78,8 @@ def write_table(cases: Sequence[Case], path: Path) -> None:
     columns = [column for column in all_columns(modalities) if column in kept]
     problems = _unwritable(cases, rows, columns, modalities)
     if problems:
-        raise DatasetError(
-            "; ".join(problems), where=path, remedy="rename them, or write the table by hand"
-        )
+        remedy = "rename them, or write the table by hand"
+        raise DatasetError("; ".join(problems), where=path, remedy=remedy)
     text = io.StringIO()
     if path.suffix.lower() == ".csv":
         writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
@@ -102,9 +99,8 @@ def _read_csv(path: Path, text: str) -> _Read:
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
-        raise DatasetError(
-            f"not valid CSV ({error})", where=path, remedy="save the table again"
-        ) from error
+        remedy = "save the table again"
+        raise DatasetError(f"not valid CSV ({error})", where=path, remedy=remedy) from error
     stripped = [[cell.strip() for cell in line] for line in lines]
     if not any(any(line) for line in stripped[1:]):
         raise _no_cases(path, "a header and a row for each case")

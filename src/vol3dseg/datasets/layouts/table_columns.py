@@ -141,13 +141,11 @@ class Row:
     def _id(self) -> str:
         """Return the id, which becomes part of file names and must not lead elsewhere."""
         name = self.cells[ID]
+        expected = "no slash, no dot at its beginning and nothing invisible"
         if not name:
             self._add("id is empty")
         elif not name.isprintable() or "/" in name or "\\" in name or name.startswith("."):
-            self._add(
-                f"id {name!r} cannot name files: expected no slash, no dot at its beginning and "
-                "nothing invisible"
-            )
+            self._add(f"id {name!r} cannot name files: expected {expected}")
         return name
 
     def _source(self, column: str, first: ImageSource | None) -> ImageSource:
@@ -155,10 +153,8 @@ class Row:
         path = self._path(column)
         values = {option.field: self._value(column, option) for option in OPTIONS}
         if values["onto"] and first is None:
-            self._add(
-                f"{column}_resample: {column} is the first modality, onto whose grid others are "
-                "brought"
-            )
+            whose = "is the first modality, onto whose grid others are brought"
+            self._add(f"{column}_resample: {column} {whose}")
         return ImageSource(path, **{**values, "onto": first if values["onto"] else None})
 
     def _path(self, column: str) -> Path:
