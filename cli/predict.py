@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from vol3dseg.inference.predicting import Inputs
     from vol3dseg.inference.predictor import Predictor
     from vol3dseg.inference.record import CaseRecord
+
+flag = partial(click.option, is_flag=True)
 
 
 @click.command(short_help="Segment scans with an exported model.")
@@ -64,10 +67,9 @@ if TYPE_CHECKING:
     type=SizeType(),
     help="What the process may take in all, as 2GB or 900MB.  [default: most of what is free]",
 )
-@click.option(
+@flag(
     "--exact",
     "only_exact",
-    is_flag=True,
     help="Only tiles whose result equals one pass over the whole scan, however long they take.",
 )
 @click.option(
@@ -75,14 +77,12 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 1, max_open=True),
     help="Share of a side that blended tiles have in common.  [default: what the model says]",
 )
-@click.option(
+@flag(
     "--explain",
-    is_flag=True,
     help="Only read each case and print how it would be computed, with memory and time.",
 )
-@click.option(
+@flag(
     "--resume",
-    is_flag=True,
     help="Skip cases that this model has segmented into OUTPUT, if no file of them has changed.",
 )
 @click.option(
@@ -91,20 +91,15 @@ if TYPE_CHECKING:
     default=0,
     help="Threads on the CPU.  [default: one per core]",
 )
-@click.option("--probabilities", is_flag=True, help="Write <id>_probabilities.nii.gz as well.")
+@flag("--probabilities", help="Write <id>_probabilities.nii.gz as well.")
 @click.option(
     "--format",
     type=click.Choice(FORMAT_NAMES),
     help="Of what is written; dicom-seg needs DICOM.  [default: as the input; nifti for DICOM]",
 )
-@click.option(
-    "--deidentify",
-    is_flag=True,
-    help="Blank patient and study in DICOM-SEG; no other format carries them.",
-)
-@click.option(
+@flag("--deidentify", help="Blank patient and study in DICOM-SEG; no other format carries them.")
+@flag(
     "--picture",
-    is_flag=True,
     help="Write <id>.png as well, beside the case's own label map if it has one. Needs [report].",
 )
 @click.option(
@@ -204,8 +199,6 @@ def run_explain(predictor: "Predictor", inputs: "Inputs", options: "PredictOptio
 
 def drawing(modalities: Sequence[str], modality: str | None) -> "Draw":
     """Return what draws a case; a missing matplotlib is reported before the first case."""
-    from functools import partial
-
     from vol3dseg.reporting.figures import new_figure
     from vol3dseg.reporting.overlay import save_case_overlay
 

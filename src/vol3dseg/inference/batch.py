@@ -157,14 +157,10 @@ def _predict_case(
     target = folder / options.label_file(case)
     with failing_alone(case, "writing"):
         write_outputs(prediction, case, ready.series, target, options, predictor.origin)
-    seconds = {
-        **ready.record.seconds,
-        **prediction.seconds,
-        "write": time.perf_counter() - writing,
-    }
+    seconds = {**ready.record.seconds, **prediction.seconds, "write": time.perf_counter() - writing}
     segmentation = prediction.segmentation
     ml = segmentation.geometry.voxel_volume_mm3 / 1000
-    counts = zip(segmentation.labels.names[1:], segmentation.counts()[1:], strict=True)
+    counts = zip(segmentation.labels.foreground, segmentation.counts()[1:], strict=True)
     facts: dict[str, object] = {
         "file": target.name,
         "seconds": {stage: round(s, 4) for stage, s in seconds.items()},

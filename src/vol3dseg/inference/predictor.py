@@ -138,9 +138,9 @@ class Predictor:
         """
         started = time.perf_counter()
         prepared = prepare(volume, self.manifest.recipe)
-        seconds = {"prepare": round(time.perf_counter() - started, 4)}
+        taken = round(time.perf_counter() - started, 4)
         found = self.segment(prepared.volume, prepared.source, keep_probabilities, progress)
-        seconds |= found.seconds
+        seconds = {"prepare": taken, **found.seconds}
         return replace(found, seconds=seconds, warnings=self.warnings(prepared.appearance))
 
     def segment(
@@ -182,7 +182,9 @@ class Predictor:
                 restorer.add(rows)
                 restore += time.perf_counter() - finished
         finally:
-            self._give_back()
+            if self.max_memory_mb is not None:
+                self._release()
+                self._kept_mb = self._planner.fixed_mb if self._planner else 0.0
         infer = time.perf_counter() - started - restore
         self._seconds_per_voxel = infer / plan.computed
         segmentation = Segmentation(restorer.labels, source, manifest.labels)
@@ -204,11 +206,6 @@ class Predictor:
         """Return in which ways a scan differs from the training data."""
         known = self.manifest.training_data
         return () if known is None else known.warnings(appearance)
-
-    def _give_back(self) -> None:
-        if self.max_memory_mb is not None:
-            self._release()
-            self._kept_mb = self._planner.fixed_mb if self._planner else 0.0
 
     def plan(self, working: Geometry, source: Geometry, keep_probabilities: bool = False) -> Plan:
         """Return how a scan will go through the network.

@@ -42,8 +42,7 @@ class CaseRecord(Frozen):
     sha256 : str
         Of the file; what `--resume` checks.
     sources : str
-        SHA-256 of which images it was made of and how they were read; what `--resume` checks as
-        well (`datasets.signature`).
+        SHA-256 of its images and how they were read (`datasets.signature`); `--resume` checks it.
     deidentified : bool
         Whether patient and study are blank in a DICOM-SEG.
     replaced : mapping from modality to int
@@ -53,8 +52,7 @@ class CaseRecord(Frozen):
     picture : str
         The picture, relative to the record; empty if there is none.
     picture_note : str
-        What is wrong with the picture, or why there is none though it was asked for; a case does
-        not fail for that.
+        What is wrong with it, or why there is none though it was asked for; a case does not fail.
     """
 
     file: str = ""

@@ -52,12 +52,11 @@ def average(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
 
 
 def _interface(model: onnx.ModelProto) -> str:
-    ends = [_described(value) for value in (*model.graph.input, *model.graph.output)]
+    found = []
+    for value in (*model.graph.input, *model.graph.output):
+        tensor = value.type.tensor_type
+        sides = ", ".join(str(d.dim_param or d.dim_value) for d in tensor.shape.dim)
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        found.append(f"{value.name} ({sides}) {kind}")
     opsets = [f"{opset.domain or 'ai.onnx'} {opset.version}" for opset in model.opset_import]
-    return ", ".join([*ends, *sorted(opsets)])
-
-
-def _described(value: onnx.ValueInfoProto) -> str:
-    tensor = value.type.tensor_type
-    sides = ", ".join(str(d.dim_param or d.dim_value) for d in tensor.shape.dim)
-    return f"{value.name} ({sides}) {onnx.TensorProto.DataType.Name(tensor.elem_type).lower()}"
+    return ", ".join([*found, *sorted(opsets)])

@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.manifest import METADATA_KEY, Manifest, parse_manifest
@@ -16,6 +16,7 @@ from vol3dseg.schema import Frozen, parse_json
 
 STANDALONE_KEY = "vol3dseg.standalone"
 _DOMAINS = {"", "ai.onnx"}
+_M = TypeVar("_M", bound=Message)
 
 
 class Standalone(Frozen):
@@ -63,10 +64,18 @@ def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
         )
     _refuse_foreign(model, path)
     manifest, sha256 = parse_manifest(text, path), hashlib.sha256(content).hexdigest()
-    if call is not None:
-        return ModelFile(content, manifest, sha256, _parse_standalone(call, path))
-    _require_interface(model, manifest, path)
-    return ModelFile(content, manifest, sha256)
+    if call is None:
+        _require_interface(model, manifest, path)
+        return ModelFile(content, manifest, sha256)
+    standalone = parse_json(
+        Standalone,
+        call,
+        f"{path}: metadata {STANDALONE_KEY!r}",
+        ModelError,
+        expected="a file of vol3dseg export-onnx --standalone",
+        remedy="export it again",
+    )
+    return ModelFile(content, manifest, sha256, standalone)
 
 
 def _parsed(path: Path) -> tuple[bytes, onnx.ModelProto]:
@@ -109,17 +118,6 @@ def _require_interface(model: onnx.ModelProto, manifest: Manifest, path: Path) -
         )
 
 
-def _parse_standalone(text: str, path: Path) -> Standalone:
-    return parse_json(
-        Standalone,
-        text,
-        f"{path}: metadata {STANDALONE_KEY!r}",
-        ModelError,
-        expected="a file of vol3dseg export-onnx --standalone",
-        remedy="export it again",
-    )
-
-
 def describe(path: Path) -> tuple[str, dict[str, Any]]:
     """Return what kind of thing an ONNX model, a run or a prepared folder is, and its metadata."""
     if path.is_file():
@@ -134,9 +132,7 @@ def describe(path: Path) -> tuple[str, dict[str, Any]]:
             "an unfinished run", where=path, remedy="finish it with vol3dseg train --resume"
         )
     raise ModelError(
-        "nothing of vol3dseg's",
-        where=path,
-        expected="an ONNX model, a run or a prepared folder",
+        "nothing of vol3dseg's", where=path, expected="an ONNX model, a run or a prepared folder"
     )
 
 
@@ -160,41 +156,24 @@ def with_manifest(model: onnx.ModelProto, manifest: Manifest) -> bytes:
 
 
 def _refuse_foreign(model: onnx.ModelProto, path: Path) -> None:
-    foreign = {o.domain for o in model.opset_import} | {n.domain for n in _nodes(model.graph)}
-    if foreign - _DOMAINS:
+    domains = {opset.domain for opset in _inside(model, onnx.OperatorSetIdProto)}
+    foreign = (domains | {node.domain for node in _inside(model, onnx.NodeProto)}) - _DOMAINS
+    if foreign:
         raise ModelError(
-            f"uses operators of {sorted(foreign - _DOMAINS)}",
-            where=path,
-            expected="standard ONNX only",
+            f"uses operators of {sorted(foreign)}", where=path, expected="standard ONNX only"
         )
-    for tensor in _tensors(model.graph):
+    for tensor in _inside(model, onnx.TensorProto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ModelError(
                 f"tensor {tensor.name!r} is kept in another file", where=path, expected="one file"
             )
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in [attribute.g, *attribute.graphs]:
-                if inner.node or inner.initializer or inner.sparse_initializer:
-                    yield from _graphs(inner)
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for inner in _graphs(graph):
-        yield from inner.node
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    for inner in _graphs(graph):
-        sparse = list(inner.sparse_initializer)
-        yield from inner.initializer
-        for node in inner.node:
-            for attribute in node.attribute:
-                yield from [attribute.t, *attribute.tensors]
-                sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
-        for tensor in sparse:
-            yield from [tensor.values, tensor.indices]
+def _inside(message: Message, kind: type[_M]) -> Iterator[_M]:
+    """Give every message of a kind at any depth: also of inner graphs and sparse tensors."""
+    for field, value in message.ListFields():
+        if field.message_type:
+            for inner in [value] if isinstance(value, Message) else value:
+                if isinstance(inner, kind):
+                    yield inner
+                yield from _inside(inner, kind)

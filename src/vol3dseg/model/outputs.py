@@ -98,10 +98,7 @@ class Sigmoid(Frozen):
         return np.zeros(len(self.regions), dtype=np.float32)
 
     def decide(self, channels: Iterable[Channel], labels: LabelSet) -> NDArray[np.uint8]:
-        """Return the class index of each voxel: what the last region that holds it paints.
-
-        Channels are arrays of one shape; each is asked for after the other, and none is kept.
-        """
+        """Return the class index of each voxel: what the last region that holds it paints."""
         found: NDArray[np.uint8] = np.zeros((), dtype=np.uint8)
         for region, values in zip(self.regions, channels, strict=True):
             painted = np.uint8(labels.index(region.paints))

@@ -1,7 +1,6 @@
 """Networks in OpenVINO, several times as fast as onnxruntime on a CPU."""
 
 import importlib.util
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,12 @@ class OpenVinoBackend:
     def __init__(self, content: bytes, threads: int = 0, precision: Precision = "float32") -> None:
         core = load_extra("openvino", "openvino").Core()
         if precision == "bfloat16":
-            _require_bfloat16(core)
+            able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            if "BF16" not in able:
+                raise DeviceError(
+                    f"this processor computes in {', '.join(sorted(able))}, not in bfloat16",
+                    remedy="use --precision float32",
+                )
         options = {
             # Left to itself, OpenVINO would take bfloat16 where the processor has it.
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
@@ -66,12 +70,3 @@ class OpenVinoBackend:
 def is_installed() -> bool:
     """Return whether the package is there, without importing it."""
     return importlib.util.find_spec("openvino") is not None
-
-
-def _require_bfloat16(core: Any) -> None:
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if "BF16" not in able:
-        raise DeviceError(
-            f"this processor computes in {', '.join(sorted(able))}, not in bfloat16",
-            remedy="use --precision float32",
-        )

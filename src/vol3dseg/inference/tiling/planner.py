@@ -90,7 +90,7 @@ class Planner:
             1 if extent <= side else 1 + -(-(extent - side) // each)
             for extent, side, each in zip(shape, size, (i, j, k), strict=True)
         )
-        rows_mb = size[0] * self._row_mb(shape, self._channels + 1)  # and one of weights
+        rows_mb = size[0] * self._row_mb(shape, 1)  # with one of weights
         memory_mb = math.prod(size) * self.bytes_per_voxel / _MB + rows_mb + self.fixed_mb
         return Plan(shape, size, count * math.prod(size), memory_mb, padded=shape, step=(i, j, k))
 
@@ -115,7 +115,7 @@ class Planner:
         counts, sizes = zip(*(np.array(divisions(*axis)).T for axis in axes), strict=True)
         voxels = _products(sizes)
         computed = voxels * _products(counts)
-        rows_mb = sizes[0] * self._row_mb(shape, self._channels)
+        rows_mb = sizes[0] * self._row_mb(shape)
         memory = voxels * self.bytes_per_voxel / _MB + rows_mb[:, None, None] + self.fixed_mb
         memory[0, 0, 0] -= rows_mb[0]  # of one pass the network's own answer is the result
         fitting = np.where(memory <= memory_mb, computed, np.inf)
@@ -134,12 +134,9 @@ class Planner:
             exact=whole or not any(best),
         )
 
-    @property
-    def _channels(self) -> int:
-        return len(self.manifest.outputs.channels)
-
-    def _row_mb(self, shape: Shape, numbers: int) -> float:
-        """Return the memory of a row of the result that waits for its neighbours [MB]."""
+    def _row_mb(self, shape: Shape, more: int = 0) -> float:
+        """Return the memory of a row of the result, and of `more` channels beside it [MB]."""
+        numbers = len(self.manifest.outputs.channels) + more
         return shape[1] * shape[2] * numbers * _FLOAT / _MB
 
 

@@ -11,11 +11,11 @@ from vol3dseg.inference.tiling.plan import Plan, Tile
 from vol3dseg.model.manifest import Axis, Manifest
 from vol3dseg.space.box import Box, Shape, read_padded
 
-Rows = NDArray[np.float32]
+Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 
-def gaussian_weights(tile: Shape, sigma: float, floor: float) -> NDArray[np.float32]:
+def gaussian_weights(tile: Shape, sigma: float, floor: float) -> Array:
     """Return the weight of each voxel of a tile, highest in its middle, never zero.
 
     Voxels near the border see less of their surroundings, so they count less: from near 1 down to
@@ -27,12 +27,12 @@ def gaussian_weights(tile: Shape, sigma: float, floor: float) -> NDArray[np.floa
 
 
 def run_tiles(
-    image: NDArray[np.float32],
+    image: Array,
     backend: Backend,
     manifest: Manifest,
     plan: Plan,
     progress: Progress = lambda done, total: None,
-) -> Iterator[Rows]:
+) -> Iterator[Array]:
     """Run a network over a volume as planned; give rows of the result as they are finished.
 
     A tile with nothing but zeros in it is not computed. Its outputs are those that the network has
@@ -55,7 +55,7 @@ def mirrored(backend: Backend, axes: Sequence[Axis]) -> Backend:
     numbers = [2 + "ijk".index(axis) for axis in axes]
     views = [c for n in range(len(numbers) + 1) for c in combinations(numbers, n)]
 
-    def average(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+    def average(patches: Array) -> Array:
         total = np.array(backend(patches))
         for view in views[1:]:
             total += np.flip(backend(np.ascontiguousarray(np.flip(patches, view))), view)
@@ -69,12 +69,7 @@ class _Runner:
     """Runs tiles, and skips empty ones."""
 
     def __init__(
-        self,
-        image: NDArray[np.float32],
-        backend: Backend,
-        manifest: Manifest,
-        plan: Plan,
-        progress: Progress,
+        self, image: Array, backend: Backend, manifest: Manifest, plan: Plan, progress: Progress
     ) -> None:
         self.plan = plan
         self.tiling = manifest.tiling
@@ -84,16 +79,16 @@ class _Runner:
         self._backend = backend
         self._progress = progress
         self._done, self._total = 0, len(plan.tiles)
-        self._nothing: NDArray[np.float32] | None = None if image.any() else self._background
+        self._nothing: Array | None = None if image.any() else self._background
 
-    def outputs(self, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Rows]]:
+    def outputs(self, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Array]]:
         """Give each tile with its (channel, i, j, k) output, good until the next is asked for."""
         for tile in tiles:
             yield tile, self._output(tile)
             self._done += 1
             self._progress(self._done, self._total)
 
-    def _output(self, tile: Tile) -> Rows:
+    def _output(self, tile: Tile) -> Array:
         patch = _patch(self._image, tile.read)
         if patch.any() or not self._may_skip(tile):
             return np.asarray(self._backend(patch)[0])
@@ -109,7 +104,7 @@ class _Runner:
         ends = zip(tile.read.start, tile.read.stop, self.plan.padded, strict=True)
         return all(start > 0 and stop < extent for start, stop, extent in ends)
 
-    def _of_nothing(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _of_nothing(self, patch: Array) -> Array:
         """Return the probabilities in the middle of an empty tile."""
         if self.plan.blended:
             return self._background  # an instance norm has no statistics of an empty tile
@@ -117,7 +112,7 @@ class _Runner:
         return np.array(self._backend(patch)[0][:, *middle])
 
 
-def _patch(image: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
+def _patch(image: Array, box: Box) -> Array:
     """Return the (1, c, i, j, k) input of a tile of a (c, i, j, k) image."""
     patch = np.zeros((1, image.shape[0], *box.shape), dtype=np.float32)
     for number, modality in enumerate(image):
@@ -125,7 +120,7 @@ def _patch(image: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
     return patch
 
 
-def _side_by_side(rows: list[list[Tile]], runner: _Runner) -> Iterator[Rows]:
+def _side_by_side(rows: list[list[Tile]], runner: _Runner) -> Iterator[Array]:
     for row in rows:
         height = row[0].keep.shape[0]
         slab = None if len(row) == 1 else _zeros(runner, runner.channels, height)
@@ -139,7 +134,7 @@ def _side_by_side(rows: list[list[Tile]], runner: _Runner) -> Iterator[Rows]:
             yield slab
 
 
-def _blended(rows: list[list[Tile]], runner: _Runner) -> Iterator[Rows]:
+def _blended(rows: list[list[Tile]], runner: _Runner) -> Iterator[Array]:
     """Sum weighted outputs in a window as high as a tile, which moves from row to row."""
     plan = runner.plan
     weights = gaussian_weights(plan.size, runner.tiling.sigma, runner.tiling.floor)
@@ -159,5 +154,5 @@ def _blended(rows: list[list[Tile]], runner: _Runner) -> Iterator[Rows]:
             sums[:, height - finished :] = 0
 
 
-def _zeros(runner: _Runner, numbers: int, rows: int) -> Rows:
+def _zeros(runner: _Runner, numbers: int, rows: int) -> Array:
     return np.zeros((numbers, rows, *runner.plan.shape[1:]), dtype=np.float32)
