@@ -34,6 +34,7 @@ def demo(output: Path, seed: int) -> None:
     """
     from vol3dseg.datasets.phantom import make_phantoms
     from vol3dseg.errors import OutputError
+    from vol3dseg.reporting.score_report import PER_CASE, case_table
 
     if output.exists():
         if any(output.iterdir()) and not (output / _MARKER).exists():
@@ -47,47 +48,37 @@ def demo(output: Path, seed: int) -> None:
     _say(f"making {_TRAINING + _UNSEEN} phantoms: four modalities, a nested tumour, BraTS layout")
     make_phantoms(output / "known", cases=_TRAINING, seed=seed)
     make_phantoms(output / "unseen", cases=_UNSEEN, seed=seed + 1)
-    _show(_straight_line(output), output)
+    table, model = case_table(_straight_line(output)), output / "model.onnx"
+    show_table(PER_CASE, table.columns, table.rows)
+    click.echo(f"model: {model} ({model.stat().st_size / 1e6:.1f} MB)")
+    click.echo(f"pictures: {output / 'predictions'}/*.png")
     click.echo(f"\n{time.perf_counter() - started:.0f} s in all; everything is in {output}")
 
 
 def _straight_line(output: Path) -> "Evaluation":
     """Call the library as the commands do that are printed."""
-    from vol3dseg.config import load_config
-    from vol3dseg.export.to_onnx import export_onnx
-    from vol3dseg.inference.output_files import PredictOptions
-    from vol3dseg.inference.predicting import predict
-    from vol3dseg.preprocessing.prepare_dataset import preprocess
+    import vol3dseg
     from vol3dseg.reporting.overlay import save_case_overlay
-    from vol3dseg.reporting.score_predictions import evaluate
-    from vol3dseg.training.fit import train
 
     names = ("known", "prepared", "run", "model.onnx", "unseen", "predictions", "report")
     known, prepared, run, model, unseen, predictions, report = (output / name for name in names)
     _say(f"vol3dseg preprocess {known} -o {prepared} --config demo")
-    click.echo(f"{len(preprocess(known, prepared, 'demo', workers=2).cases)} cases prepared")
+    index = vol3dseg.preprocess(known, prepared, "demo", workers=2)
+    click.echo(f"{len(index.cases)} cases prepared")
     _say(f"vol3dseg train {prepared} -o {run}")
-    facts = train(prepared, run, load_config("demo"), progress=click.echo).members[0]
+    config = vol3dseg.load_config("demo")
+    facts = vol3dseg.train(prepared, run, config, progress=click.echo).members[0]
     click.echo(f"{facts.checkpoint}.keras is epoch {facts.epoch} of {facts.epochs}")
     _say(f"vol3dseg export-onnx {run} -o {model}")
-    parity = export_onnx(run, model, progress=click.echo).parity
+    parity = vol3dseg.export_onnx(run, model, progress=click.echo).parity
     if parity:
         click.echo(f"equals the trained model to {parity.max_abs_difference:.1e} in probability")
     _say(f"vol3dseg predict {model} {unseen} -o {predictions} --picture-modality t1ce")
-    options = PredictOptions(draw=partial(save_case_overlay, modality="t1ce"))
-    record = predict(model, [unseen], predictions, options, click.echo)
+    options = vol3dseg.PredictOptions(draw=partial(save_case_overlay, modality="t1ce"))
+    record = vol3dseg.predict(model, [unseen], predictions, options, click.echo)
     click.echo(f"{len(record.cases)} cases segmented")
     _say(f"vol3dseg evaluate {predictions} {unseen} -o {report}")
-    return evaluate(predictions, unseen, report)
-
-
-def _show(found: "Evaluation", output: Path) -> None:
-    from vol3dseg.reporting.score_report import PER_CASE, case_table
-
-    table, model = case_table(found), output / "model.onnx"
-    show_table(PER_CASE, table.columns, table.rows)
-    click.echo(f"model: {model} ({model.stat().st_size / 1e6:.1f} MB)")
-    click.echo(f"pictures: {output / 'predictions'}/*.png")
+    return vol3dseg.evaluate(predictions, unseen, report)
 
 
 def _say(text: str) -> None:

@@ -21,7 +21,6 @@ from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.volume import one_grid
 
 POOLED = "pooled_"  # before the names of scores of all voxels of all cases at once
-VOLUMES = ("reference_ml", "prediction_ml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +100,10 @@ def evaluate_case(
     structures = {}
     for name, indices in _structures(labels).items():
         counts = counts_of(matrix, indices)
-        volumes = ((counts.tp + counts.fn) * ml, (counts.tp + counts.fp) * ml)
-        values = {metric.name: metric(counts, empty) for metric in METRICS}
-        structures[name] = values | dict(zip(VOLUMES, volumes, strict=True))
+        structures[name] = {metric.name: metric(counts, empty) for metric in METRICS} | {
+            "reference_ml": (counts.tp + counts.fn) * ml,
+            "prediction_ml": (counts.tp + counts.fp) * ml,
+        }
     read = {"reference": reference.notes, "prediction": prediction.notes}
     notes = tuple(f"{which}: {note}" for which, of in read.items() for note in of)
     return CaseScores(case_id, structures, matrix, labels, empty, notes)
@@ -121,11 +121,7 @@ def require_same_classes(case_id: str, prediction: LabelSet, reference: LabelSet
 
 
 def summarise(cases: Sequence[CaseScores]) -> Summary:
-    """Put the scores of cases together.
-
-    An EvaluationError says that there are none, or that they were scored by different labels or
-    rules.
-    """
+    """Put the scores of cases together: at least one, all by the same labels and rules."""
     if not cases:
         raise EvaluationError("there are no cases to score", expected="at least one prediction")
     first = cases[0]
@@ -178,13 +174,13 @@ def describe(values: Sequence[float]) -> Statistics:
     return Statistics(len(defined), mean, median, deviation)
 
 
-def _defined(value: float) -> float | None:
-    return None if isnan(value) else value
-
-
 def mean_defined(values: Sequence[float]) -> float:
     """Return the mean of the values that are not NaN; NaN if there are none."""
     return describe(values).mean
+
+
+def _defined(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def _structures(labels: LabelSet) -> dict[str, tuple[int, ...]]:

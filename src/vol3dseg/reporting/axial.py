@@ -1,6 +1,6 @@
 """The axial slice that shows most of a case, turned as radiologists look at it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,15 +73,12 @@ def axial_view(
     )
 
 
-def _fullest(labels: Iterable[NDArray[np.uint8]]) -> int:
+def _fullest(labels: Sequence[NDArray[np.uint8]]) -> int:
     """Return the axial slice with most foreground in the first map that has any; the middle."""
-    middle = 0
-    for label in labels:
-        areas = _areas(label)
+    for areas in map(_areas, labels):
         if areas.any():
             return int(areas.argmax())
-        middle = label.shape[2] // 2
-    return middle
+    return labels[0].shape[2] // 2
 
 
 def _areas(label: NDArray[np.uint8]) -> NDArray[np.intp]:

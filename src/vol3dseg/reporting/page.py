@@ -33,7 +33,7 @@ def html_page(title: str, body: str, style: str = "", script: str = "") -> str:
 
     The style follows that of all our pages, the script stands at the end of the body.
     """
-    common = resources.files("vol3dseg.reporting").joinpath("page.css").read_text("utf-8")
+    common = resources.files(__package__).joinpath("page.css").read_text("utf-8")
     return _TEMPLATE.format(
         policy=_POLICY,
         title=escape(title),

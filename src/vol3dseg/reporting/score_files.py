@@ -1,7 +1,4 @@
-"""Scores of one part of the cases in files: cases.csv for spreadsheets, summary.json for programs.
-
-The second is read back where runs are compared.
-"""
+"""Scores of one part of the cases: cases.csv for spreadsheets, summary.json for `compare`."""
 
 import csv
 import io
@@ -14,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from vol3dseg.errors import RunError
-from vol3dseg.evaluation.overlap import DICE, EMPTY_RULES, METRICS, EmptyRule
-from vol3dseg.evaluation.scoring import VOLUMES, CaseScores, Summary, mean_defined
+from vol3dseg.evaluation.overlap import DICE, EMPTY_RULES, EmptyRule
+from vol3dseg.evaluation.scoring import CaseScores, Summary, mean_defined
 from vol3dseg.files import write_json, write_text
 from vol3dseg.schema import read_json
 
@@ -27,9 +24,9 @@ _FORMAT: dict[str, Any] = {"format": "vol3dseg.scores", "version": 1}
 
 def write_scores(folder: Path, cases: Sequence[CaseScores], summary: Summary) -> None:
     """Write cases.csv and summary.json; undefined values are empty in the first, else null."""
-    columns = (*(metric.name for metric in METRICS), *VOLUMES)
+    columns = tuple(next(iter(cases[0].structures.values())))
     rows = [
-        (case.case_id, name, *(csv_number(values[column]) for column in columns))
+        (case.case_id, name, *map(csv_number, values.values()))
         for case in cases
         for name, values in case.structures.items()
     ]
@@ -57,10 +54,7 @@ def _summary_data(cases: Sequence[CaseScores], summary: Summary) -> dict[str, An
         "empty_masks": {"rule": summary.empty, "meaning": EMPTY_RULES[summary.empty]},
         "mean_foreground_dice": summary.mean_foreground_dice,
         "mean_foreground": summary.mean_foreground,
-        "structures": {
-            name: {metric: asdict(found) for metric, found in metrics.items()}
-            for name, metrics in summary.statistics.items()
-        },
+        "structures": asdict(summary)["statistics"],
         "pooled": summary.pooled,
         "scores": {case.case_id: case.structures for case in cases},
     }
@@ -100,9 +94,7 @@ class PartScores:
 
     def with_case_mean(self, classes: Sequence[str]) -> "PartScores":
         """Return the scores with `CASE_MEAN`: in each case the mean over classes that define it."""
-        means = {
-            case: mean_defined([self.dice[name][case] for name in classes]) for case in self.cases
-        }
+        means = {c: mean_defined([self.dice[name][c] for name in classes]) for c in self.cases}
         return replace(self, dice={**self.dice, CASE_MEAN: means})
 
 
@@ -128,8 +120,8 @@ def read_part(folder: Path, part: str) -> PartScores:
     A RunError says that it is missing, damaged or of another version, or that its cases have
     different structures.
     """
-    path, remedy = folder / SUMMARY_NAME, "evaluate the predictions again"
-    expected = "what vol3dseg evaluate writes"
+    path, expected = folder / SUMMARY_NAME, "what vol3dseg evaluate writes"
+    remedy = "evaluate the predictions again"
     found = read_json(_SummaryFile, path, RunError, expected=expected, remedy=remedy)
     first, structures = next(iter(found.scores.items()))
     if not structures:

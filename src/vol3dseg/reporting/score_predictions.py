@@ -16,7 +16,6 @@ from vol3dseg.inference.record import RECORD_NAME, load_record
 from vol3dseg.reporting.score_report import Evaluation, write_evaluation
 from vol3dseg.space.labels import LabelSet, Segmentation
 
-ALL = "all"  # the only part where there is no split
 Pair = tuple[str, Path, Case]
 
 
@@ -73,11 +72,10 @@ def evaluate(
         raise EvaluationError(f"empty={empty!r} is no rule", expected=" or ".join(EMPTY_RULES))
     pairs, labels = _pairs(Path(predictions), Path(references), config, repair)
     parts = None if split is None else read_split(Path(split))
-    groups = {ALL: tuple(case_id for case_id, _, _ in pairs)}
-    if parts is not None:
-        groups = group_by_part(groups[ALL], parts, str(split))
+    ids = tuple(case_id for case_id, _, _ in pairs)
+    groups = {"all": ids} if parts is None else group_by_part(ids, parts, str(split))
     scores = {case.case_id: case for case in evaluate_pairs(pairs, labels, empty)}
-    cases = {part: tuple(scores[case_id] for case_id in ids) for part, ids in groups.items()}
+    cases = {part: tuple(scores[name] for name in names) for part, names in groups.items()}
     summaries = {part: summarise(of_part) for part, of_part in cases.items()}
     found = Evaluation(cases, summaries, parts)
     if output is not None:

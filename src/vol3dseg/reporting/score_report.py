@@ -30,15 +30,7 @@ _MARKDOWN_NAME = "summary.md"
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Scores of predictions, by part of a split.
-
-    Parameters
-    ----------
-    cases : mapping from part to tuple of CaseScores
-        "train", "validation" and "test" as far as they have predictions; "all" without a split.
-    summaries : mapping from part to Summary
-    split : Split or None
-    """
+    """Scores of predictions, by part of a split: as far as they have any; "all" without a split."""
 
     cases: Mapping[str, tuple[CaseScores, ...]]
     summaries: Mapping[str, Summary]
@@ -59,12 +51,10 @@ class Evaluation:
 
 def write_evaluation(folder: Path, found: Evaluation) -> None:
     """Write `write_report`'s files; with a split those of each part, and summary.md over all."""
-    if found.split is None:
-        for part, summary in found.summaries.items():
-            write_report(folder, found.cases[part], summary)
-        return
     for part, summary in found.summaries.items():
-        write_report(folder / part, found.cases[part], summary)
+        write_report(folder / part if found.split else folder, found.cases[part], summary)
+    if found.split is None:
+        return
     for name in (CASES_NAME, SUMMARY_NAME):  # of an evaluation without parts
         (folder / name).unlink(missing_ok=True)
     write_text(folder / _MARKDOWN_NAME, parts_markdown(found))
@@ -88,14 +78,12 @@ def write_report(folder: Path, cases: Sequence[CaseScores], summary: Summary) ->
 def parts_markdown(found: Evaluation) -> str:
     """Return the tables with a column for each part, as Markdown."""
     first = next(iter(found.summaries.values()))
-    missing = ", ".join(found.without_predictions)
     folders = ", ".join(f"{part}/" for part in found.summaries)
-    left_out = (
-        f"Without predictions, hence left out: {missing}. A folder of that name is of another "
-        "evaluation."
-    )
     blocks: list[Block] = [
-        left_out if missing else "",
+        f"Without predictions, hence left out: {', '.join(found.without_predictions)}. A folder of "
+        "that name is of another evaluation."
+        if found.without_predictions
+        else "",
         Heading(PER_CASE),
         case_table(found),
         f"{EMPTY_RULES[first.empty]} Each case and more scores: {folders}.",
@@ -134,7 +122,7 @@ def mean_and_std(found: Statistics) -> str:
 
 
 def _summary_table(summary: Summary) -> Table:
-    others = METRICS[1:]
+    _, *others = METRICS
     rows = []
     for name, found in summary.statistics.items():
         dice = found[DICE.name]

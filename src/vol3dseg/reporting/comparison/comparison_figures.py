@@ -4,8 +4,8 @@ Runs bear their letters; each has a colour and a line style of its own, so that 
 apart.
 """
 
+import math
 import textwrap
-from math import isnan
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.reporting.comparison.common_cases import Comparison
 from vol3dseg.reporting.figures import LINE_COLOURS, VALIDATION, new_figure, png
 
-_STYLES = (("-", "solid"), ("--", "dashed"), (":", "dotted"), ("-.", "dash-dotted"))
+# As matplotlib and CSS write them; CSS knows no dash-dotted line.
+_STYLES = (("-", "solid"), ("--", "dashed"), (":", "dotted"), ("-.", "double"))
 _LETTERS = 20  # in a line of a panel's title
 _WIDTH = 10.5  # of a row of panels [inch]; wider pictures have too small a print on a page
 _GREY = "#888888"
@@ -27,7 +28,7 @@ def colour(number: int) -> str:
 
 
 def line_style(number: int) -> tuple[str, str]:
-    """Return the line style of a run, as matplotlib writes it and by its name."""
+    """Return the line style of a run, as matplotlib and as CSS write it."""
     return _STYLES[(number + number // len(LINE_COLOURS)) % len(_STYLES)]
 
 
@@ -99,9 +100,7 @@ def draw_cases(comparison: Comparison) -> bytes:
     structures, entries = comparison.compared, comparison.entries
     width = max(2.0, 0.42 * len(entries) + 0.5)
     figure, panels = _panels(structures, width, 0.8, 3.0)
-    golden = (
-        5**0.5 - 1
-    ) / 2  # spreads the cases evenly over a strip, in the same way for every run
+    golden = (5**0.5 - 1) / 2  # spreads the cases evenly over a strip, alike for every run
     shifts = (np.arange(len(comparison.cases)) * golden % 1 - 0.5) * 0.5
     for panel, structure in zip(panels, structures, strict=True):
         strips = [list(entry.scores.dice[structure].values()) for entry in entries]
@@ -111,7 +110,7 @@ def draw_cases(comparison: Comparison) -> bytes:
             style = {"color": colour(number), "alpha": 0.65, "linewidths": 0}
             panel.scatter(number + shifts, values, s=14, zorder=2, **style)
             mean = entry.statistics[structure].mean
-            if not isnan(mean):
+            if not math.isnan(mean):
                 panel.hlines(mean, number - 0.35, number + 0.35, color="black", zorder=3)
         panel.set_xticks(range(len(entries)), [entry.letter for entry in entries])
         panel.set_xlim(-0.6, len(entries) - 0.4)
@@ -129,7 +128,7 @@ def _panels(
     Width and height are those of a panel [inch], the margin stands at the left of all.
     """
     across = max(1, min(len(titles), int(_WIDTH / width)))
-    down = -(-len(titles) // across)
+    down = math.ceil(len(titles) / across)
     figure = new_figure(width * across + margin, height * down + 0.3)
     panels = list(figure.subplots(down, across, sharex=sharex, sharey=True, squeeze=False).flat)
     for panel in panels[len(titles) :]:

@@ -20,8 +20,6 @@ from vol3dseg.reporting.score_files import csv_number, csv_text
 from vol3dseg.reporting.score_report import NOT_COMPARABLE, POOLED_FROM
 
 _FEW_PAIRS = 6  # the table of more is folded away; the picture shows them all
-# CSS knows no dash-dotted line.
-_CSS_LINES = {"solid": "solid", "dashed": "dashed", "dotted": "dotted", "dash-dotted": "double"}
 _PARTS = {
     "train": "Training cases: they show how well the runs fit what they learned from, not how they "
     "do on new cases.",
@@ -106,10 +104,9 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 def comparison_page(comparison: Comparison) -> str:
     """Return the comparison as one HTML page, with pictures."""
-    package = resources.files("vol3dseg.reporting.comparison")
+    style = resources.files(__package__).joinpath("comparison.css").read_text("utf-8")
     badges = {entry.letter: _badge(n, entry) for n, entry in enumerate(comparison.entries)}
     blocks = [*_results(comparison), *_curves(comparison), *_shared(comparison)]
-    style = package.joinpath("comparison.css").read_text("utf-8")
     return html_page(title(comparison), html(blocks, badges), style)
 
 
@@ -245,7 +242,7 @@ def _result_cells(entry: Entry, comparison: Comparison) -> dict[str, str]:
 
 def _badge(number: int, entry: Entry) -> str:
     """Return the letter of a run, underlined as its curves are drawn."""
-    line = f"{_CSS_LINES[figures.line_style(number)[1]]} {figures.colour(number)}"
+    line = f"{figures.line_style(number)[1]} {figures.colour(number)}"
     return (
         f'<span class="badge" style="border-bottom: 4px {line}" title="{escape(entry.name)}">'
         f"{entry.letter}</span>"

@@ -54,11 +54,11 @@ def result_table(comparison: Comparison) -> Table:
 
 def pooled_table(comparison: Comparison) -> Table:
     """Return the pooled scores, one row for each run."""
-    columns = {}
-    for name in comparison.entries[0].scores.pooled:
-        values = [entry.scores.pooled.get(name, nan) for entry in comparison.entries]
-        columns[name] = [(value, number(value)) for value in values]
-    return _by_run(comparison, columns)
+    pooled = [entry.scores.pooled for entry in comparison.entries]
+    values = {name: [of_run.get(name, nan) for of_run in pooled] for name in pooled[0]}
+    return _by_run(
+        comparison, {name: [(v, number(v)) for v in each] for name, each in values.items()}
+    )
 
 
 def difference_table(comparison: Comparison, folded: str = "") -> Table:

@@ -16,9 +16,9 @@ _SPELLED = {
     "adamw": "AdamW",
     "sgd": "SGD",
 }
-# What distinguishes two runs of one name best comes first; what is in no list, in between.
-_FIRST = ("model.norm", "training.learning_rate", "training.schedule", "model.depth", "model.width")
-_LAST = (
+# What distinguishes two runs of one name best comes first; "" stands for what is not listed.
+_ORDER = (
+    "model.norm", "training.learning_rate", "training.schedule", "model.depth", "model.width", "",
     "training.micro_batch", "training.seed", "split.seed", "data.training_cases",
     "data.fingerprint",
 )  # fmt: skip
@@ -69,11 +69,12 @@ def run_names(runs: Sequence[RunSummary]) -> tuple[str, ...]:
     Runs of one name get what differs between them, one hyper-parameter after another until they
     are told apart; if nothing does, the name of their folder; if even those are the same, its path.
     """
+    short = [_short_name(run) for run in runs]
     alike: dict[str, list[RunSummary]] = {}
-    for run in runs:
-        alike.setdefault(_short_name(run), []).append(run)
+    for run, name in zip(runs, short, strict=True):
+        alike.setdefault(name, []).append(run)
     told = {name: iter(_told_apart(name, of_name)) for name, of_name in alike.items()}
-    return tuple(next(told[_short_name(run)]) for run in runs)
+    return tuple(next(told[name]) for name in short)
 
 
 def letter(number: int) -> str:
@@ -86,8 +87,7 @@ def _short_name(run: RunSummary) -> str:
     training = run.config.training
     modalities = " + ".join(run.config.model_recipe.modalities)
     loss, optimizer = (
-        _SPELLED.get(value, value.replace("_", " "))
-        for value in (training.loss, training.optimizer)
+        _SPELLED.get(v, v.replace("_", " ")) for v in (training.loss, training.optimizer)
     )
     epochs = f"{training.epochs} epoch{'s' * (training.epochs != 1)}"
     return f"{modalities}, {loss}, {optimizer}, batch {training.batch_size}, {epochs}"
@@ -95,7 +95,7 @@ def _short_name(run: RunSummary) -> str:
 
 def _told_apart(name: str, runs: Sequence[RunSummary]) -> list[str]:
     differing = [p for p in side_by_side(runs) if p.differs and p.name not in _NEVER]
-    differing.sort(key=lambda parameter: _rank(parameter.name))
+    differing.sort(key=lambda p: _ORDER.index(p.name if p.name in _ORDER else ""))
     tails = [[_setting(p.name, value) for value in p.values] for p in differing]
     tails += [[run.folder.resolve().name for run in runs], [str(run.folder) for run in runs]]
     names = [name] * len(runs)
@@ -104,12 +104,6 @@ def _told_apart(name: str, runs: Sequence[RunSummary]) -> list[str]:
         if len(set(longer)) > len(set(names)):
             names = longer
     return names
-
-
-def _rank(name: str) -> int:
-    if name in _FIRST:
-        return _FIRST.index(name) - len(_FIRST)
-    return _LAST.index(name) + 1 if name in _LAST else 0
 
 
 def _setting(name: str, value: str) -> str:
