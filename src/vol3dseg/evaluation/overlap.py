@@ -31,10 +31,7 @@ _PORTION = 2**16  # voxels that are counted at once
 
 
 class Counts(NamedTuple):
-    """Voxels of one class against the rest: true and false, positive and negative.
-
-    Numbers here; tensors with one number for each class in training.
-    """
+    """Voxels of one class against the rest; in training, tensors with a number for each class."""
 
     tp: Any
     fp: Any
@@ -44,13 +41,10 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A score of one class, or of the union of several, against the rest.
+    """A score of one class, or of the union of several, against the rest."""
 
-    `name` stands in columns and keys of files, `title` in tables and pictures.
-    """
-
-    name: str
-    title: str
+    name: str  # in columns and keys of files
+    title: str  # in tables and pictures
     ratio: Callable[[Counts], tuple[Any, Any]]  # numerator and denominator; 0 / 0 is NaN
     both_empty: float = nan  # by the rule "one", where neither map has it; NaN leaves it to ratio
     higher_is_better: bool = True

@@ -147,12 +147,10 @@ def pooled_scores(matrix: NDArray[np.int64], names: Sequence[str]) -> dict[str, 
 
     That code pools the voxels of a batch while training and averages over all channels, the
     background with its Dice near 1 included. Such values are not comparable with scores per case,
-    so they have names of their own. Two differences remain: that code pools soft probabilities,
-    whereas hard labels are pooled here; and it pools batches, whereas all cases are pooled here.
-
-    The keys are `pooled_accuracy`; `pooled_<metric>`, the mean over all classes;
-    `pooled_dice_<class>` of each foreground class (`names` has the background first). NaN where a
-    ratio is 0 / 0, whatever the rule for empty masks; such classes are left out of the means.
+    so they have names of their own: `pooled_accuracy`; `pooled_<metric>`, the mean over all classes
+    that define it; `pooled_dice_<class>` of each foreground class. NaN where a ratio is 0 / 0,
+    whatever the rule for empty masks. Two differences remain: that code pools soft probabilities
+    and single batches, whereas hard labels of all cases are pooled here.
     """
     counts = one_against_rest(matrix)
     total = int(matrix.sum())

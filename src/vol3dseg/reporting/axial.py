@@ -16,10 +16,7 @@ _MARGIN = 3  # voxels around what is not empty
 
 @dataclass(frozen=True, slots=True)
 class AxialView:
-    """One axial slice: rows from front to back, columns from the subject's right to the left.
-
-    All arrays are (rows, columns).
-    """
+    """One axial slice: rows from front to back, columns from the subject's right to the left."""
 
     grey: NDArray[Any]
     prediction: NDArray[np.uint8]

@@ -62,10 +62,7 @@ def markdown(title: str, blocks: Iterable[Block]) -> str:
 
 
 def html(blocks: Iterable[Block], badges: Mapping[str, str] | None = None) -> str:
-    """Return a document as the body of an HTML page; a tuple of figures stands side by side.
-
-    A badge is the HTML that stands for a text in the first column and over columns of text.
-    """
+    """Return the body of an HTML page; badges stand for texts of heads and the first column."""
     parts = []
     for block in blocks:
         if isinstance(block, Heading):

@@ -51,10 +51,7 @@ def save_curves(path: Path, training_log: Path) -> None:
 
 
 def read_log(path: Path) -> dict[str, tuple[float, ...]]:
-    """Return each column of Keras' training.log, a value for each epoch; NaN where there is none.
-
-    A RunError says that it cannot be read or holds no epoch.
-    """
+    """Return each column of Keras' training.log by epoch; NaN where an epoch has no value."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -152,10 +149,7 @@ def class_colour(number: int) -> tuple[float, float, float]:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Return a matplotlib figure without pyplot, which would keep it alive and want a screen.
-
-    Width and height are in inches.
-    """
+    """Return a figure [inches] without pyplot, which would keep it alive and want a screen."""
     figure = load_extra("matplotlib.figure", "report").Figure
     return figure(figsize=(width, height), layout="constrained")
 

@@ -29,10 +29,7 @@ _TEMPLATE = """<!DOCTYPE html>
 
 
 def html_page(title: str, body: str, style: str = "", script: str = "") -> str:
-    """Return a whole HTML document; the title is escaped here, the body by whoever makes it.
-
-    The style follows that of all our pages, the script stands at the end of the body.
-    """
+    """Return an HTML document around a body of HTML; `style` follows that of all our pages."""
     common = resources.files(__package__).joinpath("page.css").read_text("utf-8")
     return _TEMPLATE.format(
         policy=_POLICY,

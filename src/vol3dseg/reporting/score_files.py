@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isnan, nan
 from pathlib import Path
@@ -24,32 +24,13 @@ _FORMAT: dict[str, Any] = {"format": "vol3dseg.scores", "version": 1}
 
 def write_scores(folder: Path, cases: Sequence[CaseScores], summary: Summary) -> None:
     """Write cases.csv and summary.json; undefined values are empty in the first, else null."""
-    columns = tuple(next(iter(cases[0].structures.values())))
     rows = [
-        (case.case_id, name, *map(csv_number, values.values()))
+        {"case": case.case_id, "structure": name, **values}
         for case in cases
         for name, values in case.structures.items()
     ]
-    write_text(folder / CASES_NAME, csv_text(("case", "structure", *columns), rows))
-    write_json(folder / SUMMARY_NAME, _nulls(_summary_data(cases, summary)))
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def csv_number(value: float) -> str:
-    """Return a score with six digits; empty where it is undefined."""
-    return "" if isnan(value) else f"{value:.6f}"
-
-
-def _summary_data(cases: Sequence[CaseScores], summary: Summary) -> dict[str, Any]:
-    return _FORMAT | {
+    write_text(folder / CASES_NAME, csv_text(rows))
+    data = _FORMAT | {
         "cases": summary.cases,
         "empty_masks": {"rule": summary.empty, "meaning": EMPTY_RULES[summary.empty]},
         "mean_foreground_dice": summary.mean_foreground_dice,
@@ -58,6 +39,22 @@ def _summary_data(cases: Sequence[CaseScores], summary: Summary) -> dict[str, An
         "pooled": summary.pooled,
         "scores": {case.case_id: case.structures for case in cases},
     }
+    write_json(folder / SUMMARY_NAME, _nulls(data))
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows of the same columns as CSV; numbers have six digits, undefined ones are empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _csv_cell(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, float):
+        return "" if isnan(value) else f"{value:.6f}"
+    return value
 
 
 def _nulls(value: Any) -> Any:
@@ -86,16 +83,11 @@ class PartScores:
         """Classes and regions, in the order of the file."""
         return tuple(self.dice)
 
-    def only(self, cases: Iterable[str]) -> "PartScores":
-        """Return the scores of these cases; the pooled ones stay, which are of all."""
-        kept = tuple(cases)
-        dice = {name: {case: values[case] for case in kept} for name, values in self.dice.items()}
-        return replace(self, dice=dice)
-
-    def with_case_mean(self, classes: Sequence[str]) -> "PartScores":
-        """Return the scores with `CASE_MEAN`: in each case the mean over classes that define it."""
-        means = {c: mean_defined([self.dice[name][c] for name in classes]) for c in self.cases}
-        return replace(self, dice={**self.dice, CASE_MEAN: means})
+    def only(self, cases: Sequence[str], classes: Sequence[str]) -> "PartScores":
+        """Return the Dice of these cases, with `CASE_MEAN` over classes; the rest stays, of all."""
+        dice = {name: {case: values[case] for case in cases} for name, values in self.dice.items()}
+        means = {case: mean_defined([dice[name][case] for name in classes]) for case in cases}
+        return replace(self, dice={**dice, CASE_MEAN: means})
 
 
 class _StructureScores(BaseModel):
@@ -115,11 +107,7 @@ class _SummaryFile(BaseModel):
 
 
 def read_part(folder: Path, part: str) -> PartScores:
-    """Read the summary.json of one part of a run from its folder, RUN/scores/<part>.
-
-    A RunError says that it is missing, damaged or of another version, or that its cases have
-    different structures.
-    """
+    """Read the scores of one part of a run from RUN/scores/<part>/summary.json."""
     path, expected = folder / SUMMARY_NAME, "what vol3dseg evaluate writes"
     remedy = "evaluate the predictions again"
     found = read_json(_SummaryFile, path, RunError, expected=expected, remedy=remedy)

@@ -105,8 +105,8 @@ def match_cases(
 ) -> list[Pair]:
     """Return name, prediction and case of each prediction.
 
-    An EvaluationError names all predictions without a reference and, unless `allow_missing`,
-    references without a prediction: often only a part of a data set is predicted.
+    Each needs a reference and, unless `allow_missing`, each reference a prediction: often only a
+    part of a data set is predicted.
     """
     missing = [name for name in references if name not in predictions]
     if missing and not allow_missing:
@@ -125,11 +125,7 @@ def match_cases(
 
 
 def group_by_part(cases: Sequence[str], split: Split, source: str) -> dict[str, tuple[str, ...]]:
-    """Return the cases in each part of a split, in the order given; no part without any.
-
-    An EvaluationError names all cases that are in no part, and `source`, where the split comes
-    from.
-    """
+    """Return the cases in each part of a split that has any, in the order given."""
     part_of = {case: part for part in PARTS for case in split.part(part)}
     stray = [case for case in cases if case not in part_of]
     if stray:
@@ -145,10 +141,7 @@ def group_by_part(cases: Sequence[str], split: Split, source: str) -> dict[str, 
 def evaluate_pairs(
     pairs: Iterable[Pair], labels: LabelSet, empty: EmptyRule = "undefined"
 ) -> list[CaseScores]:
-    """Read and score predictions beside the label maps of their cases, one after the other.
-
-    What a case allows to be repaired is so in the prediction too. Raises what `evaluate` does.
-    """
+    """Read and score predictions, repaired as their cases may be, one after the other."""
     scores = []
     for name, prediction, case in pairs:
         with in_memory("the two label maps", where=f"case {name}"):

@@ -1,4 +1,4 @@
-"""What is written of an evaluation for people: tables, as Markdown and for the screen.
+"""Tables of an evaluation, as Markdown and for the screen.
 
 Scores per case come first, then the pooled ones under names of their own, so that nobody takes one
 for the other.
@@ -61,10 +61,7 @@ def write_evaluation(folder: Path, found: Evaluation) -> None:
 
 
 def write_report(folder: Path, cases: Sequence[CaseScores], summary: Summary) -> None:
-    """Write cases.csv, summary.json and summary.md into `folder`, each atomically.
-
-    Undefined values are empty in CSV, null in JSON and a dash in Markdown.
-    """
+    """Write cases.csv, summary.json and summary.md into `folder`, each atomically."""
     write_scores(folder, cases, summary)
     title = f"Scores over {summary.cases} case{'s' * (summary.cases != 1)}"
     blocks: list[Block] = [

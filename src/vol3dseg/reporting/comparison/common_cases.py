@@ -99,11 +99,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
-    """Put at least two runs of one label set side by side; see `compare_folders` for `part`.
-
-    A RunError says that there are fewer than two runs, or one twice; that they have different
-    labels, no scores of one part, or no case in common, or follow different rules for empty masks.
-    """
+    """Put at least two runs of one label set side by side; see `compare_folders` for `part`."""
     _require_several(runs)
     _require_one_label_set(runs)
     part = part or _common_part(runs)
@@ -111,7 +107,7 @@ def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
     _require_alike(runs, scores)
     cases = _common_cases(runs, scores)
     foreground = runs[0].manifest.labels.foreground
-    common = [found.only(cases).with_case_mean(foreground) for found in scores]
+    common = [found.only(cases, foreground) for found in scores]
     named = enumerate(zip(run_names(runs), runs, common, strict=True))
     entries = tuple(Entry(letter(number), *each) for number, each in named)
     pairs = _pairs(entries, (*foreground, CASE_MEAN))

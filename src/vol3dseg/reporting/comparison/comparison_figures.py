@@ -1,8 +1,4 @@
-"""Pictures of a comparison, as PNG. Needs the extra [report].
-
-Runs bear their letters; each has a colour and a line style of its own, so that 24 can be told
-apart.
-"""
+"""Pictures of a comparison, as PNG: runs bear letters, colours and line styles. Needs [report]."""
 
 import math
 import textwrap
@@ -68,10 +64,7 @@ def draw_curves(comparison: Comparison, column: str) -> bytes:
 
 
 def draw_differences(comparison: Comparison) -> bytes:
-    """Draw mean differences with their intervals: a panel for each class, a line for each pair.
-
-    Where the interval excludes 0 the dot is filled.
-    """
+    """Draw mean differences with their intervals: a panel for each class, a line for each pair."""
     pairs = comparison.pairs
     figure, panels = _panels(comparison.compared, 2.3, 1.2, 0.26 * len(pairs) + 1.0, sharex=True)
     places = np.arange(len(pairs))[::-1]
@@ -93,10 +86,7 @@ def draw_differences(comparison: Comparison) -> bytes:
 
 
 def draw_cases(comparison: Comparison) -> bytes:
-    """Draw the Dice of every case: a panel for each class, a strip of dots for each run.
-
-    The black line is the mean. With two runs, grey lines join the cases.
-    """
+    """Draw the Dice of every case: a panel for each class, a strip of dots for each run."""
     structures, entries = comparison.compared, comparison.entries
     width = max(2.0, 0.42 * len(entries) + 0.5)
     figure, panels = _panels(structures, width, 0.8, 3.0)

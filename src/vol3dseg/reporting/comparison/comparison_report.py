@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from html import escape
 from importlib import resources
-from math import isnan, nan
+from math import isnan
 from pathlib import Path
 
 from vol3dseg.errors import some_of
@@ -16,7 +16,7 @@ from vol3dseg.reporting.comparison.common_cases import Comparison, Entry, compar
 from vol3dseg.reporting.comparison.runs import read_run
 from vol3dseg.reporting.document import Block, Figure, Heading, html, markdown
 from vol3dseg.reporting.page import html_page
-from vol3dseg.reporting.score_files import csv_number, csv_text
+from vol3dseg.reporting.score_files import csv_text
 from vol3dseg.reporting.score_report import NOT_COMPARABLE, POOLED_FROM
 
 _FEW_PAIRS = 6  # the table of more is folded away; the picture shows them all
@@ -138,39 +138,43 @@ def notes_on_cases(comparison: Comparison) -> list[str]:
 
 def runs_csv(comparison: Comparison) -> str:
     """Return one row for each run: what it is, its hyper-parameters, its results."""
-    rows = [
-        {
-            "run": entry.letter,
-            "name": entry.name,
-            "folder": str(entry.run.folder),
-            "part": comparison.part,
-            "cases": str(len(comparison.cases)),
-            **{p.name: p.values[place] for p in comparison.parameters},
-            **_result_cells(entry, comparison),
-        }
-        for place, entry in enumerate(comparison.entries)
-    ]
-    return csv_text(list(rows[0]), [list(row.values()) for row in rows])
+    return csv_text(
+        [
+            {
+                "run": entry.letter,
+                "name": entry.name,
+                "folder": entry.run.folder,
+                "part": comparison.part,
+                "cases": len(comparison.cases),
+                **{p.name: p.values[place] for p in comparison.parameters},
+                **_result_cells(entry, comparison),
+            }
+            for place, entry in enumerate(comparison.entries)
+        ]
+    )
 
 
 def differences_csv(comparison: Comparison) -> str:
     """Return one row for each pair and class; first minus second; empty where undefined."""
-    columns = (
-        "pair", "first", "second", "structure", "n", "n_equal", "mean_difference",
-        "interval_low", "interval_high", "p", "p_holm",
-    )  # fmt: skip
     names = {entry.letter: entry.name for entry in comparison.entries}
     rows = [
-        (
-            f"{pair.first} - {pair.second}", names[pair.first], names[pair.second],
-            d.structure, str(d.cases), str(d.equal),
-            *map(csv_number, (d.mean, d.low, d.high)),
-            *("" if isnan(p) else f"{p:.6g}" for p in (d.p, d.p_holm)),
-        )
+        {
+            "pair": f"{pair.first} - {pair.second}",
+            "first": names[pair.first],
+            "second": names[pair.second],
+            "structure": d.structure,
+            "n": d.cases,
+            "n_equal": d.equal,
+            "mean_difference": d.mean,
+            "interval_low": d.low,
+            "interval_high": d.high,
+            "p": "" if isnan(d.p) else f"{d.p:.6g}",
+            "p_holm": "" if isnan(d.p_holm) else f"{d.p_holm:.6g}",
+        }
         for pair in comparison.pairs
         for d in pair.differences
-    ]  # fmt: skip
-    return csv_text(columns, rows)
+    ]
+    return csv_text(rows)
 
 
 def _results(comparison: Comparison) -> list[Block]:
@@ -221,23 +225,21 @@ def _note_on_pooled(comparison: Comparison) -> str:
     return f"{note} Here each run stands with all its own cases ({counts})."
 
 
-def _result_cells(entry: Entry, comparison: Comparison) -> dict[str, str]:
-    facts = entry.run.training
-    cells = {
+def _result_cells(entry: Entry, comparison: Comparison) -> dict[str, object]:
+    facts, statistics = entry.run.training, entry.statistics
+    cells: dict[str, object] = {
         "checkpoint": facts.checkpoint,
-        "checkpoint_epoch": str(facts.epoch),
-        "epochs_trained": str(facts.epochs),
-        "val_loss": csv_number(nan if facts.val_loss is None else facts.val_loss),
+        "checkpoint_epoch": facts.epoch,
+        "epochs_trained": facts.epochs,
+        "val_loss": facts.val_loss,
     }
     for name in comparison.structures:
-        found = entry.statistics[name]
-        cells[f"{name}: dice mean"] = csv_number(found.mean)
-        cells[f"{name}: dice std"] = csv_number(found.std)
-        cells[f"{name}: cases"] = str(found.cases)
-    cells["mean of classes: dice"] = csv_number(entry.mean_of_classes)
+        cells[f"{name}: dice mean"] = statistics[name].mean
+        cells[f"{name}: dice std"] = statistics[name].std
+        cells[f"{name}: cases"] = statistics[name].cases
+    cells["mean of classes: dice"] = entry.mean_of_classes
     # The columns are those of the first run, so that every row has them.
-    names = comparison.entries[0].scores.pooled
-    return cells | {name: csv_number(entry.scores.pooled.get(name, nan)) for name in names}
+    return cells | {p: entry.scores.pooled.get(p) for p in comparison.entries[0].scores.pooled}
 
 
 def _badge(number: int, entry: Entry) -> str:

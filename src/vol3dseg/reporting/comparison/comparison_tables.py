@@ -90,10 +90,7 @@ def _mean_of_cases(found: Statistics) -> str:
 
 
 def _by_run(comparison: Comparison, columns: Mapping[str, Sequence[tuple[float, str]]]) -> Table:
-    """Return a table from its columns, values with their texts; the best of each is bold.
-
-    Where several show the same digits, all of them are.
-    """
+    """Return a table from columns of (value, text); what shows the best of a column is bold."""
     bold = set()
     for place, (name, cells) in enumerate(columns.items(), start=1):
         choose = min if name in _LOWER_IS_BETTER else max

@@ -31,11 +31,7 @@ _NEVER = (
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One hyper-parameter of several runs, with a value for each run.
-
-    The name is its place in the config, such as "training.loss"; "modalities" and "data..." stand
-    for what is not one key there.
-    """
+    """A hyper-parameter, named by its place in the config, or "data..."; a value for each run."""
 
     name: str
     values: tuple[str, ...]

@@ -55,10 +55,7 @@ def how_to_score(folder: Path, part: str) -> str:
 def read_run(folder: Path) -> RunSummary:
     """Read a finished run, made by `vol3dseg train`, with the scores of parts that it has.
 
-    A RunError says that the folder is no run, that its training is unfinished, that a file in it is
-    damaged, or that scores are of cases that belong to another part of the run's own split.
-    ConfigError, DatasetError or ModelError say that config.yaml, split.json or manifest.json cannot
-    be read.
+    A RunError refuses scores of cases that belong to another part of the run's own split, too.
     """
     _require_finished(folder)
     manifest = folder / "manifest.json"
