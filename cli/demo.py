@@ -4,14 +4,10 @@ import shutil
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from vol3dseg.cli.options import PathType, show_table
-
-if TYPE_CHECKING:
-    from vol3dseg.reporting.score_report import Evaluation
 
 _TRAINING, _UNSEEN = 24, 6
 _MARKER = ".vol3dseg-demo"
@@ -34,7 +30,6 @@ def demo(output: Path, seed: int) -> None:
     """
     from vol3dseg.datasets.phantom import make_phantoms
     from vol3dseg.errors import OutputError
-    from vol3dseg.reporting.score_report import PER_CASE, case_table
 
     if output.exists():
         if any(output.iterdir()) and not (output / _MARKER).exists():
@@ -48,17 +43,15 @@ def demo(output: Path, seed: int) -> None:
     _say(f"making {_TRAINING + _UNSEEN} phantoms: four modalities, a nested tumour, BraTS layout")
     make_phantoms(output / "known", cases=_TRAINING, seed=seed)
     make_phantoms(output / "unseen", cases=_UNSEEN, seed=seed + 1)
-    table, model = case_table(_straight_line(output)), output / "model.onnx"
-    show_table(PER_CASE, table.columns, table.rows)
-    click.echo(f"model: {model} ({model.stat().st_size / 1e6:.1f} MB)")
-    click.echo(f"pictures: {output / 'predictions'}/*.png")
+    _straight_line(output)
     click.echo(f"\n{time.perf_counter() - started:.0f} s in all; everything is in {output}")
 
 
-def _straight_line(output: Path) -> "Evaluation":
+def _straight_line(output: Path) -> None:
     """Call the library as the commands do that are printed."""
     import vol3dseg
     from vol3dseg.reporting.overlay import save_case_overlay
+    from vol3dseg.reporting.score_report import PER_CASE, case_table
 
     names = ("known", "prepared", "run", "model.onnx", "unseen", "predictions", "report")
     known, prepared, run, model, unseen, predictions, report = (output / name for name in names)
@@ -78,7 +71,10 @@ def _straight_line(output: Path) -> "Evaluation":
     record = vol3dseg.predict(model, [unseen], predictions, options, click.echo)
     click.echo(f"{len(record.cases)} cases segmented")
     _say(f"vol3dseg evaluate {predictions} {unseen} -o {report}")
-    return vol3dseg.evaluate(predictions, unseen, report)
+    table = case_table(vol3dseg.evaluate(predictions, unseen, report))
+    show_table(PER_CASE, table.columns, table.rows)
+    click.echo(f"model: {model} ({model.stat().st_size / 1e6:.1f} MB)")
+    click.echo(f"pictures: {predictions}/*.png")
 
 
 def _say(text: str) -> None:

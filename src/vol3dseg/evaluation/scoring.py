@@ -25,14 +25,10 @@ POOLED = "pooled_"  # before the names of scores of all voxels of all cases at o
 
 @dataclass(frozen=True, slots=True)
 class CaseScores:
-    """Scores of one case.
-
-    Each structure (foreground classes first, then regions) has each metric by its name, and the
-    volumes `reference_ml` and `prediction_ml` [ml].
-    """
+    """Scores of one case: of foreground classes, then of regions."""
 
     case_id: str
-    structures: Mapping[str, Mapping[str, float]]
+    structures: Mapping[str, Mapping[str, float]]  # metrics; reference_ml and prediction_ml [ml]
     matrix: NDArray[np.int64]  # (classes, classes), of `confusion`
     labels: LabelSet
     empty: EmptyRule = "undefined"

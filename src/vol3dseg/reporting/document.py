@@ -99,30 +99,26 @@ def _plain(text: str) -> str:
 
 
 def _html_table(table: Table, badges: Mapping[str, str]) -> str:
-    head = "".join(
-        f'<th class="text">{badges.get(text, _html_text(text))}</th>'
-        if column < table.text_columns
-        else f"<th>{_html_text(text)}</th>"
-        for column, text in enumerate(table.columns)
-    )
-    rows = "\n".join(
-        "<tr>" + "".join(_html_cell(table, row, c, badges) for c in range(len(texts))) + "</tr>"
-        for row, texts in enumerate(table.rows)
-    )
+    head, *rows = (_html_row(table, row, badges) for row in range(-1, len(table.rows)))
+    body = "\n".join(rows)
     whole = (
-        f'<div class="scroll"><table class="{table.kind}"><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{rows}</tbody></table></div>"
+        f'<div class="scroll"><table class="{table.kind}"><thead>{head}</thead>\n'
+        f"<tbody>{body}</tbody></table></div>"
     )
     if not table.folded:
         return whole
     return f"<details><summary>{escape(table.folded)}</summary>{whole}</details>"
 
 
-def _html_cell(table: Table, row: int, column: int, badges: Mapping[str, str]) -> str:
-    text = table.rows[row][column]
-    kinds = ["text"] * (column < table.text_columns) + ["bold"] * ((row, column) in table.bold)
-    found = badges.get(text) if column == 0 else None
-    return f'<td class="{" ".join(kinds)}">{found or _html_text(text)}</td>'
+def _html_row(table: Table, row: int, badges: Mapping[str, str]) -> str:
+    """Return a row of the table; its head is row -1."""
+    head, cells = row < 0, []
+    tag, badged = ("th", table.text_columns) if head else ("td", 1)
+    for column, text in enumerate(table.columns if head else table.rows[row]):
+        kinds = ["text"] * (column < table.text_columns) + ["bold"] * ((row, column) in table.bold)
+        found = badges.get(text) if column < badged else None
+        cells.append(f'<{tag} class="{" ".join(kinds)}">{found or _html_text(text)}</{tag}>')
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _html_text(text: str) -> str:
@@ -135,8 +131,7 @@ def _html_text(text: str) -> str:
 def _html_figure(figure: Figure) -> str:
     caption = escape(figure.caption)
     image = f'<img src="{image_uri(figure.draw())}" alt="{caption}">'
-    note = _html_note(figure.note)
-    return f"<figure><figcaption>{caption}</figcaption>{image}{note}</figure>"
+    return f"<figure><figcaption>{caption}</figcaption>{image}{_html_note(figure.note)}</figure>"
 
 
 def _html_note(text: str) -> str:

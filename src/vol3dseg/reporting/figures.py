@@ -37,8 +37,7 @@ def save_split(path: Path, split: Split, volumes_ml: Mapping[str, float]) -> Non
 def save_curves(path: Path, training_log: Path) -> None:
     """Draw loss and Dice over epochs, for training and validation patches; see `read_log`."""
     log = read_log(training_log)
-    classes = {column: DICE.class_in(column) for column in log}
-    dice = {column: name or "mean" for column, name in classes.items() if name is not None}
+    dice = {c: name or "mean" for c in log if (name := DICE.class_in(c)) is not None}
     figure = new_figure(11.0, 4.2)
     axes_of_loss, axes_of_dice = figure.subplots(1, 2)
     _draw_columns(axes_of_loss, log, {"loss": "loss"})
@@ -138,10 +137,8 @@ def _draw_columns(axes: Any, log: Mapping[str, Sequence[float]], names: Mapping[
 
 
 def class_colour(number: int) -> tuple[float, float, float]:
-    """Return the colour of foreground class `number`, from 0; RGB from 0 to 1.
-
-    The eighth class and those after it have paler shades of the same colours.
-    """
+    """Return the colour of foreground class `number`, from 0; RGB from 0 to 1."""
+    # The eighth class and those after it have paler shades of the same colours.
     shade = 0.5 ** (number // len(COLOURS))
     parts = bytes.fromhex(COLOURS[number % len(COLOURS)].removeprefix("#"))
     red, green, blue = (1 - shade * (1 - part / 255) for part in parts)

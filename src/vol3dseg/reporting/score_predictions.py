@@ -103,11 +103,7 @@ def _pairs(
 def match_cases(
     predictions: Mapping[str, Path], references: Mapping[str, Case], allow_missing: bool = True
 ) -> list[Pair]:
-    """Return name, prediction and case of each prediction.
-
-    Each needs a reference and, unless `allow_missing`, each reference a prediction: often only a
-    part of a data set is predicted.
-    """
+    """Return predictions with their cases; `allow_missing` allows cases without a prediction."""
     missing = [name for name in references if name not in predictions]
     if missing and not allow_missing:
         raise EvaluationError(

@@ -1,8 +1,4 @@
-"""Tables of an evaluation, as Markdown and for the screen.
-
-Scores per case come first, then the pooled ones under names of their own, so that nobody takes one
-for the other.
-"""
+"""Tables of an evaluation, as Markdown and for the screen: scores per case, then pooled ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +48,8 @@ class Evaluation:
 def write_evaluation(folder: Path, found: Evaluation) -> None:
     """Write `write_report`'s files; with a split those of each part, and summary.md over all."""
     for part, summary in found.summaries.items():
-        write_report(folder / part if found.split else folder, found.cases[part], summary)
+        of_part = folder if found.split is None else folder / part
+        write_report(of_part, found.cases[part], summary)
     if found.split is None:
         return
     for name in (CASES_NAME, SUMMARY_NAME):  # of an evaluation without parts

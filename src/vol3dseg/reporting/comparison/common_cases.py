@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from vol3dseg.errors import RunError, some_of
-from vol3dseg.evaluation.overlap import EmptyRule
 from vol3dseg.evaluation.scoring import Statistics, describe, mean_defined
 from vol3dseg.reporting.comparison.hyperparameters import (
     Parameter,
@@ -26,15 +25,12 @@ _DEFAULT_PARTS = ("test", "validation")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One run in a comparison: its letter in tables and pictures, a name that says what it is.
+    """One run in a comparison."""
 
-    The scores are those of the common cases; `CASE_MEAN` is among the structures.
-    """
-
-    letter: str
-    name: str
+    letter: str  # its short name in tables and pictures
+    name: str  # what it is
     run: RunSummary
-    scores: PartScores
+    scores: PartScores  # of the common cases, with `CASE_MEAN`
 
     @property
     def all_cases(self) -> tuple[str, ...]:
@@ -69,17 +65,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Runs side by side, in the order given, on the cases of a part that all were scored on.
-
-    Pairs are every two runs; `p_holm` is adjusted over all their differences.
-    """
+    """Runs side by side, in the order given, on the cases of a part that all were scored on."""
 
     part: str
     cases: tuple[str, ...]
     foreground: tuple[str, ...]
     entries: tuple[Entry, ...]
     parameters: tuple[Parameter, ...]  # all, also those that do not differ
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...]  # every two runs; p_holm is adjusted over all their differences
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -92,16 +85,10 @@ class Comparison:
         found = self.entries[0].scores.structures
         return (*self.foreground, *(name for name in found if name not in self.foreground))
 
-    @property
-    def empty(self) -> EmptyRule:
-        """The rule for empty masks that the scores of all runs follow."""
-        return self.entries[0].scores.empty
-
 
 def compare(runs: Sequence[RunSummary], part: str | None = None) -> Comparison:
     """Put at least two runs of one label set side by side; see `compare_folders` for `part`."""
-    _require_several(runs)
-    _require_one_label_set(runs)
+    _require_comparable(runs)
     part = part or _common_part(runs)
     scores = [run.scores_of(part) for run in runs]
     _require_alike(runs, scores)
@@ -139,27 +126,26 @@ def _common_part(runs: Sequence[RunSummary]) -> str:
     lacking = {
         part: [run.folder for run in runs if part not in run.scores] for part in _DEFAULT_PARTS
     }
-    nearest = min(_DEFAULT_PARTS, key=lambda part: len(lacking[part]))
+    chosen = min(_DEFAULT_PARTS, key=lambda part: len(lacking[part]))
     if all(lacking.values()):
         found = "; ".join(
             f"{part} part: none of {some_of(list(map(str, folders)))}"
             for part, folders in lacking.items()
         )
-        commands = how_to_score(lacking[nearest][0], nearest)
         raise RunError(
             f"the runs have no scores of one part ({found})",
-            remedy=f"choose a --part that all have, or {commands}",
+            remedy=f"choose a --part that all have, or {how_to_score(lacking[chosen][0], chosen)}",
         )
-    return nearest
+    return chosen
 
 
-def _require_several(runs: Sequence[RunSummary]) -> None:
+def _require_comparable(runs: Sequence[RunSummary]) -> None:
     if len(runs) < 2:
         raise RunError(
             f"fewer than two runs ({runs[0].folder if runs else 'none'})",
             remedy="give at least two run folders to compare",
         )
-    seen: dict[object, RunSummary] = {}
+    first, seen = runs[0], dict[object, RunSummary]()
     for run in runs:
         before = seen.setdefault(run.folder.resolve(), run)
         if before is not run:
@@ -168,11 +154,6 @@ def _require_several(runs: Sequence[RunSummary]) -> None:
                 where=run.folder,
                 remedy="give each run once",
             )
-
-
-def _require_one_label_set(runs: Sequence[RunSummary]) -> None:
-    first = runs[0]
-    for run in runs[1:]:
         differences = first.manifest.labels.differences(run.manifest.labels, "regions")
         if differences:
             raise RunError(

@@ -113,10 +113,7 @@ def draw_cases(comparison: Comparison) -> bytes:
 def _panels(
     titles: tuple[str, ...], width: float, margin: float, height: float, sharex: bool = False
 ) -> tuple[Any, list[Any]]:
-    """Return a figure with a panel under each title, row by row; all panels have one y axis.
-
-    Width and height are those of a panel [inch], the margin stands at the left of all.
-    """
+    """Return a figure with a panel [inches] under each title, row by row; all have one y axis."""
     across = max(1, min(len(titles), int(_WIDTH / width)))
     down = math.ceil(len(titles) / across)
     figure = new_figure(width * across + margin, height * down + 0.3)

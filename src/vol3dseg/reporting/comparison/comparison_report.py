@@ -19,7 +19,6 @@ from vol3dseg.reporting.page import html_page
 from vol3dseg.reporting.score_files import csv_text
 from vol3dseg.reporting.score_report import NOT_COMPARABLE, POOLED_FROM
 
-_FEW_PAIRS = 6  # the table of more is folded away; the picture shows them all
 _PARTS = {
     "train": "Training cases: they show how well the runs fit what they learned from, not how they "
     "do on new cases.",
@@ -138,20 +137,19 @@ def notes_on_cases(comparison: Comparison) -> list[str]:
 
 def runs_csv(comparison: Comparison) -> str:
     """Return one row for each run: what it is, its hyper-parameters, its results."""
-    return csv_text(
-        [
-            {
-                "run": entry.letter,
-                "name": entry.name,
-                "folder": entry.run.folder,
-                "part": comparison.part,
-                "cases": len(comparison.cases),
-                **{p.name: p.values[place] for p in comparison.parameters},
-                **_result_cells(entry, comparison),
-            }
-            for place, entry in enumerate(comparison.entries)
-        ]
-    )
+    rows = [
+        {
+            "run": entry.letter,
+            "name": entry.name,
+            "folder": entry.run.folder,
+            "part": comparison.part,
+            "cases": len(comparison.cases),
+            **{p.name: p.values[place] for p in comparison.parameters},
+            **_result_cells(entry, comparison),
+        }
+        for place, entry in enumerate(comparison.entries)
+    ]
+    return csv_text(rows)
 
 
 def differences_csv(comparison: Comparison) -> str:
@@ -179,8 +177,6 @@ def differences_csv(comparison: Comparison) -> str:
 
 def _results(comparison: Comparison) -> list[Block]:
     """Return what both documents say, pictures included."""
-    pairs = len(comparison.pairs)
-    folded = f"Table of all {pairs} pairs" if pairs > _FEW_PAIRS else ""
     return [
         *notes_on_cases(comparison),
         Heading("Runs"),
@@ -190,7 +186,7 @@ def _results(comparison: Comparison) -> list[Block]:
         tables.parameter_table(comparison),
         Heading("Dice per case"),
         _RESULTS,
-        EMPTY_RULES[comparison.empty],
+        EMPTY_RULES[comparison.entries[0].scores.empty],
         tables.result_table(comparison),
         Figure("Every case", partial(figures.draw_cases, comparison), _CASES),
         Heading("Pooled scores", 3),
@@ -199,7 +195,7 @@ def _results(comparison: Comparison) -> list[Block]:
         Heading("Differences per case"),
         *_DIFFERENCES,
         Figure("Mean differences", partial(figures.draw_differences, comparison), _INTERVALS),
-        tables.difference_table(comparison, folded),
+        tables.difference_table(comparison),
     ]
 
 

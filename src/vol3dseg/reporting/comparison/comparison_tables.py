@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from math import isnan, nan
 
 from vol3dseg.evaluation.overlap import METRICS
-from vol3dseg.evaluation.scoring import POOLED, Statistics
+from vol3dseg.evaluation.scoring import POOLED
 from vol3dseg.reporting.comparison.common_cases import Comparison
 from vol3dseg.reporting.document import UNDEFINED, Table, number
 from vol3dseg.reporting.score_files import CASE_MEAN
 from vol3dseg.reporting.score_report import mean_and_std
 
+_FEW_PAIRS = 6  # the table of more is folded away; the picture shows them all
 _LOWER_IS_BETTER = {POOLED + metric.name for metric in METRICS if not metric.higher_is_better}
 
 
@@ -20,8 +21,8 @@ def run_table(comparison: Comparison) -> Table:
         facts = entry.run.training
         checkpoint = f"{facts.checkpoint}, epoch {facts.epoch}"
         loss = number(nan if facts.val_loss is None else facts.val_loss)
-        folder = str(entry.run.folder)
-        rows.append((entry.letter, entry.name, checkpoint, str(facts.epochs), loss, folder))
+        cells = (entry.letter, entry.name, checkpoint, facts.epochs, loss, entry.run.folder)
+        rows.append(tuple(map(str, cells)))
     columns = ("run", "what it is", "checkpoint", "epochs trained", "its val_loss", "folder")
     return Table(columns, tuple(rows), text_columns=len(columns), kind="key")
 
@@ -46,7 +47,9 @@ def result_table(comparison: Comparison) -> Table:
     for name in comparison.structures:
         found = [entry.statistics[name] for entry in comparison.entries]
         title = "mean in each case" if name == CASE_MEAN else name
-        columns[title] = [(each.mean, _mean_of_cases(each)) for each in found]
+        columns[title] = [
+            (s.mean, f"{mean_and_std(s) if s.cases else UNDEFINED} ({s.cases})") for s in found
+        ]
     means = [entry.mean_of_classes for entry in comparison.entries]
     columns["mean of classes"] = [(mean, number(mean)) for mean in means]
     return _by_run(comparison, columns)
@@ -61,7 +64,7 @@ def pooled_table(comparison: Comparison) -> Table:
     )
 
 
-def difference_table(comparison: Comparison, folded: str = "") -> Table:
+def difference_table(comparison: Comparison) -> Table:
     """Return the differences of all pairs; an interval that excludes 0 is bold."""
     columns = ("runs", "class", "cases", "mean difference", "95 % interval", "p", "p (Holm)")
     rows: list[tuple[str, ...]] = []
@@ -73,6 +76,8 @@ def difference_table(comparison: Comparison, folded: str = "") -> Table:
             bold.add((len(rows), columns.index("95 % interval")))
         ps = map(probability, (d.p, d.p_holm))
         rows.append((title, d.structure, cases, _signed(d.mean), interval, *ps))
+    pairs = len(comparison.pairs)
+    folded = f"Table of all {pairs} pairs" if pairs > _FEW_PAIRS else ""
     return Table(columns, tuple(rows), frozenset(bold), text_columns=2, folded=folded)
 
 
@@ -83,10 +88,6 @@ def probability(value: float) -> str:
 
 def _signed(value: float) -> str:
     return UNDEFINED if isnan(value) else f"{value:+.4f}".replace("-", "−")
-
-
-def _mean_of_cases(found: Statistics) -> str:
-    return f"{mean_and_std(found)} ({found.cases})" if found.cases else f"{UNDEFINED} (0)"
 
 
 def _by_run(comparison: Comparison, columns: Mapping[str, Sequence[tuple[float, str]]]) -> Table:

@@ -43,10 +43,7 @@ class Parameter:
 
 
 def side_by_side(runs: Sequence[RunSummary]) -> tuple[Parameter, ...]:
-    """Return all hyper-parameters of the runs, in the order of the config.
-
-    A section that is switched off in some runs is "none" in each of its keys there.
-    """
+    """Return all hyper-parameters in the order of the config; what is switched off is "none"."""
     flat = [_parameters(run) for run in runs]
     union = list(dict.fromkeys(name for each in flat for name in each))
     order = list(dict.fromkeys(map(_key, union)))

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from vol3dseg.extras import load_extra
 from vol3dseg.reporting.score_files import CASE_MEAN, PartScores
 
-_CONFIDENCE = 0.95
-_RESAMPLES = 9999
 _BATCH = 4_000_000  # numbers drawn at once; bounds the memory, 32 MB
 _DIGITS = 9  # Dice is kept with 6; equal differences must not be told apart by rounding errors
 
@@ -107,9 +105,9 @@ def _interval(stats: Any, values: NDArray[np.float64], seed: int) -> tuple[float
     found = stats.bootstrap(
         (values,),
         np.mean,
-        n_resamples=_RESAMPLES,
+        n_resamples=9999,
         batch=max(1, _BATCH // values.size),
-        confidence_level=_CONFIDENCE,
+        confidence_level=0.95,
         method="BCa",
         rng=np.random.default_rng(seed),
     ).confidence_interval

@@ -53,10 +53,7 @@ def how_to_score(folder: Path, part: str) -> str:
 
 
 def read_run(folder: Path) -> RunSummary:
-    """Read a finished run, made by `vol3dseg train`, with the scores of parts that it has.
-
-    A RunError refuses scores of cases that belong to another part of the run's own split, too.
-    """
+    """Read a finished run, made by `vol3dseg train`, with the scores of parts that it has."""
     _require_finished(folder)
     manifest = folder / "manifest.json"
     split = read_split(folder / "split.json")
@@ -86,11 +83,9 @@ def _require_finished(folder: Path) -> None:
 
 
 def _read_scores(folder: Path, part: str, split: Split) -> PartScores:
-    """Read the scores of a part, and refuse cases of another: training must not pass for a test.
-
-    Cases that are in no part come from another data set, and may be scored.
-    """
+    """Read the scores of a part, and refuse cases of another: training must not pass for a test."""
     scores = read_part(folder / "scores" / part, part)
+    # Cases that are in no part come from another data set, and may be scored.
     for other in (name for name in PARTS if name != part):
         wrong = [case for case in split.part(other) if case in scores.cases]
         if wrong:
