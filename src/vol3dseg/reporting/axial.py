@@ -75,7 +75,7 @@ def _fullest(labels: Sequence[NDArray[np.uint8]]) -> int:
     for areas in map(_areas, labels):
         if areas.any():
             return int(areas.argmax())
-    return labels[0].shape[2] // 2
+    return int(labels[0].shape[2] // 2)
 
 
 def _areas(label: NDArray[np.uint8]) -> NDArray[np.intp]:

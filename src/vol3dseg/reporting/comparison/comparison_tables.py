@@ -59,9 +59,8 @@ def pooled_table(comparison: Comparison) -> Table:
     """Return the pooled scores, one row for each run."""
     pooled = [entry.scores.pooled for entry in comparison.entries]
     values = {name: [of_run.get(name, nan) for of_run in pooled] for name in pooled[0]}
-    return _by_run(
-        comparison, {name: [(v, number(v)) for v in each] for name, each in values.items()}
-    )
+    columns = {name: [(v, number(v)) for v in each] for name, each in values.items()}
+    return _by_run(comparison, columns)
 
 
 def difference_table(comparison: Comparison) -> Table:
