@@ -33,6 +33,11 @@ class ImageSource:
     onto: "ImageSource | None" = None
 
     @property
+    def opened(self) -> tuple[Path, str | None]:
+        """What is opened to read the image: equal for images in one file."""
+        return self.path, self.series
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """The files that are read for the image."""
         return (self.path, self.onto.path) if self.onto else (self.path,)

@@ -13,6 +13,8 @@ from vol3dseg.errors import DatasetError
 from vol3dseg.machine import limit_cores, usable_cores
 
 Result = TypeVar("Result")
+_Work = Callable[[Case], Result]
+_Failed = Callable[[Case, DatasetError], Result]
 _OUTSTANDING = 64  # cases handed to an executor of unknown size and not yet answered
 
 
@@ -62,10 +64,10 @@ def worker_processes(
 
 
 def over_cases(
-    function: Callable[[Case], Result],
+    function: _Work[Result],
     cases: Sequence[Case],
     executor: futures.Executor | None,
-    failed: Callable[[Case, DatasetError], Result],
+    failed: _Failed[Result],
 ) -> Iterator[Result]:
     """Give the result for each case, in the order in which they are ready.
 
@@ -89,10 +91,7 @@ def over_cases(
 
 
 def _until_one_is_killed(
-    function: Callable[[Case], Result],
-    left: Iterator[Case],
-    executor: futures.Executor,
-    killed: list[Case],
+    function: _Work[Result], left: Iterator[Case], executor: futures.Executor, killed: list[Case]
 ) -> Iterator[Result]:
     """Take cases from `left` and give their results; `killed` gets those that must be retried."""
     running: dict[futures.Future[Result], Case] = {}
@@ -121,11 +120,7 @@ def _until_one_is_killed(
             future.cancel()
 
 
-def _alone(
-    function: Callable[[Case], Result],
-    case: Case,
-    failed: Callable[[Case, DatasetError], Result],
-) -> Result:
+def _alone(function: _Work[Result], case: Case, failed: _Failed[Result]) -> Result:
     with Workers(1) as worker:
         try:
             worker.submit(os.getpid).result()

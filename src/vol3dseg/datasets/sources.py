@@ -22,14 +22,9 @@ class SourceFile:
     """
 
     def __init__(self, source: ImageSource, repair: bool = False) -> None:
-        self._key = _key(source)
         self._repair = repair
         self._file = formats.open_volume(source.path, repair, source.series)
-        self.path = self._file.path
-
-    def holds(self, source: ImageSource) -> bool:
-        """Tell whether an image is kept in this file."""
-        return _key(source) == self._key
+        self.opened, self.path = source.opened, self._file.path
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -69,12 +64,8 @@ def by_file(images: Mapping[str, ImageSource]) -> list[list[str]]:
     """Return the names of images, those together that are kept in one file."""
     found: dict[tuple[Path, str | None], list[str]] = {}
     for name, source in images.items():
-        found.setdefault(_key(source), []).append(name)
+        found.setdefault(source.opened, []).append(name)
     return list(found.values())
-
-
-def _key(source: ImageSource) -> tuple[Path, str | None]:
-    return source.path, source.series
 
 
 def open_label(case: Case) -> formats.LabelFile:

@@ -80,7 +80,7 @@ def _read_images(
     for name in modalities:
         with _noting(problems):
             source = case.select([name]).images[name]
-            if file is None or not file.holds(source):
+            if file is None or file.opened != source.opened:
                 file = None  # let go of it before the next is unpacked
                 file = SourceFile(source, case.repair)
             found[name] = file.read(source)[:2]

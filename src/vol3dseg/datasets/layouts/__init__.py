@@ -51,8 +51,9 @@ def find_cases(dataset: str | Path) -> list[Case]:
         if layout is not None:
             return _checked(layout, path)
         if path.is_dir():
+            names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
             raise DatasetError(
-                f"no known layout: found {_content(path)}",
+                f"no known layout: found {some_of(names) or 'nothing'}",
                 where=path,
                 expected=" or ".join(f"{layout.name} ({layout.expected})" for layout in LAYOUTS),
                 remedy="where the cases lie deeper, give that folder",
@@ -90,8 +91,3 @@ def _readable() -> Iterator[None]:
             where=error.filename,
             remedy="correct its name or its permissions",
         ) from error
-
-
-def _content(folder: Path) -> str:
-    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-    return some_of(names) or "nothing"

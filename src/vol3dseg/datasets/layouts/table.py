@@ -208,16 +208,13 @@ def _unwritable(
     problems += [
         f"modality {m!r} cannot be the name of a column" for m in modalities if m not in found
     ]
-    texts = dict.fromkeys(row.get(column, "") for row in rows for column in columns)
-    problems += [f"{text!r} cannot be kept as text" for text in texts if not _can_be_kept(text)]
+    for text in dict.fromkeys(row.get(column, "") for row in rows for column in columns):
+        # Spaces round it would be lost, and names of files that are not UTF-8 cannot be written.
+        if text.encode(errors="ignore").decode() != text.strip() or "\0" in text:
+            problems.append(f"{text!r} cannot be kept as text")
     return problems + [
         f"case {case.id}: {name} is resampled onto another image than {modalities[0]}"
         for case in cases
         for name, source in case.images.items()
         if source.onto is not None and source.onto != case.images.get(modalities[0])
     ]
-
-
-def _can_be_kept(text: str) -> bool:
-    """Tell whether a text comes back as it is, spaces and names that are not UTF-8 included."""
-    return text.encode(errors="ignore").decode() == text.strip() and "\0" not in text
