@@ -180,9 +180,8 @@ class ImageFile:
             rest = content[count * dtype.itemsize :] if left else b""
             more += 0 if left else len(content) - count * dtype.itemsize
         if left:
-            raise damaged(
-                f"truncated: {left - len(rest)} bytes of its voxels are missing", self.path
-            )
+            found = f"truncated: {left - len(rest)} bytes of its voxels are missing"
+            raise damaged(found, self.path)
         if more and self._header.exact:
             raise too_long(more, self.path)
 

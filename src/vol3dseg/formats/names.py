@@ -45,17 +45,12 @@ def files_of(path: Path) -> tuple[Path, ...]:
 def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     """Write an (i, j, k) or (i, j, k, n) array in the format of its suffix, with its own type.
 
-    Atomically, and byte for byte the same for the same input: nothing of the source's header is
-    carried over. OutputError: the suffix stands for no format that is written, or the file cannot
-    be.
+    Atomically, byte for byte the same for the same input, and with a fresh header. OutputError: the
+    suffix stands for no format that is written, or the file cannot be.
     """
     for known in FORMATS:
         if path.name.lower().endswith((known.suffix, known.suffix.removesuffix(".gz"))):
             known.write(path, array, geometry)
             return
-    raise OutputError(
-        "cannot be written",
-        where=path,
-        expected="a name that ends in .nii.gz, .nii, .nrrd or .mha",
-        remedy="choose one",
-    )
+    wanted = "a name that ends in .nii.gz, .nii, .nrrd or .mha"
+    raise OutputError("cannot be written", where=path, expected=wanted, remedy="choose one")

@@ -5,6 +5,7 @@ segments and leaves out frames without voxels: it comes onto the grid of the ima
 on.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,7 @@ def finite_image(
 ) -> tuple[NDArray[np.float32], Geometry, int]:
     """Return one modality, its grid, and how many voxels were NaN or infinite and are replaced.
 
-    `nan` replaces them; IntensityError where that is None. `channel`, `out`: see
-    `VolumeFile.image`.
+    `nan` replaces them; IntensityError where that is None. The rest is as in `VolumeFile.image`.
     """
     array, geometry, bad = file.image(channel, out)
     if bad and nan is None:
@@ -82,16 +82,16 @@ def read_image(path: Path, channel: int | None = None) -> tuple[NDArray[np.float
     return finite_image(open_volume(path), channel)[:2]
 
 
+@dataclass(slots=True)
 class LabelFile:
     """A label map whose headers are read and checked; its voxels are read when asked for.
 
-    `values` is a file with a grid of its own; None for a DICOM-SEG.
+    `_values` is a file with a grid of its own; None for a DICOM-SEG.
     """
 
-    def __init__(self, path: Path, values: VolumeFile | None) -> None:
-        self.path = path
-        self._values = values
-        self._notes: tuple[Note, ...] = ()
+    path: Path
+    _values: VolumeFile | None
+    _notes: tuple[Note, ...] = ()
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -125,12 +125,9 @@ def open_labels(path: Path, repair: bool = False, series: str | None = None) -> 
     if chosen.modality != "SEG":
         return LabelFile(path, DicomVolume(path, series, repair))
     if len(chosen.files) > 1:
-        raise FileFormatError(
-            f"has {len(chosen.files)} DICOM-SEG files",
-            where=chosen.where,
-            expected="one with all segments",
-            remedy="name the file that is meant",
-        )
+        found, wanted = f"has {len(chosen.files)} DICOM-SEG files", "one with all segments"
+        remedy = "name the file that is meant"
+        raise FileFormatError(found, where=chosen.where, expected=wanted, remedy=remedy)
     return LabelFile(chosen.files[0], None)
 
 

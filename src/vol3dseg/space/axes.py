@@ -39,8 +39,7 @@ class AxisMap:
     def coordinates(self) -> NDArray[np.float64]:
         """The (count,) source indices of all target voxels, rounded to a millionth of a voxel."""
         exact = self.offset + self.scale * np.arange(self.first, self.first + self.count)
-        rounded: NDArray[np.float64] = np.rint(exact * _LATTICE) / _LATTICE
-        return rounded
+        return np.asarray(np.rint(exact * _LATTICE) / _LATTICE)
 
     @property
     def nearest(self) -> NDArray[np.intp]:
@@ -104,11 +103,9 @@ def axis_maps(
     straight[axes, range(3)] = linear[axes, range(3)]
     drift = np.abs(linear - straight) @ np.array(target.shape)
     if sorted(axes.tolist()) != [0, 1, 2] or drift.max() > 0.05:
-        raise GridError(
-            f"the grids' axes are not parallel: {source} and {target}",
-            expected="axes that are parallel within 0.05 voxel",
-            remedy="resample one onto the grid of the other",
-        )
+        found = f"the grids' axes are not parallel: {source} and {target}"
+        wanted = "axes that are parallel within 0.05 voxel"
+        raise GridError(found, expected=wanted, remedy="resample one onto the grid of the other")
     part = box or Box.whole(target.shape)
     i, j, k = (
         AxisMap(

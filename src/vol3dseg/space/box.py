@@ -39,11 +39,8 @@ class Box:
         """Return the box that prints as `text`."""
         found = _BOX.fullmatch(" ".join(text.split()))
         if found is None:
-            raise GridError(
-                f"{text!r} is not a box",
-                expected="three start:stop pairs",
-                remedy="write it like '0:4 0:4 0:4'",
-            )
+            wanted, remedy = "three start:stop pairs", "write it like '0:4 0:4 0:4'"
+            raise GridError(f"{text!r} is not a box", expected=wanted, remedy=remedy)
         return cls(_shape(found.groups()[::2]), _shape(found.groups()[1::2]))
 
     @classmethod
@@ -125,11 +122,8 @@ def grid_boxes(shape: Shape, size: Shape, step: Shape) -> Iterator[Box]:
     middle (so its start is negative and the caller pads). GridError: a step is not 1 to `size`.
     """
     if any(not 1 <= s <= n for s, n in zip(step, size, strict=True)):
-        raise GridError(
-            f"step {step} does not fit boxes of {size}",
-            expected="1 to the box's size",
-            remedy="choose another step",
-        )
+        found, wanted = f"step {step} does not fit boxes of {size}", "1 to the box's size"
+        raise GridError(found, expected=wanted, remedy="choose another step")
     for start in product(*map(_origins, shape, size, step)):
         yield Box.at(_shape(start), size)
 

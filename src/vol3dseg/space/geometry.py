@@ -111,10 +111,8 @@ class Geometry:
                 f"two axes stand at {np.degrees(np.arccos(self.shear)):.1f} degrees",
                 where=where,
                 expected="right angles (the gantry was tilted?)",
-                remedy=(
-                    "resample it onto a straight grid first, or onto another modality's with the "
-                    "dataset table's column <modality>_resample"
-                ),
+                remedy="resample it onto a straight grid first, or onto another modality's with "
+                "the dataset table's column <modality>_resample",
             )
 
     def canonical(self) -> "Geometry":

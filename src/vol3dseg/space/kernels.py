@@ -21,16 +21,14 @@ class Kernel:
 
 
 def _triangle(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    weights: NDArray[np.float64] = np.maximum(0, 1 - np.abs(distance))
-    return weights
+    return np.asarray(np.maximum(0, 1 - np.abs(distance)))
 
 
 def _keys(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     x = np.abs(distance)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((2.5 - 0.5 * x) * x - 4) * x + 2
-    weights: NDArray[np.float64] = np.where(x < 1, near, np.where(x < 2, far, 0.0))
-    return weights
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
 LINEAR = Kernel(1, _triangle, repeats_edge=False)

@@ -104,24 +104,19 @@ class LabelSet(Frozen):
 
     def indices(self, names: Iterable[str]) -> tuple[int, ...]:
         """Return the class indices of `names`."""
-        return tuple(self.index(name) for name in names)
+        return tuple(map(self.index, names))
 
     def differences(self, other: "LabelSet", *aspects: Literal["order", "read", "regions"]) -> str:
         """Return in words how two label sets differ in what matters; empty where they do not.
 
-        Parameters
-        ----------
-        other : LabelSet
-        *aspects : "order", "read" or "regions"
-            What matters beside the names of the classes: their order, hence the class indices; the
-            values that are read for each; the regions that are judged.
+        Beside the names of classes, `aspects` matter: their order, hence the class indices; the
+        values that are read for each; the regions that are judged.
         """
         return differences(self._facts(aspects), other._facts(aspects))
 
     def _facts(self, aspects: Iterable[str]) -> dict[str, Any]:
-        facts: dict[str, Any] = {
-            "classes": list(self.names) if "order" in aspects else sorted(self.names)
-        }
+        names = list(self.names) if "order" in aspects else sorted(self.names)
+        facts: dict[str, Any] = {"classes": names}
         if "read" in aspects:
             facts["values"] = {c.name: sorted(c.read) for c in self.classes}
         if "regions" in aspects:
@@ -129,19 +124,10 @@ class LabelSet(Frozen):
         return facts
 
     def encode(self, values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
-        """Turn values of a file into class indices.
+        """Turn values of a file, floats too if they are whole up to 1e-3, into class indices.
 
-        Parameters
-        ----------
-        values : array
-            Any numeric type; floats must be whole numbers up to 1e-3.
-        source : str
-            What the values come from, for the error message.
-
-        Raises
-        ------
-        LabelError
-            A value is not whole, not among the values to read, or a second one of the same class.
+        `source` is named in errors. LabelError: a value is not whole, not among the values to read,
+        or a second one of the same class.
         """
         whole = whole_numbers(values, source)
         found = distinct(whole)
@@ -162,10 +148,8 @@ class LabelSet(Frozen):
                     f"holds {both}, which are both read as {label.name!r}",
                     where=source,
                     expected="one of them",
-                    remedy=(
-                        "give each its own class in labels.classes (BraTS 2024 uses 4 for a "
-                        "resection cavity and 3 for enhancing tumour)"
-                    ),
+                    remedy="give each its own class in labels.classes (BraTS 2024 uses 4 for a "
+                    "resection cavity and 3 for enhancing tumour)",
                 )
         result = np.zeros_like(whole, dtype=np.uint8)
         for part, place in in_portions(whole, result):
@@ -228,10 +212,9 @@ class Segmentation:
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape:
-            raise GridError(
-                f"an array of {self.array.shape}",
-                expected=f"{self.geometry.shape}, as its grid has",
-            )
+            wanted = f"{self.geometry.shape}, as its grid has"
+            found, remedy = f"an array of {self.array.shape}", "give the grid that it has"
+            raise GridError(found, expected=wanted, remedy=remedy)
 
     def counts(self) -> tuple[int, ...]:
         """Return the voxels of each class, background first."""
@@ -266,9 +249,8 @@ def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
     if not np.isfinite(values).all():
         found = "NaN or infinity"
     elif (off := np.abs(values - rounded) > _NOT_WHOLE).any():
-        found = (
-            f"{float(values[off][0]):.4g}, which is not a whole number ({off.sum()} such voxels)"
-        )
+        first = float(values[off][0])
+        found = f"{first:.4g}, which is not a whole number ({off.sum()} such voxels)"
         remedy += ", with nearest-neighbour interpolation; or give a label map, if this is an image"
     else:
         return np.asarray(rounded)

@@ -69,7 +69,8 @@ def resample_along(
     along = next(t for t, m in enumerate(maps) if m.axis == slow)  # the target's axis of portions
     shape = (*(m.count for m in maps), *array.shape[3:])
     result = np.empty(shape, np.float32) if out is None else out
-    step = _planes_at_once(array, maps[along])
+    planes = _PORTION * array.shape[slow] / array.size / max(1.0, abs(maps[along].scale))
+    step = max(1, int(planes))
 
     def portion(start: int) -> None:
         count = min(step, maps[along].count - start)
@@ -114,12 +115,6 @@ def _interpolated(
         if axis_map.outside.any():  # then `result` is a copy
             np.moveaxis(result, target, 0)[axis_map.outside] = fill
     return result
-
-
-def _planes_at_once(array: NDArray[Any], slow: AxisMap) -> int:
-    """Return how many target planes are made at once, so that those of the source are few."""
-    plane = array.size / array.shape[slow.axis]
-    return max(1, int(_PORTION / plane / max(1.0, abs(slow.scale))))
 
 
 def _along(array: NDArray[Any], axis: int, axis_map: AxisMap, start: int) -> NDArray[Any]:

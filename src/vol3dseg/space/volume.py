@@ -47,11 +47,9 @@ class Volume:
     def __post_init__(self) -> None:
         expected = (*self.geometry.shape, len(self.modalities))
         if self.array.shape != expected:
-            raise GridError(
-                f"an array of {self.array.shape}",
-                expected=f"{expected} (i, j, k, c)",
-                remedy="give the grid and the modalities that it has",
-            )
+            found, wanted = f"an array of {self.array.shape}", f"{expected} (i, j, k, c)"
+            remedy = "give the grid and the modalities that it has"
+            raise GridError(found, expected=wanted, remedy=remedy)
 
     @classmethod
     def stack(cls, images: dict[str, tuple[NDArray[np.float32], Geometry]]) -> "Volume":

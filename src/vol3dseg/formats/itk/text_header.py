@@ -178,12 +178,11 @@ def _number(text: str) -> float:
 
 def type_name(path: Path, dtype: np.dtype[Any], names: Mapping[str, str]) -> str:
     """Return what a format calls a type of voxels, the first of several names."""
-    kind = f"{dtype.kind}{dtype.itemsize}"
-    name = next((name for name, known in names.items() if known == kind), None)
-    if name is None:
-        found = f"cannot hold voxels of {dtype}"
-        raise unfit_file(found, path, "integers or floats", "convert them first")
-    return name
+    for name, known in names.items():
+        if known == f"{dtype.kind}{dtype.itemsize}":
+            return name
+    found = f"cannot hold voxels of {dtype}"
+    raise unfit_file(found, path, "integers or floats", "convert them first")
 
 
 def spaced(values: Sequence[float]) -> str:

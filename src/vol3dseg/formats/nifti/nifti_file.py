@@ -15,9 +15,6 @@ from vol3dseg.formats.streams import FileStart, read_start, write_stream
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake
 
-_SINGLE = (".nii.gz", ".nii")
-_PAIR = (".img.gz", ".img", ".hdr.gz", ".hdr")
-
 
 def open_nifti(file: FileStart, repair: bool = False) -> ImageFile:
     """Open a NIfTI-1 or NIfTI-2 file, in one piece or either of a pair; no voxel is read."""
@@ -67,7 +64,8 @@ def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
 
 
 NIFTI = Format(
-    "nifti", "a NIfTI", ".nii.gz", (*_SINGLE, *_PAIR), begins_as_nifti, open_nifti,
+    "nifti", "a NIfTI", ".nii.gz", (".nii.gz", ".nii", ".img.gz", ".img", ".hdr.gz", ".hdr"),
+    begins_as_nifti, open_nifti,
     lambda path: tuple(dict.fromkeys(header_and_voxels(path))),
     write,
 )  # fmt: skip

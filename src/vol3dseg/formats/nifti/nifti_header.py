@@ -9,7 +9,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
-from numpy.typing import NDArray
 
 from vol3dseg.errors import GridError
 from vol3dseg.formats.streams import FileStart, damaged, unfit_file
@@ -113,7 +112,13 @@ def _check_voxels(
         found = f"header of a NIfTI file in one piece, with {voxels.path.name} beside it"
         raise unfit_file(found, path, "a pair", "name it .nii, or export it again")
     _check_first(header, 0 if paired else size + _EXTENSION, path, intake)
-    _check_size(header, voxels.most, path)
+    shape, offset = header.get_data_shape(), int(header["vox_offset"])
+    if not shape or min(shape) < 1:
+        raise unfit_file(f"header says {shape} voxels", path, "at least one per axis")
+    claimed = int(np.prod(shape, dtype=object)) * header.get_data_dtype().itemsize + offset
+    if claimed > (most := voxels.most):
+        found = f"truncated: header promises {claimed} bytes, the file can hold at most {most}"
+        raise damaged(found, path)
 
 
 def _check_first(header: Any, first: int, path: Path, intake: Intake) -> None:
@@ -127,19 +132,6 @@ def _check_first(header: Any, first: int, path: Path, intake: Intake) -> None:
         raise error
     intake.mend(error, f"read from byte {first}")
     header["vox_offset"] = first
-
-
-def _check_size(header: Any, available: int, path: Path) -> None:
-    """Refuse a header that claims more voxels than the file can hold."""
-    shape, offset = header.get_data_shape(), int(header["vox_offset"])
-    if not shape or min(shape) < 1:
-        raise unfit_file(f"header says {shape} voxels", path, "at least one per axis")
-    claimed = int(np.prod(shape, dtype=object)) * header.get_data_dtype().itemsize + offset
-    if claimed > available:
-        raise damaged(
-            f"truncated: header promises {claimed} bytes, the file can hold at most {available}",
-            path,
-        )
 
 
 def geometry_of(header: Any, shape: tuple[int, ...], path: Path, intake: Intake) -> Geometry:
@@ -161,14 +153,9 @@ def geometry_of(header: Any, shape: tuple[int, ...], path: Path, intake: Intake)
         unknown = unusable(found, "a code of 1 or more", path, remedy)
         intake.mend(unknown, f"read as {geometry.axis_codes}, with the spacing of pixdim")
     if both:
-        _check_forms(sform[0], qform[0], geometry, path)
+        apart = (sform[0] - qform[0]) @ corners(geometry.shape)
+        apart_mm = np.linalg.norm(apart[:3], axis=0).max()
+        if apart_mm > 0.5 * min(geometry.spacing_mm):
+            found = f"sform and qform place the volume up to {apart_mm:.3g} mm apart"
+            raise unusable(found, "one place", path, "set the wrong one's code to 0")
     return geometry
-
-
-def _check_forms(
-    sform: NDArray[np.float64], qform: NDArray[np.float64], geometry: Geometry, path: Path
-) -> None:
-    apart_mm = np.linalg.norm(((sform - qform) @ corners(geometry.shape))[:3], axis=0).max()
-    if apart_mm > 0.5 * min(geometry.spacing_mm):
-        found = f"sform and qform place the volume up to {apart_mm:.3g} mm apart"
-        raise unusable(found, "one place", path, "set the wrong one's code to 0")

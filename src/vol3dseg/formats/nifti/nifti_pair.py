@@ -19,7 +19,7 @@ def header_and_voxels(path: Path) -> tuple[Path, Path]:
     name = _NAME.fullmatch(path.name)
     if name is None or not path.is_file():
         return path, path
-    kind, other = name["kind"].lower(), _other_of_pair(path)
+    kind, other = name["kind"].lower(), _other_of_pair(path, name)
     if other is None:
         found = f".{_OTHER[kind]} is missing beside this .{kind}"
         remedy = f"copy {name['stem']}.{_OTHER[kind]} into the same folder"
@@ -30,16 +30,14 @@ def header_and_voxels(path: Path) -> tuple[Path, Path]:
 def is_companion(path: Path) -> bool:
     """Tell whether `path` is a header whose voxels, beside it, stand for both."""
     name = _NAME.fullmatch(path.name)
-    return name is not None and name["kind"].lower() == "hdr" and _other_of_pair(path) is not None
+    return bool(name and name["kind"].lower() == "hdr" and _other_of_pair(path, name))
 
 
-def _other_of_pair(path: Path) -> Path | None:
+def _other_of_pair(path: Path, name: re.Match[str]) -> Path | None:
     """Return the other file of a pair, whatever the case of its suffix.
 
     Compressed as `path` is, and in the same case, if there are several.
     """
-    if (name := _NAME.fullmatch(path.name)) is None:
-        return None
     kind, compressed = _OTHER[name["kind"].lower()], (name["compressed"] or "").lower()
     kinds = (kind.upper(), kind) if name["kind"].isupper() else (kind, kind.upper())
     endings = [
