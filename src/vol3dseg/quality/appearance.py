@@ -27,61 +27,31 @@ Triple = tuple[float, float, float]
 
 
 class ModalityAppearance(Frozen):
-    """One modality; "inside" are the voxels that are not background.
+    """One modality; "inside" are the voxels that are not background."""
 
-    Attributes
-    ----------
-    quantiles : (7,) tuple of float
-        Raw intensities inside at the percentiles `PERCENTS`.
-    inside : float
-        Share of all voxels.
-    roughness : float
-        Mean absolute difference between neighbours inside, as a share of the standard deviation
-        inside; 0 where all have one value.
-    profiles : (3, 6) tuple of float
-        Along right, front and up: the mean over slabs of the box round the inside. Background
-        counts as 0, inside voxels by rank from 0 to 1.
-    """
-
-    quantiles: tuple[float, ...]
-    inside: float
+    quantiles: tuple[float, ...]  # raw intensities inside at the percentiles `PERCENTS`
+    inside: float  # share of all voxels
+    # Mean absolute difference between neighbours [standard deviations inside]; 0 if all are equal.
     roughness: float
+    # Along right, front and up: means over six slabs of the box round the inside. Background
+    # counts as 0, inside voxels by rank from 0 to 1.
     profiles: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
 
 
 class PairAppearance(Frozen):
-    """How similar two modalities are.
+    """How similar two modalities are over voxels inside in both; None if too few, or all equal."""
 
-    Attributes
-    ----------
-    names : (2,) tuple of str
-        In order of the alphabet.
-    correlation, edge_correlation : float or None
-        Of their ranks, and of the differences of these between neighbours, over voxels inside in
-        both; None where these are too few, or all equal.
-    """
-
-    names: tuple[str, str]
-    correlation: float | None
-    edge_correlation: float | None
+    names: tuple[str, str]  # in order of the alphabet
+    correlation: float | None  # of their ranks
+    edge_correlation: float | None  # of the differences of ranks between neighbours
 
 
 class Appearance(Frozen):
-    """The appearance of a scan as read.
+    """The appearance of a scan as read; lengths are along the axes closest to right, front, up."""
 
-    Attributes
-    ----------
-    axes : str
-        Direction in which i, j, k grow in the file: "LPS", ...
-    spacing_mm, size_mm : (3,) tuple of float
-        Distance of voxels and field of view, in axes closest to right, front, up [mm].
-    modalities : mapping from modality to ModalityAppearance
-    pairs : tuple of PairAppearance
-    """
-
-    axes: str
+    axes: str  # directions in which i, j, k grow in the file: "LPS", ...
     spacing_mm: Triple
-    size_mm: Triple
+    size_mm: Triple  # field of view
     modalities: dict[str, ModalityAppearance]
     pairs: tuple[PairAppearance, ...]
 
@@ -93,15 +63,7 @@ class Appearance(Frozen):
 
 
 def measure_appearance(images: Mapping[str, Array], source: Geometry) -> Appearance:
-    """Measure the appearance of a scan.
-
-    Parameters
-    ----------
-    images : mapping from modality to (i, j, k) array
-        As read, in axes closest to right, front, up.
-    source : Geometry
-        Of the scan as read.
-    """
+    """Measure a scan: its (i, j, k) images in axes closest to right, front, up; its grid as read."""
     canonical = source.canonical()
     samples = {name: _neighbours(image) for name, image in images.items()}
     insides = {name: inside_of(sample) for name, sample in samples.items()}
@@ -143,9 +105,10 @@ def _pairs(ranks: Mapping[str, Array], insides: Mapping[str, Inside]) -> Iterato
     wholes = {name: np.broadcast_to(i.all(axis=0), i[1:].shape) for name, i in insides.items()}
     of_edges = correlations(steps, wholes)
     for first, second in combinations(ranks, 2):
-        found = (each.get((first, second)) for each in (of_values, of_edges))
-        value, edge = (None if r is None else rounded(r) for r in found)
-        yield PairAppearance(names=(first, second), correlation=value, edge_correlation=edge)
+        pair = first, second
+        yield PairAppearance(
+            names=pair, correlation=of_values.get(pair), edge_correlation=of_edges.get(pair)
+        )
 
 
 def _appearance(sample: Array, inside: Inside, ranks: Array) -> ModalityAppearance:

@@ -39,35 +39,19 @@ class ModalityFacts:
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """One case.
-
-    Parameters
-    ----------
-    case_id, subject : str
-    geometry : Geometry or None
-        The grid that most images lie on, or the mask where no image can be read; None without both.
-    appearance : Appearance or None
-        None where no image can be read.
-    modalities : mapping from modality to ModalityFacts
-    contrasts : mapping from (class, modality) to float
-        Mean inside the class minus mean of the unlabelled rest [standard deviations inside].
-    mirrorings : tuple of Mirroring
-        The best axis of each modality and of the mask.
-    volumes_ml : mapping from class to float, or None
-        None where there is no label map, or none that can be read.
-    problems : tuple of str
-        What is wrong with the files, in words.
-    """
+    """One case; without images, `geometry` is the mask's, and `appearance` None."""
 
     case_id: str
     subject: str
-    geometry: Geometry | None = None
+    geometry: Geometry | None = None  # the grid that most images lie on
     appearance: Appearance | None = None
     modalities: Mapping[str, ModalityFacts] = field(default_factory=dict)
+    # Of (class, modality): mean inside the class less that of the unlabelled rest, in standard
+    # deviations inside.
     contrasts: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    mirrorings: tuple[Mirroring, ...] = ()
-    volumes_ml: Mapping[str, float] | None = None
-    problems: tuple[str, ...] = ()
+    mirrorings: tuple[Mirroring, ...] = ()  # the best axis of each modality and of the mask
+    volumes_ml: Mapping[str, float] | None = None  # None without a label map that can be read
+    problems: tuple[str, ...] = ()  # what is wrong with the files, in words
 
     @property
     def foreground_ml(self) -> float | None:
@@ -84,13 +68,7 @@ class CaseFacts:
 def measure(case: Case, modalities: tuple[str, ...], labels: LabelSet | None = None) -> CaseFacts:
     """Read a case and return its facts; never raises an error of ours, but says it in `problems`.
 
-    Parameters
-    ----------
-    case : Case
-    modalities : tuple of str
-        Those that it should have.
-    labels : LabelSet or None
-        None names classes by their values: "value 1".
+    `modalities` are those that it should have; without `labels` classes are named "value 1", ...
     """
     return measure_contents(case.id, case.subject, read_contents(case, modalities, labels))
 

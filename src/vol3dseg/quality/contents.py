@@ -37,13 +37,8 @@ class Contents:
 def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | None) -> Contents:
     """Read what can be read of a case; what cannot is said in words.
 
-    Parameters
-    ----------
-    case : Case
-    modalities : tuple of str
-        Those that it should have.
-    labels : LabelSet or None
-        None names classes by their values, or the numbers of their segments.
+    `modalities` are those that it should have. Without `labels`, classes are named by their values,
+    or the numbers of their segments.
     """
     problems: list[str] = []
     found = _read_images(case, modalities, problems)

@@ -96,16 +96,10 @@ class Turn(NamedTuple):
 
 
 class Expectations(Frozen):
-    """What is expected of a scan.
-
-    Attributes
-    ----------
-    features : tuple of Expectation
-    correlations : (n, n) tuple of float
-        Between the features that tell one modality from another, in the order of `features`.
-    """
+    """What is expected of a scan."""
 
     features: tuple[Expectation, ...]
+    # (n, n), between the features that tell one modality from another, in the order of `features`.
     correlations: tuple[tuple[float, ...], ...]
 
     @classmethod

@@ -102,17 +102,8 @@ def make_guard(training: Sequence[Appearance], validation: Sequence[Appearance])
     """Learn expectations from the training part, and limits from the validation part.
 
     Where the validation part has fewer than 19 cases, training cases serve as well: each is
-    compared with what was learnt from four fifths of the training part that it is not in.
-
-    Parameters
-    ----------
-    training, validation : sequence of Appearance
-        All with the modalities of the model.
-
-    Returns
-    -------
-    Guard or None
-        None where there are fewer than ten training cases: they say nothing of what is typical.
+    compared with what was learnt from four fifths of the training part that it is not in. Fewer
+    than ten training cases say nothing of what is typical: there is no guard.
     """
     if len(training) < FEWEST_TRAINING:
         return None

@@ -54,12 +54,8 @@ def describe_data(
 ) -> TrainingData:
     """Summarise the training part, and set the guard's limits by the validation part.
 
-    Parameters
-    ----------
-    training, validation : sequence of Appearance
-        All with the modalities of the model; at least one of the training part.
-    volumes_ml : mapping from foreground class to sequence of float
-        Of the training cases [ml].
+    There is at least one training case, and all have the modalities of the model; `volumes_ml` are
+    those of each foreground class in the training cases.
     """
     names = tuple(training[0].modalities)
     quantiles = {name: [a.modalities[name].quantiles for a in training] for name in names}

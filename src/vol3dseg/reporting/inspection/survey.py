@@ -101,17 +101,8 @@ def survey(
 ) -> Survey:
     """Measure all cases and rank them; memory holds facts only, beside one case a process.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-    modalities : tuple of str or None
-        Those that every case should have; None expects of all what any of them has.
-    labels : LabelSet or None
-        None names classes by their values.
-    executor : Executor or None
-        Where cases are measured side by side; None does one after the other here.
-    progress : callable
-        Called after each case with what is being done and the number of cases.
+    Every case should have the `modalities`; None expects of all what any of them has. Without
+    `labels`, classes are named by their values.
     """
     modalities = modalities or modalities_of(cases)
     function = partial(measure, modalities=modalities, labels=labels)
@@ -155,22 +146,7 @@ def draw_cases(
     executor: Executor | None = None,
     progress: Progress = lambda stage, total: None,
 ) -> Gallery:
-    """Draw the suspects and a sample of the other cases, chosen by a fixed seed.
-
-    Parameters
-    ----------
-    cases, labels, executor, progress
-        As for `survey`.
-    found : Survey
-        Of these cases.
-    sample : int
-        How many of the cases that are not suspect.
-
-    Raises
-    ------
-    MissingExtraError
-        Pillow is not installed.
-    """
+    """Draw the suspects and a `sample` of the other cases, chosen by a fixed seed."""
     task = partial(draw, modalities=found.modalities, labels=labels, classes=found.classes)
     by_id = {case.id: case for case in cases}
     chosen, drawings = [by_id[i] for i in found.drawn(sample)], {}
