@@ -7,10 +7,11 @@ little beside reading the files.
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from vol3dseg.quality.similarity import Array, Inside, correlations, inside_of, ranked
 from vol3dseg.schema import Frozen
@@ -21,29 +22,30 @@ PERCENTS = (1, 5, 25, 50, 75, 95, 99)  # of the inside voxels' intensities that 
 AXES = ("left-right", "posterior-anterior", "inferior-superior")
 _SIDE = 48  # voxels of the lattice
 _BINS = 6  # of a profile
-_DIGITS = 5  # significant ones that are kept
 
 Triple = tuple[float, float, float]
+Rounded = Annotated[float, AfterValidator(lambda value: float(f"{value:.5g}"))]
+Profile = tuple[Rounded, ...]
 
 
 class ModalityAppearance(Frozen):
     """One modality; "inside" are the voxels that are not background."""
 
-    quantiles: tuple[float, ...]  # raw intensities inside at the percentiles `PERCENTS`
-    inside: float  # share of all voxels
+    quantiles: tuple[Rounded, ...]  # raw intensities inside at the percentiles `PERCENTS`
+    inside: Rounded  # share of all voxels
     # Mean absolute difference between neighbours [standard deviations inside]; 0 if all are equal.
-    roughness: float
+    roughness: Rounded
     # Along right, front and up: means over six slabs of the box round the inside. Background
     # counts as 0, inside voxels by rank from 0 to 1.
-    profiles: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
+    profiles: tuple[Profile, Profile, Profile]
 
 
 class PairAppearance(Frozen):
     """How similar two modalities are over voxels inside in both; None if too few, or all equal."""
 
     names: tuple[str, str]  # in order of the alphabet
-    correlation: float | None  # of their ranks
-    edge_correlation: float | None  # of the differences of ranks between neighbours
+    correlation: Rounded | None  # of their ranks
+    edge_correlation: Rounded | None  # of the differences of ranks between neighbours
 
 
 class Appearance(Frozen):
@@ -63,16 +65,16 @@ class Appearance(Frozen):
 
 
 def measure_appearance(images: Mapping[str, Array], source: Geometry) -> Appearance:
-    """Measure a scan: its (i, j, k) images in axes closest to right, front, up; its grid as read."""
+    """Measure a scan, whose (i, j, k) `images` are in axes closest to right, front and up."""
     canonical = source.canonical()
     samples = {name: _neighbours(image) for name, image in images.items()}
     insides = {name: inside_of(sample) for name, sample in samples.items()}
     ranks = {name: ranked(samples[name], insides[name]) for name in sorted(samples)}
-    a, b, c = (n * mm for n, mm in zip(canonical.shape, canonical.spacing_mm, strict=True))
+    right, front, up = np.multiply(canonical.shape, canonical.spacing_mm).tolist()
     return Appearance(
         axes=source.axis_codes,
         spacing_mm=canonical.spacing_mm,
-        size_mm=(a, b, c),
+        size_mm=(right, front, up),
         modalities={n: _appearance(samples[n], insides[n], ranks[n]) for n in images},
         pairs=tuple(_pairs(ranks, insides)),
     )
@@ -101,11 +103,11 @@ def _pairs(ranks: Mapping[str, Array], insides: Mapping[str, Inside]) -> Iterato
         {name: array[0] for name, array in ranks.items()},
         {name: inside[0] for name, inside in insides.items()},
     )
-    steps = {name: array[1:] - array[:1] for name, array in ranks.items()}
-    wholes = {name: np.broadcast_to(i.all(axis=0), i[1:].shape) for name, i in insides.items()}
-    of_edges = correlations(steps, wholes)
-    for first, second in combinations(ranks, 2):
-        pair = first, second
+    of_edges = correlations(
+        {name: array[1:] - array[:1] for name, array in ranks.items()},
+        {name: np.broadcast_to(i.all(axis=0), i[1:].shape) for name, i in insides.items()},
+    )
+    for pair in combinations(ranks, 2):
         yield PairAppearance(
             names=pair, correlation=of_values.get(pair), edge_correlation=of_edges.get(pair)
         )
@@ -118,13 +120,13 @@ def _appearance(sample: Array, inside: Inside, ranks: Array) -> ModalityAppearan
     if deviation > 0 and whole.any():
         steps = np.abs(sample[1:, whole] - sample[:1, whole])
         roughness = float(steps.mean(dtype=np.float64)) / deviation
-    shades = np.where(inside[0], ranks[0] + 0.5, 0)
-    box = Box.around(inside[0]) or Box.whole(shades.shape)
-    first, second, third = (_profile(shades[box.slices], axis) for axis in range(3))
+    box = Box.around(inside[0]) or Box.whole(inside[0].shape)
+    shades = np.where(inside[0], ranks[0] + 0.5, 0)[box.slices]
+    first, second, third = (_profile(shades, axis) for axis in range(3))
     return ModalityAppearance(
-        quantiles=tuple(rounded(v) for v in np.percentile(values, PERCENTS)),
-        inside=rounded(inside[0].mean()),
-        roughness=rounded(roughness),
+        quantiles=tuple(np.percentile(values, PERCENTS).tolist()),
+        inside=float(inside[0].mean()),
+        roughness=roughness,
         profiles=(first, second, third),
     )
 
@@ -134,9 +136,4 @@ def _profile(shades: NDArray[Any], axis: int) -> tuple[float, ...]:
     means = shades.mean(axis=tuple(a for a in range(3) if a != axis), dtype=np.float64)
     sums = np.concatenate([[0.0], np.cumsum(means)])
     at_edges = np.interp(np.linspace(0, means.size, _BINS + 1), np.arange(sums.size), sums)
-    return tuple(rounded(v) for v in np.diff(at_edges) * _BINS / means.size)
-
-
-def rounded(value: Any) -> float:
-    """Return a number with the five significant digits that are kept."""
-    return float(f"{value:.{_DIGITS}g}")
+    return tuple((np.diff(at_edges) * _BINS / means.size).tolist())

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.quality.appearance import AXES, rounded
+from vol3dseg.quality.appearance import AXES, Rounded
 from vol3dseg.quality.features import (
     IDENTIFYING,
     KINDS,
@@ -48,8 +48,8 @@ class Expectation(Frozen):
     """What is expected of one feature; see `centre_and_spread`."""
 
     key: tuple[str, ...]
-    centre: float
-    spread: float
+    centre: Rounded
+    spread: Rounded
 
 
 class Exchange(NamedTuple):
@@ -100,7 +100,7 @@ class Expectations(Frozen):
 
     features: tuple[Expectation, ...]
     # (n, n), between the features that tell one modality from another, in the order of `features`.
-    correlations: tuple[tuple[float, ...], ...]
+    correlations: tuple[tuple[Rounded, ...], ...]
 
     @classmethod
     def learn(cls, cases: Sequence[Features]) -> "Expectations":
@@ -120,10 +120,10 @@ class Expectations(Frozen):
         correlations = _shrunk(np.clip(np.nan_to_num(deviations), -_HELD, _HELD))
         return cls(
             features=tuple(
-                Expectation(key=key, centre=rounded(centre), spread=rounded(spread))
+                Expectation(key=key, centre=centre, spread=spread)
                 for key, centre, spread in zip(keys, centres, spreads, strict=True)
             ),
-            correlations=tuple(tuple(map(rounded, row)) for row in correlations),
+            correlations=tuple(map(tuple, correlations.tolist())),
         )
 
     @cached_property

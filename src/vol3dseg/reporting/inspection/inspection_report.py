@@ -98,8 +98,9 @@ def write_tables(folder: Path, found: Survey) -> None:
         for case in found.cases
     ]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    stream = io.StringIO()
+    # Not with six decimals, as scores are: intensities may be tiny.
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(folder / CASES_NAME, stream.getvalue())
