@@ -33,14 +33,12 @@ def _lines(value: Any, indent: str) -> list[str]:
             lines += [f"{indent}{key}:", *_lines(item, indent + "  ")]
         elif isinstance(item, list) and item and isinstance(item[0], dict):
             lines.append(f"{indent}{key}:")
-            lines += [f"{indent}  - " + _inline(entry) for entry in item]
+            for entry in item:
+                facts = ", ".join(f"{name}: {_scalar(fact)}" for name, fact in entry.items())
+                lines.append(f"{indent}  - {facts}")
         else:
             lines.append(f"{indent}{key}: {_scalar(item)}")
     return lines
-
-
-def _inline(entry: dict[str, Any]) -> str:
-    return ", ".join(f"{key}: {_scalar(item)}" for key, item in entry.items())
 
 
 def _scalar(item: Any) -> str:

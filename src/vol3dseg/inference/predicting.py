@@ -69,8 +69,7 @@ def predict(
     cases = _chosen(predictor, inputs, options)
     record = Record.of(predictor.manifest, predictor.origin)
     if options.resume and (folder / RECORD_NAME).exists():
-        modalities = predictor.manifest.recipe.modalities
-        record, missing = _resumed(record, cases, modalities, folder, options)
+        record, missing = _resumed(record, predictor, cases, folder, options)
         tell(f"{len(cases) - len(missing)} of {len(cases)} cases are complete")
         cases = missing
     begin(len(cases))
@@ -93,14 +92,10 @@ def _chosen(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> li
 
 
 def _resumed(
-    record: Record,
-    cases: Sequence[Case],
-    modalities: Sequence[str],
-    folder: Path,
-    options: PredictOptions,
+    record: Record, predictor: Predictor, cases: list[Case], folder: Path, options: PredictOptions
 ) -> tuple[Record, list[Case]]:
     """Return the record with all that is complete, also of other inputs, and what is missing."""
-    before = load_record(folder)
+    before, modalities = load_record(folder), predictor.manifest.recipe.modalities
     before.require_same_model(record, folder)
 
     def done(case: Case) -> bool:

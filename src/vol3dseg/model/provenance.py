@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,10 +32,8 @@ def installed_versions(*packages: str) -> dict[str, str]:
     """Return the versions of vol3dseg, of Python, and of those of `packages` that are installed."""
     versions = {"vol3dseg": __version__, "python": platform.python_version()}
     for package in packages:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions
 
 
