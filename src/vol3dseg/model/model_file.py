@@ -176,4 +176,5 @@ def _inside(message: Message, kind: type[_M]) -> Iterator[_M]:
             for inner in [value] if isinstance(value, Message) else value:
                 if isinstance(inner, kind):
                     yield inner
-                yield from _inside(inner, kind)
+                if not isinstance(inner, onnx.TensorProto):  # whose numbers would be copied
+                    yield from _inside(inner, kind)
