@@ -36,17 +36,6 @@ def preprocess(dataset: Path, output: Path, config: str, workers: int | None, re
     first, of all cases; `vol3dseg check` looks at all voxels as well. A case that fails is named
     and the others go on; the exit code is 1 then.
     """
-    run_preprocess(dataset, output, config, workers, repair)
-
-
-def run_preprocess(
-    dataset: Path,
-    output: Path,
-    config: str,
-    workers: int | None = None,
-    repair: bool = False,
-) -> None:
-    """Prepare a data set in front of the user."""
     from vol3dseg.preprocessing.prepare_case import Outcome
     from vol3dseg.preprocessing.prepare_dataset import preprocess as prepare
     from vol3dseg.preprocessing.prepare_dataset import unknown_files

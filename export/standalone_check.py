@@ -87,8 +87,8 @@ def _as_scanned(patch: NDArray[np.float32], manifest: Manifest) -> Volume:
 
 
 def _label(scan: Volume, standalone: Any) -> NDArray[np.uint8]:
-    images = {name: scan.array[..., c] for c, name in enumerate(scan.modalities)}
-    found = standalone.run(["labels"], {n: np.ascontiguousarray(a) for n, a in images.items()})
+    channels = (np.ascontiguousarray(scan.array[..., c]) for c in range(len(scan.modalities)))
+    found = standalone.run(["labels"], dict(zip(scan.modalities, channels, strict=True)))
     return np.asarray(found[0], dtype=np.uint8)
 
 

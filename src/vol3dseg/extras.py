@@ -1,6 +1,9 @@
 """Optional packages, imported where they are needed and named where they are missing."""
 
 import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from threading import Lock
 from typing import Any
 
 from vol3dseg.errors import MissingExtraError
@@ -42,3 +45,29 @@ def simpleitk() -> Any:
     module = load_extra("SimpleITK", "itk")
     module.ProcessObject.SetGlobalWarningDisplay(False)
     return module
+
+
+class ProcessSetting(AbstractContextManager[None]):
+    """A package's setting for the whole process, changed while any thread is inside.
+
+    Nobody waits: the first thread calls `change`, which hands the way back to an ExitStack, and
+    the last one goes it.
+    """
+
+    def __init__(self, change: Callable[[ExitStack], None]) -> None:
+        self._change = change
+        self._lock = Lock()
+        self._threads = 0
+        self._restore = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._threads == 0:
+                self._change(self._restore)
+            self._threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._threads -= 1
+            if self._threads == 0:
+                self._restore.close()

@@ -132,14 +132,10 @@ def write_json(final: Path, value: object) -> None:
     write_text(final, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def canonical_json(value: object) -> str:
-    """Return the one spelling of `value` in JSON that hashes are taken of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def sha256_text(content: str) -> str:
-    """Return the SHA-256 of `content` in UTF-8, as hexadecimal digits."""
-    return hashlib.sha256(content.encode()).hexdigest()
+def sha256_json(value: object) -> str:
+    """Return the SHA-256 of the one spelling of `value` in JSON, as hexadecimal digits."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:

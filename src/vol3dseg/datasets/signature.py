@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError, FileFormatError
-from vol3dseg.files import canonical_json, sha256_text
+from vol3dseg.files import sha256_json
 
 
 def is_current(
@@ -36,7 +36,7 @@ def signature(case: Case, modalities: Iterable[str], with_label: bool) -> str:
             made_of["label"] = [*_state(label), str(case.label_resampled)]
     except (OSError, DatasetError, FileFormatError):
         return ""
-    return sha256_text(canonical_json(made_of))
+    return sha256_json(made_of)
 
 
 def _state(source: ImageSource) -> list[str]:

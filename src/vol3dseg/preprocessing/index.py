@@ -7,7 +7,7 @@ from typing import Literal
 
 from vol3dseg.config import Config
 from vol3dseg.errors import StoreError
-from vol3dseg.files import canonical_json, sha256_file, sha256_text, write_text
+from vol3dseg.files import sha256_file, sha256_json, write_text
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.recipe import Recipe
 from vol3dseg.schema import Frozen, read_json
@@ -148,7 +148,7 @@ class Index(Frozen):
 
     def data_fingerprint(self, case_ids: Iterable[str]) -> str:
         """Return the SHA-256 over names and contents of these cases."""
-        return sha256_text(canonical_json([[i, self.entry(i).sha256] for i in sorted(case_ids)]))
+        return sha256_json([[i, self.entry(i).sha256] for i in sorted(case_ids)])
 
     def save(self, folder: Path) -> None:
         """Write `index.json` into `folder`, atomically."""

@@ -14,11 +14,6 @@ from vol3dseg.space.box import Box, Shape, grid_boxes
 ORIGIN, VOXELS, FOREGROUND = slice(0, 3), slice(3, None), slice(4, None)
 
 
-def columns(classes: int) -> int:
-    """Return how many columns a table of so many classes has, the background among them."""
-    return ORIGIN.stop + classes
-
-
 def patch_step(patch_size: Shape) -> Shape:
     """Return the distance between the origins of stored patches: half a patch [voxels]."""
     i, j, k = (max(1, n // 2) for n in patch_size)
@@ -27,15 +22,10 @@ def patch_step(patch_size: Shape) -> Shape:
 
 def patch_table(label: NDArray[np.uint8], size: Shape, classes: int) -> NDArray[np.int64]:
     """Return the table of an (i, j, k) label map, with origins in its own voxels."""
-    rows = [
-        [
-            *box.start,
-            *np.bincount(
-                label[box.intersection(Box.whole(label.shape)).slices].ravel(), minlength=classes
-            ),
-        ]
-        for box in grid_boxes(label.shape, size, patch_step(size))
-    ]
+    rows = []
+    for box in grid_boxes(label.shape, size, patch_step(size)):
+        inside = label[box.intersection(Box.whole(label.shape)).slices]
+        rows.append([*box.start, *np.bincount(inside.ravel(), minlength=classes)])
     return np.array(rows, dtype=np.int64)
 
 

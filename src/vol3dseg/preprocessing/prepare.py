@@ -20,11 +20,7 @@ from vol3dseg.recipe.cropping import AXES, WrittenBox, nonzero_box, write_nonzer
 from vol3dseg.space.axes import axis_maps
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.label_resampling import (
-    interpolate_labels,
-    nearest_labels,
-    resample_labels,
-)
+from vol3dseg.space.label_resampling import interpolate_labels, nearest_labels, resample_labels
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.resampling import reoriented, resample_along
 from vol3dseg.space.volume import Volume
@@ -102,7 +98,12 @@ def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:
 
 def graph_obstacles(recipe: Recipe) -> list[str]:
     """Say why a recipe cannot be written into a graph; empty where it can."""
-    found = [recipe.bias_correction.obstacle] if recipe.bias_correction else []
+    found = []
+    if recipe.bias_correction is not None:
+        found.append(
+            "its recipe corrects bias fields, which ONNX has no operators for; prepare and train "
+            "with recipe.bias_correction: null"
+        )
     if recipe.spacing_mm is not None:
         found.append(
             f"its recipe resamples to {recipe.spacing_mm} mm; prepare and train with "
@@ -146,9 +147,8 @@ def _refuse_not_finite(image: "Value") -> "Value":
 
 def prepare_labels(segmentation: Segmentation, prepared: Prepared) -> Segmentation:
     """Bring the label map of a scan onto its cropped working grid; labels outside it are lost."""
-    working = prepared.volume.geometry
     array = resample_labels(segmentation.array, segmentation.geometry, prepared.grid, prepared.box)
-    return Segmentation(array, working, segmentation.labels)
+    return Segmentation(array, prepared.volume.geometry, segmentation.labels)
 
 
 def restore_labels(segmentation: Segmentation, source: Geometry) -> Segmentation:

@@ -28,7 +28,7 @@ from vol3dseg.errors import GridError, StoreError, in_memory
 from vol3dseg.files import atomic_path
 from vol3dseg.preprocessing.examination import CaseFile, flaws
 from vol3dseg.preprocessing.index import CaseEntry, Index, verify
-from vol3dseg.preprocessing.patch_table import columns, patch_table, subset_boxes
+from vol3dseg.preprocessing.patch_table import ORIGIN, patch_table, subset_boxes
 from vol3dseg.preprocessing.prepare import Prepared, box_of
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.recipe import Recipe
@@ -211,9 +211,10 @@ def open_cases(
     entries = {name: index.entry(name) for name in case_ids}
     files = []
     for entry in entries.values():
-        table = 0 if entry.class_voxels is None else columns(len(index.labels.classes))
+        labelled = entry.class_voxels is not None
+        columns = ORIGIN.stop + len(index.labels.classes) if labelled else 0
         path, names = str(verify(folder, entry)), index.recipe.modalities
-        files.append(CaseFile(path, names, entry.shape, entry.source_shape, table))
+        files.append(CaseFile(path, names, entry.shape, entry.source_shape, columns))
     for file, words in zip(files, flaws(files), strict=True):
         if words:
             raise StoreError(

@@ -1,7 +1,6 @@
 """Correction of the bias field: the slow rise and fall of intensities that MR coils make."""
 
-from contextlib import AbstractContextManager
-from threading import Lock
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from vol3dseg.errors import IntensityError
-from vol3dseg.extras import simpleitk
+from vol3dseg.extras import ProcessSetting, simpleitk
 from vol3dseg.schema import Frozen
 
 _LEAST = 4  # voxels that shrinking leaves along an axis
@@ -61,14 +60,6 @@ class N4(Frozen):
     def _by_name(cls, data: Any) -> Any:
         """Let `n4` stand for `{method: n4}`."""
         return {"method": data} if isinstance(data, str) else data
-
-    @property
-    def obstacle(self) -> str:
-        """Why this cannot be written into a graph."""
-        return (
-            "its recipe corrects bias fields, which ONNX has no operators for; prepare and train "
-            "with recipe.bias_correction: null"
-        )
 
     def corrected(self, image: NDArray[np.float32], name: str = "") -> NDArray[np.float32]:
         """Return an (i, j, k) image without its bias field.
@@ -128,31 +119,15 @@ class N4(Frozen):
         return filter_
 
 
-class _OneThread(AbstractContextManager[None]):
-    """While anything is inside, ITK makes filters of one thread: with more, last bits differ.
+def _one_thread(restore: ExitStack) -> None:
+    """Let ITK make filters of one thread: with more, last bits differ.
 
-    The filters inside N4 take their threads from ITK's setting for the whole process, whatever N4
-    is told itself; the first to come keeps it, and the last to go puts it back.
+    The filters inside N4 take their threads from this setting, whatever N4 is told itself.
     """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._inside = 0
-        self._before = 0
-
-    def __enter__(self) -> None:
-        process = simpleitk().ProcessObject
-        with self._lock:
-            if self._inside == 0:
-                self._before = process.GetGlobalDefaultNumberOfThreads()
-                process.SetGlobalDefaultNumberOfThreads(1)
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                simpleitk().ProcessObject.SetGlobalDefaultNumberOfThreads(self._before)
+    process = simpleitk().ProcessObject
+    before = process.GetGlobalDefaultNumberOfThreads()
+    restore.callback(process.SetGlobalDefaultNumberOfThreads, before)
+    process.SetGlobalDefaultNumberOfThreads(1)
 
 
-_ONE_THREAD = _OneThread()  # as there is one setting
+_ONE_THREAD = ProcessSetting(_one_thread)

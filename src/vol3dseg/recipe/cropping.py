@@ -31,8 +31,8 @@ def nonzero_box(
         return Box.whole(grid.shape)
     maps = axis_maps(source, grid, kernel=kernel)
     ends = [m.influenced(a, b) for m, a, b in zip(maps, box.start, box.stop, strict=True)]
-    (i, i_stop), (j, j_stop), (k, k_stop) = ends
-    return Box((i, j, k), (i_stop, j_stop, k_stop))
+    start, stop = zip(*ends, strict=True)
+    return Box(start, stop)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from vol3dseg.errors import ConfigError, RecipeMismatch
 from vol3dseg.extras import simpleitk
-from vol3dseg.files import canonical_json, sha256_text
+from vol3dseg.files import sha256_json
 from vol3dseg.recipe.bias_field import N4
 from vol3dseg.recipe.window import Window
 from vol3dseg.recipe.zscore import ZScore
@@ -102,7 +102,7 @@ class Recipe(Frozen):
         So a new field, whose default leaves all as it was, leaves older fingerprints alone.
         """
         content = self.model_dump(mode="json", exclude_defaults=True)
-        return sha256_text(canonical_json({**content, "version": self.version}))
+        return sha256_json({**content, "version": self.version})
 
     def require_extras(self) -> None:
         """Raise MissingExtraError where a step needs what is not installed."""

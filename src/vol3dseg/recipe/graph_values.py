@@ -46,10 +46,7 @@ class Graph:
 
 
 def _operator(kind: str) -> Callable[["Value", Operand], "Value"]:
-    def combined(self: "Value", other: Operand) -> "Value":
-        return self.then(kind, other)
-
-    return combined
+    return lambda value, other: value.then(kind, other)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from vol3dseg.recipe.graph_values import Value
 
+# Gives all values, in groups.
+_Groups = Callable[[], Iterable[NDArray[np.float32]]]
+
 _BITS = np.uint32(16)  # of a float32 that are counted in each pass
 _BINS = 2**16
 _SIGN = np.uint32(2**31)
 
 
-def percentiles(
-    groups: Callable[[], Iterable[NDArray[np.float32]]], percents: Sequence[float]
-) -> NDArray[np.float64]:
+def percentiles(groups: _Groups, percents: Sequence[float]) -> NDArray[np.float64]:
     """Return (n,) percentiles as `numpy.percentile` does, to the last bit, without an array of all.
 
     Values are counted by the upper half of their bits, then those in the bins that matter by the
@@ -39,11 +40,7 @@ def percentiles(
     return found
 
 
-def _at(
-    ranks: NDArray[np.intp],
-    upper: NDArray[np.intp],
-    groups: Callable[[], Iterable[NDArray[np.float32]]],
-) -> NDArray[np.float32]:
+def _at(ranks: NDArray[np.intp], upper: NDArray[np.intp], groups: _Groups) -> NDArray[np.float32]:
     """Return the values that would stand at `ranks` if all were sorted."""
     ends = np.cumsum(upper)
     bins = np.searchsorted(ends, ranks, side="right")

@@ -12,11 +12,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from vol3dseg.errors import FileFormatError, Vol3dSegError, in_memory
-from vol3dseg.extras import load_extra
+from vol3dseg.extras import ProcessSetting, load_extra
 from vol3dseg.formats.streams import MAX_RATIO, PORTION, damaged
 
 MOST_INFLATED = 2**30  # bytes of a deflated file, which pydicom unpacks in one go
@@ -25,35 +24,14 @@ _PREAMBLE = 132  # bytes, `DICM` the last of them
 _HEADER = 2**16  # bytes that most headers fit into, read at once
 
 
-class _Silence:
-    """Warnings and logs of pydicom and highdicom are off while any thread works with them.
-
-    They belong to the whole process. Nobody waits: the first thread turns them off, and the last
-    one restores them.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._threads = 0
-        self._restore = ExitStack()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._threads == 0:
-                self._restore.enter_context(warnings.catch_warnings(action="ignore"))
-                for logger in map(logging.getLogger, ("pydicom", "highdicom")):
-                    self._restore.callback(logger.setLevel, logger.level)
-                    logger.setLevel(logging.CRITICAL + 1)
-            self._threads += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._threads -= 1
-            if self._threads == 0:
-                self._restore.close()
+def _silence(restore: ExitStack) -> None:
+    restore.enter_context(warnings.catch_warnings(action="ignore"))
+    for logger in map(logging.getLogger, ("pydicom", "highdicom")):
+        restore.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL + 1)
 
 
-_SILENCE = _Silence()
+_SILENCE = ProcessSetting(_silence)
 
 
 @contextmanager
