@@ -17,7 +17,6 @@ from vol3dseg.recipe.graph_values import OPSET, Graph, Value
 from vol3dseg.space.box import Shape
 
 OUTPUT = "labels"
-_SIDES = ("i", "j", "k")
 _NETWORK, _STEPS = "network/", "standalone/"
 
 
@@ -94,10 +93,7 @@ def make_standalone(network: onnx.ModelProto, manifest: Manifest) -> onnx.ModelP
 
 
 def _pad(image: Value, divisor: Shape, name: str) -> Value:
-    """Put zeros behind a (1, c, i, j, k) image until sides are multiples of the divisor.
-
-    The result bears `name`. Returns the (3,) sides before.
-    """
+    """Append padding to multiples of the divisor, as `name`; returns the (3,) sides before it."""
     graph = image.graph
     sides = image.shape().part(graph.constant([2]), graph.constant([5]), (0,))
     missing = (0 - sides) % graph.constant(divisor)
@@ -114,10 +110,7 @@ def _classes(probabilities: Value, sides: Value) -> Value:
 
 
 def _write_labels(classes: Value, box: WrittenBox, whole: Value, values: list[int]) -> None:
-    """Append `OUTPUT`: the values to write, 0 outside the box and for a scan of zeros.
-
-    `whole` is an image of the size of the scan, and `values` are those of the classes.
-    """
+    """Append `OUTPUT` in the size of `whole`: 0 outside the box and for a scan of zeros."""
     graph = classes.graph
     table = box.found.differs(0).where(graph.constant(values, np.uint8), 0)
     pads = box.start.joined(whole.shape() - box.stop, axis=0)
@@ -125,7 +118,7 @@ def _write_labels(classes: Value, box: WrittenBox, whole: Value, values: list[in
 
 
 def _end(name: str, kind: int) -> onnx.ValueInfoProto:
-    return onnx.helper.make_tensor_value_info(name, kind, _SIDES)
+    return onnx.helper.make_tensor_value_info(name, kind, ("i", "j", "k"))
 
 
 def _complete(graph: onnx.GraphProto, ir_version: int, manifest: Manifest) -> onnx.ModelProto:

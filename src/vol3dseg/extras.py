@@ -50,8 +50,8 @@ def simpleitk() -> Any:
 class ProcessSetting(AbstractContextManager[None]):
     """A package's setting for the whole process, changed while any thread is inside.
 
-    Nobody waits: the first thread calls `change`, which hands the way back to an ExitStack, and
-    the last one goes it.
+    Nobody waits: the first thread to enter calls `change`, which tells an ExitStack how to restore
+    the setting, and the last thread to leave restores it.
     """
 
     def __init__(self, change: Callable[[ExitStack], None]) -> None:

@@ -186,16 +186,12 @@ class TrainingConfig(Frozen):
         return self.batch_size // self.at_once
 
     @model_validator(mode="after")
-    def _whole_micro_batches(self) -> "TrainingConfig":
+    def _consistent(self) -> "TrainingConfig":
         if self.micro_batch is not None and self.batch_size % self.micro_batch:
             raise ValueError(
                 f"micro_batch {self.micro_batch} must divide batch_size {self.batch_size}; "
                 "choose a divisor, or null for the most that fits in memory"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _one_hand_on_the_rate(self) -> "TrainingConfig":
         if self.schedule != "constant" and self.reduce_lr_on_plateau is not None:
             raise ValueError(
                 f"reduce_lr_on_plateau and schedule: {self.schedule} would both set the learning "

@@ -156,8 +156,11 @@ def _check_dataset(dataset: Any, dtype: Any, shape: tuple[int, ...], most: int) 
     if dataset.external or dataset.is_virtual:
         raise _Malformed("stores voxels in another file")
     if dataset.dtype != np.dtype(dtype) or dataset.shape != shape:
+        # Types that are no numbers have names, which a file may choose.
+        found = dataset.dtype if dataset.dtype.kind in "biuf" else "another type"
         raise _Malformed(
-            f"holds a dataset of {_kind(dataset)}; the index says {np.dtype(dtype)} of {shape}"
+            f"holds a dataset of {found} of {dataset.shape}; the index says {np.dtype(dtype)} of "
+            f"{shape}"
         )
     if math.prod(shape) * dataset.dtype.itemsize > most:
         raise _Malformed(f"claims {shape} values, more than the file can hold")
@@ -170,12 +173,6 @@ def _check_dataset(dataset: Any, dtype: Any, shape: tuple[int, ...], most: int) 
     portions = (-(-n // chunk) for n, chunk in zip(shape, dataset.chunks, strict=True))
     if dataset.id.get_num_chunks() != math.prod(portions):
         raise _Malformed("lacks some of its chunks")
-
-
-def _kind(dataset: Any) -> str:
-    """Return type and shape, where the type is a number: others have names of their own."""
-    plain = str(dataset.dtype) if dataset.dtype.kind in "biuf" else "another type"
-    return f"{plain} of {dataset.shape}"
 
 
 def _check_attributes(

@@ -135,10 +135,8 @@ def write_prepare(graph: "Graph", recipe: Recipe) -> tuple["Value", WrittenBox]:
 
 
 def _refuse_not_finite(image: "Value") -> "Value":
-    """Return a (1,) zero, or stop the runtime: ONNX has no assertion, but an index too large fails.
-
-    Without it NaN would spread over the whole scan and come out as background.
-    """
+    """Return a (1,) zero, or stop the runtime: NaN would spread, and come out as background."""
+    # ONNX has no assertion, but an index that is too large fails.
     finite = image.then("Abs").then("Less", np.inf, dtype=np.bool_)
     worst = finite.to(np.uint8).then("ReduceMin", keepdims=0).to(np.int64)
     name = f"{image.name} holds NaN or infinity"

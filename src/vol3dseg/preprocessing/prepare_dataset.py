@@ -163,11 +163,11 @@ class _Run:
         entry = self._known.get(case.id)
         if entry is None or entry.subject != case.subject:
             return False
-        wanted = self._config.recipe.modalities
-        if not is_current(entry.sources, bool(entry.repairs), case, wanted, with_label=True):
-            return False
         path = self._folder / entry.file
-        return path.is_file() and path.stat().st_size == entry.bytes
+        if not path.is_file() or path.stat().st_size != entry.bytes:
+            return False
+        wanted = self._config.recipe.modalities
+        return is_current(entry.sources, bool(entry.repairs), case, wanted, with_label=True)
 
 
 def unknown_files(folder: Path, index: Index) -> list[Path]:
