@@ -1,8 +1,7 @@
 """Configs as text: presets by name, YAML files, and what is said of a wrong one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import yaml
@@ -12,21 +11,15 @@ from vol3dseg.config.sections import Config
 from vol3dseg.errors import ConfigError
 from vol3dseg.schema import problems, suggestion
 
+_PRESETS = Path(str(resources.files("vol3dseg.configs")))
 # A config may build on another; this many generations are more than anybody can follow.
 _MOST_GENERATIONS = 8
 
 
 def preset_names() -> list[str]:
     """Return the names of the shipped presets; one in a folder is named `folder/name`."""
-    return sorted(_presets(resources.files("vol3dseg.configs"), ""))
-
-
-def _presets(folder: Traversable, prefix: str) -> Iterator[str]:
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from _presets(entry, f"{prefix}{entry.name}/")
-        elif entry.name.endswith(".yaml"):
-            yield prefix + entry.name.removesuffix(".yaml")
+    files = _PRESETS.rglob("*.yaml")
+    return sorted(file.relative_to(_PRESETS).with_suffix("").as_posix() for file in files)
 
 
 def load_config(config: Config | str | Path) -> Config:
@@ -99,8 +92,7 @@ def _read(name: str, folder: Path | None) -> tuple[object, str, Path | None]:
     if name not in names:
         guess = suggestion(name, names)
         raise ConfigError(f"no preset {name!r}{guess}", remedy=f"presets: {', '.join(names)}")
-    file = resources.files("vol3dseg.configs").joinpath(f"{name}.yaml")
-    return _yaml(file, f"preset {name}"), f"preset {name}", None
+    return _yaml(_PRESETS / f"{name}.yaml", f"preset {name}"), f"preset {name}", None
 
 
 def parse_config(data: object, source: str) -> Config:
@@ -119,7 +111,7 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _yaml(file: Traversable, source: str) -> object:
+def _yaml(file: Path, source: str) -> object:
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
