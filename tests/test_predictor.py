@@ -165,6 +165,54 @@ def test_the_overlap_of_blended_tiles_can_be_chosen(manifest, tmp_path, small_un
     assert plan.step == (step, step, step)
 
 
+def _external():
+    tensor = onnx.numpy_helper.from_array(np.zeros(2, "f4"), "w")
+    onnx.external_data_helper.set_external_data(tensor, "elsewhere.bin")
+    return tensor
+
+
+def _as_weight(node, graph):
+    graph.initializer.append(_external())
+
+
+def _as_attribute(node, graph):
+    node.attribute.append(onnx.helper.make_attribute("value", _external()))
+
+
+def _sparse(node, graph):
+    graph.sparse_initializer.add().values.CopyFrom(_external())
+
+
+def _in_a_branch(node, graph):
+    inner = onnx.helper.make_graph([], "inner", [], [], [_external()])
+    node.attribute.append(onnx.helper.make_attribute("then_branch", inner))
+
+
+def _foreign_in_a_branch(node, graph):
+    foreign = onnx.helper.make_node("Run", ["a"], ["b"], domain="foreign")
+    inner = onnx.helper.make_graph([foreign], "inner", [], [])
+    node.attribute.append(onnx.helper.make_attribute("then_branch", inner))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_as_weight, "tensor 'w' is kept in another file"),
+        (_as_attribute, "tensor 'w' is kept in another file"),
+        (_sparse, "tensor 'w' is kept in another file"),
+        (_in_a_branch, "tensor 'w' is kept in another file"),
+        (_foreign_in_a_branch, r"uses operators of \['foreign'\]"),
+    ],
+)
+def test_a_model_that_reaches_outside_is_refused(change, message, model_path, tmp_path):
+    model = onnx.load(model_path)
+    change(model.graph.node[0], model.graph)
+    path = tmp_path / "harmed.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=message):
+        read_model(path)
+
+
 def test_the_command_offers_what_the_library_has():
     options = {option.name: option for option in predict_command.params}
     assert tuple(options["device"].type.choices) == DEVICES
