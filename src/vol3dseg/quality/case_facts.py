@@ -147,8 +147,7 @@ def noise(array: Image, inside: Inside) -> float | None:
         inside = ends[0] & ends[1] & ends[2]
     if np.count_nonzero(inside) < _FEWEST:
         return None
-    mean = float(np.abs(rough[inside]).mean(dtype=np.float64))
-    return mean * float(np.sqrt(np.pi / 2 / 6**3))
+    return float(np.abs(rough[inside]).mean(dtype=np.float64) * np.sqrt(np.pi / 2 / 6**3))
 
 
 def _contrasts(
@@ -157,15 +156,12 @@ def _contrasts(
     if contents.classes is None:
         return {}
     size, found = len(contents.names) + 1, {}
-    for modality, array in scores.items():
-        inside = insides[modality]
-        classes, values = contents.classes[inside], array[inside]
+    for modality, inside in insides.items():
+        classes = contents.classes[inside]
         counts = np.bincount(classes, minlength=size)
-        sums = np.bincount(classes, weights=values, minlength=size)
-        if counts[0] < _FEWEST:
-            continue
+        sums = np.bincount(classes, weights=scores[modality][inside], minlength=size)
         for index, name in enumerate(contents.names, start=1):
-            if counts[index] >= _FEWEST:
+            if min(counts[0], counts[index]) >= _FEWEST:
                 found[name, modality] = float(sums[index] / counts[index] - sums[0] / counts[0])
     return found
 

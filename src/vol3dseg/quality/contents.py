@@ -14,7 +14,7 @@ from vol3dseg.datasets.sources import SourceFile, open_label
 from vol3dseg.errors import DatasetError, Vol3dSegError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.labels import LabelSet
 from vol3dseg.space.volume import differing_grids
 
 Image = NDArray[np.float32]
@@ -47,12 +47,15 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
     geometry = max(grids, key=lambda g: sum(g.fits(other) for other in grids), default=None)
     images = {n: array for n, (array, grid) in found.items() if geometry and geometry.fits(grid)}
     if geometry is not None:
-        elsewhere = {name: grid for name, (_, grid) in found.items() if name not in images}
+        elsewhere = {name: found[name][1] for name in found if name not in images}
         compared = {next(iter(images)): geometry, **elsewhere}
         problems += [e.recorded for e in differing_grids(compared, f"case {case.id}", case.files)]
     if case.label is not None:
         with _noting(problems):
-            mask = _read_mask(case.select(images), labels, geometry)
+            if geometry is None:
+                mask = open_label(case).segmentation(labels, None)
+            else:
+                mask = read_segmentation(case.select(images), labels, geometry)
             problems += _repairs(mask.notes, case.label)
             # An empty map has no values to name its classes by.
             names = mask.labels.foreground if labels or mask.array.any() else ()
@@ -65,14 +68,11 @@ def _read_images(
 ) -> dict[str, tuple[Image, Geometry]]:
     found: dict[str, tuple[Image, Geometry]] = {}
     if not case.images:
-        there = case.label.name if case.label else "nothing"
-        error = DatasetError(
-            f"no image; found {there}", where=f"case {case.id}", remedy="add the scans"
-        )
+        there = f"no image; found {case.label.name if case.label else 'nothing'}"
+        error = DatasetError(there, where=f"case {case.id}", remedy="add the scans")
         problems.append(error.recorded)
-        return found
     file: SourceFile | None = None
-    for name in modalities:
+    for name in modalities if case.images else ():
         with _noting(problems):
             source = case.select([name]).images[name]
             if file is None or file.opened != source.opened:
@@ -81,12 +81,6 @@ def _read_images(
             found[name] = file.read(source)[:2]
             problems += _repairs(file.notes, source.path)
     return found
-
-
-def _read_mask(case: Case, labels: LabelSet | None, geometry: Geometry | None) -> Segmentation:
-    if geometry is None:
-        return open_label(case).segmentation(labels, None)
-    return read_segmentation(case, labels, geometry)
 
 
 @contextmanager

@@ -35,18 +35,15 @@ class Kind(NamedTuple):
     identifies: bool = False  # tells one modality from another, whatever the units
 
 
-_CORRELATED = "{{0}} and {{1}} are unusually {{side}}: their {} correlate at {{value}}"
+_CORRELATED = Kind(
+    0.05, "similarity", "{0} and {1} are unusually {side}: their intensities correlate at {value}",
+    ("dissimilar", "similar"), natural=np.tanh, modalities=2, identifies=True,
+)  # fmt: skip
 _PLACED = "the {} of {{0}} lies unusually {{side}} in its range: at {{value}}"
 _UNITS = ("are the units right?", "are the units right?")
 KINDS = {
-    "correlation": Kind(
-        0.05, "similarity", _CORRELATED.format("intensities"), ("dissimilar", "similar"),
-        natural=np.tanh, modalities=2, identifies=True,
-    ),
-    "edge correlation": Kind(
-        0.05, "similarity", _CORRELATED.format("edges"), ("dissimilar", "similar"),
-        natural=np.tanh, modalities=2, identifies=True,
-    ),
+    "correlation": _CORRELATED,
+    "edge correlation": _CORRELATED._replace(text=_CORRELATED.text.replace("intensities", "edges")),
     "median": Kind(0.03, "shape", _PLACED.format("median"), identifies=True),
     "lower quartile": Kind(0.03, "shape", _PLACED.format("lower quartile"), identifies=True),
     "upper quartile": Kind(0.03, "shape", _PLACED.format("upper quartile"), identifies=True),
@@ -110,10 +107,9 @@ def features_of(appearance: Appearance) -> dict[Key, float]:
         found |= {(kind, name): value for kind, value in _of_modality(modality)}
         for axis, profile in zip(AXES, modality.profiles, strict=True):
             found |= {("profile", name, axis, str(n)): value for n, value in enumerate(profile)}
-    lengths = zip(AXES, appearance.spacing_mm, appearance.size_mm, strict=True)
-    for axis, spacing_mm, size_mm in lengths:
-        found["spacing", axis] = float(np.log(spacing_mm))
-        found["size", axis] = float(np.log(size_mm))
+    for kind, lengths_mm in (("spacing", appearance.spacing_mm), ("size", appearance.size_mm)):
+        logarithms = np.log(lengths_mm).tolist()
+        found |= {(kind, axis): v for axis, v in zip(AXES, logarithms, strict=True)}
     return found
 
 

@@ -44,26 +44,13 @@ Scores = Mapping[Check, float]
 
 
 class Guard(Frozen):
-    """What is expected of a scan by the model's training scans, and how far it may be from that.
+    """What is expected of a scan by the model's training scans, and how far it may be from that."""
 
-    Attributes
-    ----------
-    calibrated_on : int
-        Cases that the limits are set by.
-    expectations : Expectations
-    limits : mapping from check to float
-        A scan is unlike the training scans where its score is above.
-    false_alarms : float
-        Share of the cases that the limits were set by which are above one.
-    noticed : mapping from mishap to float
-        Share of these cases in which the mishap, done to them, is noticed and named.
-    """
-
-    calibrated_on: int
+    calibrated_on: int  # cases that the limits are set by
     expectations: Expectations
-    limits: dict[Check, float]
-    false_alarms: float
-    noticed: dict[str, float]
+    limits: dict[Check, float]  # a scan is unlike the training scans where its score is above
+    false_alarms: float  # share of the cases that the limits were set by which are above one
+    noticed: dict[str, float]  # share of these in which a mishap, done to them, is named
 
     def warnings(self, appearance: Appearance) -> tuple[str, ...]:
         """Say in words how a scan, with the modalities of the model, is unlike the training scans.
@@ -125,18 +112,15 @@ def make_guard(training: Sequence[Appearance], validation: Sequence[Appearance])
 
 def scores_of(expectations: Expectations, features: Features) -> dict[Check, float]:
     """Return one figure for each check of a scan: the larger, the less expected."""
-    found: dict[Check, float] = {
-        "turned": expectations.best_turn(features).gain,
-        "together": expectations.distance(features),
-    }
-    exchange = expectations.best_exchange(features)
-    if exchange is not None:
-        found["swapped"] = exchange.gain
+    found: dict[Check, float] = {}
     for key, deviation in expectations.deviations(features).items():
         check = KINDS[key[0]].check
-        if check in _FLOORS and check != "turned":
+        if check in _FLOORS:
             found[check] = max(found.get(check, 0.0), abs(deviation))
-    return found
+    exchange = expectations.best_exchange(features)
+    found |= {"swapped": exchange.gain} if exchange else {}
+    turned_by = expectations.best_turn(features).gain
+    return found | {"turned": turned_by, "together": expectations.distance(features)}
 
 
 def limits_of(scores: Sequence[Scores]) -> dict[Check, float]:
@@ -162,9 +146,7 @@ def percentile(values: Sequence[float]) -> float:
     as much again as the largest.
     """
     place = math.ceil((1 - FALSE_ALARMS) * (len(values) + 1))
-    if place > len(values):
-        return _BEYOND * max(values)
-    return sorted(values)[place - 1]
+    return sorted(values)[place - 1] if place <= len(values) else _BEYOND * max(values)
 
 
 def _held_out(cases: Sequence[Features]) -> Iterator[dict[Check, float]]:
@@ -175,18 +157,15 @@ def _held_out(cases: Sequence[Features]) -> Iterator[dict[Check, float]]:
 
 
 def _noticed(
-    expectations: Expectations,
-    limits: Scores,
-    cases: Sequence[Features],
-    modalities: Sequence[str],
+    known: Expectations, limits: Scores, cases: Sequence[Features], modalities: Sequence[str]
 ) -> Iterator[tuple[str, float]]:
     """Give in which share of cases each mishap is noticed and named, were it done to them."""
     for pair in combinations(modalities, 2):
-        swaps = (expectations.swap(exchanged(case, *pair), limits) for case in cases)
+        swaps = (known.swap(exchanged(case, *pair), limits) for case in cases)
         named = sum(swap is not None and swap.names == pair for swap in swaps)
         yield f"{' and '.join(pair)} swapped", round(named / len(cases), 3)
     for axis, name in enumerate(AXES):
         done = (0, 1, 2), (axis == 0, axis == 1, axis == 2)
-        turns = (expectations.best_turn(turned(case, *done)) for case in cases)
+        turns = (known.best_turn(turned(case, *done)) for case in cases)
         named = sum(t.gain > limits["turned"] and t[:2] == done for t in turns)
         yield f"mirrored {name}", round(named / len(cases), 3)

@@ -75,11 +75,10 @@ def coarse(array: Array, inside: Inside) -> tuple[Array, Inside]:
 
 def _blocks(array: Array, factors: list[int]) -> Array:
     """Return means of blocks; what is left over at the far ends is cut off."""
-    counts = [n // factor for n, factor in zip(array.shape, factors, strict=True)]
-    whole = array[tuple(slice(c * f) for c, f in zip(counts, factors, strict=True))]
-    (a, b, c), (i, j, k) = counts, factors
-    means: Array = whole.reshape(a, i, b, j, c, k).mean(axis=(1, 3, 5), dtype=np.float32)
-    return means
+    i, j, k = factors
+    a, b, c = np.floor_divide(array.shape, factors).tolist()
+    blocks = array[: a * i, : b * j, : c * k].reshape(a, i, b, j, c, k)
+    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
 
 
 def mirrorings(ranks: Mapping[str, Array], insides: Mapping[str, Inside]) -> tuple[Mirroring, ...]:
@@ -101,11 +100,9 @@ def mirrorings(ranks: Mapping[str, Array], insides: Mapping[str, Inside]) -> tup
 
 def _best_axis(name: str, shades: dict[str, Array], outlines: dict[str, Array]) -> Mirroring:
     of_shades, of_outlines = (_unexplained(name, each) for each in (shades, outlines))
-    gains = [
-        0.5 * np.log(of_shades[0] * of_outlines[0] / (of_shades[n] * of_outlines[n]))
-        for n in (1, 2, 3)
-    ]
-    axis = int(np.argmax(gains))
+    both = np.multiply(of_shades, of_outlines)
+    gains = 0.5 * np.log(both[0] / both[1:])
+    axis = int(gains.argmax())
     before, after = (float(np.sqrt(1 - of_shades[n])) for n in (0, axis + 1))
     return Mirroring(name, axis, before, after, float(gains[axis]))
 

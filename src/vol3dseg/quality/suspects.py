@@ -5,7 +5,7 @@ case has the score of its worst reason.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,8 +80,8 @@ class _DataSet(NamedTuple):
 
     expectations: Expectations
     limits: Limits
-    axis_codes: Mapping[str, int]
-    classes: Mapping[str, int]
+    axis_codes: Counter[str]
+    classes: Counter[str]
     labelled: int
 
 
@@ -93,10 +93,8 @@ def rank(cases: Sequence[CaseFacts]) -> list[Verdict]:
     """
     features = [features_of_case(case) for case in cases]
     known = _learn(cases, features)
-    verdicts = [
-        Verdict(case.case_id, _reasons(case, own, known))
-        for case, own in zip(cases, features, strict=True)
-    ]
+    pairs = zip(cases, features, strict=True)
+    verdicts = (Verdict(case.case_id, _reasons(case, own, known)) for case, own in pairs)
     return sorted(verdicts, key=lambda v: (-v.score, v.case_id))
 
 
@@ -124,10 +122,9 @@ def _reasons(case: CaseFacts, features: Features, known: _DataSet) -> tuple[Reas
     exchange = known.expectations.swap(features, known.limits)
     mirrored, explained = _mirrored(case)
     reasons += mirrored
-    for key, deviation in _noisy(features, known, exchange).items():
-        if key[1] not in explained:
-            explained |= {key[1]}
-            reasons.append(_unusual(key, deviation, features, known))
+    noisy = _noisy(features, known, exchange)
+    reasons += [_unusual(k, v, features, known) for k, v in noisy.items() if k[1] not in explained]
+    explained |= {key[1] for key in noisy}
     if exchange is not None and explained.isdisjoint(exchange.names):
         text = exchange.describe("the other cases")
         reasons.append(Reason("swapped", text, exchange.gain / known.limits["swapped"]))
@@ -138,8 +135,8 @@ def _reasons(case: CaseFacts, features: Features, known: _DataSet) -> tuple[Reas
         if key[0] not in _NOT_BY_ITSELF
         and (key[0] not in IDENTIFYING or explained.isdisjoint(key[1:]))
     }
-    for key, deviation in known.expectations.unusual(judged, known.limits).items():
-        reasons.append(_unusual(key, deviation, features, known))
+    unusual = known.expectations.unusual(judged, known.limits)
+    reasons += [_unusual(key, deviation, features, known) for key, deviation in unusual.items()]
     return tuple(sorted(reasons, key=lambda r: -r.score)[:_REASONS])
 
 
@@ -186,13 +183,12 @@ def _certain(case: CaseFacts) -> Iterator[Reason]:
         if facts.commonest >= _FLAT_SHARE:
             yield Reason("flat", f"{name} is flat: {_who(facts)} have one value", CERTAIN)
             continue
-        for end, share in (("smallest", facts.at_minimum), ("largest", facts.at_maximum)):
+        smallest = ("smallest", facts.minimum, facts.at_minimum)
+        for end, value, share in (smallest, ("largest", facts.maximum, facts.at_maximum)):
             if share >= _CLIPPED_SHARE:
-                value = facts.minimum if end == "smallest" else facts.maximum
-                text = f"{name} looks clipped: {share:.1%} of its voxels have the {end} value, "
-                yield Reason(
-                    "clipped", text + f"{value:.4g}", 1 + float(np.log(share / _CLIPPED_SHARE))
-                )
+                have = f"{share:.1%} of its voxels have the {end} value, {value:.4g}"
+                score = 1 + float(np.log(share / _CLIPPED_SHARE))
+                yield Reason("clipped", f"{name} looks clipped: {have}", score)
 
 
 def _who(facts: ModalityFacts) -> str:
@@ -204,12 +200,11 @@ def _who(facts: ModalityFacts) -> str:
 
 def _rare(case: CaseFacts, known: _DataSet) -> Iterator[Reason]:
     """Give orientations and absent classes that few cases share."""
-    total, commonest = sum(known.axis_codes.values()), max(known.axis_codes.values(), default=0)
-    if case.geometry is not None and _is_rare(total - commonest, total):
-        code = case.geometry.axis_codes
-        if known.axis_codes[code] < commonest:
-            common = max(known.axis_codes, key=lambda c: known.axis_codes[c])
-            text = f"the axes run {code}; in {commonest} of {total} cases they run {common}"
+    if case.geometry is not None:
+        total, code = known.axis_codes.total(), case.geometry.axis_codes
+        ((common, count),) = known.axis_codes.most_common(1)
+        if known.axis_codes[code] < count and _is_rare(total - count, total):
+            text = f"the axes run {code}; in {count} of {total} cases they run {common}"
             yield Reason("orientation", text, 1.5)
     if case.foreground_ml:
         for name, count in known.classes.items():

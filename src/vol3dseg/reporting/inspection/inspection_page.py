@@ -10,7 +10,7 @@ from vol3dseg.quality.suspects import Verdict
 from vol3dseg.reporting.inspection.overview import describe_grid, legend, overview
 from vol3dseg.reporting.inspection.survey import Gallery, Survey
 from vol3dseg.reporting.inspection.thumbnails import Picture, colour_of
-from vol3dseg.reporting.page import html_page, image_uri, script_json
+from vol3dseg.reporting.page import html_page, script_json
 
 _PER_MILLE = 1000  # histograms are sent in whole thousandths of their sum
 _CONTROLS = """<h2 id="cases">Cases, suspects first</h2>
@@ -31,7 +31,7 @@ _CONTROLS = """<h2 id="cases">Cases, suspects first</h2>
 
 def page(found: Survey, gallery: Gallery) -> str:
     """Return the whole HTML page."""
-    package = resources.files("vol3dseg.reporting.inspection")
+    package = resources.files(__package__)
     data = json.dumps(_data(found, gallery), separators=(",", ":"), allow_nan=False)
     controls = _CONTROLS.format(legend=legend(found.classes), data=script_json(data))
     return html_page(
@@ -60,9 +60,7 @@ def _whole(found: Survey) -> dict[str, Any]:
     """Return a histogram for each modality, in which cases weigh alike."""
     result = {}
     for name in found.modalities:
-        shares = [
-            _shares(c.modalities[name].histogram) for c in found.cases if name in c.modalities
-        ]
+        shares = [_shares(facts.histogram) for facts in found.facts_of(name)]
         if shares:
             sums = [sum(column) for column in zip(*shares, strict=True)]
             result[name] = {"histogram": sums, "cases": len(shares)}
@@ -91,21 +89,14 @@ def _case(
 
 
 def _modality(facts: ModalityFacts) -> dict[str, Any]:
-    numbers = {
-        name: _short(getattr(facts, name))
-        for name in ("minimum", "low", "median", "high", "maximum", "inside")
-    }
-    noise = None if facts.noise is None else _short(facts.noise)
-    return {**numbers, "noise": noise, "histogram": _shares(facts.histogram)}
+    names = ("minimum", "low", "median", "high", "maximum", "inside", "noise")
+    numbers = {name: _short(getattr(facts, name)) for name in names}
+    return {**numbers, "histogram": _shares(facts.histogram)}
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.4g}")
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _picture(picture: Picture) -> dict[str, Any]:
-    return {
-        "src": image_uri(picture.content, "webp"),
-        "captions": picture.captions,
-        "alt": picture.alternative,
-    }
+    return {"src": picture.uri, "captions": picture.captions, "alt": picture.alternative}

@@ -1,7 +1,7 @@
 """The upper part of the page: what the whole set is like, as plain HTML."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -9,7 +9,6 @@ import numpy as np
 from vol3dseg.quality.case_facts import CaseFacts
 from vol3dseg.reporting.inspection.survey import Survey
 from vol3dseg.reporting.inspection.thumbnails import Picture, colour_of
-from vol3dseg.reporting.page import image_uri
 
 _ROWS = 12  # of a table that may be as long as the set; the rest is counted
 _WIDTH, _HEIGHT = 320, 22  # of a box plot [pixels]
@@ -62,11 +61,9 @@ def _example(found: Survey, pictures: Sequence[Picture]) -> str:
 
 def _figure(picture: Picture, case_id: str) -> str:
     captions = "".join(f"<span>{escape(text)}</span>" for text in picture.captions)
-    return (
-        f'<figure><img src="{image_uri(picture.content, "webp")}" '
-        f'alt="{escape(f"{case_id}: {picture.alternative}")}">'
-        f"<figcaption>{captions}</figcaption></figure>"
-    )
+    alternative = escape(f"{case_id}: {picture.alternative}")
+    image = f'<img src="{picture.uri}" alt="{alternative}">'
+    return f"<figure>{image}<figcaption>{captions}</figcaption></figure>"
 
 
 def legend(classes: Sequence[str]) -> str:
@@ -82,11 +79,10 @@ def _swatch(number: int, name: str) -> str:
 def _intensities(found: Survey) -> str:
     rows = []
     for name in found.modalities:
-        facts = [case.modalities[name] for case in found.cases if name in case.modalities]
+        facts = found.facts_of(name)
         if facts:
-            noise = [f.noise for f in facts if f.noise is not None]
-            columns = ([f.low for f in facts], [f.median for f in facts], [f.high for f in facts])
-            rows.append([escape(name), str(len(facts)), *map(_middle, (*columns, noise))])
+            columns = zip(*((f.low, f.median, f.high, f.noise) for f in facts), strict=True)
+            rows.append([escape(name), str(len(facts)), *map(_middle, columns)])
     head = ["modality", "cases", "percentile 1", "median", "percentile 99", "noise"]
     histograms = (
         '<div class="histograms" id="whole"></div><p class="note">Voxels inside (not background), '
@@ -96,22 +92,21 @@ def _intensities(found: Survey) -> str:
     return _section("Intensities", histograms + _table(head, rows), note)
 
 
-def _middle(values: Sequence[float], signed: bool = False) -> str:
-    """Return the median, and where the middle 90 % lie."""
-    if not values:
-        return "–"
-    low, middle, high = (
-        f"{value:+.2f}" if signed else plain(value) for value in np.percentile(values, (5, 50, 95))
-    )
-    return f"{middle} ({low} to {high})"
-
-
 def plain(value: float) -> str:
     """Return three digits without an exponent, or all before the point."""
     if value == 0 or abs(value) >= 1e12 or abs(value) < 1e-6:
         return f"{value:.3g}"
     digits = max(0, 2 - int(np.floor(np.log10(abs(value)))))
     return f"{value:,.{digits}f}"
+
+
+def _middle(values: Iterable[float | None], text: Callable[[float], str] = plain) -> str:
+    """Return the median, and where the middle 90 % lie, of those that are known."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    low, middle, high = map(text, np.percentile(known, (5, 50, 95)))
+    return f"{middle} ({low} to {high})"
 
 
 def _classes(found: Survey) -> str:
@@ -175,7 +170,7 @@ def _correlations(found: Survey) -> str:
 def _middles(
     known: Sequence[Mapping[tuple[str, str], float]], keys: Iterable[tuple[str, str]]
 ) -> list[str]:
-    return [_middle([each[key] for each in known if key in each], signed=True) for key in keys]
+    return [_middle((each.get(key) for each in known), "{:+.2f}".format) for key in keys]
 
 
 def describe_grid(case: CaseFacts) -> dict[str, str]:

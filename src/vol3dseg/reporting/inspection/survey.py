@@ -11,7 +11,7 @@ import numpy as np
 from vol3dseg.datasets.case import Case, modalities_of
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.errors import DatasetError
-from vol3dseg.quality.case_facts import CaseFacts, measure
+from vol3dseg.quality.case_facts import CaseFacts, ModalityFacts, measure
 from vol3dseg.quality.expectations import FEWEST_CASES
 from vol3dseg.quality.suspects import Verdict, rank
 from vol3dseg.reporting.inspection.thumbnails import Picture, draw
@@ -56,6 +56,10 @@ class Survey:
         """The verdicts that hold a reason for suspicion."""
         return tuple(verdict for verdict in self.verdicts if verdict.reasons)
 
+    def facts_of(self, modality: str) -> list[ModalityFacts]:
+        """Return the facts of a modality in all cases that have it."""
+        return [case.modalities[modality] for case in self.cases if modality in case.modalities]
+
     @property
     def too_few(self) -> str:
         """What is said of a data set that is too small to compare its cases; empty of others."""
@@ -69,9 +73,9 @@ class Survey:
     @property
     def example(self) -> str:
         """A case without suspicion, if any, with more foreground than three in four; or ""."""
-        good = {verdict.case_id for verdict in self.verdicts if not verdict.reasons}
+        suspect = {verdict.case_id for verdict in self.suspects}
         cases = [case for case in self.cases if case.modalities]
-        cases = [case for case in cases if case.case_id in good] or cases
+        cases = [case for case in cases if case.case_id not in suspect] or cases
         ordered = sorted(cases, key=lambda case: (case.foreground_ml or 0.0, case.case_id))
         return ordered[(3 * (len(ordered) - 1)) // 4].case_id if ordered else ""
 
@@ -79,9 +83,8 @@ class Survey:
         """Return the cases that get pictures: the suspects, and `sample` of the others."""
         suspects = [verdict.case_id for verdict in self.suspects][:_MOST_SUSPECTS]
         others = [verdict.case_id for verdict in self.verdicts if not verdict.reasons]
-        picked = np.random.default_rng(0).choice(
-            len(others), min(sample, len(others)), replace=False
-        )
+        rng = np.random.default_rng(0)
+        picked = rng.choice(len(others), min(sample, len(others)), replace=False)
         return suspects + [others[n] for n in sorted(picked.tolist())]
 
 
@@ -129,13 +132,14 @@ def _killed(case: Case, error: DatasetError) -> CaseFacts:
 
 
 def _left_out(cases: Sequence[CaseFacts], required: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for case in cases:
-        if case.volumes_ml is not None:
-            lacking = [name for name in required if not case.volumes_ml.get(name)]
-            if lacking:
-                found[case.case_id] = f"lacks the required class {', '.join(lacking)}"
-    return found
+    lacking = {
+        case.case_id: [name for name in required if not case.volumes_ml.get(name)]
+        for case in cases
+        if case.volumes_ml is not None
+    }
+    return {
+        i: f"lacks the required class {', '.join(names)}" for i, names in lacking.items() if names
+    }
 
 
 def draw_cases(

@@ -16,6 +16,7 @@ from vol3dseg.extras import load_extra
 from vol3dseg.quality.contents import Contents, read_contents
 from vol3dseg.quality.similarity import inside_of
 from vol3dseg.reporting.figures import class_colour
+from vol3dseg.reporting.page import image_uri
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet
@@ -34,6 +35,11 @@ class Picture(NamedTuple):
     content: bytes  # a WebP file
     captions: tuple[str, ...]  # one for each panel
     alternative: str  # what is seen, for those who cannot see it
+
+    @property
+    def uri(self) -> str:
+        """The file as a `data:` address."""
+        return image_uri(self.content, "webp")
 
 
 def require_pillow() -> None:
@@ -98,13 +104,12 @@ class _Upright(NamedTuple):
         """Return a picture in a black square, with a letter at its left; planes have one scale."""
         axis = _PLANES.index(plane)
         lengths_mm = np.array(self.images[name].shape) * self.spacing_mm
-        scaled = np.rint(side * np.delete(lengths_mm, axis) / lengths_mm.max()).astype(int)
-        size = max(1, int(scaled[0])), max(1, int(scaled[1]))
+        scaled = np.rint(side * np.delete(lengths_mm, axis) / lengths_mm.max())
+        size = np.maximum(scaled, 1).astype(int).tolist()
         grey = _resized(self._plane(self.images[name], axis), size, smooth=True)
         colour = np.repeat(grey[..., None], 3, axis=2)
         if painted and self.label is not None:
-            label = _resized(self._plane(self.label, axis), size, smooth=False)
-            colour = _painted(colour, label)
+            colour = _painted(colour, _resized(self._plane(self.label, axis), size, smooth=False))
         square = _pillow("Image").new("RGB", (side, side))
         at = (side - size[0]) // 2, (side - size[1]) // 2
         square.paste(_pillow("Image").fromarray(colour), at)
@@ -122,9 +127,7 @@ def _upright(contents: Contents, source: Geometry, classes: Sequence[str]) -> _U
     insides = {name: inside_of(array) for name, array in contents.images.items()}
     # A voxel of 0 amid the body is no hole: where images are z-scores, 0 is the mean.
     body = np.any(list(insides.values()), axis=0)
-    bright = {
-        name: _brightness(array, insides[name], body) for name, array in contents.images.items()
-    }
+    bright = {name: _brightness(a, insides[name], body) for name, a in contents.images.items()}
     label = None
     if contents.classes is not None:
         table = np.array([0, *(classes.index(n) + 1 for n in contents.names)], dtype=np.uint8)
@@ -157,7 +160,7 @@ def _brightness(
     return np.where(body, np.clip(scaled, 0, 255), 0).astype(np.uint8)
 
 
-def _resized(plane: NDArray[np.uint8], size: tuple[int, int], smooth: bool) -> NDArray[np.uint8]:
+def _resized(plane: NDArray[np.uint8], size: Sequence[int], smooth: bool) -> NDArray[np.uint8]:
     pillow = _pillow("Image")
     finer = size[0] >= plane.shape[1] and size[1] >= plane.shape[0]
     smoothly = pillow.Resampling.BICUBIC if finer else pillow.Resampling.LANCZOS
