@@ -112,8 +112,8 @@ class Expectations(Frozen):
         """
         counts = Counter(key for case in cases for key in case)
         keys = [key for key, count in counts.items() if count >= FEWEST_CASES]
-        table = np.array([[case.get(key, np.nan) for key in keys] for case in cases])
-        table = table.reshape(len(cases), len(keys))
+        values = [case.get(key, np.nan) for case in cases for key in keys]
+        table = np.reshape(values, (len(cases), len(keys)))
         centres, spreads = centre_and_spread(table, [KINDS[key[0]].floor for key in keys])
         places = [n for n, key in enumerate(keys) if key[0] in IDENTIFYING]
         deviations = ((table - centres) / spreads)[:, places]
@@ -142,19 +142,15 @@ class Expectations(Frozen):
 
     def deviations(self, features: Features) -> dict[Key, float]:
         """Return how far each feature is from its centre [spreads], with a sign."""
-        return {
-            key: (value - self._expected[key].centre) / self._expected[key].spread
-            for key, value in features.items()
-            if key in self._expected
-        }
+        known = ((self._expected[key], v) for key, v in features.items() if key in self._expected)
+        return {each.key: (value - each.centre) / each.spread for each, value in known}
 
     def distance(self, features: Features) -> float:
         """Return the Mahalanobis distance over all that tells one modality from another.
 
         A feature that the scan lacks counts as expected.
         """
-        apart = _held(features, self._identifying)
-        return float(np.linalg.norm(apart @ self._whitening))
+        return float(np.linalg.norm(_held(features, self._identifying) @ self._whitening))
 
     def unusual(self, features: Features, limits: Limits) -> dict[Key, float]:
         """Return what is farther out than the limit of its check, the farthest first.
@@ -179,10 +175,8 @@ class Expectations(Frozen):
         # would make any exchange look good.
         names = sorted({n for key in features if key[0] == "correlation" for n in key[1:]})
         before = self.distance(features)
-        tried = (
-            Exchange(pair, before, self.distance(exchanged(features, *pair)))
-            for pair in combinations(names, 2)
-        )
+        pairs = combinations(names, 2)
+        tried = (Exchange(p, before, self.distance(exchanged(features, *p))) for p in pairs)
         return min(tried, key=lambda each: each.after, default=None)
 
     def swap(self, features: Features, limits: Limits) -> Exchange | None:

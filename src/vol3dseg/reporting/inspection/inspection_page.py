@@ -81,7 +81,7 @@ def _case(
         "reasons": [reason.text for reason in verdict.reasons],
         "left_out": found.left_out.get(verdict.case_id, ""),
         "readable": bool(facts.modalities),
-        "grid": describe_grid(facts) or None,
+        "grid": facts.geometry and describe_grid(facts.geometry),
         "volumes": facts.volumes_ml and {n: _short(v) for n, v in facts.volumes_ml.items()},
         "modalities": {name: _modality(each) for name, each in facts.modalities.items()},
         "pictures": [_picture(picture) for picture in pictures] or None,

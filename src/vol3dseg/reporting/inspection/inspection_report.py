@@ -109,8 +109,7 @@ def write_tables(folder: Path, found: Survey) -> None:
 
 def _numbers(case: CaseFacts) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    if case.geometry is not None:
-        grid = case.geometry
+    if (grid := case.geometry) is not None:
         for axis, voxels, spacing_mm in zip("ijk", grid.shape, grid.spacing_mm, strict=True):
             row |= {f"voxels_{axis}": voxels, f"spacing_{axis}_mm": round(spacing_mm, 6)}
         row["axes"] = grid.axis_codes
@@ -123,19 +122,17 @@ def _numbers(case: CaseFacts) -> dict[str, Any]:
 
 
 def _document(found: Survey) -> dict[str, Any]:
+    suspects = [
+        {
+            "case": verdict.case_id,
+            "score": round(verdict.score, 3),
+            "reasons": [{**r._asdict(), "score": round(r.score, 3)} for r in verdict.reasons],
+        }
+        for verdict in found.suspects
+    ]
     return {
         "dataset": found.title,
         "cases": len(found.cases),
-        "suspects": [
-            {
-                "case": verdict.case_id,
-                "score": round(verdict.score, 3),
-                "reasons": [
-                    {**reason._asdict(), "score": round(reason.score, 3)}
-                    for reason in verdict.reasons
-                ],
-            }
-            for verdict in found.suspects
-        ],
+        "suspects": suspects,
         "left_out": found.left_out,
     }

@@ -6,9 +6,9 @@ from html import escape
 
 import numpy as np
 
-from vol3dseg.quality.case_facts import CaseFacts
 from vol3dseg.reporting.inspection.survey import Survey
 from vol3dseg.reporting.inspection.thumbnails import Picture, colour_of
+from vol3dseg.space.geometry import Geometry
 
 _ROWS = 12  # of a table that may be as long as the set; the rest is counted
 _WIDTH, _HEIGHT = 320, 22  # of a box plot [pixels]
@@ -173,11 +173,8 @@ def _middles(
     return [_middle((each.get(key) for each in known), "{:+.2f}".format) for key in keys]
 
 
-def describe_grid(case: CaseFacts) -> dict[str, str]:
-    """Return shape, spacing and axes of a case as text; empty without a geometry."""
-    grid = case.geometry
-    if grid is None:
-        return {}
+def describe_grid(grid: Geometry) -> dict[str, str]:
+    """Return shape, spacing and axes as text."""
     return {
         "shape [voxels]": " × ".join(map(str, grid.shape)),
         "spacing [mm]": " × ".join(f"{s:.4g}" for s in grid.spacing_mm),
@@ -186,8 +183,8 @@ def describe_grid(case: CaseFacts) -> dict[str, str]:
 
 
 def _geometry(found: Survey) -> str:
-    texts = (describe_grid(case) for case in found.cases)
-    grids = Counter(tuple(each.values()) for each in texts if each)
+    known = (case.geometry for case in found.cases if case.geometry is not None)
+    grids = Counter(tuple(describe_grid(grid).values()) for grid in known)
     rows = [[*map(escape, grid), str(count)] for grid, count in grids.most_common(_ROWS)]
     more = len(grids) - len(rows)
     head = ["shape [voxels]", "spacing [mm]", "axes", "cases"]
