@@ -64,7 +64,7 @@ def _judge(
     for name, predictor in predictors.items():
         cost = measure_cost(predictors["float32"], predictor, cases)
         agree = f"{cost.label_agreement:.2%}"
-        sys.stdout.write(f"| {name} | {cost.dice:.4f} | {cost.dice_drop:+.4f} | {agree} |\n")
+        sys.stdout.write(f"| {name} | {cost.mean_dice:.4f} | {cost.dice_drop:+.4f} | {agree} |\n")
         sys.stdout.flush()
 
 

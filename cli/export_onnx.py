@@ -26,7 +26,11 @@ from vol3dseg.cli.options import PathType, output_option
     help="Convolutions in 8-bit integers, for OpenVINO; refused if mean Dice drops by over 0.002.",
 )
 def export_onnx(
-    run: Path, output: Path, prepared: Path | None, standalone: bool, int8: bool
+    run: Path,
+    output: Path,
+    prepared: Path | None = None,
+    standalone: bool = False,
+    int8: bool = False,
 ) -> None:
     """Turn the checkpoint of RUN into one ONNX file that carries its manifest.
 
@@ -36,17 +40,6 @@ def export_onnx(
     --int8 it is quantised on training cases and judged on the validation part: see
     docs/precision.md.
     """
-    run_export(run, output, prepared, standalone, int8)
-
-
-def run_export(
-    run: Path,
-    output: Path,
-    prepared: Path | None = None,
-    standalone: bool = False,
-    int8: bool = False,
-) -> None:
-    """Export in front of the user."""
     from vol3dseg.export.to_onnx import export_onnx as export
     from vol3dseg.recipe.graph_values import OPSET
 

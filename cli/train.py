@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vol3dseg.cli.options import PathType, output_option, show_table
+from vol3dseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from vol3dseg.model.manifest import Manifest
@@ -59,24 +60,15 @@ def train(
     }
     if len(configs) > 1:
         _train_several(prepared, output, configs, resume, changes)
-    else:
-        run_train(prepared, output, configs[0] if configs else None, resume, changes)
-
-
-def run_train(
-    prepared: Path,
-    run: Path,
-    config_name: str | None,
-    resume: bool = False,
-    changes: dict[str, object] | None = None,
-) -> None:
-    """Train in front of the user; `changes` replace fields of the config's training section."""
+        return
     from vol3dseg.training.run_config import choose_config
 
-    config = choose_config(prepared, run, config_name, resume, changes)
+    name = configs[0] if configs else None
+    config = choose_config(prepared, name, output if resume else None, changes)
+    # Imports TensorFlow, which takes seconds: not before the config is known to be valid.
     from vol3dseg.training.fit import train as fit
 
-    _report(fit(prepared, run, config, resume=resume, progress=click.echo), run)
+    _report(fit(prepared, output, config, resume=resume, progress=click.echo), output)
 
 
 def _train_several(
@@ -86,10 +78,15 @@ def _train_several(
     resume: bool,
     changes: dict[str, object],
 ) -> None:
+    from vol3dseg.training.run_config import name_configs
     from vol3dseg.training.several import train_several
 
+    try:
+        named = name_configs(configs)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
     rows, all_finished = [], True
-    for run, outcome in train_several(prepared, runs, configs, resume, changes, click.echo):
+    for run, outcome in train_several(prepared, runs, named, resume, changes, click.echo):
         if outcome.manifest is not None:
             _report(outcome.manifest, run)
         else:
@@ -108,12 +105,7 @@ def _report(manifest: "Manifest", run: Path) -> None:
         f"{facts.cases['train']} cases -> {run}"
     )
     if manifest.validation:
-        rows = [
-            [name, "-" if dice is None else f"{dice:.3f}"]
-            for name, dice in manifest.validation.dice.items()
-        ]
-        show_table(
-            f"Whole-volume Dice on {manifest.validation.cases} validation cases",
-            ["class", "Dice"],
-            rows,
-        )
+        title = f"Whole-volume Dice on {manifest.validation.cases} validation cases"
+        dice = manifest.validation.dice.items()
+        rows = [[name, "-" if value is None else f"{value:.3f}"] for name, value in dice]
+        show_table(title, ["class", "Dice"], rows)

@@ -5,7 +5,7 @@ from typing import Any
 import onnx
 
 from vol3dseg.errors import ModelError
-from vol3dseg.export.instance_norm import fuse_instance_norms, marked_instance_norms
+from vol3dseg.export.instance_norm import drop_unused, fuse_instance_norms, marked_instance_norms
 from vol3dseg.extras import load_extra
 from vol3dseg.recipe.graph_values import OPSET
 from vol3dseg.training.backend import tf
@@ -93,8 +93,7 @@ def _drop_idle_reshape(graph: onnx.GraphProto) -> None:
         if shape[_CHANNEL_AXIS] == 1 and target[1:] == shape[1:]:
             _rename(graph, node.output[0], image.name)
             graph.node.remove(node)
-            for tensor in [i for i in graph.initializer if i.name == node.input[1]]:
-                graph.initializer.remove(tensor)
+    drop_unused(graph)  # the shape that it held
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

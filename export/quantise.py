@@ -24,7 +24,7 @@ import io
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -166,12 +166,12 @@ def _taking(graph: onnx.GraphProto, names: Iterable[str]) -> list[onnx.NodeProto
 class Cost:
     """What a network loses against another one on whole volumes.
 
-    `dice` is the mean over foreground classes of their mean Dice over cases, None if no case has
-    any; `dice_drop` how much it is below the other network's, NaN if it is None for either.
+    `mean_dice` is the mean over foreground classes of their mean Dice over cases, None if no case
+    has any; `dice_drop` how much it is below the other network's, NaN if it is None for either.
     """
 
     cases: int
-    dice: float | None
+    mean_dice: float | None
     dice_drop: float
     label_agreement: float
 
@@ -201,7 +201,7 @@ def quantise_proven(
     session = open_session(quantised.SerializeToString(), device)
     reference = make_predictor(file, open_session(content, device))
     cost = measure_cost(reference, make_predictor(file, session), cases, progress)
-    if cost.dice is None:
+    if cost.mean_dice is None:
         raise RunError(
             f"not written: int8 is judged by Dice, but none of the {cost.cases} validation cases "
             "has a class of the foreground",
@@ -211,7 +211,7 @@ def quantise_proven(
     if not cost.dice_drop <= LARGEST_DROP:
         raise ParityError(
             f"not written: int8 lowers mean Dice on {cost.cases} validation cases by "
-            f"{cost.dice_drop:.4f}, to {cost.dice:.4f} ({session.provider})",
+            f"{cost.dice_drop:.4f}, to {cost.mean_dice:.4f} ({session.provider})",
             where=where,
             expected=f"at most {LARGEST_DROP}",
             remedy=remedy,
@@ -220,11 +220,8 @@ def quantise_proven(
         precision="int8",
         patches=len(patches),
         provider=session.provider,
-        cases=cost.cases,
-        mean_dice=cost.dice,
-        dice_drop=cost.dice_drop,
         tolerance=LARGEST_DROP,
-        label_agreement=cost.label_agreement,
+        **asdict(cost),
     )
     return quantised, manifest.model_copy(update={"quantisation": facts})
 

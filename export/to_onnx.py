@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class _Trained:
 
     def patches(self, names: Sequence[str], limit: int) -> Patches:
         """Return at most `limit` patches as an (n, i, j, k, c) array, spread over the cases."""
+        names = names[:: max(1, -(-len(names) // limit))]
         cases, size = list(self.open(names).values()), self.manifest.recipe.patch_size
         pairs = validation_boxes(cases, size, -(-limit // len(cases)), seed=0)
         boxes = [box for turn in (0, 1) for pair in pairs for box in pair[turn : turn + 1]]
@@ -136,7 +137,7 @@ def export_onnx(
     graph, complete = _proven(trained, plain, patches, output)
     content = graph.SerializeToString()
     if int8:
-        seen = trained.patches(_spread(split.train, _INT8_PATCHES), _INT8_PATCHES)
+        seen = trained.patches(split.train, _INT8_PATCHES)
         graph, complete = quantise_proven(
             plain, content, complete, seen, trained.open(split.validation), str(output), progress
         )
@@ -200,10 +201,9 @@ def _of_model(
     else:
         recipe, outputs = description.recipe, len(description.outputs.channels)
     require_network(model, len(recipe.modalities), outputs, recipe.patch_size)
-    manifest = (
-        describe_model(description, model) if isinstance(description, Config) else description
-    )
-    split = Split(train=())
+    split, manifest = Split(train=()), description
+    if isinstance(manifest, Config):
+        manifest = describe_model(manifest, model)
     if prepared is None and not has_patches:
         raise ModelError(
             "there are no patches to prove it on",
@@ -237,18 +237,7 @@ def _proven(
             expected=f"at most {TOLERANCE:.0e}",
             remedy="please report this with config.yaml",
         )
-    parity = Parity(
-        patches=agreement.patches,
-        max_abs_difference=agreement.max_abs_difference,
-        label_agreement=agreement.label_agreement,
-        tolerance=TOLERANCE,
-        norms_spelled_out=spelled_out,
-    )
+    parity = Parity(tolerance=TOLERANCE, norms_spelled_out=spelled_out, **asdict(agreement))
     packages = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "openvino", "numpy")
     facts = {"parity": parity, "provenance": provenance(*packages)}
     return graph, manifest.model_copy(update=facts)
-
-
-def _spread(names: Sequence[str], limit: int) -> Sequence[str]:
-    """Return at most `limit` of the names, from all over the list."""
-    return names[:: max(1, -(-len(names) // limit))]

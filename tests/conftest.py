@@ -100,7 +100,7 @@ def labels():
     return load_config("crops32").labels
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe():
     """Two modalities, small patches."""
     return Recipe(
@@ -248,9 +248,15 @@ def config_path(tmp_path, recipe):
 
 
 @pytest.fixture
-def brats_folder(tmp_path):
+def brats_folder(tmp_path, shared_brats_folder):
+    """The same cases as `shared_brats_folder`, for a test to change."""
+    return shutil.copytree(shared_brats_folder, tmp_path / "brats")
+
+
+@pytest.fixture(scope="session")
+def shared_brats_folder(tmp_path_factory):
     """Three small cases in BraTS layout: oblique, with zeros around an ellipsoid, 4 = enhancing."""
-    folder = tmp_path / "brats"
+    folder = tmp_path_factory.mktemp("shared") / "brats"
     for number in range(1, 4):
         write_case(folder, f"Case_{number:03d}", np.random.default_rng(number))
     return folder

@@ -24,8 +24,8 @@ from vol3dseg.training.checkpoints import (
     restore_checkpoint,
     trim_log,
 )
-from vol3dseg.training.losses import make_loss
-from vol3dseg.training.metrics import make_metrics
+from vol3dseg.training.losses import NamedLoss
+from vol3dseg.training.metrics import ConfusionMetrics
 
 pytestmark = [
     pytest.mark.train,
@@ -57,7 +57,9 @@ def tiny_model():
     )
     optimizer = keras.optimizers.AdamW(CONFIG.learning_rate, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
-    model.compile(optimizer, make_loss(CONFIG), metrics=make_metrics(["background", "dot"]))
+    model.compile(
+        optimizer, NamedLoss(CONFIG.loss), metrics=[ConfusionMetrics(["background", "dot"])]
+    )
     return model
 
 

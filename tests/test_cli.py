@@ -74,14 +74,14 @@ from pathlib import Path
 from vol3dseg.cli.preprocess import preprocess
 from vol3dseg.inference.predicting import predict
 from vol3dseg.reporting.score_predictions import evaluate
-from vol3dseg.cli.train import run_train
+from vol3dseg.cli.train import train
 from vol3dseg.errors import MissingExtraError
 data, out = Path({str(brats_folder)!r}), Path({str(tmp_path)!r})
 preprocess.callback(data, out / "P", {str(config_path)!r}, workers=1, repair=False)
 predict({str(model_path)!r}, [data], out / "O")
 evaluate(out / "O", data, out / "R")
 try:
-    run_train(out / "P", out / "run", None)
+    train.callback(out / "P", out / "run", (), False, None, False, None)
 except MissingExtraError as error:
     print(error)
 """

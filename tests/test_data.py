@@ -42,5 +42,6 @@ def test_cases_without_a_label_map_have_no_part(index):
 
 def test_a_folder_without_label_maps_is_refused(index):
     bare = index.model_copy(update={"cases": index.cases[2:]})
-    with pytest.raises(StoreError, match="P: no case has a label map"):
+    with pytest.raises(StoreError, match=r"P: no case has a label map; .*; add label maps") as info:
         labelled_subjects(Path("P"), bare)
+    assert (info.value.found, info.value.where) == ("no case has a label map", "P")

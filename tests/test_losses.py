@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,11 +9,11 @@ pytest.importorskip("tensorflow")
 import keras
 
 from vol3dseg.config import TrainingConfig
-from vol3dseg.training.losses import make_loss
+from vol3dseg.training.losses import LOSSES, NamedLoss
 
 pytestmark = pytest.mark.train
 
-ALL = ["cross_entropy", "dice", "dice_cross_entropy", "focal"]
+ALL = list(LOSSES)
 # Two voxels, true classes 0 and 2.
 LABEL = np.array([0, 2], np.uint8).reshape(1, 2, 1, 1)
 GUESS = np.array([[1 / 2, 1 / 4, 1 / 4], [1 / 8, 1 / 8, 3 / 4]], np.float32).reshape(1, 2, 1, 1, 3)
@@ -23,9 +24,13 @@ CROSS_ENTROPY = (math.log(2) + math.log(4 / 3)) / 2
 DICE = 1 - (1 / (3 / 8 + 1) + (2 * 3 / 4 + 1) / (1 + 1 + 1)) / 2
 
 
+def test_a_config_may_name_every_loss_and_no_other():
+    assert list(LOSSES) == list(get_args(TrainingConfig.model_fields["loss"].annotation))
+
+
 def loss_of(name, label, guess):
     """The loss of probabilities, whose logarithms are logits that make them."""
-    return float(make_loss(TrainingConfig(loss=name))(label, np.log(np.maximum(guess, 1e-20))))
+    return float(NamedLoss(name)(label, np.log(np.maximum(guess, 1e-20))))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +77,7 @@ def test_loss_and_gradient_are_finite_at_certainty(name, value):
     wrong = tf.constant(1000 * np.eye(3, dtype=np.float32)[(label + 1) % 3])
     with tf.GradientTape() as tape:
         tape.watch(wrong)
-        loss = make_loss(TrainingConfig(loss=name))(label, wrong)
+        loss = NamedLoss(name)(label, wrong)
     assert np.isfinite(loss)
     assert np.isfinite(tape.gradient(loss, wrong)).all()
 
@@ -86,7 +91,7 @@ def test_what_is_surely_wrong_is_pulled_back_with_full_strength(name, gap):
     logits = tf.constant([gap, 0.0], shape=(1, 1, 1, 1, 2))
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        loss = make_loss(TrainingConfig(loss=name))(np.ones((1, 1, 1, 1), np.uint8), logits)
+        loss = NamedLoss(name)(np.ones((1, 1, 1, 1), np.uint8), logits)
     assert np.ravel(tape.gradient(loss, logits)) == pytest.approx([1, -1], rel=2e-3)
     if name == "cross_entropy":
         assert float(loss) == pytest.approx(gap, rel=1e-4)
@@ -94,6 +99,6 @@ def test_what_is_surely_wrong_is_pulled_back_with_full_strength(name, gap):
 
 @pytest.mark.parametrize("name", ALL)
 def test_survives_a_round_through_a_saved_model(name):
-    loss = make_loss(TrainingConfig(loss=name))
+    loss = NamedLoss(name)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     assert float(again(LABEL, GUESS)) == float(loss(LABEL, GUESS)) > 0

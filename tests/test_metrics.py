@@ -9,7 +9,7 @@ pytest.importorskip("tensorflow")
 import keras
 
 from vol3dseg.evaluation.overlap import DICE
-from vol3dseg.training.metrics import make_metrics
+from vol3dseg.training.metrics import ConfusionMetrics
 
 pytestmark = pytest.mark.train
 
@@ -28,7 +28,7 @@ def voxels(matrix):
 
 
 def result_of(matrix, names=NAMES):
-    (metric,) = make_metrics(names)
+    metric = ConfusionMetrics(names)
     metric.update_state(*voxels(matrix))
     return {name: float(value) for name, value in metric.result().items()}
 
@@ -72,7 +72,7 @@ def test_only_background_leaves_no_mean_over_foreground_classes():
 
 
 def test_batches_add_up_to_one_matrix_and_reset_forgets_them():
-    (metric,) = make_metrics(NAMES)
+    metric = ConfusionMetrics(NAMES)
     metric.update_state(*voxels(MATRIX))
     metric.update_state(*voxels(MATRIX.T))
     assert (metric.matrix.numpy() == MATRIX + MATRIX.T).all()
@@ -81,7 +81,7 @@ def test_batches_add_up_to_one_matrix_and_reset_forgets_them():
 
 
 def test_counts_beyond_what_float32_can_tell_apart_are_exact():
-    (metric,) = make_metrics(NAMES)
+    metric = ConfusionMetrics(NAMES)
     metric.matrix.assign(np.full((4, 4), 2**24))
     metric.update_state(*voxels(MATRIX))
     assert (metric.matrix.numpy() == 2**24 + MATRIX).all()
@@ -104,7 +104,9 @@ def test_every_value_stands_in_the_log_with_and_without_val(tmp_path):
         [keras.Input((30, 1, 1, 4)), keras.layers.Dense(4, kernel_initializer="identity")]
     )
     model.compile(
-        keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy", metrics=make_metrics(NAMES)
+        keras.optimizers.SGD(0.0),
+        "sparse_categorical_crossentropy",
+        metrics=[ConfusionMetrics(NAMES)],
     )
     log = tmp_path / "training.log"
     model.fit(
@@ -123,6 +125,6 @@ def test_every_value_stands_in_the_log_with_and_without_val(tmp_path):
 
 
 def test_survives_a_round_through_a_saved_model():
-    (metric,) = make_metrics(NAMES)
+    metric = ConfusionMetrics(NAMES)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
     assert again.class_names == tuple(NAMES)

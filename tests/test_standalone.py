@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vol3dseg.cli.export_onnx import run_export
+from vol3dseg.cli.export_onnx import export_onnx
 from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
@@ -405,8 +405,8 @@ def run(brats_folder, tmp_path, recipe, labels):
 @pytest.mark.train
 def test_a_trained_network(run, brats_folder, tmp_path, capsys):
     folder, alone = run("batch"), tmp_path / "standalone.onnx"
-    run_export(folder, tmp_path / "model.onnx")
-    run_export(folder, alone, standalone=True)
+    export_onnx.callback(folder, tmp_path / "model.onnx")
+    export_onnx.callback(folder, alone, standalone=True)
     assert "manifest inside, standalone" in capsys.readouterr().out
     model = read_model(tmp_path / "model.onnx")
     manifest = read_model(alone, allow_standalone=True).manifest
@@ -423,7 +423,7 @@ def test_instance_norm_is_refused_before_the_work(run, tmp_path):
     folder = run("instance")
     (folder / "best.keras").unlink()
     with pytest.raises(ModelError, match=r"run: .*\(instance norm\).*model.norm: batch"):
-        run_export(folder, tmp_path / "standalone.onnx", standalone=True)
+        export_onnx.callback(folder, tmp_path / "standalone.onnx", standalone=True)
     assert not (tmp_path / "standalone.onnx").exists()
 
 
@@ -436,7 +436,7 @@ def test_a_wrong_graph_is_not_written(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(export, "make_standalone", forgetful)
     with pytest.raises(ParityError, match="other labels"):
-        run_export(run("batch"), tmp_path / "standalone.onnx", standalone=True)
+        export_onnx.callback(run("batch"), tmp_path / "standalone.onnx", standalone=True)
     assert not (tmp_path / "standalone.onnx").exists()
 
 

@@ -51,11 +51,31 @@ def make_config(recipe, **training):
     return Config.model_validate(data)
 
 
-@pytest.fixture
-def prepared(brats_folder, tmp_path, recipe, labels):
-    folder = tmp_path / "prepared"
-    preprocess(brats_folder, folder, make_config(recipe))
+@pytest.fixture(scope="module")
+def shared_prepared(shared_brats_folder, tmp_path_factory, recipe):
+    folder = tmp_path_factory.mktemp("train") / "prepared"
+    preprocess(shared_brats_folder, folder, make_config(recipe))
     return folder
+
+
+@pytest.fixture
+def prepared(shared_prepared, tmp_path):
+    """A prepared folder for a test to change."""
+    return shutil.copytree(shared_prepared, tmp_path / "prepared")
+
+
+@pytest.fixture(scope="module")
+def finished(shared_prepared, tmp_path_factory, recipe):
+    """A finished run of the default config, not to be changed."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    train(shared_prepared, run, make_config(recipe))
+    return run
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """The finished run, for a test to change."""
+    return shutil.copytree(finished, tmp_path / "run")
 
 
 @pytest.fixture(autouse=True)
@@ -106,16 +126,15 @@ def test_the_line_from_run_to_segmentation(norm, prepared, brats_folder, tmp_pat
     np.testing.assert_allclose(predictor.backend(patch), backend(patch), atol=1e-4)
 
 
-def test_a_seeded_run_repeats_exactly_and_resumes(prepared, tmp_path, recipe):
+def test_a_seeded_run_repeats_exactly(finished, prepared, tmp_path, recipe):
     config = make_config(recipe)
-    train(prepared, tmp_path / "one", config)
     train(prepared, tmp_path / "two", config)
-    assert log_of(tmp_path / "one") == log_of(tmp_path / "two")
+    assert log_of(finished) == log_of(tmp_path / "two")
     with pytest.raises(RunError, match="holds a run already"):
-        train(prepared, tmp_path / "one", config)
+        train(prepared, tmp_path / "two", config)
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(prepared, tmp_path, recipe):
+def test_an_interrupted_run_goes_on_where_it_stopped(finished, prepared, tmp_path, recipe):
     config = make_config(recipe)
 
     class PowerCutError(Exception):
@@ -132,8 +151,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(prepared, tmp_path, recipe)
         export.export_onnx(tmp_path / "run", tmp_path / "m.onnx")
     manifest = train(prepared, tmp_path / "run", config, resume=True)
     assert manifest.members[0].epochs == 3
-    train(prepared, tmp_path / "straight", config)
-    assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
+    assert log_of(tmp_path / "run") == log_of(finished)
 
 
 @pytest.mark.parametrize("modalities", [("t1",), ("flair",), ("t1", "flair")])
@@ -241,10 +259,9 @@ def test_a_resumed_run_keeps_the_micro_batch_that_it_chose(prepared, tmp_path, r
 
 
 def test_a_finished_run_keeps_its_record_and_another_split_is_refused(
-    prepared, brats_folder, tmp_path, recipe, labels
+    run, prepared, brats_folder, recipe, labels
 ):
-    config, run = make_config(recipe, epochs=1), tmp_path / "run"
-    train(prepared, run, config)
+    config = make_config(recipe)
     record, weights = ((run / n).read_bytes() for n in ("environment.json", "best.keras"))
     train(prepared, run, config, resume=True)
     assert (run / "environment.json").read_bytes() == record
@@ -261,18 +278,16 @@ def test_a_finished_run_keeps_its_record_and_another_split_is_refused(
         train(prepared, run, config, resume=True)
 
 
-def test_a_run_that_starts_anew_does_not_keep_a_best_epoch_of_before(prepared, tmp_path, recipe):
-    config = make_config(recipe, epochs=1)
-    train(prepared, tmp_path / "run", config)
+def test_a_run_that_starts_anew_does_not_keep_a_best_epoch_of_before(run, prepared, recipe):
     for name in ("last.keras", "manifest.json"):  # as if killed between best and last
-        (tmp_path / "run" / name).unlink()
+        (run / name).unlink()
 
     def stop(line):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(prepared, tmp_path / "run", config, progress=stop)
-    assert not (tmp_path / "run" / "best.keras").exists()
+        train(prepared, run, make_config(recipe), progress=stop)
+    assert not (run / "best.keras").exists()
 
 
 def test_without_a_checkpoint_callback_the_last_epoch_is_exported(prepared, tmp_path, recipe):
@@ -282,11 +297,10 @@ def test_without_a_checkpoint_callback_the_last_epoch_is_exported(prepared, tmp_
     assert export.export_onnx(tmp_path / "run", tmp_path / "m.onnx").members[0].epoch == 3
 
 
-def test_parity_beyond_tolerance_writes_nothing(prepared, tmp_path, recipe, monkeypatch):
-    train(prepared, tmp_path / "run", make_config(recipe, epochs=1))
+def test_parity_beyond_tolerance_writes_nothing(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "TOLERANCE", 0.0)
     with pytest.raises(ParityError, match="not written"):
-        export.export_onnx(tmp_path / "run", tmp_path / "m.onnx")
+        export.export_onnx(finished, tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
 
 

@@ -114,5 +114,5 @@ def test_nothing_starts_where_one_config_is_wrong(prepared, config, tmp_path):
 
 def test_two_configs_of_one_name_are_refused(prepared, config, tmp_path):
     code, said = vol3dseg(words(prepared, tmp_path / "runs", [config("same"), config("same")]))
-    assert code == 1
+    assert code == 2
     assert "several configs are named same" in said

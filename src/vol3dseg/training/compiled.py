@@ -7,8 +7,8 @@ from typing import Any
 from vol3dseg.config import Config, TrainingConfig
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.training.backend import keras
-from vol3dseg.training.losses import make_loss
-from vol3dseg.training.metrics import make_metrics
+from vol3dseg.training.losses import NamedLoss
+from vol3dseg.training.metrics import ConfusionMetrics
 
 
 def compile_network(
@@ -21,8 +21,8 @@ def compile_network(
     """
     model.compile(
         optimizer=_optimizer(config.training, steps_per_epoch(cases, config)),
-        loss=loss if loss is not None else make_loss(config.training),
-        metrics=make_metrics(config.labels.names),
+        loss=loss if loss is not None else NamedLoss(config.training.loss),
+        metrics=[ConfusionMetrics(config.labels.names)],
         jit_compile=False,  # XLA's 3-D convolutions on the CPU are several times slower
     )
 
@@ -31,10 +31,7 @@ def _optimizer(training: TrainingConfig, steps: int) -> Any:
     rate: Any = training.learning_rate
     # Keras takes 2 or more; one micro-batch is a batch.
     accumulated = training.micro_batches if training.micro_batches > 1 else None
-    options = {
-        "global_clipnorm": training.clip_norm,
-        "gradient_accumulation_steps": accumulated,
-    }
+    options = {"global_clipnorm": training.clip_norm, "gradient_accumulation_steps": accumulated}
     if training.schedule == "cosine":
         rate = CosineDecayOverBatches(rate, steps * training.epochs, training.micro_batches)
     if training.optimizer == "adamw":

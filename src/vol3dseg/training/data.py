@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vol3dseg.config import Config, load_config
+from vol3dseg.config import Config
 from vol3dseg.datasets.splits import Split, make_split, split_table
 from vol3dseg.errors import StoreError
 from vol3dseg.files import write_text
 from vol3dseg.preprocessing.index import Index, load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases
 from vol3dseg.reporting.figures import save_split
+from vol3dseg.training.run_config import choose_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,7 @@ def write_split(
     """
     prepared, output = Path(prepared), Path(output)
     index = load_index(prepared)
-    source = load_config(config) if config else index.config
-    settings = source.split
+    settings = choose_config(prepared, config).split
     if stratify:
         settings = settings.model_copy(update={"stratify": True, "file": None})
     subjects, volumes_ml = labelled_subjects(prepared, index), foreground_ml(index)
@@ -73,7 +73,10 @@ def labelled_subjects(prepared: Path, index: Index) -> dict[str, str]:
     subjects = {e.id: e.subject for e in index.cases if e.class_voxels is not None}
     if not subjects:
         raise StoreError(
-            f"{prepared}: no case has a label map; expected labelled cases to learn from"
+            "no case has a label map",
+            where=prepared,
+            expected="labelled cases to learn from",
+            remedy="add label maps to the data set and prepare it again",
         )
     return subjects
 

@@ -15,7 +15,7 @@ from vol3dseg.machine import available_mb, peak_mb, resident_mb
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.reporting.figures import save_curves
-from vol3dseg.training.augment import augment
+from vol3dseg.training.augment import Image, Label, augment
 from vol3dseg.training.backend import keras, tf, unused_gpu
 from vol3dseg.training.callbacks import make_callbacks
 from vol3dseg.training.checkpoints import TrainingState, restore_checkpoint
@@ -34,6 +34,7 @@ from vol3dseg.training.run_folder import begin_run, write_environment, write_inp
 from vol3dseg.training.sampling import (
     Batch,
     CaseReader,
+    Patch,
     PatchSampler,
     read_ahead,
     training_batches,
@@ -100,7 +101,7 @@ def train(
         `network` is no such model.
     """
     prepared, run = Path(prepared), Path(run)
-    state, config = begin_run(run, choose_config(prepared, run, config, resume), resume)
+    state, config = begin_run(run, choose_config(prepared, config, run if resume else None), resume)
     data = open_data(prepared, config)
     _require_validation(config, data)
     _require_same_split(run, data, state)
@@ -209,12 +210,12 @@ def _training_batch(config: Config, cases: Sequence[StoredCase]) -> Callable[[in
     training, size = config.training, config.recipe.patch_size
     reader = CaseReader(cases, training.cache_mb)
     sampler = PatchSampler(reader, size, training.foreground, training.seed)
-    at_once, settings = training.at_once, training.augment
-    if settings is None:
-        return training_batches(reader, sampler, at_once, lambda i, s, rng: (i, s))
-    return training_batches(
-        reader, sampler, at_once, lambda i, s, rng: augment(i, s, settings, rng)
-    )
+
+    def change(image: Image, label: Label, rng: np.random.Generator) -> Patch:
+        settings = training.augment
+        return augment(image, label, settings, rng) if settings else (image, label)
+
+    return training_batches(reader, sampler, training.at_once, change)
 
 
 def _validation(config: Config, data: RunData) -> tuple[Any, int | None]:

@@ -29,18 +29,13 @@ from vol3dseg.evaluation.overlap import DICE, IOU, METRICS, Counts
 from vol3dseg.training.backend import keras, tf
 
 
-def make_metrics(class_names: Sequence[str]) -> list[Any]:
-    """Return the metrics to compile a model with: one, whose result has all names of the table.
-
-    Keras puts each name into the logs, and with the prefix `val_` those of the validation patches.
-    `class_names` are in the order of the outputs, background first.
-    """
-    return [ConfusionMetrics(class_names)]
-
-
 @keras.saving.register_keras_serializable(package="vol3dseg")
 class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
-    """Counts which class was taken for which, and rates it as the module says."""
+    """Counts which class was taken for which, and rates it as the module says.
+
+    Its result has all names of the table; Keras puts each into the logs, and with the prefix `val_`
+    those of the validation patches. `class_names` are in the order of outputs, background first.
+    """
 
     def __init__(
         self, class_names: Sequence[str], name: str = "confusion", dtype: Any = None

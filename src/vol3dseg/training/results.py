@@ -65,14 +65,12 @@ def describe_run(
     """
     path, kind = checkpoint_of(run, config)
     restore_checkpoint(model, path)
-    manifest = describe_model(config, model if given else None).model_copy(
-        update={
-            "members": (_facts(run, config, data, kind),),
-            "training_data": _looks(config, data),
-        }
-    )
-    predictor = Predictor(KerasBackend(model), manifest)
-    scores = _validate(predictor, data.validation, progress)
+    facts = {
+        "members": (_facts(run, config, data, kind),),
+        "training_data": _looks(config, data),
+    }
+    manifest = describe_model(config, model if given else None).model_copy(update=facts)
+    scores = _validate(Predictor(KerasBackend(model), manifest), data.validation, progress)
     if not scores:
         return manifest
     summary = summarise(scores)
@@ -130,11 +128,8 @@ def _facts(
         epoch=deployed.epochs,
         epochs=last.epochs,
         val_loss=deployed.val_loss,
-        seed=training.seed,
-        loss=training.loss,
-        optimizer=training.optimizer,
-        batch_size=training.batch_size,
         micro_batch=training.at_once,
+        **training.model_dump(include={"seed", "loss", "optimizer", "batch_size"}),
     )
 
 

@@ -1,6 +1,6 @@
 """Which config a run has: one that is given, its own when it is resumed, or that of its data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vol3dseg.config import Config, load_config, parse_config
@@ -10,22 +10,21 @@ from vol3dseg.preprocessing.index import load_index
 
 def choose_config(
     prepared: Path,
-    run: Path,
     config: Config | str | Path | None = None,
-    resume: bool = False,
+    resumed: Path | None = None,
     changes: Mapping[str, object] | None = None,
 ) -> Config:
     """Return the config to train with.
 
-    None takes that of the run that is resumed, or the one that `prepared` was made with. `changes`
-    replace fields of its section `training`, except where they are None.
+    Without `config` it is that of the run `resumed`, or the one that `prepared` was made with.
+    `changes` replace fields of its section `training`, except where they are None.
     """
     if isinstance(config, Config):
         chosen = config
     elif config is not None:
         chosen = load_config(config)
-    elif resume and (run / "config.yaml").is_file():
-        chosen = load_config(run / "config.yaml")
+    elif resumed is not None and (resumed / "config.yaml").is_file():
+        chosen = load_config(resumed / "config.yaml")
     else:
         chosen = load_index(prepared).config
     data = chosen.model_dump(mode="json")
@@ -33,7 +32,7 @@ def choose_config(
     return parse_config(data, "the changed config")
 
 
-def name_configs(configs: list[str | Path]) -> dict[str, str | Path]:
+def name_configs(configs: Sequence[str | Path]) -> dict[str, str | Path]:
     """Return configs by the name that their run folders will have: that of the file or preset."""
     names = [Path(config).stem for config in configs]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -12,8 +12,6 @@ from vol3dseg.training.checkpoints import TrainingState, read_state, trim_log
 from vol3dseg.training.data import RunData
 from vol3dseg.training.memory_estimate import MemoryEstimate
 
-PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy")
-
 
 def begin_run(run: Path, config: Config, resume: bool) -> tuple[TrainingState | None, Config]:
     """Return where an interrupted run stands, with its config; (None, `config`) for a new run."""
@@ -62,24 +60,22 @@ def write_environment(
 
     `peak_mb` is what the training took in the end [MB]; None before that, and where it is unknown.
     """
-    threads = {
-        "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
-        "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
-    }
-    memory = {
-        "before": round(estimate.start_mb),
-        "estimated": round(estimate.total_mb),
-        "peak": None if peak_mb is None else round(peak_mb),
-    }
     write_json(
         run / "environment.json",
         {
-            **provenance(*PACKAGES).model_dump(),
+            **provenance("tensorflow", "keras", "numpy", "h5py", "scipy").model_dump(),
             "prepared": str(prepared.resolve()),
             "seed": config.training.seed,
             "deterministic": config.training.deterministic,
-            "threads": threads,
+            "threads": {
+                "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
+                "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
+            },
             "devices": [device.name for device in tf.config.list_physical_devices()],
-            "memory_mb": memory,
+            "memory_mb": {
+                "before": round(estimate.start_mb),
+                "estimated": round(estimate.total_mb),
+                "peak": None if peak_mb is None else round(peak_mb),
+            },
         },
     )

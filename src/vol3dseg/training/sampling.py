@@ -18,7 +18,7 @@ from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box, Shape, read_padded
 
 Patch = tuple[NDArray[np.float32], NDArray[np.uint8]]
-Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
+Batch = Patch  # of arrays with one axis more
 
 
 class CaseReader:

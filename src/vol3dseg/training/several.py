@@ -1,6 +1,6 @@
 """Several runs one after the other, each in a process of its own; one that fails stops no other."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from traceback import print_exception
 from vol3dseg.config import Config, load_config
 from vol3dseg.errors import Vol3dSegError
 from vol3dseg.model.manifest import Manifest
-from vol3dseg.training.run_config import choose_config, name_configs
+from vol3dseg.training.run_config import choose_config
 
 Progress = Callable[[str], None]
 
@@ -34,12 +34,12 @@ _KILLED = (
 def train_several(
     prepared: Path,
     runs: Path,
-    configs: Sequence[str | Path],
+    configs: Mapping[str, str | Path],
     resume: bool = False,
     changes: Mapping[str, object] | None = None,
     progress: Progress = print,
 ) -> Iterator[tuple[Path, Outcome]]:
-    """Train one config after the other, in run folders named like the configs.
+    """Train one config after the other, each in the run folder of its name.
 
     Yields each run folder with its outcome as soon as that is known. All configs are read before
     the first is trained: a slip in the last must not wait for hours. With `resume` interrupted runs
@@ -47,8 +47,8 @@ def train_several(
     other processes call it too. For `changes` see `choose_config`.
     """
     chosen = {
-        runs / name: choose_config(prepared, runs / name, config, resume, changes)
-        for name, config in name_configs(list(configs)).items()
+        runs / name: choose_config(prepared, config, changes=changes)
+        for name, config in configs.items()
     }
     for run, config in chosen.items():
         progress(f"\n{run.name} -> {run}")
