@@ -10,6 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 pytest.importorskip("onnxruntime")
+pytest.importorskip("tensorflow")
 
 from vol3dseg.cli.export_onnx import export_onnx
 from vol3dseg.config import Config, ModelConfig, load_config
