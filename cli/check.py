@@ -21,6 +21,7 @@ from vol3dseg.cli.options import (
 from vol3dseg.errors import some_of
 
 if TYPE_CHECKING:
+    from vol3dseg.datasets.case import Case
     from vol3dseg.datasets.checks import Finding
 
 
@@ -69,7 +70,6 @@ def check(
         found = checks.check(cases, modalities, labels, executor, lambda: bar.advance(task))
     layout = layout_of(dataset)
     name = layout.name if layout else ""
-    refused = {finding.case for finding in found if finding.severity == "error"}
     if as_json:
         content = {
             "format": "vol3dseg.check",
@@ -82,18 +82,22 @@ def check(
         click.echo(json.dumps(content, indent=1))
     else:
         _list_findings(found, len(cases))
-        labelled = sum(case.label is not None for case in cases)
-        noun = "case" if len(cases) == 1 else "cases"
-        counts = Counter(finding.severity for finding in found)
-        click.echo(
-            f"{dataset}: {name} layout, {len(cases)} {noun}, {labelled} with a label map: "
-            f"{len(refused)} refused ({counts['error']} errors, {counts['warning']} warnings, "
-            f"{counts['note']} notes)"
-        )
+        click.echo(f"{dataset}: {name} layout, {_summary(found, cases)}")
         if table is not None:
             click.echo(f"table -> {table}")
-    if refused:
+    if any(finding.severity == "error" for finding in found):
         sys.exit(1)
+
+
+def _summary(found: "Sequence[Finding]", cases: "Sequence[Case]") -> str:
+    labelled = sum(case.label is not None for case in cases)
+    noun = "case" if len(cases) == 1 else "cases"
+    refused = {finding.case for finding in found if finding.severity == "error"}
+    counts = Counter(finding.severity for finding in found)
+    return (
+        f"{len(cases)} {noun}, {labelled} with a label map: {len(refused)} refused "
+        f"({counts['error']} errors, {counts['warning']} warnings, {counts['note']} notes)"
+    )
 
 
 def _list_findings(found: "Sequence[Finding]", cases: int) -> None:

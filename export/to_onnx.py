@@ -117,7 +117,7 @@ def export_onnx(
     if standalone and int8:
         raise ModelError(
             "a standalone graph is for runtimes that are no faster in int8",
-            remedy="leave --standalone or --int8 away",
+            remedy="leave out --standalone or --int8",
         )
     output = Path(output)
     folder = None if patches is None or isinstance(patches, np.ndarray) else Path(patches)
@@ -163,7 +163,9 @@ def _of_run(run: Path, prepared: Path | None, standalone: bool) -> _Trained:
     try:
         manifest = parse_manifest(path.read_bytes(), str(path))
     except ModelError as error:
-        raise RunError(str(error)) from error
+        raise RunError(
+            error.found, where=error.where, expected=error.expected, remedy=error.remedy
+        ) from error
     if standalone:
         require_standalone(manifest, str(run))
     checkpoint, kind = checkpoint_of(run, load_config(run / "config.yaml"))

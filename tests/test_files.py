@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import pytest
@@ -13,6 +14,7 @@ from vol3dseg.files import atomic_path, require_writable
 
 WRITER = """
 import sys
+from pathlib import Path
 from pathlib import Path
 from vol3dseg.files import atomic_path
 with atomic_path(Path(sys.argv[1])) as temporary:
@@ -70,6 +72,25 @@ def test_what_is_not_written_is_an_error_of_ours(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"), atomic_path(tmp_path / "x"):
         pass
     assert names(tmp_path) == []
+
+
+def test_a_folder_that_is_taken_for_a_leftover_before_it_is_locked_is_made_anew(
+    tmp_path, monkeypatch
+):
+    opened = os.open
+    taken = []
+
+    def open_too_late(path, *rest, **named):
+        if not taken and ".vol3dseg-tmp-" in str(path):
+            taken.append(path)
+            Path(path).rmdir()
+        return opened(path, *rest, **named)
+
+    monkeypatch.setattr(os, "open", open_too_late)
+    with atomic_path(tmp_path / "x.txt") as temporary:
+        temporary.write_text("whole")
+    assert taken
+    assert names(tmp_path) == ["x.txt"]
 
 
 def test_leftovers_of_the_dead_are_removed_and_nothing_else(tmp_path):

@@ -78,7 +78,12 @@ def _lock(folder: Path) -> Iterator[bool]:
         return
     import fcntl
 
-    descriptor, locked = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW), False
+    descriptor, locked = None, False
+    with suppress(FileNotFoundError):  # somebody else may just have removed it
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    if descriptor is None:
+        yield False
+        return
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

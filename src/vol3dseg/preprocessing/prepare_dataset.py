@@ -73,7 +73,7 @@ def preprocess(
     """
     config, folder = load_config(config), Path(output)
     config.recipe.require_extras()
-    cases = find_cases(Path(dataset)) if isinstance(dataset, str | Path) else list(dataset)
+    cases = find_cases(dataset) if isinstance(dataset, str | Path) else list(dataset)
     if not cases:
         raise DatasetError("no cases to prepare", remedy="choose a folder that holds some")
     if repair:

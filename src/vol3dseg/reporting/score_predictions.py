@@ -115,7 +115,7 @@ def match_cases(
         raise EvaluationError(
             f"predictions without a reference: {', '.join(unmatched)}",
             expected=f"one of {some_of(list(references)) or 'no references at all'}",
-            remedy="name both alike, or remove what is no prediction",
+            remedy="name both alike, or move what is no prediction to another folder",
         )
     return [(name, path, references[name]) for name, path in predictions.items()]
 

@@ -12,7 +12,7 @@ from vol3dseg.errors import Vol3dSegError
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What was found in a file, and what was made of it; without repairs `repaired` is refused."""
+    """What was found in a file and what was done; if `repaired`, only as repairs were allowed."""
 
     found: str
     done: str

@@ -30,7 +30,7 @@ def build_network(config: Config, network: Network | None = None) -> Any:
         raise ModelError(
             f"network {given.name!r} ends in a {activation_of(given)}",
             expected="logits, which losses and their gradients are exact with",
-            remedy="leave its last activation away; probabilities are made afterwards",
+            remedy="leave out its last activation; probabilities are made afterwards",
         )
     return given
 
@@ -132,7 +132,7 @@ def probabilities(model: Any, head: Head) -> Callable[[Any], Any]:
         raise ModelError(
             f"network {model.name!r} ends in a {ends}",
             expected=f"logits or a {head}",
-            remedy=f"describe its outputs as {ends}, or leave its last activation away",
+            remedy=f"describe its outputs as {ends}, or leave out its last activation",
         )
     if ends == head:
         return lambda image: model(image, training=False)
