@@ -113,9 +113,9 @@ def predict(model: Path, inputs: tuple[Path, ...], output: Path, **chosen: Any) 
 
     INPUT is any of: a dataset folder in a known layout, a dataset table (.csv, .json), the folder
     of one case, or, for a model of one modality, an image file or a folder with a DICOM series.
-    NRRD and MetaImage need the extra [itk], DICOM needs [dicom]. Writes OUTPUT/<id>.nii.gz, .nrrd
-    or .mha on the grid of the source, and OUTPUT/predictions.json. The headers of all cases are
-    checked first; a case that fails is named and the others go on. Needs no TensorFlow.
+    DICOM needs the extra [dicom]. Writes OUTPUT/<id>.nii.gz, .nrrd or .mha on the grid of the
+    source, and OUTPUT/predictions.json. The headers of all cases are checked first; a case that
+    fails is named and the others go on. Needs no TensorFlow.
     """
     if chosen["parts"] and chosen["split"] is None:
         raise click.UsageError("--part names a part of --split; give that as well")

@@ -129,3 +129,11 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     tiny_model(filters=5).save(path)
     with pytest.raises(RunError, match="of another network"):
         restore_checkpoint(tiny_model(), path)
+
+
+def test_a_state_of_another_version_is_said_in_our_words(tmp_path):
+    path = tmp_path / "last.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("vol3dseg-state.json", '{"epoch": 3}')
+    with pytest.raises(RunError, match=r"epochs is missing; unknown key 'epoch', did you mean"):
+        read_state(path)

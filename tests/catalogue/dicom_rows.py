@@ -101,7 +101,7 @@ ROWS = (
         "finite numbers, and a slope other than 0; export it again"),
     Row("DICOM slope large", "a slope of 1e38", dicom.series(dicom_files.large_slope),
         refused="{folder}/flair/1.dcm: 119 voxels are NaN or infinite; expected finite "
-        "intensities; replace them in the file"),
+        "intensities; replace them in a copy of the file"),
     Row("DICOM junk", "an empty file and a text among the slices", dicom_files.with_junk,
         said="note: flair: 2 files are not DICOM images; ignored"),
     Row("DICOM nothing", "a folder with nothing else", dicom_files.nothing_but_junk,

@@ -82,9 +82,13 @@ def reading(path: Path, what: str = "gzip stream", file: str = "") -> Iterator[N
         wanted = "all of them" if file else "a whole one"
         raise damaged(f"truncated or damaged {what} ({error})", path, wanted) from error
     except OSError as error:
-        found = f"{file} cannot be read ({error.strerror})".strip()
-        remedy = "mend its permissions, or copy it again"
-        raise unfit_file(found, path, "a readable file", remedy) from error
+        raise unreadable(error, path, file) from error
+
+
+def unreadable(error: OSError, path: Path, file: str = "") -> FileFormatError:
+    """Return the error of a file that the system does not give; `file` names a part of it."""
+    found = f"{file} cannot be read ({error.strerror or 'damaged'})".strip()
+    return unfit_file(found, path, "a readable file", "mend its permissions, or copy it again")
 
 
 def damaged(found: str, path: Path, expected: str = "all of them") -> FileFormatError:

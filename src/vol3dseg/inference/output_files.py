@@ -26,7 +26,7 @@ class PredictOptions:
 
     Parameters
     ----------
-    split : Path or None
+    split : str, Path or None
         A split.json: only its cases.
     parts : sequence of str
         Only these parts of the split; none stands for all.
@@ -46,7 +46,7 @@ class PredictOptions:
         Draws each case into `<id>.png`.
     """
 
-    split: Path | None = None
+    split: str | Path | None = None
     parts: Sequence[str] = ()
     repair: bool = False
     resume: bool = False

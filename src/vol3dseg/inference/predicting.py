@@ -84,11 +84,12 @@ def _chosen(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> li
     cases = allow_repairs([*given, *gather_cases(paths, modalities)], options.repair)
     if options.split is None:
         return cases
-    split = read_split(options.split)
+    file = Path(options.split)
+    split = read_split(file)
     parts = options.parts or [part for part in PARTS if split.part(part)]
     if not parts:
-        raise DatasetError("all parts are empty", where=options.split, expected="ids of cases")
-    return [c for part in dict.fromkeys(parts) for c in only_part(cases, options.split, part)]
+        raise DatasetError("all parts are empty", where=file, expected="ids of cases")
+    return [c for part in dict.fromkeys(parts) for c in only_part(cases, file, part)]
 
 
 def _resumed(

@@ -11,11 +11,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from vol3dseg.errors import RunError
 from vol3dseg.files import atomic_path, write_text
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Frozen, parse_json
 
 # Loading a model finds what is ours (layer, loss, metrics, rate) only if its module was imported.
 from vol3dseg.training import compiled, losses, metrics  # noqa: F401
@@ -87,7 +85,7 @@ def read_state(path: Path) -> TrainingState:
     _require_archive(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return TrainingState.model_validate_json(archive.read(_MEMBER))
+            state = archive.read(_MEMBER)
     except KeyError as error:
         raise RunError(
             f"holds no {_MEMBER}",
@@ -95,8 +93,10 @@ def read_state(path: Path) -> TrainingState:
             expected="a checkpoint of vol3dseg train",
             remedy="start the run anew in another folder",
         ) from error
-    except (ValidationError, OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from error
+    wanted = "what vol3dseg train writes"
+    return parse_json(TrainingState, state, path, RunError, expected=wanted, remedy=_AGAIN)
 
 
 def trim_log(training_log: Path, epochs: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from vol3dseg.errors import FileFormatError, Vol3dSegError, in_memory
 from vol3dseg.extras import ProcessSetting, load_extra
-from vol3dseg.formats.streams import MAX_RATIO, PORTION, damaged
+from vol3dseg.formats.streams import MAX_RATIO, PORTION, damaged, unreadable
 
 MOST_INFLATED = 2**30  # bytes of a deflated file, which pydicom unpacks in one go
 _LONGEST = 64  # characters of DICOM's long strings
@@ -43,20 +43,11 @@ def parsing(path: Path) -> Iterator[None]:
     except Vol3dSegError:
         raise
     except OSError as error:
-        raise _unreadable(error, path) from error
+        raise unreadable(error, path) from error
     except Exception as error:  # damage shows as any exception, deep inside pydicom
         truncated = isinstance(error, EOFError)
         found = "truncated" if truncated else f"damaged DICOM file ({type(error).__name__})"
         raise damaged(found, path, "one that pydicom can parse") from error
-
-
-def _unreadable(error: OSError, path: Path) -> FileFormatError:
-    return FileFormatError(
-        f"cannot be read ({error.strerror or 'damaged'})",
-        where=path,
-        expected="a readable file",
-        remedy="mend its permissions, or copy it again",
-    )
 
 
 def is_dicom(start: bytes) -> bool:
@@ -72,7 +63,7 @@ def is_dicom_file(path: Path) -> bool:
         with path.open("rb") as file:
             return is_dicom(file.read(_PREAMBLE))
     except OSError as error:
-        raise _unreadable(error, path) from error
+        raise unreadable(error, path) from error
 
 
 class _Bounded(io.BufferedReader):

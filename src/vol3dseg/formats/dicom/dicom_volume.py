@@ -88,11 +88,8 @@ def place_series(series: Series, intake: Intake | None = None) -> Stack:
             remedy="choose another series, or give it as the label",
         )
     intake = intake or Intake()
-    planes = [
-        plane
-        for path in series.files
-        for plane in planes_of(read_dataset(path, voxels=False), path)
-    ]
+    headers = ((path, read_dataset(path, voxels=False)) for path in series.files)
+    planes = [plane for path, header in headers for plane in planes_of(header, path)]
     return stack(without_copies(planes, series.where, intake), series.where, intake)
 
 
@@ -155,5 +152,5 @@ class _Volume:
                 f"{bad} voxels are NaN or infinite",
                 where=plane.path,
                 expected="finite intensities",
-                remedy="replace them in the file",
+                remedy="replace them in a copy of the file",
             )

@@ -15,11 +15,7 @@ _MOST_PACKED = 4096  # voxel bytes that a byte of a compressed file is believed 
 
 
 def check_pixel_data(header: Any, path: Path) -> None:
-    """Refuse voxels that cannot be decoded here, or that the file has no room for.
-
-    FileFormatError: they are colours, go through a lookup table, are compressed in a way that no
-    installed decoder knows, or are more than the file can hold.
-    """
+    """Refuse (FileFormatError) voxels that cannot be decoded, or that a file has no room for."""
     palette = "PALETTE" in str(header.get("PhotometricInterpretation", ""))
     if int(header.get("SamplesPerPixel", 1)) != 1 or palette:
         raise FileFormatError(

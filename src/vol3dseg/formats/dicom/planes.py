@@ -45,8 +45,8 @@ class Plane:
     frames: int  # that the file has
     size: tuple[int, int]  # rows and columns
     spacing_mm: tuple[float, ...]  # between rows and between columns
-    position: tuple[float, ...]  # centre of the first voxel, in DICOM's LPS+ [mm]
-    orientation: tuple[float, ...]  # directions in which columns and rows are counted, LPS+
+    position: tuple[float, ...]  # centre of the first voxel, RAS+ [mm]
+    orientation: tuple[float, ...]  # directions in which columns and rows are counted, RAS+
     slope: float  # value = slope * stored + intercept
     intercept: float
     thickness_mm: float | None  # trusted only where there is no next slice
@@ -110,7 +110,7 @@ def _plane(header: Any, find: _Find, path: Path, number: tuple[int, int]) -> Pla
         *number,
         size=(int(header.Rows), int(header.Columns)),
         spacing_mm=spacing,
-        position=_vector(find("PlanePositionSequence"), "ImagePositionPatient", 3, path),
+        position=_ras(_vector(find("PlanePositionSequence"), "ImagePositionPatient", 3, path)),
         orientation=_directions(find("PlaneOrientationSequence"), path),
         slope=slope,
         intercept=intercept,
@@ -153,12 +153,16 @@ def _directions(holder: Any, path: Path) -> tuple[float, ...]:
     if max(abs(math.hypot(*along) - 1), abs(math.hypot(*down) - 1), abs(product)) > 1e-3:
         expected = "two perpendicular directions of length 1"
         raise _unusable("ImageOrientationPatient is not usable", path, expected)
-    return directions
+    return _ras(along) + _ras(down)
+
+
+def _ras(lps: tuple[float, ...]) -> tuple[float, ...]:
+    """Return a place or direction, which DICOM gives in LPS+, in RAS+."""
+    return -lps[0], -lps[1], lps[2]
 
 
 def _unusable(found: str, path: Path, expected: str) -> GridError:
-    remedy = "export the series again"
-    return GridError(found, where=path, expected=expected, remedy=remedy)
+    return GridError(found, where=path, expected=expected, remedy="export the series again")
 
 
 def _thickness(measures: Any) -> float | None:

@@ -22,8 +22,6 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet, Segmentation, numbered_labels
 
-_LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
-
 
 def read_seg(path: Path, labels: LabelSet | None, grid: Geometry | None) -> Segmentation:
     """Read a DICOM-SEG onto the grid of its image; segments are classes by their names.
@@ -94,14 +92,14 @@ def _voxels(plane: Plane, mask: NDArray[Any], grid: Geometry) -> tuple[NDArray[n
     rows, columns = np.nonzero(mask)
     along, down = np.reshape(plane.orientation, (2, 3))
     between_rows, between_columns = plane.spacing_mm
-    sides = _LPS_TO_RAS * np.array([along * between_columns, down * between_rows])
-    ras = (_LPS_TO_RAS * plane.position)[:, None] + sides.T @ np.stack([columns, rows])
+    sides = np.stack([along * between_columns, down * between_rows], axis=1)
+    world = np.array(plane.position)[:, None] + sides @ np.stack([columns, rows])
     inverse = np.linalg.inv(grid.affine)
-    exact = inverse[:3, :3] @ ras + inverse[:3, 3:]
+    exact = inverse[:3, :3] @ world + inverse[:3, 3:]
     nearest = np.rint(exact)
     inside = (nearest >= 0) & (nearest < np.array(grid.shape)[:, None])
     # Voxels of a coarser frame may lie on those of the grid, but are larger.
-    as_large = (np.abs(np.rint(inverse[:3, :3] @ sides.T)).sum(axis=0) == 1).all()
+    as_large = (np.abs(np.rint(inverse[:3, :3] @ sides)).sum(axis=0) == 1).all()
     off = np.abs(exact - nearest).max(initial=0) > 0.1
     if off or not inside.all() or not as_large:
         raise GridError(

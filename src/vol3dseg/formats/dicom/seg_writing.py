@@ -111,10 +111,10 @@ def _headers(placed: Stack, source: Series, other_study: str | None) -> list[Any
 
 
 def _header(path: Path, step_mm: float, other_study: str | None) -> Any:
-    """Return the header of a file with what may be known; another study makes it nobody's."""
-    found = read_dataset(path, voxels=False)
+    """Return what may be known of one header; in another study, nobody's name."""
     from pydicom import Dataset
 
+    found = read_dataset(path, voxels=False)
     with parsing(path):
         header = Dataset()
         header.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, whatever the source was written in
@@ -189,9 +189,10 @@ def _descriptions(labels: LabelSet, identification: Any) -> Iterator[Any]:
     from highdicom.sr import CodedConcept
 
     for number, label in enumerate(labels.classes[1:], start=1):
+        found = label.codes or _UNKNOWN
         category, kind = (
-            CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
-            for code in ((label.codes or _UNKNOWN).category, (label.codes or _UNKNOWN).type)
+            CodedConcept(code.value, code.scheme, code.meaning)
+            for code in (found.category, found.type)
         )
         yield SegmentDescription(
             segment_number=number,

@@ -22,7 +22,6 @@ from vol3dseg.space.intake import Intake
 
 _Array = NDArray[np.float64]
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME = 0.02  # of the way between slices: closer ones lie at the same position
 _UNEVEN = 0.1  # voxels that a slice may lie off its place, since headers round
 _SHEAR = 1e-3  # mm sideways per mm along the normal that count as rounding
@@ -71,7 +70,7 @@ def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
     affine[:3, :3] = np.stack([along * between_columns, down * between_rows, step], axis=1)
     affine[:3, 3] = planes[0].position
     rows, columns = planes[0].size
-    return Stack(tuple(planes), Geometry((columns, rows, len(planes)), _LPS_TO_RAS @ affine))
+    return Stack(tuple(planes), Geometry((columns, rows, len(planes)), affine))
 
 
 def _check_alike(planes: Sequence[Plane], where: str) -> None:
