@@ -396,5 +396,5 @@ def test_a_run_without_a_validation_part(run, tmp_path):
 @pytest.mark.train
 def test_standalone_and_int8_exclude_each_other(tmp_path):
     pytest.importorskip("tensorflow")
-    with pytest.raises(ModelError, match="leave --standalone or --int8 away"):
+    with pytest.raises(ModelError, match="leave out --standalone or --int8"):
         export_onnx.callback(tmp_path, tmp_path / "model.onnx", standalone=True, int8=True)
