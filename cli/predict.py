@@ -218,5 +218,6 @@ def _line(case_id: str, record: "CaseRecord") -> str:
     for modality, count in record.replaced.items():
         note += f"; {count} voxels of {modality} were NaN or infinite and were replaced"
     line = f"{case_id}: {found} ({sum(record.seconds.values()):.1f} s){note}"
-    more = [f"  repaired: {repair}" for repair in record.repairs]
-    return "\n".join([line, *more, *(f"  warning: {warning}" for warning in record.warnings)])
+    said = {"note": record.notes, "repaired": record.repairs, "warning": record.warnings}
+    more = [f"  {what}: {remark}" for what, remarks in said.items() for remark in remarks]
+    return "\n".join([line, *more])

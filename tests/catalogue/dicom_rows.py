@@ -104,6 +104,8 @@ ROWS = (
         "intensities; replace them in a copy of the file"),
     Row("DICOM junk", "an empty file and a text among the slices", dicom_files.with_junk,
         said="note: flair: 2 files are not DICOM images; ignored"),
+    Row("DICOM junk predict", "the same, segmented", dicom_files.with_junk, predict=True,
+        said="note: flair: 2 files are not DICOM images; ignored"),
     Row("DICOM nothing", "a folder with nothing else", dicom_files.nothing_but_junk,
         refused="{folder}/flair: holds no DICOM images (2 other files); expected a series; name "
         "a folder with one"),
