@@ -9,6 +9,7 @@ from vol3dseg.inference.restore import Restorer
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
 from vol3dseg.recipe import Recipe
+from vol3dseg.recipe.bias_field import N4
 from vol3dseg.recipe.window import Window
 from vol3dseg.recipe.zscore import ZScore
 from vol3dseg.space.box import Box
@@ -274,7 +275,7 @@ class TestNormalisation:
         np.testing.assert_allclose(result, expected, rtol=1e-6)
 
     @pytest.mark.parametrize(
-        "value", [pytest.param(0, id="empty"), pytest.param(1e6, id="constant")]
+        "value", [pytest.param(0, id="empty"), *map(pytest.param, (1e6, 1000.1, 1e-9, 3e38))]
     )
     def test_without_spread_all_is_zero(self, value):
         for mask in ("nonzero", "all"):
@@ -305,6 +306,26 @@ class TestNormalisation:
         images = (values.astype(np.float32), (values * scale + shift).astype(np.float32))
         a, b = (normalised(ZScore(mask="all"), image) for image in images)
         np.testing.assert_allclose(a, b, atol=2e-3 * (1 + abs(shift) / scale / 100))
+
+    @pytest.mark.parametrize("exponent", [-110, -40, -30, 0, 30, 100])
+    @pytest.mark.parametrize("mask", ["nonzero", "all"])
+    @pytest.mark.parametrize("clip", [None, (1, 99)])
+    def test_zscore_knows_no_unit(self, exponent, mask, clip):
+        """An ADC map in m^2/s is that in mm^2/s: a power of two changes no digit of a float."""
+        image = np.random.default_rng(0).normal(900, 150, (6, 7, 8)).astype(np.float32)
+        image[:2] = 0
+        step = ZScore(mask=mask, clip_percentiles=clip)
+        found = normalised(step, image * np.float32(2.0**exponent))
+        np.testing.assert_array_equal(found, normalised(step, image))
+        assert found[image != 0].std() > 0.3
+
+    def test_n4_knows_no_unit(self):
+        pytest.importorskip("SimpleITK")
+        rng = np.random.default_rng(0)
+        field = np.exp(np.linspace(-0.3, 0.3, 16))[:, None, None]
+        image = (rng.normal(900, 50, (16, 16, 16)) * field).astype(np.float32)
+        found = [N4().corrected(image * np.float32(f)) / f for f in (1, 2.0**-40, 2.0**30)]
+        np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=1e-3)
 
     def test_window(self):
         result = normalised(Window(method="window", low=2, high=4), self.VALUES + 1)

@@ -27,6 +27,7 @@ from vol3dseg.inference.record import CaseRecord, Record
 from vol3dseg.inference.runtimes.session import one_line
 from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.preprocessing.prepare import Prepared, prepare
+from vol3dseg.quality.appearance import rounded
 from vol3dseg.space.intake import notes_as_text
 from vol3dseg.space.volume import Volume
 
@@ -167,7 +168,7 @@ def _predict_case(
         "peak_mb": peak_mb(),
         "plan": str(prediction.plan),
         "planned_mb": prediction.planned_mb,
-        "volumes_ml": {label: round(count * ml, 4) for label, count in counts},
+        "volumes_ml": {label: rounded(count * ml) for label, count in counts},
         "sha256": sha256_file(target),
         "deidentified": options.deidentified,
     }

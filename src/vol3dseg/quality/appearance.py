@@ -24,7 +24,14 @@ _SIDE = 48  # voxels of the lattice
 _BINS = 6  # of a profile
 
 Triple = tuple[float, float, float]
-Rounded = Annotated[float, AfterValidator(lambda value: float(f"{value:.5g}"))]
+
+
+def rounded(value: float) -> float:
+    """Return five digits: decimals would lose what is small in its unit."""
+    return float(f"{value:.5g}")
+
+
+Rounded = Annotated[float, AfterValidator(rounded)]
 Profile = tuple[Rounded, ...]
 
 

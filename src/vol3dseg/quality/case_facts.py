@@ -112,7 +112,8 @@ def _measure_modality(array: Image, inside: Inside) -> tuple[ModalityFacts, Imag
     values = array[inside] if inside.any() else array.ravel()
     mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
     scores = np.zeros_like(array)
-    scores[inside] = (array[inside] - mean) / max(deviation, 1e-12)
+    if deviation > 0:
+        scores[inside] = (array[inside] - mean) / deviation
     minimum, low, median, high, maximum = np.percentile(values, (0, 1, 50, 99, 100)).tolist()
     clipped = np.clip(scores[inside], *HISTOGRAM_RANGE)
     counts, _ = np.histogram(clipped, HISTOGRAM_BINS, HISTOGRAM_RANGE)

@@ -124,7 +124,7 @@ def _unit(array: Array, inside: Inside) -> Array:
     """Return the array with mean 0 inside, 0 outside and a sum of squares of 1."""
     centred = np.where(inside, array - array[inside].mean(), np.float32(0))
     length = float(np.sqrt(np.vdot(centred, centred)))
-    return np.asarray(centred / max(length, 1e-12), dtype=np.float32)
+    return np.asarray(centred / (length or 1.0), dtype=np.float32)
 
 
 def _edges(array: Array) -> Array:

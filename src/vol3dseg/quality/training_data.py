@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vol3dseg.quality.appearance import Appearance
+from vol3dseg.quality.appearance import Appearance, rounded
 from vol3dseg.quality.guard import FEWEST_TRAINING, Guard, make_guard
 from vol3dseg.schema import Frozen
 
@@ -94,4 +94,4 @@ def _ranges(lengths: Sequence[tuple[float, float, float]]) -> tuple[Range, Range
 
 def _range(values: Sequence[float]) -> Range:
     low, median, high = np.percentile(values, (0, 50, 100)).tolist()
-    return round(low, 4), round(median, 4), round(high, 4)
+    return rounded(low), rounded(median), rounded(high)

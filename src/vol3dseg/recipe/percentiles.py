@@ -22,13 +22,12 @@ def percentiles(groups: _Groups, percents: Sequence[float]) -> NDArray[np.float6
 
     Values are counted by the upper half of their bits, then those in the bins that matter by the
     lower half: a radix selection in two passes. So `groups` is called twice; it gives all values,
-    in groups, without NaN. Without values the percentiles are minus infinity and infinity: no
-    limits.
+    in groups, without NaN. Without values the percentiles are 0.
     """
     upper = sum((_counts(keys >> _BITS) for keys in _keys(groups())), np.zeros(_BINS, np.intp))
     count = int(upper.sum())
     if count == 0:
-        return np.where(np.array(percents) < 50, -np.inf, np.inf)
+        return np.zeros(len(percents))
     places = np.array(percents, dtype=np.float64) / np.float32(100) * (count - 1)
     below = np.floor(places).astype(np.intp)
     ranks = np.stack([below, np.minimum(below + 1, count - 1)])

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 _GROUP = 2**16  # values whose moments are taken at once: as float64 they stay in the cache
 _ROWS = 16  # at once, at least: the cache lines of files whose first axis is the fastest
-_LEAST = 1e-8  # deviation, so that constant images can be divided by it
+# Of the mean: a smaller deviation is rounding. float32 takes larger steps, so it spares any image
+# that is not constant, whatever its unit.
+_LEAST = 1e-9
 
 
 class ZScore(NormalisationStep):
@@ -99,10 +101,13 @@ class ZScore(NormalisationStep):
         values = _limited(fitted, limits)
         mean = inside(values).total() / count
         centred = inside(values - mean)
-        deviation = ((centred * centred).total() / count).then("Sqrt")
+        variance = (centred * centred).total() / count
+        least = mean * mean * _LEAST**2
+        varies = least.then("Less", variance, dtype=np.bool_)
+        deviation = varies.where(variance, np.inf).then("Sqrt")
         if fitted is not image:
             centred = _limited(image, limits) - mean
-        return (centred / deviation.at_least(_LEAST)).to(np.float32)
+        return (centred / deviation).to(np.float32)
 
     def _write_limits(self, fitted: "Value", mask: "Value | None") -> list["Value"]:
         if self.clip_percentiles is None:
@@ -130,7 +135,10 @@ def _limited(image: "Value", limits: list["Value"]) -> "Value":
 
 
 def _moments(groups: Iterator[Image]) -> tuple[np.float64, np.float64]:
-    """Return mean and standard deviation, of groups joined by Chan, Golub and LeVeque (1979)."""
+    """Return mean and standard deviation, of groups joined by Chan, Golub and LeVeque (1979).
+
+    The deviation of a constant image is infinite, so that what is divided by it becomes 0.
+    """
     count, mean, squares = 0, np.float64(0), np.float64(0)
     for values in groups:
         own = np.add.reduce(values, dtype=np.float64) / values.size
@@ -139,4 +147,5 @@ def _moments(groups: Iterator[Image]) -> tuple[np.float64, np.float64]:
         squares += np.add.reduce(apart * apart) + away * away * count * values.size / total
         mean += away * values.size / total
         count = total
-    return mean, np.float64(max(np.sqrt(squares / max(count, 1)), _LEAST))
+    variance = squares / max(count, 1)
+    return mean, np.sqrt(variance if variance > mean * mean * _LEAST**2 else np.float64(np.inf))

@@ -160,7 +160,8 @@ def _draw_image(axes: Any, view: AxialView, title: str) -> None:
 
     inside = view.grey[view.grey != 0]  # zeros around the body do not count
     low, high = np.percentile(inside, (0.5, 99.5)).tolist() if inside.size else (0.0, 1.0)
-    window = {"vmin": min(low, 0.0), "vmax": max(high, low + 1e-6)}
+    darkest = min(low, 0.0)
+    window = {"vmin": darkest, "vmax": high if high > darkest else darkest + 1}
     axes.imshow(view.grey, cmap="gray", aspect=view.aspect, **window)
     axes.set_title(_wrapped(title, int(_LETTERS * _WIDTH)), fontsize="medium", parse_math=False)
     legible = [withStroke(linewidth=3.0, foreground="black")]  # on white as well

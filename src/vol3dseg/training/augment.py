@@ -106,9 +106,9 @@ def _gamma(values: Image, rng: np.random.Generator) -> Image:
     low, high = values.min(), values.max()
     if not high > low:
         return values
-    bent = ((values - low) / (high - low)) ** exponent
+    bent = ((values - low) / (high - low)) ** exponent  # from 0 to 1, so never of one value
     middle, width = _moments(bent)
-    result: Image = (bent - middle) * (deviation / max(width, np.float32(1e-8))) + mean
+    result: Image = (bent - middle) * (deviation / width) + mean
     return result
 
 

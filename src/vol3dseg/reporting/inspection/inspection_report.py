@@ -12,6 +12,7 @@ from vol3dseg.datasets.case import allow_repairs
 from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.over_cases import worker_processes
 from vol3dseg.files import require_writable, write_json, write_text
+from vol3dseg.quality.appearance import rounded
 from vol3dseg.quality.case_facts import CaseFacts
 from vol3dseg.reporting.inspection.inspection_page import page
 from vol3dseg.reporting.inspection.survey import Progress, Survey, draw_cases, survey
@@ -111,9 +112,9 @@ def _numbers(case: CaseFacts) -> dict[str, Any]:
     row: dict[str, Any] = {}
     if (grid := case.geometry) is not None:
         for axis, voxels, spacing_mm in zip("ijk", grid.shape, grid.spacing_mm, strict=True):
-            row |= {f"voxels_{axis}": voxels, f"spacing_{axis}_mm": round(spacing_mm, 6)}
+            row |= {f"voxels_{axis}": voxels, f"spacing_{axis}_mm": rounded(spacing_mm)}
         row["axes"] = grid.axis_codes
-    row |= {f"{name}_ml": round(ml, 6) for name, ml in (case.volumes_ml or {}).items()}
+    row |= {f"{name}_ml": rounded(ml) for name, ml in (case.volumes_ml or {}).items()}
     for name, facts in case.modalities.items():
         for fact in ("minimum", "low", "median", "high", "maximum", "mean", "deviation", "noise"):
             row[f"{name}_{fact}"] = getattr(facts, fact)

@@ -156,7 +156,7 @@ def _brightness(
     if values.size == 0:
         return np.zeros(array.shape, dtype=np.uint8)
     low, high = np.percentile(values, (0.5, 99.5))
-    scaled = (array - low) * (255 / max(high - low, 1e-6))
+    scaled = (array - low) / ((high - low) or 1.0) * 255
     return np.where(body, np.clip(scaled, 0, 255), 0).astype(np.uint8)
 
 
