@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError
 from vol3dseg.formats.dicom.dicom_file import MOST_INFLATED, parsing
+from vol3dseg.formats.dicom.stored_bits import check_bits, own_bits
 from vol3dseg.formats.streams import damaged
 
 _MOST_PACKED = 4096  # voxel bytes that a byte of a compressed file is believed to hold
@@ -32,6 +33,7 @@ def check_pixel_data(header: Any, path: Path) -> None:
             remedy="export it with the table applied",
         )
     _check_decoder(header.file_meta.TransferSyntaxUID, path)
+    check_bits(header, path)
     _check_room(header, path)
 
 
@@ -104,10 +106,12 @@ def _decoded(dataset: Any, frames: Sequence[int], path: Path) -> Iterator[NDArra
         yield from (_bits(dataset, frame) for frame in frames)
         return
     shape = _shape(dataset)[1:]
-    for stored in iter_pixels(dataset, indices=list(frames), raw=True):
+    # pydicom would drop bits of some transfer syntaxes, and those above the lowest alone.
+    found = iter_pixels(dataset, indices=list(frames), raw=True, correct_unused_bits=False)
+    for frame, stored in zip(frames, found, strict=True):
         if stored.shape != shape:
             raise damaged(f"a frame of {stored.shape}", path, f"{shape}, as the header says")
-        yield _own_bits(stored, dataset) if native else stored
+        yield own_bits(stored, dataset, frame, path)
 
 
 def _check_complete(dataset: Any, path: Path) -> None:
@@ -116,17 +120,6 @@ def _check_complete(dataset: Any, path: Path) -> None:
     lacking = _stored_bytes(dataset) - len(content or b"")
     if lacking > 0:
         raise damaged(f"truncated: {lacking} bytes of its voxels are missing", path)
-
-
-def _own_bits(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:
-    """Drop bits around a value, where old files keep overlays, and extend its sign."""
-    allocated = int(dataset.BitsAllocated)
-    own = int(dataset.get("BitsStored", allocated))
-    if stored.dtype.kind == "f" or own >= allocated or stored.itemsize * 8 != allocated:
-        return stored
-    above = allocated - 1 - int(dataset.get("HighBit", own - 1))
-    shifted: NDArray[Any] = (stored << above) >> (allocated - own)
-    return shifted
 
 
 def _bits(dataset: Any, frame: int) -> NDArray[np.uint8]:
