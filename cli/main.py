@@ -1,5 +1,6 @@
 """The entry point: the group of commands, and how errors are shown."""
 
+import io
 import logging
 import sys
 
@@ -51,6 +52,9 @@ for command in (
 
 def main() -> None:
     """Run the command line; our errors are one line and exit code 1, a bug keeps its traceback."""
+    for stream in (sys.stdout, sys.stderr):  # names may hold what a terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli()
     except Vol3dSegError as error:

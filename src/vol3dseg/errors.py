@@ -37,6 +37,11 @@ def some_of(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + more
 
 
+def encodable(text: str) -> str:
+    """Return text that can be written anywhere: what is no UTF-8 in names of files, as escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class Vol3dSegError(Exception):
     """Base of every error that vol3dseg raises on purpose.
 
@@ -65,12 +70,9 @@ class Vol3dSegError(Exception):
         remedy: str = "",
         listed: str = "",
     ) -> None:
-        super().__init__(found)
-        self.found = found
-        self.where = str(where)
-        self.expected = expected
-        self.remedy = remedy
-        self.listed = listed
+        self.found, self.where = encodable(found), encodable(str(where))
+        self.expected, self.remedy, self.listed = map(encodable, (expected, remedy, listed))
+        super().__init__(self.found)
 
     def __str__(self) -> str:
         return "; ".join(filter(None, (self.recorded, self.listed)))
@@ -84,7 +86,7 @@ class Vol3dSegError(Exception):
 
     def at(self, where: object) -> Self:
         """Return the error with what it is about, which whoever found it did not know."""
-        self.where = str(where)
+        self.where = encodable(str(where))
         return self
 
 

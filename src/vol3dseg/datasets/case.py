@@ -1,10 +1,13 @@
-"""One case: which files belong to it. Nothing is loaded here."""
+"""One case: which files belong to it, and what it may be called. Nothing is loaded here."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vol3dseg.errors import DatasetError
+from vol3dseg.errors import DatasetError, some_of
+
+FIT_ID = "no slash, no dot at its beginning and nothing invisible"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class Case:
     Parameters
     ----------
     id : str
-        Names the case in every output.
+        Names the case in every output. What cannot be printed becomes a backslash escape, so that
+        it can be told; `is_fit_id` refuses it.
     subject : str
         Who was scanned; several cases may share a subject, and are never split apart.
     images : mapping from modality to ImageSource
@@ -71,6 +75,10 @@ class Case:
     label_resampled: bool = False
     label_series: str | None = None
     repair: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("id", "subject"):
+            object.__setattr__(self, name, spelled(getattr(self, name)))
 
     def select(self, modalities: Iterable[str]) -> "Case":
         """Return the case with these modalities only, in this order.
@@ -103,6 +111,38 @@ class Case:
         """Every file of the case, each once, the label last."""
         files = [path for source in self.images.values() for path in source.paths]
         return tuple(dict.fromkeys([*files, self.label] if self.label else files))
+
+
+def spelled(name: str) -> str:
+    """Return a name with escapes for what cannot be printed, such as bytes that are no UTF-8."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def is_fit_id(name: str) -> bool:
+    """Tell whether an id can become part of file names, here and on other systems."""
+    return bool(name) and spelled(name) == name and not ({"/", "\\"} & {*name} or name[0] == ".")
+
+
+def clashes(cases: Iterable[Case]) -> list[list[Case]]:
+    """Return the cases whose outputs would be one file on some system, those together that would.
+
+    Many file systems tell neither capitals apart nor two encodings of one letter.
+    """
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        composed = unicodedata.normalize("NFC", case.id).casefold()
+        found.setdefault(unicodedata.normalize("NFC", composed), []).append(case)
+    return [same for same in found.values() if len(same) > 1]
+
+
+def require_distinct(cases: Iterable[Case]) -> None:
+    """Refuse cases whose outputs would overwrite each other; DatasetError lists them."""
+    if twice := clashes(cases):
+        names = [name for same in twice for name in dict.fromkeys(case.id for case in same)]
+        raise DatasetError(
+            f"several inputs are named {some_of(names)}; their outputs would overwrite each other",
+            remedy="rename them, or work on them one after the other, into separate folders",
+        )
 
 
 def modalities_of(cases: Iterable[Case]) -> tuple[str, ...]:

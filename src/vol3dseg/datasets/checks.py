@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.datasets.case import Case, modalities_of
+from vol3dseg.datasets.case import FIT_ID, Case, is_fit_id, modalities_of
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.reading import differing_label_grid
 from vol3dseg.datasets.sources import SourceFile, by_file, open_label
-from vol3dseg.errors import IntensityError, Vol3dSegError
+from vol3dseg.errors import DatasetError, IntensityError, Vol3dSegError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet, Segmentation, distinct
@@ -185,6 +185,7 @@ class _Check:
 
     def run(self) -> list[Finding]:
         with self._errors():
+            self._name()
             self.case.select(self.modalities)
         images = {n: self.case.images[n] for n in self.modalities if n in self.case.images}
         for names in by_file(images):
@@ -198,6 +199,15 @@ class _Check:
             with self._errors():
                 self._label(next(iter(grids.values()), None))
         return self.found
+
+    def _name(self) -> None:
+        if not is_fit_id(self.case.id):
+            raise DatasetError(
+                "its name cannot become that of other files",
+                where=f"case {self.case.id}",
+                expected=f"text in UTF-8 with {FIT_ID}",
+                remedy="rename its folder or files",
+            )
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -1,12 +1,12 @@
 """Which cases the user means: folders, files, named modalities, a part of a split, references."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from vol3dseg import formats
-from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.case import Case, ImageSource, require_distinct, spelled
 from vol3dseg.datasets.layouts import find_cases, layout_of
+from vol3dseg.datasets.layouts.layout import folder_name
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DatasetError
 from vol3dseg.formats.dicom.series import holds_files
@@ -22,18 +22,12 @@ def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case
     cases: list[Case] = []
     for path in inputs:
         if len(modalities) == 1 and path.is_dir() and holds_files(path):
-            cases.append(_of_one_image(path.resolve().name, modalities[0], path))
+            cases.append(_of_one_image(folder_name(path), modalities[0], path))
         elif path.is_dir() or layout_of(path):
             cases += find_cases(path)
         else:
             cases.append(_single_file(path, modalities))
-    twice = sorted(name for name, times in Counter(c.id for c in cases).items() if times > 1)
-    if twice:
-        names = ", ".join(twice)
-        raise DatasetError(
-            f"several inputs are named {names}; their outputs would overwrite each other",
-            remedy="rename them, or predict into separate folders",
-        )
+    require_distinct(cases)
     return cases
 
 
@@ -78,8 +72,8 @@ def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]
         )
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        name = formats.label_stem(path)
-        if name is None or name.startswith(".") or name.endswith("_probabilities"):
+        name = spelled(formats.label_stem(path) or "")
+        if not name or name.startswith(".") or name.endswith("_probabilities"):
             continue
         if formats.is_companion(path) or (name in found and found[name].name in recorded):
             continue

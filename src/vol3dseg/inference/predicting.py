@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from vol3dseg.datasets.case import Case, allow_repairs
+from vol3dseg.datasets.case import Case, allow_repairs, require_distinct
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases, only_part
 from vol3dseg.datasets.splits import PARTS, read_split
@@ -82,6 +82,7 @@ def _chosen(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> li
     paths = [Path(each) for each in inputs if not isinstance(each, Case)]
     modalities = predictor.manifest.recipe.modalities
     cases = allow_repairs([*given, *gather_cases(paths, modalities)], options.repair)
+    require_distinct(cases)
     if options.split is None:
         return cases
     file = Path(options.split)

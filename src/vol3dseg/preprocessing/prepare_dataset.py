@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from vol3dseg.config import Config, load_config
-from vol3dseg.datasets.case import Case, allow_repairs
+from vol3dseg.datasets.case import Case, allow_repairs, require_distinct
 from vol3dseg.datasets.checks import preflight
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import over_cases, worker_processes
@@ -76,6 +76,7 @@ def preprocess(
     cases = find_cases(dataset) if isinstance(dataset, str | Path) else list(dataset)
     if not cases:
         raise DatasetError("no cases to prepare", remedy="choose a folder that holds some")
+    require_distinct(cases)
     if repair:
         cases = allow_repairs(cases)
     run = _Run(folder, config, {case.id for case in cases}, progress)

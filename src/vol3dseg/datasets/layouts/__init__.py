@@ -1,12 +1,11 @@
 """Known layouts of data sets; a new one is one file here and one line below."""
 
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.case import Case, clashes
 from vol3dseg.datasets.layouts.bids import BIDS
 from vol3dseg.datasets.layouts.brats import BRATS
 from vol3dseg.datasets.layouts.decathlon import DECATHLON
@@ -70,15 +69,19 @@ def _checked(layout: Layout, path: Path) -> list[Case]:
     problems: list[str] = []
     cases = sorted(layout.find(path, problems), key=lambda case: case.id)
     root = path if path.is_dir() else path.parent
-    for name, times in Counter(case.id for case in cases).items():
-        if times > 1:
-            first = [next(iter(case.paths), root) for case in cases if case.id == name]
-            places = ", ".join(os.path.relpath(place, root) for place in first)
-            problems.append(f"case {name} is there twice: {places}")
+    problems += [_clash(same, root) for same in clashes(cases)]
     if problems:
         found = "; ".join(problems)
         raise DatasetError(found, where=path, expected=layout.rule, remedy=layout.remedy)
     return cases
+
+
+def _clash(cases: Sequence[Case], root: Path) -> str:
+    places = ", ".join(os.path.relpath(next(iter(case.paths), root), root) for case in cases)
+    if len({case.id for case in cases}) == 1:
+        return f"case {cases[0].id} is there twice: {places}"
+    ids = " and ".join(case.id for case in cases)
+    return f"cases {ids} differ only in capitals or in how letters are encoded: {places}"
 
 
 @contextmanager

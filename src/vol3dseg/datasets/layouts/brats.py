@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Layout, only_one, subfolders
+from vol3dseg.datasets.layouts.layout import Layout, folder_name, is_there, only_one, subfolders
 
 _MODALITIES = ("flair", "t1", "t1ce", "t2")
 _LABEL, _STRAY_LABEL = "seg", "segm"  # W39_1998.09.19_Segm.nii: the label of BraTS20_Training_355
@@ -24,7 +24,7 @@ _KINDS = {
     **{name: name for name in (*_MODALITIES, _LABEL, _STRAY_LABEL)},
     **{"t2f": "flair", "t1n": "t1", "t1c": "t1ce", "t2w": "t2", "gtv": _LABEL},
 }
-_FILE = re.compile(r".+[_-](?P<kind>[a-z0-9]+)\.nii(\.gz)?", re.IGNORECASE)
+_FILE = re.compile(r".+[_-](?P<kind>[a-z0-9]+)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)
 _GRADES = ("hgg", "lgg")
 _CASE_NAME = re.compile(r"brats.*[_-]\d+", re.IGNORECASE)
 _REPEATED_SCAN = re.compile(
@@ -61,13 +61,13 @@ def _files(folder: Path) -> dict[str, list[Path]]:
     for path in sorted(folder.iterdir()):
         match = _FILE.fullmatch(path.name)
         kind = _KINDS.get(match["kind"].lower()) if match else None
-        if kind and not path.name.startswith(".") and path.is_file():
+        if kind and not path.name.startswith(".") and is_there(path):
             found.setdefault(kind, []).append(path)
     return found
 
 
 def _case(folder: Path, files: dict[str, list[Path]], root: Path, problems: list[str]) -> Case:
-    name = folder.resolve().name
+    name = folder_name(folder)
     only = {
         kind: only_one(paths, f"case {name} has several files for {kind}", root, problems)
         for kind, paths in files.items()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Layout, subfolders
+from vol3dseg.datasets.layouts.layout import Layout, folder_name, subfolders
 from vol3dseg.formats.dicom.series import find_series, holds_files
 
 _LABELS = ("label", "seg")
@@ -39,7 +39,7 @@ def _find(folder: Path, problems: list[str]) -> Iterator[Case]:
         elif found:
             label = found.pop(labels[0]) if labels else None
             images = {name: ImageSource(path) for name, path in found.items()}
-            name = place.resolve().name
+            name = folder_name(place)
             yield Case(name, name, images, label)
 
 

@@ -1,5 +1,6 @@
 """What a layout is, and what several of them need to find cases."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,18 @@ def only_one(files: Sequence[Path], several: str, root: Path, problems: list[str
     if len(files) > 1:
         problems.append(f"{several}: {', '.join(str(file.relative_to(root)) for file in files)}")
     return next(iter(files), None)
+
+
+def folder_name(folder: Path) -> str:
+    """Return what a folder is called where it is given, not where a link leads."""
+    given = os.environ.get("PWD", "")  # the working folder as it was entered
+    here = given if given and Path(given).exists() and Path(given).samefile(".") else Path.cwd()
+    return Path(os.path.normpath(here / folder)).name
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is a file, or a link to one that was not fetched: reading reports that."""
+    return path.is_file() or (path.is_symlink() and not path.is_dir())
 
 
 def subfolders(folder: Path) -> list[Path]:

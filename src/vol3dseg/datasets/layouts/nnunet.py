@@ -24,7 +24,9 @@ from vol3dseg.schema import read_json
 
 FILE_NAME = "dataset.json"
 _IMAGES, _LABELS, _TEST_IMAGES = "imagesTr", "labelsTr", "imagesTs"
-_NUMBERED = re.compile(r"(?P<id>.+)_(?P<number>[0-9]{4})(?P<suffix>\.(?!json$)[a-z.]+)", re.I)
+_NUMBERED = re.compile(
+    r"(?P<id>.+)_(?P<number>[0-9]{4})(?P<suffix>\.(?!json$)[a-z.]+)", re.I | re.S
+)
 
 
 class _Description(BaseModel):

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from vol3dseg.datasets.case import Case, modalities_of
+from vol3dseg.datasets.case import Case, is_fit_id, modalities_of
 from vol3dseg.datasets.layouts.layout import Layout
 from vol3dseg.datasets.layouts.table_columns import (
     ID,
@@ -212,6 +212,7 @@ def _unwritable(
         # Spaces round it would be lost, and names of files that are not UTF-8 cannot be written.
         if text.encode(errors="ignore").decode() != text.strip() or "\0" in text:
             problems.append(f"{text!r} cannot be kept as text")
+    problems += [f"id {case.id!r} cannot name files" for case in cases if not is_fit_id(case.id)]
     return problems + [
         f"case {case.id}: {name} is resampled onto another image than {modalities[0]}"
         for case in cases

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.case import FIT_ID, Case, ImageSource, is_fit_id
 
 ID, SUBJECT, LABEL = "id", "subject", "label"
 _CLOSE = 0.8  # of difflib: one letter of five is wrong
@@ -141,11 +141,10 @@ class Row:
     def _id(self) -> str:
         """Return the id, which becomes part of file names and must not lead elsewhere."""
         name = self.cells[ID]
-        expected = "no slash, no dot at its beginning and nothing invisible"
         if not name:
             self._add("id is empty")
-        elif not name.isprintable() or "/" in name or "\\" in name or name.startswith("."):
-            self._add(f"id {name!r} cannot name files: expected {expected}")
+        elif not is_fit_id(name):
+            self._add(f"id {name!r} cannot name files: expected {FIT_ID}")
         return name
 
     def _source(self, column: str, first: ImageSource | None) -> ImageSource:
