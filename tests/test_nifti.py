@@ -394,6 +394,36 @@ def test_sform_and_qform_may_differ_by_rounding(tmp_path):
     assert read_image(path)[1] == Geometry(SHAPE, AFFINE)
 
 
+def in_unit(code, mm, image_class):
+    image = image_class(VALUES, np.diag([1 / mm] * 3 + [1]) @ AFFINE)
+    image.set_qform(image.affine, 1)
+    image.header["xyzt_units"] = code | 16  # and milliseconds
+    return image.to_bytes()
+
+
+@pytest.mark.parametrize("image_class", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize(("code", "mm"), [(0, 1), (1, 1000), (2, 1), (3, 1e-3), (7, 1)])
+def test_the_world_is_in_mm_whatever_the_header_counts_in(tmp_path, image_class, code, mm):
+    file = open_volume(stored(tmp_path, in_unit(code, mm, image_class)))
+    np.testing.assert_allclose(file.geometry().affine, AFFINE, rtol=1e-6)
+    assert len(file.notes) == (mm != 1)
+
+
+@pytest.mark.parametrize("image_class", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("squared", [1 - 1e-4, 1 - 1e-7, 1, 1 + 1e-7, 1 + 5e-7, 1 + 9e-4])
+def test_half_a_turn_may_be_rounded(tmp_path, image_class, squared):
+    image = image_class(VALUES, AFFINE)
+    image.set_sform(None, 0)
+    image.set_qform(AFFINE, 1)  # half a turn about z
+    data = image.to_bytes()
+    header = image_class.header_class(data[: len(image.header.binaryblock)])
+    header["quatern_d"] = np.sqrt(squared)
+    path = stored(tmp_path, header.binaryblock + data[len(header.binaryblock) :])
+    turn = open_volume(path).geometry().affine[:3, :3]
+    most = 2 * np.sqrt(max(1 - squared, 4e-7))  # radians, of the fourth number
+    np.testing.assert_allclose(turn, AFFINE[:3, :3], atol=2 * most)
+
+
 def read_or_refuse(read, path):
     """The array that `read` returns, or None where it refuses in words of ours."""
     try:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.catalogue.data import AFFINE, FLAIR, LABEL, SHAPE, T1, DataSet
 
-_SFORM, _CODES, _PIXDIM, _QOFFSET = 280, 252, 80, 268  # bytes of NIfTI-1 headers
+_SFORM, _CODES, _PIXDIM, _QUATERNION = 280, 252, 80, 256  # bytes of NIfTI-1 headers
 
 
 def _moved(mm: float) -> np.ndarray:
@@ -44,6 +44,34 @@ def turned(data: DataSet) -> None:
         start = nib.orientations.io_orientation(image.affine)
         turned = image.as_reoriented(nib.orientations.ornt_transform(start, turn))
         data.nifti(name, np.asarray(turned.dataobj), turned.affine)
+
+
+def in_unit(code: int, size: float):
+    """Give all lengths of all files in another unit of `size` mm."""
+
+    def make(data: DataSet) -> None:
+        scaled = np.diag([1 / size] * 3 + [1]) @ AFFINE
+        for name, array in (("flair.nii", FLAIR), ("t1.nii", T1), ("label.nii", LABEL)):
+            data.nifti(name, array, scaled, xyzt_units=code)
+
+    return make
+
+
+def unit_alone(code: int):
+    def make(data: DataSet) -> None:
+        data.nifti("flair.nii", FLAIR, xyzt_units=code)
+
+    return make
+
+
+def long_quaternion(squared: float, sform: int):
+    """Turn half round by a quaternion whose length is not 1."""
+
+    def make(data: DataSet) -> None:
+        data.patch("flair.nii", _CODES, "hh", 1, sform)
+        data.patch("flair.nii", _QUATERNION, "3f", 0, 0, np.sqrt(squared))
+
+    return make
 
 
 def two_places(data: DataSet) -> None:

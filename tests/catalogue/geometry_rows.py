@@ -84,6 +84,39 @@ ROWS = (
     Row("G11 alone", "pixdim 0 and no sform", geometry.pixdim_alone,
         refused="{folder}/flair.nii: header says that voxels are [0.0, 1.0, 2.0] mm apart; "
         "expected positive numbers; mend pixdim, or export it again"),
+    Row("G11 metres", "lengths in metres, as the header says", geometry.in_unit(1, 1000),
+        said="note: flair: header gives lengths in metres; voxels are read as 1 to 2 mm apart\n"
+        "note: t1: header gives lengths in metres; voxels are read as 1 to 2 mm apart\n"
+        "note: label: header gives lengths in metres; voxels are read as 1 to 2 mm apart"),
+    Row("G11 micrometres", "lengths in micrometres, as the header says",
+        geometry.in_unit(3, 0.001),
+        said="note: flair: header gives lengths in micrometres; voxels are read as 1 to 2 mm "
+        "apart\nnote: t1: header gives lengths in micrometres; voxels are read as 1 to 2 mm apart"
+        "\nnote: label: header gives lengths in micrometres; voxels are read as 1 to 2 mm apart"),
+    Row("G11 not metres", "lengths in mm, and a header that says metres", geometry.unit_alone(1),
+        refused="{folder}/flair.nii: header says that voxels are 1 to 2 metres apart; expected "
+        "distances of a scan; mend xyzt_units, or the lengths, or give --repair: it is then read "
+        "as millimetres",
+        repaired="repaired: flair: header says that voxels are 1 to 2 metres apart; read as "
+        "millimetres"),
+    Row("G11 no unit", "lengths in mm, and a header that names no unit", geometry.unit_alone(0)),
+    Row("G11 which unit", "lengths in micrometres, and a header that names no unit",
+        geometry.in_unit(0, 0.001),
+        said="note: flair: header names no unit of length; voxels are 1000 to 2000 apart; read "
+        "as mm\n"
+        "note: t1: header names no unit of length; voxels are 1000 to 2000 apart; read as mm\n"
+        "note: label: header names no unit of length; voxels are 1000 to 2000 apart; read as mm"),
+    Row("G11 rounded", "a quaternion whose squares sum to 1.0000005, and no sform",
+        geometry.long_quaternion(1 + 5e-7, 0)),
+    Row("G11 long", "one whose squares sum to 1.2, and no sform", geometry.long_quaternion(1.2, 0),
+        refused="{folder}/flair.nii: qform is not usable (its quaternion has the length 1.09545); "
+        "expected a length of at most 1; export it again"),
+    Row("G11 long beside", "the same, and the sform is good", geometry.long_quaternion(1.2, 1),
+        refused="{folder}/flair.nii: qform is not usable (its quaternion has the length 1.09545); "
+        "expected a length of at most 1; export it again, or give --repair: it is then placed by "
+        "the sform alone",
+        repaired="repaired: flair: qform is not usable (its quaternion has the length 1.09545); "
+        "placed by the sform alone"),
     Row("G12 slice", "a volume of one slice", geometry.cut(..., geometry.MIDDLE), like=None,
         check=geometry.is_one_slice),
     Row("G12 thick", "slices 12 mm apart", geometry.cut(..., affine=geometry.THICK)),

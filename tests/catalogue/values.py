@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.catalogue.data import AFFINE, FLAIR, LABEL, T1, DataSet
 
-DIM, SLOPE, OFFSET, MAGIC = 40, 112, 108, 344  # bytes of NIfTI-1 headers
+DIM, TYPE, SLOPE, OFFSET, MAGIC = 40, 70, 112, 108, 344  # bytes of NIfTI-1 headers
 
 
 def flair(array: np.ndarray, name: str = "flair.nii", **fields):

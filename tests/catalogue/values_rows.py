@@ -17,6 +17,10 @@ ROWS = (
     Row("D2 asked", "the same, with 1 in the column `flair_volume`",
         values.with_cells(values.flair(values.TWO), flair_volume="1"),
         result="read, the volume that was named"),
+    Row("D2 label", "a label map of a volume for each class",
+        values.label(np.stack([n == LABEL for n in (1, 2, 4)], -1).astype(np.uint8)),
+        refused="{folder}/label.nii: has shape (12, 10, 8, 3); expected a label map of three "
+        "axes; join its volumes into one, with a value for each class"),
     Row("D3", "two axes", values.flair(FLAIR[..., 0]),
         refused="{folder}/flair.nii: has shape (12, 10); expected three axes; choose another file"),
     Row("D4 colours", "colours (RGB24)", values.flair(values.COLOURS),
@@ -25,6 +29,19 @@ ROWS = (
     Row("D4 complex", "complex numbers", values.flair(FLAIR.astype(np.complex64)),
         refused="{folder}/flair.nii: voxels are complex64; expected plain numbers, neither "
         "colours nor complex ones; export intensities"),
+    Row("D4 quadruple", "floats of 128 bits", values.patched(values.TYPE, "hh", 1536, 128),
+        refused="{folder}/flair.nii: voxels are floats of 128 bits; expected numbers of 8 to 64 "
+        "bits; convert it, to float32 for one"),
+    Row("D4 bits", "single bits", values.patched(values.TYPE, "hh", 1, 1),
+        refused="{folder}/flair.nii: voxels are single bits; expected numbers of 8 to 64 bits; "
+        "convert it, to float32 for one"),
+    Row("D4 surfaces", "CIFTI, whose values are not of voxels alone",
+        values.flair(FLAIR, intent_code=3006),
+        refused="{folder}/flair.nii: holds values on surfaces (CIFTI); expected a volume; export "
+        "its volume, for one with wb_command -cifti-separate"),
+    Row("D4 classes", "an image whose header says that it is a label map",
+        values.flair(FLAIR, intent_code=1002),
+        said="note: flair: header says that it is a label map; read as an image"),
     Row("D5 no axes", "a header of 0 axes", values.patched(values.DIM, "h", 0),
         refused="{folder}/flair.nii: header says 0 axes; expected 1 to 7; export it again"),
     Row("D5 nine", "a header of 9 axes", values.patched(values.DIM, "h", 9),

@@ -84,6 +84,7 @@ class ImageHeader:
     interleaved: bool = False  # the volumes of several alternate with each voxel
     exact: bool = False  # nothing may stand behind the voxels
     unusable: str = ""  # what voxels are, where they are no plain numbers
+    labels: bool = False  # the header says that they are classes
 
 
 class ImageFile:
@@ -121,6 +122,8 @@ class ImageFile:
     ) -> tuple[NDArray[np.float32], Geometry, int]:
         """See `VolumeFile`."""
         geometry = self.geometry(channel)
+        if self._header.labels:
+            self._intake.note("header says that it is a label map", "read as an image")
         array, bad = self._array(channel, np.dtype(np.float32), out)
         return array, geometry, bad
 

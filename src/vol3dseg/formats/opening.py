@@ -120,7 +120,12 @@ def open_labels(path: Path, repair: bool = False, series: str | None = None) -> 
     """Open a label map as `open_volume` does an image; no voxel is read."""
     start = _start_unless_dicom(path, series)
     if start is not None:
-        return LabelFile(path, _opened(start, repair))
+        values = _opened(start, repair)
+        if len(values.shape) > 3:
+            found, wanted = f"has shape {values.shape}", "a label map of three axes"
+            remedy = "join its volumes into one, with a value for each class"
+            raise FileFormatError(found, where=path, expected=wanted, remedy=remedy)
+        return LabelFile(path, values)
     chosen = choose(find_series(path), series)
     if chosen.modality != "SEG":
         return LabelFile(path, DicomVolume(path, series, repair))

@@ -9,7 +9,8 @@ import nibabel as nib
 from numpy.typing import NDArray
 
 from vol3dseg.formats.image_file import Format, ImageFile, ImageHeader, stored_portions
-from vol3dseg.formats.nifti.nifti_header import begins_as_nifti, geometry_of, read_header
+from vol3dseg.formats.nifti.nifti_geometry import geometry_of
+from vol3dseg.formats.nifti.nifti_header import LABEL, begins_as_nifti, read_header
 from vol3dseg.formats.nifti.nifti_pair import header_and_voxels
 from vol3dseg.formats.streams import FileStart, read_start, write_stream
 from vol3dseg.space.geometry import Geometry
@@ -36,6 +37,7 @@ def open_nifti(file: FileStart, repair: bool = False) -> ImageFile:
         partial(voxels.portions, int(header["vox_offset"])),
         header.get_slope_inter(),
         unusable=unusable,
+        labels=int(header["intent_code"]) == LABEL,
     )
     return ImageFile(file.path, found, intake)
 

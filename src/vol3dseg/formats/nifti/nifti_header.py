@@ -1,4 +1,4 @@
-"""Headers of NIfTI files, checked before anything is allocated, and the grid that they say."""
+"""Headers of NIfTI files, checked before anything is allocated."""
 
 import logging
 import math
@@ -10,14 +10,14 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-from vol3dseg.errors import GridError
 from vol3dseg.formats.streams import FileStart, damaged, unfit_file
-from vol3dseg.space.geometry import Geometry, corners, unusable
 from vol3dseg.space.intake import Intake
 
 _SINGLE, _PAIR = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _AXES = {348: ("h", 40), 540: ("q", 16)}  # how and where headers keep their number
+LABEL, _SURFACES = 1002, range(3000, 3100)  # what `intent_code` may say
+_UNREAD = {1: "single bits", 1536: "floats of 128 bits", 2048: "complex numbers of 256 bits"}
 _EXTENSION = 4  # bytes behind the header that say whether extensions follow
 _quiet = logging.getLogger(f"{__name__}.mended")  # what nibabel mends is told below, or harmless
 _quiet.addHandler(logging.NullHandler())
@@ -43,6 +43,7 @@ def read_header(file: FileStart, voxels: FileStart, intake: Intake) -> Any:
     try:
         # Not with `check=True`: it writes to a log of nibabel's, which threads cannot silence.
         header = _HEADERS[size](start[:size], check=False)
+        _check_type(header, path)
         _check_spacing(header, path, intake)
         header.check_fix(logger=_quiet)
         _check_scaling(header, path)
@@ -73,6 +74,16 @@ def _check_axes(content: bytes, size: int, order: str, path: Path) -> None:
     axes = struct.unpack_from(f"{order}{kind}", content, offset)[0]
     if not 1 <= axes <= 7:
         raise unfit_file(f"header says {axes} axes", path, "1 to 7")
+
+
+def _check_type(header: Any, path: Path) -> None:
+    """Refuse types of voxels that the standard knows and nobody reads, and what is no volume."""
+    if int(header["intent_code"]) in _SURFACES:
+        remedy = "export its volume, for one with wb_command -cifti-separate"
+        raise unfit_file("holds values on surfaces (CIFTI)", path, "a volume", remedy)
+    if what := _UNREAD.get(int(header["datatype"])):
+        remedy = "convert it, to float32 for one"
+        raise unfit_file(f"voxels are {what}", path, "numbers of 8 to 64 bits", remedy)
 
 
 def _check_scaling(header: Any, path: Path) -> None:
@@ -132,30 +143,3 @@ def _check_first(header: Any, first: int, path: Path, intake: Intake) -> None:
         raise error
     intake.mend(error, f"read from byte {first}")
     header["vox_offset"] = first
-
-
-def geometry_of(header: Any, shape: tuple[int, ...], path: Path, intake: Intake) -> Geometry:
-    """Return the grid that a header places an array of `shape` on; refuse one of no use."""
-    try:
-        with np.errstate(invalid="ignore", over="ignore"):
-            geometry = Geometry(shape, header.get_best_affine())
-            sform, qform = (header.get_sform(coded=True), header.get_qform(coded=True))
-            if both := sform[1] > 0 and qform[1] > 0:
-                Geometry(shape, qform[0])  # or nothing could be said of how far they are apart
-    except GridError as error:
-        raise error.at(path) from error
-    except (HeaderDataError, ValueError, np.linalg.LinAlgError) as error:
-        found = f"sform or qform is not usable ({error})"
-        raise unusable(found, "one that places the voxels", path) from error
-    if sform[1] == 0 and qform[1] == 0:
-        found = "header says nothing of orientation: the codes of sform and qform are both 0"
-        remedy = "export it again with its orientation"
-        unknown = unusable(found, "a code of 1 or more", path, remedy)
-        intake.mend(unknown, f"read as {geometry.axis_codes}, with the spacing of pixdim")
-    if both:
-        apart = (sform[0] - qform[0]) @ corners(geometry.shape)
-        apart_mm = np.linalg.norm(apart[:3], axis=0).max()
-        if apart_mm > 0.5 * min(geometry.spacing_mm):
-            found = f"sform and qform place the volume up to {apart_mm:.3g} mm apart"
-            raise unusable(found, "one place", path, "set the wrong one's code to 0")
-    return geometry
