@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     type=PathType,
     help="A split.json: scores of each of its parts, in REPORT/<part>, and side by side.",
 )
+@click.option(
+    "--only-common",
+    is_flag=True,
+    help="Leave out, and name, cases that have a prediction or a reference alone.",
+)
 @repair_option()
 def evaluate(
     predictions: Path,
@@ -36,6 +41,7 @@ def evaluate(
     config: str | None,
     empty: "EmptyRule",
     split: Path | None,
+    only_common: bool,
     repair: bool,
 ) -> None:
     """Score the label maps of PREDICTIONS against those of REFERENCES.
@@ -43,14 +49,15 @@ def evaluate(
     REFERENCES is a dataset folder in a known layout, a dataset table (.csv, .json), or a folder of
     files with the same names as the predictions. Label maps may be in any format that is read,
     DICOM-SEG too; where both of a case are that, REFERENCES must be a table with its image. Every
-    prediction must have a reference, and every case of predictions.json a prediction. Writes
-    cases.csv, summary.json and summary.md; with --split into a folder for each part that has
-    predictions, and one summary.md over them. Needs no TensorFlow.
+    prediction must have a reference and every reference a prediction, unless --only-common is
+    given; a split, here or at predict, says which cases are meant. Writes cases.csv, summary.json
+    and summary.md; with --split into a folder for each part that has predictions, and one
+    summary.md over them. Needs no TensorFlow.
     """
     from vol3dseg.reporting import score_report as report
     from vol3dseg.reporting.score_predictions import evaluate as score
 
-    found = score(predictions, references, output, config, empty, split, repair)
+    found = score(predictions, references, output, config, empty, split, repair, only_common)
     per_case = report.case_table(found)
     show_table(report.PER_CASE, per_case.columns, per_case.rows)
     pooled = report.pooled_table(found.summaries)

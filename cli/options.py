@@ -106,13 +106,15 @@ def show_table(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=_plain(title), title_justify="left")
+    console, table = Console(), Table()
     for number, column in enumerate(columns):
         text = number == 0 or column in words
         table.add_column(_plain(column), justify="left" if text else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(_plain, row))
-    Console().print(table)
+    # A title of the table itself would be wrapped at its width.
+    console.print(_plain(title), soft_wrap=True)
+    console.print(table)
 
 
 def _plain(text: str) -> "Text":

@@ -365,6 +365,11 @@ def test_parts_of_a_split_side_by_side(vol3dseg, brats_folder, model_path, tmp_p
     assert done.stdout.index("Scores per case") < done.stdout.index("Pooled scores")
     assert "not comparable" in done.stdout
     assert "left out: part test has no predictions" in done.stdout
+    done = vol3dseg("evaluate", tmp_path / "O", brats_folder, "-o", tmp_path / "W")
+    assert "note: The means mix parts of a split (1 train, 1 validation)" in done.stdout
+    recorded = json.loads((tmp_path / "O" / "predictions.json").read_text())["parts"]
+    assert recorded == {part: SPLIT[part] for part in ("train", "validation")}
+    assert json.loads((tmp_path / "W" / "summary.json").read_text())["parts"] == recorded
 
 
 def test_a_prediction_in_no_part_is_refused(vol3dseg, brats_folder, model_path, tmp_path):

@@ -41,7 +41,7 @@ from vol3dseg.reporting.score_files import CASE_MEAN
 BASE = load_config("crops32").model_dump(mode="json")
 SPLIT = {"train": ["t1", "t2"], "validation": ["v1", "v2", "v3"], "test": ["x1", "x2", "x3", "x4"]}
 STRUCTURES = ("core", "rim", "whole")
-HEAD = {"format": "vol3dseg.scores", "version": 1}
+HEAD = {"format": "vol3dseg.scores", "version": 2}
 LABELS = {
     "classes": [
         {"name": name, "read": [value], "write": value}
@@ -174,7 +174,7 @@ DAMAGE = [
     (SUMMARY, summary({}), r"scores: expected at least 1 entries"),
     (SUMMARY, summary({"v1": {}}), r"case v1 has no scores"),
     (SUMMARY, summary({"v1": dice(1)}, scores=None), r"scores is missing\).*evaluate the pred"),
-    (SUMMARY, summary({"v1": dice(1)}, version=0), r"another version \(version: expected 1"),
+    (SUMMARY, summary({"v1": dice(1)}, version=0), r"another version \(version: expected 2"),
     (SUMMARY, summary({"v1": dice(1)}, pooled=None), r"summary\.json: .*pooled is missing"),
     (SUMMARY, summary({"v1": dice(1)}, empty_masks={"rule": "zero"}), r"rule: expected 'und"),
     (SUMMARY, "{", r"summary\.json: is damaged .*evaluate the predictions again"),

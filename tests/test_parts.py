@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vol3dseg.datasets.splits import PARTS, Split
 from vol3dseg.errors import EvaluationError
 from vol3dseg.evaluation.scoring import evaluate_case, summarise
-from vol3dseg.reporting.score_predictions import group_by_part
+from vol3dseg.reporting.matching import Cohort, group_by_part
 from vol3dseg.reporting.score_report import (
     NOT_COMPARABLE,
     Evaluation,
@@ -47,7 +47,9 @@ def cases(labels):
 
 @pytest.fixture
 def found(cases):
-    return Evaluation(cases, {part: summarise(of) for part, of in cases.items()}, SPLIT)
+    parts = {"train": ("a", "b"), "validation": ("d",)}
+    cohort = Cohort({"c": "no prediction"}, parts)
+    return Evaluation(cases, {part: summarise(of) for part, of in cases.items()}, SPLIT, cohort)
 
 
 @given(st.lists(st.sampled_from("abcde"), unique=True, min_size=1))
@@ -76,16 +78,21 @@ def test_a_part_without_predictions_is_left_out_and_said(found):
 
 def test_scores_per_case_side_by_side(found):
     rows = {name: cells for name, *cells in case_table(found).rows}
-    assert rows["cases"] == ["2 of 3", "1 of 1"]
+    assert rows["cases"] == ["2 of 3", "1"]
     spread = ((1 - 2 / 3) / 2) * 2**0.5
-    assert rows["Dice, edema"] == [f"{(1 + 2 / 3) / 2:.4f} ± {spread:.4f}", "0.4000 ± 0.0000"]
-    assert rows["Dice, enhancing"] == ["- ± -", "- ± -"]
-    assert rows["sensitivity, mean of classes"] == ["0.7500", "0.2500"]
-    assert case_table(replace(found, split=None)).rows[0] == ("cases", "2", "1")
+    assert rows["Dice, edema"] == [f"{(1 + 2 / 3) / 2:.4f} ± {spread:.4f}", "0.4000"]
+    assert rows["Dice, enhancing"] == ["- (0)", "- (0)"]
+    assert rows["sensitivity, mean of classes"] == [
+        "0.7500 (1 of 3 classes)",
+        "0.2500 (1 of 3 classes)",
+    ]
+    whole = replace(found, split=None, cohort=Cohort())
+    assert case_table(whole).rows[0] == ("cases", "2", "1")
 
 
 def test_pooled_scores_have_names_of_their_own(found):
     rows = {name: cells for name, *cells in pooled_table(found.summaries).rows}
+    assert rows.pop("cases") == ["2", "1"]
     assert all(name.startswith("pooled_") for name in rows)
     assert rows["pooled_accuracy"] == [f"{22 / 24:.4f}", f"{9 / 12:.4f}"]
     assert rows["pooled_dice_edema"] == [f"{12 / 14:.4f}", "0.4000"]

@@ -58,12 +58,14 @@ def only_part(cases: Sequence[Case], split_file: Path, part: str) -> list[Case]:
     return [by_id[name] for name in wanted]
 
 
-def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]:
+def label_files(
+    folder: Path, recorded: Collection[str] = (), besides: Collection[str] = ()
+) -> dict[str, Path]:
     """Return the label maps of a folder of files named `<id>.nii.gz`, `<id>.dcm`, ..., by case.
 
-    Probabilities (`<id>_probabilities.nii.gz`) are passed over. Where a case has several files,
-    those count that are `recorded`, as in predictions.json. Raises DatasetError where the folder is
-    missing or holds none, or two files are of one case.
+    Files whose names without their endings are in `besides` are none. Where a case has several
+    files, those count that are `recorded`, as in predictions.json. Raises DatasetError where the
+    folder is missing or holds none, or two files are of one case.
     """
     expected = "files <id>.nii.gz, <id>.nrrd, <id>.mha or <id>.dcm"
     if not folder.is_dir():
@@ -73,7 +75,7 @@ def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         name = spelled(formats.label_stem(path) or "")
-        if not name or name.startswith(".") or name.endswith("_probabilities"):
+        if not name or name.startswith(".") or name in besides:
             continue
         if formats.is_companion(path) or (name in found and found[name].name in recorded):
             continue
@@ -92,13 +94,14 @@ def label_files(folder: Path, recorded: Collection[str] = ()) -> dict[str, Path]
 
 
 def reference_cases(path: Path) -> dict[str, Case]:
-    """Return the cases that have a label map, by id; raises DatasetError where nothing is found.
+    """Return the cases of a data set by id, whether or not they have a label map.
 
     `path` is what `find_cases` takes, or a folder of files named by case, which have no images.
+    Raises DatasetError where nothing is found.
     """
     if layout_of(path) is not None:
         try:
-            return {case.id: case for case in find_cases(path) if case.label is not None}
+            return {case.id: case for case in find_cases(path)}
         except DatasetError:
             # Label maps in one folder may look like the files of one case.
             if not path.is_dir() or not any(formats.label_stem(file) for file in path.iterdir()):

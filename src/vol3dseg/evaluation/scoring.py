@@ -42,7 +42,7 @@ class Statistics:
     cases: int  # that define it
     mean: float
     median: float
-    std: float  # of a sample (over n - 1); 0 of a single case
+    std: float  # of a sample (over n - 1); NaN of a single case
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def describe(values: Sequence[float]) -> Statistics:
     defined = [v for v in values if not isnan(v)]
     if not defined:
         return Statistics(0, nan, nan, nan)
-    deviation = statistics.stdev(defined) if len(defined) > 1 else 0.0
+    deviation = statistics.stdev(defined) if len(defined) > 1 else nan
     mean, median = statistics.fmean(defined), statistics.median(defined)
     return Statistics(len(defined), mean, median, deviation)
 

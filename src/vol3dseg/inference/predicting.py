@@ -1,6 +1,7 @@
 """What `vol3dseg predict` does: choose cases, skip complete ones, segment or explain."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, allow_repairs, require_distinct
@@ -66,31 +67,33 @@ def predict(
     """
     predictor = model if isinstance(model, Predictor) else load_predictor(model)
     folder, options = Path(output), options or PredictOptions()
-    cases = _chosen(predictor, inputs, options)
+    chosen = _chosen(predictor, inputs, options)
+    cases = list(chain.from_iterable(chosen.values()))
     record = Record.of(predictor.manifest, predictor.origin)
     if options.resume and (folder / RECORD_NAME).exists():
         record, missing = _resumed(record, predictor, cases, folder, options)
         tell(f"{len(cases) - len(missing)} of {len(cases)} cases are complete")
         cases = missing
+    record = record.with_parts({p: [case.id for case in of] for p, of in chosen.items() if p})
     begin(len(cases))
     return predict_cases(cases, predictor, folder, record, options, progress)
 
 
-def _chosen(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> list[Case]:
-    """Return the cases of the inputs that are to be segmented; see `predict`."""
+def _chosen(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> dict[str, list[Case]]:
+    """Return the cases that are to be segmented, by part of the split; see `predict`."""
     given = [each for each in inputs if isinstance(each, Case)]
     paths = [Path(each) for each in inputs if not isinstance(each, Case)]
     modalities = predictor.manifest.recipe.modalities
     cases = allow_repairs([*given, *gather_cases(paths, modalities)], options.repair)
     require_distinct(cases)
     if options.split is None:
-        return cases
+        return {"": cases}
     file = Path(options.split)
     split = read_split(file)
     parts = options.parts or [part for part in PARTS if split.part(part)]
     if not parts:
         raise DatasetError("all parts are empty", where=file, expected="ids of cases")
-    return [c for part in dict.fromkeys(parts) for c in only_part(cases, file, part)]
+    return {part: only_part(cases, file, part) for part in parts}
 
 
 def _resumed(
@@ -114,7 +117,8 @@ def _resumed(
         for case_id, made in before.cases.items()
         if case_id not in again and (case_id in given or before.is_there(case_id, folder))
     }
-    return record.with_cases(kept), missing
+    parts = {part: [c for c in cases if c in kept] for part, cases in before.parts.items()}
+    return record.with_cases(kept).with_parts(parts), missing
 
 
 def explain(
@@ -125,7 +129,7 @@ def explain(
     Its record has the plan, time included, and warnings; or the error.
     """
     recipe = predictor.manifest.recipe
-    for case in _chosen(predictor, inputs, options):
+    for case in chain.from_iterable(_chosen(predictor, inputs, options).values()):
         try:
             with failing_alone(case, "preparing"):
                 prepared = prepare(read_volume(case, recipe.modalities), recipe)

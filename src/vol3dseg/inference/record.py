@@ -86,17 +86,20 @@ class Record(Frozen):
     channels : tuple of str
         What the last axis of `<id>_probabilities` holds.
     versions : mapping from package to version
+    parts : mapping from part to tuple of str
+        The cases by part of the split that was given; empty without one.
     cases : mapping from case to CaseRecord
     """
 
     format: Literal["vol3dseg.predictions"] = "vol3dseg.predictions"
-    version: Literal[5] = 5
+    version: Literal[6] = 6
     model_sha256: str
     fingerprint: str
     provider: str
     labels: LabelSet
     channels: tuple[str, ...]
     versions: dict[str, str]
+    parts: dict[str, tuple[str, ...]] = {}
     cases: dict[str, CaseRecord] = {}
 
     def save(self, folder: Path) -> None:
@@ -106,6 +109,13 @@ class Record(Frozen):
     def with_cases(self, cases: Mapping[str, CaseRecord]) -> "Record":
         """Return the record with these cases, over those that it has."""
         return self.model_copy(update={"cases": {**self.cases, **cases}})
+
+    def with_parts(self, parts: Mapping[str, Sequence[str]]) -> "Record":
+        """Return the record with these cases in these parts, and all others where they were."""
+        moved = {case for cases in parts.values() for case in cases}
+        names = dict.fromkeys([*self.parts, *parts])
+        stay = {n: [c for c in self.parts.get(n, ()) if c not in moved] for n in names}
+        return self.model_copy(update={"parts": {n: (*stay[n], *parts.get(n, ())) for n in names}})
 
     @classmethod
     def of(cls, manifest: Manifest, origin: Origin) -> "Record":

@@ -19,11 +19,16 @@ from vol3dseg.schema import read_json
 CASES_NAME, SUMMARY_NAME = "cases.csv", "summary.json"
 # Where the mean over foreground classes in each case stands among classes and regions.
 CASE_MEAN = "mean of foreground classes"
-_FORMAT: dict[str, Any] = {"format": "vol3dseg.scores", "version": 1}
+_FORMAT: dict[str, Any] = {"format": "vol3dseg.scores", "version": 2}
 
 
-def write_scores(folder: Path, cases: Sequence[CaseScores], summary: Summary) -> None:
-    """Write cases.csv and summary.json; undefined values are empty in the first, else null."""
+def write_scores(
+    folder: Path, cases: Sequence[CaseScores], summary: Summary, facts: Mapping[str, Any]
+) -> None:
+    """Write cases.csv and summary.json; undefined values are empty in the first, else null.
+
+    `facts` say in summary.json who was scored and who was not.
+    """
     rows = [
         {"case": case.case_id, "structure": name, **values}
         for case in cases
@@ -32,6 +37,7 @@ def write_scores(folder: Path, cases: Sequence[CaseScores], summary: Summary) ->
     write_text(folder / CASES_NAME, csv_text(rows))
     data = _FORMAT | {
         "cases": summary.cases,
+        **facts,
         "empty_masks": {"rule": summary.empty, "meaning": EMPTY_RULES[summary.empty]},
         "mean_foreground_dice": summary.mean_foreground_dice,
         "mean_foreground": summary.mean_foreground,
@@ -100,7 +106,7 @@ class _EmptyMasks(BaseModel):
 
 class _SummaryFile(BaseModel):
     format: Literal["vol3dseg.scores"]
-    version: Literal[1]
+    version: Literal[2]
     empty_masks: _EmptyMasks
     pooled: dict[str, float | None]
     scores: dict[str, dict[str, _StructureScores]] = Field(min_length=1)

@@ -1,22 +1,20 @@
 """Score a folder of predictions against the label maps of a data set."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from vol3dseg.config import load_config
-from vol3dseg.datasets.case import Case, allow_repairs
-from vol3dseg.datasets.selection import label_files, reference_cases
+from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.sources import open_label, read_grid
-from vol3dseg.datasets.splits import PARTS, Split, read_split
-from vol3dseg.errors import EvaluationError, in_memory, some_of
+from vol3dseg.datasets.splits import read_split
+from vol3dseg.errors import EvaluationError, in_memory
 from vol3dseg.evaluation.overlap import EMPTY_RULES, EmptyRule
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.formats import open_labels
 from vol3dseg.inference.record import RECORD_NAME, load_record
-from vol3dseg.reporting.score_report import Evaluation, write_evaluation
+from vol3dseg.reporting.matching import Folders, Pair, match
+from vol3dseg.reporting.score_report import WHOLE, Evaluation, write_evaluation
 from vol3dseg.space.labels import LabelSet, Segmentation
-
-Pair = tuple[str, Path, Case]
 
 
 def evaluate(
@@ -27,11 +25,13 @@ def evaluate(
     empty: EmptyRule = "undefined",
     split: str | Path | None = None,
     repair: bool = False,
+    only_common: bool = False,
 ) -> Evaluation:
     """Score the label maps of a folder against those of a data set.
 
-    Every prediction must have a reference. Where the folder has a `predictions.json`, every case of
-    it must have a prediction, except those that failed, which must have none that counts.
+    Every case must have a prediction and a reference; a case of `predictions.json` that failed has
+    no prediction. Where a split is given, or was given to `vol3dseg predict`, it says which cases
+    are meant: those of its parts that were predicted.
 
     Parameters
     ----------
@@ -51,6 +51,9 @@ def evaluate(
         A split.json: each of its parts is scored by itself.
     repair : bool
         Mend files that have a repair; otherwise they are refused.
+    only_common : bool
+        Leave out cases that have a prediction or a reference alone, and name them in the report;
+        otherwise they are refused.
 
     Raises
     ------
@@ -59,8 +62,8 @@ def evaluate(
     DatasetError
         A folder, a label map of a case or the split file is missing, or there are no label maps.
     EvaluationError
-        Predictions and references do not fit, by case or by part of the split; or `empty` is no
-        rule.
+        Predictions and references do not fit, by case or by part of the split, or no case is left;
+        or `empty` is no rule.
     FileFormatError, GridError, LabelError
         A label map cannot be read, lies on another grid, or holds what is not in the label set.
     MemoryLimitError
@@ -70,68 +73,20 @@ def evaluate(
     """
     if empty not in EMPTY_RULES:
         raise EvaluationError(f"empty={empty!r} is no rule", expected=" or ".join(EMPTY_RULES))
-    pairs, labels = _pairs(Path(predictions), Path(references), config, repair)
-    parts = None if split is None else read_split(Path(split))
-    ids = tuple(case_id for case_id, _, _ in pairs)
-    groups = {"all": ids} if parts is None else group_by_part(ids, parts, str(split))
+    folder = Path(predictions)
+    record = load_record(folder) if (folder / RECORD_NAME).exists() else None
+    given = None if split is None else read_split(Path(split))
+    folders = Folders.read(folder, Path(references), record, repair)
+    pairs, cohort = match(folders, given, str(split), only_common)
+    labels = (load_config(config) if config else record or load_record(folder)).labels
     scores = {case.case_id: case for case in evaluate_pairs(pairs, labels, empty)}
+    groups = {WHOLE: tuple(scores)} if given is None else cohort.parts
     cases = {part: tuple(scores[name] for name in names) for part, names in groups.items()}
     summaries = {part: summarise(of_part) for part, of_part in cases.items()}
-    found = Evaluation(cases, summaries, parts)
+    found = Evaluation(cases, summaries, given, cohort)
     if output is not None:
         write_evaluation(Path(output), found)
     return found
-
-
-def _pairs(
-    folder: Path, references: Path, config: str | Path | None, repair: bool
-) -> tuple[list[Pair], LabelSet]:
-    """Return what is scored against what, and the labels of both."""
-    recorded = load_record(folder) if (folder / RECORD_NAME).exists() else None
-    written = {case.file for case in recorded.cases.values()} if recorded else set()
-    files = label_files(folder, written)
-    known = {c.id: c for c in allow_repairs(reference_cases(references).values(), repair)}
-    if recorded is not None:
-        # A case that failed must not vanish from the mean, nor count with an older model's file.
-        failed = {name for name, case in recorded.cases.items() if case.error}
-        files = {name: path for name, path in files.items() if name not in failed}
-        known = {name: path for name, path in known.items() if name in recorded.cases}
-    source = load_config(config) if config else recorded or load_record(folder)
-    return match_cases(files, known, allow_missing=recorded is None), source.labels
-
-
-def match_cases(
-    predictions: Mapping[str, Path], references: Mapping[str, Case], allow_missing: bool = True
-) -> list[Pair]:
-    """Return predictions with their cases; `allow_missing` allows cases without a prediction."""
-    missing = [name for name in references if name not in predictions]
-    if missing and not allow_missing:
-        raise EvaluationError(
-            f"references without a prediction: {', '.join(missing)}",
-            remedy="predict them as well, or leave them out of the references",
-        )
-    unmatched = [name for name in predictions if name not in references]
-    if unmatched:
-        raise EvaluationError(
-            f"predictions without a reference: {', '.join(unmatched)}",
-            expected=f"one of {some_of(list(references)) or 'no references at all'}",
-            remedy="name both alike, or move what is no prediction to another folder",
-        )
-    return [(name, path, references[name]) for name, path in predictions.items()]
-
-
-def group_by_part(cases: Sequence[str], split: Split, source: str) -> dict[str, tuple[str, ...]]:
-    """Return the cases in each part of a split that has any, in the order given."""
-    part_of = {case: part for part in PARTS for case in split.part(part)}
-    stray = [case for case in cases if case not in part_of]
-    if stray:
-        raise EvaluationError(
-            f"predictions that are in no part: {', '.join(stray)}",
-            where=source,
-            remedy="give the split that they were made by, or evaluate without --split",
-        )
-    groups = {part: tuple(c for c in cases if part_of[c] == part) for part in PARTS}
-    return {part: names for part, names in groups.items() if names}
 
 
 def evaluate_pairs(

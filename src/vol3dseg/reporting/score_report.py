@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 
 from vol3dseg.datasets.splits import PARTS, Split
@@ -9,6 +10,7 @@ from vol3dseg.evaluation.overlap import DICE, EMPTY_RULES, METRICS
 from vol3dseg.evaluation.scoring import CaseScores, Statistics, Summary
 from vol3dseg.files import write_text
 from vol3dseg.reporting.document import Block, Heading, Table, markdown, number
+from vol3dseg.reporting.matching import NOBODY, Cohort
 from vol3dseg.reporting.score_files import CASES_NAME, SUMMARY_NAME, write_scores
 
 PER_CASE = "Scores per case: mean ± standard deviation over cases"
@@ -24,6 +26,9 @@ NOT_COMPARABLE = (
 _MARKDOWN_NAME = "summary.md"
 
 
+WHOLE = "all"  # stands for a part where cases are not divided
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """Scores of predictions, by part of a split: as far as they have any; "all" without a split."""
@@ -31,12 +36,12 @@ class Evaluation:
     cases: Mapping[str, tuple[CaseScores, ...]]
     summaries: Mapping[str, Summary]
     split: Split | None = None
+    cohort: Cohort = NOBODY
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was put right, or decided, when files were read, with the case."""
-        scores = (case for of_part in self.cases.values() for case in of_part)
-        return tuple(f"case {case.case_id}: {note}" for case in scores for note in case.notes)
+        """Who is scored and who is not; what was put right, or decided, when files were read."""
+        return _notes([case for of in self.cases.values() for case in of], self.cohort)
 
     @property
     def without_predictions(self) -> tuple[str, ...]:
@@ -44,12 +49,16 @@ class Evaluation:
         filled = [part for part in PARTS if self.split is not None and self.split.part(part)]
         return tuple(part for part in filled if part not in self.summaries)
 
+    def cohort_of(self, part: str) -> Cohort:
+        """Return who is scored of a part, and who is not."""
+        return self.cohort.of(part, self.split.part(part)) if self.split else self.cohort
+
 
 def write_evaluation(folder: Path, found: Evaluation) -> None:
     """Write `write_report`'s files; with a split those of each part, and summary.md over all."""
     for part, summary in found.summaries.items():
         of_part = folder if found.split is None else folder / part
-        write_report(of_part, found.cases[part], summary)
+        write_report(of_part, found.cases[part], summary, found.cohort_of(part))
     if found.split is None:
         return
     for name in (CASES_NAME, SUMMARY_NAME):  # of an evaluation without parts
@@ -57,16 +66,33 @@ def write_evaluation(folder: Path, found: Evaluation) -> None:
     write_text(folder / _MARKDOWN_NAME, parts_markdown(found))
 
 
-def write_report(folder: Path, cases: Sequence[CaseScores], summary: Summary) -> None:
+def write_report(
+    folder: Path, cases: Sequence[CaseScores], summary: Summary, cohort: Cohort = NOBODY
+) -> None:
     """Write cases.csv, summary.json and summary.md into `folder`, each atomically."""
-    write_scores(folder, cases, summary)
-    title = f"Scores over {summary.cases} case{'s' * (summary.cases != 1)}"
+    notes = _notes(cases, cohort)
+    facts = {"not_scored": cohort.not_scored, "parts": cohort.parts, "notes": notes}
+    write_scores(folder, cases, summary, facts)
     blocks: list[Block] = [
+        *notes,
         _summary_table(summary),
-        f"The column of cases counts those that define Dice. {EMPTY_RULES[summary.empty]}",
+        f"The column of cases counts those that define Dice; means over fewer have their number "
+        f"beside them. {EMPTY_RULES[summary.empty]}",
         *_pooled_section({"value": summary}),
     ]
+    title = f"Scores over {_cases(summary.cases, len(cohort.not_scored))}"
     write_text(folder / _MARKDOWN_NAME, markdown(title, blocks))
+
+
+def _notes(cases: Sequence[CaseScores], cohort: Cohort) -> tuple[str, ...]:
+    read = (f"case {case.case_id}: {note}" for case in cases for note in case.notes)
+    return (*cohort.in_words(len(cases)), *read)
+
+
+def _cases(scored: int, missing: int) -> str:
+    """Return "5 cases", "1 case" or "3 of 5 cases"."""
+    total = scored + missing
+    return f"{f'{scored} of ' * bool(missing)}{total} case{'s' * (total != 1)}"
 
 
 def parts_markdown(found: Evaluation) -> str:
@@ -78,6 +104,7 @@ def parts_markdown(found: Evaluation) -> str:
         "that name is of another evaluation."
         if found.without_predictions
         else "",
+        *found.notes,
         Heading(PER_CASE),
         case_table(found),
         f"{EMPTY_RULES[first.empty]} Each case and more scores: {folders}.",
@@ -90,15 +117,16 @@ def case_table(found: Evaluation) -> Table:
     """Return scores per case, a column for each part, with how many cases of it are scored."""
     summaries = found.summaries.values()
     counts = (
-        f"{summary.cases} of {len(found.split.part(part))}" if found.split else str(summary.cases)
-        for part, summary in found.summaries.items()
+        f"{s.cases} of {s.cases + len(missing)}" if missing else str(s.cases)
+        for part, s in found.summaries.items()
+        for missing in [found.cohort_of(part).not_scored]
     )
     rows = [("cases", *counts)]
     for name in next(iter(summaries)).names:
-        each = (mean_and_std(summary.statistics[name][DICE.name]) for summary in summaries)
+        each = (mean_and_std(s.statistics[name][DICE.name], s.cases) for s in summaries)
         rows.append((f"{DICE.title}, {name}", *each))
     for metric in METRICS:
-        means = (number(summary.mean_foreground[metric.name]) for summary in summaries)
+        means = (_mean_of_classes(summary, metric.name) for summary in summaries)
         rows.append((f"{metric.title}, mean of classes", *means))
     return Table(("score", *found.summaries), tuple(rows))
 
@@ -106,13 +134,27 @@ def case_table(found: Evaluation) -> Table:
 def pooled_table(summaries: Mapping[str, Summary]) -> Table:
     """Return pooled scores, a column for each summary."""
     names = next(iter(summaries.values())).pooled
+    cases = ("cases", *(str(summary.cases) for summary in summaries.values()))
     rows = ((name, *(number(s.pooled[name]) for s in summaries.values())) for name in names)
-    return Table(("pooled score", *summaries), tuple(rows))
+    return Table(("pooled score", *summaries), (cases, *rows))
 
 
-def mean_and_std(found: Statistics) -> str:
-    """Return mean ± standard deviation."""
-    return f"{number(found.mean)} ± {number(found.std)}"
+def mean_and_std(found: Statistics, usual: int | None = None) -> str:
+    """Return mean ± standard deviation, and the number of cases unless it is the usual one."""
+    spread = "" if isnan(found.std) else f" ± {number(found.std)}"
+    return number(found.mean) + spread + _count(found.cases, usual)
+
+
+def _mean_of_classes(summary: Summary, metric: str) -> str:
+    """Return the mean over classes of their means, with the number of classes where some lack."""
+    defined = sum(summary.statistics[name][metric].cases > 0 for name in summary.foreground)
+    of_all = len(summary.foreground)
+    fewer = f" ({defined} of {of_all} classes)" if defined < of_all else ""
+    return number(summary.mean_foreground[metric]) + fewer
+
+
+def _count(cases: int, usual: int | None) -> str:
+    return "" if cases == usual else f" ({cases})"
 
 
 def _summary_table(summary: Summary) -> Table:
@@ -120,10 +162,12 @@ def _summary_table(summary: Summary) -> Table:
     rows = []
     for name, found in summary.statistics.items():
         dice = found[DICE.name]
-        means = [number(found[metric.name].mean) for metric in others]
-        rows.append((name, str(dice.cases), mean_and_std(dice), number(dice.median), *means))
-    first, *means = (number(summary.mean_foreground[metric.name]) for metric in METRICS)
-    rows.append(("mean of foreground classes", "", first, "", *means))
+        of_others = (found[metric.name] for metric in others)
+        means = [number(each.mean) + _count(each.cases, dice.cases) for each in of_others]
+        shown = (str(dice.cases), mean_and_std(dice, dice.cases), number(dice.median))
+        rows.append((name, *shown, *means))
+    mean, *means = (_mean_of_classes(summary, metric.name) for metric in METRICS)
+    rows.append(("mean of foreground classes", "", mean, "", *means))
     columns = ("class or region", "cases", "Dice (mean ± std)", "Dice (median)")
     bold = frozenset({(len(rows) - 1, 0)})
     return Table((*columns, *(metric.title for metric in others)), tuple(rows), bold)

@@ -15,16 +15,11 @@ from vol3dseg.reporting.comparison import comparison_tables as tables
 from vol3dseg.reporting.comparison.common_cases import Comparison, Entry, compare
 from vol3dseg.reporting.comparison.runs import read_run
 from vol3dseg.reporting.document import Block, Figure, Heading, html, markdown
+from vol3dseg.reporting.matching import WORTH
 from vol3dseg.reporting.page import html_page
 from vol3dseg.reporting.score_files import csv_text
 from vol3dseg.reporting.score_report import NOT_COMPARABLE, POOLED_FROM
 
-_PARTS = {
-    "train": "Training cases: they show how well the runs fit what they learned from, not how they "
-    "do on new cases.",
-    "validation": "The best epoch of a run may have been chosen on these cases, so the scores are "
-    "somewhat too good; the test part is free of that.",
-}
 _PARAMETERS = "Keys of the config; “none” where a section is switched off."
 _RESULTS = (
     "Mean of the Dice per case ± standard deviation (number of cases that define it); best of each "
@@ -120,7 +115,7 @@ def title(comparison: Comparison) -> str:
 
 def notes_on_cases(comparison: Comparison) -> list[str]:
     """Return what must be known of the cases: the part that they are, and who lacks some."""
-    notes = [_PARTS[comparison.part]] if comparison.part in _PARTS else []
+    notes = [WORTH[comparison.part]] if comparison.part in WORTH else []
     common, others = set(comparison.cases), dict[tuple[str, ...], list[str]]()
     for entry in comparison.entries:
         extra = tuple(case for case in entry.all_cases if case not in common)

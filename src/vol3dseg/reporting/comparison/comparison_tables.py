@@ -47,9 +47,7 @@ def result_table(comparison: Comparison) -> Table:
     for name in comparison.structures:
         found = [entry.statistics[name] for entry in comparison.entries]
         title = "mean in each case" if name == CASE_MEAN else name
-        columns[title] = [
-            (s.mean, f"{mean_and_std(s) if s.cases else UNDEFINED} ({s.cases})") for s in found
-        ]
+        columns[title] = [(s.mean, mean_and_std(s)) for s in found]
     means = [entry.mean_of_classes for entry in comparison.entries]
     columns["mean of classes"] = [(mean, number(mean)) for mean in means]
     return _by_run(comparison, columns)
