@@ -193,7 +193,7 @@ def test_label_maps_of_a_folder_in_any_format(tmp_path):
     names = ("a.nii.gz", "b.nrrd", "c.mha", "d.hdr", "d.img", "a_probabilities.nrrd", "x.png")
     for name in names:
         (tmp_path / name).touch()
-    found = label_files(tmp_path)
+    found = label_files(tmp_path, besides={"a_probabilities"})
     assert {name: path.name for name, path in found.items()} == {
         "a": "a.nii.gz", "b": "b.nrrd", "c": "c.mha", "d": "d.img",
     }  # fmt: skip
