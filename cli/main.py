@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import sys
 
 import click
@@ -55,6 +56,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # names may hold what a terminal cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # Workers start as python -c, which looks for modules where the user happens to stand.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         cli()
     except Vol3dSegError as error:

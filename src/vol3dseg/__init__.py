@@ -5,6 +5,7 @@ importing the package costs next to nothing and TensorFlow is needed by `train` 
 alone.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from vol3dseg.training.fit import train as train
 
 __version__ = "0.1.0"
+
+# Before anybody imports onnxruntime: it would keep an id of the machine, and report to Microsoft.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _HOMES = {
     "find_cases": "vol3dseg.datasets.layouts",

@@ -4,6 +4,7 @@
 read voxels when these are asked for. `read_image` and `read_labels` do both at once.
 """
 
+import vol3dseg.space  # noqa: F401 - it imports nibabel as that has to be
 from vol3dseg.formats.image_file import Format, VolumeFile
 from vol3dseg.formats.names import (
     EXPECTED,

@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -21,9 +22,25 @@ COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#0072B2", "#E
 LINE_COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")
 VALIDATION = "val_"  # before the names of what Keras logs of the validation patches
 _LINE_WIDTHS = {"": 1.0, VALIDATION: 2.4}  # [pt]
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _LONGEST = 16_000  # side of a picture [pixels]; browsers show no more
 
 
+def drawing(draw: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a function draw with matplotlib's own settings, whatever those of the program are."""
+
+    @wraps(draw)
+    def alike(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        matplotlib = load_extra("matplotlib", "report")
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            return draw(*args, **kwargs)
+
+    return alike
+
+
+@drawing
 def save_split(path: Path, split: Split, volumes_ml: Mapping[str, float]) -> None:
     """Draw how many cases each part has, and how large the foreground [ml] of each case is."""
     figure = new_figure(7.0, 5.0)
@@ -34,6 +51,7 @@ def save_split(path: Path, split: Split, volumes_ml: Mapping[str, float]) -> Non
     save_figure(figure, path)
 
 
+@drawing
 def save_curves(path: Path, training_log: Path) -> None:
     """Draw loss and Dice over epochs, for training and validation patches; see `read_log`."""
     log = read_log(training_log)

@@ -19,7 +19,7 @@ from vol3dseg.evaluation.scoring import require_same_classes
 from vol3dseg.formats import label_stem, read_labels
 from vol3dseg.inference.record import load_record
 from vol3dseg.reporting.axial import AxialView, axial_view
-from vol3dseg.reporting.figures import class_colour, new_figure, save_figure
+from vol3dseg.reporting.figures import class_colour, drawing, new_figure, save_figure
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume, one_grid
 
@@ -84,6 +84,7 @@ def draw_files(
     save_overlay(output, volume, predicted, known, label_stem(prediction) or prediction.name)
 
 
+@drawing
 def save_overlay(
     path: Path,
     volume: Volume,

@@ -5,11 +5,11 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vol3dseg.errors import DeviceError
+from vol3dseg.errors import DeviceError, MissingExtraError
 from vol3dseg.extras import load_extra
 
 _STDERR = 2
@@ -25,7 +25,11 @@ def _load() -> tuple[Any, Any]:
     # Without AVX-512, TensorFlow leaves oneDNN's 3-D convolutions off, which take a quarter of the
     # time and half of the memory. Both settings outrank Keras' own file and yield to the user's.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    # Keras' own file may ask for channels first, and is written where there is none.
+    os.environ.setdefault("KERAS_HOME", os.devnull)
     _require_tensorflow(os.environ.setdefault("KERAS_BACKEND", "tensorflow"))
+    with suppress(MissingExtraError):  # before Keras does
+        load_extra("matplotlib", "report")
     with _quiet():
         modules = load_extra("tensorflow", "train"), load_extra("keras", "train")
     _require_tensorflow(modules[1].backend.backend())  # somebody else may have imported it

@@ -76,6 +76,7 @@ def _open(runtime: Any, content: bytes, device: str, threads: int, lean: bool) -
     """Return a session on exactly this device."""
     if device != "cpu" and hasattr(runtime, "preload_dlls"):
         runtime.preload_dlls()  # CUDA and cuDNN from their wheels, not from the system
+    runtime.disable_telemetry_events()  # of Windows; others are told by `vol3dseg/__init__.py`
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.log_severity_level = 3

@@ -8,7 +8,7 @@ import numpy as np
 
 from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.reporting.comparison.common_cases import Comparison
-from vol3dseg.reporting.figures import LINE_COLOURS, VALIDATION, new_figure, png
+from vol3dseg.reporting.figures import LINE_COLOURS, VALIDATION, drawing, new_figure, png
 
 # As matplotlib and CSS write them; CSS knows no dash-dotted line.
 _STYLES = (("-", "solid"), ("--", "dashed"), (":", "dotted"), ("-.", "double"))
@@ -39,6 +39,7 @@ def curve_columns(comparison: Comparison) -> dict[str, str]:
     return {column: caption for column, caption in known.items() if column in columns}
 
 
+@drawing
 def draw_curves(comparison: Comparison, column: str) -> bytes:
     """Draw one column of training.log over epochs, a line for each run."""
     figure = new_figure(6.2, 3.9)
@@ -63,6 +64,7 @@ def draw_curves(comparison: Comparison, column: str) -> bytes:
     return png(figure)
 
 
+@drawing
 def draw_differences(comparison: Comparison) -> bytes:
     """Draw mean differences with their intervals: a panel for each class, a line for each pair."""
     pairs = comparison.pairs
@@ -85,6 +87,7 @@ def draw_differences(comparison: Comparison) -> bytes:
     return png(figure)
 
 
+@drawing
 def draw_cases(comparison: Comparison) -> bytes:
     """Draw the Dice of every case: a panel for each class, a strip of dots for each run."""
     structures, entries = comparison.compared, comparison.entries
