@@ -145,7 +145,7 @@ def test_other_files_are_counted(tmp_path, dicom_series):
     (folder / "empty.dcm").write_bytes(b"")
     file = DicomVolume(folder)
     np.testing.assert_array_equal(file.image()[0], ARRAY)
-    assert [str(n) for n in file.notes] == ["2 files are not DICOM images; ignored"]
+    assert [str(n) for n in file.notes] == ["beside the slices: 2 other files; passed over"]
 
 
 def test_rounded_positions_and_a_hair_of_shear_are_even(tmp_path, dicom_slice):
@@ -359,7 +359,7 @@ def test_other_files_are_ignored_and_counted(tmp_path, dicom_series):
     directory.DirectoryRecordSequence = Sequence([record])
     directory.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
     found = find_series(tmp_path)
-    assert found.ignored == 4
+    assert found.others == ("",) * 4
     (series,) = found.series
     assert (series.number, series.description, series.images) == (7, "T1 axial", 5)
     assert series.files == tuple(tmp_path / "a" / "b" / f"{n}.dcm" for n in range(1, 6))

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import numpy as np
 
-from tests.catalogue.data import DataSet
+from tests.catalogue.data import FLAIR, DataSet
 from tests.catalogue.dicom import series
 
 
@@ -100,6 +100,35 @@ def with_junk(data: DataSet) -> None:
     data.series()
     for name, content in (("empty.dcm", b""), ("notes.txt", b"no DICOM" * 99)):
         (data.folder / "flair" / name).write_bytes(content)
+
+
+def without_preamble(*names: str):
+    """Cut 128 bytes and the letters DICM off slices."""
+
+    def make(data: DataSet) -> None:
+        data.series()
+        for name in names:
+            data.write(f"flair/{name}", data.read(f"flair/{name}")[132:])
+
+    return make
+
+
+def lost_slice(data: DataSet) -> None:
+    data.series()
+    data.write("flair/8.dcm", b"")
+
+
+def contours(data: DataSet) -> None:
+    """Give an RTSTRUCT as the label."""
+    from pydicom.uid import RTStructureSetStorage
+
+    data.series()
+    drawn = data.slices(FLAIR[..., :1])[0]
+    drawn.file_meta.MediaStorageSOPClassUID = drawn.SOPClassUID = RTStructureSetStorage
+    for keyword in ("Rows", "Columns", "PixelData"):
+        del drawn[keyword]
+    drawn.save_as(data.folder / "contours.dcm", enforce_file_format=True)
+    data.table(label="contours.dcm")
 
 
 def nothing_but_junk(data: DataSet) -> None:

@@ -103,12 +103,28 @@ ROWS = (
         refused="{folder}/flair/1.dcm: 119 voxels are NaN or infinite; expected finite "
         "intensities; replace them in a copy of the file"),
     Row("DICOM junk", "an empty file and a text among the slices", dicom_files.with_junk,
-        said="note: flair: 2 files are not DICOM images; ignored"),
+        said="note: flair: beside the slices: 2 other files; passed over"),
     Row("DICOM junk predict", "the same, segmented", dicom_files.with_junk, predict=True,
-        said="note: flair: 2 files are not DICOM images; ignored"),
+        said="note: flair: beside the slices: 2 other files; passed over"),
     Row("DICOM nothing", "a folder with nothing else", dicom_files.nothing_but_junk,
-        refused="{folder}/flair: holds no DICOM images (2 other files); expected a series; name "
-        "a folder with one"),
+        refused="{folder}/flair: holds no DICOM images, but 2 other files; expected a series; "
+        "name a folder with one"),
+    Row("DICOM no preamble", "files that begin with their elements, without DICM",
+        dicom_files.without_preamble(*[f"{n}.dcm" for n in range(1, 9)]),
+        refused="{folder}/flair/1.dcm: is DICOM without its preamble; expected 128 bytes and the "
+        "letters DICM at its start; write it again, as dcmconv of DCMTK does, or convert its "
+        "series to NIfTI, as dcm2niix does"),
+    Row("DICOM one without", "the same, of the last slice alone",
+        dicom_files.without_preamble("8.dcm"),
+        refused="{folder}/flair/8.dcm: is DICOM without its preamble; expected 128 bytes and the "
+        "letters DICM at its start; write it again, as dcmconv of DCMTK does, or convert its "
+        "series to NIfTI, as dcm2niix does"),
+    Row("DICOM lost", "an empty file, named as a slice", dicom_files.lost_slice,
+        refused="{folder}/flair/8.dcm: is no DICOM, but named as the slices beside it are; "
+        "expected a slice, or another name; copy or export it again"),
+    Row("DICOM contours", "an RTSTRUCT as the label map", dicom_files.contours,
+        refused="{folder}/contours.dcm: holds no DICOM images, but 1 other file (1 RT Structure "
+        "Set); expected a series; convert its contours to DICOM-SEG or NIfTI, as 3D Slicer does"),
     Row("DICOM other size", "a slice of another size", dicom.series(dicom.other_size),
         refused="{folder}/flair: series 7: slices have several sizes: 7 like 1.dcm, but not "
         "4.dcm; expected one; move the odd ones to another folder"),
@@ -133,8 +149,8 @@ ROWS = (
         refused="{folder}/flair/1.dcm: 2 frames without a position of each; expected enhanced "
         "DICOM with per-frame functional groups; export it as such, or as single slices"),
     Row("DICOM reports", "structured reports, no images", dicom.series(dicom_files.reports),
-        refused="{folder}/flair: holds no DICOM images (8 other files); expected a series; name "
-        "a folder with one"),
+        refused="{folder}/flair: holds no DICOM images, but 8 other files (8 Enhanced SR); "
+        "expected a series; name a folder with one"),
     Row("DICOM colours", "colours", dicom.series(dicom_files.colours),
         refused="{folder}/flair/1.dcm: holds colours; expected one grey value in each voxel; "
         "choose another series"),

@@ -71,8 +71,8 @@ ROWS = (
     Row("F13 missing", "a file that is not there", files.missing,
         refused="{folder}/cases.csv: row 2: flair: nowhere.nii is not there; correct the table"),
     Row("F13 folder", "an empty folder", files.an_empty_folder,
-        refused="{folder}/folder: holds no DICOM images (0 other files); expected a series; name "
-        "a folder with one", needs=("pydicom",)),
+        refused="{folder}/folder: holds no DICOM images; expected a series; name a folder "
+        "with one", needs=("pydicom",)),
     Row("F13 pipe", "a named pipe, which would block", files.a_pipe,
         refused="{folder}/cases.csv: row 2: flair: pipe.nii is no file; correct the table"),
     Row("F14", "an id twice, an empty cell and a missing file in one table", files.several_faults,

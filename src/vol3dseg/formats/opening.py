@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, IntensityError
-from vol3dseg.formats.dicom.dicom_file import is_dicom
+from vol3dseg.formats.dicom.beginning import is_dicom
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.seg_reading import read_seg
 from vol3dseg.formats.dicom.series import choose, find_series

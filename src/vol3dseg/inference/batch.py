@@ -13,7 +13,7 @@ from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.signature import signature
 from vol3dseg.errors import FileFormatError, Vol3dSegError, in_memory
 from vol3dseg.files import sha256_file
-from vol3dseg.formats.dicom.dicom_file import is_dicom_file
+from vol3dseg.formats.dicom.beginning import is_dicom_file
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.series import Series
 from vol3dseg.inference.output_files import (

@@ -16,11 +16,11 @@ from typing import Any
 
 from vol3dseg.errors import FileFormatError, Vol3dSegError, in_memory
 from vol3dseg.extras import ProcessSetting, load_extra
+from vol3dseg.formats.dicom.beginning import PREAMBLE, require_preamble
 from vol3dseg.formats.streams import MAX_RATIO, PORTION, damaged, unreadable
 
 MOST_INFLATED = 2**30  # bytes of a deflated file, which pydicom unpacks in one go
 _LONGEST = 64  # characters of DICOM's long strings
-_PREAMBLE = 132  # bytes, `DICM` the last of them
 _HEADER = 2**16  # bytes that most headers fit into, read at once
 
 
@@ -50,22 +50,6 @@ def parsing(path: Path) -> Iterator[None]:
         raise damaged(found, path, "one that pydicom can parse") from error
 
 
-def is_dicom(start: bytes) -> bool:
-    """Tell whether a file that starts so is DICOM: `DICM` stands behind 128 bytes."""
-    return start[_PREAMBLE - 4 : _PREAMBLE] == b"DICM"
-
-
-def is_dicom_file(path: Path) -> bool:
-    """Tell whether there is a file that starts as DICOM does; FileFormatError: it is unreadable."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return is_dicom(file.read(_PREAMBLE))
-    except OSError as error:
-        raise unreadable(error, path) from error
-
-
 class _Bounded(io.BufferedReader):
     """A file that is never asked for more than it holds, whatever its headers claim."""
 
@@ -84,6 +68,7 @@ def read_dataset(path: Path, voxels: bool = True) -> Any:
     """
     pydicom = load_extra("pydicom", "dicom")
     with parsing(path), _Bounded(io.FileIO(path), _HEADER) as file:
+        require_preamble(file.read(PREAMBLE), path)
         _check_inflated(file, path)
         file.seek(0)
         return pydicom.dcmread(file, stop_before_pixels=not voxels)
@@ -94,13 +79,13 @@ def _check_inflated(file: io.BufferedReader, path: Path) -> None:
     from pydicom import filereader
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    file.seek(_PREAMBLE)
+    file.seek(PREAMBLE)
     meta = filereader.read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
     small = os.fstat(file.fileno()).st_size * MAX_RATIO <= MOST_INFLATED
     if meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian or small:
         return
     inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    file.seek(_PREAMBLE + 12 + int(meta.FileMetaInformationGroupLength))
+    file.seek(PREAMBLE + 12 + int(meta.FileMetaInformationGroupLength))
     while content := file.read(PORTION):
         while content and size <= MOST_INFLATED:
             size += len(inflate.decompress(content, PORTION))

@@ -37,9 +37,8 @@ class DicomVolume:
         self._intake = Intake(repair)
         found = find_series(path)
         chosen = choose(found, wanted)
-        if found.ignored:
-            noun = "file is" if found.ignored == 1 else "files are"
-            self._intake.note(f"{found.ignored} {noun} not DICOM images", "ignored")
+        if found.others:
+            self._intake.note(f"beside the slices: {found.passed_over}", "passed over")
         self._placed = place_series(chosen, self._intake)
         read = {plane.path for plane in self._placed.planes}  # all of them but copies
         files = tuple(file for file in chosen.files if file in read)

@@ -2,6 +2,8 @@
 
 import fnmatch
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,10 +13,16 @@ from typing import Any
 
 from vol3dseg.errors import FileFormatError
 from vol3dseg.extras import load_extra
-from vol3dseg.formats.dicom.dicom_file import is_dicom_file, parsing, printable, read_dataset
+from vol3dseg.formats.dicom.beginning import is_dicom_file
+from vol3dseg.formats.dicom.dicom_file import parsing, printable, read_dataset
 from vol3dseg.formats.streams import damaged
 
 _DICOMDIR = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage
+_REMEDIES = {  # by the name of a kind
+    "RT Structure Set": "convert its contours to DICOM-SEG or NIfTI, as 3D Slicer does",
+    "Surface Segmentation": "convert its surfaces to DICOM-SEG or NIfTI, as 3D Slicer does",
+    "Raw Data": "export the images that were made of it",
+}
 _LISTED = 40  # series in a message: it is one line, and all are needed to choose
 _SCANNING = Lock()
 
@@ -48,7 +56,15 @@ class DicomFolder:
 
     folder: Path
     series: tuple[Series, ...]  # sorted by number
-    ignored: int  # files that are no DICOM images: empty ones, other formats, reports, a DICOMDIR
+    others: tuple[str, ...]  # of each file that is no image, what DICOM calls it; "" if it is none
+
+    @property
+    def passed_over(self) -> str:
+        """The files that are no images, as text: how many, and what those of DICOM are."""
+        kinds = Counter(filter(None, self.others))
+        named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        noun = "file" if len(self.others) == 1 else "files"
+        return f"{len(self.others)} other {noun}{named and f' ({named})'}"
 
     @property
     def listed(self) -> str:
@@ -103,11 +119,11 @@ def _state(path: Path) -> _State:
 @lru_cache(maxsize=8)
 def _scan(folder: Path, files: tuple[tuple[Path, _State], ...]) -> DicomFolder:
     found: dict[str, Series] = {}
-    ignored = 0
+    others: dict[Path, str] = {}
     for path, _ in files:
         one = _series_of(path)
-        if one is None:
-            ignored += 1
+        if isinstance(one, str):
+            others[path] = one
         elif one.uid not in found:
             found[one.uid] = one
         else:
@@ -116,23 +132,40 @@ def _scan(folder: Path, files: tuple[tuple[Path, _State], ...]) -> DicomFolder:
                 known, files=(*known.files, path), images=known.images + one.images
             )
     series = sorted(found.values(), key=lambda s: (s.number or 0, s.uid))
-    return DicomFolder(folder, tuple(series), ignored)
+    _require_no_lost_slice([path for path, kind in others.items() if not kind], series)
+    return DicomFolder(folder, tuple(series), tuple(others.values()))
 
 
-def _series_of(path: Path) -> Series | None:
-    """Return the series that a file belongs to, with this file alone; None for other files."""
+def _require_no_lost_slice(others: list[Path], series: list[Series]) -> None:
+    """Refuse a file that is no DICOM and named as slices beside it are, but for its number."""
+    slices = {_unnumbered(path) for one in series for path in one.files}
+    lost = next((path for path in others if _unnumbered(path) in slices), None)
+    if lost is not None:
+        found = "is no DICOM, but named as the slices beside it are"
+        raise damaged(found, lost, "a slice, or another name")
+
+
+def _unnumbered(path: Path) -> Path:
+    return path.with_name(re.sub(r"\d+", "0", path.name))
+
+
+def _series_of(path: Path) -> Series | str:
+    """Return the series that a file belongs to, with this file alone.
+
+    Of a file that is no image, return what DICOM calls it; of another, nothing.
+    """
     if not is_dicom_file(path):
-        return None
+        return ""
     header = read_dataset(path, voxels=False)
     with parsing(path):
         kind = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
         if kind == _DICOMDIR:
-            return None
+            return ""
         if not (header.get("Rows") and header.get("Columns")):
             # pydicom reads a truncated header as one that ends there
             if kind is None or "Image Storage" in kind.name:
                 raise damaged("is an image without Rows and Columns", path, "its size")
-            return None
+            return str(kind.name).removesuffix(" Storage")
         if not header.get("SeriesInstanceUID"):
             raise FileFormatError(
                 "has no SeriesInstanceUID",
@@ -164,11 +197,12 @@ def choose(found: DicomFolder, wanted: str | None = None) -> Series:
     and case does not count; None where the folder holds only one.
     """
     if not found.series:
+        kind = next((kind for kind in found.others if kind in _REMEDIES), "")
         raise FileFormatError(
-            f"holds no DICOM images ({found.ignored} other files)",
+            "holds no DICOM images" + (f", but {found.passed_over}" if found.others else ""),
             where=found.folder,
             expected="a series",
-            remedy="name a folder with one",
+            remedy=_REMEDIES.get(kind, "name a folder with one"),
         )
     matching = list(found.series) if wanted is None else _matching(found.series, wanted)
     if len(matching) == 1:

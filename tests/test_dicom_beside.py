@@ -1,0 +1,142 @@
+"""What lies beside the slices of a series: passed over with a word, or refused."""
+
+import numpy as np
+import pytest
+
+from vol3dseg.errors import FileFormatError
+from vol3dseg.formats import open_labels, open_volume
+from vol3dseg.formats.dicom.beginning import is_dicom
+from vol3dseg.formats.dicom.dicom_volume import DicomVolume
+
+pytest.importorskip("pydicom")
+
+from pydicom import uid
+from pydicom.filewriter import dcmwrite
+
+ARRAY = np.arange(60, dtype=np.int16).reshape(4, 3, 5)
+
+
+@pytest.fixture
+def folder(tmp_path, dicom_series):
+    """A folder of five slices, named by number."""
+    for number, one in enumerate(dicom_series(ARRAY), start=1):
+        one.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
+    return tmp_path
+
+
+def without_preamble(path, one):
+    del one
+    path.write_bytes(path.read_bytes()[132:])
+
+
+def letters_first(path, one):
+    del one
+    path.write_bytes(path.read_bytes()[128:])
+
+
+def without_letters(path, one):
+    del one
+    path.write_bytes(bytes(132) + path.read_bytes()[132:])
+
+
+def bare(implicit, little):
+    def write(path, one):
+        del one.file_meta
+        dcmwrite(path, one, implicit_vr=implicit, little_endian=little)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        without_preamble,
+        letters_first,
+        without_letters,
+        pytest.param(bare(True, True), id="implicit types"),
+        pytest.param(bare(False, True), id="explicit types"),
+        pytest.param(bare(False, False), id="big endian"),
+    ],
+)
+def test_a_slice_without_preamble_is_named(folder, dicom_series, spoil):
+    last = folder / "5.dcm"
+    spoil(last, dicom_series(ARRAY)[4])
+    for place in (folder, last):
+        with pytest.raises(FileFormatError) as caught:
+            open_volume(place)
+        assert str(caught.value) == (
+            f"{last}: is DICOM without its preamble; expected 128 bytes and the letters DICM at "
+            "its start; write it again, as dcmconv of DCMTK does, or convert its series to NIfTI, "
+            "as dcm2niix does"
+        )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        bytes(600),
+        b"\x08\x00\x05\x00",
+        np.arange(8, 600, dtype=np.int16).tobytes(),
+        np.full(300, 8, np.int16).tobytes(),
+        b"DICM and other words" * 40,
+        b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 3,
+    ],
+)
+def test_other_files_are_not_taken_for_dicom(content):
+    assert not is_dicom(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", bytes(300)], ids=["empty", "page", "zeros"])
+def test_what_is_named_as_a_slice_must_be_one(folder, content):
+    (folder / "3.dcm").write_bytes(content)
+    with pytest.raises(FileFormatError) as caught:
+        open_volume(folder)
+    assert str(caught.value) == (
+        f"{folder / '3.dcm'}: is no DICOM, but named as the slices beside it are; expected a "
+        "slice, or another name; copy or export it again"
+    )
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "._3.dcm", "3.png", "README"])
+def test_other_names_are_passed_over_with_a_word(folder, name):
+    (folder / name).write_bytes(b"no slice")
+    file = DicomVolume(folder)
+    np.testing.assert_array_equal(file.image()[0], ARRAY)
+    assert [str(note) for note in file.notes] == ["beside the slices: 1 other file; passed over"]
+
+
+OTHERS = {
+    uid.RTStructureSetStorage: ("RT Structure Set", "convert its contours to DICOM-SEG or NIfTI"),
+    uid.SurfaceSegmentationStorage: ("Surface Segmentation", "convert its surfaces to DICOM-SEG"),
+    uid.RawDataStorage: ("Raw Data", "export the images that were made of it"),
+    uid.RTPlanStorage: ("RT Plan", "name a folder with one"),
+    uid.EncapsulatedPDFStorage: ("Encapsulated PDF", "name a folder with one"),
+    uid.SpatialRegistrationStorage: ("Spatial Registration", "name a folder with one"),
+    uid.KeyObjectSelectionDocumentStorage: ("Key Object Selection Document", "name a folder"),
+    uid.GrayscaleSoftcopyPresentationStateStorage: (
+        "Grayscale Softcopy Presentation State",
+        "name a folder with one",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS, ids=lambda kind: kind.keyword)
+@pytest.mark.parametrize("read", [open_volume, open_labels])
+def test_what_is_no_image_is_called_by_its_name(tmp_path, dicom_slice, kind, read):
+    other = dicom_slice(np.zeros((3, 4), np.int16), Rows=None, Columns=None, PixelData=b"")
+    del other.PixelData
+    other.file_meta.MediaStorageSOPClassUID = other.SOPClassUID = kind
+    other.save_as(tmp_path / "other.dcm", enforce_file_format=True)
+    name, remedy = OTHERS[kind]
+    expected = rf"holds no DICOM images, but 1 other file \(1 {name}\); expected a series; {remedy}"
+    with pytest.raises(FileFormatError, match=expected):
+        read(tmp_path)
+
+
+def test_what_lies_beside_is_named_in_the_note(folder, dicom_slice):
+    report = dicom_slice(np.zeros((3, 4), np.int16), Rows=None, Columns=None)
+    report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID = uid.BasicTextSRStorage
+    report.save_as(folder / "report.dcm", enforce_file_format=True)
+    (note,) = DicomVolume(folder).notes
+    assert str(note) == "beside the slices: 1 other file (1 Basic Text SR); passed over"
