@@ -1,6 +1,7 @@
 """`vol3dseg check`."""
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ from vol3dseg.errors import some_of
 if TYPE_CHECKING:
     from vol3dseg.datasets.case import Case
     from vol3dseg.datasets.checks import Finding
+
+_NUMBER = re.compile(r"((?<![\w.-])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
+_FEW = 3  # different numbers that are listed
 
 
 @click.command(short_help="Check every file of a data set before anything is done with it.")
@@ -81,7 +85,7 @@ def check(
         }
         click.echo(json.dumps(content, indent=1))
     else:
-        _list_findings(found, len(cases))
+        _list_findings(found, len(cases), dataset)
         click.echo(f"{dataset}: {name} layout, {_summary(found, cases)}")
         if table is not None:
             click.echo(f"table -> {table}")
@@ -100,14 +104,42 @@ def _summary(found: "Sequence[Finding]", cases: "Sequence[Case]") -> str:
     )
 
 
-def _list_findings(found: "Sequence[Finding]", cases: int) -> None:
+def _list_findings(found: "Sequence[Finding]", cases: int, dataset: Path) -> None:
+    """Print findings; those that differ in names of cases and in numbers alone are one line."""
     together: dict[tuple[str, str], list[Finding]] = {}
     for finding in found:
-        together.setdefault((finding.severity, finding.message), []).append(finding)
-    for (severity, message), findings in together.items():
+        cause = _NUMBER.sub("#", _of_any_case(finding.message, finding))
+        together.setdefault((finding.severity, cause), []).append(finding)
+    root = f"{dataset if dataset.is_dir() else dataset.parent}/"
+    for (severity, _), findings in together.items():
         ids = list(dict.fromkeys(finding.case for finding in findings))
-        if len(ids) == 1:
-            files = some_of([finding.where for finding in findings])
-            click.echo(f"{severity}: {about_case(ids[0], f'{files}: {message}')}")
+        files = [f.where for f in findings if f.where != f"case {f.case}"]
+        messages = [finding.message for finding in findings]
+        if len(ids) > 1:
+            files = [_of_any_case(f.where, f) for f in findings if f.where in files]
+            files = [file.removeprefix(root) for file in dict.fromkeys(files)]
+            messages = [_of_any_case(finding.message, finding) for finding in findings]
+        said = ": ".join(filter(None, [some_of(files), _with_all_numbers(messages)]))
+        if len(ids) > 1:
+            click.echo(f"{severity}: {len(ids)} of {cases} cases ({some_of(ids)}): {said}")
         else:
-            click.echo(f"{severity}: {len(ids)} of {cases} cases ({some_of(ids)}): {message}")
+            click.echo(f"{severity}: {about_case(ids[0], said)}")
+
+
+def _of_any_case(text: str, finding: "Finding") -> str:
+    """Return text with <id> for the case in names of files."""
+    case = re.compile(rf"(?<![^\W_]){re.escape(finding.case)}(?![^\W_])")
+    return re.sub(r"\S*/\S+", lambda path: case.sub("<id>", path[0]), text)
+
+
+def _with_all_numbers(messages: Sequence[str]) -> str:
+    """Return the one message that several are but for their numbers, with what these are."""
+    columns = zip(*map(_NUMBER.split, messages), strict=True)
+    return "".join(_one_or_range(list(dict.fromkeys(column))) for column in columns)
+
+
+def _one_or_range(values: list[str]) -> str:
+    if len(values) <= _FEW:
+        return " or ".join(filter(None, [", ".join(values[:-1]), values[-1]]))
+    ordered = sorted(values, key=float)
+    return f"{ordered[0]} to {ordered[-1]}"

@@ -76,6 +76,8 @@ def _report(index: "Index", output: Path) -> None:
             notes.setdefault(note, []).append(entry.id)
     for note, ids in notes.items():
         click.echo(f"note: {len(ids)} of {len(index.cases)} cases ({some_of(ids)}): {note}")
+    if index.unlabelled:
+        click.echo(f"note: {index.unlabelled}")
     for case_id, reason in index.left_out.items():
         click.echo(f"left out: case {case_id}: {reason}")
     click.echo(

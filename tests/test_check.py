@@ -175,10 +175,39 @@ class TestCommand:
         assert "flair and label lie on different grids" in lines[1]
         assert lines[2].startswith("warning: case Case_002: ")
         assert lines[3] == (
-            "note: 3 of 3 cases (Case_001, Case_002, Case_003): has 4 axes, of which the last are "
-            "single; read as 3"
+            "note: 3 of 3 cases (Case_001, Case_002, Case_003): <id>/<id>_t1.nii.gz: has 4 "
+            "axes, of which the last are single; read as 3"
         )
         assert lines[-1].endswith("1 refused (2 errors, 1 warnings, 3 notes)")
+
+    def test_numbers_do_not_part_what_is_alike(self, vol3dseg, brats_folder, config_path):
+        for number, case in enumerate(find_cases(brats_folder), start=1):
+            array, grid = formats.read_image(case.images["t1"].path)
+            array[:number, 0, 0] = np.nan
+            nifti.write(case.images["t1"].path, array, grid)
+        done = vol3dseg("check", brats_folder, "-c", config_path, "-j", 1)
+        assert done.stdout.splitlines()[0].startswith(
+            "error: 3 of 3 cases (Case_001, Case_002, Case_003): <id>/<id>_t1.nii.gz: 1, 2 or 3 "
+            "voxels are NaN or infinite; expected finite intensities; give the number"
+        )
+        assert done.stdout.count("\n") == 2
+
+    def test_which_case_has_no_label_map(self, vol3dseg, brats_folder, config_path):
+        first, second, _ = find_cases(brats_folder)
+        first.label.unlink()
+        second.label.rename(second.label.with_name("Case_002_mask.nii.gz"))
+        done = vol3dseg("check", brats_folder, "-c", config_path, "-j", 1)
+        assert done.returncode == 0
+        assert done.stdout.splitlines()[:2] == [
+            f"warning: case Case_002: {brats_folder}/Case_002/Case_002_mask.nii.gz: looks like a "
+            "label map, but its case has none by the names of files; name it as the layout has "
+            "it, or in the column label of a dataset table",
+            "note: case Case_001: has no label map",
+        ]
+        second.label.with_name("Case_002_mask.nii.gz").unlink()
+        find_cases(brats_folder)[2].label.unlink()
+        done = vol3dseg("check", brats_folder, "-c", config_path, "-j", 1)
+        assert done.stdout.count("\n") == 1  # who has none at all means to predict
 
     def test_for_programs(self, vol3dseg, brats_folder, config_path):
         path = find_cases(brats_folder)[0].images["t1"].path

@@ -42,6 +42,22 @@ def test_cases_without_a_label_map_have_no_part(index):
 
 def test_a_folder_without_label_maps_is_refused(index):
     bare = index.model_copy(update={"cases": index.cases[2:]})
-    with pytest.raises(StoreError, match=r"P: no case has a label map; .*; add label maps") as info:
+    with pytest.raises(StoreError, match=r"P: 1 of 1 prepared cases has no label map, and is not .*"
+                       "learned from: b1; expected labelled cases .*; add label maps"):  # fmt: skip
         labelled_subjects(Path("P"), bare)
-    assert (info.value.found, info.value.where) == ("no case has a label map", "P")
+
+
+def test_cases_without_a_label_map_are_named(index):
+    assert index.unlabelled == (
+        "1 of 3 prepared cases has no label map, and is not learned from: b1"
+    )
+    assert index.outside == {"no label map": 1}
+    likely = index.cases[2].model_copy(update={"likely_labels": ("b1/b1_mask.nii",)})
+    told = index.model_copy(update={"cases": (*index.cases[:2], likely), "failed": {"c": "x"}})
+    assert told.unlabelled == (
+        "1 of 3 prepared cases has no label map, and is not learned from: b1; b1/b1_mask.nii may "
+        "be meant, but must be named as the layout has it, or in the column label of a dataset "
+        "table"
+    )
+    assert told.outside == {"no label map": 1, "failed": 1}
+    assert not index.model_copy(update={"cases": index.cases[:2]}).unlabelled

@@ -96,11 +96,11 @@ class TestBrats:
         (case,) = find_cases(tmp_path)
         assert case.label == folder / "W39_1998.09.19_Segm.nii"
 
-    def test_a_proper_label_goes_before_the_stray_one(self, tmp_path):
+    def test_no_label_goes_before_another(self, tmp_path):
         folder = add_case(tmp_path / "BraTS20_Training_355", suffix=".nii")
         (folder / "W39_1998.09.19_Segm.nii").touch()
-        (case,) = find_cases(tmp_path)
-        assert case.label == folder / "BraTS20_Training_355_seg.nii"
+        with pytest.raises(DatasetError, match=r"several files for seg: .*_355_seg.nii, .*_Segm"):
+            find_cases(tmp_path)
 
     def test_what_is_no_image_is_passed_over(self, tmp_path):
         folder = add_case(tmp_path / "a_001")

@@ -201,10 +201,6 @@ class TestBids:
         [
             pytest.param(["raters/sub-01/anat/sub-01_space-T1w_dseg.nii.gz"], 0, id="pipeline"),
             pytest.param(["sub-01/anat/sub-01_label-lesion_mask.nii.gz"], 0, id="no pipeline"),
-            pytest.param(
-                ["x/sub-01/anat/sub-01_mask.nii.gz", "y/sub-01/anat/sub-01_dseg.nii.gz"], 1,
-                id="dseg before mask",
-            ),
             pytest.param(["x/sub-01/anat/sub-01_desc-brain_mask.nii.gz"], None, id="brain mask"),
             pytest.param(["x/sub-02/anat/sub-02_dseg.nii.gz"], None, id="of somebody else"),
         ],
@@ -221,13 +217,56 @@ class TestBids:
         touch(tmp_path, name)
         assert [case.label for case in find_cases(tmp_path)] == [None, tmp_path / name]
 
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            pytest.param(
+                "derivatives/fmriprep/sub-01/anat/sub-01_dseg.nii.gz",
+                "derivatives/manual/sub-01/anat/sub-01_label-lesion_mask.nii.gz", id="two pipelines"
+            ),
+            pytest.param(
+                "derivatives/fmriprep/sub-01/anat/sub-01_dseg.nii.gz",
+                "sub-01/anat/sub-01_label-lesion_roi.nii.gz", id="beside the image"
+            ),
+            pytest.param(
+                "derivatives/fmriprep/sub-01/anat/sub-01_desc-aseg_dseg.nii.gz",
+                "derivatives/fmriprep/sub-01/anat/sub-01_dseg.nii.gz", id="one pipeline"
+            ),
+        ],
+    )  # fmt: skip
+    def test_nothing_chooses_among_label_maps(self, tmp_path, first, second):
+        touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", first, second)
+        touch(tmp_path, "derivatives/fmriprep/sub-01/anat/sub-01_desc-brain_mask.nii.gz")
+        assert f"case sub-01 has several label maps: {first}, {second}; exp" in refusal(tmp_path)
+
+    def test_nothing_chooses_among_kinds_of_label_maps(self, tmp_path):
+        """One of each case, but tissue of one and lesions of the other."""
+        touch(tmp_path, *(f"sub-0{n}/anat/sub-0{n}_T1w.nii" for n in (1, 2, 3)))
+        touch(tmp_path, *(f"derivatives/lesion/sub-0{n}/anat/sub-0{n}_mask.nii" for n in (1, 3)))
+        touch(tmp_path, "derivatives/fmriprep/sub-02/anat/sub-02_dseg.nii")
+        assert (
+            "label maps are of 2 kinds: derivatives/lesion/*_mask of sub-01, sub-03; "
+            "derivatives/fmriprep/*_dseg of sub-02; expected one of each; move the others away"
+        ) in refusal(tmp_path)
+
     def test_acquisitions_are_named_where_they_are_needed(self, tmp_path):
         touch(tmp_path, *(f"sub-01/anat/sub-01_acq-{a}_T1w.nii" for a in ("mprage", "space")))
-        touch(tmp_path, "sub-01/anat/sub-01_acq-fast_T2w.nii", "sub-02/anat/sub-02_T1w.nii",
-              "sub-02/anat/sub-02_acq-space_T1w.nii")  # fmt: skip
-        first, second = find_cases(tmp_path)
-        assert list(first.images) == ["t1_acq-mprage", "t1_acq-space", "t2"]
-        assert set(second.images) == {"t1", "t1_acq-space"}
+        touch(tmp_path, "sub-01/anat/sub-01_acq-fast_T2w.nii")
+        (case,) = find_cases(tmp_path)
+        assert list(case.images) == ["t1_acq-mprage", "t1_acq-space", "t2"]
+
+    def test_an_image_without_acquisition_does_not_go_before_one_with(self, tmp_path):
+        touch(tmp_path, "sub-02/anat/sub-02_T1w.nii", "sub-02/anat/sub-02_acq-space_T1w.nii")
+        assert "case sub-02 has several images t1: " in refusal(tmp_path)
+
+    @pytest.mark.parametrize("hollow", ["folder", "link"])
+    def test_a_subject_that_was_not_fetched_is_not_passed_over(self, tmp_path, hollow):
+        touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz")
+        if hollow == "folder":
+            (tmp_path / "sub-02").mkdir()
+        else:
+            (tmp_path / "sub-02").symlink_to("nowhere")
+        assert [len(case.images) for case in find_cases(tmp_path)] == [1, 0]
 
     def test_everything_that_is_not_clear_at_once(self, tmp_path):
         touch(

@@ -150,7 +150,7 @@ def test_parts_by_name():
 def test_table_counts_subjects_and_cases():
     split = Split(train=("a1", "a2", "b"), validation=("c",))
     subjects = {"a1": "A", "a2": "A", "b": "B", "c": "C"}
-    table = split_table(split, subjects, dict.fromkeys(subjects, 1.5))
+    table = split_table(split, subjects, dict.fromkeys(subjects, 1.5), {})
     assert table.splitlines()[2:] == [
         "| train | 2 | 3 | 75.0% | 1.5 | 1.5 to 1.5 |",
         "| validation | 1 | 1 | 25.0% | 1.5 | 1.5 to 1.5 |",
@@ -161,11 +161,15 @@ def test_table_counts_subjects_and_cases():
 def test_table_with_volumes():
     split = Split(train=("a", "b", "c"), validation=("d",))
     volumes_ml = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 12.5}
-    lines = split_table(split, {i: i for i in "abcd"}, volumes_ml).splitlines()
+    lines = split_table(
+        split, {i: i for i in "abcd"}, volumes_ml, {"no label map": 3, "failed": 1}
+    ).splitlines()
     assert lines[2:] == [
-        "| train | 3 | 3 | 75.0% | 2 | 1.5 to 3 |",
-        "| validation | 1 | 1 | 25.0% | 12.5 | 12.5 to 12.5 |",
+        "| train | 3 | 3 | 37.5% | 2 | 1.5 to 3 |",
+        "| validation | 1 | 1 | 12.5% | 12.5 | 12.5 to 12.5 |",
         "| test | 0 | 0 | 0.0% | - | - |",
+        "| no label map | - | 3 | 37.5% | - | - |",
+        "| failed | - | 1 | 12.5% | - | - |",
     ]
     assert {line.count("|") for line in lines} == {7}
 

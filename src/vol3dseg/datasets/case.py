@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vol3dseg.errors import DatasetError, some_of
@@ -66,6 +66,9 @@ class Case:
         Which DICOM series of the folder is the label map; None where it holds only one.
     repair : bool
         Whether a file that is wrong is read where there is a repair; otherwise it is refused.
+    likely_labels : tuple of Path
+        Where there is no label map: files that look like one, but are not named as its layout has
+        it.
     """
 
     id: str
@@ -75,6 +78,7 @@ class Case:
     label_resampled: bool = False
     label_series: str | None = None
     repair: bool = False
+    likely_labels: tuple[Path, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         for name in ("id", "subject"):

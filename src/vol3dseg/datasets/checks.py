@@ -18,7 +18,7 @@ from vol3dseg.datasets.case import FIT_ID, Case, is_fit_id, modalities_of
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.reading import differing_label_grid
 from vol3dseg.datasets.sources import SourceFile, by_file, open_label
-from vol3dseg.errors import DatasetError, IntensityError, Vol3dSegError
+from vol3dseg.errors import DatasetError, IntensityError, Vol3dSegError, some_of
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet, Segmentation, distinct
@@ -115,6 +115,7 @@ def check(
     for findings in over_cases(function, cases, executor, lambda c, e: [Finding.of(e, c)]):
         found += findings
         progress()
+    found += _unlabelled(cases)
     return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), finding.case))
 
 
@@ -130,6 +131,20 @@ def check_case(
     """
     found = _Check(case, modalities, labels, voxels).run()
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _unlabelled(cases: Sequence[Case]) -> Iterator[Finding]:
+    """Give the cases without a label map, if others have one or a file looks like theirs."""
+    labelled = any(case.label for case in cases)
+    for case in cases:
+        if case.label is None and case.likely_labels:
+            yield Finding(
+                "warning", case.id, some_of([str(path) for path in case.likely_labels]),
+                "looks like a label map, but its case has none by the names of files",
+                remedy="name it as the layout has it, or in the column label of a dataset table",
+            )  # fmt: skip
+        elif case.label is None and labelled:
+            yield Finding("note", case.id, f"case {case.id}", "has no label map")
 
 
 def preflight(

@@ -34,6 +34,8 @@ def signature(case: Case, modalities: Iterable[str], with_label: bool) -> str:
         if with_label and case.label is not None:
             label = ImageSource(case.label, series=case.label_series)
             made_of["label"] = [*_state(label), str(case.label_resampled)]
+        elif with_label:
+            made_of["label"] = [path.name for path in case.likely_labels]  # are recorded
     except (OSError, DatasetError, FileFormatError):
         return ""
     return sha256_json(made_of)

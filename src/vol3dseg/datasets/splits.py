@@ -135,10 +135,19 @@ def make_split(
     )
 
 
-def split_table(split: Split, subjects: Mapping[str, str], volumes_ml: Mapping[str, float]) -> str:
-    """Return a Markdown table of the subjects, cases and foreground [ml] in each part."""
+def split_table(
+    split: Split,
+    subjects: Mapping[str, str],
+    volumes_ml: Mapping[str, float],
+    outside: Mapping[str, int],
+) -> str:
+    """Return a Markdown table of the subjects, cases and foreground [ml] in each part.
+
+    Shares are of all cases of the data set; `outside` says how many are in no part, by the reason.
+    """
+    total = max(len(split.ids) + sum(outside.values()), 1)
     rows = [
-        "| part | subjects | cases | share of cases | foreground, median [ml] | quartiles [ml] |",
+        "| part | subjects | cases | of all cases | foreground, median [ml] | quartiles [ml] |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name in PARTS:
@@ -147,8 +156,9 @@ def split_table(split: Split, subjects: Mapping[str, str], volumes_ml: Mapping[s
         if cases:
             low, middle, high = np.percentile([volumes_ml[i] for i in cases], (25, 50, 75)).tolist()
             median, quartiles = f"{middle:.4g}", f"{low:.4g} to {high:.4g}"
-        people, share = len({subjects[i] for i in cases}), len(cases) / max(len(split.ids), 1)
+        people, share = len({subjects[i] for i in cases}), len(cases) / total
         rows.append(f"| {name} | {people} | {len(cases)} | {share:.1%} | {median} | {quartiles} |")
+    rows += [f"| {why} | - | {n} | {n / total:.1%} | - | - |" for why, n in outside.items()]
     return "\n".join(rows)
 
 

@@ -33,6 +33,10 @@ _GZIP_HEADER = MAGIC + b"\x08\0\0\0\0\0\0\xff"
 _END = b"\x03\0"
 _ZLIB_HEADER = b"\x78\x5e"  # of RFC 1950: a window of 32 kB, compressed for speed
 
+_PLACEHOLDERS = (b"/annex/objects/", b"version https://git-lfs")
+_IMAGE = "an image file, such as .nii.gz"
+_FETCH = "fetch it (datalad get, git annex get, git lfs pull), or copy it here"
+
 
 @dataclass(frozen=True, slots=True)
 class FileStart:
@@ -59,9 +63,7 @@ class FileStart:
 def read_start(path: Path) -> FileStart:
     """Read the first bytes of a file; refuse one that is missing, irregular, empty or damaged."""
     if not path.is_file():
-        found = "is no regular file" if path.exists() else "does not exist"
-        wanted = "an image file, such as .nii.gz"
-        raise unfit_file(found, path, wanted, "check the path")
+        raise _absent(path)
     with reading(path), path.open("rb") as raw:
         start, size = raw.read(_START), os.fstat(raw.fileno()).st_size
         compressed = start.startswith(MAGIC)
@@ -70,7 +72,16 @@ def read_start(path: Path) -> FileStart:
             start = gzip_ng.open(raw).read(_START)
     if not size:
         raise damaged("the file is empty", path, "an image")
+    if start.startswith(_PLACEHOLDERS):
+        raise unfit_file("is a placeholder for a file that was not fetched", path, _IMAGE, _FETCH)
     return FileStart(path, compressed, size * MAX_RATIO if compressed else size, start)
+
+
+def _absent(path: Path) -> FileFormatError:
+    if path.is_symlink() and not path.exists():
+        return unfit_file("is a link to a file that is not there", path, _IMAGE, _FETCH)
+    found = "is no regular file" if path.exists() else "does not exist"
+    return unfit_file(found, path, _IMAGE, "check the path")
 
 
 @contextmanager

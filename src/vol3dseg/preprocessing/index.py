@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from vol3dseg.config import Config
-from vol3dseg.errors import StoreError
+from vol3dseg.errors import StoreError, some_of
 from vol3dseg.files import sha256_file, sha256_json, write_text
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.recipe import Recipe
@@ -34,6 +34,8 @@ class CaseEntry(Frozen):
     source_shape : (3,) tuple of int
     source_spacing_mm : (3,) tuple of float
     class_voxels : mapping from class name to voxels of the source, or None without a label map
+    likely_labels : tuple of str
+        Without a label map: files that look like one but are named otherwise, each with its folder.
     appearance : Appearance
         What the scan looks like as read.
     labels_outside : int
@@ -56,6 +58,7 @@ class CaseEntry(Frozen):
     source_shape: tuple[int, int, int]
     source_spacing_mm: tuple[float, float, float]
     class_voxels: dict[str, int] | None
+    likely_labels: tuple[str, ...] = ()
     appearance: Appearance
     labels_outside: int = 0
     labels_changed: int = 0
@@ -98,12 +101,40 @@ class Index(Frozen):
     """
 
     format: Literal["vol3dseg.prepared"] = "vol3dseg.prepared"
-    version: Literal[4] = 4
+    version: Literal[5] = 5
     config: Config
     fingerprint: str
     cases: tuple[CaseEntry, ...] = ()
     left_out: dict[str, str] = {}
     failed: dict[str, str] = {}
+
+    @property
+    def unlabelled(self) -> str:
+        """Which cases have no label map, in words, and what looks like one; empty if all have."""
+        without = [entry for entry in self.cases if entry.class_voxels is None]
+        if not without:
+            return ""
+        have, are = ("has", "is") if len(without) == 1 else ("have", "are")
+        said = (
+            f"{len(without)} of {len(self.cases)} prepared cases {have} no label map, and {are} "
+            f"not learned from: {some_of([entry.id for entry in without])}"
+        )
+        likely = [name for entry in without for name in entry.likely_labels]
+        if not likely:
+            return said
+        return (
+            f"{said}; {some_of(likely)} may be meant, but must be named as the layout has it, or "
+            "in the column label of a dataset table"
+        )
+
+    @property
+    def outside(self) -> dict[str, int]:
+        """How many cases of the data set are in no part of a split, by the reason."""
+        unlabelled = sum(entry.class_voxels is None for entry in self.cases)
+        counts = {
+            "no label map": unlabelled, "left out": len(self.left_out), "failed": len(self.failed)
+        }  # fmt: skip
+        return {reason: count for reason, count in counts.items() if count}
 
     @property
     def recipe(self) -> Recipe:

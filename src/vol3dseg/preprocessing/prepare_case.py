@@ -72,6 +72,7 @@ def _prepared(case: Case, config: Config, folder: Path) -> Outcome:
         source_shape=prepared.source.shape,
         source_spacing_mm=prepared.source.spacing_mm,
         class_voxels=class_voxels,
+        likely_labels=tuple(f"{p.parent.name}/{p.name}" for p in case.likely_labels),
         appearance=prepared.appearance,
         labels_outside=outside,
         labels_changed=changed,

@@ -61,7 +61,9 @@ def write_split(
         settings = settings.model_copy(update={"stratify": True, "file": None})
     subjects, volumes_ml = labelled_subjects(prepared, index), foreground_ml(index)
     split = make_split(subjects, settings, volumes_ml)
-    text = f"{settings.in_words}\n\n{split_table(split, subjects, volumes_ml)}\n"
+    table = split_table(split, subjects, volumes_ml, index.outside)
+    notes = f"Note: {index.unlabelled}.\n\n" if index.unlabelled else ""
+    text = f"{settings.in_words}\n\n{notes}{table}\n"
     save_split(output / "split.png", split, volumes_ml)
     write_text(output / "split.md", f"# Split\n\n{text}\n![split](split.png)\n")
     split.write(output / "split.json")
@@ -73,7 +75,7 @@ def labelled_subjects(prepared: Path, index: Index) -> dict[str, str]:
     subjects = {e.id: e.subject for e in index.cases if e.class_voxels is not None}
     if not subjects:
         raise StoreError(
-            "no case has a label map",
+            index.unlabelled or "holds no case",
             where=prepared,
             expected="labelled cases to learn from",
             remedy="add label maps to the data set and prepare it again",

@@ -113,7 +113,9 @@ def train(
         progress(line)
     config = config.with_micro_batch(chosen.size)
     write_inputs(run, config, data)
-    progress(split_table(data.split, data.subjects, data.volumes_ml))
+    for line in filter(None, [data.index.unlabelled]):
+        progress(f"note: {line}")
+    progress(split_table(data.split, data.subjects, data.volumes_ml, data.index.outside))
     if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
         write_environment(run, config, prepared, chosen.estimate)
         compile_network(model, config, list(data.training.values()), loss)

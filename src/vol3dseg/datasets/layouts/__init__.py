@@ -11,6 +11,7 @@ from vol3dseg.datasets.layouts.brats import BRATS
 from vol3dseg.datasets.layouts.decathlon import DECATHLON
 from vol3dseg.datasets.layouts.dicom_folders import DICOM
 from vol3dseg.datasets.layouts.layout import Layout
+from vol3dseg.datasets.layouts.likely_labels import with_likely_labels
 from vol3dseg.datasets.layouts.nnunet import NNUNET
 from vol3dseg.datasets.layouts.table import TABLE
 from vol3dseg.errors import DatasetError, some_of
@@ -18,6 +19,7 @@ from vol3dseg.errors import DatasetError, some_of
 # The first that recognises a data set reads it: an nnU-Net's dataset.json may look like that of the
 # Decathlon, and a file of BIDS like one of BraTS.
 LAYOUTS = (TABLE, NNUNET, DECATHLON, BIDS, BRATS, DICOM)
+_LISTED = 12  # problems in a message
 
 
 def layout_of(path: Path) -> Layout | None:
@@ -71,9 +73,10 @@ def _checked(layout: Layout, path: Path) -> list[Case]:
     root = path if path.is_dir() else path.parent
     problems += [_clash(same, root) for same in clashes(cases)]
     if problems:
-        found = "; ".join(problems)
+        more = len(problems) - _LISTED
+        found = "; ".join(problems[:_LISTED]) + (f"; and {more} more" if more > 0 else "")
         raise DatasetError(found, where=path, expected=layout.rule, remedy=layout.remedy)
-    return cases
+    return with_likely_labels(cases)
 
 
 def _clash(cases: Sequence[Case], root: Path) -> str:

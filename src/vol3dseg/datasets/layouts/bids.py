@@ -8,21 +8,24 @@
 A case is a session, or a subject that has none. The suffix gives the modality: T1w is t1, or t1ce
 where the entity `ce` names a contrast agent; T2w is t2, FLAIR is flair, PDw is pd, T2starw is
 t2star; others are passed over. Where a session has several images of one modality that differ in
-the entity `acq`, they are called by it as well: t1_acq-mprage. A label map is a `dseg`, or a `mask`
-where there is none; brain masks are passed over.
+the entity `acq`, they are called by it as well: t1_acq-mprage. A label map is a
+`dseg` or a `mask` in the derivatives. What else could be one, in another pipeline or beside the
+images, makes a choice that nobody has made, and is refused; only brain masks are passed over.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Layout, only_one, subfolders
+from vol3dseg.datasets.layouts.layout import Layout, is_dangling, is_there, only_one, subfolders
+from vol3dseg.datasets.layouts.likely_labels import looks_like_label
+from vol3dseg.errors import some_of
 
 _MODALITIES = {"FLAIR": "flair", "T1w": "t1", "T2w": "t2", "PDw": "pd", "T2starw": "t2star"}
 _CONTRAST = {"t1": "t1ce"}  # where an agent was given
-_LABELS = ("dseg", "mask")  # the first goes before the second
+_LABELS, _RAW_LABELS = ("dseg", "mask"), ("dseg", "mask", "roi")
 _NAME = re.compile(
     r"(?P<entities>sub-[a-zA-Z0-9]+(_[a-z]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)\.nii(\.gz)?",
 )
@@ -35,29 +38,47 @@ class _File(NamedTuple):
     entities: Mapping[str, str]
     suffix: str
 
+    def may_be_label(self, case_id: str, suffixes: Collection[str]) -> bool:
+        """Tell whether it may be the label map of a case, by what it ends in."""
+        brain = "brain" in (self.entities.get("desc"), self.entities.get("label"))
+        return self.path.name.startswith(f"{case_id}_") and self.suffix in suffixes and not brain
+
 
 def _recognises(folder: Path) -> bool:
-    return any(True for _ in _sessions(folder))
+    return any(dataset.joinpath(*parts, "anat").is_dir() for dataset, parts in _sessions(folder))
 
 
 def _find(folder: Path, problems: list[str]) -> Iterator[Case]:
+    kinds: dict[str, list[str]] = {}
     for dataset, parts in _sessions(folder):
-        yield _case(dataset, parts, problems)
+        case, labels = _case(dataset, parts, problems)
+        for file in labels[:1]:
+            kinds.setdefault(_kind(file, dataset), []).append(case.id)
+        yield case
+    if len(kinds) > 1:
+        found = "; ".join(f"{kind} of {some_of(ids)}" for kind, ids in kinds.items())
+        problems.append(f"label maps are of {len(kinds)} kinds: {found}")
 
 
 def _sessions(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Give the data set and the path in it of each session, or subject, with anatomical images."""
+    """Give the data set and the path in it of each session, or subject, with anatomical images.
+
+    A subject that was not fetched, an empty folder or a link to nowhere, is one as well.
+    """
     folder = Path.cwd() if folder == Path() else folder  # whose name is needed
     if not folder.is_dir():
         return
     for subject in [folder] if folder.name.startswith("sub-") else subfolders(folder):
-        for session in [subject, *sorted(subject.glob("ses-*"))]:
-            if subject.name.startswith("sub-") and (session / "anat").is_dir():
-                yield subject.parent, list(session.relative_to(subject.parent).parts)
+        if not subject.name.startswith("sub-"):
+            continue
+        places = [subject, *sorted(subject.glob("ses-*"))]
+        hollow = is_dangling(subject) or not any(subject.iterdir())
+        for session in places[:1] if hollow else [p for p in places if (p / "anat").is_dir()]:
+            yield subject.parent, list(session.relative_to(subject.parent).parts)
 
 
-def _case(dataset: Path, parts: Sequence[str], problems: list[str]) -> Case:
-    """Return the case of a subject, or of its session; what is wrong with it goes to `problems`."""
+def _case(dataset: Path, parts: Sequence[str], problems: list[str]) -> tuple[Case, list[_File]]:
+    """Return the case of a subject, or of its session, and what may be its label map."""
     name = "_".join(parts)
     found: dict[str, list[_File]] = {}
     for file in _files(dataset.joinpath(*parts, "anat")):
@@ -72,34 +93,48 @@ def _case(dataset: Path, parts: Sequence[str], problems: list[str]) -> Case:
         for called, same in _by_acquisition(found).items()
         if (path := only_one(same, f"case {name} has several images {called}", dataset, problems))
     }
-    labels = _labels(dataset / "derivatives", parts, name)
-    label = only_one(labels, f"case {name} has several label maps", dataset, problems)
-    return Case(name, parts[0], images, label)
+    labels, likely = _labels(dataset, parts, name)
+    paths = [file.path for file in labels]
+    label = only_one(paths, f"case {name} has several label maps", dataset, problems)
+    return Case(name, parts[0], images, label, likely_labels=likely), labels
 
 
 def _by_acquisition(files: Mapping[str, Sequence[_File]]) -> dict[str, list[Path]]:
-    """Return files by what they are called: the modality, with `acq` only where it is needed."""
+    """Return files by what they are called: the modality, with `acq` where it tells several apart.
+
+    The short name never stands for one of several.
+    """
     found: dict[str, list[Path]] = {}
     for modality, same in sorted(files.items()):
-        for file in same:
-            acquisition = file.entities.get("acq") if len(same) > 1 else None
-            called = f"{modality}_acq-{acquisition}" if acquisition else modality
+        acquisitions = [file.entities.get("acq") for file in same]
+        told = len(same) > 1 and None not in acquisitions
+        for file, acquisition in zip(same, acquisitions, strict=True):
+            called = f"{modality}_acq-{acquisition}" if told else modality
             found.setdefault(called, []).append(file.path)
     return found
 
 
-def _labels(derivatives: Path, parts: Sequence[str], name: str) -> list[Path]:
-    if not derivatives.is_dir():
-        return []
-    pipelines = [p for p in subfolders(derivatives) if not p.name.startswith("sub-")]
-    files = [
-        file
-        for folder in [derivatives, *pipelines]
-        for file in _files(folder.joinpath(*parts, "anat"))
-        if file.path.name.startswith(f"{name}_") and file.entities.get("desc") != "brain"
-    ]
-    kinds = ([file.path for file in files if file.suffix == kind] for kind in _LABELS)
-    return next((kind for kind in kinds if kind), [])
+def _labels(dataset: Path, parts: Sequence[str], name: str) -> tuple[list[_File], tuple[Path, ...]]:
+    """Return the label maps of a case, and where there are none the files that look like one."""
+    derivatives = dataset / "derivatives"
+    below = subfolders(derivatives) if derivatives.is_dir() else []
+    pipelines = [derivatives, *(p for p in below if not p.name.startswith("sub-"))]
+    places = [folder.joinpath(*parts) for folder in pipelines]
+    named = [f for place in places for f in _files(place / "anat") if f.may_be_label(name, _LABELS)]
+    raw = _files(dataset.joinpath(*parts, "anat"))
+    beside = [file for file in raw if file.may_be_label(name, _RAW_LABELS)]
+    if named:
+        return [*named, *beside], ()
+    deeper = (path for place in places for path in sorted(place.rglob(f"{name}_*.nii*")))
+    return [], tuple(path for path in deeper if looks_like_label(path.name))
+
+
+def _kind(file: _File, dataset: Path) -> str:
+    """Return what a label map is called in all subjects."""
+    inside = file.path.relative_to(dataset).parts
+    pipeline = "/".join(inside[: next(n for n, p in enumerate(inside) if p.startswith("sub-"))])
+    entities = [f"{key}-{file.entities[key]}" for key in ("label", "desc") if key in file.entities]
+    return f"{pipeline}/*{'_'.join(['', *entities, file.suffix])}"
 
 
 def _files(folder: Path) -> list[_File]:
@@ -107,8 +142,7 @@ def _files(folder: Path) -> list[_File]:
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = _NAME.fullmatch(path.name)
-        # A link to what was not fetched is reported when it is read, not passed over.
-        if match and (path.is_file() or path.is_symlink()):
+        if match and is_there(path):
             entities = dict(part.split("-", 1) for part in match["entities"].split("_"))
             found.append(_File(path, entities, match["suffix"]))
     return found

@@ -16,13 +16,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Layout, folder_name, is_there, only_one, subfolders
+from vol3dseg.datasets.layouts.layout import (
+    Layout,
+    folder_name,
+    is_dangling,
+    is_there,
+    only_one,
+    subfolders,
+)
 
 _MODALITIES = ("flair", "t1", "t1ce", "t2")
-_LABEL, _STRAY_LABEL = "seg", "segm"  # W39_1998.09.19_Segm.nii: the label of BraTS20_Training_355
+_LABEL = "seg"
 _KINDS = {
-    **{name: name for name in (*_MODALITIES, _LABEL, _STRAY_LABEL)},
+    **{name: name for name in (*_MODALITIES, _LABEL)},
     **{"t2f": "flair", "t1n": "t1", "t1c": "t1ce", "t2w": "t2", "gtv": _LABEL},
+    "segm": _LABEL,  # W39_1998.09.19_Segm.nii: the label of BraTS20_Training_355
 }
 _FILE = re.compile(r".+[_-](?P<kind>[a-z0-9]+)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)
 _GRADES = ("hgg", "lgg")
@@ -39,12 +47,12 @@ def _recognises(folder: Path) -> bool:
 def _find(folder: Path, problems: list[str]) -> Iterator[Case]:
     """Give the cases in `folder`, or the one case that it is.
 
-    A folder with a name such as BraTS20_Training_007 is a case even where its files are missing, so
-    that it is reported rather than passed over.
+    A folder with a name such as BraTS20_Training_007 is a case even where its files are missing,
+    and so is a link that leads nowhere: they are reported rather than passed over.
     """
     for place in [folder] if _files(folder) else _case_folders(folder):
         files = _files(place)
-        if files or _CASE_NAME.fullmatch(place.name):
+        if files or _CASE_NAME.fullmatch(place.name) or is_dangling(place):
             yield _case(place, files, folder, problems)
 
 
@@ -58,7 +66,7 @@ def _case_folders(folder: Path) -> list[Path]:
 def _files(folder: Path) -> dict[str, list[Path]]:
     """Return the known files in `folder` by what they are: a modality or the label."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = _FILE.fullmatch(path.name)
         kind = _KINDS.get(match["kind"].lower()) if match else None
         if kind and not path.name.startswith(".") and is_there(path):
@@ -77,7 +85,7 @@ def _case(folder: Path, files: dict[str, list[Path]], root: Path, problems: list
         id=name,
         subject=(repeated["subject"] or repeated["planned"]) if repeated else name,
         images={m: ImageSource(path) for m in _MODALITIES if (path := only.get(m))},
-        label=only.get(_LABEL) or only.get(_STRAY_LABEL),
+        label=only.get(_LABEL),
     )
 
 

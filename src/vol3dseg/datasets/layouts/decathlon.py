@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import BaseModel, Field, field_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Layout, Numbered
+from vol3dseg.datasets.layouts.layout import Layout, Numbered, is_there
 from vol3dseg.errors import DatasetError, some_of
 from vol3dseg.formats import NIFTI
 from vol3dseg.schema import read_json
@@ -58,7 +58,7 @@ def _find(folder: Path, problems: list[str]) -> list[Case]:
     unusable = {
         "outside of the folder": [p for p in listed if _leaves(p)],
         "of another format": [p for p in listed if NIFTI.stem(Path(p)) is None],
-        "missing": [p for p in listed if not _leaves(p) and not (folder / p).is_file()],
+        "missing": [p for p in listed if not _leaves(p) and not is_there(folder / p)],
     }
     problems += [f"{len(p)} {what}: {some_of(p)}" for what, p in unusable.items() if p]
     return [_case(folder, entry, description.modality) for entry in entries]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Layout, folder_name, subfolders
+from vol3dseg.datasets.layouts.layout import Layout, folder_name, is_dangling, subfolders
 from vol3dseg.formats.dicom.series import find_series, holds_files
 
 _LABELS = ("label", "seg")
@@ -31,7 +31,9 @@ def _find(folder: Path, problems: list[str]) -> Iterator[Case]:
     for place in subfolders(folder) if several else [folder]:
         found = _series_folders(place)
         labels = [name for name in found if name.lower() in _LABELS]
-        if holds_files(place):
+        if is_dangling(place):
+            problems.append(f"{place.name} is a link that leads nowhere")
+        elif holds_files(place):
             listed = find_series(place).listed
             problems.append(f"{place.name} holds files itself; there are series {listed}")
         elif len(labels) > 1:
@@ -45,7 +47,7 @@ def _find(folder: Path, problems: list[str]) -> Iterator[Case]:
 
 def _series_folders(folder: Path) -> dict[str, Path]:
     """Return the subfolders that hold DICOM files, by name."""
-    return {path.name: path for path in subfolders(folder) if holds_files(path)}
+    return {p.name: p for p in subfolders(folder) if p.is_dir() and holds_files(p)}
 
 
 DICOM = Layout(

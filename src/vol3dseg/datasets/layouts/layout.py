@@ -41,12 +41,21 @@ def folder_name(folder: Path) -> str:
 
 def is_there(path: Path) -> bool:
     """Tell whether there is a file, or a link to one that was not fetched: reading reports that."""
-    return path.is_file() or (path.is_symlink() and not path.is_dir())
+    return path.is_file() or is_dangling(path)
+
+
+def is_dangling(path: Path) -> bool:
+    """Tell whether there is a link that leads nowhere."""
+    return path.is_symlink() and not path.exists()
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in `folder` that are not hidden, by name."""
-    return [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    """Return the folders in `folder` that are not hidden, by name, and links that lead nowhere."""
+    return [
+        path
+        for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
+        if not path.name.startswith(".") and (path.is_dir() or is_dangling(path))
+    ]
 
 
 def _distinct(names: dict[int, str]) -> dict[int, str]:

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, field_validator, model_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Layout, Numbered
+from vol3dseg.datasets.layouts.layout import Layout, Numbered, is_there
 from vol3dseg.errors import DatasetError
 from vol3dseg.schema import read_json
 
@@ -87,7 +87,7 @@ def _text(path: Path) -> str:
 
 def _visible(folder: Path | None) -> list[str]:
     files = sorted(folder.iterdir()) if folder and folder.is_dir() else []
-    return [path.name for path in files if not path.name.startswith(".") and path.is_file()]
+    return [path.name for path in files if not path.name.startswith(".") and is_there(path)]
 
 
 def _numbered(folder: Path) -> list[re.Match[str]]:
@@ -116,7 +116,7 @@ def _cases(
         lacking = [f"{n:04d} ({channels[n]})" for n in channels if n not in (*own, *nowhere)]
         unnamed = [path.name for n, path in sorted(own.items()) if n not in channels]
         label = labels / f"{name}{ending}" if labels else None
-        if label is not None and not label.is_file():
+        if label is not None and not is_there(label):
             lacking.append(f"{label.parent.name}/{label.name}")
         if unnamed:
             known = ", ".join(f"{n:04d} {modality}" for n, modality in channels.items())

@@ -6,6 +6,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ class Row:
         mode = _mode(path)
         if not cell:
             self._add(f"{column} is empty")
-        elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
             self._add(f"{column}: {shown(cell)} {'is no file' if mode else 'is not there'}")
         return path
 
@@ -183,10 +184,10 @@ def shown(cell: str) -> str:
 
 def _mode(path: Path) -> int:
     """Return the mode of a file; 0 where there is none, or the text cannot name one."""
-    try:
-        return path.stat().st_mode
-    except (OSError, ValueError):
-        return 0
+    for look in (path.stat, path.lstat):  # the latter at a link that leads nowhere
+        with suppress(OSError, ValueError):
+            return look().st_mode
+    return 0
 
 
 def cells_of(case: Case, folder: Path) -> dict[str, str]:
