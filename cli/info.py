@@ -2,11 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
-from vol3dseg.cli.options import PathType
+from vol3dseg.cli.options import PathType, show_table
 
 
 @click.command(short_help="Show what a model, a run or a prepared folder is.")
@@ -15,33 +14,13 @@ from vol3dseg.cli.options import PathType
 def info(path: Path, as_json: bool) -> None:
     """Show what an ONNX model, a run or a prepared folder says of itself."""
     from vol3dseg.model.model_file import describe
+    from vol3dseg.reporting.self_description import tables_of
 
-    kind, document = describe(path)
+    found = describe(path)
     if as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(found.document, indent=2, ensure_ascii=False))
         return
-    click.echo(f"{path}: {kind}")
-    for line in _lines(document, "  "):
-        click.echo(line)
-
-
-def _lines(value: Any, indent: str) -> list[str]:
-    """Return a mapping as indented `key: value` lines, lists of scalars in one line."""
-    lines = []
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            lines += [f"{indent}{key}:", *_lines(item, indent + "  ")]
-        elif isinstance(item, list) and item and isinstance(item[0], dict):
-            lines.append(f"{indent}{key}:")
-            for entry in item:
-                facts = ", ".join(f"{name}: {_scalar(fact)}" for name, fact in entry.items())
-                lines.append(f"{indent}  - {facts}")
-        else:
-            lines.append(f"{indent}{key}: {_scalar(item)}")
-    return lines
-
-
-def _scalar(item: Any) -> str:
-    if isinstance(item, list):
-        return ", ".join(_scalar(each) for each in item)
-    return "-" if item is None else str(item)
+    click.echo(f"{path}: {found.kind}")
+    for title, table in tables_of(found).items():
+        click.echo()
+        show_table(title, table.columns, table.rows, table.columns[: table.text_columns])

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.text import Text
 
+_NAME = 20  # letters of a name that are not folded
+
 PathType = click.Path(path_type=Path)
 
 
@@ -102,18 +104,30 @@ def show_table(
     rows: Sequence[Sequence[str]],
     words: Collection[str] = (),
 ) -> None:
-    """Print a table; the first column and those in `words` hold text, the others numbers."""
+    """Print a table; the first column and those in `words` hold text, the others numbers.
+
+    One whose columns have no names is a list of facts, without lines.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    console, table = Console(), Table()
+    named = any(columns)
+    console, table = Console(), Table() if named else Table.grid(padding=(0, 2))
     for number, column in enumerate(columns):
         text = number == 0 or column in words
-        table.add_column(_plain(column), justify="left" if text else "right", overflow="fold")
+        # Names are kept whole where other columns can be folded.
+        longest = max((len(row[number]) for row in rows), default=0) if number == 0 else 0
+        table.add_column(
+            _plain(column),
+            justify="left" if text else "right",
+            overflow="fold",
+            min_width=min(longest, _NAME) or None,
+        )
     for row in rows:
         table.add_row(*map(_plain, row))
     # A title of the table itself would be wrapped at its width.
-    console.print(_plain(title), soft_wrap=True)
+    if title:
+        console.print(_plain(title), soft_wrap=True)
     console.print(table)
 
 

@@ -218,6 +218,12 @@ def _line(case_id: str, record: "CaseRecord") -> str:
     for modality, count in record.replaced.items():
         note += f"; {count} voxels of {modality} were NaN or infinite and were replaced"
     line = f"{case_id}: {found} ({sum(record.seconds.values()):.1f} s){note}"
-    said = {"note": record.notes, "repaired": record.repairs, "warning": record.warnings}
+    said = {"note": record.notes, "repaired": record.repairs, "warning": _first(record.warnings)}
     more = [f"  {what}: {remark}" for what, remarks in said.items() for remark in remarks]
     return "\n".join([line, *more])
+
+
+def _first(warnings: Sequence[str]) -> list[str]:
+    """Return the first warning, which says most, and how many more the record has."""
+    more = f" (and {len(warnings) - 1} more, in predictions.json)" if len(warnings) > 1 else ""
+    return [warnings[0] + more] if warnings else []

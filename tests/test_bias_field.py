@@ -394,7 +394,8 @@ def test_what_simpleitk_cannot_do_is_one_line(sitk, monkeypatch, recipe):
 
 def test_info_shows_the_step(vol3dseg, model_path):
     shown = vol3dseg("info", model_path)
-    assert "    bias_correction:\n      method: n4\n" in shown.stdout
+    (step,) = (line for line in shown.stdout.splitlines() if line.startswith("bias correction"))
+    assert "n4, " in step
     document = json.loads(vol3dseg("info", model_path, "--json").stdout)
     assert document["recipe"]["bias_correction"] == SETTINGS
 

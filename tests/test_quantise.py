@@ -363,10 +363,11 @@ def test_from_a_run_to_a_model(norm, run, brats_folder, tmp_path, capsys, monkey
     assert "its float32 graph equals the trained model" in said
     assert "int8: mean Dice" in said
     assert path.stat().st_size < (tmp_path / "model.onnx").stat().st_size
-    kind, facts = describe(path)
-    assert kind == "int8 model"
+    found = describe(path)
+    facts = found.document
+    assert found.kind == "int8 model"
     assert facts["quantisation"]["patches"] > 0
-    assert facts["parity"] == describe(tmp_path / "model.onnx")[1]["parity"]
+    assert facts["parity"] == describe(tmp_path / "model.onnx").document["parity"]
     (case, *_) = find_cases(brats_folder)
     volume = read_volume(case, ("flair", "t1"))
     paths = (tmp_path / "model.onnx", path)

@@ -315,8 +315,9 @@ def test_another_opset_is_refused(manifest):
 def test_the_file_says_what_it_is(manifest, tmp_path):
     path = tmp_path / "standalone.onnx"
     path.write_bytes(make_standalone(NETWORK, manifest).SerializeToString())
-    kind, facts = describe(path)
-    assert kind.startswith("standalone model")
+    found = describe(path)
+    facts = found.document
+    assert found.kind.startswith("standalone model")
     assert facts["fingerprint"] == manifest.fingerprint
     graph = ort.InferenceSession(path)
     properties = graph.get_modelmeta().custom_metadata_map

@@ -4,14 +4,14 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import onnx
 from google.protobuf.message import DecodeError, Message
 
 from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.manifest import METADATA_KEY, Manifest, parse_manifest
-from vol3dseg.preprocessing.index import FILE_NAME, load_index
+from vol3dseg.preprocessing.index import FILE_NAME, Index, load_index
 from vol3dseg.schema import Frozen, parse_json
 
 STANDALONE_KEY = "vol3dseg.standalone"
@@ -118,15 +118,28 @@ def _require_interface(model: onnx.ModelProto, manifest: Manifest, path: Path) -
         )
 
 
-def describe(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return what kind of thing an ONNX model, a run or a prepared folder is, and its metadata."""
+class Described(NamedTuple):
+    """What something of ours says of itself."""
+
+    kind: str  # in words
+    content: Manifest | Index
+    facts: dict[str, Any]  # of the file itself
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return {**self.facts, **self.content.model_dump(mode="json")}
+
+
+def describe(path: Path) -> Described:
+    """Return what an ONNX model, a run or a prepared folder says of itself."""
     if path.is_file():
-        return _describe_model(read_model(path, allow_standalone=True))
+        return _describe_file(read_model(path, allow_standalone=True))
     if (path / FILE_NAME).is_file():
-        return "prepared folder", load_index(path).model_dump(mode="json")
+        return Described("prepared folder", load_index(path), {})
     manifest = path / "manifest.json"
     if manifest.is_file():
-        return "run", parse_manifest(manifest.read_bytes(), manifest).model_dump(mode="json")
+        return Described("run", parse_manifest(manifest.read_bytes(), manifest), {})
     if (path / "training.log").is_file():
         raise RunError(
             "an unfinished run", where=path, remedy="finish it with vol3dseg train --resume"
@@ -136,7 +149,7 @@ def describe(path: Path) -> tuple[str, dict[str, Any]]:
     )
 
 
-def _describe_model(model: ModelFile) -> tuple[str, dict[str, Any]]:
+def _describe_file(model: ModelFile) -> Described:
     facts: dict[str, Any] = {"sha256": model.sha256, "bytes": len(model.content)}
     quantised, members = model.manifest.quantisation, len(model.manifest.members)
     kind = "model" if quantised is None else f"{quantised.precision} model"
@@ -145,7 +158,7 @@ def _describe_model(model: ModelFile) -> tuple[str, dict[str, Any]]:
     if model.standalone is not None:
         kind = "standalone model, from raw intensities to labels"
         facts["standalone"] = model.standalone.model_dump(mode="json")
-    return kind, {**facts, **model.manifest.model_dump(mode="json")}
+    return Described(kind, model.manifest, facts)
 
 
 def with_manifest(model: onnx.ModelProto, manifest: Manifest) -> bytes:

@@ -1,0 +1,259 @@
+"""What a model, a run or a prepared folder says of itself, as tables that people read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from vol3dseg.model.manifest import Manifest, TrainingFacts
+from vol3dseg.model.model_file import Described
+from vol3dseg.preprocessing.index import CaseEntry, Index
+from vol3dseg.quality.appearance import AXES, PERCENTS
+from vol3dseg.quality.training_data import TrainingData
+from vol3dseg.recipe import Recipe
+from vol3dseg.reporting.document import UNDEFINED, Table, number
+from vol3dseg.space.labels import LabelSet
+
+Tables = dict[str, Table]  # by their titles
+_LISTED = 20  # rows of what may be as long as the data set
+
+Range = tuple[float, float, float]
+_RANGE = ("lowest", "median", "highest")
+_VOLUME = "volume [ml]: median (lowest to highest)"
+
+
+def tables_of(found: Described) -> Tables:
+    """Return what is to be known of a model, a run or a prepared folder."""
+    if isinstance(found.content, Index):
+        return describe_prepared(found.content)
+    facts = {}
+    if found.facts:
+        facts = {"size": f"{found.facts['bytes'] / 1e6:.1f} MB", "SHA-256": found.facts["sha256"]}
+    if call := found.facts.get("standalone"):
+        facts["called with"] = f"{', '.join(call['inputs'])}; axes closest to {call['axes']}"
+        facts["gives"] = f"{call['output']}: {_said(call['values'])}"
+    return describe_model(found.content, facts)
+
+
+def describe_model(manifest: Manifest, facts: Mapping[str, str]) -> Tables:
+    """Return what is to be known of a model or a run; `facts` are of its file."""
+    data = manifest.training_data
+    tables = {
+        "": _facts({**facts, **_network(manifest)}),
+        "What is done to a scan": _facts(_steps(manifest.recipe)),
+        "Classes": _class_table(manifest.labels),
+    }
+    if columns := _class_columns(manifest):
+        tables["What is known of them"] = _by_class(manifest.labels, columns)
+    if manifest.members:
+        tables["Where the weights come from"] = _member_table(manifest.members)
+    if data is not None:
+        tables |= _training_scans(data)
+    return tables
+
+
+def describe_prepared(index: Index) -> Tables:
+    """Return what is to be known of a prepared folder."""
+    cases, looked = index.cases, dict(_to_look_at(index))
+    labelled = sum(case.class_voxels is not None for case in cases)
+    volumes = {n: [v for c in cases if (v := c.volumes_ml.get(n))] for n in index.labels.foreground}
+    columns = {
+        "cases": {name: f"{len(each)} of {len(cases)}" for name, each in volumes.items()},
+        _VOLUME: _volumes({name: _range(each) for name, each in volumes.items() if each}),
+    }
+    facts = {
+        "cases": f"{len(cases)} of {len({case.subject for case in cases})} subjects, {labelled} "
+        "with a label map",
+        "left out, failed": f"{len(index.left_out)}, {len(index.failed)}",
+        "size": f"{sum(case.bytes for case in cases) / 1e6:,.0f} MB",
+        "fingerprint": index.fingerprint[:12],
+    }
+    tables = {
+        "": _facts(facts),
+        "What was done to the scans": _facts(_steps(index.recipe)),
+        "Classes": _class_table(index.labels),
+        "What is known of them": _by_class(index.labels, columns),
+    }
+    if cases:
+        tables["Scans as read"] = _scan_table(cases)
+    if looked:
+        rows = tuple(looked.items())[:_LISTED]
+        title = f"To be looked at: {len(looked)} cases"
+        tables[title] = Table(("case", "what"), rows, text_columns=2)
+    return tables
+
+
+def _network(manifest: Manifest) -> dict[str, str]:
+    """Return what the network is, and how well it does, in words."""
+    outputs, tiling, network = manifest.outputs, manifest.tiling, manifest.network
+    found = {
+        "network": _said(network.architecture),
+        "input": f"{', '.join(manifest.recipe.modalities)}; sides are multiples of "
+        f"{_by(network.divisor)}",
+        "output": f"{outputs.kind} of {', '.join(outputs.channels)}",
+        "tiles": f"{_by(manifest.recipe.patch_size)} voxels, overlap {tiling.overlap:g}, "
+        f"mirrored along {', '.join(tiling.mirror) or 'no axis'}"
+        if not network.local or tiling.mirror
+        else "of any size",
+    }
+    if (scores := manifest.validation) is not None:
+        mean = "undefined" if scores.mean_dice is None else number(scores.mean_dice)
+        found["validation"] = f"mean Dice {mean} on {scores.cases} whole scans"
+    if (int8 := manifest.quantisation) is not None:
+        found[int8.precision] = (
+            f"Dice {int8.dice_drop:.4f} below float32 on {int8.cases} scans, "
+            f"{int8.label_agreement:.4%} of voxels alike"
+        )
+    if (parity := manifest.parity) is not None:
+        found["equals Keras"] = (
+            f"up to {parity.max_abs_difference:.1e} in probability on {parity.patches} patches, "
+            f"{parity.label_agreement:.4%} of voxels alike"
+        )
+    made = manifest.provenance
+    by = f"vol3dseg {made.versions.get('vol3dseg', 'of unknown version')}"
+    return {**found, "made": f"{made.created} by {by}", "fingerprint": manifest.fingerprint[:12]}
+
+
+def _steps(recipe: Recipe) -> dict[str, str]:
+    """Return the steps of a recipe, in the order in which they are done."""
+    scaled: dict[str, list[str]] = {}
+    for modality, step in recipe.normalisation.items():
+        scaled.setdefault(_said(step.model_dump()), []).append(modality)
+    n4, spacing_mm = recipe.bias_correction, recipe.spacing_mm
+    return {
+        "modalities": ", ".join(recipe.modalities),
+        "axes": f"closest to {recipe.orientation}",
+        "bias correction": _said({"method": n4.method, **n4.model_dump(exclude_defaults=True)})
+        if n4
+        else "none",
+        "crop": recipe.crop,
+        "spacing": f"{_by(spacing_mm)} mm, {recipe.interpolation}" if spacing_mm else "as it is",
+        "normalisation": "; ".join(
+            f"{how} ({', '.join(of)})" if len(scaled) > 1 else how for how, of in scaled.items()
+        ),
+        "patch": f"{_by(recipe.patch_size)} voxels",
+    }
+
+
+def _class_columns(manifest: Manifest) -> dict[str, dict[str, str]]:
+    columns: dict[str, dict[str, str]] = {}
+    if (scores := manifest.validation) is not None:
+        dice = {n: UNDEFINED if v is None else number(v) for n, v in scores.dice.items()}
+        columns["Dice, validation"] = dice
+    if (data := manifest.training_data) is not None:
+        columns[_VOLUME] = _volumes(data.volumes_ml)
+    return columns
+
+
+def _volumes(volumes_ml: Mapping[str, Range]) -> dict[str, str]:
+    """Return the median volume of each class, and between which ends they lie."""
+    return {
+        name: f"{median:.4g} ({low:.4g} to {high:.4g})"
+        for name, (low, median, high) in volumes_ml.items()
+    }
+
+
+def _class_table(labels: LabelSet) -> Table:
+    """Return the classes with their values in files, and regions as unions of them."""
+    coded = any(label.codes for label in labels.classes)
+    rows = [
+        (c.name, _list(c.read), str(c.write), c.codes.type.meaning if c.codes else "")
+        for c in labels.classes
+    ]
+    rows += [(name, " + ".join(of), "", "") for name, of in labels.regions.items()]
+    head = ("class or region", "read, or made of", "written", "in DICOM")[: 3 + coded]
+    return Table(head, tuple(row[: len(head)] for row in rows), text_columns=len(head))
+
+
+def _by_class(labels: LabelSet, columns: Mapping[str, Mapping[str, str]]) -> Table:
+    """Return the foreground classes and regions with what is known of each."""
+    names = dict.fromkeys((*labels.foreground, *labels.regions))
+    rows = ((name, *(each.get(name, "") for each in columns.values())) for name in names)
+    return Table(("class or region", *columns), tuple(rows))
+
+
+def _member_table(members: Sequence[TrainingFacts]) -> Table:
+    """Return where the weights of each network come from."""
+    rows = [
+        (
+            f"{facts.checkpoint}, {facts.epoch} of {facts.epochs}",
+            ", ".join(f"{count} {part}" for part, count in facts.cases.items()),
+            f"{facts.loss}, {facts.optimizer}, batch {facts.batch_size}, seed {facts.seed}",
+            UNDEFINED if facts.val_loss is None else number(facts.val_loss),
+        )
+        for facts in members
+    ]
+    return Table(("checkpoint, epoch", "cases", "how", "val_loss"), tuple(rows), text_columns=3)
+
+
+def _training_scans(data: TrainingData) -> Tables:
+    """Return what the training scans were like, and how well others are told from them."""
+    rows = [
+        (f"{what}, {axis} [mm]", *(f"{v:.4g}" for v in each))
+        for what, ranges in (("spacing", data.spacing_mm), ("field of view", data.size_mm))
+        for axis, each in zip(AXES, ranges, strict=True)
+    ]
+    stored = ", ".join(f"{axes} {count}" for axes, count in data.axes.items())
+    tables = {
+        f"The {data.cases} training scans; axes as stored: {stored}": Table(
+            ("", *_RANGE), tuple(rows)
+        ),
+        "Their intensities: percentiles of what is not background": Table(
+            ("modality", *(f"{p} %" for p in PERCENTS)),
+            tuple((name, *(f"{v:.4g}" for v in each)) for name, each in data.quantiles.items()),
+        ),
+    }
+    if data.guard is not None:
+        title = f"Mishaps that would be noticed, of {data.guard.calibrated_on} scans each"
+        shares = tuple((what, f"{share:.0%}") for what, share in data.guard.noticed.items())
+        tables[title] = Table(("mishap", "noticed"), shares)
+    if data.notes:
+        tables["Notes"] = Table(("", ""), tuple(("", note) for note in data.notes), text_columns=2)
+    return tables
+
+
+def _scan_table(cases: Sequence[CaseEntry]) -> Table:
+    rows = []
+    for place, axis in enumerate("ijk"):
+        rows.append((f"voxels, {axis}", *_texts(case.source_shape[place] for case in cases)))
+    for place, axis in enumerate("ijk"):
+        lengths = (case.source_spacing_mm[place] for case in cases)
+        rows.append((f"spacing, {axis} [mm]", *_texts(lengths)))
+    return Table(("", *_RANGE), tuple(rows))
+
+
+def _to_look_at(index: Index) -> Iterable[tuple[str, str]]:
+    """Give the cases that something is said of."""
+    for case in index.cases:
+        said = [*case.warnings, *(f"repaired: {each}" for each in case.repairs)]
+        said += [f"{n} voxels of {name} were replaced" for name, n in case.replaced.items()]
+        if said:
+            yield case.id, "; ".join(said)
+    yield from ((name, f"left out: {why}") for name, why in index.left_out.items())
+    yield from ((name, f"failed: {why}") for name, why in index.failed.items())
+
+
+def _facts(facts: Mapping[str, str]) -> Table:
+    return Table(("", ""), tuple((k, v) for k, v in facts.items() if v), text_columns=2)
+
+
+def _said(values: Mapping[str, object]) -> str:
+    """Return settings in words, in a line; what is switched off is left out."""
+    names = {name: "" if name == "method" else f"{name.replace('_', ' ')} " for name in values}
+    return ", ".join(names[k] + _list(v) for k, v in values.items() if v not in (None, 0))
+
+
+def _list(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _by(lengths: Iterable[float]) -> str:
+    return " × ".join(f"{length:g}" for length in lengths)
+
+
+def _texts(values: Iterable[float]) -> tuple[str, ...]:
+    return tuple(f"{value:.4g}" for value in _range(list(values)))
+
+
+def _range(values: Sequence[float]) -> Range:
+    low, median, high = np.percentile(values, (0, 50, 100)).tolist()
+    return low, median, high
