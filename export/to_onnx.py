@@ -1,6 +1,5 @@
 """Export a trained network: convert it, prove that both agree, write one file."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,9 +9,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from vol3dseg.config import Config, load_config
-from vol3dseg.datasets.splits import Split, make_split, read_split
-from vol3dseg.errors import ModelError, ParityError, RunError
+from vol3dseg.config import Config
+from vol3dseg.datasets.splits import Split, make_split
+from vol3dseg.errors import ModelError, ParityError, RunError, some_of
 from vol3dseg.export.graph import convert
 from vol3dseg.export.instance_norm import spell_out_imprecise_norms
 from vol3dseg.export.parity import check_other_sizes, measure_parity
@@ -20,7 +19,7 @@ from vol3dseg.export.quantise import quantise_proven
 from vol3dseg.export.standalone import make_standalone, require_standalone
 from vol3dseg.export.standalone_check import check_standalone
 from vol3dseg.files import write_bytes
-from vol3dseg.model.manifest import Manifest, Parity, parse_manifest
+from vol3dseg.model.manifest import Manifest, Parity, read_run_manifest
 from vol3dseg.model.model_file import with_manifest
 from vol3dseg.model.provenance import provenance
 from vol3dseg.preprocessing.index import load_index
@@ -28,8 +27,9 @@ from vol3dseg.preprocessing.store import StoredCase, open_cases
 from vol3dseg.training.checkpoints import load_checkpoint
 from vol3dseg.training.data import foreground_ml, labelled_subjects
 from vol3dseg.training.networks.building import probabilities, require_network
-from vol3dseg.training.results import checkpoint_of, describe_model
+from vol3dseg.training.results import describe_model
 from vol3dseg.training.sampling import validation_boxes
+from vol3dseg.training.training_state import read_origin, read_state
 
 TOLERANCE = 1e-4
 _PATCHES = 4
@@ -46,6 +46,7 @@ class _Trained:
     manifest: Manifest
     prepared: Path | None
     split: Split
+    notes: tuple[str, ...] = ()  # on those cases
 
     def open(self, names: Sequence[str]) -> Mapping[str, StoredCase]:
         """Open cases of the prepared folder; none if there is no such folder."""
@@ -127,6 +128,8 @@ def export_onnx(
         trained = _of_model(source, description, folder, patches is not None)
         if standalone:
             require_standalone(trained.manifest, str(output))
+    for note in trained.notes:
+        progress(f"note: {note}")
     split = trained.split
     if not isinstance(patches, np.ndarray):
         # Of training cases if there are no others.
@@ -160,33 +163,38 @@ def _of_run(run: Path, prepared: Path | None, standalone: bool) -> _Trained:
             expected="a folder of vol3dseg train with a manifest.json",
             remedy="finish it with vol3dseg train --resume" if begun else "train one first",
         )
-    try:
-        manifest = parse_manifest(path.read_bytes(), str(path))
-    except ModelError as error:
-        raise RunError(
-            error.found, where=error.where, expected=error.expected, remedy=error.remedy
-        ) from error
+    manifest = read_run_manifest(run)
     if standalone:
         require_standalone(manifest, str(run))
-    checkpoint, kind = checkpoint_of(run, load_config(run / "config.yaml"))
-    if kind != manifest.members[0].checkpoint:
+    facts = manifest.members[0]
+    checkpoint = run / f"{facts.checkpoint}.keras"
+    state, origin = read_state(checkpoint), read_origin(checkpoint)
+    if state.epochs != facts.epoch:
         raise RunError(
-            f"manifest.json speaks of {manifest.members[0].checkpoint}.keras, found {kind}.keras",
-            where=run,
-            remedy="train again",
+            f"holds epoch {state.epochs}",
+            where=checkpoint,
+            expected=f"epoch {facts.epoch}, as manifest.json says",
+            remedy="write manifest.json anew with vol3dseg train --resume",
         )
-    if prepared is None:
-        environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-        prepared = Path(environment["prepared"])
-    if not prepared.is_dir():
+    folder = prepared or origin.prepared
+    if not folder.is_dir():
         raise RunError(
-            f"its prepared folder {prepared} is gone",
+            f"its prepared folder {folder} is gone",
             where=run,
             expected="the real patches that parity is measured on",
             remedy="name where it is now with --prepared",
         )
+    changed = origin.changed(load_index(folder))
+    said = f"{folder} does not hold what the run learned from: {some_of(changed)}"
+    if changed and prepared is None:
+        raise RunError(
+            said,
+            where=run,
+            expected="the same images and labels of the same cases",
+            remedy=f"name a folder that holds them, or this one, with --prepared {folder}",
+        )
     model = load_checkpoint(checkpoint)
-    return _Trained(model, manifest, prepared, read_split(run / "split.json"))
+    return _Trained(model, manifest, folder, origin.split, (said,) if changed else ())
 
 
 def _of_model(
@@ -239,7 +247,12 @@ def _proven(
             expected=f"at most {TOLERANCE:.0e}",
             remedy="please report this with config.yaml",
         )
-    parity = Parity(tolerance=TOLERANCE, norms_spelled_out=spelled_out, **asdict(agreement))
+    parity = Parity(
+        tolerance=TOLERANCE,
+        norms_spelled_out=spelled_out,
+        notes=trained.notes,
+        **asdict(agreement),
+    )
     packages = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "openvino", "numpy")
     facts = {"parity": parity, "provenance": provenance(*packages)}
     return graph, manifest.model_copy(update=facts)

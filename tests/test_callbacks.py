@@ -18,14 +18,10 @@ from vol3dseg.training.callbacks import (
     LastCheckpoint,
     make_callbacks,
 )
-from vol3dseg.training.checkpoints import (
-    load_checkpoint,
-    read_state,
-    restore_checkpoint,
-    trim_log,
-)
+from vol3dseg.training.checkpoints import load_checkpoint, restore_checkpoint
 from vol3dseg.training.losses import NamedLoss
 from vol3dseg.training.metrics import ConfusionMetrics
+from vol3dseg.training.training_state import read_state, trim_log
 
 pytestmark = [
     pytest.mark.train,

@@ -1,7 +1,5 @@
 """int8: what is rounded and where, and that no file is written that loses too much."""
 
-import json
-import shutil
 from dataclasses import replace
 from functools import cache
 
@@ -16,8 +14,10 @@ from vol3dseg.cli.export_onnx import export_onnx
 from vol3dseg.config import Config, ModelConfig, load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
+from vol3dseg.datasets.splits import Split
 from vol3dseg.errors import ModelError, ParityError, RunError
 from vol3dseg.export import quantise as quantise_module
+from vol3dseg.export import to_onnx
 from vol3dseg.export.quantise import measure_cost, quantise, quantise_proven
 from vol3dseg.inference.loading import load_predictor, make_predictor, open_session
 from vol3dseg.inference.runtimes.footprint import footprint
@@ -25,6 +25,7 @@ from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 from vol3dseg.model.model_file import ModelFile, describe, read_model, with_manifest
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.training.training_state import read_origin
 
 CHANNELS, CLASSES, WIDTH = 2, 4, 8
 NORMS = [pytest.param(False, id="folded norm"), pytest.param(True, id="instance norm")]
@@ -384,13 +385,14 @@ def test_what_loses_too_much_is_not_written(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.train
-def test_a_run_without_a_validation_part(run, tmp_path):
-    folder = shutil.copytree(run("batch"), tmp_path / "run")
-    split = json.loads((folder / "split.json").read_text())
-    split["train"], split["validation"] = split["train"] + split["validation"], []
-    (folder / "split.json").write_text(json.dumps(split))
+def test_a_run_without_a_validation_part(run, tmp_path, monkeypatch):
+    def without_validation(path):
+        origin = read_origin(path)
+        return origin.model_copy(update={"split": Split(train=origin.split.ids)})
+
+    monkeypatch.setattr(to_onnx, "read_origin", without_validation)
     with pytest.raises(RunError, match="judged on the validation part"):
-        export_onnx.callback(folder, tmp_path / "model.onnx", int8=True)
+        export_onnx.callback(run("batch"), tmp_path / "model.onnx", int8=True)
     assert not (tmp_path / "model.onnx").exists()
 
 

@@ -174,6 +174,34 @@ def in_memory(what: str, where: object = "", remedy: str = "") -> Iterator[None]
         ) from error
 
 
+@contextmanager
+def reading(
+    where: object, error: type[Vol3dSegError], *, expected: str = "", remedy: str = ""
+) -> Iterator[None]:
+    """Report as `error` that a file is missing, or that it cannot be read in the block.
+
+    `remedy` is for a file that is missing or broken, not for one that somebody else may read.
+    """
+    try:
+        yield
+    except FileNotFoundError as reason:
+        raise error("is missing", where=where, expected=expected, remedy=remedy) from reason
+    except PermissionError as reason:
+        raise error(
+            f"cannot be read ({reason.strerror})",
+            where=where,
+            expected=expected,
+            remedy="give it to a user who may read it, or mend its rights",
+        ) from reason
+    except OSError as reason:
+        raise error(
+            f"cannot be read ({reason.strerror or reason})",
+            where=where,
+            expected=expected,
+            remedy=remedy,
+        ) from reason
+
+
 class OutputError(Vol3dSegError, OSError):
     """A file or folder cannot be written."""
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vol3dseg.errors import Vol3dSegError
+from vol3dseg.errors import Vol3dSegError, reading
 
 _LONGEST = 60  # characters of a value that is quoted
 # What stands instead of Pydantic's words, by the type of its error.
@@ -95,16 +95,8 @@ def read_json(
 
     A file that is missing or that cannot be read is reported as `error` too.
     """
-    try:
+    with reading(path, error, expected=expected, remedy=remedy):
         text = path.read_bytes()
-    except OSError as reason:
-        missing = isinstance(reason, FileNotFoundError)
-        raise error(
-            "is missing" if missing else f"cannot be read ({reason.strerror})",
-            where=path,
-            expected=expected,
-            remedy=remedy if missing else "give it to a user who may read it, or mend its rights",
-        ) from reason
     return parse_json(model, text, path, error, expected=expected, remedy=remedy)
 
 

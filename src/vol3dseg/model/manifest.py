@@ -11,12 +11,12 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from vol3dseg import __version__
-from vol3dseg.errors import ModelError
+from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.outputs import Outputs
 from vol3dseg.model.provenance import Provenance
 from vol3dseg.quality.training_data import TrainingData
 from vol3dseg.recipe import Recipe
-from vol3dseg.schema import Frozen, parse_json
+from vol3dseg.schema import Frozen, parse_json, read_json
 from vol3dseg.space.box import Shape
 from vol3dseg.space.labels import LabelSet
 
@@ -136,6 +136,8 @@ class Parity(Frozen):
         Largest difference that would have been accepted.
     norms_spelled_out : int
         Instance norms that are written as arithmetic, since onnxruntime's kernel was imprecise.
+    notes : tuple of str
+        What is to be known of the cases that the patches are of.
     """
 
     patches: int
@@ -143,6 +145,7 @@ class Parity(Frozen):
     label_agreement: float
     tolerance: float
     norms_spelled_out: int
+    notes: tuple[str, ...] = ()
 
 
 class Quantisation(Frozen):
@@ -240,6 +243,18 @@ def parse_manifest(text: str | bytes, source: str | Path) -> Manifest:
         source,
         ModelError,
         expected=f"a manifest of vol3dseg {__version__}",
-        remedy="a model's is written anew by vol3dseg export-onnx, a finished run's by vol3dseg "
-        "train --resume",
+        remedy="write it anew with vol3dseg export-onnx",
     )
+
+
+def read_run_manifest(run: Path) -> Manifest:
+    """Read manifest.json of a finished run; a RunError says what is wrong with it."""
+    path, wanted = (
+        run / "manifest.json",
+        f"what vol3dseg train {__version__} writes when it is done",
+    )
+    remedy = "write it anew with vol3dseg train --resume"
+    manifest = read_json(Manifest, path, RunError, expected=wanted, remedy=remedy)
+    if not manifest.members:
+        raise RunError("names no network", where=path, expected=wanted, remedy=remedy)
+    return manifest

@@ -10,7 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 
 from vol3dseg.errors import ModelError, RunError
-from vol3dseg.model.manifest import METADATA_KEY, Manifest, parse_manifest
+from vol3dseg.model.manifest import METADATA_KEY, Manifest, parse_manifest, read_run_manifest
 from vol3dseg.preprocessing.index import FILE_NAME, Index, load_index
 from vol3dseg.schema import Frozen, parse_json
 
@@ -137,9 +137,8 @@ def describe(path: Path) -> Described:
         return _describe_file(read_model(path, allow_standalone=True))
     if (path / FILE_NAME).is_file():
         return Described("prepared folder", load_index(path), {})
-    manifest = path / "manifest.json"
-    if manifest.is_file():
-        return Described("run", parse_manifest(manifest.read_bytes(), manifest), {})
+    if (path / "manifest.json").is_file():
+        return Described("run", read_run_manifest(path), {})
     if (path / "training.log").is_file():
         raise RunError(
             "an unfinished run", where=path, remedy="finish it with vol3dseg train --resume"

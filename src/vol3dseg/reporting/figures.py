@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from vol3dseg.datasets.splits import PARTS, Split
-from vol3dseg.errors import RunError
+from vol3dseg.errors import RunError, reading
 from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.extras import load_extra
 from vol3dseg.files import write_bytes
@@ -69,21 +69,20 @@ def save_curves(path: Path, training_log: Path) -> None:
 
 def read_log(path: Path) -> dict[str, tuple[float, ...]]:
     """Return each column of Keras' training.log by epoch; NaN where an epoch has no value."""
+    expected, remedy = "the log that vol3dseg train writes", "copy the whole run folder again"
+    with reading(path, RunError, expected=expected, remedy=remedy):
+        content = path.read_bytes()
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        names, *rows = list(csv.reader(content.decode().splitlines())) or [[]]
         # Keras writes an empty cell or NA for what an epoch does not have.
-        missing = {None: "nan", "": "nan", "NA": "nan"}
-        log = {
-            str(name): tuple(float(missing.get(row[name], row[name])) for row in rows)
-            for name in (rows or [{}])[0]
-        }
-    except (OSError, ValueError, csv.Error) as error:
+        columns = [
+            [float({"": "nan", "NA": "nan"}.get(cell, cell)) for cell in row]
+            for row in zip(*rows, strict=True)
+        ]
+        log = {name: tuple(column) for name, column in zip(names, columns, strict=bool(rows))}
+    except (ValueError, csv.Error) as error:
         raise RunError(
-            f"cannot be read ({error})",
-            where=path,
-            expected="the log that vol3dseg train writes",
-            remedy="copy the whole run folder",
+            f"is damaged ({error})", where=path, expected=expected, remedy=remedy
         ) from error
     if not rows:
         raise RunError("holds no epoch", where=path, remedy="train for at least one")

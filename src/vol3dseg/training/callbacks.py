@@ -8,7 +8,8 @@ from typing import Any
 from vol3dseg.config import TrainingConfig
 from vol3dseg.errors import RunError
 from vol3dseg.training.backend import keras
-from vol3dseg.training.checkpoints import TrainingState, read_state, save_checkpoint
+from vol3dseg.training.checkpoints import save_checkpoint
+from vol3dseg.training.training_state import LAST, Origin, TrainingState, read_state
 
 # What Keras' callbacks must know to go on; they forget it when a training begins.
 _REMEMBERED = {
@@ -18,13 +19,18 @@ _REMEMBERED = {
 
 
 def make_callbacks(
-    config: TrainingConfig, run: Path, state: TrainingState | None, given: Sequence[Any] = ()
+    config: TrainingConfig,
+    run: Path,
+    state: TrainingState | None,
+    given: Sequence[Any] = (),
+    origin: Origin | None = None,
 ) -> list[Any]:
     """Return the callbacks of a run, in the order that they must be called in.
 
     `state` is that of the checkpoint that is resumed, `given` are the user's own callbacks. What
     those put into the logs of an epoch is seen by all after them; what they remember is not kept
-    for a resumed run. A plateau and early stopping need a `val_loss`.
+    for a resumed run. A plateau and early stopping need a `val_loss`. `origin` goes into the
+    checkpoints.
     """
     callbacks: list[Any] = [StopOnNaN(), LearningRateLog(), *given]
     if config.reduce_lr_on_plateau is not None:
@@ -38,11 +44,11 @@ def make_callbacks(
         patience = config.early_stopping.patience
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=patience, mode="min"))
     if config.model_checkpoint:
-        callbacks.append(BestCheckpoint(run / "best.keras", resumed=state is not None))
+        callbacks.append(BestCheckpoint(run / "best.keras", origin, resumed=state is not None))
     callbacks.append(keras.callbacks.CSVLogger(run / "training.log", append=state is not None))
     remembering = tuple(callbacks[2 + len(given) :])
     # The log is written first: a row too many can be cut off, a missing one cannot be made up.
-    callbacks.append(LastCheckpoint(run / "last.keras", remembering))
+    callbacks.append(LastCheckpoint(run / LAST, remembering, origin))
     if state is not None:
         callbacks.append(RestoreState(state, remembering))
     return callbacks
@@ -83,9 +89,10 @@ class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
     only a better epoch replaces the file that is there.
     """
 
-    def __init__(self, path: Path, resumed: bool = False) -> None:
+    def __init__(self, path: Path, origin: Origin | None = None, resumed: bool = False) -> None:
         super().__init__()
         self._path = path
+        self._origin = origin
         before = read_state(path).val_loss if resumed and path.exists() else None
         self._lowest = math.inf if before is None else before
 
@@ -93,7 +100,8 @@ class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
         """Save the model if it is better than all before."""
         loss = float((logs or {}).get("val_loss", math.nan))
         if loss < self._lowest:  # not so for NaN
-            save_checkpoint(self._path, self.model, TrainingState(epochs=epoch + 1, val_loss=loss))
+            state = TrainingState(epochs=epoch + 1, val_loss=loss, origin=self._origin)
+            save_checkpoint(self._path, self.model, state)
             self._lowest = loss
 
 
@@ -103,10 +111,13 @@ class LastCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
     The callbacks `remembering` must come before this one in the list.
     """
 
-    def __init__(self, path: Path, remembering: Sequence[Any]) -> None:
+    def __init__(
+        self, path: Path, remembering: Sequence[Any], origin: Origin | None = None
+    ) -> None:
         super().__init__()
         self._path = path
         self._remembering = remembering
+        self._origin = origin
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save."""
@@ -121,6 +132,7 @@ class LastCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
             seeds=tuple(
                 tuple(keras.ops.convert_to_numpy(seed).tolist()) for seed in _seeds_of(self.model)
             ),
+            origin=self._origin,
         )
         save_checkpoint(self._path, self.model, state)
 
@@ -138,12 +150,20 @@ class RestoreState(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Restore."""
-        for variable, seed in zip(_seeds_of(self.model), self._state.seeds, strict=True):
+        seeds = _seeds_of(self.model)
+        if len(seeds) != len(self._state.seeds):
+            raise RunError(
+                f"the network has {len(seeds)} random seeds, that of the run has "
+                f"{len(self._state.seeds)}",
+                remedy="give the same network again",
+            )
+        for variable, seed in zip(seeds, self._state.seeds, strict=True):
             variable.assign(seed)
         for callback in self._remembering:
             values = self._state.remembered.get(type(callback).__name__, {})
-            for name, value in values.items():
-                setattr(callback, name, value)
+            for name in _REMEMBERED.get(type(callback), ()):
+                if name in values:
+                    setattr(callback, name, values[name])
 
 
 def _seeds_of(model: Any) -> list[Any]:

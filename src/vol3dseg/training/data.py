@@ -35,12 +35,17 @@ def open_data(prepared: Path, config: Config) -> RunData:
     index = load_index(prepared)
     index.require_made_with(config, prepared)
     subjects, volumes_ml = labelled_subjects(prepared, index), foreground_ml(index)
-    split = make_split(subjects, config.split, volumes_ml)
+    split = split_of(prepared, index, config)
     modalities = config.model_recipe.modalities
     cases = open_cases(prepared, index, (*split.train, *split.validation), modalities)
     training = {name: cases[name] for name in split.train}
     validation = {name: cases[name] for name in split.validation}
     return RunData(index, split, subjects, volumes_ml, training, validation)
+
+
+def split_of(prepared: Path, index: Index, config: Config) -> Split:
+    """Return how training divides the labelled cases of an index."""
+    return make_split(labelled_subjects(prepared, index), config.split, foreground_ml(index))
 
 
 def write_split(

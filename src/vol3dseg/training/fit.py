@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vol3dseg.config import Config, TrainingConfig
-from vol3dseg.datasets.splits import read_split, split_table
+from vol3dseg.datasets.splits import split_table
 from vol3dseg.errors import RunError
 from vol3dseg.files import write_text
 from vol3dseg.machine import available_mb, peak_mb, resident_mb
@@ -18,7 +18,7 @@ from vol3dseg.reporting.figures import save_curves
 from vol3dseg.training.augment import Image, Label, augment
 from vol3dseg.training.backend import keras, tf, unused_gpu
 from vol3dseg.training.callbacks import make_callbacks
-from vol3dseg.training.checkpoints import TrainingState, restore_checkpoint
+from vol3dseg.training.checkpoints import restore_checkpoint
 from vol3dseg.training.compiled import compile_network, steps_per_epoch
 from vol3dseg.training.data import RunData, open_data
 from vol3dseg.training.memory_estimate import (
@@ -30,7 +30,12 @@ from vol3dseg.training.memory_estimate import (
 from vol3dseg.training.networks.building import Network, build_network, size_of
 from vol3dseg.training.results import describe_run
 from vol3dseg.training.run_config import choose_config
-from vol3dseg.training.run_folder import begin_run, write_environment, write_inputs
+from vol3dseg.training.run_folder import (
+    begin_run,
+    origin_of,
+    write_environment,
+    write_inputs,
+)
 from vol3dseg.training.sampling import (
     Batch,
     CaseReader,
@@ -40,6 +45,13 @@ from vol3dseg.training.sampling import (
     training_batches,
     validation_batches,
     validation_boxes,
+)
+from vol3dseg.training.training_state import (
+    LAST,
+    Origin,
+    TrainingState,
+    require_same_data,
+    trim_log,
 )
 
 # What Python with TensorFlow has, where the system does not tell [MB].
@@ -104,7 +116,9 @@ def train(
     state, config = begin_run(run, choose_config(prepared, config, run if resume else None), resume)
     data = open_data(prepared, config)
     _require_validation(config, data)
-    _require_same_split(run, data, state)
+    if state is not None:
+        require_same_data(run, data.index, data.split)
+        trim_log(run / "training.log", state.epochs)
     _seed(config.training)
     model = build_network(config, network)
     size = size_of(model, config.recipe.patch_size)
@@ -112,6 +126,7 @@ def train(
     for line in [*filter(None, [unused_gpu()]), *describe_micro_batch(config, size, chosen)]:
         progress(line)
     config = config.with_micro_batch(chosen.size)
+    origin = origin_of(config, prepared, data)
     write_inputs(run, config, data)
     for line in filter(None, [data.index.unlabelled]):
         progress(f"note: {line}")
@@ -119,9 +134,10 @@ def train(
     if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
         write_environment(run, config, prepared, chosen.estimate)
         compile_network(model, config, list(data.training.values()), loss)
-        _fit(model, run, config, data, state, callbacks, progress)
+        _fit(model, run, origin, data, state, callbacks, progress)
         write_environment(run, config, prepared, chosen.estimate, peak_mb())
-    save_curves(run / "curves.png", run / "training.log")
+    if (run / "training.log").exists():
+        save_curves(run / "curves.png", run / "training.log")
     manifest = describe_run(run, config, data, model, network is not None, progress)
     write_text(run / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
     return manifest
@@ -150,17 +166,6 @@ def _require_validation(config: Config, data: RunData) -> None:
         )
 
 
-def _require_same_split(run: Path, data: RunData, state: TrainingState | None) -> None:
-    if state is not None and read_split(run / "split.json") != data.split:
-        raise RunError(
-            "split.json differs from the split of the prepared cases: cases were added, removed or "
-            "divided anew since",
-            where=run,
-            expected="the same",
-            remedy="train in another folder",
-        )
-
-
 def _seed(training: TrainingConfig) -> None:
     keras.utils.set_random_seed(training.seed)
     if training.deterministic:
@@ -170,16 +175,16 @@ def _seed(training: TrainingConfig) -> None:
 def _fit(
     model: Any,
     run: Path,
-    config: Config,
+    origin: Origin,
     data: RunData,
     state: TrainingState | None,
     given: Sequence[Any],
     progress: Progress,
 ) -> None:
-    training = config.training
+    config, training = origin.config, origin.config.training
     first = state.epochs if state else 0
     if state is not None:
-        restore_checkpoint(model, run / "last.keras")
+        restore_checkpoint(model, run / LAST)
     cases = list(data.training.values())
     # Keras' steps are micro-batches, of which the optimizer makes its own.
     steps = steps_per_epoch(cases, config) * training.micro_batches
@@ -187,7 +192,7 @@ def _fit(
         on_epoch_end=lambda epoch, logs: progress(_epoch_line(epoch, training.epochs, logs))
     )
     validation, validation_steps = _validation(config, data)
-    callbacks = make_callbacks(training, run, state, given)
+    callbacks = make_callbacks(training, run, state, given, origin)
     try:
         model.fit(
             _dataset(_training_batch(config, cases), count(first * steps), config),

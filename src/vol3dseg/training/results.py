@@ -18,10 +18,11 @@ from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.quality.training_data import TrainingData, describe_data
 from vol3dseg.reporting.score_report import write_report
 from vol3dseg.training.backend import tf
-from vol3dseg.training.checkpoints import read_state, restore_checkpoint
+from vol3dseg.training.checkpoints import restore_checkpoint
 from vol3dseg.training.data import RunData
 from vol3dseg.training.networks.building import divisor_of, probabilities
 from vol3dseg.training.networks.unet import receptive_field_radius
+from vol3dseg.training.training_state import read_state
 
 
 class KerasBackend:

@@ -6,6 +6,7 @@ from pathlib import Path
 from vol3dseg.config import Config, load_config, parse_config
 from vol3dseg.errors import ConfigError
 from vol3dseg.preprocessing.index import load_index
+from vol3dseg.training.training_state import LAST, read_origin
 
 
 def choose_config(
@@ -23,8 +24,8 @@ def choose_config(
         chosen = config
     elif config is not None:
         chosen = load_config(config)
-    elif resumed is not None and (resumed / "config.yaml").is_file():
-        chosen = load_config(resumed / "config.yaml")
+    elif resumed is not None and (resumed / LAST).is_file():
+        chosen = read_origin(resumed / LAST).config
     else:
         chosen = load_index(prepared).config
     data = chosen.model_dump(mode="json")

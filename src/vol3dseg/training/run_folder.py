@@ -2,20 +2,27 @@
 
 from pathlib import Path
 
-from vol3dseg.config import Config, dump_config, load_config
+from vol3dseg.config import Config, dump_config
 from vol3dseg.errors import RunError
 from vol3dseg.files import write_json, write_text
 from vol3dseg.model.provenance import provenance
 from vol3dseg.reporting.figures import save_split
 from vol3dseg.training.backend import tf
-from vol3dseg.training.checkpoints import TrainingState, read_state, trim_log
 from vol3dseg.training.data import RunData
 from vol3dseg.training.memory_estimate import MemoryEstimate
+from vol3dseg.training.training_state import (
+    AGAIN,
+    LAST,
+    Origin,
+    TrainingState,
+    read_state,
+    require_same_config,
+)
 
 
 def begin_run(run: Path, config: Config, resume: bool) -> tuple[TrainingState | None, Config]:
     """Return where an interrupted run stands, with its config; (None, `config`) for a new run."""
-    last = run / "last.keras"
+    last = run / LAST
     if not resume:
         # What was stopped within its first epoch has left nothing to lose.
         if last.exists() or (run / "manifest.json").exists():
@@ -25,21 +32,24 @@ def begin_run(run: Path, config: Config, resume: bool) -> tuple[TrainingState | 
         (run / "best.keras").unlink(missing_ok=True)
         return None, config
     if not last.exists():
+        ended = (run / "manifest.json").exists()  # a new run would be refused
         raise RunError(
-            "no last.keras to resume from", where=run, remedy="start the run without --resume"
-        )
-    before = load_config(run / "config.yaml")
-    # What the run has chosen by the memory of its machine stays so.
-    config = config.resumes(before)
-    if before != config:
-        raise RunError(
-            f"config.yaml differs from this config in {before.differences(config)}",
+            "no last.keras to resume from",
             where=run,
-            remedy="resume with the run's own, or train in another folder",
+            remedy=AGAIN if ended else "start the run without --resume",
         )
+    config = require_same_config(run, config)
     state = read_state(last)
-    trim_log(run / "training.log", state.epochs)
+    if config.training.model_checkpoint and state.val_loss is not None:
+        read_state(run / "best.keras")  # or a later epoch would pass for the best of all
     return state, config
+
+
+def origin_of(config: Config, prepared: Path, data: RunData) -> Origin:
+    """Return what a run is made of; `config` with its micro-batch."""
+    learned = (*data.split.train, *data.split.validation)
+    contents = {case: data.index.entry(case).sha256 for case in learned}
+    return Origin(config=config, prepared=prepared.resolve(), split=data.split, contents=contents)
 
 
 def write_inputs(run: Path, config: Config, data: RunData) -> None:

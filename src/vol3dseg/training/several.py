@@ -8,10 +8,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from traceback import print_exception
 
-from vol3dseg.config import Config, load_config
+from vol3dseg.config import Config
 from vol3dseg.errors import Vol3dSegError
 from vol3dseg.model.manifest import Manifest
+from vol3dseg.preprocessing.index import load_index
+from vol3dseg.training.data import split_of
 from vol3dseg.training.run_config import choose_config
+from vol3dseg.training.training_state import require_same_config, require_same_data
 
 Progress = Callable[[str], None]
 
@@ -60,7 +63,7 @@ def _train_apart(
 ) -> Outcome:
     """Train in a process of its own, so that what one run breaks or leaves ends with it."""
     if resume and (run / "manifest.json").is_file():
-        return _finished_before(run, config)
+        return _finished_before(prepared, run, config)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         goes_on = resume and (run / "last.keras").is_file()
         future = pool.submit(_train, prepared, run, config, goes_on, progress)
@@ -73,15 +76,14 @@ def _train_apart(
     return Outcome(f"failed: {type(error).__name__}: {error}")
 
 
-def _finished_before(run: Path, config: Config) -> Outcome:
-    before = load_config(run / "config.yaml")
-    differences = before.differences(config.resumes(before))
-    if not differences:
-        return Outcome("had been finished", finished=True)
-    return Outcome(
-        f"failed: {run} was finished with another config, which differs in {differences}; "
-        "train in another folder"
-    )
+def _finished_before(prepared: Path, run: Path, config: Config) -> Outcome:
+    try:
+        require_same_config(run, config)
+        index = load_index(prepared)
+        require_same_data(run, index, split_of(prepared, index, config))
+    except Vol3dSegError as error:
+        return Outcome(f"failed: was finished before; {error}")
+    return Outcome("had been finished", finished=True)
 
 
 def _train(prepared: Path, run: Path, config: Config, resume: bool, progress: Progress) -> Outcome:

@@ -8,7 +8,7 @@ from pathlib import Path
 from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.splits import PARTS, Split, read_split
 from vol3dseg.errors import RunError, some_of
-from vol3dseg.model.manifest import Manifest, TrainingFacts, parse_manifest
+from vol3dseg.model.manifest import Manifest, TrainingFacts, read_run_manifest
 from vol3dseg.reporting.figures import read_log
 from vol3dseg.reporting.score_files import SUMMARY_NAME, PartScores, read_part
 
@@ -55,12 +55,11 @@ def how_to_score(folder: Path, part: str) -> str:
 def read_run(folder: Path) -> RunSummary:
     """Read a finished run, made by `vol3dseg train`, with the scores of parts that it has."""
     _require_finished(folder)
-    manifest = folder / "manifest.json"
     split = read_split(folder / "split.json")
     return RunSummary(
         folder=folder,
         config=load_config(folder / "config.yaml"),
-        manifest=parse_manifest(manifest.read_bytes(), str(manifest)),
+        manifest=read_run_manifest(folder),
         curves=read_log(folder / "training.log"),
         scores={
             part: _read_scores(folder, part, split)

@@ -1,0 +1,169 @@
+"""What our checkpoints hold beside the weights: where a training stood, and what it was made of.
+
+It is one more member of the .keras archive, `vol3dseg-state.json`. In one file with the weights,
+since two files can disagree after a crash; so that config.yaml, split.json and environment.json of
+a run are for people, and nobody goes on with other data because one of them is lost or was changed.
+Nothing here needs TensorFlow.
+"""
+
+import csv
+import zipfile
+import zlib
+from pathlib import Path
+
+from vol3dseg.config import Config
+from vol3dseg.datasets.splits import Split
+from vol3dseg.errors import RunError, reading, some_of
+from vol3dseg.files import write_text
+from vol3dseg.preprocessing.index import Index
+from vol3dseg.schema import Frozen, parse_json
+
+LAST, MEMBER = "last.keras", "vol3dseg-state.json"
+AGAIN = "copy it again from where it was trained, or train in another folder"
+_WANTED = "a checkpoint of vol3dseg train"
+_LARGEST = 2**26  # bytes of a state: hundreds of thousands of cases
+_DAMAGE = (OSError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile)
+
+
+class Origin(Frozen):
+    """What a run is made of.
+
+    Attributes
+    ----------
+    config : Config
+        With the micro-batch that was chosen.
+    prepared : Path
+        The prepared folder, as an absolute path.
+    split : Split
+    contents : mapping from case to SHA-256
+        Of the prepared training and validation cases.
+    """
+
+    config: Config
+    prepared: Path
+    split: Split
+    contents: dict[str, str]
+
+    def changed(self, index: Index) -> list[str]:
+        """Return the cases that the run learns from which an index lacks, or has others for."""
+        now = {entry.id: entry.sha256 for entry in index.cases}
+        return [case for case, digest in self.contents.items() if now.get(case) != digest]
+
+
+class TrainingState(Frozen):
+    """Where a training stood at the end of an epoch, beside weights and optimizer.
+
+    `val_loss` is that of the last epoch done; `remembered` what Keras' callbacks must know to go
+    on, by the name of their class; `seeds` the state of the random generators in the network
+    (dropout), which Keras does not save.
+    """
+
+    epochs: int
+    val_loss: float | None = None
+    remembered: dict[str, dict[str, int | float | None]] = {}
+    seeds: tuple[tuple[int, ...], ...] = ()
+    origin: Origin | None = None
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether `EarlyStopping` has ended the run; there is nothing left to resume then."""
+        return bool(self.remembered.get("EarlyStopping", {}).get("stopped_epoch"))
+
+
+def read_state(path: Path) -> TrainingState:
+    """Read where the training stood when a checkpoint of ours was written."""
+    require_archive(path)
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(MEMBER) as member:
+            state = member.read(_LARGEST)
+    except KeyError as error:
+        raise RunError(
+            f"holds no {MEMBER}",
+            where=path,
+            expected=_WANTED,
+            remedy="start the run anew in another folder",
+        ) from error
+    except _DAMAGE as error:
+        raise RunError(
+            f"is damaged ({type(error).__name__})", where=path, expected=_WANTED, remedy=AGAIN
+        ) from error
+    return parse_json(TrainingState, state, path, RunError, expected=_WANTED, remedy=AGAIN)
+
+
+def read_origin(path: Path) -> Origin:
+    """Read what the run of a checkpoint is made of."""
+    origin = read_state(path).origin
+    if origin is None:
+        raise RunError("does not say what it was made of", where=path, expected=_WANTED)
+    return origin
+
+
+def require_same_config(run: Path, config: Config) -> Config:
+    """Return the config to go on with: `config`, unless the run began with another.
+
+    What the run has chosen by the memory of its machine stays so.
+    """
+    before = read_origin(run / LAST).config
+    config = config.resumes(before)
+    if before != config:
+        raise RunError(
+            f"its config differs from this one in {before.differences(config)}",
+            where=run,
+            remedy="resume with the run's own, or train in another folder",
+        )
+    return config
+
+
+def require_same_data(run: Path, index: Index, split: Split) -> None:
+    """Refuse to go on with other cases than the run began with, or with others of their names."""
+    before = read_origin(run / LAST)
+    changed, found = before.changed(index), ""
+    if before.split != split:
+        found = "cases were added, removed or divided anew since the run began"
+    elif changed:
+        found = f"prepared cases have changed since the run began: {some_of(changed)}"
+    if found:
+        raise RunError(
+            found,
+            where=run,
+            expected="the same images and labels of the same cases",
+            remedy="train in another folder",
+        )
+
+
+def require_archive(path: Path) -> None:
+    """Refuse what is missing, cannot be read, or is no .keras archive from end to end."""
+    with reading(path, RunError, expected=_WANTED, remedy=AGAIN), path.open("rb") as file:
+        whole, size = zipfile.is_zipfile(file), path.stat().st_size
+    if not whole:
+        raise RunError(
+            f"damaged, not a whole .keras archive ({size} bytes)", where=path, remedy=AGAIN
+        )
+
+
+def trim_log(training_log: Path, epochs: int) -> None:
+    """Cut the log back to the first `epochs` epochs, so that a resumed run goes on after them.
+
+    A crash may leave the row of an epoch whose checkpoint was never written, or half a row. What
+    is no text at all is refused.
+    """
+    if not training_log.exists():
+        return
+    expected, remedy = "the log that vol3dseg train writes", "move it elsewhere and resume again"
+    with reading(training_log, RunError, expected=expected, remedy=remedy):
+        content = training_log.read_bytes()
+    try:
+        lines = content.decode().splitlines(keepends=True)
+        kept = [line for line in lines[1:] if _is_row(line, lines[0], epochs)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RunError(
+            "is damaged", where=training_log, expected=expected, remedy=remedy
+        ) from error
+    write_text(training_log, "".join(lines[:1] + kept))
+
+
+def _is_row(line: str, header: str, epochs: int) -> bool:
+    """Tell whether a line is the whole row of one of the first epochs."""
+    cells, names = next(csv.reader([line]), [""]), next(csv.reader([header]), [])
+    whole = line.endswith("\n") and len(cells) == len(names)
+    return whole and cells[0].isdecimal() and int(cells[0]) < epochs
