@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from dataclasses import replace
 from itertools import product
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from vol3dseg.cli.main import cli
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
-from vol3dseg.datasets.signature import is_current, signature
+from vol3dseg.datasets.signature import Signature, is_current, signature
 from vol3dseg.inference import batch
 from vol3dseg.inference import predictor as predictor_module
 from vol3dseg.inference.batch import predict_cases
@@ -115,11 +116,15 @@ def test_a_file_in_two_parts_is_made_of_both(tmp_path, given, other):
 
     before = now()
     assert now() == before
-    assert len({*before, ""}) == 4
+
+    def several(*signatures):
+        return [len({getattr(each, of) for each in signatures}) for of in ("seen", "content")]
+
+    assert several(*before, Signature()) == [4, 4]
     (tmp_path / other).write_text("other")
-    assert len({*now(), *before, ""}) == 7
+    assert several(*now(), *before, Signature()) == [7, 7]
     (tmp_path / other).unlink()
-    assert now() == [""] * 3
+    assert now() == [Signature()] * 3
 
 
 def test_complete_is_what_is_made_of_the_same_files_read_alike(
@@ -138,11 +143,19 @@ def test_complete_is_what_is_made_of_the_same_files_read_alike(
     assert complete(replace(case, label=None))  # which no prediction looks at
     assert complete()
     assert flair.path.name not in (tmp_path / "predictions.json").read_text()
+    elsewhere = tmp_path / "elsewhere" / flair.path.name
+    elsewhere.parent.mkdir()
+    shutil.copy(flair.path, elsewhere)  # the same scan, wherever it lies and however new it is
+    moved = replace(flair, path=elsewhere)
+    assert complete(replace(case, images={**case.images, "flair": moved}))
     times = flair.path.stat()
-    os.utime(flair.path, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    content = bytearray(flair.path.read_bytes())
+    content[-1] ^= 1
+    flair.path.write_bytes(content)  # another one, though size and time of change are the same
+    os.utime(flair.path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert not complete()
     flair.path.unlink()
-    assert signature(case, MODALITIES, with_label=False) == ""
+    assert signature(case, MODALITIES, with_label=False) == Signature()
     assert not complete()
 
 
@@ -155,7 +168,7 @@ def test_what_was_made_by_a_repair_is_current_only_where_repairs_are_allowed(bra
         assert current == (allowed or not repairs)
     for path in case.paths:
         path.unlink()
-    assert not is_current("", False, case, MODALITIES, with_label=True)
+    assert not is_current(Signature(), False, case, MODALITIES, with_label=True)
 
 
 # --- one case that fails --------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from vol3dseg.preprocessing.store import StoredCase, open_cases
 
 NAMES = ("flair", "t1")
 REMEDY = (
-    "; expected a case as vol3dseg preprocess writes it; remove it and run preprocess again, and "
+    "; expected a case as vol3dseg preprocess writes it; prepare into a new folder, and "
     "do not open the file with other programs"
 )
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from vol3dseg.errors import OutputError
@@ -104,6 +105,14 @@ def remove_leftovers(folder: Path) -> None:
             with suppress(OSError), _lock(path) as abandoned:
                 if abandoned:
                     shutil.rmtree(path)
+
+
+def set_aside(path: Path) -> Path:
+    """Give a file another name in its folder, one that is free, and return it."""
+    names = (path.with_name(f"{path.stem}.set-aside-{n}{path.suffix}") for n in count(1))
+    aside = next(name for name in names if not name.exists())
+    with _reporting(path):
+        return path.rename(aside)
 
 
 def write_bytes(final: Path, content: bytes) -> None:

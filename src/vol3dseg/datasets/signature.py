@@ -1,39 +1,70 @@
 """Whether what was made of the files of a case is still current."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError, FileFormatError
-from vol3dseg.files import sha256_json
+from vol3dseg.files import sha256_file, sha256_json
+from vol3dseg.schema import Frozen
+
+
+class Signature(Frozen):
+    """Of which files something was made, and how they were read; SHA-256 of each.
+
+    No path, which may hold the name of a patient, can be read from it. Both are empty where a file
+    or a modality was missing.
+
+    Attributes
+    ----------
+    seen : str
+        Of where the files lie, their sizes, and when they were changed: it is quickly looked up,
+        and who finds it again need not read them.
+    content : str
+        Of the bytes of the files, wherever they lie now.
+    """
+
+    seen: str = ""
+    content: str = ""
 
 
 def is_current(
-    made_of: str, repaired: bool, case: Case, modalities: Iterable[str], with_label: bool
+    made_of: Signature, repaired: bool, case: Case, modalities: Iterable[str], with_label: bool
 ) -> bool:
     """Tell whether making it again would take the same files and read them in the same way.
 
     `made_of` is the signature of the case from then; `repaired` tells whether anything was
     corrected only because repairs were allowed.
     """
-    if not made_of or (repaired and not case.repair):
+    if not made_of.content or (repaired and not case.repair):
         return False
-    return made_of == signature(case, modalities, with_label)
+    names = tuple(modalities)
+    if made_of.seen == _digest(case, names, with_label, _state):
+        return True
+    return made_of.content == _digest(case, names, with_label, sha256_file)
 
 
-def signature(case: Case, modalities: Iterable[str], with_label: bool) -> str:
-    """Return a digest that changes when a file of the case changes or is read in another way.
+def signature(case: Case, modalities: Iterable[str], with_label: bool) -> Signature:
+    """Return what changes when a file of the case changes or is read in another way.
 
-    Take it before the files are read: one that is replaced meanwhile is noticed only then. It is
-    the SHA-256 over names, sizes and times of change of all files, with what each is used for and
-    how it is read, so that no path, which may hold the name of a patient, can be read from it.
-    Empty where a file or a modality is missing.
+    Take it before the files are read: one that is replaced meanwhile is noticed only then.
     """
+    names = tuple(modalities)
+    seen, content = (_digest(case, names, with_label, of) for of in (_state, sha256_file))
+    return Signature(seen=seen, content=content)
+
+
+def _digest(
+    case: Case, modalities: Iterable[str], with_label: bool, of: Callable[[Path], str]
+) -> str:
+    """Return the SHA-256 over what each file is used for, how it is read, and `of` it."""
     try:
-        made_of = {name: _state(source) for name, source in case.select(modalities).images.items()}
+        images = case.select(modalities).images
+        made_of = {name: _made_of(source, of) for name, source in images.items()}
         if with_label and case.label is not None:
             label = ImageSource(case.label, series=case.label_series)
-            made_of["label"] = [*_state(label), str(case.label_resampled)]
+            made_of["label"] = [*_made_of(label, of), str(case.label_resampled)]
         elif with_label:
             made_of["label"] = [path.name for path in case.likely_labels]  # are recorded
     except (OSError, DatasetError, FileFormatError):
@@ -41,16 +72,19 @@ def signature(case: Case, modalities: Iterable[str], with_label: bool) -> str:
     return sha256_json(made_of)
 
 
-def _state(source: ImageSource) -> list[str]:
-    """Return how an image is read, and name, size and time of change of what it is read from.
-
-    Of a folder, or of an image in two files, these are the sum and the latest.
-    """
+def _made_of(source: ImageSource, of: Callable[[Path], str]) -> list[str]:
     found = [f"volume {source.channel}, NaN {source.nan}, series {source.series}"]
     for path in source.paths:
         within = (file for file in path.rglob("*") if file.is_file())
-        stats = [file.stat() for file in (within if path.is_dir() else formats.files_of(path))]
-        size = sum(stat.st_size for stat in stats)
-        changed = max((stat.st_mtime_ns for stat in stats), default=0)
-        found.append(f"{path.parent.name}/{path.name}, {size}, {changed}")
+        files = within if path.is_dir() else formats.files_of(path)
+        found += sorted(of(file) for file in files)
     return found
+
+
+def _state(file: Path) -> str:
+    """Return where a file lies, its size, and when content or owner were changed last.
+
+    The latter is no time that a copy or an archive could bring along.
+    """
+    stat = file.stat()
+    return f"{file.absolute()}, {stat.st_size}, {stat.st_mtime_ns}, {stat.st_ctime_ns}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.signature import is_current
+from vol3dseg.datasets.signature import Signature, is_current
 from vol3dseg.errors import EvaluationError
 from vol3dseg.files import sha256_file, write_text
 from vol3dseg.inference.predictor import Origin
@@ -41,8 +41,8 @@ class CaseRecord(Frozen):
         In which ways the scan differs from the training data.
     sha256 : str
         Of the file; what `--resume` checks.
-    sources : str
-        SHA-256 of its images and how they were read (`datasets.signature`); `--resume` checks it.
+    sources : Signature
+        Of its images and how they were read; `--resume` checks it.
     deidentified : bool
         Whether patient and study are blank in a DICOM-SEG.
     replaced : mapping from modality to int
@@ -64,7 +64,7 @@ class CaseRecord(Frozen):
     volumes_ml: dict[str, float] = {}
     warnings: tuple[str, ...] = ()
     sha256: str = ""
-    sources: str = ""
+    sources: Signature = Signature()
     deidentified: bool = False
     replaced: dict[str, int] = {}
     notes: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ class Record(Frozen):
     """
 
     format: Literal["vol3dseg.predictions"] = "vol3dseg.predictions"
-    version: Literal[6] = 6
+    version: Literal[7] = 7
     model_sha256: str
     fingerprint: str
     provider: str

@@ -6,7 +6,8 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from vol3dseg.config import Config
-from vol3dseg.errors import StoreError, some_of
+from vol3dseg.datasets.signature import Signature
+from vol3dseg.errors import StoreError, reading, some_of
 from vol3dseg.files import sha256_file, sha256_json, write_text
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.recipe import Recipe
@@ -26,9 +27,8 @@ class CaseEntry(Frozen):
         HDF5 file, relative to the prepared folder.
     bytes : int
     sha256 : str
-    sources : str
-        Of which files it was made and how they were read (`datasets.signature`); a case is made
-        again when that changes.
+    sources : Signature
+        Of which files it was made and how they were read; a case is made again when that changes.
     shape : (3,) tuple of int
         Voxels of the working grid that are stored.
     source_shape : (3,) tuple of int
@@ -53,7 +53,7 @@ class CaseEntry(Frozen):
     file: str
     bytes: int
     sha256: str
-    sources: str
+    sources: Signature
     shape: tuple[int, int, int]
     source_shape: tuple[int, int, int]
     source_spacing_mm: tuple[float, float, float]
@@ -101,7 +101,7 @@ class Index(Frozen):
     """
 
     format: Literal["vol3dseg.prepared"] = "vol3dseg.prepared"
-    version: Literal[5] = 5
+    version: Literal[6] = 6
     config: Config
     fingerprint: str
     cases: tuple[CaseEntry, ...] = ()
@@ -212,17 +212,10 @@ def verify(folder: Path, entry: CaseEntry) -> Path:
             expected="prepared cases in it",
             remedy="prepare into a new folder",
         )
-    found, remedy = "is missing", "run preprocess again"
-    if path.is_file():
+    expected, remedy = f"the {entry.bytes} bytes that {FILE_NAME} names", "run preprocess again"
+    with reading(path, StoreError, expected=expected, remedy=remedy):
         size = path.stat().st_size
         if size == entry.bytes and sha256_file(path) == entry.sha256:
             return path
-        found = f"has {size} bytes"
-        if size == entry.bytes:  # which is all that preprocess looks at: reading all takes long
-            found, remedy = "has another SHA-256", "remove it and run preprocess again"
-    raise StoreError(
-        found,
-        where=path,
-        expected=f"the {entry.bytes} bytes that {FILE_NAME} names",
-        remedy=remedy,
-    )
+    found = "has another SHA-256" if size == entry.bytes else f"has {size} bytes"
+    raise StoreError(found, where=path, expected=expected, remedy=remedy)

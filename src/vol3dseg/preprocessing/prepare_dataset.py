@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import over_cases, worker_processes
 from vol3dseg.datasets.signature import is_current
 from vol3dseg.errors import DatasetError, StoreError
-from vol3dseg.files import require_writable
+from vol3dseg.files import require_writable, set_aside
 from vol3dseg.preprocessing.index import CASES, FILE_NAME, CaseEntry, Index, load_index, verify
 from vol3dseg.preprocessing.prepare_case import Outcome, outcome_of, prepare_case
 
@@ -94,6 +95,7 @@ class _Run:
         self._config = config
         self._outcomes: dict[str, Outcome] = {}
         self._known: dict[str, CaseEntry] = {}
+        self._aside: dict[str, str] = {}  # cases, with what was moved away for them
         self._due = 0.0
         self._report: Callable[[Outcome], None] = lambda outcome: progress(outcome, len(case_ids))
         require_writable(folder)
@@ -107,13 +109,17 @@ class _Run:
 
     def prepare(self, cases: Sequence[Case], executor: Executor | None) -> Index:
         """Prepare what is missing or has changed, and write the index."""
-        wanted = [case for case in cases if not self._is_current(case)]
+        with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+            current = list(pool.map(self._is_current, cases))
+        wanted = [case for case, is_so in zip(cases, current, strict=True) if not is_so]
         for name in sorted({case.id for case in cases} - {case.id for case in wanted}):
             self._record(outcome_of(self._known[name], self._config.labels))
         refused = preflight(wanted, self._config.recipe.modalities)
         for name, why in refused.items():
             self._record(Outcome(name, failed=why.recorded), Outcome(name, failed=why.message))
         accepted = [case for case in wanted if case.id not in refused]
+        for case in accepted:
+            self._set_aside(case.id)
         function = partial(prepare_case, config=self._config, folder=self._folder)
         for outcome in over_cases(
             function, accepted, executor, lambda case, why: Outcome(case.id, failed=why.recorded)
@@ -124,6 +130,10 @@ class _Run:
     def _record(self, outcome: Outcome, told: Outcome | None = None, save: bool = False) -> None:
         """Remember and tell what became of a case; if nothing did, what was before is removed."""
         before = self._known.pop(outcome.case_id, None)
+        note = self._aside.get(outcome.case_id)
+        if note and outcome.entry:
+            entry = outcome.entry.model_copy(update={"notes": (*outcome.entry.notes, note)})
+            outcome = replace(outcome, entry=entry)
         if before and not outcome.entry:
             self._remove(before)
         self._outcomes[outcome.case_id] = outcome
@@ -141,10 +151,7 @@ class _Run:
             verify(self._folder, entry).unlink()
         except StoreError:
             if path.exists():
-                said = (
-                    f"{path} differs from the file that was written and was left alone; remove it "
-                    "yourself"
-                )
+                said = f"{path} differs from the file that was written and was left alone"
         return Outcome(entry.id, removed=f"is no longer in the data set; {said}")
 
     def _save(self) -> Index:
@@ -164,11 +171,29 @@ class _Run:
         entry = self._known.get(case.id)
         if entry is None or entry.subject != case.subject:
             return False
-        path = self._folder / entry.file
-        if not path.is_file() or path.stat().st_size != entry.bytes:
-            return False
         wanted = self._config.recipe.modalities
-        return is_current(entry.sources, bool(entry.repairs), case, wanted, with_label=True)
+        same = is_current(entry.sources, bool(entry.repairs), case, wanted, with_label=True)
+        return same and self._is_whole(entry)
+
+    def _is_whole(self, entry: CaseEntry) -> bool:
+        """Tell whether the file of an entry is the one that was written."""
+        try:
+            verify(self._folder, entry)
+        except StoreError:
+            return False
+        return True
+
+    def _set_aside(self, case_id: str) -> None:
+        """Move away what stands where a case goes and is not what was written for it."""
+        entry = self._known.get(case_id)
+        if entry is None or self._is_whole(entry):
+            return
+        path = self._folder / CASES / f"{case_id}.h5"
+        if path.exists():
+            self._aside[case_id] = (
+                f"{path.name} was not the file that had been written: it is "
+                f"{set_aside(path).name} now, and the case was prepared again"
+            )
 
 
 def unknown_files(folder: Path, index: Index) -> list[Path]:

@@ -37,7 +37,7 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.volume import Volume
 
-_AGAIN = "remove it and run preprocess again"
+_AGAIN = "prepare into a new folder"
 _CHUNK = 32  # voxels along each side: 128 KiB of float32, small beside a patch
 
 
