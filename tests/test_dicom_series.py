@@ -460,8 +460,8 @@ def test_three_b_values_are_refused(shared_data):
         read(folder)
     assert str(caught.value) == (
         f"{folder}: series 6: holds 3 volumes of 19 slices at the same "
-        "positions, told apart by b-value (50, 400, 800); expected one volume; put the files of "
-        "one of them into a folder of their own"
+        "positions, told apart by sequence and b-value (50, 400, 800); expected one volume; put "
+        "the files of one of them into a folder of their own"
     )
 
 

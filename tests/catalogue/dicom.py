@@ -99,6 +99,14 @@ def uneven(slices: list) -> None:
     slices[2].ImagePositionPatient = [0, 0, 4.6]
 
 
+def interleaved(slices: list) -> None:
+    """Make every second slice one of another scan."""
+    for number, one in enumerate(slices):
+        other = number % 2
+        one.EchoTime, one.RepetitionTime = (90, 4000) if other else (12, 500)
+        one.SeriesDescription = "T2 axial" if other else "T1 axial"
+
+
 def two_echoes(slices: list) -> None:
     for one in list(slices):
         one.EchoTime = 12

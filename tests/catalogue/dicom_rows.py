@@ -77,6 +77,12 @@ ROWS = (
         refused="{folder}/flair: series 7: holds 2 volumes of 8 slices at the same positions, "
         "told apart by echo time (12, 80.5); expected one volume; put the files of one of them "
         "into a folder of their own"),
+    Row("DICOM interleaved", "T1 and T2 in turn, at positions of their own, in one series",
+        dicom.series(dicom.interleaved),
+        refused="{folder}/flair: series 7: holds several acquisitions, which differ in series "
+        "description, echo time (12, 90), repetition time (500, 4000): 4 like 1.dcm, but not "
+        "2.dcm, 4.dcm, 6.dcm, 8.dcm; expected one; put the files of one of them into a folder of "
+        "their own; series description: 'T1 axial', 'T2 axial'"),
     Row("DICOM two alike", "two volumes in one series, which nothing but voxels tells apart",
         dicom.series(dicom.repeat_all_places),
         refused="{folder}/flair: series 7: holds 2 volumes of 8 slices at the same positions, "

@@ -5,35 +5,16 @@ one set of groups that all of them share.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vol3dseg.errors import GridError, IntensityError
+from vol3dseg.formats.dicom.acquisition import Find, Mark, as_number, marks_of
 from vol3dseg.formats.dicom.dicom_file import parsing
 from vol3dseg.formats.dicom.pixel_data import check_pixel_data
 from vol3dseg.formats.streams import damaged
-
-Mark = tuple[str, float | str]
-_Find = Callable[[str], Any]  # from the name of a functional group to what holds its attributes
-
-_SIEMENS = (0x00190010, 0x0019100C)  # a private creator, and its b-value
-_MARKS = (
-    ("b-value", "MRDiffusionSequence", "DiffusionBValue"),
-    ("echo time", "MREchoSequence", "EffectiveEchoTime"),
-    ("echo time", "MREchoSequence", "EchoTime"),
-    ("inversion time", "MRModifierSequence", "InversionTime"),
-    ("flip angle", "MRTimingAndRelatedParametersSequence", "FlipAngle"),
-    ("temporal position", "FrameContentSequence", "TemporalPositionIndex"),
-    ("temporal position", "FrameContentSequence", "TemporalPositionIdentifier"),
-    ("trigger time", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
-    ("trigger time", "CardiacSynchronizationSequence", "TriggerTime"),
-    ("acquisition number", "FrameContentSequence", "FrameAcquisitionNumber"),
-    ("acquisition number", "FrameContentSequence", "AcquisitionNumber"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +34,7 @@ class Plane:
     frame_of_reference: str
     uid: str  # SOP Instance UID of its file; empty where that has none
     compressed: bool  # decoding takes longer than reading
-    marks: tuple[Mark, ...]  # what may tell it from other slices at the same place
+    marks: tuple[Mark, ...]  # what may tell its acquisition from others, as `ATTRIBUTES`
 
     @property
     def name(self) -> str:
@@ -76,7 +57,7 @@ def planes_of(header: Any, path: Path) -> tuple[Plane, ...]:
         )
 
 
-def _finders(header: Any, path: Path) -> list[_Find]:
+def _finders(header: Any, path: Path) -> list[Find]:
     """Return for each slice what finds the attributes of a functional group."""
     frames = int(header.get("NumberOfFrames") or 1)
     groups = header.get("PerFrameFunctionalGroupsSequence")
@@ -99,7 +80,7 @@ def _group(header: Any, own: Any, shared: Any, name: str) -> Any:
     return header if own is None else (own.get(name) or shared.get(name) or [{}])[0]
 
 
-def _plane(header: Any, find: _Find, path: Path, number: tuple[int, int]) -> Plane:
+def _plane(header: Any, find: Find, path: Path, number: tuple[int, int]) -> Plane:
     measures, syntax = find("PixelMeasuresSequence"), header.file_meta.TransferSyntaxUID
     slope, intercept = _rescale(find("PixelValueTransformationSequence"), path)
     spacing = _vector(measures, "PixelSpacing", 2, path)
@@ -118,7 +99,7 @@ def _plane(header: Any, find: _Find, path: Path, number: tuple[int, int]) -> Pla
         frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
         uid=str(header.get("SOPInstanceUID") or ""),
         compressed=syntax.is_encapsulated or syntax.is_deflated,
-        marks=tuple(_marks(header, find)),
+        marks=marks_of(header, find if "PerFrameFunctionalGroupsSequence" in header else None),
     )
 
 
@@ -166,25 +147,5 @@ def _unusable(found: str, path: Path, expected: str) -> GridError:
 
 
 def _thickness(measures: Any) -> float | None:
-    found = (_number(measures, key) for key in ("SpacingBetweenSlices", "SliceThickness"))
+    found = (as_number(measures.get(key)) for key in ("SpacingBetweenSlices", "SliceThickness"))
     return next((mm for mm in found if mm is not None and math.isfinite(mm) and mm > 0), None)
-
-
-def _number(holder: Any, keyword: str) -> float | None:
-    """Return a number that can be done without: None where it is absent or unreadable."""
-    with suppress(ValueError, TypeError, OverflowError):
-        return float(holder.get(keyword))
-    return None
-
-
-def _marks(header: Any, find: _Find) -> Iterator[Mark]:
-    for name, group, keyword in _MARKS:
-        value = _number(find(group), keyword)
-        if value is not None:
-            yield name, value
-    creator, stored = (getattr(header.get(tag), "value", None) for tag in _SIEMENS)
-    if creator == "SIEMENS MR HEADER":
-        with suppress(ValueError, TypeError):
-            yield "b-value", float(stored or "")  # of bytes as well as of text
-    if header.get("ImageType"):
-        yield "image type", "\\".join(map(str, header.ImageType))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import GridError, some_of
+from vol3dseg.formats.dicom.acquisition import ATTRIBUTES, require_one_acquisition, told_values
 from vol3dseg.formats.dicom.dicom_file import read_dataset
 from vol3dseg.formats.dicom.pixel_data import decode
 from vol3dseg.formats.dicom.planes import Plane
@@ -96,7 +97,7 @@ def _check_alike(planes: Sequence[Plane], where: str) -> None:
 
 
 def _check_positions(planes: Sequence[Plane], depths: _Array, where: str) -> None:
-    """Refuse slices at the same position: one twice, or several volumes."""
+    """Refuse slices at the same position, one twice or several volumes, and of other scans."""
     gaps = np.diff(depths)
     if gaps.max() < 1e-4:
         raise GridError(
@@ -108,9 +109,7 @@ def _check_positions(planes: Sequence[Plane], depths: _Array, where: str) -> Non
     apart = gaps[gaps > _SAME * gaps.max()]
     new = np.concatenate([[True], gaps > _SAME * np.median(apart)])
     counts = np.bincount(np.cumsum(new) - 1)
-    if counts.max() == 1:
-        return
-    if counts.min() == counts.max():
+    if 1 < counts.min() == counts.max():
         raise GridError(
             f"holds {counts[0]} volumes of {len(counts)} slices at the same positions, "
             f"{_told_apart(planes, int(counts[0]))}",
@@ -118,6 +117,9 @@ def _check_positions(planes: Sequence[Plane], depths: _Array, where: str) -> Non
             expected="one volume",
             remedy="put the files of one of them into a folder of their own",
         )
+    require_one_acquisition([p.name for p in planes], [p.marks for p in planes], where)
+    if counts.max() == 1:
+        return
     second = int(np.argmin(new))
     raise GridError(
         f"{planes[second - 1].name} and {planes[second].name} lie at the same position, "
@@ -131,16 +133,12 @@ def _check_positions(planes: Sequence[Plane], depths: _Array, where: str) -> Non
 
 def _told_apart(planes: Sequence[Plane], volumes: int) -> str:
     """Say what differs between slices at the same position."""
-    values: dict[str, set[float | str]] = {}
-    for plane in planes:
-        for name, value in plane.marks:
-            values.setdefault(name, set()).add(value)
-    differences = []
-    for name, found in values.items():
-        numbers = sorted(value for value in found if isinstance(value, float))
-        if 2 <= len(found) <= volumes:
-            listed = f" ({', '.join(f'{n:g}' for n in numbers)})" if numbers else ""
-            differences.append(name + listed)
+    every = zip(*(plane.marks for plane in planes), strict=True)
+    differences = [
+        attribute.name + told_values(values)
+        for attribute, values in zip(ATTRIBUTES, every, strict=True)
+        if 2 <= len(set(values)) <= volumes
+    ]
     return f"told apart by {' and '.join(differences) or 'nothing that is known here'}"
 
 
