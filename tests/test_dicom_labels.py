@@ -489,7 +489,11 @@ def test_resume_notices_another_series_and_a_changed_file(predictions, table, mo
     path.write_text(path.read_text().replace("FLAIR*", "T1*"))
     assert [complete(), complete()] == ["0", "1"]
     assert (tmp_path / "dicom-seg/x.dcm").read_bytes() != before
-    os.utime(tmp_path / "patient/4-0.dcm", ns=(0, 2**62))
+    slice_ = tmp_path / "patient/4-0.dcm"
+    os.utime(slice_, ns=(0, 2**62))
+    assert complete() == "1"  # the time says nothing of the content
+    content = slice_.read_bytes()
+    slice_.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert [complete(), complete()] == ["0", "1"]
     assert [complete("--deidentify"), complete("--deidentify")] == ["0", "1"]
     assert b"DOE" not in (tmp_path / "dicom-seg/x.dcm").read_bytes()
