@@ -316,7 +316,7 @@ class TestRecipe:
         [
             pytest.param("n3", "recipe.bias_correction.method: .*'n4'.*'n3'", id="unknown"),
             pytest.param(
-                {"shrink_factor": 0}, "shrink_factor: expected more than 0, found 0", id="factor"
+                {"shrink_factor": 0}, "shrink_factor: expected at least 1, found 0", id="factor"
             ),
             pytest.param({"shrink": 2}, "did you mean 'shrink_factor'", id="key"),
             pytest.param(

@@ -212,7 +212,7 @@ def test_unknown_keys_get_a_suggestion(data, message):
             id="modality without normalisation",
         ),
         pytest.param(
-            changed(recipe={"spacing_mm": [1, 0, 1]}), "must be positive", id="no spacing"
+            changed(recipe={"spacing_mm": [1, 0, 1]}), "at least 1e-09, found 0", id="no spacing"
         ),
         pytest.param(
             changed(labels={"required": ["x"]}), r"unknown classes \['x'\]", id="no class"

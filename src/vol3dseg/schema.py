@@ -1,30 +1,62 @@
 """What is parsed from files: frozen models, and what is wrong with a file in our words."""
 
 import difflib
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
-from vol3dseg.errors import Vol3dSegError, reading
+from vol3dseg.errors import Vol3dSegError, reading, some_of
 
 _LONGEST = 60  # characters of a value that is quoted
+_MOST_SAID = 10  # problems in a message
+_MOST_MB = 512  # of a JSON file; an index takes some kilobytes a case
+_MOST_DIGITS = 30  # of a whole number: more are no number of anything
+
+# Numbers by what they count. Bounds stand with the field, so that nobody meets a number later that
+# cannot be worked with, and true or "3" is none.
+_FLOAT32 = 3.4e38  # just below its largest
+Count = Annotated[int, Strict(), Field(ge=0, le=2**53)]
+Positive = Annotated[int, Strict(), Field(ge=1, le=2**53)]
+Side = Annotated[int, Strict(), Field(ge=1, le=2**20)]  # voxels along an axis
+Sides = tuple[Side, Side, Side]
+Seed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]
+Real = Annotated[float, Strict(), Field(ge=-_FLOAT32, le=_FLOAT32)]
+Amount = Annotated[float, Strict(), Field(ge=0, le=_FLOAT32)]  # seconds, MB, ml, a deviation
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Millimetres = Annotated[float, Strict(), Field(ge=1e-9, le=1e9)]
+
+
+def _each_once(values: Sequence[str]) -> Sequence[str]:
+    if twice := [value for value, times in Counter(values).items() if times > 1]:
+        raise ValueError(f"{some_of(twice)} is there twice")
+    return values
+
+
+Once = AfterValidator(_each_once)  # of a list of names
 # What stands instead of Pydantic's words, by the type of its error.
 _WORDS = {
     "missing": "is missing",
-    "json_invalid": "not valid JSON ({error})",
     "model_type": "expected a mapping",
+    "model_attributes_type": "expected a mapping",
+    "invalid_key": "expected text as a key",
     "dict_type": "expected a mapping",
     "tuple_type": "expected a list",
     "list_type": "expected a list",
+    "named_tuple_type": "expected a list",
+    "path_type": "expected the path of a file",
     "int_type": "expected a whole number",
     "int_parsing": "expected a whole number",
+    "int_parsing_size": "expected a whole number",
     "int_from_float": "expected a whole number",
     "float_type": "expected a number",
     "float_parsing": "expected a number",
     "finite_number": "expected a finite number",
     "string_type": "expected text",
+    "string_unicode": "expected text",
     "bool_type": "expected true or false",
     "bool_parsing": "expected true or false",
     "none_required": "expected null",
@@ -41,16 +73,14 @@ _WORDS = {
     "union_tag_invalid": "{tag!r} is none of {expected_tags}",
 }
 _QUOTED = {  # the value itself tells what is wrong with it
-    name
-    for name in _WORDS
-    if name not in {"missing", "json_invalid", "union_tag_not_found", "union_tag_invalid"}
+    name for name in _WORDS if name not in {"missing", "union_tag_not_found", "union_tag_invalid"}
 }
 
 
 class Frozen(BaseModel):
     """Base of everything that is parsed from files: it never changes, and knows all its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -78,14 +108,41 @@ def parse_json(
     expected, remedy : str
     """
     try:
-        return model.model_validate_json(text)
-    except ValidationError as invalid:
+        return model.model_validate(values_of_json(text))
+    except ValueError as invalid:
+        if isinstance(invalid, ValidationError):
+            found = problems(invalid, model)
+        else:
+            found = f"not valid JSON ({invalid})"
         raise error(
-            f"is damaged or of another version ({problems(invalid, model)})",
+            f"is damaged or of another version ({found})",
             where=where,
             expected=expected,
             remedy=remedy,
         ) from invalid
+
+
+def values_of_json(text: str | bytes) -> Any:
+    """Parse JSON in which no key is given twice; what is wrong is a ValueError, in words."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    except UnicodeDecodeError as error:
+        raise ValueError("no text in UTF-8") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        _each_once([quoted(name) for name, _ in pairs])
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def read_json(
@@ -96,6 +153,10 @@ def read_json(
     A file that is missing or that cannot be read is reported as `error` too.
     """
     with reading(path, error, expected=expected, remedy=remedy):
+        size_mb = path.stat().st_size / 2**20
+        if size_mb > _MOST_MB:
+            wanted = f"{expected}, of at most {_MOST_MB} MB"
+            raise error(f"has {size_mb:.0f} MB", where=path, expected=wanted, remedy=remedy)
         text = path.read_bytes()
     return parse_json(model, text, path, error, expected=expected, remedy=remedy)
 
@@ -109,26 +170,40 @@ def problems(error: ValidationError, model: type[BaseModel] | None = None) -> st
     model : type or None
         What was parsed into; tells which key an unknown one is close to.
     """
-    return "; ".join(_problem(each, model) for each in error.errors(include_url=False))
+    found = error.errors(include_url=False)
+    more = [f"and {len(found) - _MOST_SAID} more"] if len(found) > _MOST_SAID else []
+    return "; ".join([*(_problem(each, model) for each in found[:_MOST_SAID]), *more])
 
 
 def _problem(error: Any, model: type[BaseModel] | None) -> str:
-    place, kind = ".".join(map(str, error["loc"])), error["type"]
+    place, kind = ".".join(map(_plain, error["loc"])), error["type"]
     if kind == "extra_forbidden":
         known = _keys_at(model, error["loc"][:-1]) if model else []
         return f"unknown key {place!r}{suggestion(str(error['loc'][-1]), known)}"
-    words = _WORDS.get(kind, error["msg"].removeprefix("Value error, "))
-    said = words.format(**error.get("ctx", {})) if kind in _WORDS else words
-    if kind in _QUOTED:
-        said += f", found {_quoted(error['input'])}"
+    if kind == "value_error":
+        said = str(error["ctx"]["error"])
+    else:
+        said = _WORDS.get(kind, "is not valid").format(**error.get("ctx", {}))
+    if kind in _QUOTED or (kind not in _WORDS and kind != "value_error"):
+        said += f", found {quoted(error['input'])}"
     if kind == "missing":
         return f"{place} {said}"
     return f"{place}: {said}" if place else said
 
 
-def _quoted(value: object) -> str:
-    text = repr(value)
+def quoted(value: object) -> str:
+    """Return a value as it is quoted in messages: cut, and nothing in it that a terminal obeys."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # deep, or of thousands of digits
+        return f"a {type(value).__name__} too large to be shown"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _plain(part: object) -> str:
+    """Return a key as it stands in the place of a problem: as it is, where that can be shown."""
+    text = str(part)
+    return text if text.isprintable() and len(text) <= _LONGEST else quoted(text)
 
 
 def _keys_at(model: Any, place: tuple[int | str, ...]) -> list[str]:

@@ -7,10 +7,11 @@ from pydantic import Field, model_validator
 
 from vol3dseg.datasets.splits import SplitConfig
 from vol3dseg.recipe import Recipe
-from vol3dseg.schema import Frozen, differences
+from vol3dseg.schema import Amount, Count, Frozen, Once, Positive, Seed, Share, differences
 from vol3dseg.space.labels import LabelSet
 
-Stride = Annotated[int, Field(ge=1, le=4)]
+Stride = Annotated[Positive, Field(le=4)]
+Factor = Annotated[Amount, Field(ge=0.1, le=10)]
 
 
 class ModelConfig(Frozen):
@@ -34,12 +35,12 @@ class ModelConfig(Frozen):
         Share of channels dropped at the bottom while training.
     """
 
-    depth: int = Field(default=4, ge=1, le=6)
-    width: int = Field(default=16, ge=1)
-    max_width: int = Field(default=320, ge=1)
+    depth: Annotated[Positive, Field(le=6)] = 4
+    width: Annotated[Positive, Field(le=4096)] = 16
+    max_width: Annotated[Positive, Field(le=4096)] = 320
     strides: tuple[tuple[Stride, Stride, Stride], ...] | None = None
     norm: Literal["batch", "instance"] = "instance"
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: Annotated[Share, Field(lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _one_stride_for_each_step(self) -> "ModelConfig":
@@ -90,27 +91,33 @@ class AugmentConfig(Frozen):
         Probability of a gamma curve, per modality.
     """
 
-    flip_axes: tuple[Literal["i", "j", "k"], ...] = ()
-    affine: float = Field(default=0.2, ge=0, le=1)
-    rotate_degrees: float = Field(default=15.0, ge=0, le=180)
-    scale: tuple[float, float] = (0.85, 1.2)
-    intensity: float = Field(default=0.3, ge=0, le=1)
-    noise: float = Field(default=0.15, ge=0, le=1)
-    gamma: float = Field(default=0.2, ge=0, le=1)
+    flip_axes: Annotated[tuple[Literal["i", "j", "k"], ...], Once] = ()
+    affine: Share = 0.2
+    rotate_degrees: Annotated[Amount, Field(le=180)] = 15.0
+    scale: tuple[Factor, Factor] = (0.85, 1.2)
+    intensity: Share = 0.3
+    noise: Share = 0.15
+    gamma: Share = 0.2
+
+    @model_validator(mode="after")
+    def _rising(self) -> "AugmentConfig":
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale {list(self.scale)} must rise; give the smaller factor first")
+        return self
 
 
 class ReduceLROnPlateauConfig(Frozen):
     """Lower the learning rate when `val_loss` no longer falls."""
 
-    factor: float = Field(default=0.2, gt=0, lt=1)
-    patience: int = Field(default=2, ge=1)
-    min_lr: float = Field(default=1e-6, ge=0)
+    factor: Annotated[Share, Field(gt=0, lt=1)] = 0.2
+    patience: Annotated[Positive, Field(le=100_000)] = 2
+    min_lr: Share = 1e-6
 
 
 class EarlyStoppingConfig(Frozen):
     """Stop when `val_loss` no longer falls."""
 
-    patience: int = Field(default=10, ge=1)
+    patience: Annotated[Positive, Field(le=100_000)] = 10
 
 
 class TrainingConfig(Frozen):
@@ -153,27 +160,27 @@ class TrainingConfig(Frozen):
         Memory for patches' volumes kept open between epochs [MB]; 0 reads from disk every time.
     """
 
-    modalities: tuple[str, ...] | None = None
-    epochs: int = Field(default=50, ge=1)
-    batch_size: int = Field(default=2, ge=1)
-    micro_batch: int | None = Field(default=None, ge=1)
-    steps_per_epoch: int | None = Field(default=None, ge=1)
-    validation_patches_per_case: int = Field(default=2, ge=2)
-    foreground: float = Field(default=0.67, ge=0, le=1)
+    modalities: Annotated[tuple[str, ...], Once] | None = None
+    epochs: Annotated[Positive, Field(le=100_000)] = 50
+    batch_size: Annotated[Positive, Field(le=4096)] = 2
+    micro_batch: Positive | None = None
+    steps_per_epoch: Positive | None = Field(default=None, le=1_000_000)
+    validation_patches_per_case: Annotated[Positive, Field(ge=2, le=1000)] = 2
+    foreground: Share = 0.67
     loss: Literal["cross_entropy", "dice", "dice_cross_entropy", "focal"] = "dice_cross_entropy"
     optimizer: Literal["adam", "adamw"] = "adam"
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
+    learning_rate: Annotated[Amount, Field(gt=0, le=100)] = 1e-3
+    weight_decay: Annotated[Amount, Field(le=100)] = 1e-2
     schedule: Literal["constant", "cosine"] = "constant"
-    clip_norm: float | None = Field(default=None, gt=0)
+    clip_norm: Amount | None = Field(default=None, gt=0)
     augment: AugmentConfig | None = AugmentConfig()
     reduce_lr_on_plateau: ReduceLROnPlateauConfig | None = None
     early_stopping: EarlyStoppingConfig | None = None
     model_checkpoint: bool = True
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     deterministic: bool = False
-    workers: int = Field(default=2, ge=1)
-    cache_mb: int = Field(default=2048, ge=0)
+    workers: Annotated[Positive, Field(le=1024)] = 2
+    cache_mb: Annotated[Count, Field(le=2**30)] = 2048
 
     @property
     def at_once(self) -> int:

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from vol3dseg.errors import DatasetError, some_of
 from vol3dseg.files import write_json
-from vol3dseg.schema import Frozen, read_json
+from vol3dseg.schema import Frozen, Seed, Share, read_json
 
 PARTS = ("train", "validation", "test")
 
@@ -34,9 +35,9 @@ class SplitConfig(Frozen):
         above.
     """
 
-    validation: float = Field(default=0.2, ge=0, lt=1)
-    test: float = Field(default=0.15, ge=0, lt=1)
-    seed: int = Field(default=0, ge=0)
+    validation: Annotated[Share, Field(lt=1)] = 0.2
+    test: Annotated[Share, Field(lt=1)] = 0.15
+    seed: Seed = 0
     stratify: bool = False
     file: Path | None = None
 

@@ -11,7 +11,7 @@ from vol3dseg.files import sha256_file, write_text
 from vol3dseg.inference.predictor import Origin
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.provenance import installed_versions
-from vol3dseg.schema import Frozen, read_json
+from vol3dseg.schema import Amount, Count, Frozen, read_json
 from vol3dseg.space.labels import LabelSet
 
 RECORD_NAME = "predictions.json"
@@ -57,16 +57,16 @@ class CaseRecord(Frozen):
 
     file: str = ""
     error: str = ""
-    seconds: dict[str, float] = {}
-    peak_mb: float | None = None
+    seconds: dict[str, Amount] = {}
+    peak_mb: Amount | None = None
     plan: str = ""
-    planned_mb: float | None = None
-    volumes_ml: dict[str, float] = {}
+    planned_mb: Amount | None = None
+    volumes_ml: dict[str, Amount] = {}
     warnings: tuple[str, ...] = ()
     sha256: str = ""
     sources: Signature = Signature()
     deidentified: bool = False
-    replaced: dict[str, int] = {}
+    replaced: dict[str, Count] = {}
     notes: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
     picture: str = ""

@@ -6,7 +6,7 @@ changes.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,13 +16,26 @@ from vol3dseg.model.outputs import Outputs
 from vol3dseg.model.provenance import Provenance
 from vol3dseg.quality.training_data import TrainingData
 from vol3dseg.recipe import Recipe
-from vol3dseg.schema import Frozen, parse_json, read_json
-from vol3dseg.space.box import Shape
+from vol3dseg.schema import (
+    Amount,
+    Count,
+    Frozen,
+    Once,
+    Positive,
+    Real,
+    Seed,
+    Share,
+    Side,
+    parse_json,
+    read_json,
+)
 from vol3dseg.space.labels import LabelSet
 
 METADATA_KEY = "vol3dseg.manifest"
 
 Axis = Literal["i", "j", "k"]
+Step = Annotated[Side, Field(le=4096)]
+Reach = Annotated[Count, Field(le=2**20)]
 
 
 class Network(Frozen):
@@ -42,8 +55,8 @@ class Network(Frozen):
     """
 
     architecture: dict[str, Any]
-    divisor: Shape
-    receptive_field: Shape
+    divisor: tuple[Step, Step, Step]
+    receptive_field: tuple[Reach, Reach, Reach]
     local: bool
 
 
@@ -53,7 +66,7 @@ class Tiling(Frozen):
     Attributes
     ----------
     overlap : float
-        Share of a side that neighbouring blended tiles have in common, 0 to below 1.
+        Share of a side that neighbouring blended tiles have in common, 0 to 0.9.
     sigma : float
         Standard deviation of the Gaussian that tiles are weighted by, as a share of their side. The
         default is nnU-Net's choice (Isensee et al. 2021).
@@ -63,10 +76,10 @@ class Tiling(Frozen):
         Axes that a tile is mirrored along; outputs are averaged over all combinations of them.
     """
 
-    overlap: float = Field(0.5, ge=0, lt=1)
-    sigma: float = Field(0.125, gt=0)
-    floor: float = Field(1e-3, gt=0, le=1)
-    mirror: tuple[Axis, ...] = ()
+    overlap: Annotated[Share, Field(le=0.9)] = 0.5
+    sigma: Annotated[Amount, Field(ge=1e-3, le=1e3)] = 0.125
+    floor: Annotated[Share, Field(ge=1e-6)] = 1e-3
+    mirror: Annotated[tuple[Axis, ...], Once] = ()
 
 
 class TrainingFacts(Frozen):
@@ -94,16 +107,16 @@ class TrainingFacts(Frozen):
     """
 
     data_fingerprint: str
-    cases: dict[str, int]
+    cases: dict[str, Count]
     checkpoint: Literal["best", "last"]
-    epoch: int
-    epochs: int
-    val_loss: float | None
-    seed: int
+    epoch: Positive
+    epochs: Positive
+    val_loss: Real | None
+    seed: Seed
     loss: str
     optimizer: str
-    batch_size: int
-    micro_batch: int
+    batch_size: Positive
+    micro_batch: Positive
 
 
 class ValidationScores(Frozen):
@@ -117,9 +130,9 @@ class ValidationScores(Frozen):
         Mean over foreground classes.
     """
 
-    cases: int
-    dice: dict[str, float | None]
-    mean_dice: float | None
+    cases: Count
+    dice: dict[str, Share | None]
+    mean_dice: Share | None
 
 
 class Parity(Frozen):
@@ -140,11 +153,11 @@ class Parity(Frozen):
         What is to be known of the cases that the patches are of.
     """
 
-    patches: int
-    max_abs_difference: float
-    label_agreement: float
-    tolerance: float
-    norms_spelled_out: int
+    patches: Count
+    max_abs_difference: Share
+    label_agreement: Share
+    tolerance: Share
+    norms_spelled_out: Count
     notes: tuple[str, ...] = ()
 
 
@@ -171,13 +184,13 @@ class Quantisation(Frozen):
     """
 
     precision: Literal["int8"]
-    patches: int
+    patches: Count
     provider: str
-    cases: int
-    mean_dice: float
-    dice_drop: float
-    tolerance: float
-    label_agreement: float
+    cases: Count
+    mean_dice: Share
+    dice_drop: Real
+    tolerance: Real
+    label_agreement: Share
 
 
 class Manifest(Frozen):
@@ -226,8 +239,6 @@ class Manifest(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
         problems = self.outputs.problems(self.labels)
-        if len(set(self.tiling.mirror)) < len(self.tiling.mirror):
-            problems.append(f"an axis is mirrored twice: {list(self.tiling.mirror)}")
         if self.fingerprint != self.recipe.fingerprint:
             problems.append("the recipe does not match its fingerprint")
         if problems:

@@ -4,17 +4,19 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import onnx
 from google.protobuf.message import DecodeError, Message
+from pydantic import Field
 
 from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.manifest import METADATA_KEY, Manifest, parse_manifest, read_run_manifest
 from vol3dseg.preprocessing.index import FILE_NAME, Index, load_index
-from vol3dseg.schema import Frozen, parse_json
+from vol3dseg.schema import Count, Frozen, parse_json
 
 STANDALONE_KEY = "vol3dseg.standalone"
+Byte = Annotated[Count, Field(le=255)]
 _DOMAINS = {"", "ai.onnx"}
 _M = TypeVar("_M", bound=Message)
 
@@ -26,7 +28,7 @@ class Standalone(Frozen):
     inputs: tuple[str, ...]  # (i, j, k) float32 raw intensities of each modality, all on one grid
     axes: Literal["RAS"]  # what i, j and k must be closest to: to the right, to the front, up
     output: str  # (i, j, k) uint8, on the grid of the inputs
-    values: dict[str, int]  # of each class in the output, those that `vol3dseg predict` writes
+    values: dict[str, Byte]  # of each class in the output, those that `vol3dseg predict` writes
 
 
 @dataclass(frozen=True, slots=True)

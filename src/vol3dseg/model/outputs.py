@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Frozen, Share
 from vol3dseg.space.labels import LabelSet
 
 Channel = NDArray[np.float32]
@@ -84,7 +84,7 @@ class Sigmoid(Frozen):
     """
 
     kind: Literal["sigmoid"] = "sigmoid"
-    threshold: float = Field(gt=0, lt=1)
+    threshold: Annotated[Share, Field(gt=0, lt=1)]
     regions: tuple[Region, ...] = Field(min_length=1)
 
     @property

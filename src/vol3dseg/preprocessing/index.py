@@ -11,7 +11,7 @@ from vol3dseg.errors import StoreError, reading, some_of
 from vol3dseg.files import sha256_file, sha256_json, write_text
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.recipe import Recipe
-from vol3dseg.schema import Frozen, read_json
+from vol3dseg.schema import Count, Frozen, Millimetres, Sides, read_json
 from vol3dseg.space.labels import LabelSet
 
 FILE_NAME, CASES = "index.json", "cases"  # a file and a folder in a prepared folder
@@ -51,18 +51,18 @@ class CaseEntry(Frozen):
     id: str
     subject: str
     file: str
-    bytes: int
+    bytes: Count
     sha256: str
     sources: Signature
-    shape: tuple[int, int, int]
-    source_shape: tuple[int, int, int]
-    source_spacing_mm: tuple[float, float, float]
-    class_voxels: dict[str, int] | None
+    shape: Sides
+    source_shape: Sides
+    source_spacing_mm: tuple[Millimetres, Millimetres, Millimetres]
+    class_voxels: dict[str, Count] | None
     likely_labels: tuple[str, ...] = ()
     appearance: Appearance
-    labels_outside: int = 0
-    labels_changed: int = 0
-    replaced: dict[str, int] = {}
+    labels_outside: Count = 0
+    labels_changed: Count = 0
+    replaced: dict[str, Count] = {}
     notes: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
 

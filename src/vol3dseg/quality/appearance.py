@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from vol3dseg.quality.similarity import Array, Inside, correlations, inside_of, ranked
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Frozen, Millimetres, Real
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 
@@ -23,7 +23,7 @@ AXES = ("left-right", "posterior-anterior", "inferior-superior")
 _SIDE = 48  # voxels of the lattice
 _BINS = 6  # of a profile
 
-Triple = tuple[float, float, float]
+Triple = tuple[Millimetres, Millimetres, Millimetres]
 
 
 def rounded(value: float) -> float:
@@ -31,14 +31,15 @@ def rounded(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-Rounded = Annotated[float, AfterValidator(rounded)]
-Profile = tuple[Rounded, ...]
+Rounded = Annotated[Real, AfterValidator(rounded)]
+Quantiles = Annotated[tuple[Rounded, ...], Field(min_length=7, max_length=7)]
+Profile = Annotated[tuple[Rounded, ...], Field(min_length=_BINS, max_length=_BINS)]
 
 
 class ModalityAppearance(Frozen):
     """One modality; "inside" are the voxels that are not background."""
 
-    quantiles: tuple[Rounded, ...]  # raw intensities inside at the percentiles `PERCENTS`
+    quantiles: Quantiles  # raw intensities inside at the percentiles `PERCENTS`
     inside: Rounded  # share of all voxels
     # Mean absolute difference between neighbours [standard deviations inside]; 0 if all are equal.
     roughness: Rounded

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import combinations, permutations, product
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field, model_validator
 
-from vol3dseg.quality.appearance import AXES, Rounded
+from vol3dseg.quality.appearance import AXES, Rounded, rounded
 from vol3dseg.quality.features import (
     IDENTIFYING,
     KINDS,
@@ -24,7 +25,7 @@ from vol3dseg.quality.features import (
     exchanged,
     turned,
 )
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Amount, Frozen, quoted
 
 Matrix = NDArray[np.float64]
 Limits = Mapping[Check, float]
@@ -49,7 +50,16 @@ class Expectation(Frozen):
 
     key: tuple[str, ...]
     centre: Rounded
-    spread: Rounded
+    spread: Annotated[Amount, Field(ge=1e-6), AfterValidator(rounded)]
+
+    @model_validator(mode="after")
+    def _of_a_feature(self) -> "Expectation":
+        try:
+            describe(self.key, self.centre, self.centre)
+            turned({self.key: self.centre}, (0, 1, 2), (False, False, False))
+        except (IndexError, KeyError, ValueError) as error:
+            raise ValueError(f"{quoted(self.key)} is the key of no feature") from error
+        return self
 
 
 class Exchange(NamedTuple):
@@ -101,6 +111,15 @@ class Expectations(Frozen):
     features: tuple[Expectation, ...]
     # (n, n), between the features that tell one modality from another, in the order of `features`.
     correlations: tuple[tuple[Rounded, ...], ...]
+
+    @model_validator(mode="after")
+    def _invertible(self) -> "Expectations":
+        size = len(self._identifying)
+        if [*map(len, self.correlations)] != [size] * size:
+            raise ValueError(f"correlations are not {size} x {size}, one of each feature")
+        if size and np.linalg.eigvalsh(self.correlations).min() <= 0:
+            raise ValueError("correlations are none: the matrix is not positive definite")
+        return self
 
     @classmethod
     def learn(cls, cases: Sequence[Features]) -> "Expectations":

@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
+from pydantic import model_validator
+
 from vol3dseg.quality.appearance import AXES, Appearance
 from vol3dseg.quality.expectations import Expectations
 from vol3dseg.quality.features import (
@@ -21,7 +23,7 @@ from vol3dseg.quality.features import (
     features_of,
     turned,
 )
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Amount, Count, Frozen, Share
 
 FALSE_ALARMS = 0.05
 FEWEST_TRAINING = 10  # so that four fifths of them are eight, which expectations need
@@ -46,11 +48,17 @@ Scores = Mapping[Check, float]
 class Guard(Frozen):
     """What is expected of a scan by the model's training scans, and how far it may be from that."""
 
-    calibrated_on: int  # cases that the limits are set by
+    calibrated_on: Count  # cases that the limits are set by
     expectations: Expectations
-    limits: dict[Check, float]  # a scan is unlike the training scans where its score is above
-    false_alarms: float  # share of the cases that the limits were set by which are above one
-    noticed: dict[str, float]  # share of these in which a mishap, done to them, is named
+    limits: dict[Check, Amount]  # a scan is unlike the training scans where its score is above
+    false_alarms: Share  # share of the cases that the limits were set by which are above one
+    noticed: dict[str, Share]  # share of these in which a mishap, done to them, is named
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Guard":
+        if lacking := [check for check in _FLOORS if check not in self.limits]:
+            raise ValueError(f"limits lack {', '.join(lacking)}")
+        return self
 
     def warnings(self, appearance: Appearance) -> tuple[str, ...]:
         """Say in words how a scan, with the modalities of the model, is unlike the training scans.

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vol3dseg.quality.appearance import Appearance, rounded
+from vol3dseg.quality.appearance import Appearance, Quantiles, rounded
 from vol3dseg.quality.guard import FEWEST_TRAINING, Guard, make_guard
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Amount, Frozen, Positive
 
-Range = tuple[float, float, float]
+Range = tuple[Amount, Amount, Amount]
 _FEW = 50  # cases; fewer say little of how much scans differ
 
 
@@ -33,11 +33,11 @@ class TrainingData(Frozen):
         What the guard cannot detect, in words.
     """
 
-    cases: int
-    axes: dict[str, int]
+    cases: Positive
+    axes: dict[str, Positive]
     spacing_mm: tuple[Range, Range, Range]
     size_mm: tuple[Range, Range, Range]
-    quantiles: dict[str, tuple[float, ...]]
+    quantiles: dict[str, Quantiles]
     volumes_ml: dict[str, Range]
     guard: Guard | None
     notes: tuple[str, ...]

@@ -1,17 +1,20 @@
 """Correction of the bias field: the slow rise and fall of intensities that MR coils make."""
 
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from vol3dseg.errors import IntensityError
 from vol3dseg.extras import ProcessSetting, simpleitk
-from vol3dseg.schema import Frozen
+from vol3dseg.schema import Frozen, Positive, Share
 
 _LEAST = 4  # voxels that shrinking leaves along an axis
+_FINEST = 512  # points of the field's splines along an axis, at the last level
+_Iterations = Annotated[Positive, Field(le=10_000)]
+_Bins = Annotated[Positive, Field(ge=2, le=65_536)]
 
 
 class N4(Frozen):
@@ -42,24 +45,40 @@ class N4(Frozen):
 
     method: Literal["n4"] = "n4"
     mask: Literal["nonzero", "otsu"] = "nonzero"
-    shrink_factor: PositiveInt = 4
-    maximum_number_of_iterations: tuple[PositiveInt, ...] = Field(
-        default=(50, 50, 50, 50), min_length=1
+    shrink_factor: Annotated[Positive, Field(le=64)] = 4
+    maximum_number_of_iterations: tuple[_Iterations, ...] = Field(
+        default=(50, 50, 50, 50), min_length=1, max_length=8
     )
-    convergence_threshold: float = Field(default=0.001, ge=0, allow_inf_nan=False)
+    convergence_threshold: Share = 0.001
     # Defaults of SimpleITK 2.5, said here so that models do not depend on its version.
-    control_points: PositiveInt = 4
-    spline_order: PositiveInt = 3
-    histogram_bins: PositiveInt = 200
-    width: PositiveFloat = 0.15
-    wiener_noise: PositiveFloat = 0.01
-    otsu_bins: PositiveInt = 200
+    control_points: Annotated[Positive, Field(le=64)] = 4
+    spline_order: Annotated[Positive, Field(le=3)] = 3
+    histogram_bins: _Bins = 200
+    width: Annotated[Share, Field(gt=0)] = 0.15
+    wiener_noise: Annotated[Share, Field(gt=0)] = 0.01
+    otsu_bins: _Bins = 200
 
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, data: Any) -> Any:
         """Let `n4` stand for `{method: n4}`."""
         return {"method": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _of_a_size(self) -> "N4":
+        if self.control_points <= self.spline_order:
+            raise ValueError(
+                f"control_points {self.control_points} must be more than spline_order "
+                f"{self.spline_order}"
+            )
+        levels = len(self.maximum_number_of_iterations)
+        finest = (self.control_points - self.spline_order) * 2 ** (levels - 1) + self.spline_order
+        if finest > _FINEST:
+            raise ValueError(
+                f"{levels} levels from {self.control_points} control_points on end in {finest} "
+                f"along an axis, expected at most {_FINEST}; lower either"
+            )
+        return self
 
     def corrected(self, image: NDArray[np.float32], name: str = "") -> NDArray[np.float32]:
         """Return an (i, j, k) image without its bias field.

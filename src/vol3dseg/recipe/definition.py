@@ -5,6 +5,7 @@ It travels with what was made by it: prepared folder, run, ONNX file. Nothing bu
 """
 
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -15,9 +16,12 @@ from vol3dseg.files import sha256_json
 from vol3dseg.recipe.bias_field import N4
 from vol3dseg.recipe.window import Window
 from vol3dseg.recipe.zscore import ZScore
-from vol3dseg.schema import Frozen, differences
+from vol3dseg.schema import Frozen, Millimetres, Once, Side, differences
 from vol3dseg.space.kernels import CUBIC, LINEAR, Kernel
 
+Name = Annotated[str, Field(min_length=1, max_length=255)]
+PatchSide = Annotated[Side, Field(le=4096)]
+_LARGEST = 2**28  # voxels of a patch: no network trains on more
 Normalisation = Annotated[ZScore | Window, Field(discriminator="method")]
 
 
@@ -46,35 +50,39 @@ class Recipe(Frozen):
     """
 
     version: Literal[1] = 1
-    modalities: tuple[str, ...] = Field(min_length=1)
+    modalities: Annotated[tuple[Name, ...], Once] = Field(min_length=1, max_length=64)
     orientation: Literal["RAS"] = "RAS"
     bias_correction: N4 | None = None
     crop: Literal["nonzero", "none"] = "nonzero"
-    spacing_mm: tuple[float, float, float] | None = None
+    spacing_mm: tuple[Millimetres, Millimetres, Millimetres] | None = None
     interpolation: Literal["linear", "cubic"] = "linear"
     normalisation: dict[str, Normalisation]
-    patch_size: tuple[int, int, int]
+    patch_size: tuple[PatchSide, PatchSide, PatchSide]
 
     @model_validator(mode="before")
     @classmethod
     def _one_for_all(cls, data: Any) -> Any:
         """Let `normalisation: {method: ...}` stand for all modalities."""
-        if isinstance(data, Mapping) and "method" in (data.get("normalisation") or {}):
-            each = dict.fromkeys(data.get("modalities", ()), data["normalisation"])
+        if not isinstance(data, Mapping):
+            return data
+        names, one = data.get("modalities"), data.get("normalisation")
+        if isinstance(names, list | tuple) and isinstance(one, Mapping) and "method" in one:
+            each = {name: one for name in names if isinstance(name, str)}
             return {**data, "normalisation": each}
         return data
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
-        if len(set(self.modalities)) < len(self.modalities):
-            raise ValueError(f"modalities are named twice: {self.modalities}")
         if set(self.normalisation) != set(self.modalities):
             raise ValueError(
                 f"normalisation is given for {sorted(self.normalisation)}, "
                 f"modalities are {sorted(self.modalities)}"
             )
-        if min(self.patch_size) < 1 or (self.spacing_mm and min(self.spacing_mm) <= 0):
-            raise ValueError("patch_size and spacing_mm must be positive")
+        if prod(self.patch_size) > _LARGEST:
+            raise ValueError(
+                f"patch_size {list(self.patch_size)} are {prod(self.patch_size)} voxels, expected "
+                f"at most {_LARGEST}"
+            )
         return self
 
     def select(self, modalities: Iterable[str]) -> "Recipe":

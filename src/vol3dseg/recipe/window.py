@@ -6,10 +6,14 @@ import numpy as np
 from pydantic import model_validator
 
 from vol3dseg.recipe.normalisation import Image, NormalisationStep, Scale
+from vol3dseg.schema import Real
 from vol3dseg.space.memory_layout import in_portions
 
 if TYPE_CHECKING:
     from vol3dseg.recipe.graph_values import Value
+
+
+_NARROWEST, _WIDEST = 1e-30, 1e38  # that float32 can divide by
 
 
 class Window(NormalisationStep):
@@ -22,13 +26,17 @@ class Window(NormalisationStep):
     """
 
     method: Literal["window"]
-    low: float
-    high: float
+    low: Real
+    high: Real
 
     @model_validator(mode="after")
     def _ordered(self) -> "Window":
-        if not self.low < self.high:
-            raise ValueError("low must be smaller than high")
+        width = self.high - self.low
+        if not _NARROWEST <= width <= _WIDEST:
+            raise ValueError(
+                f"low {self.low:g} must be smaller than high {self.high:g}, by {_NARROWEST:g} to "
+                f"{_WIDEST:g}"
+            )
         return self
 
     @property

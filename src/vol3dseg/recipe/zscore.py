@@ -4,19 +4,21 @@ Both are taken in float64, as is the division, here and in a graph; the result i
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from vol3dseg.recipe.normalisation import Image, NormalisationStep, Scale
 from vol3dseg.recipe.percentiles import percentiles, write_percentile
+from vol3dseg.schema import Amount
 from vol3dseg.space.memory_layout import contiguous, in_portions
 
 if TYPE_CHECKING:
     from vol3dseg.recipe.graph_values import Value
 
+Percent = Annotated[Amount, Field(le=100)]
 _GROUP = 2**16  # values whose moments are taken at once: as float64 they stay in the cache
 _ROWS = 16  # at once, at least: the cache lines of files whose first axis is the fastest
 # Of the mean: a smaller deviation is rounding. float32 takes larger steps, so it spares any image
@@ -39,14 +41,14 @@ class ZScore(NormalisationStep):
 
     method: Literal["zscore"] = "zscore"
     mask: Literal["nonzero", "all"] = "nonzero"
-    clip_percentiles: tuple[float, float] | None = None
+    clip_percentiles: tuple[Percent, Percent] | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> "ZScore":
         if self.clip_percentiles is not None:
             low, high = self.clip_percentiles
-            if not 0 <= low < high <= 100:
-                raise ValueError("clip_percentiles must rise within 0 to 100")
+            if not low < high:
+                raise ValueError(f"clip_percentiles {[low, high]} must rise")
         return self
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isnan, nan
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -14,7 +14,7 @@ from vol3dseg.errors import RunError
 from vol3dseg.evaluation.overlap import DICE, EMPTY_RULES, EmptyRule
 from vol3dseg.evaluation.scoring import CaseScores, Summary, mean_defined
 from vol3dseg.files import write_json, write_text
-from vol3dseg.schema import read_json
+from vol3dseg.schema import Share, read_json
 
 CASES_NAME, SUMMARY_NAME = "cases.csv", "summary.json"
 # Where the mean over foreground classes in each case stands among classes and regions.
@@ -97,7 +97,7 @@ class PartScores:
 
 
 class _StructureScores(BaseModel):
-    dice: Annotated[float, Field(ge=0, le=1)] | None = Field(alias=DICE.name)
+    dice: Share | None = Field(alias=DICE.name)
 
 
 class _EmptyMasks(BaseModel):
@@ -108,7 +108,7 @@ class _SummaryFile(BaseModel):
     format: Literal["vol3dseg.scores"]
     version: Literal[2]
     empty_masks: _EmptyMasks
-    pooled: dict[str, float | None]
+    pooled: dict[str, Share | None]
     scores: dict[str, dict[str, _StructureScores]] = Field(min_length=1)
 
 

@@ -2,19 +2,20 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
 from vol3dseg.errors import GridError, LabelError, some_of
-from vol3dseg.schema import Frozen, differences
+from vol3dseg.schema import Count, Frozen, Once, differences
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.memory_layout import in_portions
 
 _MOST_CLASSES = 254  # besides the background
+Value = Annotated[int, Strict(), Field(ge=-(2**31), lt=2**32)]  # in a file
 _NOT_WHOLE = 1e-3  # that a float may be away from a whole number
 
 
@@ -49,8 +50,8 @@ class Label(Frozen):
     """
 
     name: str = Field(min_length=1)
-    read: tuple[int, ...] = Field(min_length=1)
-    write: int = Field(ge=0, le=255)
+    read: tuple[Value, ...] = Field(min_length=1, max_length=4096)
+    write: Annotated[Count, Field(le=255)]
     codes: Codes | None = None
 
 
@@ -68,8 +69,8 @@ class LabelSet(Frozen):
     """
 
     classes: tuple[Label, ...] = Field(min_length=2, max_length=255)
-    regions: dict[str, tuple[str, ...]] = {}
-    required: tuple[str, ...] = ()
+    regions: dict[str, Annotated[tuple[str, ...], Once]] = Field(default={}, max_length=255)
+    required: Annotated[tuple[str, ...], Once] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "LabelSet":

@@ -123,9 +123,9 @@ class LastCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
         """Save."""
         state = TrainingState(
             epochs=epoch + 1,
-            val_loss=(logs or {}).get("val_loss"),
+            val_loss=_finite((logs or {}).get("val_loss")),
             remembered={
-                type(callback).__name__: {name: getattr(callback, name) for name in names}
+                type(callback).__name__: {name: _finite(getattr(callback, name)) for name in names}
                 for callback in self._remembering
                 if (names := _REMEMBERED.get(type(callback)))
             },
@@ -164,6 +164,11 @@ class RestoreState(keras.callbacks.Callback):  # type: ignore[misc]
             for name in _REMEMBERED.get(type(callback), ()):
                 if name in values:
                     setattr(callback, name, values[name])
+
+
+def _finite(value: float | None) -> float | None:
+    """Return the number; None, as for one that is not known, where it is NaN or infinite."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _seeds_of(model: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from vol3dseg.datasets.splits import Split
 from vol3dseg.errors import RunError, reading, some_of
 from vol3dseg.files import write_text
 from vol3dseg.preprocessing.index import Index
-from vol3dseg.schema import Frozen, parse_json
+from vol3dseg.schema import Count, Frozen, Real, parse_json
 
 LAST, MEMBER = "last.keras", "vol3dseg-state.json"
 AGAIN = "copy it again from where it was trained, or train in another folder"
@@ -58,10 +58,10 @@ class TrainingState(Frozen):
     (dropout), which Keras does not save.
     """
 
-    epochs: int
-    val_loss: float | None = None
-    remembered: dict[str, dict[str, int | float | None]] = {}
-    seeds: tuple[tuple[int, ...], ...] = ()
+    epochs: Count
+    val_loss: Real | None = None
+    remembered: dict[str, dict[str, Count | Real | None]] = {}
+    seeds: tuple[tuple[Count, ...], ...] = ()
     origin: Origin | None = None
 
     @property
