@@ -130,6 +130,8 @@ def values_of_json(text: str | bytes) -> Any:
         raise ValueError("nested too deep") from error
     except UnicodeDecodeError as error:
         raise ValueError("no text in UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg}, line {error.lineno}") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
