@@ -78,5 +78,5 @@ def test_a_missing_file(tmp_path):
 
 
 def test_a_folder_in_its_place(tmp_path):
-    with pytest.raises(StoreError, match=r"cannot be read .* or mend its rights"):
+    with pytest.raises(StoreError, match=r"cannot be read .*; write it again"):
         read_json(Outer, tmp_path, StoreError, **WANTED)
