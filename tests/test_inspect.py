@@ -16,11 +16,12 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.phantom import make_phantoms
 from vol3dseg.formats.image_file import ImageFile
 from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.quality.background import inside_of
 from vol3dseg.quality.case_facts import measure, measure_contents, noise
 from vol3dseg.quality.contents import MASK, Contents, read_contents
 from vol3dseg.quality.expectations import Expectations
 from vol3dseg.quality.features import exchanged, features_of, features_of_case
-from vol3dseg.quality.similarity import coarse, correlations, inside_of, mirrorings, ranked
+from vol3dseg.quality.similarity import coarse, correlations, mirrorings, ranked
 from vol3dseg.quality.suspects import CERTAIN, rank
 from vol3dseg.reporting.inspection.survey import survey
 from vol3dseg.space.geometry import Geometry
@@ -111,7 +112,7 @@ def test_inside_is_what_is_not_background(background, inside):
     image = np.random.default_rng(0).normal(5, 1, (10, 10, 10)).astype(np.float32)
     if background is not None:
         image[5:, 5:, 5:] = background
-    assert np.count_nonzero(inside_of(image)) == inside
+    assert np.count_nonzero(inside_of(image, "t1")) == inside
 
 
 def test_coarse_keeps_small_grids_and_averages_large_ones():

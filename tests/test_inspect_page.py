@@ -222,7 +222,7 @@ def test_pictures_are_radiological_whatever_the_axes(affine):
     image[place], classes[place] = 100.0, 1
     image += np.random.default_rng(0).uniform(0, 1, grid.shape).astype(np.float32)
     modalities, masks = draw_contents(
-        Contents(grid, {"t1": image}, classes, ("core",), ()), ("core",), side=80
+        Contents(grid, {"t1": image}, classes, ("core",), ()), ("core",), {}, side=80
     )
     assert modalities.captions == ("t1",)
     assert masks.captions[0].startswith("axial ")
@@ -241,7 +241,7 @@ def test_pictures_are_radiological_whatever_the_axes(affine):
 def test_thick_slices_keep_their_proportions():
     grid = Geometry((40, 40, 10), np.diag([1.0, 1, 4, 1]))
     image = np.random.default_rng(0).uniform(50, 100, grid.shape).astype(np.float32)
-    picture = draw_contents(Contents(grid, {"t1": image}, None, (), ()), (), side=80)[1]
+    picture = draw_contents(Contents(grid, {"t1": image}, None, (), ()), (), {}, side=80)[1]
     coronal = pixels(picture)[:, 84:164].sum(axis=2) > 30
     assert np.flatnonzero(coronal.any(axis=1)).size >= 78  # 40 mm high, as it is wide
     assert "without a mask" in picture.alternative

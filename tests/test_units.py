@@ -48,7 +48,7 @@ def test_pictures(factor, tmp_path):
     from vol3dseg.reporting.inspection.thumbnails import draw_contents
     from vol3dseg.reporting.overlay import save_overlay
 
-    assert draw_contents(contents(factor), ["core"]) == draw_contents(contents(1), ["core"])
+    assert draw_contents(contents(factor), ["core"], {}) == draw_contents(contents(1), ["core"], {})
     labels = LabelSet(
         classes=tuple(Label(name=n, read=(v,), write=v) for v, n in enumerate(("none", "core")))
     )

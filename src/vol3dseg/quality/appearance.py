@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from vol3dseg.quality.similarity import Array, Inside, correlations, inside_of, ranked
+from vol3dseg.quality.background import Array, Inside, inside_of
+from vol3dseg.quality.similarity import correlations, ranked
 from vol3dseg.schema import Frozen, Millimetres, Real
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
@@ -76,7 +77,7 @@ def measure_appearance(images: Mapping[str, Array], source: Geometry) -> Appeara
     """Measure a scan, whose (i, j, k) `images` are in axes closest to right, front and up."""
     canonical = source.canonical()
     samples = {name: _neighbours(image) for name, image in images.items()}
-    insides = {name: inside_of(sample) for name, sample in samples.items()}
+    insides = {name: inside_of(sample, name) for name, sample in samples.items()}
     ranks = {name: ranked(samples[name], insides[name]) for name in sorted(samples)}
     right, front, up = np.multiply(canonical.shape, canonical.spacing_mm).tolist()
     return Appearance(

@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.quality.appearance import Appearance, measure_appearance
+from vol3dseg.quality.background import Inside, Scale, Window, inside_of, scale_of
 from vol3dseg.quality.contents import MASK, Contents, Image, read_contents
-from vol3dseg.quality.similarity import Inside, Mirroring, coarse, inside_of, mirrorings, ranked
+from vol3dseg.quality.similarity import Mirroring, coarse, mirrorings, ranked
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet
 from vol3dseg.space.resampling import reoriented
 
-HISTOGRAM_BINS = 48
-HISTOGRAM_RANGE = (-4.0, 8.0)  # standard deviations from the mean inside; the ends hold the rest
+HISTOGRAM_BINS = 48  # between the ends of the scale, which hold the rest
+_HEAP = 2  # times as many voxels as the next value has: intensities were limited there
 _FEWEST = 20  # voxels that a mean is taken over
 
 
@@ -32,9 +35,11 @@ class ModalityFacts:
     noise: float | None  # standard deviations of the image; None where it cannot be told
     inside: float  # share of all voxels
     commonest: float  # share of the inside voxels that have the most common value
-    at_minimum: float  # share of the inside voxels that have the smallest value
+    # Share of the inside voxels that have the smallest value; 0 where the next one is as common.
+    at_minimum: float
     at_maximum: float
-    histogram: tuple[int, ...]  # of (value - mean) / deviation
+    scale: Scale  # of the histogram
+    histogram: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +70,33 @@ class CaseFacts:
         return {p.names: p.correlation for p in pairs if p.correlation is not None}
 
 
-def measure(case: Case, modalities: tuple[str, ...], labels: LabelSet | None = None) -> CaseFacts:
+def measure(
+    case: Case,
+    modalities: tuple[str, ...],
+    labels: LabelSet | None = None,
+    windows: Mapping[str, Window] = MappingProxyType({}),
+) -> CaseFacts:
     """Read a case and return its facts; never raises an error of ours, but says it in `problems`.
 
     `modalities` are those that it should have; without `labels` classes are named "value 1", ...
+    `windows` are those of the config.
     """
-    return measure_contents(case.id, case.subject, read_contents(case, modalities, labels))
+    contents = read_contents(case, modalities, labels)
+    return measure_contents(case.id, case.subject, contents, windows)
 
 
-def measure_contents(case_id: str, subject: str, contents: Contents) -> CaseFacts:
+def measure_contents(
+    case_id: str,
+    subject: str,
+    contents: Contents,
+    windows: Mapping[str, Window] = MappingProxyType({}),
+) -> CaseFacts:
     """Return the facts of a case whose arrays are in memory."""
-    insides = {name: inside_of(array) for name, array in contents.images.items()}
+    insides = {name: inside_of(array, name) for name, array in contents.images.items()}
     facts, scores = {}, {}
     for name, array in contents.images.items():
-        facts[name], scores[name] = _measure_modality(array, insides[name])
+        scale = scale_of(array, name, windows.get(name))
+        facts[name], scores[name] = _measure_modality(array, insides[name], scale)
     small = {name: coarse(scores[name], insides[name]) for name in scores}
     masks = {name: inside for name, (_, inside) in small.items()}
     ranks = {name: ranked(array, inside) for name, (array, inside) in small.items()}
@@ -107,7 +125,7 @@ def _appearance(contents: Contents) -> Appearance | None:
     return measure_appearance(views, grid)
 
 
-def _measure_modality(array: Image, inside: Inside) -> tuple[ModalityFacts, Image]:
+def _measure_modality(array: Image, inside: Inside, scale: Scale) -> tuple[ModalityFacts, Image]:
     """Return facts and z-scores; the latter are 0 outside."""
     values = array[inside] if inside.any() else array.ravel()
     mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
@@ -115,18 +133,29 @@ def _measure_modality(array: Image, inside: Inside) -> tuple[ModalityFacts, Imag
     if deviation > 0:
         scores[inside] = (array[inside] - mean) / deviation
     minimum, low, median, high, maximum = np.percentile(values, (0, 1, 50, 99, 100)).tolist()
-    clipped = np.clip(scores[inside], *HISTOGRAM_RANGE)
-    counts, _ = np.histogram(clipped, HISTOGRAM_BINS, HISTOGRAM_RANGE)
+    shown, ends = array[inside] if scale.fixed else scores[inside], (scale.low, scale.high)
+    counts, _ = np.histogram(np.clip(shown, *ends), HISTOGRAM_BINS, ends)
+    voxels = np.unique(values, return_counts=True)[1]
     facts = ModalityFacts(
         minimum, low, median, high, maximum, mean, deviation,
         noise=noise(scores, inside) if deviation > 0 else None,
         inside=float(inside.mean()),
-        commonest=float(np.unique(values, return_counts=True)[1].max() / values.size),
-        at_minimum=float(np.mean(values == minimum)),
-        at_maximum=float(np.mean(values == maximum)),
+        commonest=int(voxels.max()) / values.size,
+        at_minimum=_heaped(voxels),
+        at_maximum=_heaped(voxels[::-1]),
+        scale=scale,
         histogram=tuple(counts.tolist()),
     )  # fmt: skip
     return facts, scores
+
+
+def _heaped(voxels: NDArray[np.intp]) -> float:
+    """Return the share of voxels with the first of all values, if these are heaped up there.
+
+    Of whole numbers with few values, the first may be common without being an end.
+    """
+    first, following = int(voxels[0]), int(voxels[1]) if voxels.size > 1 else 0
+    return first / int(voxels.sum()) if first > _HEAP * following else 0.0
 
 
 def noise(array: Image, inside: Inside) -> float | None:

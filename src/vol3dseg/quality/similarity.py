@@ -1,4 +1,4 @@
-"""Which voxels of an image are not background, and how similar the images of a scan are.
+"""How similar the images of a scan are.
 
 Contrast differs between modalities, anatomy does not. So images are compared by their ranks, hence
 whatever their scale, and by their edges, which lie at the same places even where contrast differs.
@@ -9,12 +9,9 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-Inside = NDArray[np.bool_]
+from vol3dseg.quality.background import Array, Inside
 
-_BACKGROUND_SHARE = 0.1  # of all voxels that have the smallest value: it is no tissue then
 _FEWEST = 100  # voxels that a correlation is taken over
 _LARGEST_SIDE = 64  # voxels; finer grids are averaged, for speed and against noise
 _RIDGE = 1e-3  # on a correlation matrix, which may be singular
@@ -28,15 +25,6 @@ class Mirroring(NamedTuple):
     before: float  # multiple correlation with the others, 0 to 1
     after: float
     gain: float  # information about the others that mirroring adds [nat per voxel]; may be negative
-
-
-def inside_of(array: Array) -> Inside:
-    """Return the voxels that are not background: 0, or the smallest value if that is commoner."""
-    lowest = array.min()
-    floor = np.count_nonzero(array == lowest)
-    if floor >= _BACKGROUND_SHARE * array.size and floor > np.count_nonzero(array == 0):
-        return np.asarray(array != lowest)
-    return np.asarray(array != 0)
 
 
 def ranked(array: Array, inside: Inside) -> Array:

@@ -185,7 +185,9 @@ def _certain(case: CaseFacts) -> Iterator[Reason]:
             continue
         smallest = ("smallest", facts.minimum, facts.at_minimum)
         for end, value, share in (smallest, ("largest", facts.maximum, facts.at_maximum)):
-            if share >= _CLIPPED_SHARE:
+            # What lies beyond a window, or beyond what tissue has in CT, is limited anyway.
+            known = facts.scale.fixed and not facts.scale.low < value < facts.scale.high
+            if share >= _CLIPPED_SHARE and not known:
                 have = f"{share:.1%} of its voxels have the {end} value, {value:.4g}"
                 score = 1 + float(np.log(share / _CLIPPED_SHARE))
                 yield Reason("clipped", f"{name} looks clipped: {have}", score)

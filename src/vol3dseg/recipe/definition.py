@@ -112,6 +112,12 @@ class Recipe(Frozen):
         content = self.model_dump(mode="json", exclude_defaults=True)
         return sha256_json({**content, "version": self.version})
 
+    @property
+    def windows(self) -> dict[str, tuple[float, float]]:
+        """The ends of the window of each modality that is normalised by one."""
+        steps = self.normalisation.items()
+        return {name: (step.low, step.high) for name, step in steps if isinstance(step, Window)}
+
     def require_extras(self) -> None:
         """Raise MissingExtraError where a step needs what is not installed."""
         if self.bias_correction is not None:

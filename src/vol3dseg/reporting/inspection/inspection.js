@@ -20,21 +20,27 @@
     return element;
   }
 
-  function histogram(name, counts, note, width, height) {
-    const top = Math.max(1, ...counts), [low, high] = data.range;
+  function histogram(name, counts, [low, high, unit], note, width, height) {
+    const top = Math.max(1, ...counts);
     const at = (z) => ((z - low) / (high - low)) * width;
     const label = `histogram of ${name}; ${note}`;
     const picture = svg("svg", { width, height: height + 14, viewBox: `0 0 ${width} ${height + 14}`, role: "img", "aria-label": label });
-    picture.append(svg("line", { x1: at(0), x2: at(0), y1: 0, y2: height }));
+    if (low < 0 && high > 0) picture.append(svg("line", { x1: at(0), x2: at(0), y1: 0, y2: height }));
     counts.forEach((count, n) => {
       const tall = (count / top) * (height - 4);
       picture.append(svg("rect", { x: (n * width) / counts.length, y: height - tall, width: width / counts.length - 0.5, height: tall }));
     });
-    for (const z of [low, 0, high]) {
-      const anchor = z === low ? "start" : z === high ? "end" : "middle";
-      picture.append(svg("text", { x: at(z), y: height + 11, "text-anchor": anchor }, z === 0 ? "mean" : `${z > 0 ? "+" : "\u2212"}${Math.abs(z)} sd`));
+    const ends = [[low, "start"], [high, "end"]];
+    if (at(0) > 0.25 * width && at(0) < 0.75 * width) ends.push([0, "middle"]);
+    for (const [z, anchor] of ends) {
+      picture.append(svg("text", { x: at(z), y: height + 11, "text-anchor": anchor }, tick(z, unit)));
     }
     return make("div", [make("strong", name), " ", make("span", note, "note"), picture], "histogram");
+  }
+
+  function tick(z, unit) {
+    if (unit !== "sd") return `${z < 0 ? "\u2212" : ""}${short(Math.abs(z))} ${unit}`;
+    return z === 0 ? "mean" : `${z > 0 ? "+" : "\u2212"}${Math.abs(z)} sd`;
   }
 
   function short(value) {
@@ -77,7 +83,7 @@
     const names = Object.keys(item.modalities);
     parts.push(make("div", names.map((name) => {
       const m = item.modalities[name];
-      return histogram(name, m.histogram, `${short(m.minimum)} to ${short(m.maximum)}`, 150, 60);
+      return histogram(name, m.histogram, m.scale, `${short(m.minimum)} to ${short(m.maximum)}`, 150, 60);
     }), "histograms"));
     const rows = names.map((name) => {
       const m = item.modalities[name];
@@ -119,7 +125,7 @@
   }
 
   for (const [name, one] of Object.entries(data.whole)) {
-    byId("whole").append(histogram(name, one.histogram, `${one.cases} cases, each of equal weight`, 260, 110));
+    byId("whole").append(histogram(name, one.histogram, one.scale, one.note, 260, 110));
   }
   byId("search").addEventListener("input", search);
   byId("kind").addEventListener("change", search);

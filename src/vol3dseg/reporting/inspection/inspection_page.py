@@ -1,11 +1,12 @@
 """The page: an overview, then all cases, suspects first, twenty at a time."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from vol3dseg.quality.case_facts import HISTOGRAM_RANGE, CaseFacts, ModalityFacts
+from vol3dseg.quality.case_facts import CaseFacts, ModalityFacts
 from vol3dseg.quality.suspects import Verdict
 from vol3dseg.reporting.inspection.overview import describe_grid, legend, overview
 from vol3dseg.reporting.inspection.survey import Gallery, Survey
@@ -45,7 +46,6 @@ def page(found: Survey, gallery: Gallery) -> str:
 def _data(found: Survey, gallery: Gallery) -> dict[str, Any]:
     facts = {case.case_id: case for case in found.cases}
     return {
-        "range": HISTOGRAM_RANGE,
         "classes": found.classes,
         "colours": [colour_of(number) for number in range(len(found.classes))],
         "whole": _whole(found),
@@ -57,13 +57,20 @@ def _data(found: Survey, gallery: Gallery) -> dict[str, Any]:
 
 
 def _whole(found: Survey) -> dict[str, Any]:
-    """Return a histogram for each modality, in which cases weigh alike."""
+    """Return a histogram for each modality, in which cases weigh alike.
+
+    It is of the cases that have the commonest scale, since not all may be in one unit.
+    """
     result = {}
     for name in found.modalities:
-        shares = [_shares(facts.histogram) for facts in found.facts_of(name)]
-        if shares:
+        every = found.facts_of(name)
+        if every:
+            ((scale, cases),) = Counter(facts.scale for facts in every).most_common(1)
+            shares = [_shares(facts.histogram) for facts in every if facts.scale == scale]
             sums = [sum(column) for column in zip(*shares, strict=True)]
-            result[name] = {"histogram": sums, "cases": len(shares)}
+            note = f"{cases} case{'s, each of equal weight' if cases > 1 else ''}"
+            note += f"; {len(every) - cases} have another scale" * (cases < len(every))
+            result[name] = {"histogram": sums, "note": note, "scale": scale}
     return result
 
 
@@ -91,7 +98,7 @@ def _case(
 def _modality(facts: ModalityFacts) -> dict[str, Any]:
     names = ("minimum", "low", "median", "high", "maximum", "inside", "noise")
     numbers = {name: _short(getattr(facts, name)) for name in names}
-    return {**numbers, "histogram": _shares(facts.histogram)}
+    return {**numbers, "histogram": _shares(facts.histogram), "scale": facts.scale}
 
 
 def _short(value: float | None) -> float | None:

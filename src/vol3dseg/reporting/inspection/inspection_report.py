@@ -76,7 +76,8 @@ def inspect(
     cases, layout = allow_repairs(find_cases(source), repair), layout_of(source)
     require_writable(folder)
     with worker_processes(workers, len(cases)) as executor:
-        found = survey(cases, modalities, labels, executor, progress)
+        windows = chosen.recipe.windows if chosen else {}
+        found = survey(cases, modalities, labels, executor, progress, windows)
         found = replace(found, title=source.resolve().name, layout=layout.name if layout else "")
         gallery = draw_cases(cases, found, labels, sample, executor, progress)
     write_tables(folder, found)

@@ -85,8 +85,9 @@ def _intensities(found: Survey) -> str:
             rows.append([escape(name), str(len(facts)), *map(_middle, columns)])
     head = ["modality", "cases", "percentile 1", "median", "percentile 99", "noise"]
     histograms = (
-        '<div class="histograms" id="whole"></div><p class="note">Voxels inside (not background), '
-        "each case scaled to mean 0 and standard deviation (sd) 1.</p>"
+        '<div class="histograms" id="whole"></div><p class="note">Voxels inside (not background). '
+        "CT is in HU, and what the config has a window for within that; of all else each case is "
+        "scaled to mean 0 and standard deviation (sd) 1.</p>"
     )
     note = f"Raw intensities inside: {_MIDDLE}. Noise: share of the image's standard deviation."
     return _section("Intensities", histograms + _table(head, rows), note)

@@ -1,8 +1,8 @@
 """All cases of a data set measured and ranked, and pictures of some of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from vol3dseg.datasets.case import Case, modalities_of
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.errors import DatasetError
+from vol3dseg.quality.background import Window
 from vol3dseg.quality.case_facts import CaseFacts, ModalityFacts, measure
 from vol3dseg.quality.expectations import FEWEST_CASES
 from vol3dseg.quality.suspects import Verdict, rank
@@ -38,6 +39,8 @@ class Survey:
     required : tuple of str
         The classes that a case must have, by the config.
     modalities, classes : tuple of str
+    windows : mapping from modality to (low, high)
+        Those of the config that it is normalised by.
     title, layout : str
         Name of the folder, and how it is laid out.
     """
@@ -48,6 +51,7 @@ class Survey:
     required: tuple[str, ...]
     modalities: tuple[str, ...]
     classes: tuple[str, ...]
+    windows: Mapping[str, Window] = field(default_factory=dict)
     title: str = ""
     layout: str = ""
 
@@ -101,6 +105,7 @@ def survey(
     labels: LabelSet | None = None,
     executor: Executor | None = None,
     progress: Progress = lambda stage, total: None,
+    windows: Mapping[str, Window] | None = None,
 ) -> Survey:
     """Measure all cases and rank them; memory holds facts only, beside one case a process.
 
@@ -108,7 +113,8 @@ def survey(
     `labels`, classes are named by their values.
     """
     modalities = modalities or modalities_of(cases)
-    function = partial(measure, modalities=modalities, labels=labels)
+    windows = windows or {}
+    function = partial(measure, modalities=modalities, labels=labels, windows=windows)
     found = []
     for facts in over_cases(function, cases, executor, _killed):
         found.append(facts)
@@ -124,6 +130,7 @@ def survey(
         required=required,
         modalities=modalities,
         classes=labels.foreground if labels else by_length,
+        windows=windows,
     )
 
 
@@ -151,7 +158,13 @@ def draw_cases(
     progress: Progress = lambda stage, total: None,
 ) -> Gallery:
     """Draw the suspects and a `sample` of the other cases, chosen by a fixed seed."""
-    task = partial(draw, modalities=found.modalities, labels=labels, classes=found.classes)
+    task = partial(
+        draw,
+        modalities=found.modalities,
+        labels=labels,
+        classes=found.classes,
+        windows=found.windows,
+    )
     by_id = {case.id: case for case in cases}
     chosen, drawings = [by_id[i] for i in found.drawn(sample)], {}
     for case_id, pictures in over_cases(task, chosen, executor, lambda case, _: (case.id, ())):

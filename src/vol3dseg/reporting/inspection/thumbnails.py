@@ -5,7 +5,7 @@ up in axial and left in sagittal ones. Needs the extra [report].
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.extras import load_extra
+from vol3dseg.quality.background import Scale, Window, grey_scale, inside_of
 from vol3dseg.quality.contents import Contents, read_contents
-from vol3dseg.quality.similarity import inside_of
 from vol3dseg.reporting.figures import class_colour
 from vol3dseg.reporting.page import image_uri
 from vol3dseg.space.box import Box
@@ -57,23 +57,25 @@ def draw(
     modalities: tuple[str, ...],
     labels: LabelSet | None,
     classes: Sequence[str],
+    windows: Mapping[str, Window],
     side: int = 144,
 ) -> tuple[str, tuple[Picture, ...]]:
     """Read a case and draw it in panels of `side` pixels; return its id with the pictures.
 
-    The order of `classes`, the foreground classes of the whole set, gives their colours.
+    The order of `classes`, the foreground classes of the whole set, gives their colours; `windows`
+    are those of the config.
     """
     contents = read_contents(case, modalities, labels)
-    return case.id, draw_contents(contents, classes, side)
+    return case.id, draw_contents(contents, classes, windows, side)
 
 
 def draw_contents(
-    contents: Contents, classes: Sequence[str], side: int = 144
+    contents: Contents, classes: Sequence[str], windows: Mapping[str, Window], side: int = 144
 ) -> tuple[Picture, ...]:
     """Draw a case whose arrays are in memory: modalities side by side, then the mask."""
     if contents.geometry is None or not contents.images:
         return ()
-    upright = _upright(contents, contents.geometry, classes)
+    upright = _upright(contents, contents.geometry, classes, windows)
     names = tuple(upright.images)
     modalities = [upright.panel(name, "axial", side, painted=False) for name in names]
     masks = [upright.panel(names[0], plane, side, painted=True) for plane in _SHOWN]
@@ -81,7 +83,7 @@ def draw_contents(
     axial = f"axial slice {upright.level('axial')}: {', '.join(names)}"
     levels = tuple(f"{plane} {upright.level(plane)}" for plane in _SHOWN)
     return (
-        Picture(_webp(modalities), names, axial),
+        Picture(_webp(modalities), tuple(upright.caption(name) for name in names), axial),
         Picture(_webp(masks), levels, f"{names[0]} {shown} in three planes"),
     )
 
@@ -90,15 +92,21 @@ class _Upright(NamedTuple):
     """A case in RAS axes, cut to the body; brightness from 0 to 255."""
 
     images: dict[str, NDArray[np.uint8]]
+    scales: dict[str, Scale]
     label: NDArray[np.uint8] | None
     spacing_mm: tuple[float, float, float]
     start: tuple[int, int, int]  # of the cut
     at: Sequence[int]  # the slice that is shown across each axis
 
     def level(self, plane: str) -> int:
-        """Return which slice of the whole, upright grid is shown."""
+        """Return which slice of the whole, upright grid is shown, from 1."""
         axis = _PLANES.index(plane)
-        return self.start[axis] + self.at[axis]
+        return self.start[axis] + self.at[axis] + 1
+
+    def caption(self, name: str) -> str:
+        """Return the name of an image, with the window that it is shown in, if there is one."""
+        scale = self.scales[name]
+        return f"{name}, {scale}" if scale.fixed else name
 
     def panel(self, name: str, plane: str, side: int, painted: bool) -> Any:
         """Return a picture in a black square, with a letter at its left; planes have one scale."""
@@ -122,12 +130,15 @@ class _Upright(NamedTuple):
         return np.ascontiguousarray(np.flip(array.take(self.at[axis], axis).T, (0, 1)))
 
 
-def _upright(contents: Contents, source: Geometry, classes: Sequence[str]) -> _Upright:
-    target = source.canonical()
-    insides = {name: inside_of(array) for name, array in contents.images.items()}
+def _upright(
+    contents: Contents, source: Geometry, classes: Sequence[str], windows: Mapping[str, Window]
+) -> _Upright:
+    target, images = source.canonical(), contents.images
+    insides = {name: inside_of(array, name) for name, array in images.items()}
+    scales = {n: grey_scale(a, insides[n], n, windows.get(n)) for n, a in images.items()}
     # A voxel of 0 amid the body is no hole: where images are z-scores, 0 is the mean.
     body = np.any(list(insides.values()), axis=0)
-    bright = {name: _brightness(a, insides[name], body) for name, a in contents.images.items()}
+    bright = {name: _brightness(array, scales[name], body) for name, array in images.items()}
     label = None
     if contents.classes is not None:
         table = np.array([0, *(classes.index(n) + 1 for n in contents.names)], dtype=np.uint8)
@@ -137,7 +148,7 @@ def _upright(contents: Contents, source: Geometry, classes: Sequence[str]) -> _U
     cut = {name: resample(a, source, target)[box.slices] for name, a in bright.items()}
     if label is not None:
         label = resample(label, source, target)[box.slices]
-    return _Upright(cut, label, target.spacing_mm, box.start, _fullest(label, box.shape))
+    return _Upright(cut, scales, label, target.spacing_mm, box.start, _fullest(label, box.shape))
 
 
 def _fullest(label: NDArray[np.uint8] | None, shape: tuple[int, int, int]) -> list[int]:
@@ -149,14 +160,10 @@ def _fullest(label: NDArray[np.uint8] | None, shape: tuple[int, int, int]) -> li
 
 
 def _brightness(
-    array: NDArray[np.float32], inside: NDArray[np.bool_], body: NDArray[np.bool_]
+    array: NDArray[np.float32], scale: Scale, body: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Return 0 outside the body, and 0 to 255 between percentiles 0.5 and 99.5 of the inside."""
-    values = array[inside]
-    if values.size == 0:
-        return np.zeros(array.shape, dtype=np.uint8)
-    low, high = np.percentile(values, (0.5, 99.5))
-    scaled = (array - low) / ((high - low) or 1.0) * 255
+    """Return 0 outside the body, and 0 to 255 between the ends of the scale."""
+    scaled = (array - scale.low) / ((scale.high - scale.low) or 1.0) * 255
     return np.where(body, np.clip(scaled, 0, 255), 0).astype(np.uint8)
 
 
