@@ -65,10 +65,10 @@ def check(
     settings = load_config(config) if config else None
     if settings is not None:
         settings.recipe.require_extras()
-    cases = allow_repairs(find_cases(dataset), repair)
+    modalities, labels = (settings.recipe.modalities, settings.labels) if settings else (None, None)
+    cases = allow_repairs(find_cases(dataset, modalities or ()), repair)
     if table is not None:
         write_table(cases, table)
-    modalities, labels = (settings.recipe.modalities, settings.labels) if settings else (None, None)
     with worker_processes(workers, len(cases)) as executor, progress_bar() as bar:
         task = bar.add_task("checking", total=len(cases))
         found = checks.check(cases, modalities, labels, executor, lambda: bar.advance(task))

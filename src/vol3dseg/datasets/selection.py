@@ -6,10 +6,9 @@ from pathlib import Path
 from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource, require_distinct, spelled
 from vol3dseg.datasets.layouts import find_cases, layout_of
-from vol3dseg.datasets.layouts.layout import folder_name
+from vol3dseg.datasets.layouts.plain_files import FILES, case_of_file
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DatasetError
-from vol3dseg.formats.dicom.series import holds_files
 
 
 def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case]:
@@ -21,10 +20,8 @@ def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case
     """
     cases: list[Case] = []
     for path in inputs:
-        if len(modalities) == 1 and path.is_dir() and holds_files(path):
-            cases.append(_of_one_image(folder_name(path), modalities[0], path))
-        elif path.is_dir() or layout_of(path):
-            cases += find_cases(path)
+        if path.is_dir() or layout_of(path):
+            cases += find_cases(path, modalities)
         else:
             cases.append(_single_file(path, modalities))
     require_distinct(cases)
@@ -99,23 +96,17 @@ def reference_cases(path: Path) -> dict[str, Case]:
     `path` is what `find_cases` takes, or a folder of files named by case, which have no images.
     Raises DatasetError where nothing is found.
     """
-    if layout_of(path) is not None:
-        try:
-            return {case.id: case for case in find_cases(path)}
-        except DatasetError:
-            # Label maps in one folder may look like the files of one case.
-            if not path.is_dir() or not any(formats.label_stem(file) for file in path.iterdir()):
-                raise
+    layout = layout_of(path)
+    if layout is not None:
+        cases = find_cases(path)
+        # Files in one folder are label maps themselves, unless there are images with label maps.
+        if layout is not FILES or any(case.images and case.label for case in cases):
+            return {case.id: case for case in cases}
     return {name: Case(name, name, {}, file) for name, file in label_files(path).items()}
 
 
-def _of_one_image(name: str, modality: str, path: Path) -> Case:
-    return Case(name, name, {modality: ImageSource(path)})
-
-
 def _single_file(path: Path, modalities: Sequence[str]) -> Case:
-    name = formats.stem(path)
-    if name is None or not path.exists():
+    if formats.stem(path) is None or not path.exists():
         raise DatasetError(
             "not an image file by its name" if path.exists() else "does not exist",
             where=path,
@@ -128,4 +119,4 @@ def _single_file(path: Path, modalities: Sequence[str]) -> Case:
             where=path,
             remedy="name each with --image MODALITY=FILE",
         )
-    return _of_one_image(name, modalities[0], path)
+    return case_of_file(path, modalities[0])

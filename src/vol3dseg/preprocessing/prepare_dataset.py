@@ -74,7 +74,10 @@ def preprocess(
     """
     config, folder = load_config(config), Path(output)
     config.recipe.require_extras()
-    cases = find_cases(dataset) if isinstance(dataset, str | Path) else list(dataset)
+    if isinstance(dataset, str | Path):
+        cases = find_cases(dataset, config.recipe.modalities)
+    else:
+        cases = list(dataset)
     if not cases:
         raise DatasetError("no cases to prepare", remedy="choose a folder that holds some")
     require_distinct(cases)

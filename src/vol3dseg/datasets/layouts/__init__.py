@@ -1,5 +1,6 @@
 """Known layouts of data sets; a new one is one file here and one line below."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,31 +11,37 @@ from vol3dseg.datasets.layouts.bids import BIDS
 from vol3dseg.datasets.layouts.brats import BRATS
 from vol3dseg.datasets.layouts.decathlon import DECATHLON
 from vol3dseg.datasets.layouts.dicom_folders import DICOM
-from vol3dseg.datasets.layouts.layout import Layout
+from vol3dseg.datasets.layouts.layout import Layout, Search, subfolders
 from vol3dseg.datasets.layouts.likely_labels import with_likely_labels
 from vol3dseg.datasets.layouts.nnunet import NNUNET
+from vol3dseg.datasets.layouts.plain_files import FILES, IMAGES_AND_LABELS
 from vol3dseg.datasets.layouts.table import TABLE
 from vol3dseg.errors import DatasetError, some_of
 
 # The first that recognises a data set reads it: an nnU-Net's dataset.json may look like that of the
 # Decathlon, and a file of BIDS like one of BraTS.
-LAYOUTS = (TABLE, NNUNET, DECATHLON, BIDS, BRATS, DICOM)
+LAYOUTS = (TABLE, NNUNET, DECATHLON, BIDS, IMAGES_AND_LABELS, BRATS, DICOM, FILES)
+_LOG = logging.getLogger(__name__)
 _LISTED = 12  # problems in a message
 
 
 def layout_of(path: Path) -> Layout | None:
     """Return the layout of a data set; None if it has no known one, or is not there."""
     with _readable():
-        return next((layout for layout in LAYOUTS if layout.recognises(path)), None)
+        return _placed(path)[0]
 
 
-def find_cases(dataset: str | Path) -> list[Case]:
+def find_cases(dataset: str | Path, modalities: Sequence[str] = ()) -> list[Case]:
     """Return the cases of a data set, whichever known layout it has; no voxel is loaded.
 
     Parameters
     ----------
     dataset : str or Path
         The folder of a data set, or of one case where the layout has such; or a dataset table.
+        Where it holds nothing but a folder with a data set, that is read.
+    modalities : sequence of str
+        Those that are wanted, where names of files may not say: an image that says nothing is the
+        only one of them, or "image".
 
     Returns
     -------
@@ -47,18 +54,14 @@ def find_cases(dataset: str | Path) -> list[Case]:
         There is nothing at `dataset`, or nothing in a known layout, or files contradict each other.
     """
     path = Path(dataset)
-    layout = layout_of(path)
     with _readable():
+        layout, place = _placed(path)
         if layout is not None:
-            return _checked(layout, path)
+            if place != path:
+                _LOG.warning("%s holds one data set, in %s: that is read", path, place.name)
+            return _checked(layout, place, Search(tuple(modalities)))
         if path.is_dir():
-            names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
-            raise DatasetError(
-                f"no known layout: found {some_of(names) or 'nothing'}",
-                where=path,
-                expected=" or ".join(f"{layout.name} ({layout.expected})" for layout in LAYOUTS),
-                remedy="where the cases lie deeper, give that folder",
-            )
+            raise _unknown(path)
     raise DatasetError(
         "is no folder and no table" if path.exists() else "does not exist",
         where=path,
@@ -67,16 +70,50 @@ def find_cases(dataset: str | Path) -> list[Case]:
     )
 
 
-def _checked(layout: Layout, path: Path) -> list[Case]:
-    problems: list[str] = []
-    cases = sorted(layout.find(path, problems), key=lambda case: case.id)
+def _placed(path: Path) -> tuple[Layout | None, Path]:
+    """Return the layout of a data set, and where it lies: at a path, or in its only folder."""
+    own = _own_layout(path)
+    if own is None and path.is_dir():
+        inner = _data_sets(path)
+        if len(inner) == 1 and inner[0][0] is not FILES:
+            return inner[0]
+    return own, path
+
+
+def _own_layout(path: Path) -> Layout | None:
+    return next((layout for layout in LAYOUTS if layout.recognises(path)), None)
+
+
+def _data_sets(folder: Path) -> list[tuple[Layout, Path]]:
+    """Return the data sets in the folders of a folder, with their layouts."""
+    found = [(_own_layout(path), path) for path in subfolders(folder)]
+    return [(layout, path) for layout, path in found if layout is not None]
+
+
+def _unknown(path: Path) -> DatasetError:
+    """Return the error of a folder without a known layout, which begins with what may be meant."""
+    inner = [f"{place.name} ({layout.name})" for layout, place in _data_sets(path)]
+    if inner:
+        remedy = "give it" if len(inner) == 1 else "give one of them, or several to predict"
+        return DatasetError(f"has data sets in {some_of(inner)}", where=path, remedy=remedy)
+    names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
+    return DatasetError(
+        f"is in no known layout: found {some_of(names) or 'nothing'}",
+        where=path,
+        expected=f"that of {', '.join(layout.name for layout in LAYOUTS)} (docs/datasets.md)",
+        remedy="give the folder that the cases lie in, or name their files in a table",
+    )
+
+
+def _checked(layout: Layout, path: Path, search: Search) -> list[Case]:
+    cases, problems = sorted(layout.find(path, search), key=lambda c: c.id), search.problems
     root = path if path.is_dir() else path.parent
     problems += [_clash(same, root) for same in clashes(cases)]
     if problems:
         more = len(problems) - _LISTED
         found = "; ".join(problems[:_LISTED]) + (f"; and {more} more" if more > 0 else "")
         raise DatasetError(found, where=path, expected=layout.rule, remedy=layout.remedy)
-    return with_likely_labels(cases)
+    return with_likely_labels(cases, root)
 
 
 def _clash(cases: Sequence[Case], root: Path) -> str:

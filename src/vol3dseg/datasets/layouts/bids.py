@@ -19,11 +19,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Layout, is_dangling, is_there, only_one, subfolders
+from vol3dseg.datasets.layouts.layout import (
+    Layout,
+    Search,
+    is_dangling,
+    is_there,
+    only_one,
+    subfolders,
+)
 from vol3dseg.datasets.layouts.likely_labels import looks_like_label
 from vol3dseg.errors import some_of
 
-_MODALITIES = {"FLAIR": "flair", "T1w": "t1", "T2w": "t2", "PDw": "pd", "T2starw": "t2star"}
+MODALITIES = {"FLAIR": "flair", "T1w": "t1", "T2w": "t2", "PDw": "pd", "T2starw": "t2star"}
 _CONTRAST = {"t1": "t1ce"}  # where an agent was given
 _LABELS, _RAW_LABELS = ("dseg", "mask"), ("dseg", "mask", "roi")
 _NAME = re.compile(
@@ -48,16 +55,16 @@ def _recognises(folder: Path) -> bool:
     return any(dataset.joinpath(*parts, "anat").is_dir() for dataset, parts in _sessions(folder))
 
 
-def _find(folder: Path, problems: list[str]) -> Iterator[Case]:
+def _find(folder: Path, search: Search) -> Iterator[Case]:
     kinds: dict[str, list[str]] = {}
     for dataset, parts in _sessions(folder):
-        case, labels = _case(dataset, parts, problems)
+        case, labels = _case(dataset, parts, search.problems)
         for file in labels[:1]:
             kinds.setdefault(_kind(file, dataset), []).append(case.id)
         yield case
     if len(kinds) > 1:
         found = "; ".join(f"{kind} of {some_of(ids)}" for kind, ids in kinds.items())
-        problems.append(f"label maps are of {len(kinds)} kinds: {found}")
+        search.problems.append(f"label maps are of {len(kinds)} kinds: {found}")
 
 
 def _sessions(folder: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -84,8 +91,8 @@ def _case(dataset: Path, parts: Sequence[str], problems: list[str]) -> tuple[Cas
     for file in _files(dataset.joinpath(*parts, "anat")):
         if not file.path.name.startswith(f"{name}_"):
             problems.append(f"{file.path.relative_to(dataset)} is not named after its folders")
-        elif file.suffix in _MODALITIES:
-            modality = _MODALITIES[file.suffix]
+        elif file.suffix in MODALITIES:
+            modality = MODALITIES[file.suffix]
             contrast = _CONTRAST.get(modality, modality) if "ce" in file.entities else modality
             found.setdefault(contrast, []).append(file)
     images = {

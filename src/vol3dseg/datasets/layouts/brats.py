@@ -18,20 +18,22 @@ from pathlib import Path
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts.layout import (
     Layout,
+    Search,
     folder_name,
+    image_files,
     is_dangling,
     is_there,
     only_one,
     subfolders,
 )
+from vol3dseg.errors import some_of
 
-_MODALITIES = ("flair", "t1", "t1ce", "t2")
+_ORDER = ("flair", "t1", "t1ce", "t2")
+_NEWER = {"t2f": "flair", "t1n": "t1", "t1c": "t1ce", "t2w": "t2"}
+MODALITIES = {**{name: name for name in _ORDER}, **_NEWER}
 _LABEL = "seg"
-_KINDS = {
-    **{name: name for name in (*_MODALITIES, _LABEL)},
-    **{"t2f": "flair", "t1n": "t1", "t1c": "t1ce", "t2w": "t2", "gtv": _LABEL},
-    "segm": _LABEL,  # W39_1998.09.19_Segm.nii: the label of BraTS20_Training_355
-}
+# W39_1998.09.19_Segm.nii is the label of BraTS20_Training_355.
+_KINDS = {**MODALITIES, **dict.fromkeys((_LABEL, "segm", "gtv"), _LABEL)}
 _FILE = re.compile(r".+[_-](?P<kind>[a-z0-9]+)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)
 _GRADES = ("hgg", "lgg")
 _CASE_NAME = re.compile(r"brats.*[_-]\d+", re.IGNORECASE)
@@ -41,19 +43,30 @@ _REPEATED_SCAN = re.compile(
 
 
 def _recognises(folder: Path) -> bool:
-    return folder.is_dir() and any(_files(f) for f in (folder, *_case_folders(folder)))
+    return _is_case(folder) or any(map(_files, _case_folders(folder)))
 
 
-def _find(folder: Path, problems: list[str]) -> Iterator[Case]:
+def _is_case(folder: Path) -> bool:
+    """Tell whether images in `folder` are named after it; others are cases of their own."""
+    images = [p for kind, paths in _files(folder).items() if kind != _LABEL for p in paths]
+    return bool(images) and all(p.name.startswith(folder_name(folder)) for p in images)
+
+
+def _find(folder: Path, search: Search) -> Iterator[Case]:
     """Give the cases in `folder`, or the one case that it is.
 
     A folder with a name such as BraTS20_Training_007 is a case even where its files are missing,
     and so is a link that leads nowhere: they are reported rather than passed over.
     """
-    for place in [folder] if _files(folder) else _case_folders(folder):
+    folders = _case_folders(folder)
+    several = [place.name for place in folders if _files(place)]
+    if several and (images := [path.name for path in image_files(folder)]):
+        lie = f"holds images itself, {some_of(images)}, beside the folders {some_of(several)}"
+        search.problems.append(lie)
+    for place in folders if several else [folder]:
         files = _files(place)
         if files or _CASE_NAME.fullmatch(place.name) or is_dangling(place):
-            yield _case(place, files, folder, problems)
+            yield _case(place, files, folder, search.problems)
 
 
 def _case_folders(folder: Path) -> list[Path]:
@@ -84,7 +97,7 @@ def _case(folder: Path, files: dict[str, list[Path]], root: Path, problems: list
     return Case(
         id=name,
         subject=(repeated["subject"] or repeated["planned"]) if repeated else name,
-        images={m: ImageSource(path) for m in _MODALITIES if (path := only.get(m))},
+        images={m: ImageSource(path) for m in _ORDER if (path := only.get(m))},
         label=only.get(_LABEL),
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import BaseModel, Field, field_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Layout, Numbered, is_there
+from vol3dseg.datasets.layouts.layout import Layout, Numbered, Search, is_there
 from vol3dseg.errors import DatasetError, some_of
 from vol3dseg.formats import NIFTI
 from vol3dseg.schema import read_json
@@ -42,7 +42,7 @@ class _Description(BaseModel):
         return modality
 
 
-def _find(folder: Path, problems: list[str]) -> list[Case]:
+def _find(folder: Path, search: Search) -> list[Case]:
     """Return the listed cases; those of the test list count where there is a folder `imagesTs`."""
     description = read_json(
         _Description,
@@ -60,7 +60,7 @@ def _find(folder: Path, problems: list[str]) -> list[Case]:
         "of another format": [p for p in listed if NIFTI.stem(Path(p)) is None],
         "missing": [p for p in listed if not _leaves(p) and not is_there(folder / p)],
     }
-    problems += [f"{len(p)} {what}: {some_of(p)}" for what, p in unusable.items() if p]
+    search.problems.extend(f"{len(p)} {what}: {some_of(p)}" for what, p in unusable.items() if p)
     return [_case(folder, entry, description.modality) for entry in entries]
 
 

@@ -4,6 +4,7 @@
 
     DATASET/<case>/<modality>/*.dcm
     DATASET/<case>/label/*.dcm        a DICOM-SEG, or a mask kept as an image
+    DATASET/<case>/*.dcm              where one modality is wanted, and no more
 
 Modalities are what their folders are called: headers hold descriptions, and those are never guessed
 from. Where all series of a case lie in one folder, a dataset table says which is which.
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Layout, folder_name, is_dangling, subfolders
+from vol3dseg.datasets.layouts.layout import Layout, Search, folder_name, is_dangling, subfolders
 from vol3dseg.formats.dicom.series import find_series, holds_files
 
 _LABELS = ("label", "seg")
@@ -26,7 +27,23 @@ def _recognises(folder: Path) -> bool:
     return holds_files(folder) or any(_series_folders(f) for f in (folder, *subfolders(folder)))
 
 
-def _find(folder: Path, problems: list[str]) -> Iterator[Case]:
+def _find(folder: Path, search: Search) -> Iterator[Case]:
+    wanted = search.modalities[0] if len(search.modalities) == 1 else ""
+    below = _series_folders(folder)
+    if wanted and holds_files(folder):
+        yield _of_one_image(folder, wanted)
+    elif wanted and below and not {wanted.lower(), *_LABELS} & {name.lower() for name in below}:
+        yield from (_of_one_image(path, wanted) for path in below.values())
+    else:
+        yield from _of_several(folder, search.problems)
+
+
+def _of_one_image(folder: Path, modality: str) -> Case:
+    name = folder_name(folder)
+    return Case(name, name, {modality: ImageSource(folder)})
+
+
+def _of_several(folder: Path, problems: list[str]) -> Iterator[Case]:
     several = any(_series_folders(place) for place in subfolders(folder))
     for place in subfolders(folder) if several else [folder]:
         found = _series_folders(place)

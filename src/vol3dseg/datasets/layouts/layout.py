@@ -2,13 +2,23 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from vol3dseg import formats
 from vol3dseg.datasets.case import Case
+from vol3dseg.space.labels import LabelSet
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What cases are looked for, and all that is found wrong with them."""
+
+    modalities: tuple[str, ...] = ()  # that are wanted, for files that do not say; none: any
+    problems: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +30,10 @@ class Layout:
     rule: str  # what holds of its files
     remedy: str  # what to do where that does not hold
     recognises: Callable[[Path], bool]  # tells whether what is at a path has this layout
-    # Gives the cases at a path, no voxel loaded, and adds all that is wrong with them to the list;
-    # ids that are there twice are found by `find_cases`.
-    find: Callable[[Path, list[str]], Iterable[Case]]
+    # Gives the cases at a path, no voxel loaded, and adds all that is wrong with them to the
+    # problems; ids that are there twice are found by `find_cases`.
+    find: Callable[[Path, Search], Iterable[Case]]
+    labels: Callable[[Path], LabelSet | None] = lambda path: None  # names that it gives to values
 
 
 def only_one(files: Sequence[Path], several: str, root: Path, problems: list[str]) -> Path | None:
@@ -47,6 +58,17 @@ def is_there(path: Path) -> bool:
 def is_dangling(path: Path) -> bool:
     """Tell whether there is a link that leads nowhere."""
     return path.is_symlink() and not path.exists()
+
+
+def image_files(folder: Path, labels: bool = False) -> list[Path]:
+    """Return the files in a folder that are named like images, or as `labels` also DICOM-SEGs."""
+    named = formats.label_stem if labels else formats.stem
+    return [
+        path
+        for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
+        if named(path) and not path.name.startswith(".") and is_there(path)
+        if not formats.is_companion(path)
+    ]
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -16,17 +16,22 @@ _WORDS = re.compile(
 _OTHERS = re.compile(r"brain|prob", re.IGNORECASE)  # masks of the brain, probabilities
 
 
+def looks_like_mask(name: str) -> bool:
+    """Tell whether what is called so may be a mask of anything, the brain too."""
+    return bool(_WORDS.search(name))
+
+
 def looks_like_label(name: str) -> bool:
     """Tell whether what is called so may be a label map."""
-    return bool(_WORDS.search(name)) and not _OTHERS.search(name)
+    return looks_like_mask(name) and not _OTHERS.search(name)
 
 
-def with_likely_labels(cases: Sequence[Case]) -> list[Case]:
+def with_likely_labels(cases: Sequence[Case], root: Path) -> list[Case]:
     """Return the cases; one without a label map is told the files that look like its own.
 
-    They are looked for beside its images and in folders called like label maps.
+    They are looked for beside its images and in folders called like label maps, within `root`.
     """
-    around = _Surroundings.of(cases)
+    around = _Surroundings.of(cases, root)
     return [
         replace(case, likely_labels=tuple(dict.fromkeys([*case.likely_labels, *around.find(case)])))
         if case.label is None
@@ -39,18 +44,19 @@ def with_likely_labels(cases: Sequence[Case]) -> list[Case]:
 class _Surroundings:
     """The folders that images lie in, and what else is there; each is listed once."""
 
+    root: Path  # of the data set
     taken: set[Path]  # files that belong to a case
     owners: dict[Path, set[str]]  # the cases whose images lie in a folder
     files: dict[Path, list[Path]] = field(default_factory=dict)
     folders: dict[Path, list[Path]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, cases: Sequence[Case]) -> "_Surroundings":
+    def of(cls, cases: Sequence[Case], root: Path) -> "_Surroundings":
         owners: dict[Path, set[str]] = {}
         for case in cases:
             for source in case.images.values():
                 owners.setdefault(source.path.parent, set()).add(case.id)
-        return cls({path for case in cases for path in case.paths}, owners)
+        return cls(root, {path for case in cases for path in case.paths}, owners)
 
     def find(self, case: Case) -> Iterator[Path]:
         for modality, source in case.images.items():
@@ -61,7 +67,8 @@ class _Surroundings:
             for path in self._of(case, folder, alone):
                 if looks_like_label(path.name.replace(case.id, "")):
                     yield path
-            for place, own in ((folder, alone), (folder.parent, False)):
+            above = [(folder.parent, False)] if self.root in folder.parents else []
+            for place, own in [(folder, alone), *above]:
                 for below in self._label_folders(place):
                     yield from self._of(case, below, own)
 

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, field_validator, model_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Layout, Numbered, is_there
+from vol3dseg.datasets.layouts.layout import Layout, Numbered, Search, is_there
 from vol3dseg.errors import DatasetError
 from vol3dseg.schema import read_json
 
@@ -53,15 +53,17 @@ class _Description(BaseModel):
 def _recognises(folder: Path) -> bool:
     """Tell whether `folder` has numbered images, or a `dataset.json` with `channel_names`.
 
-    Images whose whole names are in `dataset.json` are those of the Decathlon.
+    Images whose whole names are in `dataset.json`, or in the folder of label maps, have no numbers:
+    their ids end in four digits.
     """
     text = _text(folder / FILE_NAME)
     if '"channel_names"' in text:
         return True
-    return any(match[0] not in text for match in _numbered(folder / _IMAGES))
+    labels = {*_visible(folder / _LABELS)}
+    return any(m[0] not in text and m[0] not in labels for m in _numbered(folder / _IMAGES))
 
 
-def _find(folder: Path, problems: list[str]) -> list[Case]:
+def _find(folder: Path, search: Search) -> list[Case]:
     description = read_json(
         _Description,
         folder / FILE_NAME,
@@ -70,10 +72,10 @@ def _find(folder: Path, problems: list[str]) -> list[Case]:
         "images mean",
         remedy="add or correct it",
     )
-    cases = _cases(folder / _IMAGES, folder / _LABELS, description, problems)
-    cases += _cases(folder / _TEST_IMAGES, None, description, problems)
-    if not cases and not problems:
-        problems.append(f"{_IMAGES} holds no file <id>_0000{description.file_ending}")
+    cases = _cases(folder / _IMAGES, folder / _LABELS, description, search.problems)
+    cases += _cases(folder / _TEST_IMAGES, None, description, search.problems)
+    if not cases and not search.problems:
+        search.problems.append(f"{_IMAGES} holds no file <id>_0000{description.file_ending}")
     return cases
 
 

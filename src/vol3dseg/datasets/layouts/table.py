@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from vol3dseg.datasets.case import Case, is_fit_id, modalities_of
-from vol3dseg.datasets.layouts.layout import Layout
+from vol3dseg.datasets.layouts.layout import Layout, Search
 from vol3dseg.datasets.layouts.table_columns import (
     ID,
     LABEL,
@@ -33,7 +33,7 @@ from vol3dseg.schema import problems as in_words
 _SUFFIXES = (".csv", ".json")
 
 
-def _find(path: Path, problems: list[str]) -> list[Case]:
+def _find(path: Path, search: Search) -> list[Case]:
     """Return the cases of a table: CSV in UTF-8 with a header, or JSON with a list."""
     try:
         text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark at the beginning
@@ -43,6 +43,7 @@ def _find(path: Path, problems: list[str]) -> list[Case]:
     read = _read_csv if path.suffix.lower() == ".csv" else _read_json
     columns, lines, wrong = read(path, text)
     modalities, misnamed = read_header(columns)
+    problems = search.problems
     problems += [*misnamed, *wrong]
     folder, empty = Path(os.path.realpath(path.parent)), dict.fromkeys(columns, "")
     rows = [Row(place, {**empty, **cells}, folder) for place, cells in lines.items()]

@@ -73,7 +73,7 @@ def inspect(
     require_pillow()
     chosen, source, folder = config and load_config(config), Path(dataset), Path(output)
     modalities, labels = (chosen.recipe.modalities, chosen.labels) if chosen else (None, None)
-    cases, layout = allow_repairs(find_cases(source), repair), layout_of(source)
+    cases, layout = allow_repairs(find_cases(source, modalities or ()), repair), layout_of(source)
     require_writable(folder)
     with worker_processes(workers, len(cases)) as executor:
         windows = chosen.recipe.windows if chosen else {}
