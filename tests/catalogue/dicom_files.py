@@ -152,6 +152,16 @@ def lookup_table(slices: list) -> None:
     slices[0].ModalityLUTSequence = Sequence([Dataset()])
 
 
+def mosaic(slices: list) -> None:
+    for one in slices:
+        one.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+
+
+def inverted(slices: list) -> None:
+    for one in slices:
+        one.PhotometricInterpretation = "MONOCHROME1"
+
+
 def unknown_syntax(data: DataSet) -> None:
     data.series()
     content = data.read("flair/1.dcm")

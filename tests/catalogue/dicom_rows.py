@@ -167,6 +167,13 @@ ROWS = (
         dicom.series(dicom_files.lookup_table),
         refused="{folder}/flair/1.dcm: its values go through a lookup table; expected a slope "
         "and an intercept; export it with the table applied"),
+    Row("DICOM mosaic", "images whose tiles are slices", dicom.series(dicom_files.mosaic),
+        refused="{folder}/flair/1.dcm: is a mosaic: the tiles of one image are the slices of a "
+        "volume; expected a file for each slice, or an enhanced one; convert it to NIfTI, as "
+        "dcm2niix does, or export it as enhanced DICOM"),
+    Row("DICOM inverted", "an inverted grey scale (MONOCHROME1)",
+        dicom.series(dicom_files.inverted),
+        said="note: flair: small values are meant to be bright (MONOCHROME1); read as stored"),
     Row("DICOM codec", "JPEG that no installed decoder reads", dicom.series(dicom_files.no_codec),
         refused="{folder}/flair/1.dcm: is compressed (JPEG Lossless, Non-Hierarchical, "
         "First-Order Prediction (Process 14 [Selection Value 1])); expected a compression that "

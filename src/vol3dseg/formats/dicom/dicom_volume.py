@@ -89,6 +89,8 @@ def place_series(series: Series, intake: Intake | None = None) -> Stack:
     intake = intake or Intake()
     headers = ((path, read_dataset(path, voxels=False)) for path in series.files)
     planes = [plane for path, header in headers for plane in planes_of(header, path)]
+    for found, done in dict.fromkeys(remark for plane in planes for remark in plane.remarks):
+        intake.note(found, done)
     return stack(without_copies(planes, series.where, intake), series.where, intake)
 
 

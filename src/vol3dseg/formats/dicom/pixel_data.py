@@ -25,13 +25,6 @@ def check_pixel_data(header: Any, path: Path) -> None:
             expected="one grey value in each voxel",
             remedy="choose another series",
         )
-    if "ModalityLUTSequence" in header:
-        raise FileFormatError(
-            "its values go through a lookup table",
-            where=path,
-            expected="a slope and an intercept",
-            remedy="export it with the table applied",
-        )
     _check_decoder(header.file_meta.TransferSyntaxUID, path)
     check_bits(header, path)
     _check_room(header, path)

@@ -13,6 +13,7 @@ from typing import Any
 from vol3dseg.errors import GridError, IntensityError
 from vol3dseg.formats.dicom.acquisition import Find, Mark, as_number, marks_of
 from vol3dseg.formats.dicom.dicom_file import parsing
+from vol3dseg.formats.dicom.meaning import Remark, check_meaning, remarks_of
 from vol3dseg.formats.dicom.pixel_data import check_pixel_data
 from vol3dseg.formats.streams import damaged
 
@@ -34,6 +35,7 @@ class Plane:
     frame_of_reference: str
     uid: str  # SOP Instance UID of its file; empty where that has none
     compressed: bool  # decoding takes longer than reading
+    remarks: tuple[Remark, ...]  # on what its values mean
     marks: tuple[Mark, ...]  # what may tell its acquisition from others, as `ATTRIBUTES`
 
     @property
@@ -49,6 +51,7 @@ def planes_of(header: Any, path: Path) -> tuple[Plane, ...]:
     slice has no place in space) and IntensityError (slope or intercept are not usable).
     """
     with parsing(path):
+        check_meaning(header, path)
         check_pixel_data(header, path)
         finders = _finders(header, path)
         return tuple(
@@ -99,6 +102,7 @@ def _plane(header: Any, find: Find, path: Path, number: tuple[int, int]) -> Plan
         frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
         uid=str(header.get("SOPInstanceUID") or ""),
         compressed=syntax.is_encapsulated or syntax.is_deflated,
+        remarks=remarks_of(header, find),
         marks=marks_of(header, find if "PerFrameFunctionalGroupsSequence" in header else None),
     )
 
