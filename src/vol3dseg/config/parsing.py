@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from vol3dseg.config.sections import Config
-from vol3dseg.errors import ConfigError
+from vol3dseg.config.yaml_text import MOST_BYTES, values_of_yaml, yaml_of_values
+from vol3dseg.errors import ConfigError, reading
 from vol3dseg.schema import problems, suggestion
 
 _PRESETS = Path(str(resources.files("vol3dseg.configs")))
@@ -108,17 +108,21 @@ def parse_config(data: object, source: str) -> Config:
 
 def dump_config(config: Config) -> str:
     """Return `config` as YAML that `load_config` reads back to an equal value."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml_of_values(config.model_dump(mode="json"))
 
 
 def _yaml(file: Path, source: str) -> object:
+    with reading(source, ConfigError, expected="YAML", remedy="choose another file"):
+        if (size := file.stat().st_size) > MOST_BYTES:
+            wanted = f"a config of at most {MOST_BYTES} bytes"
+            raise ConfigError(f"has {size} bytes", where=source, expected=wanted)
+        content = file.read_bytes()
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        return values_of_yaml(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigError("not a text file in UTF-8", where=source, expected="YAML") from error
-    except yaml.YAMLError as error:
-        words = " ".join(str(error).split())  # it quotes the file, which may hold anything
-        detail = "".join(c if c.isprintable() else "?" for c in words)
+    except ValueError as error:  # it quotes the file, which may hold anything
+        detail = "".join(c if c.isprintable() else "?" for c in str(error))
         raise ConfigError(
             f"not valid YAML ({detail})", where=source, remedy="mend it there"
         ) from error
