@@ -35,13 +35,17 @@ def test_what_is_written_is_read_back(value):
         pytest.param("[.5, 5., -1.5E+3, .inf]", [0.5, 5.0, -1500.0, float("inf")], id="floats"),
         pytest.param("[010, +7]", [10, 7], id="no octal"),
         pytest.param("[no, on, y]", ["no", "on", "y"], id="words"),
-        pytest.param("[1:30, 2020-01-01, 2020-13-45]", ["1:30", "2020-01-01", "2020-13-45"], id="times"),
+        pytest.param(
+            "[1:30, 2020-01-01, 2020-13-45]", ["1:30", "2020-01-01", "2020-13-45"], id="times"
+        ),
         pytest.param("[null, ~, '', ]", [None, None, ""], id="nothing"),
         pytest.param("", None, id="empty"),
-        pytest.param("{a: &x {b: 1, c: 2}, d: *x}", {"a": {"b": 1, "c": 2}, "d": {"b": 1, "c": 2}}, id="alias"),
-        pytest.param("{a: &x {b: 1, c: 2}, d: {<<: *x, c: 3}}", {"a": {"b": 1, "c": 2}, "d": {"b": 1, "c": 3}}, id="merged"),
+        pytest.param("[&x {b: 1, c: 2}, *x]", [{"b": 1, "c": 2}] * 2, id="alias"),
+        pytest.param(
+            "[&x {b: 1, c: 2}, {<<: *x, c: 3}]", [{"b": 1, "c": 2}, {"b": 1, "c": 3}], id="merged"
+        ),
     ],
-)  # fmt: skip
+)
 def test_plain_values(text, value):
     assert values_of_yaml(text) == value
 

@@ -30,7 +30,7 @@ _SCALARS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 class _Loader(yaml.SafeLoader):
     """Composes nodes, no deeper than is good."""
 
-    yaml_implicit_resolvers: Any = {}  # noqa: RUF012 - as PyYAML has it
+    yaml_implicit_resolvers: Any = {}
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
