@@ -37,7 +37,7 @@ class _Loader(yaml.SafeLoader):
         """Compose a node and what is in it."""
         self.depth += 1
         if self.depth > _DEEPEST:
-            raise ValueError(f"nested deeper than {_DEEPEST}, {_line(self.peek_event())}")
+            raise ValueError(f"nested deeper than {_DEEPEST}")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
