@@ -20,7 +20,7 @@ from vol3dseg.cli.preprocess import preprocess
 from vol3dseg.cli.show import show
 from vol3dseg.cli.split import split
 from vol3dseg.cli.train import train
-from vol3dseg.errors import Vol3dSegError
+from vol3dseg.errors import NO_RIGHTS, Vol3dSegError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -61,5 +61,12 @@ def main() -> None:
     try:
         cli()
     except Vol3dSegError as error:
-        click.echo(f"error: {' '.join(str(error).split())}", err=True)
-        sys.exit(1)
+        _fail(error)
+    except PermissionError as error:  # of a folder that was only asked what is in it
+        found = f"may not be used ({error.strerror})"
+        _fail(Vol3dSegError(found, where=error.filename, remedy=NO_RIGHTS))
+
+
+def _fail(error: Vol3dSegError) -> None:
+    click.echo(f"error: {' '.join(str(error).split())}", err=True)
+    sys.exit(1)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _NAME = 20  # letters of a name that are not folded
 
-PathType = click.Path(path_type=Path)
+# What may not be read is said by who reads it, in our words.
+PathType = click.Path(path_type=Path, readable=False)
 
 
 class SizeType(click.ParamType[float]):

@@ -127,6 +127,12 @@ def manifest_of():
 
 
 @pytest.fixture(scope="session")
+def graph_of():
+    """Return what makes a tiny graph of so many channels and classes."""
+    return make_graph
+
+
+@pytest.fixture(scope="session")
 def manifest_for():
     """Return the manifest of a network with these channels, classes, patch and divisor."""
 

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
+NO_RIGHTS = "work as a user who may, or mend its rights"  # a remedy
 _LISTED = 5  # names in a message; more would bury the remedy
 
 
@@ -191,7 +192,7 @@ def reading(
             f"cannot be read ({reason.strerror})",
             where=where,
             expected=expected,
-            remedy="give it to a user who may read it, or mend its rights",
+            remedy=NO_RIGHTS,
         ) from reason
     except OSError as reason:
         raise error(
