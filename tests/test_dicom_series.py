@@ -157,6 +157,19 @@ def test_rounded_positions_and_a_hair_of_shear_are_even(tmp_path, dicom_slice):
     assert abs(normal @ geometry.affine[:3, 2]) == pytest.approx(5 / 8)
 
 
+@pytest.mark.parametrize("digits", [3, 4, 6, 9])
+def test_directions_may_be_rounded(tmp_path, dicom_slice, digits):
+    turn, _ = np.linalg.qr(np.random.default_rng(digits).normal(size=(3, 3)))
+    along, down = turn[0], turn[1]
+    up = np.cross(along, down)
+    rounded = np.round([*along, *down], digits).tolist()
+    slices = [dicom_slice(ARRAY[..., k].T, 2 * k * up, rounded, (0.5, 0.75)) for k in range(5)]
+    _, geometry = read(save(tmp_path, slices))
+    np.testing.assert_allclose(geometry.spacing_mm, (0.75, 0.5, 2), rtol=1e-5)
+    if digits > 3:
+        geometry.require_right_angles(tmp_path)
+
+
 # ---------------------------------------------------------------- enhanced files
 
 

@@ -146,3 +146,18 @@ def test_the_affine_cannot_be_changed_behind_its_back():
 def test_what_is_no_geometry(shape, affine, message):
     with pytest.raises(GridError, match=message):
         Geometry(shape, affine)
+
+
+@given(
+    st.integers(30, 300).map(lambda n: n / 100),
+    st.sampled_from([0.5, 0.7, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0]),
+    st.integers(1, 40),
+    st.floats(-np.pi, np.pi),
+)
+def test_spacing_that_is_stored_in_float32_adds_no_voxel(old, new, times, angle):
+    count = times * round(new * 100)  # fills a whole number of new voxels
+    c, s = np.cos(angle), np.sin(angle)
+    turn = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    stored = (turn * (old, old, old, 1)).astype(np.float32)
+    grid = Geometry((count, 1, 1), stored).with_spacing((new, new, new))
+    assert grid.shape[0] == times * round(old * 100)

@@ -10,7 +10,7 @@ from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.kernels import LINEAR, Kernel
 
-_SNAP = 1e-4  # voxels: affines in headers are float32
+_SNAP = 1e-3  # voxels: float32 rounds places a metre away to 1e-4 mm, and voxels are small
 _LATTICE = 2.0**20  # positions per voxel: keeps the rounding of affines out of weights and boxes
 
 
@@ -124,4 +124,4 @@ def axis_maps(
 
 def _snapped(value: float, reach: int) -> float:
     """Return the whole number that `value` is, up to rounding that grows over `reach` voxels."""
-    return round(value) * 1.0 if abs(value - round(value)) * reach < _SNAP * 10 else value
+    return round(value) * 1.0 if abs(value - round(value)) * reach < _SNAP else value

@@ -18,7 +18,8 @@ from vol3dseg.space.box import Box, Shape
 _FARTHEST = 1e9  # mm: what is said to be beyond a thousand kilometres is damage, and overflows
 _CLOSEST = 1e-9  # mm between voxels, likewise
 _LONGEST, _MOST = 2**15, 2**31  # voxels along an axis, and in all, of a grid to resample onto
-_MOST_SHEAR = 1e-3  # cosine; less is rounding of a header, or does no harm
+_MOST_SHEAR = 1e-3  # cosine; float32 rounds to 1e-7, headers of four digits to 1e-4
+_PART = 1e-3  # of a voxel, or of a spacing: float32 rounds to 1e-7 of each of thousands of voxels
 Spacing = tuple[float, float, float]
 
 
@@ -133,7 +134,8 @@ class Geometry:
 
         Both grids share the outer edge of their first voxel. Where the field of view is no multiple
         of the spacing, the last voxel reaches beyond it, so that nothing is cut off. An axis whose
-        spacing differs by less than a thousandth is kept as it is.
+        spacing differs by less than a thousandth is kept as it is; so is what reaches beyond the
+        last voxel by less than a thousandth of one, since headers round.
 
         Parameters
         ----------
@@ -146,8 +148,8 @@ class Geometry:
             There would be more voxels than any scan has: the header says a spacing in other units.
         """
         ratio = np.array(spacing_mm) / self.spacing_mm
-        ratio[np.abs(ratio - 1) < 1e-3] = 1.0
-        sides = np.maximum(np.ceil(np.array(self.shape) / ratio - 1e-6), 1)
+        ratio[np.abs(ratio - 1) < _PART] = 1.0
+        sides = np.maximum(np.ceil(np.array(self.shape) / ratio - _PART), 1)
         if sides.max() > _LONGEST or sides.prod() > _MOST:
             raise GridError(
                 f"{self} would be {'x'.join(f'{n:.4g}' for n in sides)} voxels if resampled to "

@@ -5,10 +5,13 @@ one set of groups that all of them share.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vol3dseg.errors import GridError, IntensityError
 from vol3dseg.formats.dicom.acquisition import Find, Mark, as_number, marks_of
@@ -16,6 +19,8 @@ from vol3dseg.formats.dicom.dicom_file import parsing
 from vol3dseg.formats.dicom.meaning import Remark, check_meaning, remarks_of
 from vol3dseg.formats.dicom.pixel_data import check_pixel_data
 from vol3dseg.formats.streams import damaged
+
+_ROUNDED = 2e-3  # of directions, which some headers give in three digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +137,18 @@ def _vector(holder: Any, keyword: str, length: int, path: Path) -> tuple[float, 
 
 
 def _directions(holder: Any, path: Path) -> tuple[float, ...]:
-    directions = _vector(holder, "ImageOrientationPatient", 6, path)
-    along, down = directions[:3], directions[3:]
-    product = sum(a * d for a, d in zip(along, down, strict=True))
-    if max(abs(math.hypot(*along) - 1), abs(math.hypot(*down) - 1), abs(product)) > 1e-3:
+    along, down = np.reshape(_vector(holder, "ImageOrientationPatient", 6, path), (2, 3))
+    lengths = np.linalg.norm([along, down], axis=1)
+    if np.abs([*(lengths - 1), along @ down]).max() > _ROUNDED:
         expected = "two perpendicular directions of length 1"
         raise _unusable("ImageOrientationPatient is not usable", path, expected)
-    return _ras(along) + _ras(down)
+    along = along / lengths[0]  # or spacing would be rounded as they are
+    down = down - (down @ along) * along
+    down = down / np.linalg.norm(down)
+    return _ras(along.tolist()) + _ras(down.tolist())
 
 
-def _ras(lps: tuple[float, ...]) -> tuple[float, ...]:
+def _ras(lps: Sequence[float]) -> tuple[float, ...]:
     """Return a place or direction, which DICOM gives in LPS+, in RAS+."""
     return -lps[0], -lps[1], lps[2]
 

@@ -25,8 +25,11 @@ _Array = NDArray[np.float64]
 
 _SAME = 0.02  # of the way between slices: closer ones lie at the same position
 _UNEVEN = 0.1  # voxels that a slice may lie off its place, since headers round
-_SHEAR = 1e-3  # mm sideways per mm along the normal that count as rounding
+_SHEAR = 1e-3  # mm sideways per mm along the normal: what directions of four digits round to
 _NOTED = 1e-4  # where less is not worth a word
+_ALIKE = 1e-3  # of a spacing, which headers give in four digits or more
+_TURNED = 2e-3  # of directions, which some give in three
+_STILL_MM = 1e-4  # closer than any slices: positions have sixteen characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +79,14 @@ def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
 
 def _check_alike(planes: Sequence[Plane], where: str) -> None:
     references = sorted({plane.frame_of_reference for plane in planes})
-    spacing_mm = 1e-3 * min(planes[0].spacing_mm)
+    spacing_mm = _ALIKE * min(planes[0].spacing_mm)
     odd_ones = "move the odd ones to another folder"
     one_of = "choose the slices of one, since places of different ones cannot be compared"
     rules: tuple[tuple[str, Callable[[Plane], tuple[float, ...]], float, str], ...] = (
         ("sizes", lambda p: p.size, 0, odd_ones),
         ("frames of reference", lambda p: (references.index(p.frame_of_reference),), 0, one_of),
         ("spacings", lambda p: p.spacing_mm, spacing_mm, odd_ones),
-        ("orientations", lambda p: p.orientation, 1e-3, "move the localizer to another folder"),
+        ("orientations", lambda p: p.orientation, _TURNED, "move the localizer to another folder"),
     )
     for what, key, tolerance, remedy in rules:
         values = [key(plane) for plane in planes]
@@ -99,7 +102,7 @@ def _check_alike(planes: Sequence[Plane], where: str) -> None:
 def _check_positions(planes: Sequence[Plane], depths: _Array, where: str) -> None:
     """Refuse slices at the same position, one twice or several volumes, and of other scans."""
     gaps = np.diff(depths)
-    if gaps.max() < 1e-4:
+    if gaps.max() < _STILL_MM:
         raise GridError(
             f"all {len(planes)} slices lie at the same position",
             where=where,
