@@ -12,7 +12,10 @@ from vol3dseg.cli.options import PathType, config_option, output_option
 @click.argument("seg", type=PathType)
 @click.argument("reference", type=PathType, required=False)
 @output_option("the picture (.png)")
-@config_option("Where label names come from.  [default: predictions.json beside SEG]")
+@config_option(
+    "Where label names come from.  [default: predictions.json beside SEG, dataset.json of its data "
+    "set, else values]"
+)
 @click.option(
     "--series", help="Which DICOM series of the folder IMAGE: UID, number or description (T1*)."
 )

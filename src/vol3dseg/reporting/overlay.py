@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 
 from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.layouts.label_names import named_labels
 from vol3dseg.datasets.reading import read_segmentation
 from vol3dseg.datasets.sources import SourceFile
 from vol3dseg.errors import OutputError, Vol3dSegError, in_memory
 from vol3dseg.evaluation.overlap import DICE, confusion, one_against_rest
 from vol3dseg.evaluation.scoring import require_same_classes
 from vol3dseg.formats import label_stem, read_labels
-from vol3dseg.inference.record import load_record
+from vol3dseg.inference.record import RECORD_NAME, load_record
 from vol3dseg.reporting.axial import AxialView, axial_view
 from vol3dseg.reporting.figures import class_colour, drawing, new_figure, save_figure
-from vol3dseg.space.labels import Segmentation
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import LabelSet, Segmentation, numbered_labels
 from vol3dseg.space.volume import Volume, one_grid
 
 _WIDTH, _HEIGHT = 3.4, 3.8  # of the largest view [inches]
@@ -50,7 +52,7 @@ def draw_files(
     reference : str, Path or None
     config : str, Path or None
         A preset or a YAML file that names the labels; None takes them from the predictions.json
-        beside the prediction.
+        beside the prediction, or the dataset.json of its data set, or names them by their values.
     series : str or None
         Which DICOM series of the folder: UID, number or a pattern of its description.
     channel : int or None
@@ -61,7 +63,7 @@ def draw_files(
     OutputError
         The picture is to have another format, or cannot be written.
     EvaluationError
-        Nothing names the labels.
+        The predictions.json beside the prediction is damaged.
     FileFormatError, GridError, LabelError
         A file cannot be read, or does not fit the others.
     MemoryLimitError
@@ -74,14 +76,33 @@ def draw_files(
         raise OutputError(
             "pictures are written as PNG", where=output, remedy="choose a name that ends in .png"
         )
-    labels = (load_config(config) if config else load_record(prediction.parent)).labels
     with in_memory("image and label maps", where=image):
         source = ImageSource(image, channel, series=series)
         array, grid, _ = SourceFile(source).read(source)
         volume = Volume.stack({series or label_stem(image) or image.name: (array, grid)})
-        predicted = read_labels(prediction, labels, volume.geometry)
-        known = None if reference is None else read_labels(Path(reference), labels, volume.geometry)
-    save_overlay(output, volume, predicted, known, label_stem(prediction) or prediction.name)
+        maps = [prediction, *([Path(reference)] if reference else [])]
+        labels = load_config(config).labels if config else _stated(maps, volume.geometry)
+        predicted, *known = [read_labels(path, labels, volume.geometry) for path in maps]
+    save_overlay(
+        output,
+        volume,
+        predicted,
+        next(iter(known), None),
+        label_stem(prediction) or prediction.name,
+    )
+
+
+def _stated(maps: Sequence[Path], grid: Geometry) -> LabelSet | None:
+    """Return the labels of label maps as what lies around states them, or as their values are."""
+    folder = maps[0].parent
+    if (folder / RECORD_NAME).exists():
+        return load_record(folder).labels
+    named = named_labels(folder, folder.parent)
+    if named is not None or len(maps) == 1:
+        return named
+    classes = [c for path in maps for c in read_labels(path, None, grid).labels.classes[1:]]
+    remedy = "give label maps, if these are images"
+    return numbered_labels("value", {value for c in classes for value in c.read}, remedy, maps[0])
 
 
 @drawing

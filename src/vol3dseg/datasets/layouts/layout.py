@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field
 
 from vol3dseg import formats
 from vol3dseg.datasets.case import Case
-from vol3dseg.space.labels import LabelSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,6 @@ class Layout:
     # Gives the cases at a path, no voxel loaded, and adds all that is wrong with them to the
     # problems; ids that are there twice are found by `find_cases`.
     find: Callable[[Path, Search], Iterable[Case]]
-    labels: Callable[[Path], LabelSet | None] = lambda path: None  # names that it gives to values
 
 
 def only_one(files: Sequence[Path], several: str, root: Path, problems: list[str]) -> Path | None:

@@ -10,6 +10,7 @@ from typing import Any
 from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.case import allow_repairs
 from vol3dseg.datasets.layouts import find_cases, layout_of
+from vol3dseg.datasets.layouts.label_names import named_labels
 from vol3dseg.datasets.over_cases import worker_processes
 from vol3dseg.files import require_writable, write_json, write_text
 from vol3dseg.quality.appearance import rounded
@@ -45,7 +46,7 @@ def inspect(
     config : Config, str, Path or None
         A config, the name of a preset, or a YAML file; it names the classes and the modalities
         that a case should have. None expects of every case what any of them has, and names classes
-        by their values.
+        as dataset.json does, or by their values.
     sample : int
         Cases that get pictures besides the suspects.
     workers : int, Executor or None
@@ -72,7 +73,8 @@ def inspect(
     """
     require_pillow()
     chosen, source, folder = config and load_config(config), Path(dataset), Path(output)
-    modalities, labels = (chosen.recipe.modalities, chosen.labels) if chosen else (None, None)
+    modalities = chosen.recipe.modalities if chosen else None
+    labels = chosen.labels if chosen else named_labels(source)
     cases, layout = allow_repairs(find_cases(source, modalities or ()), repair), layout_of(source)
     require_writable(folder)
     with worker_processes(workers, len(cases)) as executor:
