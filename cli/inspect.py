@@ -40,7 +40,8 @@ def inspect(
     """Look at the scans and masks of DATASET before anything is done with them.
 
     DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw, BIDS or DICOM
-    layout, a folder of images, one with images/ and labels/, or a dataset table (.csv, .json). Writes index.html, which opens in a browser without
+    layout, a folder of images, one with images/ and labels/, or a dataset table (.csv, .json).
+    Writes index.html, which opens in a browser without
     a network, and cases.csv and suspects.json for programs. Needs the extra [report].
     """
     from vol3dseg.reporting.inspection.inspection_report import inspect as inspect_dataset
