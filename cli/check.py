@@ -52,9 +52,9 @@ def check(
 
     DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw, BIDS or DICOM
     layout, a folder of images, one with images/ and labels/, or a dataset table (.csv, .json).
-    Says which layout it has and lists all that is wrong,
-    the most severe first: errors, for which a case is refused; warnings; notes on what was
-    corrected. The exit code is 1 if there are errors.
+    Says which layout it has and lists all that is wrong, the most severe first: errors, for which
+    a case is refused; warnings; notes on what was corrected. The exit code is 1 if there are
+    errors.
     """
     from vol3dseg.config import load_config
     from vol3dseg.datasets import checks

@@ -41,8 +41,8 @@ def inspect(
 
     DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw, BIDS or DICOM
     layout, a folder of images, one with images/ and labels/, or a dataset table (.csv, .json).
-    Writes index.html, which opens in a browser without
-    a network, and cases.csv and suspects.json for programs. Needs the extra [report].
+    Writes index.html, which opens in a browser without a network, and cases.csv and suspects.json
+    for programs. Needs the extra [report].
     """
     from vol3dseg.reporting.inspection.inspection_report import inspect as inspect_dataset
 

@@ -32,10 +32,9 @@ def preprocess(dataset: Path, output: Path, config: str, workers: int | None, re
 
     DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw, BIDS or DICOM
     layout, a folder of images, one with images/ and labels/, or a dataset table (.csv, .json).
-    Run again, it does only what is missing or has
-    changed, and removes what it prepared of cases that are no longer there. Headers are checked
-    first, of all cases; `vol3dseg check` looks at all voxels as well. A case that fails is named
-    and the others go on; the exit code is 1 then.
+    Run again, it does only what is missing or has changed, and removes what it prepared of cases
+    that are no longer there. Headers are checked first, of all cases; `vol3dseg check` looks at all
+    voxels as well. A case that fails is named and the others go on; the exit code is 1 then.
     """
     from vol3dseg.preprocessing.prepare_case import Outcome
     from vol3dseg.preprocessing.prepare_dataset import preprocess as prepare

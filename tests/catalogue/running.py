@@ -91,7 +91,7 @@ def outcome(row: Row, data: DataSet) -> dict[str, np.ndarray]:
     """Return the arrays that a command has made of the case; of a segmentation, turned to RAS."""
     if not row.predict:
         with h5py.File(data.out / "cases" / "one.h5") as file:
-            return {name: file[name][()] for name in STORED}
+            return {name: file[name][()] for name in STORED if name in file}
     image = nib.load(data.out / "one.nii.gz")
     return {"segmentation": np.asarray(nib.as_closest_canonical(image).dataobj)}
 
