@@ -21,6 +21,7 @@ from vol3dseg.export.standalone_check import check_standalone
 from vol3dseg.files import write_bytes
 from vol3dseg.model.manifest import Manifest, Parity, read_run_manifest
 from vol3dseg.model.model_file import with_manifest
+from vol3dseg.model.network_check import require_known_steps, require_sound_network
 from vol3dseg.model.provenance import provenance
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases
@@ -145,8 +146,11 @@ def export_onnx(
             plain, content, complete, seen, trained.open(split.validation), str(output), progress
         )
     file = with_manifest(graph, complete)
+    require_sound_network(graph, complete, output)
     if standalone:
-        file = make_standalone(graph, complete).SerializeToString()
+        whole = make_standalone(graph, complete)
+        require_known_steps(whole, output)
+        file = whole.SerializeToString()
         check_standalone(file, content, complete, patches)
     write_bytes(output, file)
     return complete

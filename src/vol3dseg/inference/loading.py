@@ -6,13 +6,13 @@ from pathlib import Path
 
 import onnx
 
-from vol3dseg.errors import DeviceError
+from vol3dseg.errors import DeviceError, ModelError
 from vol3dseg.inference import Device, Precision
 from vol3dseg.inference.predictor import Origin, Predictor
 from vol3dseg.inference.runtimes.footprint import footprint
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend, has_cuda
 from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend, is_installed
-from vol3dseg.inference.runtimes.session import Session
+from vol3dseg.inference.runtimes.session import Session, require_probabilities
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.machine import give_back_at_once
 from vol3dseg.model.model_file import ModelFile, read_model
@@ -74,7 +74,11 @@ def load_predictor(
     """
     path = Path(path)
     model, lean = read_model(path), max_memory_mb is not None
-    session = open_session(model.content, device, threads, precision, lean)
+    try:
+        session = open_session(model.content, device, threads, precision, lean)
+        require_probabilities(session, model.manifest)
+    except ModelError as error:
+        raise error.at(path) from error
     made = make_predictor(model, session, max_memory_mb, threads, only_exact, overlap)
     made.origin = Origin(path.stem, model.sha256, session.provider)
     return made

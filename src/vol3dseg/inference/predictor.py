@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.inference.restore import CHUNK_MB, Restorer
-from vol3dseg.inference.runtimes.session import Backend
+from vol3dseg.inference.runtimes.session import Backend, finite
 from vol3dseg.inference.tiling.plan import Plan, multiples
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import Progress, mirrored, run_tiles
@@ -179,7 +179,7 @@ class Predictor:
         try:
             for rows in run_tiles(prepared.array, self.backend, manifest, plan, progress):
                 finished = time.perf_counter()
-                restorer.add(rows)
+                restorer.add(finite(rows))
                 restore += time.perf_counter() - finished
         finally:
             if self.max_memory_mb is not None:

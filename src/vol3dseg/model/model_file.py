@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import onnx
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from pydantic import Field
 
 from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.manifest import METADATA_KEY, Manifest, parse_manifest, read_run_manifest
+from vol3dseg.model.network_check import require_known_steps, require_sound_network
+from vol3dseg.model.onnx_bytes import read_onnx
 from vol3dseg.preprocessing.index import FILE_NAME, Index, load_index
 from vol3dseg.schema import Count, Frozen, parse_json
 
@@ -47,7 +49,7 @@ def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
     A ModelError is raised for any other, and for one that refers to other files or to operators
     outside the ONNX standard.
     """
-    content, model = _parsed(path)
+    content, model = read_onnx(path)
     properties = {prop.key: prop.value for prop in model.metadata_props}
     text, call = properties.get(METADATA_KEY), properties.get(STANDALONE_KEY)
     if text is None:
@@ -67,8 +69,9 @@ def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
     _refuse_foreign(model, path)
     manifest, sha256 = parse_manifest(text, path), hashlib.sha256(content).hexdigest()
     if call is None:
-        _require_interface(model, manifest, path)
+        require_sound_network(model, manifest, path)
         return ModelFile(content, manifest, sha256)
+    require_known_steps(model, path)
     standalone = parse_json(
         Standalone,
         call,
@@ -78,46 +81,6 @@ def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
         remedy="export it again",
     )
     return ModelFile(content, manifest, sha256, standalone)
-
-
-def _parsed(path: Path) -> tuple[bytes, onnx.ModelProto]:
-    expected = "an ONNX file of vol3dseg export-onnx"
-    try:
-        content, model = path.read_bytes(), onnx.ModelProto()
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        found = "no such file" if missing else f"cannot be read ({error.strerror})"
-        raise ModelError(found, where=path, expected=expected) from error
-    try:
-        model.ParseFromString(content)
-    except DecodeError:
-        model.Clear()  # of what came before the damage
-    if not model.graph.node:
-        raise ModelError(
-            "not an ONNX file with a graph",
-            where=path,
-            expected=expected,
-            remedy="copy or export it again",
-        )
-    return content, model
-
-
-def _require_interface(model: onnx.ModelProto, manifest: Manifest, path: Path) -> None:
-    """Refuse a graph whose channels are not those of its manifest."""
-    expected = {
-        "image": len(manifest.recipe.modalities),
-        "probabilities": len(manifest.outputs.channels),
-    }
-    ends = [*model.graph.input, *model.graph.output]
-    sides = {end.name: end.type.tensor_type.shape.dim for end in ends}
-    found = {name: dims[1].dim_value if len(dims) == 5 else 0 for name, dims in sides.items()}
-    if found != expected:
-        raise ModelError(
-            f"input and output have the channels {found}",
-            where=path,
-            expected=f"{expected}, as its manifest says",
-            remedy="export it again",
-        )
 
 
 class Described(NamedTuple):

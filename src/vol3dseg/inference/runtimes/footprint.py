@@ -1,11 +1,12 @@
 """What a network takes for each voxel of its input, counted from its graph."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx
 
+from vol3dseg.model.graph_sizes import shapes_of
 from vol3dseg.space.box import Shape
 
 # Their output takes the place of their input; runtimes fuse most of them with what comes before.
@@ -33,30 +34,15 @@ def footprint(model: onnx.ModelProto, divisor: Shape) -> Footprint:
     Its input is (n, c, i, j, k), with sides that are multiples of the divisor [voxels].
     """
     sides = [_SIDE * n for n in divisor]
-    shapes = _shapes(model, sides)
+    channels = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    shapes = shapes_of(model, (1, channels, *sides))
     constants, rounded = _constants(model.graph), _rounded(model.graph)
-    shapes |= {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     floats = {name: math.prod(shapes[name]) * _FLOAT for name in shapes.keys() - constants}
     bytes_ = {name: size / _FLOAT if name in rounded else size for name, size in floats.items()}
     voxels = math.prod(sides)
     work = sum(_multiplications(node, shapes, constants) for node in model.graph.node)
     float_bytes, rounded_bytes = (_most_alive(model.graph, sizes) for sizes in (floats, bytes_))
     return Footprint(float_bytes / voxels, rounded_bytes / voxels, work / voxels)
-
-
-def _shapes(model: onnx.ModelProto, sides: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor for one input of these sides."""
-    sized = onnx.ModelProto()
-    sized.CopyFrom(model)
-    dims = sized.graph.input[0].type.tensor_type.shape.dim
-    for dim, size in zip(dims, (1, dims[1].dim_value, *sides), strict=True):
-        dim.dim_value = size
-    for output in sized.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    del sized.graph.value_info[:]
-    graph = onnx.shape_inference.infer_shapes(sized, strict_mode=True, data_prop=True).graph
-    known = [*graph.input, *graph.value_info, *graph.output]
-    return {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in known}
 
 
 def _constants(graph: onnx.GraphProto) -> set[str]:

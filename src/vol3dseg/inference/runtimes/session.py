@@ -1,5 +1,6 @@
 """The interface of a runtime, and its failures as errors of ours."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -7,9 +8,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import DeviceError, MemoryLimitError, Vol3dSegError, in_memory
+from vol3dseg.errors import (
+    DeviceError,
+    MemoryLimitError,
+    ModelError,
+    Vol3dSegError,
+    in_memory,
+)
 from vol3dseg.inference.runtimes.footprint import Footprint
+from vol3dseg.model.manifest import Manifest
 
+_TRIAL = 16  # voxels a side, or more
+_ROUNDED = 0.05  # by which probabilities in bfloat16 or int8 may miss their sum
 _LESS_MEMORY = "give less to the network with --max-memory, or close other programs"
 
 
@@ -55,6 +65,49 @@ def running(provider: str) -> Iterator[None]:
         raise DeviceError(
             f"{provider} failed ({one_line(error)})", remedy="try another --device, such as cpu"
         ) from error
+
+
+def finite(found: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what a network gives, unless it is not finite: labels would be made of that, too.
+
+    Raises
+    ------
+    ModelError
+    """
+    if not np.isfinite(found.sum()):
+        raise ModelError(
+            "the network gives values that are not finite",
+            expected="probabilities",
+            remedy="look at the scan and the model's training; or try another --device",
+        )
+    return found
+
+
+def require_probabilities(session: Session, manifest: Manifest) -> None:
+    """Run a network once on the smallest input that it takes, of noise.
+
+    Raises
+    ------
+    ModelError
+        It does not run, or what it gives is not what its manifest says.
+    """
+    channels, outputs = len(manifest.recipe.modalities), manifest.outputs
+    sides = [n * math.ceil(_TRIAL / n) for n in manifest.network.divisor]
+    noise = np.random.default_rng(0).standard_normal((1, channels, *sides), dtype=np.float32)
+    try:
+        found = finite(session(noise))
+    except DeviceError as error:
+        raise ModelError(error.found, expected=f"a network of {channels} channels") from error
+    shape = (1, len(outputs.channels), *sides)
+    if found.shape != shape or found.dtype != np.float32:
+        raise ModelError(f"gives {found.dtype} of {found.shape}", expected=f"float32 of {shape}")
+    low, high = found.min(), found.max()
+    sums = found.sum(axis=1) if outputs.kind == "softmax" else np.ones(1)
+    if low < -_ROUNDED or high > 1 + _ROUNDED or np.abs(sums - 1).max() > _ROUNDED:
+        raise ModelError(
+            f"gives {low:.3g} to {high:.3g}, in sum {sums.min():.3g} to {sums.max():.3g}",
+            expected=f"probabilities of a {outputs.kind}, as its manifest says",
+        )
 
 
 def one_line(error: Exception) -> str:

@@ -1,0 +1,162 @@
+"""Whether a graph is the network that its manifest describes, before a runtime sees it.
+
+Everything that a predictor relies on is looked at here, and sized before anything of that size is
+made: a file of a kilobyte can ask for all memory, and a hundred nodes for a week.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from vol3dseg.errors import ModelError
+from vol3dseg.model.graph_sizes import Unfit, sizes_of
+from vol3dseg.model.manifest import Manifest
+from vol3dseg.model.operators import (
+    OPERATORS,
+    STEPS,
+    UNBOUNDED,
+    quoted,
+    unknown_operators,
+    wrong_attributes,
+)
+
+OLDEST_OPSET = 13  # before it, Softmax was over all axes behind the one that it names
+MOST_NODES = 4000  # which OpenVINO takes half a minute to lay out; time grows with their square
+MOST_NUMBERS = 2**18  # for each voxel of the input, of all that layers make
+MOST_MULTIPLICATIONS = 10**8  # for each voxel: ten of the largest networks in one
+_MOST_OF_WEIGHTS = 8  # times their number, of what layers make of weights alone
+_SPARE = 2**18
+_SIDES = (3, 5, 7)  # of an input that is tried, in units of the divisor: no two have a factor
+_FLOAT = onnx.TensorProto.FLOAT
+_KINDS = {  # of weights, and the field that holds them unless they are raw
+    _FLOAT: ("<f4", "float_data"),
+    onnx.TensorProto.INT64: ("<i8", "int64_data"),
+    onnx.TensorProto.INT32: ("<i4", "int32_data"),
+    onnx.TensorProto.INT8: ("i1", "int32_data"),
+    onnx.TensorProto.UINT8: ("u1", "int32_data"),
+    onnx.TensorProto.BOOL: ("?", "int32_data"),
+}
+
+
+def require_known_steps(model: onnx.ModelProto, path: str | Path) -> None:
+    """Refuse a standalone graph with operators that none of ours has; it is not run here."""
+    unknown = unknown_operators(model, OPERATORS.keys() | STEPS)
+    if unknown:
+        raise ModelError(
+            f"uses the operators {unknown}", where=path, expected="what vol3dseg export-onnx writes"
+        )
+
+
+def require_sound_network(model: onnx.ModelProto, manifest: Manifest, path: str | Path) -> None:
+    """Refuse a graph that a predictor cannot rely on, or that takes more than any network needs.
+
+    Raises
+    ------
+    ModelError
+    """
+    try:
+        _check_operators(model)
+        _check_weights(model.graph)
+        _check_ends(model, manifest)
+        _check_sizes(model, manifest)
+    except Unfit as unfit:
+        raise ModelError(
+            unfit.found, where=path, expected=unfit.expected, remedy="export it again"
+        ) from None
+
+
+def _check_operators(model: onnx.ModelProto) -> None:
+    graph, expected = model.graph, "layers of a segmentation network (docs/security.md)"
+    unknown = unknown_operators(model, OPERATORS)
+    if unknown:
+        raise Unfit(f"uses the operators {unknown}", expected)
+    if len(graph.node) > MOST_NODES:
+        raise Unfit(f"has {len(graph.node)} nodes", f"at most {MOST_NODES}")
+    for node in graph.node:
+        wrong = wrong_attributes(node)
+        if wrong:
+            raise Unfit(f"{node.op_type} {quoted(node.name)} has an unfit {wrong[0]}", expected)
+    if model.functions or model.training_info or graph.sparse_initializer:
+        raise Unfit("has functions, training steps or sparse weights", "a graph of plain layers")
+    versions = [opset.version for opset in model.opset_import]
+    newest = onnx.defs.onnx_opset_version()
+    if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= newest:
+        raise Unfit(
+            f"is written in the operator sets {versions}", f"one of {OLDEST_OPSET} to {newest}"
+        )
+
+
+def _check_weights(graph: onnx.GraphProto) -> None:
+    for tensor in graph.initializer:
+        if tensor.data_type not in _KINDS or any(n < 0 for n in tensor.dims):
+            raise Unfit(f"weights {quoted(tensor.name)} are of an unknown type or size", "numbers")
+        dtype, field = _KINDS[tensor.data_type]
+        typed, count = getattr(tensor, field), math.prod(tensor.dims)
+        held = sorted((len(tensor.raw_data) / np.dtype(dtype).itemsize, len(typed)))
+        if held != [0, count]:
+            raise Unfit(
+                f"weights {quoted(tensor.name)} of {list(tensor.dims)} hold {sum(held):g} numbers",
+                f"{count}",
+            )
+        values = np.frombuffer(tensor.raw_data, dtype) if tensor.raw_data else np.array(typed)
+        if tensor.data_type == _FLOAT and not np.isfinite(values).all():
+            raise Unfit(f"weights {quoted(tensor.name)} are not finite", "numbers")
+
+
+def _check_ends(model: onnx.ModelProto, manifest: Manifest) -> None:
+    """Refuse other names, axes, channels or types of input and output."""
+    found = f"{_described(model.graph.input)} to {_described(model.graph.output)}"
+    channels, classes = len(manifest.recipe.modalities), len(manifest.outputs.channels)
+    expected = f"{_end('image', channels)} to {_end('probabilities', classes)}"
+    if found != expected:
+        raise Unfit(f"goes from {found}", f"from {expected}, as its manifest says")
+    far = sorted({node.op_type for node in model.graph.node} & UNBOUNDED)
+    if far and manifest.network.local:
+        raise Unfit(
+            f"has {', '.join(far)}, which look at all of a tile",
+            "outputs that depend on their receptive field alone, as its manifest says",
+        )
+
+
+def _described(ends: Sequence[onnx.ValueInfoProto]) -> str:
+    return ", ".join(map(_found_end, ends)) or "nothing"
+
+
+def _found_end(end: onnx.ValueInfoProto) -> str:
+    tensor = end.type.tensor_type
+    name, dims = quoted(end.name)[1:-1], [each.dim_value for each in tensor.shape.dim]
+    if len(dims) != 5:
+        return f"{name} of {len(dims)} axes"
+    kind = "float32" if tensor.elem_type == _FLOAT else f"type {tensor.elem_type}"
+    batch, channels, *sides = dims
+    return _end(name, channels, sides if any(sides) else "any", kind, batch)
+
+
+def _end(
+    name: str, channels: int, sides: object = "any", kind: str = "float32", batch: int = 0
+) -> str:
+    one_size = "" if batch < 2 else f", {batch} at a time"
+    return f"{name} ({channels} channels, {sides} voxels, {kind}{one_size})"
+
+
+def _check_sizes(model: onnx.ModelProto, manifest: Manifest) -> None:
+    """Refuse a graph whose output is not as large as its input, or whose layers are too large."""
+    sides = tuple(n * side for n, side in zip(_SIDES, manifest.network.divisor, strict=True))
+    image = (1, len(manifest.recipe.modalities), *sides)
+    wanted = (1, len(manifest.outputs.channels), *sides)
+    found = sizes_of(model, image)
+    if found.output != wanted:
+        raise Unfit(f"makes {found.output} of {image} voxels", f"{wanted}, as its manifest says")
+    brought = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
+    if found.of_weights > _MOST_OF_WEIGHTS * brought + _SPARE:
+        raise Unfit(f"makes {found.of_weights} numbers of {brought} weights", "layers of an image")
+    voxels = math.prod(sides)
+    numbers, work = found.of_image // voxels, found.multiplications // voxels
+    if numbers > MOST_NUMBERS or work > MOST_MULTIPLICATIONS:
+        raise Unfit(
+            f"makes {numbers} numbers by {work} multiplications for each voxel",
+            f"at most {MOST_NUMBERS} by {MOST_MULTIPLICATIONS}",
+        )
