@@ -94,7 +94,7 @@ def test_outputs_must_fit_the_labels(manifest, outputs, message):
 
 
 def test_an_axis_is_mirrored_once(manifest):
-    with pytest.raises(ValidationError, match="mirrored twice"):
+    with pytest.raises(ValidationError, match="is there twice"):
         Manifest.model_validate({**manifest.model_dump(), "tiling": {"mirror": ["i", "i"]}})
 
 
