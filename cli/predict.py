@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vol3dseg.inference.predicting import Inputs
     from vol3dseg.inference.predictor import Predictor
     from vol3dseg.inference.record import CaseRecord
+    from vol3dseg.recipe import Recipe
 
 flag = partial(click.option, is_flag=True)
 
@@ -143,7 +144,7 @@ def predict(model: Path, inputs: tuple[Path, ...], output: Path, **chosen: Any) 
         click.echo(f"note: {note}")
     picture, modality = chosen.pop("picture"), chosen.pop("picture_modality")
     if picture or modality:
-        chosen["draw"] = drawing(predictor.manifest.recipe.modalities, modality)
+        chosen["draw"] = drawing(predictor.manifest.recipe, modality)
     options = PredictOptions(**chosen)
     given: Inputs = [one_case(images, case_id or "case")] if images else inputs
     done = (
@@ -198,17 +199,18 @@ def run_explain(predictor: "Predictor", inputs: "Inputs", options: "PredictOptio
     return able
 
 
-def drawing(modalities: Sequence[str], modality: str | None) -> "Draw":
+def drawing(recipe: "Recipe", modality: str | None) -> "Draw":
     """Return what draws a case; a missing matplotlib is reported before the first case."""
     from vol3dseg.reporting.figures import new_figure
     from vol3dseg.reporting.overlay import save_case_overlay
 
-    if modality is not None and modality not in modalities:
+    shown = modality or recipe.modalities[0]
+    if shown not in recipe.modalities:
         raise click.UsageError(
-            f"--picture-modality {modality}: the model's are {', '.join(modalities)}"
+            f"--picture-modality {modality}: the model's are {', '.join(recipe.modalities)}"
         )
     new_figure(1, 1)
-    return partial(save_case_overlay, modality=modality or modalities[0])
+    return partial(save_case_overlay, modality=shown, window=recipe.windows.get(shown))
 
 
 def _line(case_id: str, record: "CaseRecord") -> str:

@@ -297,7 +297,9 @@ def test_show_draws_what_predict_wrote(vol3dseg, brats_folder, model_path, confi
     done = vol3dseg("show", image, tmp_path / "O" / "Case_001.nii.gz", label, "-o", png)
     assert done.returncode == 0, done.stderr
     assert png.read_bytes().startswith(b"\x89PNG")
-    refused(vol3dseg("show", image, label, "-o", png), "predictions.json", "--config")
+    options = ("--plane", "coronal", "--slice", "9", "--slice", "4", "--window", "-50", "90.5")
+    assert vol3dseg("show", image, label, "-o", png, *options).returncode == 0
+    refused(vol3dseg("show", image, label, "-o", png, "--slice", "99"), "no axial slice 99")
     assert vol3dseg("show", image, label, "-o", png, "-c", config_path).returncode == 0
     refused(vol3dseg("show", image, label, "-o", tmp_path / "x.jpg", "-c", config_path), ".png")
 

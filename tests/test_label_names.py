@@ -9,7 +9,7 @@ import pytest
 from vol3dseg import formats
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.layouts.label_names import named_labels
-from vol3dseg.reporting.overlay import draw_files
+from vol3dseg.reporting.drawing_files import draw_files
 from vol3dseg.space.geometry import Geometry
 
 
@@ -51,7 +51,7 @@ class TestShow:
         formats.write(tmp_path / "b.nii.gz", np.where(values == 3, 2, values), grid)
         seen = []
         monkeypatch.setattr(
-            "vol3dseg.reporting.overlay.save_overlay",
+            "vol3dseg.reporting.drawing_files.save_overlay",
             lambda path, volume, *maps: seen.extend(m.labels.foreground for m in maps[:2] if m),
         )
 

@@ -8,9 +8,9 @@ import pytest
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
-from vol3dseg.errors import EvaluationError, GridError, MemoryLimitError
+from vol3dseg.errors import EvaluationError, GridError, IntensityError, MemoryLimitError
 from vol3dseg.formats.nifti import nifti_file as nifti
-from vol3dseg.reporting.axial import axial_view
+from vol3dseg.reporting.slices import slices_of
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet, Segmentation
@@ -20,9 +20,10 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.image import imread
 
-from vol3dseg.reporting import overlay
+from vol3dseg.reporting import drawing_files, overlay
+from vol3dseg.reporting.drawing_files import draw_files
 from vol3dseg.reporting.figures import class_colour
-from vol3dseg.reporting.overlay import draw_files, save_case_overlay, save_overlay
+from vol3dseg.reporting.overlay import Look, save_case_overlay, save_overlay
 
 SHAPE = (20, 24, 12)
 RAS = Geometry(SHAPE, np.eye(4))
@@ -47,6 +48,11 @@ def tumour(labels):
     array[13:17, 16:20, 6] = EDEMA
     array[13:15, 16:18, 3] = CORE
     return Segmentation(array, RAS, labels)
+
+
+def axial_view(*given, **options):
+    """The slice with most foreground, which is the last one of these tests."""
+    return slices_of(*given, **options).views[-1]
 
 
 def empty(labels):
@@ -79,17 +85,19 @@ def words(monkeypatch):
 def test_original_manual_prediction_then_each_class(image, tumour, tmp_path, words):
     save_overlay(tmp_path / "o.png", image, tumour, tumour, "Case_7")
     title, *rest = words
-    assert title.startswith("Case_7: axial slice 7 of 12 from below, R: the subject's right")
+    assert title.startswith("Case_7: axial slices 4, 7 of 12 from below, R: the subject's right")
     assert "reference outlined" in " ".join(title.split())
     assert rest == [
-        "t1", "reference", "prediction", "necrotic core: Dice 1.000\nnot in this slice",
-        "edema: Dice 1.000", "enhancing: in neither\nnot in this slice",
+        "t1\nslice 4", "reference\nslice 4", "prediction\nslice 4",
+        "t1\nslice 7", "reference\nslice 7", "prediction\nslice 7",
+        "necrotic core: Dice 1.000\nslice 4", "edema: Dice 1.000\nslice 7",
+        "enhancing: in neither\nin none of these slices",
         "necrotic core", "edema", "enhancing",
     ]  # fmt: skip
 
 
 def test_without_a_reference_no_view_and_no_dice(image, tumour, tmp_path, words):
-    save_overlay(tmp_path / "o.png", image, tumour, None, "x")
+    save_overlay(tmp_path / "o.png", image, tumour, None, "x", Look(slices=(7,)))
     assert words[1:4] == ["t1", "prediction", "necrotic core\nnot in this slice"]
     assert not [text for text in words if "Dice" in text or "reference" in text]
 
@@ -110,7 +118,7 @@ def test_the_subjects_right_is_on_the_left_and_the_front_is_up(image, tumour):
 
 
 def test_the_picture_shows_the_view_as_it_is(image, tumour, tmp_path):
-    save_overlay(tmp_path / "o.png", image, tumour, None, "x")
+    save_overlay(tmp_path / "o.png", image, tumour, None, "x", Look(slices=(7,)))
     rows, columns = np.nonzero(drawn(tmp_path / "o.png", EDEMA - 1))
     picture = imread(tmp_path / "o.png")
     second_of_three = (columns > picture.shape[1] / 3) & (columns < picture.shape[1] * 2 / 3)
@@ -143,10 +151,62 @@ def test_the_picture_does_not_depend_on_the_order_of_axes(
     np.testing.assert_array_equal(imread(tmp_path / "ras.png"), imread(tmp_path / "other.png"))
 
 
-def test_all_classes_of_the_slice_with_most_foreground_are_drawn(image, tumour, tmp_path):
+def test_each_class_is_drawn_in_the_slice_that_has_most_of_it(image, tumour, tmp_path):
     save_overlay(tmp_path / "o.png", image, tumour, tumour, "x")
     assert drawn(tmp_path / "o.png", EDEMA - 1).any()
-    assert not drawn(tmp_path / "o.png", CORE - 1).any()  # lies in a smaller slice
+    assert drawn(tmp_path / "o.png", CORE - 1).any()  # lies in another slice
+    save_overlay(tmp_path / "one.png", image, tumour, tumour, "x", Look(slices=(7,)))
+    assert not drawn(tmp_path / "one.png", CORE - 1).any()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)], ids=str)
+@pytest.mark.parametrize(
+    ("plane", "numbers"), [("axial", [4, 7]), ("coronal", [17]), ("sagittal", [14])]
+)
+def test_classes_that_lie_apart_bring_slices(plane, numbers, order, image, tumour, labels):
+    """However the axes lie in memory; two classes side by side need one slice."""
+    affine = np.eye(4)[:, [*order, 3]]
+    arrays = [a.transpose(order) for a in (image.array[..., 0], tumour.array)]
+    grid = Geometry(arrays[1].shape, affine)
+    found = Segmentation(arrays[1], grid, labels)
+    slices = slices_of(volume(arrays[0], grid), found, None, plane)
+    assert [view.number for view in slices.views] == numbers
+    assert len({view.grey.shape for view in slices.views}) == 1
+    view, there = slices.best(CORE)
+    assert there
+    assert np.count_nonzero(view.prediction == CORE) == (4 if plane == "axial" else 2)
+
+
+def test_a_slice_with_little_of_a_class_does_not_stand_for_it(image, tumour, labels):
+    array = tumour.array.copy()
+    array[2:9, 2:9, 9] = RIM
+    array[13, 21, 6] = RIM  # beside the edema
+    array[13:15, 16:18, 6] = CORE
+    slices = slices_of(image, Segmentation(array, RAS, labels), None)
+    assert [view.number for view in slices.views] == [7, 10]
+
+
+@pytest.mark.parametrize("number", [0, 13])
+def test_a_slice_that_is_not_there_is_refused(number, image, tumour):
+    with pytest.raises(GridError, match=rf"no axial slice {number}; expected 1 to 12; .*--slice"):
+        slices_of(image, tumour, None, "axial", [number])
+
+
+def test_front_is_left_and_above_is_up_in_sagittal_slices(image, tumour):
+    view = slices_of(image, tumour, None, "sagittal").views[0]
+    rows, columns = np.nonzero(view.prediction == EDEMA)
+    height, width = view.grey.shape
+    assert columns.mean() < 0.4 * width
+    assert rows.mean() == pytest.approx(height - 1 - 6 - (12 - height) / 2, abs=1)
+
+
+def test_a_window_is_black_below_and_white_above(image, tumour, tmp_path, words, monkeypatch):
+    shown = []
+    draw = overlay._draw_image
+    monkeypatch.setattr(overlay, "_draw_image", lambda *a: (shown.append(a[3]), draw(*a)))
+    save_overlay(tmp_path / "o.png", image, tumour, None, "x", Look(window=(100, 250)))
+    assert {each[:2] for each in shown} == {(100, 250)}
+    assert words[1].startswith("t1, 100 to 250")
 
 
 LEVELS = [
@@ -167,8 +227,7 @@ def test_which_slice(maps, level, image, tumour, labels):
             return getattr(tumour, name)
 
     prediction, reference = maps(Tumour(), empty(labels))
-    caption = axial_view(image, prediction, reference).caption
-    assert caption.startswith(f"axial slice {level + 1} of 12")
+    assert level + 1 in [view.number for view in slices_of(image, prediction, reference).views]
 
 
 def test_an_outline_is_the_reference_and_nothing_else(image, tumour, labels):
@@ -187,8 +246,9 @@ def test_an_outline_is_the_reference_and_nothing_else(image, tumour, labels):
 
 
 def test_an_outline_is_drawn_where_the_class_was_not_found(image, tumour, labels, tmp_path):
-    save_overlay(tmp_path / "found.png", image, empty(labels), tumour, "x")
-    save_overlay(tmp_path / "none.png", image, empty(labels), empty(labels), "x")
+    one = Look(slices=(7,))
+    save_overlay(tmp_path / "found.png", image, empty(labels), tumour, "x", one)
+    save_overlay(tmp_path / "none.png", image, empty(labels), empty(labels), "x", one)
     black = [(imread(tmp_path / f"{n}.png")[..., :3] < 0.1).all(axis=2) for n in ("found", "none")]
     half = len(black[0]) // 2
     assert (black[0] & ~black[1])[half:].sum() > 200
@@ -266,7 +326,7 @@ def test_files_that_do_not_fit_into_memory_are_named(case, labels, tmp_path, mon
     def full(*args):
         raise MemoryError
 
-    monkeypatch.setattr(overlay, "read_labels", full)
+    monkeypatch.setattr(drawing_files, "read_labels", full)
     with pytest.raises(MemoryLimitError, match=r"seg\.nii\.gz: image and label maps do not fit"):
         draw_files(case.label, case.label, tmp_path / "o.png", config="crops32")
 
@@ -286,7 +346,29 @@ def case(tumour, tmp_path):
 
 def test_a_case_is_drawn_beside_its_own_label_map(case, image, tumour, tmp_path, words):
     assert save_case_overlay(tmp_path / "o.png", case, image, tumour, "t1") == ""
-    assert "reference" in words
+    assert "reference\nslice 7" in words
+
+
+def test_label_maps_without_names_are_drawn_by_their_values(case, tumour, tmp_path, words):
+    other = tmp_path / "other" / "x.nii.gz"
+    nifti.write(other, (tumour.array == EDEMA).astype(np.uint8) * 7, RAS)
+    draw_files(case.label, case.label, tmp_path / "o.png", reference=other)
+    assert words[-3:] == ["value 1", "value 2", "value 7"]
+    assert "value 2: Dice 0.000\nslice 7" in words
+
+
+def test_the_window_of_the_config_is_shown(case, tmp_path, words):
+    config = tmp_path / "ct.yaml"
+    config.write_text("""extends: crops32
+recipe: {normalisation: {method: window, low: -100, high: 200}}
+""")
+    draw_files(case.label, case.label, tmp_path / "o.png", config=config)
+    assert words[1].startswith("seg, -100 to 200")
+    draw_files(case.label, case.label, tmp_path / "o.png", config=config, window=(0, 5))
+    assert "seg, 0 to 5\nslice 7" in words
+    for window in ((5, 0), (1, 1), (0, float("inf")), (float("nan"), 1)):
+        with pytest.raises(IntensityError, match=r"the lower one first; choose another --window"):
+            draw_files(case.label, case.label, tmp_path / "o.png", window=window)
 
 
 def test_the_modality_asked_for_is_drawn(case, image, tumour, tmp_path, words, monkeypatch):
@@ -294,12 +376,12 @@ def test_the_modality_asked_for_is_drawn(case, image, tumour, tmp_path, words, m
 
     def seen(volume, *maps):
         shown.append(volume.array)
-        return axial_view(volume, *maps)
+        return slices_of(volume, *maps)
 
-    monkeypatch.setattr(overlay, "axial_view", seen)
+    monkeypatch.setattr(overlay, "slices_of", seen)
     stack = Volume(np.concatenate([image.array, image.array + 7], axis=3), RAS, ("t1", "flair"))
     save_case_overlay(tmp_path / "o.png", case, stack, tumour, "flair")
-    assert words[1] == "flair"
+    assert words[1].startswith("flair")
     np.testing.assert_array_equal(shown[0], image.array + 7)
 
 
@@ -316,7 +398,7 @@ def test_a_whole_scan_is_shown_where_its_tumour_is_largest(shared_data, labels):
         scan = read_volume(case, ["flair"])
         reference = read_segmentation(case, labels, scan.geometry)
         areas = (reference.array > 0).sum(axis=(0, 1))
-        view = axial_view(scan, reference, reference)
+        (view,) = slices_of(scan, reference, reference).views
         assert np.count_nonzero(view.reference) == areas.max()
-        assert view.caption.startswith(f"axial slice {areas.argmax() + 1} of 155")
+        assert view.number == areas.argmax() + 1
         assert max(view.grey.shape) < 200  # of 240 x 240: the empty border is cut off

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from vol3dseg.preprocessing.prepare_dataset import preprocess as preprocess
     from vol3dseg.recipe import Recipe as Recipe
     from vol3dseg.reporting.comparison.comparison_report import compare_folders as compare_folders
+    from vol3dseg.reporting.drawing_files import draw_files as draw_files
     from vol3dseg.reporting.inspection.inspection_report import inspect as inspect
-    from vol3dseg.reporting.overlay import draw_files as draw_files
     from vol3dseg.reporting.score_predictions import evaluate as evaluate
     from vol3dseg.training.fit import train as train
 
@@ -45,7 +45,7 @@ _HOMES = {
     "predict": "vol3dseg.inference.predicting",
     "evaluate": "vol3dseg.reporting.score_predictions",
     "compare_folders": "vol3dseg.reporting.comparison.comparison_report",
-    "draw_files": "vol3dseg.reporting.overlay",
+    "draw_files": "vol3dseg.reporting.drawing_files",
     "Config": "vol3dseg.config",
     "load_config": "vol3dseg.config",
     "Recipe": "vol3dseg.recipe",

@@ -17,14 +17,13 @@ from vol3dseg.quality.background import Scale, Window, grey_scale, inside_of
 from vol3dseg.quality.contents import Contents, read_contents
 from vol3dseg.reporting.figures import class_colour
 from vol3dseg.reporting.page import image_uri
+from vol3dseg.reporting.slices import LEFT_SIDE, PLANES, Plane
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet
 from vol3dseg.space.resampling import resample
 
-_PLANES = ("sagittal", "coronal", "axial")  # by the axis that they are perpendicular to
-_SHOWN = ("axial", "coronal", "sagittal")
-_LEFT_SIDE = {"sagittal": "A", "coronal": "R", "axial": "R"}
+_SHOWN: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 _OPACITY = 0.4
 _GAP = 4  # pixels between panels
 
@@ -98,9 +97,9 @@ class _Upright(NamedTuple):
     start: tuple[int, int, int]  # of the cut
     at: Sequence[int]  # the slice that is shown across each axis
 
-    def level(self, plane: str) -> int:
+    def level(self, plane: Plane) -> int:
         """Return which slice of the whole, upright grid is shown, from 1."""
-        axis = _PLANES.index(plane)
+        axis = PLANES.index(plane)
         return self.start[axis] + self.at[axis] + 1
 
     def caption(self, name: str) -> str:
@@ -108,9 +107,9 @@ class _Upright(NamedTuple):
         scale = self.scales[name]
         return f"{name}, {scale}" if scale.fixed else name
 
-    def panel(self, name: str, plane: str, side: int, painted: bool) -> Any:
+    def panel(self, name: str, plane: Plane, side: int, painted: bool) -> Any:
         """Return a picture in a black square, with a letter at its left; planes have one scale."""
-        axis = _PLANES.index(plane)
+        axis = PLANES.index(plane)
         lengths_mm = np.array(self.images[name].shape) * self.spacing_mm
         scaled = np.rint(side * np.delete(lengths_mm, axis) / lengths_mm.max())
         size = np.maximum(scaled, 1).astype(int).tolist()
@@ -122,7 +121,7 @@ class _Upright(NamedTuple):
         at = (side - size[0]) // 2, (side - size[1]) // 2
         square.paste(_pillow("Image").fromarray(colour), at)
         font = _pillow("ImageFont").load_default(max(10, side // 11))
-        pen, letter = _pillow("ImageDraw").Draw(square), _LEFT_SIDE[plane]
+        pen, letter = _pillow("ImageDraw").Draw(square), LEFT_SIDE[plane]
         pen.text((3, side / 2), letter, "white", font, "lm", stroke_width=1, stroke_fill="black")
         return square
 
