@@ -18,7 +18,7 @@ from vol3dseg.export.parity import check_other_sizes, measure_parity
 from vol3dseg.export.quantise import quantise_proven
 from vol3dseg.export.standalone import make_standalone, require_standalone
 from vol3dseg.export.standalone_check import check_standalone
-from vol3dseg.files import write_bytes
+from vol3dseg.files import require_writable, write_bytes
 from vol3dseg.model.manifest import Manifest, Parity, read_run_manifest
 from vol3dseg.model.model_file import with_manifest
 from vol3dseg.model.network_check import require_known_steps, require_sound_network
@@ -122,6 +122,7 @@ def export_onnx(
             remedy="leave out --standalone or --int8",
         )
     output = Path(output)
+    require_writable(output.parent, [output.name])
     folder = None if patches is None or isinstance(patches, np.ndarray) else Path(patches)
     if isinstance(source, str | Path):
         trained = _of_run(Path(source), folder, standalone)

@@ -9,6 +9,7 @@ pytest.importorskip("tensorflow")
 import keras
 
 from vol3dseg.errors import RunError
+from vol3dseg.files import write_text
 from vol3dseg.training.checkpoints import load_checkpoint, restore_checkpoint
 from vol3dseg.training.compiled import CosineDecayOverBatches
 from vol3dseg.training.training_state import read_state, trim_log
@@ -35,7 +36,7 @@ HEADER = "epoch,loss,val_loss\n"
 )
 def test_trim_log_keeps_whole_rows_of_epochs_that_are_done(tmp_path, text, epochs, expected):
     log = tmp_path / "training.log"
-    log.write_text(HEADER + text)
+    write_text(log, HEADER + text)
     trim_log(log, epochs)
     assert log.read_text() == HEADER + expected
 
@@ -44,7 +45,7 @@ def test_trim_log_keeps_whole_rows_of_epochs_that_are_done(tmp_path, text, epoch
 def test_trim_log_has_nothing_to_do(tmp_path, text):
     log = tmp_path / "training.log"
     if text is not None:
-        log.write_text(text)
+        write_text(log, text)
     trim_log(log, 3)
     assert log.exists() == (text is not None)
 

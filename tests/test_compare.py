@@ -450,7 +450,7 @@ def test_csv_and_markdown_say_the_same(make_run, tmp_path):
     runs = [make_run("a"), make_run("b", noise=1), make_run("c", noise=2, modalities=["t1"])]
     comparison = compare(read(*runs))
     write_comparison(tmp_path / "out", comparison)
-    out = {path.name: path.read_text("utf-8") for path in (tmp_path / "out").iterdir()}
+    out = {path.name: path.read_text("utf-8") for path in (tmp_path / "out").glob("[!.]*")}
     assert set(out) == {
         "comparison.md", "comparison.csv", "differences.csv", "comparison.html",
     }  # fmt: skip
@@ -549,7 +549,7 @@ def test_pages_are_the_same_every_time(make_run, tmp_path):
     runs = read(make_run("a"), make_run("b", noise=1))
     for name in ("one", "two"):
         write_comparison(tmp_path / name, compare(runs))
-    for path in (tmp_path / "one").iterdir():
+    for path in (tmp_path / "one").glob("[!.]*"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 

@@ -190,7 +190,7 @@ def test_cases_that_left_the_data_set_are_named_and_foreign_files_left_alone(
         done.output
     )
     assert "2 cases prepared, 0 left out, 0 failed" in done.output
-    assert sorted(path.name for path in notes.parent.iterdir()) == [
+    assert sorted(path.name for path in notes.parent.glob("[!.]*")) == [
         "Case_001.h5",
         "Case_003.h5",
         "notes.txt",

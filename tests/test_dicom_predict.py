@@ -74,7 +74,7 @@ def test_nobody_is_named_when_asked_for(table, model_path, tmp_path):
     options = ["-o", tmp_path / "out", "--device", "cpu", "--format", "dicom-seg", "--deidentify"]
     done = run(model_path, table, *options)
     assert done.exit_code == 0, done.output
-    for path in (tmp_path / "out").iterdir():
+    for path in (tmp_path / "out").glob("[!.]*"):
         assert b"DOE" not in path.read_bytes()
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_dicom_has_no_dicom_seg(brats_folder, model_path, tmp_path):
         f"failed: case Case_001: {scan}: is no DICOM series, which a DICOM-SEG must refer to; "
         "expected a folder with one; choose another --format"
     ) in done.output
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["predictions.json"]
+    assert [p.name for p in (tmp_path / "out").glob("[!.]*")] == ["predictions.json"]
 
 
 def test_deidentify_is_for_dicom_seg(brats_folder, model_path, tmp_path):

@@ -246,7 +246,7 @@ def test_report(tmp_path, case_a, case_b):
     cases = [case_a, case_b]
     write_report(tmp_path / "report", cases, summarise(cases))
     folder = tmp_path / "report"
-    assert {p.name for p in folder.iterdir()} == {"cases.csv", "summary.json", "summary.md"}
+    assert {p.name for p in folder.glob("[!.]*")} == {"cases.csv", "summary.json", "summary.md"}
 
     with (folder / "cases.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

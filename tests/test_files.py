@@ -11,6 +11,7 @@ import pytest
 
 from vol3dseg.errors import OutputError
 from vol3dseg.files import atomic_path, require_writable
+from vol3dseg.written import LIST_NAME
 
 WRITER = """
 import sys
@@ -35,7 +36,7 @@ def start_writing(final):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != LIST_NAME)
 
 
 def test_what_a_killed_process_of_the_same_number_left_is_no_obstacle(tmp_path):

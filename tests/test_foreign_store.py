@@ -12,11 +12,11 @@ import pytest
 
 from vol3dseg.config import Config, ModelConfig
 from vol3dseg.errors import StoreError
-from vol3dseg.files import sha256_file
 from vol3dseg.preprocessing.examination import CaseFile, flaw, flaws
 from vol3dseg.preprocessing.index import load_index, verify
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase, open_cases
+from vol3dseg.written import sha256_file
 
 NAMES = ("flair", "t1")
 REMEDY = (

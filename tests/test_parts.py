@@ -112,12 +112,12 @@ def test_the_report_says_that_the_tables_are_not_comparable(found):
 def test_files_of_an_evaluation_without_parts_are_not_left_beside_them(cases, found, tmp_path):
     write_report(tmp_path, cases["train"], found.summaries["train"])
     write_evaluation(tmp_path, found)
-    assert {p.name for p in tmp_path.iterdir()} == {"summary.md", "train", "validation"}
+    assert {p.name for p in tmp_path.glob("[!.]*")} == {"summary.md", "train", "validation"}
 
 
 def test_each_part_has_a_report_of_its_own(cases, found, tmp_path):
     write_evaluation(tmp_path, found)
-    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("[!.]*") if path.is_file()}
     names = ("cases.csv", "summary.json", "summary.md")
     assert files == {"summary.md"} | {f"{p}/{n}" for p in ("train", "validation") for n in names}
     with (tmp_path / "train" / "cases.csv").open(newline="") as file:

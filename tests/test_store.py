@@ -206,7 +206,7 @@ def test_a_worker_killed_run_does_not_forget_what_it_has_not_come_to(
     shutil.rmtree(brats_folder / "Case_003")
     index = prepare(brats_folder, out, recipe, labels)
     assert unknown_files(out, index) == []
-    assert sorted(p.name for p in (out / "cases").iterdir()) == ["Case_001.h5", "Case_002.h5"]
+    assert sorted(p.name for p in (out / "cases").glob("[!.]*")) == ["Case_001.h5", "Case_002.h5"]
 
 
 def test_a_case_that_fails_or_is_left_out_now_leaves_no_old_file(
@@ -219,7 +219,7 @@ def test_a_case_that_fails_or_is_left_out_now_leaves_no_old_file(
     strict = labels.model_copy(update={"required": ("enhancing",)})
     index = prepare(brats_folder, out, recipe, strict)
     assert (list(index.left_out), list(index.failed)) == (["Case_003"], ["Case_002"])
-    assert [p.name for p in (out / "cases").iterdir()] == ["Case_001.h5"]
+    assert [p.name for p in (out / "cases").glob("[!.]*")] == ["Case_001.h5"]
 
 
 def test_a_bad_case_is_named_and_the_others_go_on(brats_folder, tmp_path, recipe, labels):
@@ -228,7 +228,7 @@ def test_a_bad_case_is_named_and_the_others_go_on(brats_folder, tmp_path, recipe
         index = prepare(brats_folder, tmp_path / "out", recipe, labels, workers=pool)
     assert [e.id for e in index.cases] == ["Case_001", "Case_003"]
     assert "empty" in index.failed["Case_002"]
-    assert sorted(p.name for p in (tmp_path / "out/cases").iterdir()) == [
+    assert sorted(p.name for p in (tmp_path / "out/cases").glob("[!.]*")) == [
         "Case_001.h5",
         "Case_003.h5",
     ]

@@ -94,7 +94,7 @@ def test_the_line_from_run_to_segmentation(norm, prepared, brats_folder, tmp_pat
     run, output = tmp_path / "run", tmp_path / "model.onnx"
     before = sorted(p.name for p in prepared.rglob("*"))
     manifest = train(prepared, run, make_config(recipe, norm=norm))
-    assert {p.name for p in run.iterdir()} == RUN_FILES
+    assert {p.name for p in run.glob("[!.]*")} == RUN_FILES
     assert sorted(p.name for p in prepared.rglob("*")) == before
     assert manifest.network.local == (norm == "batch")
     assert manifest.validation is not None

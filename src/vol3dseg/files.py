@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: atomic writing, hashing, JSON."""
+"""Files that are either whole or not there, and never somebody else's: atomic writing, JSON."""
 
 import hashlib
 import json
@@ -6,13 +6,13 @@ import os
 import re
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 from vol3dseg.errors import OutputError
+from vol3dseg.written import add_to_list, is_ours, reporting, require_ours, sha256_file
 
 _UNFINISHED = re.compile(r"\.vol3dseg-tmp-[0-9a-f]{16}")
 
@@ -24,30 +24,17 @@ def atomic_path(final: Path) -> Iterator[Path]:
     It has the name of `final`, in a folder of its own beside it, because a rename is atomic within
     one file system only; the folder of `final` is made. The file is flushed to the disk before it
     is renamed, and removed when the block raises. `remove_leftovers` removes what a killed process
-    leaves. OutputError: the folder cannot be made or written.
+    leaves. OutputError: the folder cannot be made or written, or the file there is not ours.
     """
-    with _reporting(final), _temporary_folder(final.parent) as folder:
+    with reporting(final), _temporary_folder(final.parent) as folder:
         temporary = folder / final.name
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        require_ours([final])
+        # Listed first: a process that is killed in between must know its own file again.
+        add_to_list(final.parent, {final.name: sha256_file(temporary)})
         temporary.replace(final)
-
-
-@contextmanager
-def _reporting(where: Path) -> Iterator[None]:
-    """Report an error of the system as ours."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, OutputError) or error.errno is None:
-            raise
-        raise OutputError(
-            f"cannot be written ({error.strerror})",
-            where=where,
-            expected="a writable place with room",
-            remedy="choose another",
-        ) from error
 
 
 @contextmanager
@@ -111,7 +98,7 @@ def set_aside(path: Path) -> Path:
     """Give a file another name in its folder, one that is free, and return it."""
     names = (path.with_name(f"{path.stem}.set-aside-{n}{path.suffix}") for n in count(1))
     aside = next(name for name in names if not name.exists())
-    with _reporting(path):
+    with reporting(path):
         return path.rename(aside)
 
 
@@ -121,16 +108,42 @@ def write_bytes(final: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def require_writable(folder: Path) -> None:
-    """Make a folder, try to write into it before work that takes long, and remove leftovers.
+def require_writable(folder: Path, names: Collection[str] = ()) -> None:
+    """Make a folder, and try what is to be written into it before work that takes long.
 
-    OutputError: the folder cannot be made or written.
+    Leftovers are removed. OutputError: the folder cannot be made or written, a file of one of these
+    names is there and not ours, or two of the names are one there.
     """
-    with _reporting(folder):
+    with reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
         remove_leftovers(folder)
+        with _temporary_folder(folder) as trial:
+            _try_names(trial, names)
+    require_ours(folder / name for name in names)
+
+
+def _try_names(trial: Path, names: Collection[str]) -> None:
+    """Refuse names that the file system does not take, or does not tell apart by their case."""
+    for name in names:
+        with reporting(trial.parent / name):
+            try:
+                (trial / name).touch(exist_ok=False)
+            except FileExistsError as error:
+                same = (other for other in names if (trial / other).samefile(trial / name))
+                raise OutputError(
+                    f"{next(same)} and {name} would be one file",
+                    where=trial.parent,
+                    expected="a name of its own for each output",
+                    remedy="rename one of the inputs, or choose separate output folders",
+                ) from error
+
+
+def remove_ours(path: Path) -> bool:
+    """Remove a file if it is byte for byte as we wrote it; returns whether it was."""
+    found = is_ours(path)
+    if found:
+        path.unlink()
+    return found
 
 
 def write_text(final: Path, content: str) -> None:
@@ -150,9 +163,3 @@ def sha256_json(value: object) -> str:
     """Return the SHA-256 of the one spelling of `value` in JSON, as hexadecimal digits."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of the file at `path`, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

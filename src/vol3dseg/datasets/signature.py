@@ -6,8 +6,9 @@ from pathlib import Path
 from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.errors import DatasetError, FileFormatError
-from vol3dseg.files import sha256_file, sha256_json
+from vol3dseg.files import sha256_json
 from vol3dseg.schema import Frozen
+from vol3dseg.written import sha256_file
 
 
 class Signature(Frozen):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,25 +11,32 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.checks import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.signature import signature
-from vol3dseg.errors import FileFormatError, Vol3dSegError, in_memory
-from vol3dseg.files import sha256_file
+from vol3dseg.errors import (
+    FileFormatError,
+    MissingExtraError,
+    OutputError,
+    Vol3dSegError,
+    in_memory,
+)
+from vol3dseg.files import remove_ours
 from vol3dseg.formats.dicom.beginning import is_dicom_file
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.series import Series
 from vol3dseg.inference.output_files import (
     PredictOptions,
+    claim_outputs,
     draw_case,
-    require_no_input,
     write_outputs,
 )
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.inference.record import CaseRecord, Record
+from vol3dseg.inference.record import CaseRecord, Record, earlier_record
 from vol3dseg.inference.runtimes.session import one_line
 from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.preprocessing.prepare import Prepared, prepare
 from vol3dseg.quality.appearance import rounded
 from vol3dseg.space.intake import notes_as_text
 from vol3dseg.space.volume import Volume
+from vol3dseg.written import sha256_file
 
 Progress = Callable[[str, CaseRecord], None]
 _DEFAULTS = PredictOptions()
@@ -48,27 +55,47 @@ def predict_cases(
     One that fails is recorded, and the rest goes on. The headers of all of them are checked before
     the first is read. The next case is read and prepared while the network runs on this one, unless
     memory is limited: it has to be held beside it. Returns the record as it is written, anew after
-    each case: that which is given, with these cases over its own.
+    each case: that which is given, with these cases over its own. OutputError: an output would
+    replace what is not its own, which is known before the first case, or cannot be written.
     """
+    before = earlier_record(folder)
+    claim_outputs(cases, folder, options, before)
     refused = preflight(cases, predictor.manifest.recipe.modalities, labelled=False)
     failed = {case_id: CaseRecord(error=why.recorded) for case_id, why in refused.items()}
-    record = record.with_cases(failed)
+    good = [case for case in cases if case.id not in refused]
+    begun = [*(case.id for case in good), ""]
+    record = record.with_cases(failed, begun[0])
     record.save(folder)
     for case_id, why in refused.items():
         progress(case_id, CaseRecord(error=why.message))
-    good = [case for case in cases if case.id not in refused]
-    for case, ready in _read_ahead(good, predictor, folder, options):
-        reset_peak()
-        try:
-            with failing_alone(case, "segmenting"):
-                found = _predict_case(case, ready.result(), predictor, folder, options)
-        except Vol3dSegError as error:
-            found = CaseRecord(error=error.recorded)
-        del ready
-        record = record.with_cases({case.id: found})
-        record.save(folder)
-        progress(case.id, found)
+    try:
+        ahead = _read_ahead(good, predictor, options)
+        for (case, ready), following in zip(ahead, begun[1:], strict=True):
+            reset_peak()
+            try:
+                with failing_alone(case, "segmenting"):
+                    found = _predict_case(case, ready.result(), predictor, folder, options)
+            except (OutputError, MissingExtraError):  # which no other case would be spared
+                raise
+            except Vol3dSegError as error:
+                found = CaseRecord(error=error.recorded)
+            del ready
+            if before and case.id in before.cases:
+                _remove_older(folder, before.cases[case.id], found)
+            record = record.with_cases({case.id: found}, following)
+            record.save(folder)
+            progress(case.id, found)
+    except BaseException:  # then no case is to blame, as it is where the process is killed
+        with suppress(OutputError):
+            record.with_cases({}).save(folder)
+        raise
     return record
+
+
+def _remove_older(folder: Path, before: CaseRecord, now: CaseRecord) -> None:
+    """Remove what stood beside an older segmentation, lest it be taken for the new one's."""
+    for name in before.beside.keys() - now.beside.keys() if now.file else ():
+        remove_ours(folder / name)
 
 
 @contextmanager
@@ -99,11 +126,11 @@ class _Ready:
 
 
 def _read_ahead(
-    cases: Sequence[Case], predictor: Predictor, folder: Path, options: PredictOptions
+    cases: Sequence[Case], predictor: Predictor, options: PredictOptions
 ) -> "Iterator[tuple[Case, Future[_Ready]]]":
     """Give each case with its future, while the next one is being read."""
     with ThreadPoolExecutor(1) as pool:
-        started = ((case, pool.submit(_read, case, predictor, folder, options)) for case in cases)
+        started = ((case, pool.submit(_read, case, predictor, options)) for case in cases)
         if predictor.max_memory_mb is not None:
             yield from started
             return
@@ -113,9 +140,8 @@ def _read_ahead(
             yield current
 
 
-def _read(case: Case, predictor: Predictor, folder: Path, options: PredictOptions) -> _Ready:
+def _read(case: Case, predictor: Predictor, options: PredictOptions) -> _Ready:
     started = time.perf_counter()
-    require_no_input(case, folder, options)
     recipe = predictor.manifest.recipe
     sources = signature(case, recipe.modalities, with_label=False)  # before a file can change
     with failing_alone(case, "reading"):
@@ -155,23 +181,25 @@ def _predict_case(
     prepared = ready.prepared
     prediction = predictor.segment(prepared.volume, prepared.source, options.probabilities)
     writing = time.perf_counter()
-    target = folder / options.label_file(case)
     with failing_alone(case, "writing"):
-        write_outputs(prediction, case, ready.series, target, options, predictor.origin)
+        names = write_outputs(prediction, case, ready.series, folder, options, predictor.origin)
     seconds = {**ready.record.seconds, **prediction.seconds, "write": time.perf_counter() - writing}
     segmentation = prediction.segmentation
     ml = segmentation.geometry.voxel_volume_mm3 / 1000
     counts = zip(segmentation.labels.foreground, segmentation.counts()[1:], strict=True)
     facts: dict[str, object] = {
-        "file": target.name,
+        "file": names[0],
         "seconds": {stage: round(s, 4) for stage, s in seconds.items()},
         "peak_mb": peak_mb(),
         "plan": str(prediction.plan),
         "planned_mb": prediction.planned_mb,
         "volumes_ml": {label: rounded(count * ml) for label, count in counts},
-        "sha256": sha256_file(target),
+        "sha256": sha256_file(folder / names[0]),
         "deidentified": options.deidentified,
     }
     if options.draw and ready.volume:  # after the peak of memory was read
-        facts |= draw_case(options.draw, case, folder, ready.volume, segmentation)
+        drawn = draw_case(options.draw, case, folder, ready.volume, segmentation)
+        names += filter(None, [drawn.get("picture")])
+        facts |= drawn
+    facts["beside"] = {name: sha256_file(folder / name) for name in names[1:]}
     return ready.record.model_copy(update=facts)

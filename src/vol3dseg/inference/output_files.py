@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.errors import OutputError
+from vol3dseg.errors import OutputError, some_of
+from vol3dseg.files import atomic_path, require_writable
 from vol3dseg.formats import FORMATS, NIFTI, Format, format_by_name
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
 from vol3dseg.formats.dicom.series import Series
 from vol3dseg.inference import SEG
 from vol3dseg.inference.predictor import Origin, Prediction
+from vol3dseg.inference.record import RECORD_NAME, Record
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume
+from vol3dseg.written import require_ours
 
 # Draws a case into a file; returns a note on what is missing from the picture, or nothing.
 Draw = Callable[[Path, Case, Volume, Segmentation], str]
@@ -76,65 +79,92 @@ class PredictOptions:
         return f"{case.id}{'.dcm' if self.as_seg else self.format_for(case).suffix}"
 
 
-def _picture(case: Case, folder: Path) -> Path:
-    return folder / f"{case.id}.png"
+def claim_outputs(
+    cases: Sequence[Case], folder: Path, options: PredictOptions, before: Record | None
+) -> None:
+    """Refuse whatever outputs of these cases would replace that is not theirs, all at once.
+
+    Theirs is what an earlier prediction has made of the same case. A foreign file that looks like
+    probabilities or a picture of a case is refused too, though it would stay: it would be taken
+    for those of the new segmentation.
+    """
+    wanted = [(case.id, name) for case in cases for name in output_names(case, options)]
+    looks = [name for case in cases for name in _looking_alike(case)]
+    paths, root = [path for case in cases for path in case.paths], folder.resolve()
+    inputs = {p for path in paths for p in (path.resolve(), path.parent.resolve() / path.name)}
+    all_names = dict.fromkeys([*(name for _, name in wanted), *looks])
+    read = [name for name in all_names if root / name in inputs]
+    made = before.cases.items() if before else ()
+    others = {name: case_id for case_id, case in made for name in case.written}
+    taken = [name for case_id, name in wanted if others.get(name, case_id) != case_id]
+    if read or taken:
+        found = "are files of the inputs" if read else "are of other cases in " + RECORD_NAME
+        raise OutputError(
+            f"{some_of(read or taken)} {found}, and segmentations would replace them",
+            where=folder,
+            remedy="choose another output folder",
+        )
+    require_writable(folder, [RECORD_NAME, *(name for _, name in wanted)])
+    require_ours(folder / name for name in looks)
 
 
-def _probabilities(case: Case, folder: Path, written: Format) -> Path:
-    return folder / f"{case.id}_probabilities{written.suffix}"
+def output_names(case: Case, options: PredictOptions) -> list[str]:
+    """Return the names of all files that are written of a case."""
+    names = [options.label_file(case)]
+    if options.probabilities:
+        names.append(_probabilities(case, options.format_for(case)))
+    return [*names, _picture(case)] if options.draw else names
 
 
-def _extras(case: Case, folder: Path) -> list[Path]:
-    """Return where all that may stand beside the label map of a case goes, in any format."""
-    return [*(_probabilities(case, folder, f) for f in FORMATS), _picture(case, folder)]
+def _looking_alike(case: Case) -> list[str]:
+    """Return the names of all that may stand beside the label map of a case, in any format."""
+    return [*(_probabilities(case, written) for written in FORMATS), _picture(case)]
+
+
+def _picture(case: Case) -> str:
+    return f"{case.id}.png"
+
+
+def _probabilities(case: Case, written: Format) -> str:
+    return f"{case.id}_probabilities{written.suffix}"
 
 
 def write_outputs(
     prediction: Prediction,
     case: Case,
     series: Series | None,
-    target: Path,
+    folder: Path,
     options: PredictOptions,
     origin: Origin,
-) -> None:
-    """Write a prediction, its label map to `target`, and remove what an earlier one has left.
+) -> list[str]:
+    """Write a prediction, and return the names of its files, that of the label map first.
 
     A DICOM-SEG refers to the series, and names the origin as its maker.
     """
     segmentation, chosen = prediction.segmentation, options.format_for(case)
+    names = [options.label_file(case)]
     if options.as_seg and series:
         algorithm = Algorithm(origin.name, origin.sha256[:12])
+        target = folder / names[0]
         write_seg(target, segmentation, series, algorithm, deidentify=options.deidentify)
     else:
         values = segmentation.labels.decode(segmentation.array)
-        chosen.write(target, values, segmentation.geometry)
-    for path in _extras(case, target.parent):
-        if path.is_file():  # of an earlier prediction, which must not be mistaken for this one's
-            path.unlink()
+        chosen.write(folder / names[0], values, segmentation.geometry)
     if options.probabilities:
-        path = _probabilities(case, target.parent, chosen)
-        chosen.write(path, np.asarray(prediction.probabilities), segmentation.geometry)
-
-
-def require_no_input(case: Case, folder: Path, options: PredictOptions) -> None:
-    """Refuse an output that would replace a file of the case."""
-    outputs = [folder / options.label_file(case), *_extras(case, folder)]
-    taken = {path.resolve() for path in case.paths}.intersection(p.resolve() for p in outputs)
-    if taken:
-        raise OutputError(
-            f"is a file of case {case.id}, which its segmentation would replace",
-            where=min(taken),
-            remedy="choose another output folder",
-        )
+        names.append(_probabilities(case, chosen))
+        values = np.asarray(prediction.probabilities)
+        chosen.write(folder / names[1], values, segmentation.geometry)
+    return names
 
 
 def draw_case(
     draw: Draw, case: Case, folder: Path, volume: Volume, segmentation: Segmentation
 ) -> dict[str, str]:
     """Draw a case and return what its record says of the picture; a case does not fail for that."""
-    path = _picture(case, folder)
+    path = folder / _picture(case)
     try:
-        note = draw(path, case, volume, segmentation)
+        with atomic_path(path) as temporary:
+            note = draw(temporary, case, volume, segmentation)
     except Exception as error:  # noqa: BLE001 - a picture must not fail a case whose segmentation is written
         return {"picture_note": f"no picture: {' '.join(str(error).split())}"}
     return {"picture": path.name, "picture_note": note}

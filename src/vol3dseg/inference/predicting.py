@@ -11,12 +11,20 @@ from vol3dseg.datasets.splits import PARTS, read_split
 from vol3dseg.errors import DatasetError, Vol3dSegError
 from vol3dseg.inference.batch import Progress, failing_alone, predict_cases
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.inference.output_files import PredictOptions
+from vol3dseg.inference.output_files import PredictOptions, output_names
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.inference.record import RECORD_NAME, CaseRecord, Record, load_record
+from vol3dseg.inference.record import (
+    RECORD_NAME,
+    CaseRecord,
+    Record,
+    earlier_record,
+    load_record,
+)
 from vol3dseg.inference.tiling.plan import by
 from vol3dseg.preprocessing.prepare import prepare
 
+_KILLED = "case {}: the run before was killed while it was worked on, perhaps for want of memory"
+_AFTER = "give it more memory, or less to take with --max-memory, and try it again with --resume"
 Inputs = Sequence[str | Path | Case]
 
 
@@ -75,7 +83,18 @@ def predict(
         tell(f"{len(cases) - len(missing)} of {len(cases)} cases are complete")
         cases = missing
     record = record.with_parts({p: [case.id for case in of] for p, of in chosen.items() if p})
+    before = earlier_record(folder)
+    fatal = [case.id for case in cases if before and case.id == before.begun]
+    if fatal and not options.resume:
+        tell(f"note: {_KILLED.format(fatal[0])}; with --resume the others would be done without it")
+        fatal = []
     begin(len(cases))
+    for case_id in fatal:  # the others first: the next --resume tries it again
+        record = record.with_cases(
+            {case_id: CaseRecord(error=f"{_KILLED.format(case_id)}; {_AFTER}")}
+        )
+        progress(case_id, record.cases[case_id])
+    cases = [case for case in cases if case.id not in fatal]
     return predict_cases(cases, predictor, folder, record, options, progress)
 
 
@@ -106,7 +125,7 @@ def _resumed(
     def done(case: Case) -> bool:
         return (
             before.is_complete(case, folder, modalities)
-            and before.cases[case.id].file == options.label_file(case)
+            and before.cases[case.id].written.keys() >= set(output_names(case, options))
             and before.cases[case.id].deidentified == options.deidentified
         )
 

@@ -7,12 +7,13 @@ from typing import Literal
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.signature import Signature, is_current
 from vol3dseg.errors import EvaluationError
-from vol3dseg.files import sha256_file, write_text
+from vol3dseg.files import write_text
 from vol3dseg.inference.predictor import Origin
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.provenance import installed_versions
 from vol3dseg.schema import Amount, Count, Frozen, read_json
 from vol3dseg.space.labels import LabelSet
+from vol3dseg.written import adopt, sha256_file
 
 RECORD_NAME = "predictions.json"
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "nibabel", "SimpleITK")
@@ -53,6 +54,8 @@ class CaseRecord(Frozen):
         The picture, relative to the record; empty if there is none.
     picture_note : str
         What is wrong with it, or why there is none though it was asked for; a case does not fail.
+    beside : mapping from file to SHA-256
+        What was written besides the label map: probabilities and picture.
     """
 
     file: str = ""
@@ -71,6 +74,12 @@ class CaseRecord(Frozen):
     repairs: tuple[str, ...] = ()
     picture: str = ""
     picture_note: str = ""
+    beside: dict[str, str] = {}
+
+    @property
+    def written(self) -> dict[str, str]:
+        """Every file of the case, with its SHA-256."""
+        return {self.file: self.sha256, **self.beside} if self.file else {}
 
 
 class Record(Frozen):
@@ -88,11 +97,13 @@ class Record(Frozen):
     versions : mapping from package to version
     parts : mapping from part to tuple of str
         The cases by part of the split that was given; empty without one.
+    begun : str
+        The case that is worked on; empty once the run has ended, unless it was killed.
     cases : mapping from case to CaseRecord
     """
 
     format: Literal["vol3dseg.predictions"] = "vol3dseg.predictions"
-    version: Literal[7] = 7
+    version: Literal[8] = 8
     model_sha256: str
     fingerprint: str
     provider: str
@@ -100,15 +111,16 @@ class Record(Frozen):
     channels: tuple[str, ...]
     versions: dict[str, str]
     parts: dict[str, tuple[str, ...]] = {}
+    begun: str = ""
     cases: dict[str, CaseRecord] = {}
 
     def save(self, folder: Path) -> None:
         """Write `predictions.json` into `folder`, atomically."""
         write_text(folder / RECORD_NAME, self.model_dump_json(indent=1) + "\n")
 
-    def with_cases(self, cases: Mapping[str, CaseRecord]) -> "Record":
-        """Return the record with these cases, over those that it has."""
-        return self.model_copy(update={"cases": {**self.cases, **cases}})
+    def with_cases(self, cases: Mapping[str, CaseRecord], begun: str = "") -> "Record":
+        """Return the record with these cases, over those that it has, and the one begun next."""
+        return self.model_copy(update={"cases": {**self.cases, **cases}, "begun": begun})
 
     def with_parts(self, parts: Mapping[str, Sequence[str]]) -> "Record":
         """Return the record with these cases in these parts, and all others where they were."""
@@ -144,15 +156,15 @@ class Record(Frozen):
                 )
 
     def is_there(self, case_id: str, folder: Path) -> bool:
-        """Return whether the label map of a case is there, byte for byte as it was written."""
+        """Return whether the files of a case are there, byte for byte as they were written."""
         made = self.cases.get(case_id)
         if made is None or made.error:
             return False
-        path = folder / made.file
-        return path.is_file() and sha256_file(path) == made.sha256
+        paths = {folder / name: digest for name, digest in made.written.items()}
+        return all(path.is_file() and sha256_file(path) == paths[path] for path in paths)
 
     def is_complete(self, case: Case, folder: Path, modalities: Sequence[str]) -> bool:
-        """Return whether the label map of a case is there, as it was written, and up to date."""
+        """Return whether the files of a case are there, as they were written, and up to date."""
         made = self.cases.get(case.id)
         return (
             made is not None
@@ -170,3 +182,19 @@ def load_record(folder: Path) -> Record:
         expected="what vol3dseg predict writes beside its label maps",
         remedy="predict again, or name the labels with --config",
     )
+
+
+def earlier_record(folder: Path) -> Record | None:
+    """Return the record of an earlier run in a folder, whose files are ours; None without one.
+
+    What is no such record, or is damaged, is none: then it is nobody's to replace.
+    """
+    try:
+        record = load_record(folder)
+    except EvaluationError:
+        return None
+    files = {RECORD_NAME: sha256_file(folder / RECORD_NAME)}
+    for case in record.cases.values():
+        files |= case.written
+    adopt(folder, files)
+    return record

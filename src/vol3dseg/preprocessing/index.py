@@ -8,11 +8,12 @@ from typing import Literal
 from vol3dseg.config import Config
 from vol3dseg.datasets.signature import Signature
 from vol3dseg.errors import StoreError, reading, some_of
-from vol3dseg.files import sha256_file, sha256_json, write_text
+from vol3dseg.files import sha256_json, write_text
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.recipe import Recipe
 from vol3dseg.schema import Count, Frozen, Millimetres, Sides, read_json
 from vol3dseg.space.labels import LabelSet
+from vol3dseg.written import sha256_file
 
 FILE_NAME, CASES = "index.json", "cases"  # a file and a folder in a prepared folder
 

@@ -12,12 +12,12 @@ from vol3dseg.datasets.checks import flat_modalities, no_contrast
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.datasets.signature import signature
 from vol3dseg.errors import Vol3dSegError, in_memory
-from vol3dseg.files import sha256_file
 from vol3dseg.preprocessing.index import CASES, CaseEntry
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
 from vol3dseg.preprocessing.store import write_case
 from vol3dseg.space.intake import notes_as_text
 from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.written import sha256_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Prepare a whole data set: many cases, some of them bad, perhaps not for the first time."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -14,9 +14,10 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import over_cases, worker_processes
 from vol3dseg.datasets.signature import is_current
 from vol3dseg.errors import DatasetError, StoreError
-from vol3dseg.files import require_writable, set_aside
+from vol3dseg.files import remove_ours, require_writable, set_aside
 from vol3dseg.preprocessing.index import CASES, FILE_NAME, CaseEntry, Index, load_index, verify
 from vol3dseg.preprocessing.prepare_case import Outcome, outcome_of, prepare_case
+from vol3dseg.written import LIST_NAME, adopt, is_ours, sha256_file
 
 Progress = Callable[[Outcome, int], None]
 _SAVING = 0.05  # of the time may go into writing the index, which grows with every case
@@ -83,7 +84,7 @@ def preprocess(
     require_distinct(cases)
     if repair:
         cases = allow_repairs(cases)
-    run = _Run(folder, config, {case.id for case in cases}, progress)
+    run = _Run(folder, config, len({case.id for case in cases}), progress)
     with worker_processes(workers, len(cases)) as executor:
         return run.prepare(cases, executor)
 
@@ -91,30 +92,31 @@ def preprocess(
 class _Run:
     """What has become of the cases so far; of those that are still to come, what was known."""
 
-    def __init__(
-        self, folder: Path, config: Config, case_ids: Collection[str], progress: Progress
-    ) -> None:
+    def __init__(self, folder: Path, config: Config, total: int, progress: Progress) -> None:
         self._folder = folder
         self._config = config
         self._outcomes: dict[str, Outcome] = {}
         self._known: dict[str, CaseEntry] = {}
         self._aside: dict[str, str] = {}  # cases, with what was moved away for them
         self._due = 0.0
-        self._report: Callable[[Outcome], None] = lambda outcome: progress(outcome, len(case_ids))
-        require_writable(folder)
+        self._report: Callable[[Outcome], None] = lambda outcome: progress(outcome, total)
         if (folder / FILE_NAME).exists():
             index = load_index(folder)
             index.require_made_with(config, folder)
+            adopt(folder, {FILE_NAME: sha256_file(folder / FILE_NAME)})
+            adopt(folder / CASES, {Path(e.file).name: e.sha256 for e in index.cases})
             self._known = {entry.id: entry for entry in index.cases}
-        require_writable(folder / CASES)
-        for name in sorted(self._known.keys() - set(case_ids)):
-            self._report(self._remove(self._known.pop(name)))
+        require_writable(folder, [FILE_NAME])
 
     def prepare(self, cases: Sequence[Case], executor: Executor | None) -> Index:
         """Prepare what is missing or has changed, and write the index."""
         with ThreadPoolExecutor() as pool:  # hashing lets other threads run
             current = list(pool.map(self._is_current, cases))
         wanted = [case for case, is_so in zip(cases, current, strict=True) if not is_so]
+        new = [f"{case.id}.h5" for case in wanted if case.id not in self._known]
+        require_writable(self._folder / CASES, new)
+        for name in sorted(self._known.keys() - {case.id for case in cases}):
+            self._report(self._remove(self._known.pop(name)))
         for name in sorted({case.id for case in cases} - {case.id for case in wanted}):
             self._record(outcome_of(self._known[name], self._config.labels))
         refused = preflight(wanted, self._config.recipe.modalities)
@@ -149,12 +151,9 @@ class _Run:
 
     def _remove(self, entry: CaseEntry) -> Outcome:
         """Remove the file of an entry if it is the one that was written, and say so."""
-        path, said = self._folder / entry.file, "its prepared file was removed"
-        try:
-            verify(self._folder, entry).unlink()
-        except StoreError:
-            if path.exists():
-                said = f"{path} differs from the file that was written and was left alone"
+        path, said = self._folder / CASES / Path(entry.file).name, "its prepared file was removed"
+        if not remove_ours(path) and path.exists():
+            said = f"{path} differs from the file that was written and was left alone"
         return Outcome(entry.id, removed=f"is no longer in the data set; {said}")
 
     def _save(self) -> Index:
@@ -188,11 +187,8 @@ class _Run:
 
     def _set_aside(self, case_id: str) -> None:
         """Move away what stands where a case goes and is not what was written for it."""
-        entry = self._known.get(case_id)
-        if entry is None or self._is_whole(entry):
-            return
         path = self._folder / CASES / f"{case_id}.h5"
-        if path.exists():
+        if case_id in self._known and path.exists() and not is_ours(path):
             self._aside[case_id] = (
                 f"{path.name} was not the file that had been written: it is "
                 f"{set_aside(path).name} now, and the case was prepared again"
@@ -202,4 +198,5 @@ class _Run:
 def unknown_files(folder: Path, index: Index) -> list[Path]:
     """Return what lies among the prepared cases of a folder and is not in its index."""
     ours = {folder / entry.file for entry in index.cases}
-    return sorted(path for path in (folder / CASES).iterdir() if path not in ours)
+    found = (path for path in (folder / CASES).iterdir() if path.name != LIST_NAME)
+    return sorted(path for path in found if path not in ours)

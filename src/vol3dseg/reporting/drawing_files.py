@@ -9,6 +9,7 @@ from vol3dseg.datasets.case import ImageSource
 from vol3dseg.datasets.layouts.label_names import named_labels
 from vol3dseg.datasets.sources import SourceFile
 from vol3dseg.errors import IntensityError, OutputError, in_memory
+from vol3dseg.files import require_writable
 from vol3dseg.formats import label_stem, read_labels
 from vol3dseg.inference.record import RECORD_NAME, load_record
 from vol3dseg.quality.background import Window
@@ -82,6 +83,7 @@ def draw_files(
             expected="two finite numbers, the lower one first",
             remedy="choose another --window",
         )
+    require_writable(output.parent, [output.name])
     chosen = load_config(config) if config else None
     if window is None and chosen is not None and len(set(chosen.recipe.windows.values())) == 1:
         (window,) = set(chosen.recipe.windows.values())

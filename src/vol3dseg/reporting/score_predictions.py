@@ -13,7 +13,7 @@ from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.formats import open_labels
 from vol3dseg.inference.record import RECORD_NAME, load_record
 from vol3dseg.reporting.matching import Folders, Pair, match
-from vol3dseg.reporting.score_report import WHOLE, Evaluation, write_evaluation
+from vol3dseg.reporting.score_report import WHOLE, Evaluation, claim_report, write_evaluation
 from vol3dseg.space.labels import LabelSet, Segmentation
 
 
@@ -79,6 +79,8 @@ def evaluate(
     folders = Folders.read(folder, Path(references), record, repair)
     pairs, cohort = match(folders, given, str(split), only_common)
     labels = (load_config(config) if config else record or load_record(folder)).labels
+    if output is not None:
+        claim_report(Path(output), None if given is None else list(cohort.parts))
     scores = {case.case_id: case for case in evaluate_pairs(pairs, labels, empty)}
     groups = {WHOLE: tuple(scores)} if given is None else cohort.parts
     cases = {part: tuple(scores[name] for name in names) for part, names in groups.items()}

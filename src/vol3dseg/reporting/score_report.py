@@ -8,10 +8,11 @@ from pathlib import Path
 from vol3dseg.datasets.splits import PARTS, Split
 from vol3dseg.evaluation.overlap import DICE, EMPTY_RULES, METRICS
 from vol3dseg.evaluation.scoring import CaseScores, Statistics, Summary
-from vol3dseg.files import write_text
+from vol3dseg.files import remove_ours, write_text
 from vol3dseg.reporting.document import Block, Heading, Table, markdown, number
 from vol3dseg.reporting.matching import NOBODY, Cohort
 from vol3dseg.reporting.score_files import CASES_NAME, SUMMARY_NAME, write_scores
+from vol3dseg.written import require_ours
 
 PER_CASE = "Scores per case: mean ± standard deviation over cases"
 POOLED = "Pooled scores: of all voxels of all cases at once, background included"
@@ -62,8 +63,19 @@ def write_evaluation(folder: Path, found: Evaluation) -> None:
     if found.split is None:
         return
     for name in (CASES_NAME, SUMMARY_NAME):  # of an evaluation without parts
-        (folder / name).unlink(missing_ok=True)
+        remove_ours(folder / name)
     write_text(folder / _MARKDOWN_NAME, parts_markdown(found))
+
+
+def claim_report(folder: Path, parts: Sequence[str] | None) -> None:
+    """Refuse to replace what is not ours, before anything is scored; see `write_evaluation`."""
+    of_parts = [path for part in parts or () for path in report_paths(folder / part)]
+    require_ours(of_parts + ([folder / _MARKDOWN_NAME] if of_parts else report_paths(folder)))
+
+
+def report_paths(folder: Path) -> list[Path]:
+    """Return what `write_report` writes."""
+    return [folder / name for name in (CASES_NAME, SUMMARY_NAME, _MARKDOWN_NAME)]
 
 
 def write_report(

@@ -1,5 +1,7 @@
 """What happens at the end of every epoch: log, checkpoints, learning rate, stopping."""
 
+import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 
 from vol3dseg.config import TrainingConfig
 from vol3dseg.errors import RunError
+from vol3dseg.files import write_text
 from vol3dseg.training.backend import keras
 from vol3dseg.training.checkpoints import save_checkpoint
 from vol3dseg.training.training_state import LAST, Origin, TrainingState, read_state
@@ -45,7 +48,7 @@ def make_callbacks(
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=patience, mode="min"))
     if config.model_checkpoint:
         callbacks.append(BestCheckpoint(run / "best.keras", origin, resumed=state is not None))
-    callbacks.append(keras.callbacks.CSVLogger(run / "training.log", append=state is not None))
+    callbacks.append(TrainingLog(run / "training.log", resumed=state is not None))
     remembering = tuple(callbacks[2 + len(given) :])
     # The log is written first: a row too many can be cut off, a missing one cannot be made up.
     callbacks.append(LastCheckpoint(run / LAST, remembering, origin))
@@ -80,6 +83,25 @@ class LearningRateLog(keras.callbacks.Callback):  # type: ignore[misc]
         if logs is not None:
             rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
             logs["learning_rate"] = float(rate)
+
+
+class TrainingLog(keras.callbacks.Callback):  # type: ignore[misc]
+    """Write the logs of all epochs as CSV after each: the whole file, as all others are written."""
+
+    def __init__(self, path: Path, resumed: bool = False) -> None:
+        super().__init__()
+        self._path = path
+        before = path.read_text(encoding="utf-8") if resumed and path.exists() else ""
+        self._rows: list[dict[str, Any]] = list(csv.DictReader(io.StringIO(before)))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Add a row."""
+        self._rows.append({"epoch": epoch, **dict(sorted((logs or {}).items()))})
+        text, columns = io.StringIO(), dict.fromkeys(name for row in self._rows for name in row)
+        writer = csv.DictWriter(text, columns, restval="NA", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text(self._path, text.getvalue())
 
 
 class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]

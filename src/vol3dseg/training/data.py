@@ -6,8 +6,8 @@ from pathlib import Path
 
 from vol3dseg.config import Config
 from vol3dseg.datasets.splits import Split, make_split, split_table
-from vol3dseg.errors import StoreError
-from vol3dseg.files import write_text
+from vol3dseg.errors import RunError, StoreError
+from vol3dseg.files import require_writable, write_text
 from vol3dseg.preprocessing.index import Index, load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases
 from vol3dseg.reporting.figures import save_split
@@ -60,6 +60,8 @@ def write_split(
     foreground volume, whatever the config says.
     """
     prepared, output = Path(prepared), Path(output)
+    require_no_run(output, "choose another folder: a run keeps the split that it was trained with")
+    require_writable(output, ("split.json", "split.md", "split.png"))
     index = load_index(prepared)
     settings = choose_config(prepared, config).split
     if stratify:
@@ -73,6 +75,12 @@ def write_split(
     write_text(output / "split.md", f"# Split\n\n{text}\n![split](split.png)\n")
     split.write(output / "split.json")
     return text
+
+
+def require_no_run(folder: Path, remedy: str) -> None:
+    """Refuse a folder that a training has written into, beyond its first epoch."""
+    if (folder / "last.keras").exists() or (folder / "manifest.json").exists():
+        raise RunError("holds a run already", where=folder, remedy=remedy)
 
 
 def labelled_subjects(prepared: Path, index: Index) -> dict[str, str]:

@@ -33,6 +33,7 @@ from vol3dseg.training.run_config import choose_config
 from vol3dseg.training.run_folder import (
     begin_run,
     origin_of,
+    take_over,
     write_environment,
     write_inputs,
 )
@@ -118,6 +119,8 @@ def train(
     _require_validation(config, data)
     if state is not None:
         require_same_data(run, data.index, data.split)
+        for note in take_over(run):
+            progress(note)
         trim_log(run / "training.log", state.epochs)
     _seed(config.training)
     model = build_network(config, network)
@@ -193,24 +196,17 @@ def _fit(
     )
     validation, validation_steps = _validation(config, data)
     callbacks = make_callbacks(training, run, state, given, origin)
-    try:
-        model.fit(
-            _dataset(_training_batch(config, cases), count(first * steps), config),
-            steps_per_epoch=steps,
-            validation_data=validation,
-            validation_steps=validation_steps,
-            epochs=training.epochs,
-            initial_epoch=first,
-            callbacks=[*callbacks, report],
-            shuffle=False,  # the sampler has done it
-            verbose=0,
-        )
-    except BaseException:
-        # Keras ends callbacks only after a training that ended well.
-        for callback in callbacks:
-            if isinstance(callback, keras.callbacks.CSVLogger):
-                callback.on_train_end()
-        raise
+    model.fit(
+        _dataset(_training_batch(config, cases), count(first * steps), config),
+        steps_per_epoch=steps,
+        validation_data=validation,
+        validation_steps=validation_steps,
+        epochs=training.epochs,
+        initial_epoch=first,
+        callbacks=[*callbacks, report],
+        shuffle=False,  # the sampler has done it
+        verbose=0,
+    )
 
 
 def _training_batch(config: Config, cases: Sequence[StoredCase]) -> Callable[[int], Batch]:

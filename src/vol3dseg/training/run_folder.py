@@ -4,11 +4,12 @@ from pathlib import Path
 
 from vol3dseg.config import Config, dump_config
 from vol3dseg.errors import RunError
-from vol3dseg.files import write_json, write_text
+from vol3dseg.files import remove_ours, set_aside, write_json, write_text
 from vol3dseg.model.provenance import provenance
 from vol3dseg.reporting.figures import save_split
+from vol3dseg.reporting.score_report import report_paths
 from vol3dseg.training.backend import tf
-from vol3dseg.training.data import RunData
+from vol3dseg.training.data import RunData, require_no_run
 from vol3dseg.training.memory_estimate import MemoryEstimate
 from vol3dseg.training.training_state import (
     AGAIN,
@@ -18,6 +19,14 @@ from vol3dseg.training.training_state import (
     read_state,
     require_same_config,
 )
+from vol3dseg.written import add_to_list, adopt, is_ours, require_ours, sha256_file
+
+_CHECKPOINTS = ("best.keras", LAST)
+_NAMES = (
+    *_CHECKPOINTS,
+    *("manifest.json", "config.yaml", "split.json", "split.png"),
+    *("training.log", "curves.png", "environment.json"),
+)
 
 
 def begin_run(run: Path, config: Config, resume: bool) -> tuple[TrainingState | None, Config]:
@@ -25,11 +34,10 @@ def begin_run(run: Path, config: Config, resume: bool) -> tuple[TrainingState | 
     last = run / LAST
     if not resume:
         # What was stopped within its first epoch has left nothing to lose.
-        if last.exists() or (run / "manifest.json").exists():
-            raise RunError(
-                "holds a run already", where=run, remedy="use --resume or another folder"
-            )
-        (run / "best.keras").unlink(missing_ok=True)
+        require_no_run(run, "use --resume or another folder")
+        require_ours(run / name for name in _NAMES)
+        require_ours(report_paths(run / "scores" / "validation"))
+        remove_ours(run / "best.keras")
         return None, config
     if not last.exists():
         ended = (run / "manifest.json").exists()  # a new run would be refused
@@ -43,6 +51,26 @@ def begin_run(run: Path, config: Config, resume: bool) -> tuple[TrainingState | 
     if config.training.model_checkpoint and state.val_loss is not None:
         read_state(run / "best.keras")  # or a later epoch would pass for the best of all
     return state, config
+
+
+def take_over(run: Path) -> list[str]:
+    """Move aside what a run that goes on would replace and that is not as it was written.
+
+    Returns what was moved, in words. Checkpoints say of themselves that they are ours, and the log
+    is read before it is written.
+    """
+    there = [name for name in _NAMES if (run / name).is_file()]
+    adopt(run, {name: sha256_file(run / name) for name in there})
+    own = {n: sha256_file(run / n) for n in _CHECKPOINTS if n in there and not is_ours(run / n)}
+    if own:
+        add_to_list(run, own)
+    scores = [path for path in report_paths(run / "scores" / "validation") if path.exists()]
+    others = [run / name for name in there if name not in {*_CHECKPOINTS, "training.log"}]
+    changed = [path for path in [*others, *scores] if not is_ours(path)]
+    return [
+        f"note: {path} was not as it had been written: it is {set_aside(path).name} now"
+        for path in changed
+    ]
 
 
 def origin_of(config: Config, prepared: Path, data: RunData) -> Origin:

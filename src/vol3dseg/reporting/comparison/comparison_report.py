@@ -20,6 +20,7 @@ from vol3dseg.reporting.page import html_page
 from vol3dseg.reporting.score_files import csv_text
 from vol3dseg.reporting.score_report import NOT_COMPARABLE, POOLED_FROM
 
+_NAMES = ("comparison.md", "comparison.csv", "differences.csv", "comparison.html")
 _PARAMETERS = "Keys of the config; “none” where a section is switched off."
 _RESULTS = (
     "Mean of the Dice per case ± standard deviation (number of cases that define it); best of each "
@@ -73,7 +74,7 @@ def compare_folders(
         The folder cannot be written.
     """
     found = [read_run(Path(run)) for run in runs]
-    require_writable(Path(output))
+    require_writable(Path(output), _NAMES)
     comparison = compare(found, part)
     write_comparison(Path(output), comparison)
     return comparison
@@ -81,13 +82,9 @@ def compare_folders(
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
     """Write the four files, each atomically; nothing is written before all four are made."""
-    contents = {
-        "comparison.md": comparison_markdown(comparison),
-        "comparison.csv": runs_csv(comparison),
-        "differences.csv": differences_csv(comparison),
-        "comparison.html": comparison_page(comparison),
-    }
-    for name, content in contents.items():
+    made = (comparison_markdown, runs_csv, differences_csv, comparison_page)
+    contents = [make(comparison) for make in made]
+    for name, content in zip(_NAMES, contents, strict=True):
         write_text(folder / name, content)
 
 

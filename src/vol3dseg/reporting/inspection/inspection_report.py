@@ -76,7 +76,7 @@ def inspect(
     modalities = chosen.recipe.modalities if chosen else None
     labels = chosen.labels if chosen else named_labels(source)
     cases, layout = allow_repairs(find_cases(source, modalities or ()), repair), layout_of(source)
-    require_writable(folder)
+    require_writable(folder, (PAGE_NAME, CASES_NAME, SUSPECTS_NAME))
     with worker_processes(workers, len(cases)) as executor:
         windows = chosen.recipe.windows if chosen else {}
         found = survey(cases, modalities, labels, executor, progress, windows)

@@ -1,0 +1,108 @@
+"""What is ours: each folder that we write into keeps a list of it, with the SHA-256 of each file.
+
+A file is replaced or removed only if the list of its folder has it, with the SHA-256 that it has
+now. What was there before, or was changed since, is somebody's own. The list has the form of
+`sha256sum`; lines are only ever added, since several processes may write into one folder.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vol3dseg.errors import OutputError, some_of
+
+LIST_NAME = ".vol3dseg-files"
+_TITLE = b"# What vol3dseg has written here; it replaces and removes nothing else.\n"
+
+
+@contextmanager
+def reporting(where: Path) -> Iterator[None]:
+    """Report an error of the system as ours."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, OutputError) or error.errno is None:
+            raise
+        raise OutputError(
+            f"cannot be written ({error.strerror})",
+            where=where,
+            expected="a writable place with room",
+            remedy="choose another",
+        ) from error
+
+
+def is_ours(path: Path) -> bool:
+    """Return whether there is a file that is byte for byte as we wrote it."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    known = _list_of(path.parent)
+    with suppress(OSError):  # what cannot be read was not written by us either
+        return _line(path.name, sha256_file(path)) in known
+    return False
+
+
+def require_ours(paths: Iterable[Path]) -> None:
+    """Refuse to replace what is there and is not ours, all of it in one OutputError."""
+    paths = list(paths)
+    for folder in dict.fromkeys(path.parent for path in paths):
+        _list_of(folder)
+    foreign = [path for path in paths if os.path.lexists(path) and not is_ours(path)]
+    if not foreign:
+        return
+    together = len({path.parent for path in foreign}) == 1
+    names = [path.name if together else str(path) for path in foreign]
+    raise OutputError(
+        f"{some_of(names)} would be replaced, which vol3dseg did not write or which was changed "
+        "since",
+        where=foreign[0].parent if together else "",
+        expected=f"new names, or files as {LIST_NAME} lists them",
+        remedy="choose another output, or move what is there to another folder",
+    )
+
+
+def add_to_list(folder: Path, files: Mapping[str, str]) -> None:
+    """Add files to the list of their folder, by name with their SHA-256."""
+    known, path = _list_of(folder), folder / LIST_NAME
+    lines = b"".join(_line(name, digest) for name, digest in files.items())
+    with reporting(path), path.open("ab") as file:
+        file.write(lines if known else _TITLE + lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def adopt(folder: Path, files: Mapping[str, str]) -> None:
+    """List files of a folder that has no list, as one has not that was copied without it.
+
+    `files` are those that a record of ours in it names, with their SHA-256.
+    """
+    if files and folder.is_dir() and not os.path.lexists(folder / LIST_NAME):
+        add_to_list(folder, files)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of the file at `path`, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _list_of(folder: Path) -> bytes:
+    """Return the list of a folder; empty where there is none."""
+    path = folder / LIST_NAME
+    if not os.path.lexists(path):
+        return b""
+    with reporting(path):
+        content = b"" if path.is_symlink() or not path.is_file() else path.read_bytes()
+    if not content.startswith(_TITLE):
+        raise OutputError(
+            "is not of vol3dseg, which keeps a list of what it has written under this name",
+            where=path,
+            remedy="choose another output folder, or move the file",
+        )
+    return content
+
+
+def _line(name: str, digest: str) -> bytes:
+    # A name with a line break must not stand for two lines.
+    return b"%s  %s\n" % (digest.encode(), os.fsencode(name).replace(b"\n", b"\\n"))
