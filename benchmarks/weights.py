@@ -128,7 +128,7 @@ def write_model(path: Path, model: Any, recipe: Recipe, labels: LabelSet) -> Non
             local=True,
         ),
         outputs=Softmax(classes=labels.names),
-        tiling=Tiling(overlap=_OVERLAP),
+        tiling=Tiling.of(recipe.patch_size, _OVERLAP),
         members=(_untrained(),),
         provenance=provenance("tensorflow", "keras", "tf2onnx", "onnx", "numpy"),
     )

@@ -154,7 +154,7 @@ def make_manifest(recipe, labels):
         labels=labels,
         network=Network(architecture={}, divisor=(4, 4, 4), receptive_field=(0, 0, 0), local=True),
         outputs=Softmax(classes=labels.names),
-        tiling=Tiling(),
+        tiling=Tiling.of(recipe.patch_size),
         members=(
             TrainingFacts(
                 data_fingerprint="0" * 64,

@@ -4,16 +4,17 @@ import inspect
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 
 import vol3dseg as package
+from vol3dseg.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [name for name in package.__all__ if name != "__version__"]
 TRAINED = {"train", "export_onnx"}  # whose modules import TensorFlow
-REPORTING = {"check"}  # which returns what is wrong and raises nothing
 
 
 def found(name):
@@ -30,9 +31,40 @@ def test_everything_is_there_and_says_what_it_is(name):
     assert text
     if inspect.isfunction(thing):
         assert "Parameters\n----------" in text
-        assert ("Raises\n------" in text) == (name not in REPORTING)
+        assert "Raises\n------" in text
         for argument in inspect.signature(thing).parameters:
             assert re.search(rf"^{argument}\b|\b{argument}\b.* : ", text, re.MULTILINE), argument
+
+
+def takes(annotation):
+    """The types that an annotation names, at any depth."""
+    inner = annotation if isinstance(annotation, list) else typing.get_args(annotation)
+    return [annotation, *(each for part in inner for each in takes(part))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_may_be_text(name):
+    """Of what is public, and of the methods of what that hands out."""
+    thing = found(name)
+    handed = takes(typing.get_type_hints(thing).get("return")) if inspect.isfunction(thing) else ()
+    ours = [each for each in (thing, *handed) if "vol3dseg" in getattr(each, "__module__", "")]
+    methods = [m for each in ours if inspect.isclass(each) for m in vars(each).values()]
+    for function in filter(inspect.isfunction, [*ours, *methods]):
+        if function.__name__.startswith("_"):
+            continue
+        for argument, annotation in typing.get_type_hints(function).items():
+            if argument != "return" and Path in takes(annotation):
+                assert str in takes(annotation), f"{function.__qualname__}: {argument}"
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_is_a_function(name):
+    """One call a step, whatever the step."""
+    names = {
+        "compare": "compare_folders", "export-onnx": "export_onnx", "info": "describe",
+        "show": "draw_files", "split": "write_split", "demo": "train",
+    }  # fmt: skip
+    assert inspect.isfunction(found(names.get(name, name)))
 
 
 @pytest.mark.parametrize("name", NAMES)

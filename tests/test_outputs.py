@@ -94,8 +94,10 @@ def test_outputs_must_fit_the_labels(manifest, outputs, message):
 
 
 def test_an_axis_is_mirrored_once(manifest):
-    with pytest.raises(ValidationError, match="is there twice"):
-        Manifest.model_validate({**manifest.model_dump(), "tiling": {"mirror": ["i", "i"]}})
+    with pytest.raises(ValidationError, match="i is there twice"):
+        Manifest.model_validate(
+            {**manifest.model_dump(), "tiling": {"step": [8, 8, 8], "mirror": ["i", "i"]}}
+        )
 
 
 def test_a_head_of_another_kind_is_refused_by_its_name(model_path):
@@ -174,7 +176,11 @@ def test_mirrored_views_are_averaged(axes, manifest, small_unet):
     backend = OnnxBackend(small_unet(rng).SerializeToString())
     recipe = manifest.recipe.model_copy(update={"modalities": ("m",)})
     network = manifest.network.model_copy(update={"divisor": (2, 2, 2)})
-    facts = {"recipe": recipe, "network": network, "tiling": Tiling(mirror=axes)}
+    facts = {
+        "recipe": recipe,
+        "network": network,
+        "tiling": Tiling.of(recipe.patch_size, mirror=axes),
+    }
     model = manifest.model_copy(update=facts)
     image = rng.normal(0, 1, (24, 20, 18, 1)).astype(np.float32)
     scan = Volume(image, Geometry(image.shape[:3], np.eye(4)), ("m",))
@@ -187,7 +193,9 @@ def test_mirrored_views_are_averaged(axes, manifest, small_unet):
         expected += np.flip(np.moveaxis(backend(turned)[0], 0, -1), view) / 2 ** len(axes)
     assert len(found.plan.tiles) == 1
     np.testing.assert_allclose(found.probabilities, expected, rtol=0, atol=1e-6)
-    plain = Predictor(backend, model.model_copy(update={"tiling": Tiling()}), planner)
+    plain = Predictor(
+        backend, model.model_copy(update={"tiling": Tiling.of(recipe.patch_size)}), planner
+    )
     once = plain.segment(scan, scan.geometry, True).probabilities
     assert np.abs(once - found.probabilities).max() > 0.01
 

@@ -38,7 +38,7 @@ def planner_of(manifest_of):
             "local": local,
         }
         network = manifest.network.model_copy(update=facts)
-        changes = {"network": network, "tiling": Tiling(overlap=overlap)}
+        changes = {"network": network, "tiling": Tiling.of(patch, overlap)}
         return Planner(manifest.model_copy(update=changes), bytes_per_voxel=float(MB))
 
     return make

@@ -36,7 +36,7 @@ def blend(image, backend, classes, tile, overlap, manifest_of):
     recipe = Recipe(modalities=("m",), normalisation={"method": "zscore"}, patch_size=tile)
     labels = load_config("crops32").labels
     names = [str(n) for n in range(classes)]
-    changes = {"outputs": Softmax(classes=names), "tiling": Tiling(overlap=overlap)}
+    changes = {"outputs": Softmax(classes=names), "tiling": Tiling.of(tile, overlap)}
     manifest = manifest_of(recipe, labels).model_copy(update=changes)
     plan = Planner(manifest, bytes_per_voxel=1).blended(image.shape[:3])
     rows = [np.array(row) for row in run_tiles(image, backend, manifest, plan)]
@@ -155,7 +155,12 @@ def test_onnx_backend_says_what_it_runs_on(model_path, threads):
 def test_the_overlap_of_blended_tiles_can_be_chosen(manifest, tmp_path, small_unet, overlap, step):
     network = manifest.network.model_copy(update={"local": False})
     recipe = manifest.recipe.select(["flair"]).model_copy(update={"patch_size": (8, 8, 8)})
-    changes = {"network": network, "recipe": recipe, "fingerprint": recipe.fingerprint}
+    changes = {
+        "network": network,
+        "recipe": recipe,
+        "fingerprint": recipe.fingerprint,
+        "tiling": Tiling.of(recipe.patch_size),
+    }
     of_tiles = manifest.model_copy(update=changes)
     path = tmp_path / "tiles.onnx"
     path.write_bytes(with_manifest(small_unet(np.random.default_rng(0)), of_tiles))
@@ -327,7 +332,7 @@ def without_manifest(model):
 def manifest_of_version(version):
     def change(model):
         now = model.metadata_props[0].value
-        model.metadata_props[0].value = now.replace('"version":4,"rec', f'"version":{version},"rec')
+        model.metadata_props[0].value = now.replace('"version":5,"rec', f'"version":{version},"rec')
         assert model.metadata_props[0].value != now
 
     return change
@@ -346,8 +351,8 @@ def other_recipe(model):
         pytest.param(external_in_attribute, "another file", id="external data in an attribute"),
         pytest.param(other_channels, r"\(4 channels, .* as its manifest says", id="other channels"),
         pytest.param(without_manifest, "without the metadata", id="no manifest"),
-        pytest.param(manifest_of_version(5), "another version", id="newer manifest"),
-        pytest.param(manifest_of_version(3), "anew with vol3dseg export-onnx", id="older manifest"),
+        pytest.param(manifest_of_version(6), "another version", id="newer manifest"),
+        pytest.param(manifest_of_version(4), "anew with vol3dseg export-onnx", id="older manifest"),
         pytest.param(other_recipe, "fingerprint", id="edited recipe"),
     ],
 )

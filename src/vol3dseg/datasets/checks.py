@@ -9,12 +9,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import FIT_ID, Case, is_fit_id, modalities_of
+from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.reading import differing_label_grid
 from vol3dseg.datasets.sources import SourceFile, by_file, open_label
@@ -83,7 +85,7 @@ class Refusal:
 
 
 def check(
-    cases: Sequence[Case],
+    dataset: str | Path | Sequence[Case],
     modalities: Sequence[str] | None = None,
     labels: LabelSet | None = None,
     executor: Executor | None = None,
@@ -93,8 +95,8 @@ def check(
 
     Parameters
     ----------
-    cases : sequence of Case
-        As `find_cases` gives them.
+    dataset : str, Path or sequence of Case
+        A folder in a layout that `find_cases` knows, a dataset table, or cases.
     modalities : sequence of str or None
         Those that every case should have; None expects of each what any of them has.
     labels : LabelSet or None
@@ -108,7 +110,13 @@ def check(
     -------
     list of Finding
         The most severe first, then in order of cases.
+
+    Raises
+    ------
+    DatasetError
+        There are no cases, or their layout is not known. What is wrong with a case is returned.
     """
+    cases = find_cases(dataset) if isinstance(dataset, str | Path) else dataset
     expected = modalities_of(cases) if modalities is None else modalities
     function = partial(check_case, modalities=expected, labels=labels)
     found: list[Finding] = []

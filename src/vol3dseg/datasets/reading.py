@@ -1,16 +1,17 @@
 """From the files of a case to arrays on one grid."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.sources import SourceFile, by_file, open_label
 from vol3dseg.errors import GridError, Vol3dSegError, in_memory
 from vol3dseg.machine import usable_cores
@@ -30,14 +31,16 @@ class _Found(NamedTuple):
 
 
 def read_case(
-    case: Case, modalities: Iterable[str] | None = None, labels: LabelSet | None = None
+    case: Case | Mapping[str, str | Path],
+    modalities: Iterable[str] | None = None,
+    labels: LabelSet | None = None,
 ) -> tuple[Volume, Segmentation | None]:
     """Read the images of a case and its label map, all on one grid.
 
     Parameters
     ----------
-    case : Case
-        As `find_cases` gives it.
+    case : Case or mapping from modality to str or Path
+        As `find_cases` gives it; or the files of one, each a folder where that is DICOM.
     modalities : iterable of str or None
         What is read, in this order; None reads all images of the case in its own order.
     labels : LabelSet or None
@@ -66,6 +69,9 @@ def read_case(
     LabelError
         The label map holds what is not in `labels`, or no whole numbers.
     """
+    if not isinstance(case, Case):
+        images = {name: ImageSource(Path(file)) for name, file in case.items()}
+        case = Case("case", "case", images)
     chosen = case.select(case.images if modalities is None else modalities)
     volume = read_volume(chosen, chosen.images)
     return volume, read_segmentation(chosen, labels, volume.geometry) if chosen.label else None

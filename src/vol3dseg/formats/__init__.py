@@ -14,6 +14,7 @@ from vol3dseg.formats.names import (
     label_stem,
     stem,
     write,
+    write_labels,
 )
 from vol3dseg.formats.nifti.nifti_file import NIFTI
 from vol3dseg.formats.nifti.nifti_pair import is_companion
@@ -29,5 +30,5 @@ from vol3dseg.formats.opening import (
 __all__ = [
     "EXPECTED", "FORMATS", "NIFTI", "Format", "LabelFile", "VolumeFile", "files_of",
     "finite_image", "format_by_name", "is_companion", "label_stem", "open_labels", "open_volume",
-    "read_image", "read_labels", "stem", "write",
+    "read_image", "read_labels", "stem", "write", "write_labels",
 ]  # fmt: skip

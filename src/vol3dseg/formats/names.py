@@ -11,6 +11,7 @@ from vol3dseg.formats.itk.metaimage import METAIMAGE
 from vol3dseg.formats.itk.nrrd import NRRD
 from vol3dseg.formats.nifti.nifti_file import NIFTI
 from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import Segmentation
 
 FORMATS = (NIFTI, NRRD, METAIMAGE)
 EXPECTED = ".nii, .nii.gz, .hdr with .img, .nrrd, .nhdr, .mha or .mhd"
@@ -40,6 +41,24 @@ def files_of(path: Path) -> tuple[Path, ...]:
     """
     known = format_by_name(path)
     return (path,) if known is None else known.files(path)
+
+
+def write_labels(segmentation: Segmentation, path: str | Path) -> None:
+    """Write a label map, with the values that its classes are written as.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+    path : str or Path
+        Its suffix says the format: .nii.gz, .nii, .nrrd or .mha. The file appears when it is whole,
+        with a fresh header.
+
+    Raises
+    ------
+    OutputError
+        The suffix stands for no format that is written, or the file cannot be.
+    """
+    write(Path(path), segmentation.labels.decode(segmentation.array), segmentation.geometry)
 
 
 def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:

@@ -137,15 +137,36 @@ def open_labels(path: Path, repair: bool = False, series: str | None = None) -> 
 
 
 def read_labels(
-    path: Path,
+    path: str | Path,
     labels: LabelSet | None = None,
     grid: Geometry | None = None,
     series: str | None = None,
     repair: bool = False,
 ) -> Segmentation:
-    """Read a label map, or a DICOM-SEG onto the `grid` of its image, and classify its voxels.
+    """Read a label map from a file.
 
-    Without `labels` each value is a class "value n", each segment "segment n". LabelError: a value
-    or a segment is not among the classes. GridError: a DICOM-SEG does not lie on the grid.
+    Parameters
+    ----------
+    path : str or Path
+        A file, or a folder with a DICOM series.
+    labels : LabelSet or None
+        What values or segments mean; None makes a class of each: "value 1", "segment 1".
+    grid : Geometry or None
+        That of the image; a DICOM-SEG, which does not tell its own, comes onto it.
+    series : str or None
+        Which DICOM series of the folder: UID, number or a pattern of its description.
+    repair : bool
+        Read what is wrong where there is a repair.
+
+    Raises
+    ------
+    FileFormatError
+        It cannot be read.
+    LabelError
+        A value or a segment is not among the classes.
+    GridError
+        A DICOM-SEG does not lie on the grid.
+    MissingExtraError
+        DICOM needs pydicom.
     """
-    return open_labels(path, repair, series).segmentation(labels, grid)
+    return open_labels(Path(path), repair, series).segmentation(labels, grid)

@@ -15,6 +15,7 @@ from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend, is_ins
 from vol3dseg.inference.runtimes.session import Session, require_probabilities
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.machine import give_back_at_once
+from vol3dseg.model.manifest import Tiling
 from vol3dseg.model.model_file import ModelFile, read_model
 
 _LAID_OUT = 4.0  # times the weights: runtimes lay them out for their kernels, size by size
@@ -97,7 +98,8 @@ def make_predictor(
     graph, manifest = onnx.load_model_from_string(model.content), model.manifest
     each = session.bytes_per_voxel(footprint(graph, manifest.network.divisor))
     if overlap is not None:
-        tiling = manifest.tiling.model_copy(update={"overlap": overlap})
+        apart = Tiling.of(manifest.recipe.patch_size, overlap).step
+        tiling = manifest.tiling.model_copy(update={"step": apart})
         manifest = manifest.model_copy(update={"tiling": tiling})
     if manifest.tiling.mirror:  # a mirrored input, the sum of the outputs and a view turned back
         each += 2 * _FLOAT * (len(manifest.outputs.channels) + len(manifest.recipe.modalities))

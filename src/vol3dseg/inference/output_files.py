@@ -9,7 +9,7 @@ import numpy as np
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import OutputError, some_of
 from vol3dseg.files import atomic_path, require_writable
-from vol3dseg.formats import FORMATS, NIFTI, Format, format_by_name
+from vol3dseg.formats import FORMATS, NIFTI, Format, format_by_name, write_labels
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
 from vol3dseg.formats.dicom.series import Series
 from vol3dseg.inference import SEG
@@ -148,8 +148,7 @@ def write_outputs(
         target = folder / names[0]
         write_seg(target, segmentation, series, algorithm, deidentify=options.deidentify)
     else:
-        values = segmentation.labels.decode(segmentation.array)
-        chosen.write(folder / names[0], values, segmentation.geometry)
+        write_labels(segmentation, folder / names[0])
     if options.probabilities:
         names.append(_probabilities(case, chosen))
         values = np.asarray(prediction.probabilities)

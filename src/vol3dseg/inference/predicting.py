@@ -25,7 +25,8 @@ from vol3dseg.preprocessing.prepare import prepare
 
 _KILLED = "case {}: the run before was killed while it was worked on, perhaps for want of memory"
 _AFTER = "give it more memory, or less to take with --max-memory, and try it again with --resume"
-Inputs = Sequence[str | Path | Case]
+Input = str | Path | Case
+Inputs = Input | Sequence[Input]
 
 
 def predict(
@@ -43,7 +44,7 @@ def predict(
     ----------
     model : str, Path or Predictor
         An ONNX file made by `vol3dseg export-onnx`, or what `load_predictor` has made of it.
-    inputs : sequence of str, Path or Case
+    inputs : str, Path or Case, or a sequence of these
         Cases; data sets in a known layout, dataset tables, folders of one case; or, for a model of
         one modality, image files and folders with a DICOM series.
     output : str or Path
@@ -100,8 +101,9 @@ def predict(
 
 def _chosen(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> dict[str, list[Case]]:
     """Return the cases that are to be segmented, by part of the split; see `predict`."""
-    given = [each for each in inputs if isinstance(each, Case)]
-    paths = [Path(each) for each in inputs if not isinstance(each, Case)]
+    several = [inputs] if isinstance(inputs, str | Path | Case) else inputs
+    given = [each for each in several if isinstance(each, Case)]
+    paths = [Path(each) for each in several if not isinstance(each, Case)]
     modalities = predictor.manifest.recipe.modalities
     cases = allow_repairs([*given, *gather_cases(paths, modalities)], options.repair)
     require_distinct(cases)

@@ -114,9 +114,9 @@ class Record(Frozen):
     begun: str = ""
     cases: dict[str, CaseRecord] = {}
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write `predictions.json` into `folder`, atomically."""
-        write_text(folder / RECORD_NAME, self.model_dump_json(indent=1) + "\n")
+        write_text(Path(folder) / RECORD_NAME, self.model_dump_json(indent=1) + "\n")
 
     def with_cases(self, cases: Mapping[str, CaseRecord], begun: str = "") -> "Record":
         """Return the record with these cases, over those that it has, and the one begun next."""
@@ -141,7 +141,7 @@ class Record(Frozen):
             versions=installed_versions(*_PACKAGES),
         )
 
-    def require_same_model(self, other: "Record", folder: Path) -> None:
+    def require_same_model(self, other: "Record", folder: str | Path) -> None:
         """Refuse to go on with another model or on another provider."""
         facts = [
             ("model", self.model_sha256, other.model_sha256),
@@ -151,19 +151,19 @@ class Record(Frozen):
             if ours != theirs:
                 raise EvaluationError(
                     f"was made with {fact} {ours}, now it is {theirs}",
-                    where=folder / RECORD_NAME,
+                    where=Path(folder) / RECORD_NAME,
                     remedy="resume with the same, or segment into another folder",
                 )
 
-    def is_there(self, case_id: str, folder: Path) -> bool:
+    def is_there(self, case_id: str, folder: str | Path) -> bool:
         """Return whether the files of a case are there, byte for byte as they were written."""
         made = self.cases.get(case_id)
         if made is None or made.error:
             return False
-        paths = {folder / name: digest for name, digest in made.written.items()}
+        paths = {Path(folder) / name: digest for name, digest in made.written.items()}
         return all(path.is_file() and sha256_file(path) == paths[path] for path in paths)
 
-    def is_complete(self, case: Case, folder: Path, modalities: Sequence[str]) -> bool:
+    def is_complete(self, case: Case, folder: str | Path, modalities: Sequence[str]) -> bool:
         """Return whether the files of a case are there, as they were written, and up to date."""
         made = self.cases.get(case.id)
         return (

@@ -26,9 +26,11 @@ from vol3dseg.schema import (
     Seed,
     Share,
     Side,
+    Sides,
     parse_json,
     read_json,
 )
+from vol3dseg.space.box import Shape
 from vol3dseg.space.labels import LabelSet
 
 METADATA_KEY = "vol3dseg.manifest"
@@ -65,21 +67,36 @@ class Tiling(Frozen):
 
     Attributes
     ----------
-    overlap : float
-        Share of a side that neighbouring blended tiles have in common, 0 to 0.9.
+    step : (3,) tuple of int
+        From one blended tile to the next [voxels]; a tile is as large as the training patch.
     sigma : float
         Standard deviation of the Gaussian that tiles are weighted by, as a share of their side. The
         default is nnU-Net's choice (Isensee et al. 2021).
     floor : float
         The smallest weight of a voxel; the largest is near 1.
+    padding : "zeros"
+        What a tile holds beyond the volume.
     mirror : tuple of "i", "j", "k"
         Axes that a tile is mirrored along; outputs are averaged over all combinations of them.
     """
 
-    overlap: Annotated[Share, Field(le=0.9)] = 0.5
+    step: Sides
     sigma: Annotated[Amount, Field(ge=1e-3, le=1e3)] = 0.125
     floor: Annotated[Share, Field(ge=1e-6)] = 1e-3
+    padding: Literal["zeros"] = "zeros"
     mirror: Annotated[tuple[Axis, ...], Once] = ()
+
+    @classmethod
+    def of(cls, patch: Shape, overlap: float = 0.5, mirror: tuple[Axis, ...] = ()) -> "Tiling":
+        """Return the tiling by patches, neighbours of which share `overlap` of their sides."""
+        i, j, k = (max(1, round(n * (1 - overlap))) for n in patch)
+        return cls(step=(i, j, k), mirror=mirror)
+
+    def step_of(self, size: Shape, patch: Shape) -> Shape:
+        """Return the step for tiles of another size than the patch: the same share of it."""
+        steps = zip(size, self.step, patch, strict=True)
+        i, j, k = (max(1, round(n * step / side)) for n, step, side in steps)
+        return i, j, k
 
 
 class TrainingFacts(Frozen):
@@ -222,7 +239,7 @@ class Manifest(Frozen):
     """
 
     format: Literal["vol3dseg.manifest"] = "vol3dseg.manifest"
-    version: Literal[4] = 4
+    version: Literal[5] = 5
     recipe: Recipe
     fingerprint: str
     labels: LabelSet
@@ -239,6 +256,9 @@ class Manifest(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
         problems = self.outputs.problems(self.labels)
+        step, patch = self.tiling.step, self.recipe.patch_size
+        if not all(a <= b <= 10 * a for a, b in zip(step, patch, strict=True)):
+            problems.append(f"tiles of {patch} cannot be {step} apart: a tenth of them to all")
         if self.fingerprint != self.recipe.fingerprint:
             problems.append("the recipe does not match its fingerprint")
         if problems:

@@ -96,8 +96,24 @@ class Described(NamedTuple):
         return {**self.facts, **self.content.model_dump(mode="json")}
 
 
-def describe(path: Path) -> Described:
-    """Return what an ONNX model, a run or a prepared folder says of itself."""
+def describe(path: str | Path) -> Described:
+    """Return what an ONNX model, a run or a prepared folder says of itself.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Described
+        `kind` in words, `content` (a Manifest or an Index), `facts` of the file, `document` of all.
+
+    Raises
+    ------
+    ModelError, RunError, StoreError
+        It is none of these, or damaged.
+    """
+    path = Path(path)
     if path.is_file():
         return _describe_file(read_model(path, allow_standalone=True))
     if (path / FILE_NAME).is_file():

@@ -156,7 +156,7 @@ class Index(Frozen):
             "is not in the prepared folder", where=f"case {case_id}", remedy="prepare it first"
         )
 
-    def require_made_with(self, config: Config, folder: Path) -> None:
+    def require_made_with(self, config: Config, folder: str | Path) -> None:
         """Refuse a config by which the cases would be others than those that are stored.
 
         Regions, required classes, values to write and codes are only said of what is stored, and
@@ -182,9 +182,9 @@ class Index(Frozen):
         """Return the SHA-256 over names and contents of these cases."""
         return sha256_json([[i, self.entry(i).sha256] for i in sorted(case_ids)])
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write `index.json` into `folder`, atomically."""
-        write_text(folder / FILE_NAME, self.model_dump_json(indent=1) + "\n")
+        write_text(Path(folder) / FILE_NAME, self.model_dump_json(indent=1) + "\n")
 
 
 def load_index(folder: Path) -> Index:

@@ -90,7 +90,7 @@ def _network(manifest: Manifest) -> dict[str, str]:
         "input": f"{', '.join(manifest.recipe.modalities)}; sides are multiples of "
         f"{_by(network.divisor)}",
         "output": f"{outputs.kind} of {', '.join(outputs.channels)}",
-        "tiles": f"{_by(manifest.recipe.patch_size)} voxels, overlap {tiling.overlap:g}, "
+        "tiles": f"{_by(manifest.recipe.patch_size)} voxels, {_by(tiling.step)} apart, "
         f"mirrored along {', '.join(tiling.mirror) or 'no axis'}"
         if not network.local or tiling.mirror
         else "of any size",

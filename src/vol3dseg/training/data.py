@@ -54,10 +54,32 @@ def write_split(
     config: str | Path | None = None,
     stratify: bool = False,
 ) -> str:
-    """Divide cases as training would; write split.json, split.md and split.png into `output`.
+    """Divide cases as training would; write split.json, split.md and split.png.
 
-    Returns how cases are divided, with a table of the parts, as Markdown. `stratify` divides by
-    foreground volume, whatever the config says.
+    Parameters
+    ----------
+    prepared : str or Path
+        Made by `vol3dseg preprocess`.
+    output : str or Path
+        The folder of the three.
+    config : str, Path or None
+        A preset's name or a YAML file; None takes the one that `prepared` was made with.
+    stratify : bool
+        Divide by foreground volume, whatever the config says.
+
+    Returns
+    -------
+    str
+        How cases are divided, with a table of the parts, as Markdown.
+
+    Raises
+    ------
+    StoreError
+        `prepared` is no prepared folder, or none of its cases has a label map.
+    DatasetError
+        The cases cannot be divided so.
+    MissingExtraError
+        matplotlib is not installed.
     """
     prepared, output = Path(prepared), Path(output)
     require_no_run(output, "choose another folder: a run keeps the split that it was trained with")

@@ -111,7 +111,7 @@ def describe_model(config: Config, model: Any = None) -> Manifest:
         labels=config.labels,
         network=network,
         outputs=Softmax(classes=config.labels.names),
-        tiling=Tiling(),
+        tiling=Tiling.of(recipe.patch_size),
         members=(),
         provenance=provenance("tensorflow", "keras", "numpy", "SimpleITK"),
     )

@@ -61,14 +61,28 @@ TABLE = Layout(
 )
 
 
-def write_table(cases: Sequence[Case], path: Path) -> None:
+def write_table(cases: Sequence[Case], path: str | Path) -> None:
     """Write a dataset table, atomically; read back, it gives the same cases.
 
     Paths in it are relative to its folder, with slashes. An image that a case lacks is an empty
     cell, which has to be filled in before the table can be used. Columns that would be empty in
-    every row are left out, but for `subject` and `label`. Raises DatasetError where the name does
-    not end in .csv or .json, or names or paths would not be read back as they are.
+    every row are left out, but for `subject` and `label`.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        As `find_cases` gives them.
+    path : str or Path
+        Ends in .csv or .json.
+
+    Raises
+    ------
+    DatasetError
+        The name ends otherwise, or names or paths would not be read back as they are.
+    OutputError
+        The file cannot be written.
     """
+    path = Path(path)
     if path.suffix.lower() not in _SUFFIXES:
         remedy = "end the name in .csv or .json"
         raise DatasetError("tables are written as CSV or JSON", where=path, remedy=remedy)

@@ -85,7 +85,7 @@ class Planner:
         return [self._with_overlap(shape, size) for size in sizes]
 
     def _with_overlap(self, shape: Shape, size: Shape) -> Plan:
-        i, j, k = (max(1, round(n * (1 - self.manifest.tiling.overlap))) for n in size)
+        i, j, k = self.manifest.tiling.step_of(size, self.manifest.recipe.patch_size)
         count = math.prod(
             1 if extent <= side else 1 + -(-(extent - side) // each)
             for extent, side, each in zip(shape, size, (i, j, k), strict=True)
