@@ -65,7 +65,8 @@ def _report(found: "Survey", output: Path) -> None:
     ]
     if rows:
         columns = ["case", "score", "reasons"]
-        show_table("The most suspicious cases", columns, rows, words=["reasons"])
+        title = f"The {len(rows)} most suspicious of {len(found.cases)} cases"
+        show_table(title, columns, rows, words=["reasons"])
     if found.too_few:
         click.echo(found.too_few)
     count = len(found.cases)

@@ -27,7 +27,11 @@ from vol3dseg.reporting.comparison.comparison_figures import (
     draw_differences,
     line_style,
 )
-from vol3dseg.reporting.comparison.comparison_report import comparison_markdown, write_comparison
+from vol3dseg.reporting.comparison.comparison_report import (
+    comparison_markdown,
+    notes_on_cases,
+    write_comparison,
+)
 from vol3dseg.reporting.comparison.comparison_tables import (
     difference_table,
     pooled_table,
@@ -290,6 +294,23 @@ def test_only_common_cases_are_compared_and_it_is_said(make_run):
     text = comparison_markdown(comparison)
     assert "Only the 2 that all have are compared; left out: v2 (in A only)." in text
     assert "each run stands with all its own cases (A 3, B 2)" in text
+    assert (
+        "Run B was scored on 2 of the 3 cases of its validation part; without a score: v2" in text
+    )
+    assert "Run A was scored" not in text
+
+
+def test_cases_of_no_part_are_said(make_run):
+    runs = [make_run("a"), make_run("b")]
+    for run, names in zip(runs, (["v1", "out"], ["out"]), strict=True):
+        write_scores(run / "scores" / "validation", some_dice(names, 1))
+    found, other = (entry for entry in compare(read(*runs)).entries)
+    assert (found.of_no_part, found.without_score) == (("out",), ("v2", "v3"))
+    notes = notes_on_cases(compare(read(*runs)))
+    assert any(note.startswith("Run A was scored on what is in no part") for note in notes)
+    assert any(note.startswith("Run A was scored on 1 of the 3") for note in notes)
+    assert not any(note.startswith("Run B was scored on 0") for note in notes)
+    assert other.of_no_part == ("out",)
 
 
 def test_runs_without_a_common_case_are_refused(make_run):

@@ -25,7 +25,7 @@ from vol3dseg.quality.suspects import rank
 from vol3dseg.reporting.figures import COLOURS
 from vol3dseg.reporting.inspection.inspection_page import page
 from vol3dseg.reporting.inspection.inspection_report import inspect
-from vol3dseg.reporting.inspection.overview import plain
+from vol3dseg.reporting.inspection.overview import _middle, plain
 from vol3dseg.reporting.inspection.survey import Gallery, Survey, survey
 from vol3dseg.reporting.inspection.thumbnails import colour_of, draw_contents, require_pillow
 from vol3dseg.space.geometry import Geometry
@@ -325,3 +325,9 @@ def test_real_sets_open_without_a_message(name, shared_data, browse, tmp_path):
     dom, console = browse(tmp_path / "out" / "index.html")
     assert not console
     assert "<article" in dom
+
+
+def test_a_mean_over_fewer_cases_says_so():
+    assert _middle([1.0, None, 3.0]).endswith("; 2 of 3)")
+    assert _middle([1.0, 3.0]).endswith("2.90)")
+    assert _middle([None]) == "–"

@@ -38,6 +38,18 @@ class Entry:
         return self.run.scores[self.scores.part].cases
 
     @property
+    def without_score(self) -> tuple[str, ...]:
+        """Cases of the part that the run was not scored on."""
+        scored = set(self.all_cases)
+        return tuple(c for c in self.run.split.part(self.scores.part) if c not in scored)
+
+    @property
+    def of_no_part(self) -> tuple[str, ...]:
+        """Cases that the run was scored on, and that its split does not have."""
+        known = set(self.run.split.ids)
+        return tuple(case for case in self.all_cases if case not in known)
+
+    @property
     def statistics(self) -> Mapping[str, Statistics]:
         """Statistics of Dice over the common cases, by class or region."""
         return {name: describe(list(dice.values())) for name, dice in self.scores.dice.items()}

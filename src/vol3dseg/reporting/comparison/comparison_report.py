@@ -1,6 +1,6 @@
 """What is written of a comparison: Markdown and HTML for people, CSV for machines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from html import escape
 from importlib import resources
@@ -124,7 +124,23 @@ def notes_on_cases(comparison: Comparison) -> list[str]:
             f"The runs were scored on different cases. Only the {len(comparison.cases)} that all "
             f"have are compared; left out: {'; '.join(lists)}."
         )
-    return notes
+    return notes + [note for entry in comparison.entries for note in _on_scored(entry)]
+
+
+def _on_scored(entry: Entry) -> Iterator[str]:
+    """Say where a run was scored on other cases than the part has."""
+    part, own, strangers = entry.scores.part, entry.without_score, entry.of_no_part
+    if strangers:
+        yield (
+            f"Run {entry.letter} was scored on what is in no part of its split, hence of another "
+            f"data set: {some_of(strangers)}."
+        )
+    if own and len(strangers) < len(entry.all_cases):
+        total = len(entry.run.split.part(part))
+        yield (
+            f"Run {entry.letter} was scored on {total - len(own)} of the {total} cases of its "
+            f"{part} part; without a score: {some_of(own)}."
+        )
 
 
 def runs_csv(comparison: Comparison) -> str:

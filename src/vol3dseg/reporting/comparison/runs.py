@@ -21,6 +21,7 @@ class RunSummary:
     config: Config
     manifest: Manifest
     curves: Mapping[str, tuple[float, ...]]  # of `read_log`
+    split: Split
     scores: Mapping[str, PartScores]  # of the parts that were evaluated
 
     @property
@@ -61,6 +62,7 @@ def read_run(folder: Path) -> RunSummary:
         config=load_config(folder / "config.yaml"),
         manifest=read_run_manifest(folder),
         curves=read_log(folder / "training.log"),
+        split=split,
         scores={
             part: _read_scores(folder, part, split)
             for part in PARTS

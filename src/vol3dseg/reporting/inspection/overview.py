@@ -12,7 +12,7 @@ from vol3dseg.space.geometry import Geometry
 
 _ROWS = 12  # of a table that may be as long as the set; the rest is counted
 _WIDTH, _HEIGHT = 320, 22  # of a box plot [pixels]
-_MIDDLE = "median over cases (range of the middle 90 %)"
+_MIDDLE = "median over cases (range of the middle 90 %; how many, where not all have it)"
 
 
 def overview(found: Survey, example: Sequence[Picture]) -> str:
@@ -82,7 +82,9 @@ def _intensities(found: Survey) -> str:
         facts = found.facts_of(name)
         if facts:
             columns = zip(*((f.low, f.median, f.high, f.noise) for f in facts), strict=True)
-            rows.append([escape(name), str(len(facts)), *map(_middle, columns)])
+            rows.append(
+                [escape(name), f"{len(facts)} of {len(found.cases)}", *map(_middle, columns)]
+            )
     head = ["modality", "cases", "percentile 1", "median", "percentile 99", "noise"]
     histograms = (
         '<div class="histograms" id="whole"></div><p class="note">Voxels inside (not background). '
@@ -102,12 +104,14 @@ def plain(value: float) -> str:
 
 
 def _middle(values: Iterable[float | None], text: Callable[[float], str] = plain) -> str:
-    """Return the median, and where the middle 90 % lie, of those that are known."""
-    known = [value for value in values if value is not None]
+    """Return the median, and where the middle 90 % lie, of those that are known, and how many."""
+    every = list(values)
+    known = [value for value in every if value is not None]
     if not known:
         return "–"
     low, middle, high = map(text, np.percentile(known, (5, 50, 95)))
-    return f"{middle} ({low} to {high})"
+    fewer = f"; {len(known)} of {len(every)}" if len(known) < len(every) else ""
+    return f"{middle} ({low} to {high}{fewer})"
 
 
 def _classes(found: Survey) -> str:
@@ -118,14 +122,15 @@ def _classes(found: Survey) -> str:
     every = [volume for values in volumes.values() for volume in values]
     if not every:
         return "<h2>Class volumes</h2><p>No labelled voxels.</p>"
-    rows = []
+    rows, labelled = [], sum(case.volumes_ml is not None for case in found.cases)
     for number, (name, values) in enumerate(volumes.items()):
         figures = np.percentile(values, (0, 25, 50, 75, 100)).tolist() if values else []
         texts = [plain(v) for v in figures] or ["–"] * 5
         plot = _box_plot(figures, min(every), max(every), number) if figures else ""
-        rows.append([_swatch(number, name), str(len(values)), *texts, plot])
+        count = f"{len(values)} of {labelled}"
+        rows.append([_swatch(number, name), count, *texts, plot])
     head = ["class", "cases", "smallest", "25 %", "median", "75 %", "largest", "logarithmic"]
-    note = "Of the cases that have the class. Box: middle half, bar: median."
+    note = "Of the cases that have the class, among those with a label map. Box: middle half."
     return _section("Class volumes [ml]", _table(head, rows), note)
 
 
