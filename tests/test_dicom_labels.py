@@ -57,7 +57,13 @@ def a_mask(values=(0, 1, 2, 4)):
 def classes(*named):
     """Classes by name and the values that are read, the first of which is written."""
     return LabelSet(
-        classes=(BACKGROUND, *(Label(name=n, read=read, write=read[0]) for n, *read in named))
+        classes=(
+            BACKGROUND,
+            *(
+                Label(name=n, **{"read_either" if read[1:] else "read": tuple(read)}, write=read[0])
+                for n, *read in named
+            ),
+        )
     )
 
 
@@ -149,8 +155,9 @@ def test_numbers_say_which_class_where_no_name_does(labels, numbers):
         ),
         pytest.param(
             {1: "liver", 3: "spleen", 4: "kidney"},
-            "segments 3, 4 would be the same class; expected a class of its own for each number, "
-            "where names are not those of classes; name segments and classes alike",
+            "holds [4, 3], of which either is 'enhancing'; expected one of them; give each its own "
+            "class in labels.classes (BraTS 2024 uses 4 for a resection cavity and 3 for "
+            "enhancing tumour), or give both to its `read`",
             id="numbers that are alternatives",
         ),
     ],

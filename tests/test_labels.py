@@ -11,7 +11,7 @@ from vol3dseg.config import load_config
 from vol3dseg.errors import GridError, LabelError
 from vol3dseg.space import memory_layout as layout
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.labels import Label, LabelSet, Segmentation
+from vol3dseg.space.labels import IGNORED, Label, LabelSet, Segmentation, is_labelled
 
 BACKGROUND = Label(name="background", read=(0,), write=0)
 BRATS = LabelSet(
@@ -19,7 +19,7 @@ BRATS = LabelSet(
         BACKGROUND,
         Label(name="necrotic core", read=(1,), write=1),
         Label(name="edema", read=(2,), write=2),
-        Label(name="enhancing", read=(4, 3), write=4),
+        Label(name="enhancing", read_either=(4, 3), write=4),
     ),
     regions={"tumour core": ("necrotic core", "enhancing")},
 )
@@ -182,3 +182,65 @@ def test_segmentation_counts_and_checks_its_shape():
     assert Segmentation(array, Geometry((1, 1, 4), np.eye(4)), BRATS).counts() == (1, 2, 0, 1)
     with pytest.raises(GridError, match=r"array of \(1, 1, 4\); expected \(4, 1, 1\), as its grid"):
         Segmentation(array, Geometry((4, 1, 1), np.eye(4)), BRATS)
+
+
+MERGED = LabelSet(
+    classes=(
+        Label(name="background", read=(0, 20), write=0),
+        Label(name="tumour", read=(10, 21, -3), write=1),
+        Label(name="cavity", read_either=(1, 30), write=2),
+    ),
+    ignore=(99, 255),
+)
+
+
+def test_values_of_one_class_may_stand_side_by_side():
+    indices = MERGED.encode(np.array([0, 20, 10, 21, -3, 30], np.int16), "x")
+    assert indices.tolist() == [0, 0, 1, 1, 1, 2]
+    assert MERGED.decode(indices).tolist() == [0, 0, 1, 1, 1, 2]
+
+
+def test_alternatives_are_for_different_files():
+    with pytest.raises(
+        LabelError, match=r"holds \[1, 30\], of which either is 'cavity'; .* to its `read`"
+    ):
+        MERGED.encode(np.array([1, 30]), "x")
+
+
+def test_what_is_not_judged_is_of_no_class():
+    found = MERGED.encode(np.array([99, 255, 1, 10, 0, 0]), "x")
+    assert found.tolist() == [IGNORED, IGNORED, 2, 1, 0, 0]
+    mask = Segmentation(found.reshape(1, 2, 3), Geometry((1, 2, 3), np.eye(4)), MERGED)
+    assert mask.counts() == (2, 1, 1)
+    assert is_labelled(found).tolist() == [False, False, True, True, False, False]
+    nothing = np.full((1, 2, 3), IGNORED, np.uint8)
+    assert Segmentation(nothing, mask.geometry, MERGED).counts() == (0, 0, 0)
+
+
+def test_ignored_values_belong_to_no_class():
+    with pytest.raises(ValidationError, match="values to read are used twice: 10"):
+        LabelSet.model_validate({**MERGED.model_dump(), "ignore": [10]})
+
+
+@pytest.mark.parametrize("read", [{}, {"read": (1,), "read_either": (2, 3)}])
+def test_a_class_is_read_in_one_way(read):
+    with pytest.raises(ValidationError, match=r"needs one of read .* and read_either"):
+        Label(name="a", write=1, **read)
+
+
+def test_label_sets_that_read_otherwise():
+    assert MERGED.differences(MERGED.model_copy(update={"ignore": ()}), "read") == (
+        "ignore: [99, 255] and []"
+    )
+    both = MERGED.classes[2].model_copy(update={"read": (1, 30), "read_either": ()})
+    other = MERGED.model_copy(update={"classes": (*MERGED.classes[:2], both)})
+    assert MERGED.differences(other, "read") == "alternatives: ['cavity'] and []"
+
+
+def test_predictions_are_read_by_what_is_written():
+    """1 is written for a tumour, and read as a cavity."""
+    ours, theirs = MERGED.of_predictions(ours=True), MERGED.of_predictions(ours=False)
+    ignored = {99: IGNORED, 255: IGNORED}
+    assert ours.by_value == {0: 0, 1: 1, 2: 2}
+    assert theirs.by_value == {0: 0, 20: 0, 10: 1, 21: 1, -3: 1, 1: 2, 30: 2, 2: 2, **ignored}
+    assert ours.names == theirs.names == MERGED.names

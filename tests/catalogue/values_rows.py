@@ -117,22 +117,22 @@ ROWS = (
         said="warning: its label map is empty; its patches show only background", like=None),
     Row("D16", "values that the config does not name", values.label(values.with_value(9, 7, 7)),
         refused="{folder}/label.nii: holds label values 7, 9 (3 voxels); expected the values "
-        "that the config reads, [0, 1, 2, 3, 4]; add them to `read` of a class in "
-        "labels.classes, or mend the file"),
+        "that the config reads, [0, 1, 2, 3, 4]; add them to `read` of the class "
+        "that they mean, or to labels.ignore, or mend the file"),
     Row("D16 an image", "an image given as the label map", values.label(FLAIR),
         refused="{folder}/label.nii: holds label values 6, 7, 9, 11, 12 and 605 more (954 "
         "voxels); expected the values that the config reads, [0, 1, 2, 3, 4]; add them to `read` "
-        "of a class in labels.classes, or mend the file"),
+        "of the class that they mean, or to labels.ignore, or mend the file"),
     Row("D17", "4 for enhancing tumour, where the config reads 3", values.label(LABEL),
         refused="{folder}/label.nii: holds label values 4 (22 voxels); expected the values that "
         "the config reads, [0, 1, 2, 3]; 4 is enhancing tumour up to BraTS 2022 (use the "
         "brats2020 preset) and a resection cavity in BraTS 2024 (use the brats2024 preset)",
         preset="brats2023"),
-    Row("D17 both", "3 and 4 in one file, where both are read as one class",
+    Row("D17 both", "3 and 4 in one file, where either is one class",
         values.label(values.with_value(3)),
-        refused="{folder}/label.nii: holds [4, 3], which are both read as 'enhancing'; expected "
+        refused="{folder}/label.nii: holds [4, 3], of which either is 'enhancing'; expected "
         "one of them; give each its own class in labels.classes (BraTS 2024 uses 4 for a "
-        "resection cavity and 3 for enhancing tumour)"),
+        "resection cavity and 3 for enhancing tumour), or give both to its `read`"),
     Row("D18", "labels that interpolation has touched", values.label(LABEL * np.float32(0.7)),
         refused="{folder}/label.nii: the label map holds 1.4, which is not a whole number (168 "
         "such voxels); expected whole numbers; export the labels again, with nearest-neighbour "

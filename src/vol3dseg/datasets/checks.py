@@ -23,7 +23,7 @@ from vol3dseg.datasets.sources import SourceFile, by_file, open_label
 from vol3dseg.errors import DatasetError, IntensityError, Vol3dSegError, some_of
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.labels import LabelSet, Segmentation, distinct
+from vol3dseg.space.labels import LabelSet, Segmentation, distinct, is_labelled
 from vol3dseg.space.volume import Volume, differing_grids
 
 Severity = Literal["error", "warning", "note"]
@@ -281,7 +281,7 @@ class _Check:
         present = distinct(found.array)
         required = self.labels.required if self.labels else ()
         lacking = [name for name in required if found.labels.index(name) not in present]
-        if not any(present):
+        if not is_labelled(np.array(present, np.uint8)).any():
             empty = "the label map is empty: all of it is background"
             self._say("warning", self.case.label, empty)
         elif lacking:

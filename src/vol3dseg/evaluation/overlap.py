@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import EvaluationError
+from vol3dseg.space.labels import IGNORED
 
 EmptyRule = Literal["undefined", "one"]
 _PORTION = 2**16  # voxels that are counted at once
@@ -95,8 +96,8 @@ def confusion(
 ) -> NDArray[np.int64]:
     """Count which class was taken for which: rows are the reference, columns the prediction.
 
-    Both maps hold class indices. An EvaluationError says that their shapes differ or that an index
-    is no class.
+    Both maps hold class indices; voxels whose reference is `IGNORED` are not counted. An
+    EvaluationError says that their shapes differ or that an index is no class.
     """
     if reference.shape != prediction.shape:
         raise EvaluationError(
@@ -104,25 +105,34 @@ def confusion(
             expected="one shape",
             remedy="resample one onto the grid of the other",
         )
-    # An index too large would count as another pair of classes, and say nothing of it.
-    largest = max(int(reference.max(initial=0)), int(prediction.max(initial=0)))
-    if largest >= classes:
-        raise EvaluationError(
-            f"found the class index {largest}",
-            expected=f"0 to {classes - 1}",
-            remedy="turn the values of a file into indices with LabelSet.encode first",
-        )
     counts = np.zeros(classes**2, dtype=np.int64)
     pair_type = np.min_scalar_type(classes**2 - 1)  # bincount turns what it gets into eight bytes
     # Portions of both that hold the same voxels, however the arrays lie in memory.
     flags: Any = ["external_loop", "buffered", "zerosize_ok"]
     for rows, columns in np.nditer([reference, prediction], flags, buffersize=_PORTION):
-        if not rows.any() and not columns.any():  # most is background
+        largest = max(rows.max(initial=0), columns.max(initial=0))
+        if largest == IGNORED:
+            judged = rows != IGNORED
+            rows, columns = rows[judged], columns[judged]
+            largest = max(rows.max(initial=0), columns.max(initial=0))
+        if largest >= classes:  # it would count as another pair, and say nothing of it
+            raise _no_class(int(largest), classes)
+        if largest == 0:  # most is background
             counts[0] += rows.size
         else:
             pairs = rows * pair_type.type(classes) + columns
             counts += np.bincount(pairs, minlength=classes**2)
     return counts.reshape(classes, classes)
+
+
+def _no_class(index: int, classes: int) -> EvaluationError:
+    wanted = f"0 to {classes - 1}"
+    if index == IGNORED:
+        found, remedy = "the prediction leaves out voxels that are judged", "give each a class"
+    else:
+        found = f"found the class index {index}"
+        remedy = "turn the values of a file into indices with LabelSet.encode first"
+    return EvaluationError(found, expected=wanted, remedy=remedy)
 
 
 def counts_of(matrix: NDArray[np.int64], members: tuple[int, ...]) -> Counts:

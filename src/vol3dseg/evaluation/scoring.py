@@ -102,6 +102,8 @@ def evaluate_case(
         }
     read = {"reference": reference.notes, "prediction": prediction.notes}
     notes = tuple(f"{which}: {note}" for which, of in read.items() for note in of)
+    if ignored := reference.array.size - int(matrix.sum()):
+        notes += (f"reference: {ignored * ml:.4g} ml are not judged, as labels.ignore says",)
     return CaseScores(case_id, structures, matrix, labels, empty, notes)
 
 

@@ -102,7 +102,7 @@ class Index(Frozen):
     """
 
     format: Literal["vol3dseg.prepared"] = "vol3dseg.prepared"
-    version: Literal[6] = 6
+    version: Literal[7] = 7
     config: Config
     fingerprint: str
     cases: tuple[CaseEntry, ...] = ()

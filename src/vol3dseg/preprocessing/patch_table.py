@@ -1,6 +1,7 @@
 """Which patches of a prepared case hold how much of each class, counted once and kept with it.
 
-One row for each patch of a grid: three columns with the origin, then the voxels of each class.
+One row for each patch of a grid: three columns with the origin, then the voxels of each class;
+those that are ignored count in none.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ def patch_table(label: NDArray[np.uint8], size: Shape, classes: int) -> NDArray[
     rows = []
     for box in grid_boxes(label.shape, size, patch_step(size)):
         inside = label[box.intersection(Box.whole(label.shape)).slices]
-        rows.append([*box.start, *np.bincount(inside.ravel(), minlength=classes)])
+        rows.append([*box.start, *np.bincount(inside.ravel(), minlength=classes)[:classes]])
     return np.array(rows, dtype=np.int64)
 
 

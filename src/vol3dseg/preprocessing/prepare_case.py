@@ -16,7 +16,7 @@ from vol3dseg.preprocessing.index import CASES, CaseEntry
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
 from vol3dseg.preprocessing.store import write_case
 from vol3dseg.space.intake import notes_as_text
-from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.labels import LabelSet, Segmentation, is_labelled
 from vol3dseg.written import sha256_file
 
 
@@ -100,5 +100,5 @@ def _losses(working: Segmentation, label: Segmentation) -> tuple[int, int]:
     restored = restore_labels(working, label.geometry)
     everywhere = Segmentation(np.ones_like(working.array), working.geometry, label.labels)
     inside = restore_labels(everywhere, label.geometry).array == 1
-    outside = int(np.count_nonzero((label.array > 0) & ~inside))
+    outside = int(np.count_nonzero(is_labelled(label.array) & ~inside))
     return outside, int(np.count_nonzero(restored.array != label.array))

@@ -28,7 +28,7 @@ from vol3dseg.errors import GridError, StoreError, in_memory
 from vol3dseg.files import atomic_path
 from vol3dseg.preprocessing.examination import CaseFile, flaws
 from vol3dseg.preprocessing.index import CaseEntry, Index, verify
-from vol3dseg.preprocessing.patch_table import ORIGIN, patch_table, subset_boxes
+from vol3dseg.preprocessing.patch_table import ORIGIN, VOXELS, patch_table, subset_boxes
 from vol3dseg.preprocessing.prepare import Prepared, box_of
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.recipe import Recipe
@@ -150,9 +150,14 @@ class StoredCase:
         return self.grid.cropped(self.box)
 
     def patches(self) -> NDArray[np.int64]:
-        """Return the (n, 3 + classes) table: origin in this box, voxels of each class."""
+        """Return the (n, 3 + classes) table: origin in this box, voxels of each class.
+
+        Patches in which nothing is judged are left out, unless there is no other.
+        """
         with _reading(self.path) as file:
-            return np.asarray(file[f"patches/{self.box}"][()])
+            table = np.asarray(file[f"patches/{self.box}"][()])
+        judged = table[:, VOXELS].any(axis=1)
+        return table[judged] if judged.any() else table
 
     def read(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Return image (i, j, k, c) and label (i, j, k) of a patch.

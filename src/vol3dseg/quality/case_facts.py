@@ -13,7 +13,7 @@ from vol3dseg.quality.background import Inside, Scale, Window, inside_of, scale_
 from vol3dseg.quality.contents import MASK, Contents, Image, read_contents
 from vol3dseg.quality.similarity import Mirroring, coarse, mirrorings, ranked
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.labels import LabelSet
+from vol3dseg.space.labels import LabelSet, is_labelled
 from vol3dseg.space.resampling import reoriented
 
 HISTOGRAM_BINS = 48  # between the ends of the scale, which hold the rest
@@ -102,7 +102,9 @@ def measure_contents(
     ranks = {name: ranked(array, inside) for name, (array, inside) in small.items()}
     if contents.classes is not None and ranks:
         everywhere = np.ones(contents.classes.shape, dtype=bool)
-        ranks[MASK], masks[MASK] = coarse((contents.classes > 0).astype(np.float32), everywhere)
+        ranks[MASK], masks[MASK] = coarse(
+            is_labelled(contents.classes).astype(np.float32), everywhere
+        )
     return CaseFacts(
         case_id=case_id,
         subject=subject,

@@ -29,7 +29,8 @@ class Contents:
 
     geometry: Geometry | None  # of most images; of the label map where there is no image
     images: Mapping[str, Image]  # (i, j, k) arrays, all on `geometry`
-    classes: Classes | None  # an (i, j, k) array: 0 is background, n the class `names[n - 1]`
+    # An (i, j, k) array: 0 is background, n the class `names[n - 1]`; `IGNORED` where none counts.
+    classes: Classes | None
     names: tuple[str, ...]
     problems: tuple[str, ...]  # what cannot be read, and what was repaired to be read
 

@@ -93,7 +93,10 @@ def draw_files(
         volume = Volume.stack({series or label_stem(image) or image.name: (array, grid)})
         maps = [prediction, *([Path(reference)] if reference else [])]
         labels = chosen.labels if chosen else _stated(maps, grid)
-        predicted, *known = [read_labels(path, labels, grid) for path in maps]
+        ours = (prediction.parent / RECORD_NAME).exists()
+        made = labels and labels.of_predictions(ours)
+        predicted = read_labels(prediction, made, grid)
+        known = [read_labels(path, labels, grid) for path in maps[1:]]
     title, look = label_stem(prediction) or prediction.name, Look(plane, tuple(slices), window)
     save_overlay(output, volume, predicted, next(iter(known), None), title, look)
 

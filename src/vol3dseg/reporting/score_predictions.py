@@ -81,7 +81,8 @@ def evaluate(
     labels = (load_config(config) if config else record or load_record(folder)).labels
     if output is not None:
         claim_report(Path(output), None if given is None else list(cohort.parts))
-    scores = {case.case_id: case for case in evaluate_pairs(pairs, labels, empty)}
+    made = (record.labels if record else labels).of_predictions(ours=record is not None)
+    scores = {case.case_id: case for case in evaluate_pairs(pairs, labels, empty, made)}
     groups = {WHOLE: tuple(scores)} if given is None else cohort.parts
     cases = {part: tuple(scores[name] for name in names) for part, names in groups.items()}
     summaries = {part: summarise(of_part) for part, of_part in cases.items()}
@@ -92,19 +93,28 @@ def evaluate(
 
 
 def evaluate_pairs(
-    pairs: Iterable[Pair], labels: LabelSet, empty: EmptyRule = "undefined"
+    pairs: Iterable[Pair],
+    labels: LabelSet,
+    empty: EmptyRule = "undefined",
+    predicted: LabelSet | None = None,
 ) -> list[CaseScores]:
-    """Read and score predictions, repaired as their cases may be, one after the other."""
+    """Read and score predictions, repaired as their cases may be, one after the other.
+
+    `labels` say what values mean in references, `predicted` in predictions; None: what others' may.
+    """
+    maps = labels, predicted or labels.of_predictions(ours=False)
     scores = []
     for name, prediction, case in pairs:
         with in_memory("the two label maps", where=f"case {name}"):
-            scores.append(evaluate_case(name, *_read_pair(prediction, case, labels), empty))
+            scores.append(evaluate_case(name, *_read_pair(prediction, case, maps), empty))
     return scores
 
 
-def _read_pair(prediction: Path, case: Case, labels: LabelSet) -> tuple[Segmentation, Segmentation]:
+def _read_pair(
+    prediction: Path, case: Case, labels: tuple[LabelSet, LabelSet]
+) -> tuple[Segmentation, Segmentation]:
     """Return the reference and the prediction; a DICOM-SEG comes onto the grid of the other."""
     reference, predicted = open_label(case), open_labels(prediction, case.repair)
     grid = reference.geometry() or predicted.geometry()
     grid = grid or (read_grid(case) if case.images else None)
-    return reference.segmentation(labels, grid), predicted.segmentation(labels, grid)
+    return reference.segmentation(labels[0], grid), predicted.segmentation(labels[1], grid)

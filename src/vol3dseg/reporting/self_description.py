@@ -156,9 +156,10 @@ def _class_table(labels: LabelSet) -> Table:
     """Return the classes with their values in files, and regions as unions of them."""
     coded = any(label.codes for label in labels.classes)
     rows = [
-        (c.name, _list(c.read), str(c.write), c.codes.type.meaning if c.codes else "")
+        (c.name, c.values_in_words, str(c.write), c.codes.type.meaning if c.codes else "")
         for c in labels.classes
     ]
+    rows += [("not judged", _list(labels.ignore), "", "")] if labels.ignore else []
     rows += [(name, " + ".join(of), "", "") for name, of in labels.regions.items()]
     head = ("class or region", "read, or made of", "written", "in DICOM")[: 3 + coded]
     return Table(head, tuple(row[: len(head)] for row in rows), text_columns=len(head))

@@ -4,11 +4,13 @@ A new loss is a function and its name in `LOSSES` here, and one name in
 `vol3dseg.config.TrainingConfig.loss`. It takes an (n, i, j, k) tensor of class indices and an
 (n, i, j, k, class) tensor of logits, and returns a scalar. All start from logits: with the
 probabilities of a softmax, the gradient of a voxel that is surely wrong would be lost to rounding.
+Voxels whose label is `IGNORED` have no part in any of them.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vol3dseg.space.labels import IGNORED
 from vol3dseg.training.backend import keras
 
 ops = keras.ops
@@ -20,8 +22,8 @@ _FOCUS = 2.0
 
 
 def cross_entropy(labels: Any, logits: Any) -> Any:
-    """Return the mean over all voxels of -log p, p the probability of the true class."""
-    return ops.mean(_surprise(labels, logits))
+    """Return the mean over all judged voxels of -log p, p the probability of the true class."""
+    return _mean(_surprise(labels, logits), labels)
 
 
 def soft_dice(labels: Any, logits: Any) -> Any:
@@ -36,8 +38,9 @@ def soft_dice(labels: Any, logits: Any) -> Any:
     a class, and its Dice then says nothing. A class that is in no patch of the batch has D = 1
     where it gets no probability, and D = s / (sum p + s) otherwise.
     """
-    one_hot = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    probabilities, space = ops.softmax(logits, axis=-1), (0, 1, 2, 3)
+    judged = ops.cast(labels != IGNORED, logits.dtype)[..., None]
+    one_hot = ops.one_hot(_true(labels), logits.shape[-1], dtype=logits.dtype) * judged
+    probabilities, space = ops.softmax(logits, axis=-1) * judged, (0, 1, 2, 3)
     both = ops.sum(one_hot * probabilities, axis=space)
     either = ops.sum(one_hot, axis=space) + ops.sum(probabilities, axis=space)
     dice = (2.0 * both + _SMOOTH) / (either + _SMOOTH)
@@ -50,18 +53,29 @@ def dice_cross_entropy(labels: Any, logits: Any) -> Any:
 
 
 def focal(labels: Any, logits: Any) -> Any:
-    """Return the mean over all voxels of -(1 - p)^2 log p, p the probability of the true class.
+    """Return the mean over all judged voxels of -(1 - p)^2 log p, p that of the true class.
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017, with gamma = 2 and no weights of
     classes.
     """
     surprise = _surprise(labels, logits)
-    return ops.mean((1.0 - ops.exp(-surprise)) ** _FOCUS * surprise)
+    return _mean((1.0 - ops.exp(-surprise)) ** _FOCUS * surprise, labels)
 
 
 def _surprise(labels: Any, logits: Any) -> Any:
     """Return -log p of the true class, an (n, i, j, k) tensor; finite for finite logits."""
-    return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    return ops.sparse_categorical_crossentropy(_true(labels), logits, from_logits=True)
+
+
+def _true(labels: Any) -> Any:
+    """Return class indices, some class where nothing is judged."""
+    return ops.where(labels == IGNORED, 0, labels)
+
+
+def _mean(values: Any, labels: Any) -> Any:
+    """Return the mean of the values of voxels that are judged; 0 where none is."""
+    judged = ops.cast(labels != IGNORED, values.dtype)
+    return ops.sum(values * judged) / ops.maximum(ops.sum(judged), 1.0)
 
 
 LOSSES: Mapping[str, Callable[[Any, Any], Any]] = {

@@ -48,7 +48,11 @@ class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
         self.matrix = self.add_variable((size, size), "zeros", dtype="int64", name="matrix")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Count (n, i, j, k) class indices against (n, i, j, k, class) logits, each voxel once."""
+        """Count (n, i, j, k) class indices against (n, i, j, k, class) logits, each voxel once.
+
+        Those that are ignored are not counted: their index is above that of any class, and so are
+        their pairs.
+        """
         size = len(self.class_names)
         predicted = tf.argmax(y_pred, axis=-1, output_type=tf.int32)
         pairs = tf.reshape(tf.cast(y_true, tf.int32) * size + predicted, [-1])

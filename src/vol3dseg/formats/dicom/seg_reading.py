@@ -5,7 +5,6 @@ first. Numbers count only where no segment has the name of a class, which is how
 do not know our names: then a segment is read as its number would be in another label map.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -153,24 +152,15 @@ def _index(name: str, labels: LabelSet) -> int | None:
 def classes_by_number(segments: Mapping[int, str], labels: LabelSet) -> dict[int, int]:
     """Return the class index of each segment by its number, taken for a value to read.
 
-    LabelError: a number is no value to read of a class, or two are of one class, since such values
-    are alternatives between files.
+    LabelError: a number is no value to read of a class, or two are alternatives between files.
     """
-    table = {value: index for index, label in enumerate(labels.classes) for value in label.read}
+    table = labels.by_value
     unknown = {number: name for number, name in segments.items() if number not in table}
     if unknown:
         read = sorted(value for value in table if value != 0)
         raise _no_class(unknown, labels, f", nor their numbers among the values to read {read}")
-    found = {number: table[number] for number in segments}
-    count = Counter(found.values())
-    twice = [number for number, index in found.items() if count[index] > 1]
-    if twice:
-        raise LabelError(
-            f"segments {some_of([*map(str, twice)])} would be the same class",
-            expected="a class of its own for each number, where names are not those of classes",
-            remedy="name segments and classes alike",
-        )
-    return found
+    labels.require_one_of_alternatives(segments)
+    return {number: table[number] for number in segments}
 
 
 def _no_class(segments: Mapping[int, str], labels: LabelSet, besides: str = "") -> LabelError:

@@ -122,8 +122,9 @@ def _parameters(run: RunSummary) -> dict[str, str]:
         **_flat("recipe", recipe),
         **_flat("split", data["split"]),
         "labels.read": "; ".join(
-            f"{label.name} {' or '.join(map(str, label.read))}" for label in config.labels.classes
+            f"{label.name} {label.values_in_words}" for label in config.labels.classes
         ),
+        "labels.ignore": _text(config.labels.ignore),
         "labels.required": _text(config.labels.required),
         "data.training_cases": str(facts.cases.get("train", 0)),
         "data.fingerprint": facts.data_fingerprint[:12],

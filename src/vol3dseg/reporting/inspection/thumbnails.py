@@ -140,7 +140,8 @@ def _upright(
     bright = {name: _brightness(array, scales[name], body) for name, array in images.items()}
     label = None
     if contents.classes is not None:
-        table = np.array([0, *(classes.index(n) + 1 for n in contents.names)], dtype=np.uint8)
+        table = np.zeros(256, np.uint8)  # nothing is painted where nothing is judged
+        table[1 : len(contents.names) + 1] = [classes.index(n) + 1 for n in contents.names]
         label = table[contents.classes]
         body = body | (label > 0)
     box = Box.around(resample(body, source, target)) or Box.whole(target.shape)
