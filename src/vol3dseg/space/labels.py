@@ -291,7 +291,7 @@ class Segmentation:
 
 def is_labelled(array: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return where class indices are those of a foreground class."""
-    return (array > 0) & (array != IGNORED)
+    return np.asarray((array > 0) & (array != IGNORED))
 
 
 def distinct(values: NDArray[Any]) -> list[int]:
