@@ -23,7 +23,8 @@ from vol3dseg.datasets.sources import SourceFile, by_file, open_label
 from vol3dseg.errors import DatasetError, IntensityError, Vol3dSegError, some_of
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.labels import LabelSet, Segmentation, distinct, is_labelled
+from vol3dseg.space.label_values import distinct
+from vol3dseg.space.labels import LabelSet, Segmentation, is_labelled
 from vol3dseg.space.volume import Volume, differing_grids
 
 Severity = Literal["error", "warning", "note"]

@@ -22,7 +22,8 @@ from vol3dseg.formats.nifti.nifti_file import NIFTI
 from vol3dseg.formats.streams import FileStart, damaged, read_start
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
-from vol3dseg.space.labels import LabelSet, Segmentation, distinct, numbered_labels, whole_numbers
+from vol3dseg.space.label_values import distinct, whole_numbers
+from vol3dseg.space.labels import LabelSet, Segmentation, numbered_labels
 
 
 def open_volume(path: Path, repair: bool = False, series: str | None = None) -> VolumeFile:

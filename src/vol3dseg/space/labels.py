@@ -13,12 +13,12 @@ from vol3dseg.errors import GridError, LabelError, some_of
 from vol3dseg.schema import Count, Frozen, Once, differences
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
+from vol3dseg.space.label_values import distinct, whole_numbers
 from vol3dseg.space.memory_layout import in_portions
 
 IGNORED = 255  # class index of voxels that nobody judges; no class has it
 _MOST_CLASSES = 254  # besides the background
 Value = Annotated[int, Strict(), Field(ge=-(2**31), lt=2**32)]  # in a file
-_NOT_WHOLE = 1e-3  # that a float may be away from a whole number
 
 
 class Code(NamedTuple):
@@ -292,33 +292,3 @@ class Segmentation:
 def is_labelled(array: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return where class indices are those of a foreground class."""
     return np.asarray((array > 0) & (array != IGNORED))
-
-
-def distinct(values: NDArray[Any]) -> list[int]:
-    """Return the different values of an array of whole numbers, rising."""
-    found: set[int] = set()
-    for (part,) in in_portions(values):
-        # Most of a label map is background, which needs no sorting.
-        found.update(map(int, part[:1] if part.min() == part.max() else np.unique(part)))
-    return sorted(found)
-
-
-def whole_numbers(values: NDArray[Any], source: str) -> NDArray[Any]:
-    """Return the values of a label map, rounded where they are floats up to 1e-3 from whole ones.
-
-    The type stays: a label map of a byte a voxel shall not become one of eight. LabelError: a value
-    is NaN, infinite or not whole.
-    """
-    if np.issubdtype(values.dtype, np.integer) or values.dtype == np.bool_:
-        return values
-    remedy, rounded = "export the labels again", np.rint(values)
-    if not np.isfinite(values).all():
-        found = "NaN or infinity"
-    elif (off := np.abs(values - rounded) > _NOT_WHOLE).any():
-        first = float(values[off][0])
-        found = f"{first:.4g}, which is not a whole number ({off.sum()} such voxels)"
-        remedy += ", with nearest-neighbour interpolation; or give a label map, if this is an image"
-    else:
-        return np.asarray(rounded)
-    found = f"the label map holds {found}"
-    raise LabelError(found, where=source, expected="whole numbers", remedy=remedy)
