@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.checks import check_case
 from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.layouts.dicom_folders import DICOM
 from vol3dseg.datasets.selection import gather_cases
@@ -84,3 +85,18 @@ def test_preflight_and_table(vol3dseg, dataset, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "DICOM layout, 2 cases, 1 with a label map: 0 refused" in done.stdout
     assert find_cases(tmp_path / "t.csv") == find_cases(dataset)
+
+
+def test_a_folder_that_was_not_fetched_is_not_passed_over(dataset):
+    for name in ("label", "T1"):
+        shutil.rmtree(dataset / "A" / name)
+        (dataset / "A" / name).symlink_to("nowhere")
+    case = find_cases(dataset)[0]
+    assert (list(case.images), case.label) == (["FLAIR", "T1"], dataset / "A/label")
+    found = check_case(case, ("FLAIR", "T1"))
+    assert [f.found for f in found] == ["is a link to a file that is not there"] * 2
+
+
+def test_a_mask_that_is_taken_for_a_modality_is_named(dataset):
+    (dataset / "A/label").rename(dataset / "A/Mask")
+    assert find_cases(dataset)[0].likely_labels == (dataset / "A/Mask",)

@@ -35,6 +35,8 @@ JSON = '{"channel_names": {"0": "T1"}, "training": []}'
         pytest.param(["a/a_t1.nii.gz", "a/a_seg.dcm"], ["a/a_seg.dcm"], id="DICOM-SEG"),
         pytest.param(["a/a_t1.nii.gz", "b/b_t1.nii.gz", "labels/a.nii.gz"], ["labels/a.nii.gz"],
                      id="in a folder of label maps"),
+        pytest.param(["a/a_t1.nii.gz", "labels/a_seg.nii.gz"], ["labels/a_seg.nii.gz"],
+                     id="in a folder of label maps that are named as BraTS has them"),
         pytest.param(["a/a_t1.nii.gz", "a/masks/tumour.mha"], ["a/masks/tumour.mha"],
                      id="in a folder of the case"),
         pytest.param(["sub-1/anat/sub-1_T1w.nii", "sub-1/anat/sub-1_label-lesion_roi.nii"],

@@ -4,15 +4,18 @@ import json
 import os
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from vol3dseg import formats
+from vol3dseg.config import Config
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.checks import check_case
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.selection import gather_cases, label_files
+from vol3dseg.datasets.splits import Split
 from vol3dseg.errors import DatasetError
 from vol3dseg.inference.predicting import predict
 from vol3dseg.preprocessing.index import load_index
@@ -101,6 +104,12 @@ def test_ids_of_a_table(tmp_path):
         find_cases(tmp_path / "t.csv")
 
 
+def test_label_maps_whose_names_are_one(tmp_path):
+    touch(tmp_path, "a.nii.gz", "A.nii.gz")
+    with pytest.raises(DatasetError, match="several inputs are named A, a"):
+        label_files(tmp_path)
+
+
 def test_cases_given_from_python(model_path, tmp_path):
     twice = [Case("a", "a", {}), Case("A", "a", {})]
     with pytest.raises(DatasetError, match="several inputs are named a, A"):
@@ -155,6 +164,15 @@ class TestBytes:
     def test_label_maps(self, tmp_path):
         touch(tmp_path, f"{LATIN}.nii.gz")
         assert list(label_files(tmp_path)) == [TOLD]
+
+    @pytest.mark.train
+    def test_the_prepared_folder_of_a_run(self, recipe, labels, tmp_path):
+        from vol3dseg.training.run_folder import origin_of
+
+        data = SimpleNamespace(split=Split(train=("a",)), index=None)
+        data.index = SimpleNamespace(entry=lambda name: SimpleNamespace(sha256="0"))
+        origin = origin_of(Config(labels=labels, recipe=recipe), tmp_path / LATIN, data)
+        assert TOLD.replace("\\", "\\\\") in origin.model_dump_json()
 
     def test_what_is_said_of_a_file(self, tmp_path):
         with pytest.raises(formats.opening.FileFormatError) as caught:

@@ -84,6 +84,7 @@ def label_files(
                 remedy="move one of them to another folder",
             )
         found[name] = path
+    require_distinct(Case(name, name, {}) for name in found)
     if not found:
         remedy = "choose another folder"
         raise DatasetError("holds no label maps", where=folder, expected=expected, remedy=remedy)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vol3dseg.config import Config, dump_config
-from vol3dseg.errors import RunError
+from vol3dseg.errors import RunError, encodable
 from vol3dseg.files import remove_ours, set_aside, write_json, write_text
 from vol3dseg.model.provenance import provenance
 from vol3dseg.reporting.figures import save_split
@@ -77,7 +77,8 @@ def origin_of(config: Config, prepared: Path, data: RunData) -> Origin:
     """Return what a run is made of; `config` with its micro-batch."""
     learned = (*data.split.train, *data.split.validation)
     contents = {case: data.index.entry(case).sha256 for case in learned}
-    return Origin(config=config, prepared=prepared.resolve(), split=data.split, contents=contents)
+    place = Path(encodable(str(prepared.resolve())))
+    return Origin(config=config, prepared=place, split=data.split, contents=contents)
 
 
 def write_inputs(run: Path, config: Config, data: RunData) -> None:

@@ -26,6 +26,7 @@ from vol3dseg.datasets.layouts.layout import (
     only_one,
     subfolders,
 )
+from vol3dseg.datasets.layouts.likely_labels import looks_like_label
 from vol3dseg.errors import some_of
 
 _ORDER = ("flair", "t1", "t1ce", "t2")
@@ -43,7 +44,9 @@ _REPEATED_SCAN = re.compile(
 
 
 def _recognises(folder: Path) -> bool:
-    return _is_case(folder) or any(map(_files, _case_folders(folder)))
+    return _is_case(folder) or any(
+        _files(p) and not _holds_labels_alone(p) for p in _case_folders(folder)
+    )
 
 
 def _is_case(folder: Path) -> bool:
@@ -52,13 +55,18 @@ def _is_case(folder: Path) -> bool:
     return bool(images) and all(p.name.startswith(folder_name(folder)) for p in images)
 
 
+def _holds_labels_alone(folder: Path) -> bool:
+    """Tell whether a folder is no case but one of label maps, by its name and its files."""
+    return looks_like_label(folder.name) and _files(folder).keys() == {_LABEL}
+
+
 def _find(folder: Path, search: Search) -> Iterator[Case]:
     """Give the cases in `folder`, or the one case that it is.
 
     A folder with a name such as BraTS20_Training_007 is a case even where its files are missing,
     and so is a link that leads nowhere: they are reported rather than passed over.
     """
-    folders = _case_folders(folder)
+    folders = [p for p in _case_folders(folder) if not _holds_labels_alone(p)]
     several = [place.name for place in folders if _files(place)]
     if several and (images := [path.name for path in image_files(folder)]):
         lie = f"holds images itself, {some_of(images)}, beside the folders {some_of(several)}"

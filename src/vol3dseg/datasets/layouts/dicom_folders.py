@@ -56,6 +56,8 @@ def _of_several(folder: Path, problems: list[str]) -> Iterator[Case]:
         elif len(labels) > 1:
             problems.append(f"{place.name} has {' and '.join(labels)}")
         elif found:
+            found |= {path.name: path for path in subfolders(place) if is_dangling(path)}
+            labels = [name for name in found if name.lower() in _LABELS]
             label = found.pop(labels[0]) if labels else None
             images = {name: ImageSource(path) for name, path in found.items()}
             name = folder_name(place)

@@ -92,5 +92,7 @@ class _Surroundings:
     def _label_folders(self, folder: Path) -> list[Path]:
         if folder not in self.folders:
             below = subfolders(folder) if folder.is_dir() else []
-            self.folders[folder] = [p for p in below if looks_like_label(p.name)]
+            self.folders[folder] = [
+                p for p in below if looks_like_label(p.name) and p not in self.taken
+            ]
         return self.folders[folder]

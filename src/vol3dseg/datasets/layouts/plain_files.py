@@ -30,9 +30,11 @@ from vol3dseg.datasets.layouts.layout import (
     subfolders,
 )
 from vol3dseg.datasets.layouts.likely_labels import looks_like_label, looks_like_mask
+from vol3dseg.errors import some_of
 
 UNNAMED = "image"  # the modality of an image whose name does not say
-_IMAGES, _TEST_IMAGES = ("images", "imagestr", "image", "scans"), ("imagests",)
+_IMAGES = ("images", "imagestr", "image", "imgs", "img", "scans", "volumes")
+_TEST_IMAGES = ("imagests",)
 _LABEL_MAPS = ("seg", "segm", "segmentation", "label", "labels", "mask", "gtv")  # ends of names
 _KNOWN = {name.lower(): modality for name, modality in {**OF_BIDS, **OF_BRATS}.items()}
 
@@ -107,19 +109,34 @@ def _find_pairs(dataset: Path, search: Search) -> Iterator[Case]:
         if len(folders) > 1:
             names = ", ".join(folder.name for folder in folders)
             search.problems.append(f"there are several folders of {what}: {names}")
-    images = [path for folder in found.images for path in image_files(folder)]
+    names = _Names(search.modalities)
+    files = [path for folder in found.images for path in image_files(folder, labels=True)]
+    images, beside = _sorted_out(files, names)
     labels = [path for folder in found.labels for path in image_files(folder, labels=True)]
-    yield from _cases(dataset, images, labels, search)
-    yield from _cases(dataset, [p for f in found.others for p in image_files(f)], [], search)
+    cases = {names.read(path).case for path in images}
+    owners = {names.of_label(path).case for path in labels}
+    if cases and owners and not cases & owners:
+        search.problems.append(
+            f"no label map is called after an image: there are {some_of(sorted(owners))}, and "
+            f"images {some_of(sorted(cases))}"
+        )
+    yield from _cases(dataset, images, [*labels, *beside], search)
+    others = [path for folder in found.others for path in image_files(folder)]
+    yield from _cases(dataset, others, [], search)
 
 
 def _find_files(folder: Path, search: Search) -> Iterator[Case]:
-    names, files = _Names(search.modalities), image_files(folder, labels=True)
+    images, labels = _sorted_out(image_files(folder, labels=True), _Names(search.modalities))
+    yield from _cases(folder, images, labels, search)
+
+
+def _sorted_out(files: Sequence[Path], names: _Names) -> tuple[list[Path], list[Path]]:
+    """Return the images and the label maps among files, without masks that are neither."""
     labels = [path for path in files if names.of_label(path).end in _LABEL_MAPS]
     labels = [p for p in labels if not names.of_label(p).case.lower().endswith("brain")]
     images = [path for path in files if path not in labels and formats.stem(path)]
     stems = {names.read(path).case for path in images}
-    yield from _cases(folder, [p for p in images if not _is_mask(p, names, stems)], labels, search)
+    return [path for path in images if not _is_mask(path, names, stems)], labels
 
 
 def _is_mask(path: Path, names: _Names, stems: set[str]) -> bool:

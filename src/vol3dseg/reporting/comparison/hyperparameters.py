@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
+from vol3dseg.datasets.layouts.layout import folder_name
 from vol3dseg.reporting.comparison.runs import RunSummary
 
 _NONE = "none"
@@ -90,7 +91,7 @@ def _told_apart(name: str, runs: Sequence[RunSummary]) -> list[str]:
     differing = [p for p in side_by_side(runs) if p.differs and p.name not in _NEVER]
     differing.sort(key=lambda p: _ORDER.index(p.name if p.name in _ORDER else ""))
     tails = [[_setting(p.name, value) for value in p.values] for p in differing]
-    tails += [[run.folder.resolve().name for run in runs], [str(run.folder) for run in runs]]
+    tails += [[folder_name(run.folder) for run in runs], [str(run.folder) for run in runs]]
     names = [name] * len(runs)
     for tail in tails:
         longer = [f"{each}, {text}" for each, text in zip(names, tail, strict=True)]

@@ -11,6 +11,7 @@ from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.case import allow_repairs
 from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.layouts.label_names import named_labels
+from vol3dseg.datasets.layouts.layout import folder_name
 from vol3dseg.datasets.over_cases import worker_processes
 from vol3dseg.files import require_writable, write_json, write_text
 from vol3dseg.quality.appearance import rounded
@@ -80,7 +81,7 @@ def inspect(
     with worker_processes(workers, len(cases)) as executor:
         windows = chosen.recipe.windows if chosen else {}
         found = survey(cases, modalities, labels, executor, progress, windows)
-        found = replace(found, title=source.resolve().name, layout=layout.name if layout else "")
+        found = replace(found, title=folder_name(source), layout=layout.name if layout else "")
         gallery = draw_cases(cases, found, labels, sample, executor, progress)
     write_tables(folder, found)
     write_text(folder / PAGE_NAME, page(found, gallery))
