@@ -104,25 +104,27 @@ def _is_pair(dataset: Path) -> bool:
 
 
 def _find_pairs(dataset: Path, search: Search) -> Iterator[Case]:
-    found = _folders(dataset)
+    found, names = _folders(dataset), _Names(search.modalities)
     for what, folders in (("images", found.images), ("label maps", found.labels)):
         if len(folders) > 1:
-            names = ", ".join(folder.name for folder in folders)
-            search.problems.append(f"there are several folders of {what}: {names}")
-    names = _Names(search.modalities)
+            several = some_of([folder.name for folder in folders])
+            search.problems.append(f"there are several folders of {what}: {several}")
     files = [path for folder in found.images for path in image_files(folder, labels=True)]
     images, beside = _sorted_out(files, names)
     labels = [path for folder in found.labels for path in image_files(folder, labels=True)]
-    cases = {names.read(path).case for path in images}
-    owners = {names.of_label(path).case for path in labels}
-    if cases and owners and not cases & owners:
-        search.problems.append(
-            f"no label map is called after an image: there are {some_of(sorted(owners))}, and "
-            f"images {some_of(sorted(cases))}"
-        )
+    search.problems.extend(_unlike(images, labels, names))
     yield from _cases(dataset, images, [*labels, *beside], search)
     others = [path for folder in found.others for path in image_files(folder)]
     yield from _cases(dataset, others, [], search)
+
+
+def _unlike(images: Sequence[Path], labels: Sequence[Path], names: _Names) -> Iterator[str]:
+    """Say it once, not for each case, where label maps are called in another way than images."""
+    cases = {names.read(path).case for path in images}
+    owners = {names.of_label(path).case for path in labels}
+    if cases and owners and not cases & owners:
+        own, other = some_of(sorted(cases)), some_of(sorted(owners))
+        yield f"no label map is called after an image: there are {other}, and images {own}"
 
 
 def _find_files(folder: Path, search: Search) -> Iterator[Case]:
