@@ -182,6 +182,9 @@ def run_predict(
     noun = "case" if segmented == 1 else "cases"
     warned = f" ({unlike} with warnings)" if unlike else ""
     click.echo(f"{segmented} {noun} segmented{warned}, {failed} failed -> {output}")
+    trained_on = sum(record.part == "train" for record in records)
+    if trained_on:
+        click.echo(f"note: the model was trained on {trained_on} of these scans")
     return failed == 0
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from vol3dseg.cli.predict import _line
 from vol3dseg.config import load_config
+from vol3dseg.datasets.signature import Signature
 from vol3dseg.inference.record import CaseRecord
 from vol3dseg.model.manifest import Parity, ValidationScores
 from vol3dseg.preprocessing.index import CaseEntry, Index
@@ -47,7 +48,7 @@ def prepared(tmp_path, appearances):
     cases = [
         CaseEntry(
             id=f"Case_{number:03}", subject=f"S{number // 2}", file="x", bytes=10**6,
-            sha256="0" * 64, sources="", shape=GRID.shape, source_shape=GRID.shape,
+            sha256="0" * 64, sources=Signature(), shape=GRID.shape, source_shape=GRID.shape,
             source_spacing_mm=GRID.spacing_mm, appearance=appearance,
             class_voxels=counts if number else None,
             repairs=("an affine",) if number == 7 else (),

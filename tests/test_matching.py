@@ -17,7 +17,10 @@ GRID = Geometry((2, 2, 3), np.eye(4))
 
 @pytest.fixture
 def score(tmp_path, labels):
-    """Score label maps of these names, with what predictions.json says, if anything."""
+    """Score label maps of these names, with what predictions.json says, if anything.
+
+    Of a case that is its error, if it has one, or more of what is recorded.
+    """
 
     def score(predictions, references, made=None, parts=None, split=None, **options):
         for folder, names in (("p", predictions), ("r", references)):
@@ -25,7 +28,9 @@ def score(tmp_path, labels):
                 nifti.write(tmp_path / folder / f"{name}.nii.gz", np.ones(GRID.shape, "u1"), GRID)
         if made is not None:
             cases = {
-                name: CaseRecord(error=error) if error else CaseRecord(file=f"{name}.nii.gz")
+                name: CaseRecord(error=error)
+                if isinstance(error, str) and error
+                else CaseRecord(file=f"{name}.nii.gz", **(error or {}))
                 for name, error in made.items()
             }
             facts = dict.fromkeys(("model_sha256", "fingerprint", "provider"), "x")
@@ -101,7 +106,8 @@ def test_a_name_of_ours_is_free(score, made):
 
 
 def test_probabilities_that_predict_wrote_are_no_label_maps(score):
-    found, _ = score(("a", "a_probabilities"), "a", {"a": ""})
+    made = {"a": {"beside": {"a_probabilities.nii.gz": "", "a.png": ""}}}
+    found, _ = score(("a", "a_probabilities"), "a", made)
     assert [case.case_id for case in found.cases["all"]] == ["a"]
 
 
@@ -129,3 +135,22 @@ def test_another_split_than_that_of_predict_is_refused(score):
         score("ab", "ab", made, PARTS, split={"train": ["b"], "test": ["a"]})
     found, _ = score("ab", "ab", made, PARTS, split=PARTS)
     assert found.cohort_of("train").parts == {"train": ("a",)}
+
+
+def test_a_file_that_the_record_does_not_name_is_passed_over_aloud(score, tmp_path):
+    nifti.write(tmp_path / "p" / "a.nii", np.zeros(GRID.shape, "u1"), GRID)
+    found, summary = score("a", "a", {"a": ""})
+    note = "a.nii is passed over: predictions.json names another"
+    assert note in found.notes
+    assert note in summary["notes"]
+
+
+def test_what_the_model_was_trained_on_is_known_without_a_split(score):
+    made = {"a": {"part": "train"}, "b": {"part": "test"}, "c": {}}
+    with pytest.raises(EvaluationError, match="no prediction: d"):  # no split said who is meant
+        score("abc", "abcd", made)
+    found, summary = score("abc", "abc", made, only_common=True)
+    assert "(1 train, 1 test, 1 others)" in found.notes[-1]
+    assert summary["parts"] == {"train": ["a"], "test": ["b"]}
+    with pytest.raises(EvaluationError, match="puts b into train, not test"):
+        score("abc", "abc", made, split={"train": ["b", "c"], "test": ["a"]}, only_common=True)

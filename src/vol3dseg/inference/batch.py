@@ -158,6 +158,7 @@ def _read(case: Case, predictor: Predictor, options: PredictOptions) -> _Ready:
         notes=notes_as_text(volume.notes, repaired=False),
         repairs=notes_as_text(volume.notes, repaired=True),
         warnings=(*flat, *predictor.warnings(prepared.appearance)),
+        part=predictor.part_of(prepared.appearance),
     )
     return _Ready(record, prepared, volume if options.draw else None, series)
 

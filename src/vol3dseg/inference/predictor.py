@@ -207,6 +207,11 @@ class Predictor:
         known = self.manifest.training_data
         return () if known is None else known.warnings(appearance)
 
+    def part_of(self, appearance: Appearance) -> str:
+        """Return in which part of the split of its training a scan was; empty where in none."""
+        known = self.manifest.training_data
+        return "" if known is None else known.part_of(appearance)
+
     def plan(self, working: Geometry, source: Geometry, keep_probabilities: bool = False) -> Plan:
         """Return how a scan will go through the network.
 

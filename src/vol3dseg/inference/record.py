@@ -44,6 +44,8 @@ class CaseRecord(Frozen):
         Of the file; what `--resume` checks.
     sources : Signature
         Of its images and how they were read; `--resume` checks it.
+    part : str
+        In which part of the split of the model's training this very scan was; empty where in none.
     deidentified : bool
         Whether patient and study are blank in a DICOM-SEG.
     replaced : mapping from modality to int
@@ -68,6 +70,7 @@ class CaseRecord(Frozen):
     warnings: tuple[str, ...] = ()
     sha256: str = ""
     sources: Signature = Signature()
+    part: str = ""
     deidentified: bool = False
     replaced: dict[str, Count] = {}
     notes: tuple[str, ...] = ()
@@ -128,6 +131,12 @@ class Record(Frozen):
         names = dict.fromkeys([*self.parts, *parts])
         stay = {n: [c for c in self.parts.get(n, ()) if c not in moved] for n in names}
         return self.model_copy(update={"parts": {n: (*stay[n], *parts.get(n, ())) for n in names}})
+
+    @property
+    def part_of(self) -> dict[str, str]:
+        """The part of each case, as the model knows it, or else of the split that was given."""
+        given = {case: part for part, cases in self.parts.items() for case in cases}
+        return given | {name: case.part for name, case in self.cases.items() if case.part}
 
     @classmethod
     def of(cls, manifest: Manifest, origin: Origin) -> "Record":

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
+from vol3dseg.files import sha256_json
 from vol3dseg.quality.background import Array, Inside, inside_of
 from vol3dseg.quality.similarity import correlations, ranked
 from vol3dseg.schema import Frozen, Millimetres, Real
@@ -71,6 +72,11 @@ class Appearance(Frozen):
         chosen = {name: self.modalities[name] for name in modalities}
         pairs = tuple(pair for pair in self.pairs if chosen.keys() >= set(pair.names))
         return self.model_copy(update={"modalities": chosen, "pairs": pairs})
+
+    @property
+    def digest(self) -> str:
+        """Sixteen digits that tell the scan from others, and nothing else of it."""
+        return sha256_json(self.model_dump(mode="json"))[:16]
 
 
 def measure_appearance(images: Mapping[str, Array], source: Geometry) -> Appearance:

@@ -1,7 +1,7 @@
 """The training data of a model in numbers: a section of the manifest."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class TrainingData(Frozen):
         None where cases are too few.
     notes : tuple of str
         What the guard cannot detect, in words.
+    seen : mapping from part to tuple of str
+        `Appearance.digest` of the scans in each part of the split, in order of the digits.
     """
 
     cases: Positive
@@ -41,6 +43,17 @@ class TrainingData(Frozen):
     volumes_ml: dict[str, Range]
     guard: Guard | None
     notes: tuple[str, ...]
+    seen: dict[str, tuple[str, ...]] = {}
+
+    def part_of(self, appearance: Appearance) -> str:
+        """Return which part of the split a scan was in; empty where it was in none."""
+        digest = appearance.digest
+        return next((part for part, digests in self.seen.items() if digest in digests), "")
+
+    def with_seen(self, parts: Mapping[str, Iterable[Appearance]]) -> "TrainingData":
+        """Return the same with the scans of each part of the split, to be known again."""
+        seen = {part: tuple(sorted({a.digest for a in scans})) for part, scans in parts.items()}
+        return self.model_copy(update={"seen": seen})
 
     def warnings(self, appearance: Appearance) -> tuple[str, ...]:
         """Say in words how a scan is unlike these; nothing where cases were too few."""

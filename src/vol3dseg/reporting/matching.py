@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
-from vol3dseg.datasets.case import Case, allow_repairs
+from vol3dseg.datasets.case import Case, allow_repairs, spelled
 from vol3dseg.datasets.selection import label_files, reference_cases
 from vol3dseg.datasets.splits import PARTS, Split
 from vol3dseg.errors import EvaluationError, some_of
+from vol3dseg.formats import is_companion, label_stem
 from vol3dseg.inference.record import RECORD_NAME, CaseRecord, Record
 
 Pair = tuple[str, Path, Case]
@@ -65,22 +65,37 @@ class Folders:
 
     files: Mapping[str, Path]
     cases: Mapping[str, Case]
-    made: Mapping[str, CaseRecord]
-    parts: Parts  # of the split that predict was given
+    record: Record | None
+    passed_over: tuple[str, ...] = ()  # files of cases for which the record names another
 
     @classmethod
     def read(
         cls, predictions: Path, references: Path, record: Record | None, repair: bool
     ) -> "Folders":
         """Look what is there; no label map is opened."""
-        made, parts = (record.cases, record.parts) if record else ({}, {})
+        made = record.cases if record else {}
         # A case that failed must not count with the file of an older model.
         failed = {name for name, case in made.items() if case.error}
-        besides = {f"{name}_probabilities" for name in made} - made.keys()
-        written = {case.file for case in made.values()}
-        files = label_files(predictions, written, besides | failed)
+        beside = {
+            spelled(label_stem(Path(name)) or "") for case in made.values() for name in case.beside
+        }
+        written = {name: case.file for name, case in made.items()}
+        besides = beside - written.keys()
+        files = label_files(predictions, set(written.values()), besides | failed)
+        others = [
+            path.name
+            for path in sorted(predictions.iterdir())
+            if (name := spelled(label_stem(path) or "")) in files.keys() & made.keys()
+            and path != files[name]
+            and not is_companion(path)
+        ]
         cases = {c.id: c for c in allow_repairs(reference_cases(references).values(), repair)}
-        return cls(files, cases, made, parts)
+        return cls(files, cases, record, tuple(others))
+
+    @property
+    def made(self) -> Mapping[str, CaseRecord]:
+        """What is recorded of each case."""
+        return self.record.cases if self.record else {}
 
     @property
     def predicted(self) -> tuple[str, ...]:
@@ -115,7 +130,7 @@ def match(
     Every case that is meant must have a prediction and a reference. With `only_common` those that
     have not are left out, and named. `source` names the split in errors.
     """
-    parts, meant, note = _meant(found, split, source)
+    meant, notes = _meant(found, split, source)
     lacks = {name: found.lacking(name) for name in meant}
     not_scored = {name: reason for name, reason in lacks.items() if reason}
     if not_scored and not only_common:
@@ -127,30 +142,31 @@ def match(
             expected="a prediction and a reference of at least one",
             remedy="name both alike",
         )
-    known = {part: tuple(c for c in cases if not lacks[c]) for part, cases in parts.items()}
+    part_of = _part_of(split) if split else found.record.part_of if found.record else {}
+    parts = {part: tuple(c for c in scored if part_of.get(c) == part) for part in PARTS}
     pairs = [(name, found.files[name], found.cases[name]) for name in scored]
-    return pairs, Cohort(not_scored, _without_empty(known), (note,) if note else ())
+    return pairs, Cohort(not_scored, _without_empty(parts), tuple(notes))
 
 
-def _meant(found: Folders, split: Split | None, source: str) -> tuple[Parts, tuple[str, ...], str]:
-    """Return the cases that are to be scored, also by part, and a note on the other references.
+def _meant(found: Folders, split: Split | None, source: str) -> tuple[list[str], list[str]]:
+    """Return the cases that are to be scored, and notes on what else there is.
 
     Those are all that have a prediction or a reference. A split, given here or to predict, means
     its own cases alone, and those of its parts that were predicted.
     """
+    notes = [f"{name} is passed over: {RECORD_NAME} names another" for name in found.passed_over]
     if split is not None:
-        parts: Parts = group_by_part(found.predicted, split, source)
-        _require_same_parts(found.parts, parts, source)
-        parts = {part: split.part(part) for part in parts}
-        meant, known = tuple(chain.from_iterable(parts.values())), set(split.ids)
-        why = "in no part of the split"
-    elif found.parts:
-        parts, meant, known = found.parts, found.predicted, set(found.predicted)
+        parts = group_by_part(found.predicted, split, source)
+        _require_same_parts(found, parts, source)
+        meant = [case for part in parts for case in split.part(part)]
+        known, why = set(split.ids), "in no part of the split"
+    elif found.record and found.record.parts:
+        meant, known = list(found.predicted), set(found.predicted)
         why = "not of the parts of the split that predict was given"
     else:
-        return {}, tuple(dict.fromkeys([*found.predicted, *found.labelled])), ""
+        return list(dict.fromkeys([*found.predicted, *found.labelled])), notes
     others = sum(case not in known for case in found.labelled)
-    return parts, meant, f"{others} of the references are {why}, hence not meant" * bool(others)
+    return meant, notes + [f"{others} of the references are {why}, hence not meant"] * bool(others)
 
 
 def by_reason(not_scored: Mapping[str, str]) -> str:
@@ -173,7 +189,7 @@ def _refuse(not_scored: Mapping[str, str], found: Folders) -> None:
 
 def group_by_part(cases: Iterable[str], split: Split, source: str) -> dict[str, tuple[str, ...]]:
     """Return the cases in each part of a split that has any, in the order given."""
-    part_of = {case: part for part in PARTS for case in split.part(part)}
+    part_of = _part_of(split)
     stray = [case for case in cases if case not in part_of]
     if stray:
         raise EvaluationError(
@@ -184,9 +200,9 @@ def group_by_part(cases: Iterable[str], split: Split, source: str) -> dict[str, 
     return _without_empty({p: tuple(c for c in cases if part_of[c] == p) for p in PARTS})
 
 
-def _require_same_parts(recorded: Parts, parts: Parts, source: str) -> None:
+def _require_same_parts(found: Folders, parts: Parts, source: str) -> None:
     """Refuse another split than that of predict: what one tests on, the other may train on."""
-    before = {case: part for part, cases in recorded.items() for case in cases}
+    before = found.record.part_of if found.record else {}
     now = {case: part for part, cases in parts.items() for case in cases}
     differing = [c for c, part in now.items() if before.get(c, part) != part]
     if differing:
@@ -194,9 +210,13 @@ def _require_same_parts(recorded: Parts, parts: Parts, source: str) -> None:
         raise EvaluationError(
             f"puts {some_of(pairs)}",
             where=source,
-            expected=f"the split that {RECORD_NAME} was made with",
-            remedy="give that, or predict with this one",
+            expected="the split that the model was trained with, or that predict was given",
+            remedy="give that one",
         )
+
+
+def _part_of(split: Split) -> dict[str, str]:
+    return {case: part for part in PARTS for case in split.part(part)}
 
 
 def _without_empty(parts: Parts) -> dict[str, tuple[str, ...]]:

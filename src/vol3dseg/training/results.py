@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.config import Config
+from vol3dseg.datasets.splits import PARTS
 from vol3dseg.errors import RunError
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.inference.predictor import Predictor
@@ -121,10 +122,10 @@ def _facts(
     run: Path, config: Config, data: RunData, kind: Literal["best", "last"]
 ) -> TrainingFacts:
     deployed, last = read_state(run / f"{kind}.keras"), read_state(run / "last.keras")
-    training, parts = config.training, ("train", "validation", "test")
+    training = config.training
     return TrainingFacts(
         data_fingerprint=data.index.data_fingerprint(data.split.train),
-        cases={name: len(data.split.part(name)) for name in parts},
+        cases={name: len(data.split.part(name)) for name in PARTS},
         checkpoint=kind,
         epoch=deployed.epochs,
         epochs=last.epochs,
@@ -137,13 +138,14 @@ def _facts(
 def _looks(config: Config, data: RunData) -> TrainingData:
     """Return what the scans looked like, of the modalities that the model sees."""
     modalities, index = config.model_recipe.modalities, data.index
-    training, validation = (
-        [index.entry(i).appearance.select(modalities) for i in part]
-        for part in (data.split.train, data.split.validation)
-    )
+    looks = {
+        part: [index.entry(i).appearance.select(modalities) for i in data.split.part(part)]
+        for part in PARTS
+    }
     volumes_ml = [index.entry(i).volumes_ml for i in data.split.train]
     classes = config.labels.foreground
-    return describe_data(training, validation, {c: [v[c] for v in volumes_ml] for c in classes})
+    by_class = {c: [v[c] for v in volumes_ml] for c in classes}
+    return describe_data(looks["train"], looks["validation"], by_class).with_seen(looks)
 
 
 def _validate(
