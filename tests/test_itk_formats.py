@@ -584,6 +584,31 @@ def test_bad_files(tmp_path, capfd, name, data, error, message):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "notes"),
+    [
+        ("x.nrrd", nrrd(measurement_frame="(0,1,0) (1,0,0) (0,0,1)", sample_units="mGy"), []),
+        ("x.nrrd", nrrd(thicknesses="5 5 5", centers="cell cell cell"), []),
+        (
+            "x.nrrd",
+            nrrd(old_min="-1024", old_max="3071"),
+            ["values were rounded from another range (old min, old max); read as stored"],
+        ),
+        ("x.mha", meta(AnatomicalOrientation="LPI", CenterOfRotation="9 9 9"), []),
+        ("x.mha", meta(Modality="MET_MOD_CT", ElementMin="0", ElementMax="9"), []),
+    ],
+)
+def test_what_moves_no_voxel_is_of_no_matter(tmp_path, name, data, notes):
+    plain = formats.open_volume(
+        stored(tmp_path, nrrd() if name == "x.nrrd" else meta(), name)
+    ).image()
+    file = formats.open_volume(stored(tmp_path, data, name))
+    array, geometry, _ = file.image()
+    np.testing.assert_array_equal(array, plain[0])
+    assert geometry == plain[1]
+    assert [str(note) for note in file.notes] == notes
+
+
 def test_complex_numbers_are_refused(tmp_path):
     sitk.WriteImage(COMPLEX, str(tmp_path / "x.nrrd"))
     with pytest.raises(FileFormatError, match="voxels are complex numbers; expected plain numbers"):

@@ -11,6 +11,7 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError, in_memory
+from vol3dseg.formats.limits import MOST_BESIDE, SMALLER, require_memory, too_much
 from vol3dseg.formats.streams import PORTION, FileStart, damaged, unfit_file
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake, Note
@@ -115,6 +116,7 @@ class ImageFile:
         several = len(self.shape) == 4 and channel is not None and channel < self.shape[3]
         if not several and not (len(self.shape) == 3 and channel in (None, 0)):
             raise _unfit_shape(self.shape, channel, self.path)
+        require_memory(self.shape[:3], self.path)
         return self._header.geometry(self.shape[:3])
 
     def image(
@@ -140,7 +142,7 @@ class ImageFile:
         """Return one volume, scaled as the header says, and how many voxels are not finite."""
         array, shape = out, self.shape[:3]
         if array is None or array.shape != shape:
-            array = self._empty(math.prod(shape), dtype).reshape(shape, order="F")
+            array = self._empty(shape, dtype).reshape(shape, order="F")
         target = array.reshape(-1, order="F")  # a view, since the first axis is the fastest
         at, bad = 0, 0
         # What float32 cannot hold becomes infinite, and is counted.
@@ -157,7 +159,7 @@ class ImageFile:
     def _volume(self, channel: int) -> Iterator[NDArray[Any]]:
         """Give the stored voxels of one volume of several."""
         if self._kept is None:
-            kept, at = self._empty(math.prod(self.shape), self._header.dtype), 0
+            kept, at = self._empty(self.shape, self._header.dtype), 0
             for values in self._voxels():
                 kept[at : at + values.size] = values
                 at += values.size
@@ -182,16 +184,18 @@ class ImageFile:
                 yield np.frombuffer(content, dtype, count)
             rest = content[count * dtype.itemsize :] if left else b""
             more += 0 if left else len(content) - count * dtype.itemsize
+            if more > MOST_BESIDE:
+                raise too_much(self.path, "what stands behind its voxels")
         if left:
             found = f"truncated: {left - len(rest)} bytes of its voxels are missing"
             raise damaged(found, self.path)
         if more and self._header.exact:
             raise too_long(more, self.path)
 
-    def _empty(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        remedy = "crop the file, or use a machine with more"
-        with in_memory(f"its {self.shape} voxels", self.path, remedy):
-            return np.empty(size, dtype=dtype)
+    def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        require_memory(shape, self.path, dtype.itemsize)
+        with in_memory(f"its {self.shape} voxels", self.path, SMALLER):
+            return np.empty(math.prod(shape), dtype=dtype)
 
 
 def too_long(more: int, path: Path) -> FileFormatError:

@@ -20,6 +20,7 @@ from zlib_ng import gzip_ng, zlib_ng
 
 from vol3dseg.errors import FileFormatError
 from vol3dseg.files import atomic_path
+from vol3dseg.formats.limits import MAX_RATIO
 from vol3dseg.machine import usable_cores
 
 PORTION = 2**20  # bytes: what was just decompressed is still in the processor's cache
@@ -27,7 +28,6 @@ _LEVEL = 4  # of zlib-ng's 1 to 9; less compresses little faster, more makes lit
 _START = 540  # bytes: the longest binary header, that of NIfTI-2
 DAMAGED = cast("type[Exception]", zlib_ng.error)  # its stub takes the class for an instance
 MAGIC = b"\x1f\x8b"
-MAX_RATIO = 1032  # of RFC 1951: more than this no deflate stream can expand
 # Of RFC 1952, without time, name and system; and an empty last block of deflate (RFC 1951).
 _GZIP_HEADER = MAGIC + b"\x08\0\0\0\0\0\0\xff"
 _END = b"\x03\0"

@@ -17,9 +17,9 @@ from typing import Any
 from vol3dseg.errors import FileFormatError, Vol3dSegError, in_memory
 from vol3dseg.extras import ProcessSetting, load_extra
 from vol3dseg.formats.dicom.beginning import PREAMBLE, require_preamble
-from vol3dseg.formats.streams import MAX_RATIO, PORTION, damaged, unreadable
+from vol3dseg.formats.limits import MAX_RATIO, MOST_INFLATED
+from vol3dseg.formats.streams import PORTION, damaged, unreadable
 
-MOST_INFLATED = 2**30  # bytes of a deflated file, which pydicom unpacks in one go
 _LONGEST = 64  # characters of DICOM's long strings
 _HEADER = 2**16  # bytes that most headers fit into, read at once
 

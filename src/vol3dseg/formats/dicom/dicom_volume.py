@@ -16,6 +16,7 @@ from vol3dseg.formats.dicom.pixel_data import decode
 from vol3dseg.formats.dicom.planes import planes_of
 from vol3dseg.formats.dicom.series import Series, choose, find_series
 from vol3dseg.formats.dicom.stack import Stack, stack, without_copies
+from vol3dseg.formats.limits import require_memory
 from vol3dseg.machine import usable_cores
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake, Note
@@ -44,6 +45,7 @@ class DicomVolume:
         files = tuple(file for file in chosen.files if file in read)
         self.series = replace(chosen, files=files, images=len(self._placed.planes))
         self.shape: tuple[int, ...] = self._placed.geometry.shape
+        require_memory(self.shape, self.series.where)
 
     @property
     def notes(self) -> tuple[Note, ...]:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import FileFormatError
-from vol3dseg.formats.dicom.dicom_file import MOST_INFLATED, parsing
+from vol3dseg.formats.dicom.dicom_file import parsing
 from vol3dseg.formats.dicom.stored_bits import check_bits, own_bits
+from vol3dseg.formats.limits import MOST_INFLATED, require_memory
 from vol3dseg.formats.streams import damaged
 
 _MOST_PACKED = 4096  # voxel bytes that a byte of a compressed file is believed to hold
@@ -62,6 +63,7 @@ def _check_room(header: Any, path: Path) -> None:
     if claimed > room:
         found = f"header promises {claimed} bytes of voxels, the file can hold at most {room}"
         raise damaged(f"truncated: {found}", path)
+    require_memory((rows, columns), path)  # of one frame, which a decoder sets aside
 
 
 def _shape(header: Any) -> tuple[int, int, int]:

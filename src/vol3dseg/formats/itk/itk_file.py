@@ -16,7 +16,8 @@ from zlib_ng import zlib_ng
 from vol3dseg.errors import GridError
 from vol3dseg.formats.image_file import Format, ImageFile, ImageHeader, too_long
 from vol3dseg.formats.itk.text_header import TextHeader
-from vol3dseg.formats.streams import MAGIC, MAX_RATIO, PORTION, damaged, reading
+from vol3dseg.formats.limits import MAX_RATIO, require_scan
+from vol3dseg.formats.streams import MAGIC, PORTION, damaged, reading
 from vol3dseg.space.geometry import Geometry, unusable
 from vol3dseg.space.intake import Intake
 
@@ -28,6 +29,8 @@ def _open(path: Path, header: TextHeader, repair: bool) -> ImageFile:
     """Return an NRRD or MetaImage file; refuse a header that promises more than the file holds."""
     intake, size = Intake(repair), math.prod(header.axes) * header.dtype.itemsize
     _require_room(path, header, size)
+    if header.quantised:
+        intake.note("values were rounded from another range (old min, old max)", "read as stored")
     found = ImageHeader(
         header.axes,
         header.dtype,
@@ -79,6 +82,8 @@ def _require_room(path: Path, header: TextHeader, size: int) -> None:
             f"most {max(0, most)}",
             path,
         )
+    if header.compressed:
+        require_scan(size, stored, path)
 
 
 def _geometry(path: Path, header: TextHeader, intake: Intake, shape: tuple[int, ...]) -> Geometry:

@@ -51,6 +51,7 @@ _SPACES = {
     "right-anterior-superior": _RAS, "ras": _RAS,
     "left-anterior-superior": _RAS * (-1, 1, 1), "las": _RAS * (-1, 1, 1),
 }  # fmt: skip
+_OLD_RANGE = ("old min", "oldmin", "old max", "oldmax")
 _DOMAIN = ("domain", "space", "time", "???", "none")
 _VOLUMES = (
     "list", "scalar", "stub", "point", "vector", "covariant-vector", "normal", "2-vector",
@@ -91,6 +92,7 @@ def _read_header(path: Path) -> TextHeader:
         compressed=compressed,
         interleaved=bool(first),
         unusable=_unusable(fields),
+        quantised=not fields.values.keys().isdisjoint(_OLD_RANGE),
     )
 
 

@@ -43,6 +43,7 @@ class TextHeader:
     length: int | None = None  # of that stream [bytes], where the header tells
     interleaved: bool = False  # the numbers of a voxel stand together
     unusable: str = ""  # what voxels are, where they are no plain numbers
+    quantised: bool = False  # they stand for a wider range, which they were rounded from
 
 
 def affine_of(

@@ -1,5 +1,6 @@
 """NIfTI files, through nibabel, with the checks that nibabel leaves to its caller."""
 
+from collections import deque
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -9,6 +10,7 @@ import nibabel as nib
 from numpy.typing import NDArray
 
 from vol3dseg.formats.image_file import Format, ImageFile, ImageHeader, stored_portions
+from vol3dseg.formats.limits import bounded
 from vol3dseg.formats.nifti.nifti_geometry import geometry_of
 from vol3dseg.formats.nifti.nifti_header import LABEL, begins_as_nifti, read_header
 from vol3dseg.formats.nifti.nifti_pair import header_and_voxels
@@ -25,8 +27,8 @@ def open_nifti(file: FileStart, repair: bool = False) -> ImageFile:
     )
     header = read_header(first, voxels, intake)
     if first.compressed and first.path != voxels.path:
-        for _ in first.portions():  # nothing else would verify the checksum of a compressed header
-            pass
+        # Nothing else would verify the checksum of a compressed header.
+        deque(bounded(first.portions(), first.path, "its header"), maxlen=0)
     _note_name(first, intake)
     dtype = header.get_data_dtype()
     unusable = "colours" if dtype.fields else str(dtype) if dtype.kind == "c" else ""

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
+from vol3dseg.formats.limits import MAX_RATIO, MOST_BESIDE, require_scan, too_much
 from vol3dseg.formats.streams import FileStart, damaged, unfit_file
 from vol3dseg.space.intake import Intake
 
@@ -130,13 +131,17 @@ def _check_voxels(
     if claimed > (most := voxels.most):
         found = f"truncated: header promises {claimed} bytes, the file can hold at most {most}"
         raise damaged(found, path)
+    if voxels.compressed:
+        require_scan(claimed, voxels.most // MAX_RATIO, path)
 
 
 def _check_first(header: Any, first: int, path: Path, intake: Intake) -> None:
     """Refuse voxels before byte `first`, which is behind the header of a file in one piece."""
     offset = float(header["vox_offset"])
-    if first <= offset < math.inf:
+    if first <= offset <= MOST_BESIDE:
         return
+    if MOST_BESIDE < offset < math.inf:
+        raise too_much(path, "what stands before its voxels")
     wanted = f"{first} or later{', behind the header' if first else ''}"
     error = unfit_file(f"header says that voxels begin at byte {offset:g}", path, wanted)
     if offset != 0:
