@@ -24,6 +24,7 @@ from vol3dseg.errors import (
 )
 from vol3dseg.formats.itk import itk_file
 from vol3dseg.space.geometry import Geometry
+from vol3dseg.written import LIST_NAME
 
 sitk = pytest.importorskip("SimpleITK")
 
@@ -711,7 +712,7 @@ class TestWriting:
         found, _ = formats.open_volume(path).labels()
         assert found.dtype == array.dtype.newbyteorder("=")
         np.testing.assert_array_equal(found, array)
-        assert [p.name for p in path.parent.iterdir()] == [path.name]
+        assert {p.name for p in path.parent.iterdir()} == {path.name, LIST_NAME}
 
     def test_several_volumes(self, tmp_path, suffix):
         path, array = tmp_path / f"x{suffix}", np.stack([VALUES, 9 - VALUES / 2], axis=-1)
@@ -728,7 +729,7 @@ class TestWriting:
             name = "vol3dseg.formats.streams.usable_cores"
             monkeypatch.setattr(name, lambda threads=threads: threads)
             formats.write(tmp_path / f"{threads}{suffix}", values, Geometry(values.shape, AFFINE))
-        assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+        assert len({path.read_bytes() for path in tmp_path.glob(f"*{suffix}")}) == 1
         oracle = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"1{suffix}")))
         np.testing.assert_array_equal(oracle.T, values)
 
