@@ -1,7 +1,9 @@
 """`vol3dseg demo`: the straight line on data made on the spot."""
 
+import json
 import shutil
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,23 +30,53 @@ def demo(output: Path, seed: int) -> None:
 
     Needs the [train] and [cpu] extras and a few minutes on two cores.
     """
+    # Whatever is missing is told before anything is made.
+    import vol3dseg.export.to_onnx  # noqa: F401
     from vol3dseg.datasets.phantom import make_phantoms
     from vol3dseg.errors import OutputError
+    from vol3dseg.extras import load_extra
+    from vol3dseg.files import require_writable, write_json
 
-    if output.exists():
-        if any(output.iterdir()) and not (output / _MARKER).exists():
-            raise OutputError(
-                "holds something else", where=output, remedy="choose another folder with -o"
-            )
-        shutil.rmtree(output)
-    output.mkdir(parents=True)
-    (output / _MARKER).touch()
-    started = time.perf_counter()
-    _say(f"making {_TRAINING + _UNSEEN} phantoms: four modalities, a nested tumour, BraTS layout")
-    make_phantoms(output / "known", cases=_TRAINING, seed=seed)
-    make_phantoms(output / "unseen", cases=_UNSEEN, seed=seed + 1)
-    _straight_line(output)
+    load_extra("matplotlib.figure", "report")
+    load_extra("onnxruntime", "cpu")
+    _clear(output)
+    require_writable(output)
+    started, count = time.perf_counter(), _TRAINING + _UNSEEN
+    try:
+        _say(f"making {count} phantoms: four modalities, a nested tumour, BraTS layout")
+        make_phantoms(output / "known", cases=_TRAINING, seed=seed)
+        make_phantoms(output / "unseen", cases=_UNSEEN, seed=seed + 1)
+        _straight_line(output)
+    finally:
+        with suppress(OutputError):
+            write_json(output / _MARKER, _contents(output))
     click.echo(f"\n{time.perf_counter() - started:.0f} s in all; everything is in {output}")
+
+
+def _clear(output: Path) -> None:
+    """Remove an earlier demo if its folder holds what it made and nothing else."""
+    from vol3dseg.errors import OutputError
+
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    with suppress(OSError, ValueError):
+        if json.loads((output / _MARKER).read_text("utf-8")) == _contents(output):
+            shutil.rmtree(output)
+            return
+    raise OutputError(
+        "holds something else than an earlier demo, or an earlier one that was changed",
+        where=output,
+        remedy="choose another folder with -o, or move this one",
+    )
+
+
+def _contents(output: Path) -> dict[str, str]:
+    """Return all files of a demo with their SHA-256, but for the lists of them."""
+    from vol3dseg.written import LIST_NAME, sha256_file
+
+    lists = (output / _MARKER, output / LIST_NAME)
+    files = (path for path in sorted(output.rglob("*")) if path.is_file() and path not in lists)
+    return {path.relative_to(output).as_posix(): sha256_file(path) for path in files}
 
 
 def _straight_line(output: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import signal
 import sys
 
 import click
@@ -22,8 +23,32 @@ from vol3dseg.cli.split import split
 from vol3dseg.cli.train import train
 from vol3dseg.errors import NO_RIGHTS, Vol3dSegError
 
+# What a command says when it is stopped by Ctrl-C, if it can go on.
+_STOPPED = {
+    "predict": "what is segmented is kept; the same command with --resume goes on",
+    "preprocess": "what is prepared is kept; the same command goes on",
+    "train": "the same command with --resume goes on after the last epoch that ended",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Commands(click.Group):
+    """Commands that end in a line when they are stopped."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            again = "nothing half-written is left; run the same command again"
+            said = _STOPPED.get(ctx.invoked_subcommand or "", again)
+            click.echo(f"stopped: {said}", err=True)
+            return ctx.exit(128 + signal.SIGINT)
+
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=_Commands, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="vol3dseg")
 def cli() -> None:
     """Segment 3-D medical scans: train a U-Net, deploy one self-describing ONNX file.

@@ -13,7 +13,7 @@ import pytest
 
 from vol3dseg.config import Config, ModelConfig
 from vol3dseg.datasets import over_cases as module
-from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import Workers, over_cases, worker_processes
 from vol3dseg.errors import DatasetError
@@ -24,7 +24,7 @@ CASES = [Case(f"{number:03d}", "somebody", {}) for number in range(100)]
 
 
 class Deadly(str):
-    """A name of a subject that kills the worker process it arrives in.
+    """A name of a series that kills the worker process it arrives in.
 
     Parameters
     ----------
@@ -50,7 +50,6 @@ def _arrive(marker, always):
     if always or not marker.exists():
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return "somebody"
 
 
 def name(case):
@@ -63,7 +62,8 @@ def died(case, error):
 
 def test_a_worker_that_is_killed_once_costs_no_case(brats_folder, tmp_path, recipe, labels):
     first, *others = find_cases(brats_folder)
-    cases = [replace(first, subject=Deadly(tmp_path / "killed")), *others]
+    spare = {**first.images, "spare": ImageSource(Path("x"), series=Deadly(tmp_path / "killed"))}
+    cases = [replace(first, images=spare), *others]
     with Workers(2) as workers:
         index = preprocess(
             cases,
@@ -77,7 +77,7 @@ def test_a_worker_that_is_killed_once_costs_no_case(brats_folder, tmp_path, reci
 
 
 def test_a_case_that_always_kills_its_worker_is_named_and_the_others_go_on(tmp_path):
-    deadly = replace(CASES[1], subject=Deadly(tmp_path / "killed", always=True))
+    deadly = replace(CASES[1], label_series=Deadly(tmp_path / "killed", always=True))
     errors = []
     with Workers(2) as workers:
         results = over_cases(
@@ -92,7 +92,7 @@ def test_a_case_that_always_kills_its_worker_is_named_and_the_others_go_on(tmp_p
 
 def test_a_killed_worker_is_a_problem_of_its_case_alone(brats_folder, tmp_path):
     first, *others = find_cases(brats_folder)
-    deadly = replace(first, subject=Deadly(tmp_path / "killed", always=True))
+    deadly = replace(first, label_series=Deadly(tmp_path / "killed", always=True))
     with Workers(2) as workers:
         found = survey([deadly, *others], executor=workers)
     problems = {facts.case_id: facts.problems for facts in found.cases}

@@ -5,7 +5,6 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
-import h5py
 import numpy as np
 import pytest
 
@@ -13,7 +12,7 @@ from vol3dseg import formats
 from vol3dseg.config import Config, ModelConfig, load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
-from vol3dseg.errors import DatasetError, RecipeMismatch, StoreError
+from vol3dseg.errors import DatasetError, OutputError, RecipeMismatch, StoreError
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing import prepare_case
 from vol3dseg.preprocessing.index import load_index, verify
@@ -411,10 +410,9 @@ def test_a_write_that_fails_leaves_nothing(brats_folder, tmp_path, recipe, label
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(h5py.Group, "create_dataset", full)
-    index = prepare(brats_folder, tmp_path / "out", recipe, labels)
-    assert len(index.failed) == 3
-    assert "No space left" in index.failed["Case_001"]
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"Case_001\.h5: cannot be written \(No space left"):
+        prepare(brats_folder, tmp_path / "out", recipe, labels)
     assert list((tmp_path / "out/cases").iterdir()) == []
 
 

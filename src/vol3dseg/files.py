@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -81,17 +81,29 @@ def _lock(folder: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove unfinished files of killed processes from a folder.
+def remove_leftovers(folder: Path) -> set[str]:
+    """Remove unfinished files of killed processes from a folder, and return their names.
 
     They are recognised by their name and by a lock, which a process that still writes would hold:
     what is locked or cannot be locked stays.
     """
+    names = set[str]()
     for path in folder.iterdir():
         if _UNFINISHED.fullmatch(path.name):
             with suppress(OSError), _lock(path) as abandoned:
                 if abandoned:
+                    names |= {left.name for left in path.iterdir()}
                     shutil.rmtree(path)
+    return names
+
+
+@contextmanager
+def trace(folder: Path, name: str) -> Iterator[None]:
+    """Keep an unfinished file during the block: if it is killed, `remove_leftovers` tells."""
+    with ExitStack() as stack:
+        with reporting(folder):
+            (stack.enter_context(_temporary_folder(folder)) / name).touch()
+        yield
 
 
 def set_aside(path: Path) -> Path:
@@ -102,24 +114,25 @@ def set_aside(path: Path) -> Path:
         return path.rename(aside)
 
 
-def write_bytes(final: Path, content: bytes) -> None:
+def write_bytes(final: Path, content: bytes | memoryview) -> None:
     """Write `content` to `final` atomically."""
     with atomic_path(final) as temporary:
         temporary.write_bytes(content)
 
 
-def require_writable(folder: Path, names: Collection[str] = ()) -> None:
+def require_writable(folder: Path, names: Collection[str] = ()) -> set[str]:
     """Make a folder, and try what is to be written into it before work that takes long.
 
-    Leftovers are removed. OutputError: the folder cannot be made or written, a file of one of these
-    names is there and not ours, or two of the names are one there.
+    Leftovers are removed, and their names are returned. OutputError: the folder cannot be made or
+    written, a file of one of these names is there and not ours, or two of the names are one there.
     """
     with reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
+        left = remove_leftovers(folder)
         with _temporary_folder(folder) as trial:
             _try_names(trial, names)
     require_ours(folder / name for name in names)
+    return left
 
 
 def _try_names(trial: Path, names: Collection[str]) -> None:

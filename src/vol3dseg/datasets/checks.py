@@ -20,7 +20,13 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.reading import differing_label_grid
 from vol3dseg.datasets.sources import SourceFile, by_file, open_label
-from vol3dseg.errors import DatasetError, IntensityError, Vol3dSegError, some_of
+from vol3dseg.errors import (
+    DatasetError,
+    IntensityError,
+    MissingExtraError,
+    Vol3dSegError,
+    some_of,
+)
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.label_values import distinct
@@ -237,6 +243,8 @@ class _Check:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except MissingExtraError:  # is nothing about this case
+            raise
         except Vol3dSegError as error:
             self._add("error", error)
 

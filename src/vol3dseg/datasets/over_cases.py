@@ -1,6 +1,7 @@
 """One function over many cases, here or in other processes; results come as they are ready."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
@@ -29,12 +30,20 @@ class Workers(futures.Executor):
         self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any
     ) -> futures.Future[Result]:
         """Hand over a call; the function and its arguments are pickled."""
-        try:
-            return self._pool.submit(fn, *args, **kwargs)
-        except futures.BrokenExecutor:  # a pool with a killed process takes nothing more
-            self._pool.shutdown()
-            self._pool = self._start()
-            return self._pool.submit(fn, *args, **kwargs)
+        with _deaf_children():
+            try:
+                return self._pool.submit(fn, *args, **kwargs)
+            except futures.BrokenExecutor:  # a pool with a killed process takes nothing more
+                self._pool.shutdown()
+                self._pool = self._start()
+                return self._pool.submit(fn, *args, **kwargs)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the processes; where an error ends the block, at once and not after their cases."""
+        if kind is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+        self.shutdown()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes; see `concurrent.futures.Executor.shutdown`."""
@@ -44,6 +53,19 @@ class Workers(futures.Executor):
         shared = (usable_cores() // self.processes,)
         spawn = get_context("spawn")
         return futures.ProcessPoolExecutor(self.processes, spawn, limit_cores, shared)
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let processes that are started not hear Ctrl-C, which each would answer with a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from vol3dseg.datasets.case import Case, allow_repairs, require_distinct
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases, only_part
 from vol3dseg.datasets.splits import PARTS, read_split
-from vol3dseg.errors import DatasetError, Vol3dSegError
+from vol3dseg.errors import DatasetError, MissingExtraError, Vol3dSegError
 from vol3dseg.inference.batch import Progress, failing_alone, predict_cases
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.output_files import PredictOptions, output_names
@@ -156,6 +156,8 @@ def explain(
                 prepared = prepare(read_volume(case, recipe.modalities), recipe)
                 plan = predictor.plan(prepared.volume.geometry, prepared.source)
                 seconds = predictor.expected_seconds(plan)
+        except MissingExtraError:
+            raise
         except Vol3dSegError as error:
             yield case.id, CaseRecord(error=str(error))
             continue

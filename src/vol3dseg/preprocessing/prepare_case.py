@@ -11,7 +11,8 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.checks import flat_modalities, no_contrast
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.datasets.signature import signature
-from vol3dseg.errors import Vol3dSegError, in_memory
+from vol3dseg.errors import MissingExtraError, OutputError, Vol3dSegError, in_memory
+from vol3dseg.files import trace
 from vol3dseg.preprocessing.index import CASES, CaseEntry
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
 from vol3dseg.preprocessing.store import write_case
@@ -32,10 +33,16 @@ class Outcome:
 
 
 def prepare_case(case: Case, config: Config, folder: Path) -> Outcome:
-    """Read, prepare and write one case; never raises an error of ours, but returns it in words."""
+    """Read, prepare and write one case; what is wrong with it is returned in words.
+
+    OutputError and MissingExtraError are raised: other cases would fare no better.
+    """
     try:
-        with in_memory("a scan and what is made of it", where=f"case {case.id}"):
+        memory = in_memory("a scan and what is made of it", where=f"case {case.id}")
+        with trace(folder / CASES, begun(case.id)), memory:
             return _prepared(case, config, folder)
+    except (OutputError, MissingExtraError):
+        raise
     except Vol3dSegError as error:
         return Outcome(case.id, failed=error.recorded)
 
@@ -81,6 +88,11 @@ def _prepared(case: Case, config: Config, folder: Path) -> Outcome:
         repairs=notes_as_text(notes, repaired=True),
     )
     return Outcome(case.id, entry)
+
+
+def begun(case_id: str) -> str:
+    """Return the name of the trace that is there as long as a case is worked on."""
+    return f"{case_id}.begun"
 
 
 def outcome_of(entry: CaseEntry, labels: LabelSet) -> Outcome:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,17 @@ from vol3dseg.datasets.checks import preflight
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import over_cases, worker_processes
 from vol3dseg.datasets.signature import is_current
-from vol3dseg.errors import DatasetError, StoreError
-from vol3dseg.files import remove_ours, require_writable, set_aside
+from vol3dseg.errors import DatasetError, OutputError, StoreError
+from vol3dseg.files import remove_leftovers, remove_ours, require_writable, set_aside
 from vol3dseg.preprocessing.index import CASES, FILE_NAME, CaseEntry, Index, load_index, verify
-from vol3dseg.preprocessing.prepare_case import Outcome, outcome_of, prepare_case
+from vol3dseg.preprocessing.prepare_case import Outcome, begun, outcome_of, prepare_case
 from vol3dseg.written import LIST_NAME, adopt, is_ours, sha256_file
 
 Progress = Callable[[Outcome, int], None]
+_KILLED = (
+    "case {}: the run before was killed while it was worked on, perhaps for want of memory; give "
+    "it more memory, and run the same command again to try it"
+)
 _SAVING = 0.05  # of the time may go into writing the index, which grows with every case
 
 
@@ -85,8 +90,13 @@ def preprocess(
     if repair:
         cases = allow_repairs(cases)
     run = _Run(folder, config, len({case.id for case in cases}), progress)
-    with worker_processes(workers, len(cases)) as executor:
-        return run.prepare(cases, executor)
+    try:
+        with worker_processes(workers, len(cases)) as executor:
+            return run.prepare(cases, executor)
+    except BaseException:  # then no case is to blame, as it is where the process is killed
+        if (folder / CASES).is_dir():
+            remove_leftovers(folder / CASES)
+        raise
 
 
 class _Run:
@@ -114,7 +124,7 @@ class _Run:
             current = list(pool.map(self._is_current, cases))
         wanted = [case for case, is_so in zip(cases, current, strict=True) if not is_so]
         new = [f"{case.id}.h5" for case in wanted if case.id not in self._known]
-        require_writable(self._folder / CASES, new)
+        left = require_writable(self._folder / CASES, new)
         for name in sorted(self._known.keys() - {case.id for case in cases}):
             self._report(self._remove(self._known.pop(name)))
         for name in sorted({case.id for case in cases} - {case.id for case in wanted}):
@@ -125,12 +135,26 @@ class _Run:
         accepted = [case for case in wanted if case.id not in refused]
         for case in accepted:
             self._set_aside(case.id)
+        fatal = [case for case in accepted if begun(case.id) in left]
+        if len(fatal) == 1:  # or it would end this run too; the next tries it again
+            self._record(Outcome(fatal[0].id, failed=_KILLED.format(fatal[0].id)))
+            accepted.remove(fatal.pop())
+        try:
+            # Of several one may have ended all: these come last, each by itself.
+            for several in ([c for c in accepted if c not in fatal], *([case] for case in fatal)):
+                self._prepare(several, executor)
+        except BaseException:
+            with suppress(OutputError):
+                self._save()
+            raise
+        return self._save()
+
+    def _prepare(self, cases: Sequence[Case], executor: Executor | None) -> None:
         function = partial(prepare_case, config=self._config, folder=self._folder)
         for outcome in over_cases(
-            function, accepted, executor, lambda case, why: Outcome(case.id, failed=why.recorded)
+            function, cases, executor, lambda case, why: Outcome(case.id, failed=why.recorded)
         ):
             self._record(outcome, save=True)
-        return self._save()
 
     def _record(self, outcome: Outcome, told: Outcome | None = None, save: bool = False) -> None:
         """Remember and tell what became of a case; if nothing did, what was before is removed."""

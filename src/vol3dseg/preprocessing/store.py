@@ -13,6 +13,7 @@ modalities spans, since a model of a subset sees only the box of that subset; it
 the start of the box.
 """
 
+import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import GridError, StoreError, in_memory
-from vol3dseg.files import atomic_path
+from vol3dseg.files import write_bytes
 from vol3dseg.preprocessing.examination import CaseFile, flaws
 from vol3dseg.preprocessing.index import CaseEntry, Index, verify
 from vol3dseg.preprocessing.patch_table import ORIGIN, VOXELS, patch_table, subset_boxes
@@ -52,24 +53,37 @@ def write_case(
 
     `labels` lie on the grid of `prepared.volume`, and as read on that of the scan.
     """
-    with atomic_path(path) as temporary, h5py.File(temporary, "x") as file:
-        file.attrs["case"] = case_id
-        file.attrs["recipe"] = recipe.model_dump_json()
-        file.attrs["box"] = str(prepared.box)
-        for name, grid in (("grid", prepared.grid), ("source", prepared.source)):
-            file.attrs[f"{name}_shape"], file.attrs[f"{name}_affine"] = grid.shape, grid.affine
-        for channel, name in enumerate(prepared.volume.modalities):
-            dataset = _dataset(file, f"image/{name}", prepared.volume.array[..., channel])
-            dataset.attrs["box"] = str(prepared.boxes[name])
-        if labels is None:
-            return
-        working, source = labels
-        _dataset(file, "label", working.array)
-        _dataset(file, "source_label", source.array)
-        for box in subset_boxes(list(prepared.boxes.values())):
-            part = working.array[box.relative_to(prepared.box).slices]
-            table = patch_table(part, recipe.patch_size, len(working.labels.classes))
-            file.create_dataset(f"patches/{box}", data=table, fletcher32=True)
+    # HDF5 ends the process where the disk is full: it never sees one.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        _fill(file, case_id, recipe, prepared, labels)
+    write_bytes(path, content.getbuffer())
+
+
+def _fill(
+    file: Any,
+    case_id: str,
+    recipe: Recipe,
+    prepared: Prepared,
+    labels: tuple[Segmentation, Segmentation] | None,
+) -> None:
+    file.attrs["case"] = case_id
+    file.attrs["recipe"] = recipe.model_dump_json()
+    file.attrs["box"] = str(prepared.box)
+    for name, grid in (("grid", prepared.grid), ("source", prepared.source)):
+        file.attrs[f"{name}_shape"], file.attrs[f"{name}_affine"] = grid.shape, grid.affine
+    for channel, name in enumerate(prepared.volume.modalities):
+        dataset = _dataset(file, f"image/{name}", prepared.volume.array[..., channel])
+        dataset.attrs["box"] = str(prepared.boxes[name])
+    if labels is None:
+        return
+    working, source = labels
+    _dataset(file, "label", working.array)
+    _dataset(file, "source_label", source.array)
+    for box in subset_boxes(list(prepared.boxes.values())):
+        part = working.array[box.relative_to(prepared.box).slices]
+        table = patch_table(part, recipe.patch_size, len(working.labels.classes))
+        file.create_dataset(f"patches/{box}", data=table, fletcher32=True)
 
 
 def _dataset(file: Any, name: str, array: NDArray[Any]) -> Any:

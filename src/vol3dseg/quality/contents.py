@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_segmentation
 from vol3dseg.datasets.sources import SourceFile, open_label
-from vol3dseg.errors import DatasetError, Vol3dSegError
+from vol3dseg.errors import DatasetError, MissingExtraError, Vol3dSegError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet
@@ -89,6 +89,8 @@ def _noting(problems: list[str]) -> Iterator[None]:
     """Put an error of ours among the problems, once."""
     try:
         yield
+    except MissingExtraError:  # is nothing about this case
+        raise
     except Vol3dSegError as error:
         # A damaged file that should hold several modalities is one problem.
         if error.recorded not in problems:
