@@ -201,6 +201,7 @@ class TestBids:
             pytest.param(["raters/sub-01/anat/sub-01_space-T1w_dseg.nii.gz"], 0, id="pipeline"),
             pytest.param(["sub-01/anat/sub-01_label-lesion_mask.nii.gz"], 0, id="no pipeline"),
             pytest.param(["x/sub-01/anat/sub-01_desc-brain_mask.nii.gz"], None, id="brain mask"),
+            pytest.param(["x/sub-01/anat/sub-01_label-GM_probseg.nii.gz"], None, id="probability"),
             pytest.param(["x/sub-02/anat/sub-02_dseg.nii.gz"], None, id="of somebody else"),
         ],
     )  # fmt: skip
@@ -208,6 +209,13 @@ class TestBids:
         touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", *(f"derivatives/{n}" for n in names))
         (case,) = find_cases(tmp_path)
         assert case.label == (None if label is None else tmp_path / "derivatives" / names[label])
+
+    def test_derivatives_beside_the_raw_data(self, tmp_path):
+        touch(tmp_path, "rawdata/sub-01/anat/sub-01_T1w.nii", "rawdata/sub-02/anat/sub-02_T1w.nii")
+        touch(tmp_path, *(f"derivatives/x/sub-01/anat/sub-01_{k}.nii" for k in ("dseg",)))
+        first, second = find_cases(tmp_path)
+        assert first.label == tmp_path / "derivatives/x/sub-01/anat/sub-01_dseg.nii"
+        assert second.label is None
 
     def test_labels_of_sessions(self, tmp_path):
         for session in ("ses-1", "ses-2"):
@@ -226,6 +234,10 @@ class TestBids:
             pytest.param(
                 "derivatives/fmriprep/sub-01/anat/sub-01_dseg.nii.gz",
                 "sub-01/anat/sub-01_label-lesion_roi.nii.gz", id="beside the image"
+            ),
+            pytest.param(
+                "derivatives/fmriprep/sub-01/anat/sub-01_dseg.nii.gz",
+                "derivatives/lesions/sub-01/anat/sub-01_label-lesion_roi.nii.gz", id="other suffix"
             ),
             pytest.param(
                 "derivatives/fmriprep/sub-01/anat/sub-01_desc-aseg_dseg.nii.gz",

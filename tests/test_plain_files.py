@@ -91,6 +91,9 @@ def test_what_is_found(tmp_path, files, wanted, cases):
         pytest.param(["images/img_1.nii", "labels/label_1.nii"],
                      "no label map is called after an image: there are label_1, and images img_1",
                      id="two ways to call a case"),
+        pytest.param(["volume-1.nii", "segmentation-1.nii"],
+                     "segmentation-1.nii look like label maps that are not called after their "
+                     "images: call them <id>_seg", id="label maps with another beginning"),
         pytest.param(["a.nii", "old/a_flair.nii"],
                      "holds images itself, a.nii, beside the folders old", id="folders too"),
     ],
@@ -145,13 +148,12 @@ class TestCountsDoNotMatter:
 class TestDeeper:
     def test_the_only_data_set_in_a_folder(self, tmp_path, caplog):
         """As Kaggle packs BraTS 2020."""
-        case = "MICCAI_BraTS2020_TrainingData/BraTS20_Training_001/BraTS20_Training_001_flair.nii"
-        touch(tmp_path, case)
-        assert [case.id for case in find_cases(tmp_path)] == ["BraTS20_Training_001"]
-        assert layout_of(tmp_path).name == "BraTS"
-        assert caplog.messages == [
-            f"{tmp_path} holds one data set, in MICCAI_BraTS2020_TrainingData: that is read"
-        ]
+        inner = "BraTS2020_TrainingData/MICCAI_BraTS2020_TrainingData"
+        touch(tmp_path, f"{inner}/BraTS20_Training_001/BraTS20_Training_001_flair.nii")
+        for outer in (tmp_path / "BraTS2020_TrainingData", tmp_path):
+            assert [case.id for case in find_cases(outer)] == ["BraTS20_Training_001"]
+            assert layout_of(outer).name == "BraTS"
+        assert caplog.messages[1] == f"{tmp_path} holds one data set, in {inner}: that is read"
 
     def test_one_of_several_is_not_chosen(self, tmp_path):
         touch(tmp_path, "a/x_1/x_1_flair.nii", "b/images/y.nii", "c/z.txt")

@@ -23,6 +23,7 @@ from vol3dseg.errors import DatasetError, some_of
 LAYOUTS = (TABLE, NNUNET, DECATHLON, BIDS, IMAGES_AND_LABELS, BRATS, DICOM, FILES)
 _LOG = logging.getLogger(__name__)
 _LISTED = 12  # problems in a message
+_DEEP = 3  # folders that a data set may lie in
 
 
 def layout_of(path: Path) -> Layout | None:
@@ -58,7 +59,9 @@ def find_cases(dataset: str | Path, modalities: Sequence[str] = ()) -> list[Case
         layout, place = _placed(path)
         if layout is not None:
             if place != path:
-                _LOG.warning("%s holds one data set, in %s: that is read", path, place.name)
+                _LOG.warning(
+                    "%s holds one data set, in %s: that is read", path, place.relative_to(path)
+                )
             return _checked(layout, place, Search(tuple(modalities)))
         if path.is_dir():
             raise _unknown(path)
@@ -84,15 +87,18 @@ def _own_layout(path: Path) -> Layout | None:
     return next((layout for layout in LAYOUTS if layout.recognises(path)), None)
 
 
-def _data_sets(folder: Path) -> list[tuple[Layout, Path]]:
-    """Return the data sets in the folders of a folder, with their layouts."""
-    found = [(_own_layout(path), path) for path in subfolders(folder)]
-    return [(layout, path) for layout, path in found if layout is not None]
+def _data_sets(folder: Path, levels: int = _DEEP) -> list[tuple[Layout, Path]]:
+    """Return the data sets in the folders of a folder, some levels deep, with their layouts."""
+    found: list[tuple[Layout, Path]] = []
+    for path in subfolders(folder) if levels else []:
+        layout = _own_layout(path)
+        found += _data_sets(path, levels - 1) if layout is None else [(layout, path)]
+    return found
 
 
 def _unknown(path: Path) -> DatasetError:
     """Return the error of a folder without a known layout, which begins with what may be meant."""
-    inner = [f"{place.name} ({layout.name})" for layout, place in _data_sets(path)]
+    inner = [f"{place.relative_to(path)} ({layout.name})" for layout, place in _data_sets(path)]
     if inner:
         remedy = "give it" if len(inner) == 1 else "give one of them, or several to predict"
         return DatasetError(f"has data sets in {some_of(inner)}", where=path, remedy=remedy)

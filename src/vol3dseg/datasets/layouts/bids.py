@@ -8,13 +8,14 @@
 A case is a session, or a subject that has none. The suffix gives the modality: T1w is t1, or t1ce
 where the entity `ce` names a contrast agent; T2w is t2, FLAIR is flair, PDw is pd, T2starw is
 t2star; others are passed over. Where a session has several images of one modality that differ in
-the entity `acq`, they are called by it as well: t1_acq-mprage. A label map is a
-`dseg` or a `mask` in the derivatives. What else could be one, in another pipeline or beside the
-images, makes a choice that nobody has made, and is refused; only brain masks are passed over.
+the entity `acq`, they are called by it as well: t1_acq-mprage. A label map is a `dseg`
+or a `mask` in the derivatives, which may lie beside a folder `rawdata`. What else looks like one,
+in another pipeline or beside the images, makes a choice that nobody has made, and is refused;
+only brain masks are passed over.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts.layout import (
     Layout,
     Search,
+    image_files,
     is_dangling,
     is_there,
     only_one,
@@ -32,7 +34,8 @@ from vol3dseg.errors import some_of
 
 MODALITIES = {"FLAIR": "flair", "T1w": "t1", "T2w": "t2", "PDw": "pd", "T2starw": "t2star"}
 _CONTRAST = {"t1": "t1ce"}  # where an agent was given
-_LABELS, _RAW_LABELS = ("dseg", "mask"), ("dseg", "mask", "roi")
+_LABELS = ("dseg", "mask")
+_RAW = "rawdata"
 _NAME = re.compile(
     r"(?P<entities>sub-[a-zA-Z0-9]+(_[a-z]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)\.nii(\.gz)?",
 )
@@ -45,11 +48,6 @@ class _File(NamedTuple):
     entities: Mapping[str, str]
     suffix: str
 
-    def may_be_label(self, case_id: str, suffixes: Collection[str]) -> bool:
-        """Tell whether it may be the label map of a case, by what it ends in."""
-        brain = "brain" in (self.entities.get("desc"), self.entities.get("label"))
-        return self.path.name.startswith(f"{case_id}_") and self.suffix in suffixes and not brain
-
 
 def _recognises(folder: Path) -> bool:
     return any(dataset.joinpath(*parts, "anat").is_dir() for dataset, parts in _sessions(folder))
@@ -59,8 +57,8 @@ def _find(folder: Path, search: Search) -> Iterator[Case]:
     kinds: dict[str, list[str]] = {}
     for dataset, parts in _sessions(folder):
         case, labels = _case(dataset, parts, search.problems)
-        for file in labels[:1]:
-            kinds.setdefault(_kind(file, dataset), []).append(case.id)
+        for path in labels[:1]:
+            kinds.setdefault(_kind(path, _home(dataset)), []).append(case.id)
         yield case
     if len(kinds) > 1:
         found = "; ".join(f"{kind} of {some_of(ids)}" for kind, ids in kinds.items())
@@ -73,6 +71,7 @@ def _sessions(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     A subject that was not fetched, an empty folder or a link to nowhere, is one as well.
     """
     folder = Path.cwd() if folder == Path() else folder  # whose name is needed
+    folder = folder / _RAW if (folder / _RAW).is_dir() else folder
     if not folder.is_dir():
         return
     for subject in [folder] if folder.name.startswith("sub-") else subfolders(folder):
@@ -84,7 +83,7 @@ def _sessions(folder: Path) -> Iterator[tuple[Path, list[str]]]:
             yield subject.parent, list(session.relative_to(subject.parent).parts)
 
 
-def _case(dataset: Path, parts: Sequence[str], problems: list[str]) -> tuple[Case, list[_File]]:
+def _case(dataset: Path, parts: Sequence[str], problems: list[str]) -> tuple[Case, list[Path]]:
     """Return the case of a subject, or of its session, and what may be its label map."""
     name = "_".join(parts)
     found: dict[str, list[_File]] = {}
@@ -101,8 +100,7 @@ def _case(dataset: Path, parts: Sequence[str], problems: list[str]) -> tuple[Cas
         if (path := only_one(same, f"case {name} has several images {called}", dataset, problems))
     }
     labels, likely = _labels(dataset, parts, name)
-    paths = [file.path for file in labels]
-    label = only_one(paths, f"case {name} has several label maps", dataset, problems)
+    label = only_one(labels, f"case {name} has several label maps", _home(dataset), problems)
     return Case(name, parts[0], images, label, likely_labels=likely), labels
 
 
@@ -121,27 +119,51 @@ def _by_acquisition(files: Mapping[str, Sequence[_File]]) -> dict[str, list[Path
     return found
 
 
-def _labels(dataset: Path, parts: Sequence[str], name: str) -> tuple[list[_File], tuple[Path, ...]]:
-    """Return the label maps of a case, and where there are none the files that look like one."""
-    derivatives = dataset / "derivatives"
-    below = subfolders(derivatives) if derivatives.is_dir() else []
-    pipelines = [derivatives, *(p for p in below if not p.name.startswith("sub-"))]
-    places = [folder.joinpath(*parts) for folder in pipelines]
-    named = [f for place in places for f in _files(place / "anat") if f.may_be_label(name, _LABELS)]
-    raw = _files(dataset.joinpath(*parts, "anat"))
-    beside = [file for file in raw if file.may_be_label(name, _RAW_LABELS)]
+def _labels(dataset: Path, parts: Sequence[str], name: str) -> tuple[list[Path], tuple[Path, ...]]:
+    """Return the label maps of a case, and where there are none the files that look like one.
+
+    Where there is one, all that looks like one in the folders of anatomical images is another.
+    """
+    subject = [place / parts[0] for place in _pipelines(dataset)]
+    anat = [place.joinpath(*parts[1:], "anat") for place in subject]
+    named = [
+        file.path
+        for folder in anat
+        for file in _files(folder)
+        if file.suffix in _LABELS and _may_be_label(file.path, name)
+    ]
+    folders = [*anat, dataset.joinpath(*parts, "anat")]
     if named:
-        return [*named, *beside], ()
-    deeper = (path for place in places for path in sorted(place.rglob(f"{name}_*.nii*")))
-    return [], tuple(path for path in deeper if looks_like_label(path.name))
+        around = [path for folder in folders for path in image_files(folder)]
+        return list(dict.fromkeys([*named, *(p for p in around if _may_be_label(p, name))])), ()
+    deeper = (path for place in subject for path in sorted(place.rglob(f"{parts[0]}_*.nii*")))
+    return [], tuple(path for path in deeper if _may_be_label(path, parts[0], parts[-1]))
 
 
-def _kind(file: _File, dataset: Path) -> str:
+def _may_be_label(path: Path, name: str, session: str = "") -> bool:
+    """Tell whether a file looks like a label map of a case; one that names no session may be."""
+    rest = path.name.removeprefix(f"{name}_")
+    of_another = session.startswith("ses-") and "ses-" in str(path) and session not in str(path)
+    return rest != path.name and looks_like_label(rest) and not of_another
+
+
+def _home(dataset: Path) -> Path:
+    """Return where the derivatives are: in the data set, or beside it where it is the raw data."""
+    return dataset.parent if dataset.name == _RAW else dataset
+
+
+def _pipelines(dataset: Path) -> list[Path]:
+    derivatives = _home(dataset) / "derivatives"
+    return [derivatives, *(p for p in subfolders(derivatives) if not p.name.startswith("sub-"))]
+
+
+def _kind(path: Path, home: Path) -> str:
     """Return what a label map is called in all subjects."""
-    inside = file.path.relative_to(dataset).parts
+    inside = path.relative_to(home).parts
     pipeline = "/".join(inside[: next(n for n, p in enumerate(inside) if p.startswith("sub-"))])
-    entities = [f"{key}-{file.entities[key]}" for key in ("label", "desc") if key in file.entities]
-    return f"{pipeline}/*{'_'.join(['', *entities, file.suffix])}"
+    kept = [part for part in path.name.split("_") if part.startswith(("label-", "desc-"))]
+    suffix = path.name.rpartition("_")[2].partition(".")[0]
+    return f"{pipeline}/*{'_'.join(['', *kept, suffix])}"
 
 
 def _files(folder: Path) -> list[_File]:

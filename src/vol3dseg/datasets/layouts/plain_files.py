@@ -14,6 +14,7 @@ The end of a name is a modality where it is one that is wanted, or one that BraT
 image whose name says nothing is called "image", or what is wanted if that is one modality alone.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -129,6 +130,11 @@ def _unlike(images: Sequence[Path], labels: Sequence[Path], names: _Names) -> It
 
 def _find_files(folder: Path, search: Search) -> Iterator[Case]:
     images, labels = _sorted_out(image_files(folder, labels=True), _Names(search.modalities))
+    if masks := _called_like(images):
+        search.problems.append(
+            f"{some_of(masks)} look like label maps that are not called after their images: call "
+            "them <id>_seg"
+        )
     yield from _cases(folder, images, labels, search)
 
 
@@ -139,6 +145,20 @@ def _sorted_out(files: Sequence[Path], names: _Names) -> tuple[list[Path], list[
     images = [path for path in files if path not in labels and formats.stem(path)]
     stems = {names.read(path).case for path in images}
     return [path for path in images if not _is_mask(path, names, stems)], labels
+
+
+def _called_like(images: Sequence[Path]) -> list[str]:
+    """Return files as segmentation-1.nii, if there is another as volume-1.nii."""
+    ends: dict[str, list[Path]] = {}
+    for path in images:
+        _, sign, end = re.split(r"([_-])", f"{path.name}_", maxsplit=1)
+        ends.setdefault(sign + end, []).append(path)
+    return [
+        path.name
+        for same in ends.values()
+        for path in same
+        if len(same) > 1 and looks_like_label(re.split("[_-]", path.name)[0])
+    ]
 
 
 def _is_mask(path: Path, names: _Names, stems: set[str]) -> bool:
