@@ -22,6 +22,7 @@ AGREEING = [attribute for attribute in ATTRIBUTES if attribute.agrees]
 TEXTS = {
     "Modality": ("MR", "CT"),
     "SOPClassUID": ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2"),
+    "StudyDate": ("20200101", "20200102"),
     "PhotometricInterpretation": ("MONOCHROME2", "MONOCHROME1"),
 }
 
@@ -156,6 +157,15 @@ def test_private_b_values_are_known(tmp_path, dicom_series, creator, group, elem
         one.private_block(group, creator, create=True).add_new(element, kinds[type(value)], value)
         one.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
     with pytest.raises(GridError, match=r"differ in b-value \(50, 800\): 4 like 1\.dcm"):
+        DicomVolume(tmp_path)
+
+
+def test_magnitude_and_phase_of_ge_are_told_apart(tmp_path, dicom_series):
+    for number, one in enumerate(dicom_series(ARRAY)):
+        block = one.private_block(0x43, "GEMS_PARM_01", create=True)
+        block.add_new(0x2F, "SS", number % 2)
+        one.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
+    with pytest.raises(GridError, match="differ in complex component: 3 like 0"):
         DicomVolume(tmp_path)
 
 

@@ -1,5 +1,7 @@
 """What lies beside the slices of a series: passed over with a word, or refused."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,21 @@ def test_what_is_named_as_a_slice_must_be_one(folder, content):
         f"{folder / '3.dcm'}: is no DICOM, but named as the slices beside it are; expected a "
         "slice, or another name; copy or export it again"
     )
+
+
+def test_a_slice_that_is_still_coming_is_named(folder):
+    (folder / "6.dcm.part").write_bytes(b"half")
+    with pytest.raises(FileFormatError, match=r"6\.dcm\.part: is no DICOM, but named as the slice"):
+        open_volume(folder)
+
+
+def test_a_packed_slice_is_named(folder):
+    last = folder / "5.dcm.gz"
+    last.write_bytes(gzip.compress((folder / "5.dcm").read_bytes()))
+    (folder / "5.dcm").unlink()
+    for place in (folder, last):
+        with pytest.raises(FileFormatError, match=r"5\.dcm\.gz: is DICOM, compressed with gzip; "):
+            open_volume(place)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "._3.dcm", "3.png", "README"])

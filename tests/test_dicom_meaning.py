@@ -111,7 +111,13 @@ def in_private_tag(one):
     block.add_new(0x0A, "US", 9)
 
 
-@pytest.mark.parametrize("say", [in_image_type, in_private_tag])
+def of_united_imaging(one):
+    one.Manufacturer = "UIH"
+    one.add_new((0x0065, 0x0010), "LO", "Image Private Header")
+    one.add_new((0x0065, 0x1050), "DS", "9")
+
+
+@pytest.mark.parametrize("say", [in_image_type, in_private_tag, of_united_imaging])
 def test_a_mosaic_is_refused(tmp_path, dicom_slice, say):
     one = dicom_slice(np.zeros((9, 12), np.int16))
     say(one)

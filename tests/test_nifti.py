@@ -561,3 +561,34 @@ class TestWriting:
         with pytest.raises(OutputError, match="cannot be written"):
             write(tmp_path / "file" / "x.nii", VALUES, Geometry(SHAPE, AFFINE))
         assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (
+            struct.pack(">7i", 1, 256, 256, 256, 1, 3, 0),
+            "is MGH or MGZ; .*; convert it, as mri_con",
+        ),
+        (b"\x89HDF\r\n\x1a\n", "is HDF5, as MINC 2 is; .*mnc2nii"),
+        (b"\x93NUMPY\1\0", "is a NumPy array, which has no grid; .*; export the scan"),
+        (b"\x89PNG\r\n", r"is a picture \(PNG\); "),
+        (b"II*\0", r"is a picture, or several \(TIFF\); "),
+        (b"PK\3\4", r"is an archive \(ZIP, 7z or RAR\); .*; unpack it"),
+        (b"BZh91AY", "is compressed with bzip2; .*; unpack it"),
+        (b"\n <!DOCTYPE html>", "is a page of the web; .*; download it again"),
+        (b"solid ascii", "is a surface or a mesh; .*; convert it to a label map"),
+        (b"\0\0\0\2 and so on", "not a NIfTI file; expected NIfTI .*; export the scan as one"),
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_other_files_are_called_what_they_are(tmp_path, start, words, pack):
+    with pytest.raises(FileFormatError, match=words):
+        open_volume(stored(tmp_path, pack(start + bytes(600))))
+
+
+@pytest.mark.parametrize(("qfac", "side"), [(-1, -2), (-0.9999, -2), (0, 2), (1.0001, 2), (1, 2)])
+def test_the_sign_of_qfac_mirrors_the_last_axis(tmp_path, qfac, side):
+    data = patched(PLAIN, 252, "hh3f", 1, 0, 0, 0, 0)  # no turn
+    geometry = open_volume(stored(tmp_path, patched(data, 76, "f", qfac))).geometry()
+    assert geometry.affine[2, 2] == side

@@ -54,8 +54,9 @@ ROWS = (
     Row("F7", "a compressed NIfTI named .nii", files.renamed("packed.nii", gzip.compress),
         said="note: flair: is compressed with gzip but not named .gz; decompressed"),
     Row("F8 page", "a web page named .nii.gz", files.instead("page.nii.gz", files.PAGE),
-        refused="{folder}/page.nii.gz: not a NIfTI file; expected NIfTI (.nii, .nii.gz, or .hdr "
-        "with .img), NRRD or MetaImage; export the scan as one of them"),
+        refused="{folder}/page.nii.gz: is a page of the web; expected NIfTI (.nii, .nii.gz, or "
+        ".hdr with .img), NRRD or MetaImage; download it again: instead of it came an answer of "
+        "the server"),
     Row("F8 text", "a text without a suffix", files.instead("notes", b"to be done\n" * 40),
         refused="{folder}/notes: not a NIfTI file; expected NIfTI (.nii, .nii.gz, or .hdr with "
         ".img), NRRD or MetaImage; export the scan as one of them"),

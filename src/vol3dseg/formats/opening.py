@@ -41,7 +41,7 @@ def _start_unless_dicom(path: Path, series: str | None) -> FileStart | None:
     if series is not None or path.is_dir():
         return None
     start = read_start(path)
-    return None if is_dicom(start.start) and not start.compressed else start
+    return None if is_dicom(start.start) else start
 
 
 def _opened(file: FileStart, repair: bool) -> VolumeFile:

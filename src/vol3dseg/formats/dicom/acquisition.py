@@ -55,6 +55,10 @@ ATTRIBUTES = (
     # whose and what
     _text("patient", "PatientID", told=False),
     _text("study", "StudyInstanceUID", told=False),
+    _text("date of the study", "StudyDate", told=False),
+    _text("maker", "Manufacturer"),
+    _text("scanner", "ManufacturerModelName"),
+    _text("position of the patient", "PatientPosition"),
     _text("modality", "Modality"),
     _text("kind of image", "SOPClassUID", told=False),
     _number("series number", "", "SeriesNumber"),
@@ -69,6 +73,9 @@ ATTRIBUTES = (
     _text("scanning sequence", "ScanningSequence"),
     _text("sequence variant", "SequenceVariant"),
     _text("scan options", "ScanOptions"),
+    _text("slices or slab", "MRAcquisitionType"),
+    _text("phase encoding", "InPlanePhaseEncodingDirection"),
+    _number("bandwidth", "", "PixelBandwidth", within=0.1),
     _number("echo time", "MREchoSequence", "EffectiveEchoTime", "EchoTime", within=0.02),
     _number("echo number", "", "EchoNumbers"),
     _number("echo train length", _TIMING, "EchoTrainLength"),
@@ -84,6 +91,7 @@ ATTRIBUTES = (
     _text("kernel", "ConvolutionKernel", groups=("CTReconstructionSequence",)),
     # PET, and what numbers mean
     _text("corrections", "CorrectedImage"),
+    _text("attenuation correction", "AttenuationCorrectionMethod"),
     _text("decay correction", "DecayCorrection"),
     _text("unit", "Units"),
     _text("kind of SUV", "SUVType"),
@@ -93,11 +101,14 @@ ATTRIBUTES = (
     _loose("trigger time", _TIME, "NominalCardiacTriggerDelayTime", "TriggerTime"),
     _loose("acquisition number", _CONTENT, "FrameAcquisitionNumber", "AcquisitionNumber"),
 )
-_PRIVATE_B = (  # b-values of makers who had them before the standard: creator, element, value
-    ("SIEMENS MR HEADER", 0x0019, 0x0C),
-    ("GEMS_PARM_01", 0x0043, 0x39),
-    ("Philips Imaging DD 001", 0x2001, 0x03),
-)
+_PRIVATE = {  # of makers who had them before the standard: creator, group and element
+    "b-value": (
+        ("SIEMENS MR HEADER", 0x0019, 0x0C),
+        ("GEMS_PARM_01", 0x0043, 0x39),
+        ("Philips Imaging DD 001", 0x2001, 0x03),
+    ),
+    "complex component": (("GEMS_PARM_01", 0x0043, 0x2F),),
+}
 _GE_OFFSET = 100_000  # of GE's b-values, which newer scanners add multiples of it to
 
 
@@ -114,7 +125,7 @@ def _mark(attribute: Attribute, header: Any, find: Find | None) -> Mark:
             mark = _as_text(value) if attribute.within is None else as_number(value)
             if mark is not None:
                 return mark
-    return _private_b(header) if attribute.name == "b-value" else None
+    return _private(header, attribute)
 
 
 def as_number(value: Any) -> float | None:
@@ -128,18 +139,20 @@ def as_number(value: Any) -> float | None:
 
 def _as_text(value: Any) -> str | None:
     several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-    text = "\\".join(map(str, value)) if several else str(value or "")
+    text = "\\".join(map(str, value)) if several else str("" if value is None else value)
     return text.strip() or None
 
 
-def _private_b(header: Any) -> float | None:
-    for creator, group, element in _PRIVATE_B:
+def _private(header: Any, attribute: Attribute) -> Mark:
+    """Return what a maker's own elements say, where a header has no other."""
+    for creator, group, element in _PRIVATE.get(attribute.name, ()):
         with suppress(KeyError):
             value = header.private_block(group, creator)[element].value
             if isinstance(value, bytes):
                 value = value.decode("ascii", "replace").split("\\")
             number = as_number(value)
-            return number if number is None else number % _GE_OFFSET
+            number = number if number is None else number % _GE_OFFSET
+            return number if attribute.within is not None else _as_text(number)
     return None
 
 

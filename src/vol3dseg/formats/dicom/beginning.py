@@ -6,10 +6,14 @@ refused, not passed over: a series would lack a slice.
 """
 
 import struct
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from zlib_ng import gzip_ng
 
 from vol3dseg.errors import FileFormatError
-from vol3dseg.formats.streams import unreadable
+from vol3dseg.formats.streams import DAMAGED, MAGIC, unfit_file, unreadable
 
 PREAMBLE = 132  # bytes, `DICM` the last of them
 _START = 540  # bytes, in which several elements begin
@@ -58,9 +62,22 @@ def is_dicom_file(path: Path) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return is_dicom(file.read(_START))
+            start = file.read(_START)
+            packed = start.startswith(MAGIC) and is_dicom(_unpacked(file))
     except OSError as error:
         raise unreadable(error, path) from error
+    if packed:
+        remedy = "decompress it, as gunzip does"
+        raise unfit_file("is DICOM, compressed with gzip", path, "a DICOM file as it is", remedy)
+    return is_dicom(start)
+
+
+def _unpacked(file: BinaryIO) -> bytes:
+    """Return the first bytes of a gzip file; none if it is damaged: others will say that."""
+    file.seek(0)
+    with suppress(EOFError, DAMAGED, OSError):
+        return bytes(gzip_ng.open(file).read(_START))
+    return b""
 
 
 def require_preamble(start: bytes, path: Path) -> None:

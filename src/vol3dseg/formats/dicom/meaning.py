@@ -15,6 +15,7 @@ Remark = tuple[str, str]  # what was found, and what was done
 
 _AS_STORED = "read as stored"
 _SIEMENS = ("SIEMENS MR HEADER", 0x0019, 0x0A)  # how many tiles a mosaic has
+_UNITED = (0x0065, 0x1050)  # the same of United Imaging
 _HOUNSFIELD = ("", "HU", "US")  # the latter: unspecified, as anonymising programs write
 _UPTAKE = ("GML", "CM2ML")  # grams or square centimetres per millilitre: SUV
 _PET_UNITS = ("BQML", "CNTS", "PROPCPS", "PROPCNTS", "NONE", "CPS")
@@ -44,6 +45,8 @@ def _is_mosaic(header: Any) -> bool:
     tiles = None
     with suppress(KeyError):
         tiles = as_number(header.private_block(group, creator)[element].value)
+    if header.get("Manufacturer") == "UIH" and _UNITED in header:
+        tiles = as_number(header[_UNITED].value)
     kinds = [str(kind).upper() for kind in header.get("ImageType") or ()]
     return "MOSAIC" in kinds or (tiles or 0) > 1
 

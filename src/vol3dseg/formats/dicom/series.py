@@ -146,7 +146,9 @@ def _require_no_lost_slice(others: list[Path], series: list[Series]) -> None:
 
 
 def _unnumbered(path: Path) -> Path:
-    return path.with_name(re.sub(r"\d+", "0", path.name))
+    """Return a path without the number of its name, nor what downloads append until they end."""
+    name = re.sub(r"\.(part|partial|filepart|crdownload|download|tmp)$", "", path.name)
+    return path.with_name(re.sub(r"\d+", "0", name))
 
 
 def _series_of(path: Path) -> Series | str:

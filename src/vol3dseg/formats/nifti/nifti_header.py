@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
+from vol3dseg.formats.foreign import not_an_image
 from vol3dseg.formats.limits import MAX_RATIO, MOST_BESIDE, require_scan, too_much
 from vol3dseg.formats.streams import FileStart, damaged, unfit_file
 from vol3dseg.space.intake import Intake
@@ -46,6 +47,8 @@ def read_header(file: FileStart, voxels: FileStart, intake: Intake) -> Any:
         header = _HEADERS[size](start[:size], check=False)
         _check_type(header, path)
         _check_spacing(header, path, intake)
+        # The sign of it mirrors the last axis; what is not quite 1 would become 1.
+        header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
         header.check_fix(logger=_quiet)
         _check_scaling(header, path)
         header.get_slope_inter()
@@ -65,8 +68,7 @@ def _header_size(content: bytes, path: Path) -> tuple[int, str]:
         if size == 348 and not any(magic):
             found = "not a NIfTI file but Analyze 7.5, which does not say which side is left"
             raise unfit_file(found, path, "NIfTI", "export it again from its source")
-    wanted = "NIfTI (.nii, .nii.gz, or .hdr with .img), NRRD or MetaImage"
-    raise unfit_file("not a NIfTI file", path, wanted, "export the scan as one of them")
+    raise not_an_image(content, path)
 
 
 def _check_axes(content: bytes, size: int, order: str, path: Path) -> None:
