@@ -270,6 +270,7 @@ class TestUnknown:
             find_cases(tmp_path)
         assert str(caught.value) == (
             f"{tmp_path}: is in no known layout: found BraTS_2020; expected that of table, nnU-Net "
-            "raw, Decathlon, BIDS, images and labels, BraTS, DICOM, files (docs/datasets.md); give "
-            "the folder that the cases lie in, or name their files in a table"
+            "raw, Decathlon, BIDS, images and labels, BraTS, DICOM, case folders, files "
+            "(docs/datasets.md); give the folder that the cases lie in, or name their files in a "
+            "table"
         )

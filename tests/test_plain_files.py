@@ -61,6 +61,17 @@ def found(folder, *modalities):
         pytest.param(["images/a_t1.nii", "labels/a_t1.nii"], ["t1"],
                      {"a": {"t1": "images/a_t1.nii", "label": "labels/a_t1.nii"}},
                      id="label maps named as images are"),
+        pytest.param(["a/imaging.nii", "a/segmentation.nii", "b/imaging.nii"], ["CT"],
+                     {"a": {"CT": "a/imaging.nii", "label": "a/segmentation.nii"},
+                      "b": {"CT": "b/imaging.nii"}}, id="folders of cases"),
+        pytest.param(["a/T1w.nii", "a/FLAIR.nii", "a/Seg.nii", "a/notes.nii"], ["t1", "flair"],
+                     {"a": {"flair": "a/FLAIR.nii", "t1": "a/T1w.nii", "label": "a/Seg.nii"}},
+                     id="folders of cases of several modalities"),
+        pytest.param(["a/t1.nii"], ["MRI"], {"a": {"MRI": "a/t1.nii"}}, id="any MRI in a folder"),
+        pytest.param(["a/ct.nii", "b/pet.nii"], ["MRI"],
+                     {"a": {"ct": "a/ct.nii"}, "b": {"pet": "b/pet.nii"}}, id="no MRI"),
+        pytest.param(["a/ct.nii", "b/seg.nii"], ["CT"],
+                     {"a": {"CT": "a/ct.nii"}, "b": {"label": "b/seg.nii"}}, id="no image"),
         pytest.param(["images/a.nii", "labels/a.nii", "labels/b.nii"], ["CT"],
                      {"a": {"CT": "images/a.nii", "label": "labels/a.nii"},
                       "b": {"label": "labels/b.nii"}},
@@ -91,6 +102,9 @@ def test_what_is_found(tmp_path, files, wanted, cases):
         pytest.param(["images/img_1.nii", "labels/label_1.nii"],
                      "no label map is called after an image: there are label_1, and images img_1",
                      id="two ways to call a case"),
+        pytest.param(["a/ct.nii", "a/seg.nii", "a/label.nii"],
+                     "case a has several files for its label map: a/label.nii, a/seg.nii",
+                     id="label maps in a folder of a case"),
         pytest.param(["volume-1.nii", "segmentation-1.nii"],
                      "segmentation-1.nii look like label maps that are not called after their "
                      "images: call them <id>_seg", id="label maps with another beginning"),
@@ -120,6 +134,10 @@ class TestCountsDoNotMatter:
         one = found(tmp_path / "a")
         touch(tmp_path / "a", "b_flair.nii")
         assert found(tmp_path / "a") == {**one, "b": {"flair": "b_flair.nii"}}
+
+    def test_the_folder_of_a_case(self, tmp_path):
+        touch(tmp_path, "a/ct.nii", "a/seg.nii", "b/ct.nii")
+        assert find_cases(tmp_path / "a") == find_cases(tmp_path)[:1]
 
     def test_references(self, tmp_path):
         touch(tmp_path, "a_seg.nii")

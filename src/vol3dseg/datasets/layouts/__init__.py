@@ -9,6 +9,7 @@ from pathlib import Path
 from vol3dseg.datasets.case import Case, clashes
 from vol3dseg.datasets.layouts.bids import BIDS
 from vol3dseg.datasets.layouts.brats import BRATS
+from vol3dseg.datasets.layouts.case_folders import CASE_FOLDERS
 from vol3dseg.datasets.layouts.decathlon import DECATHLON
 from vol3dseg.datasets.layouts.dicom_folders import DICOM
 from vol3dseg.datasets.layouts.layout import Layout, Search, subfolders
@@ -20,7 +21,7 @@ from vol3dseg.errors import DatasetError, some_of
 
 # The first that recognises a data set reads it: an nnU-Net's dataset.json may look like that of the
 # Decathlon, and a file of BIDS like one of BraTS.
-LAYOUTS = (TABLE, NNUNET, DECATHLON, BIDS, IMAGES_AND_LABELS, BRATS, DICOM, FILES)
+LAYOUTS = (TABLE, NNUNET, DECATHLON, BIDS, IMAGES_AND_LABELS, BRATS, DICOM, CASE_FOLDERS, FILES)
 _LOG = logging.getLogger(__name__)
 _LISTED = 12  # problems in a message
 _DEEP = 3  # folders that a data set may lie in

@@ -36,8 +36,8 @@ from vol3dseg.errors import some_of
 UNNAMED = "image"  # the modality of an image whose name does not say
 _IMAGES = ("images", "imagestr", "image", "imgs", "img", "scans", "volumes")
 _TEST_IMAGES = ("imagests",)
-_LABEL_MAPS = ("seg", "segm", "segmentation", "label", "labels", "mask", "gtv")  # ends of names
-_KNOWN = {name.lower(): modality for name, modality in {**OF_BIDS, **OF_BRATS}.items()}
+LABEL_MAPS = ("seg", "segm", "segmentation", "label", "labels", "mask", "gtv")  # ends of names
+KNOWN = {name.lower(): modality for name, modality in {**OF_BIDS, **OF_BRATS}.items()}
 
 
 class _Name(NamedTuple):
@@ -53,7 +53,7 @@ class _Names:
 
     def __init__(self, wanted: Sequence[str]) -> None:
         own = {name.lower(): name for name in wanted}
-        known = {end: own.get(name, name) for end, name in _KNOWN.items()}
+        known = {end: own.get(name, name) for end, name in KNOWN.items()}
         # A model of "MRI" takes any; one of "t1" does not take what is called FLAIR.
         told_apart = not wanted or not own.keys().isdisjoint(known.values())
         self._ends = {**(known if told_apart else {}), **own}
@@ -73,7 +73,7 @@ class _Names:
     def of_label(self, path: Path) -> _Name:
         """Return whose label map a file is: what follows the id may say that it is one."""
         stem = spelled(formats.label_stem(path) or path.name)
-        for end in _LABEL_MAPS:
+        for end in LABEL_MAPS:
             if (
                 stem.lower().endswith((f"_{end}", f"-{end}", f".{end}"))
                 and len(stem) > len(end) + 1
@@ -140,7 +140,7 @@ def _find_files(folder: Path, search: Search) -> Iterator[Case]:
 
 def _sorted_out(files: Sequence[Path], names: _Names) -> tuple[list[Path], list[Path]]:
     """Return the images and the label maps among files, without masks that are neither."""
-    labels = [path for path in files if names.of_label(path).end in _LABEL_MAPS]
+    labels = [path for path in files if names.of_label(path).end in LABEL_MAPS]
     labels = [p for p in labels if not names.of_label(p).case.lower().endswith("brain")]
     images = [path for path in files if path not in labels and formats.stem(path)]
     stems = {names.read(path).case for path in images}
