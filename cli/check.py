@@ -14,6 +14,7 @@ import click
 from vol3dseg.cli.options import (
     PathType,
     about_case,
+    command,
     config_option,
     progress_bar,
     repair_option,
@@ -29,7 +30,7 @@ _NUMBER = re.compile(r"((?<![\w.-])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 _FEW = 3  # different numbers that are listed
 
 
-@click.command(short_help="Check every file of a data set before anything is done with it.")
+@command(short_help="Check every file of a data set before anything is done with it.")
 @click.argument("dataset", type=PathType)
 @config_option("Where modalities and label values come from.  [default: what the cases have]")
 @click.option(

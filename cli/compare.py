@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from vol3dseg.cli.options import PathType, output_option, show_table
+from vol3dseg.cli.options import PathType, command, output_option, show_table
 
 
-@click.command(short_help="Put training runs side by side.")
+@command(short_help="Put training runs side by side.")
 @click.argument("runs", type=PathType, nargs=-1, metavar="RUN...")
 @output_option("the comparison folder")
 @click.option(

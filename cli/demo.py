@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from vol3dseg.cli.options import PathType, show_table
+from vol3dseg.cli.options import PathType, command, show_table
 
 _TRAINING, _UNSEEN = 24, 6
 _MARKER = ".vol3dseg-demo"
 
 
-@click.command(short_help="Run the whole line on phantoms.")
+@command(short_help="Run the whole line on phantoms.")
 @click.option(
     "-o",
     "--output",

@@ -5,13 +5,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vol3dseg.cli.options import PathType, config_option, output_option, repair_option, show_table
+from vol3dseg.cli.options import (
+    PathType,
+    command,
+    config_option,
+    output_option,
+    repair_option,
+    show_table,
+)
 
 if TYPE_CHECKING:
     from vol3dseg.evaluation.overlap import EmptyRule
 
 
-@click.command(short_help="Score predictions against references.")
+@command(short_help="Score predictions against references.")
 @click.argument("predictions", type=PathType)
 @click.argument("references", type=PathType)
 @output_option("the report folder")

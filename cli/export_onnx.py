@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from vol3dseg.cli.options import PathType, output_option
+from vol3dseg.cli.options import PathType, command, output_option
 
 
-@click.command("export-onnx", short_help="Turn a run into one self-describing ONNX file.")
+@command("export-onnx", short_help="Turn a run into one self-describing ONNX file.")
 @click.argument("run", type=PathType)
 @output_option("the ONNX file")
 @click.option(

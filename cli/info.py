@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from vol3dseg.cli.options import PathType, show_table
+from vol3dseg.cli.options import PathType, command, show_table
 
 
-@click.command(short_help="Show what a model, a run or a prepared folder is.")
+@command(short_help="Show what a model, a run or a prepared folder is.")
 @click.argument("path", type=PathType, metavar="FILE_OR_FOLDER")
 @click.option("--json", "as_json", is_flag=True, help="Print it whole, as JSON.")
 def info(path: Path, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import click
 
 from vol3dseg.cli.options import (
     PathType,
+    command,
     config_option,
     output_option,
     progress_bar,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _SHOWN = 10  # suspects in the terminal
 
 
-@click.command(short_help="Look at a data set: suspects first, one HTML page.")
+@command(short_help="Look at a data set: suspects first, one HTML page.")
 @click.argument("dataset", type=PathType)
 @output_option("the page")
 @config_option("Where label names, modalities and labels.required come from.")

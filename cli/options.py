@@ -1,5 +1,6 @@
 """Options that several commands share, and how progress is shown."""
 
+import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -15,6 +16,33 @@ _NAME = 20  # letters of a name that are not folded
 
 # What may not be read is said by who reads it, in our words.
 PathType = click.Path(path_type=Path, readable=False)
+
+
+class Once(click.Command):
+    """A command that refuses what is given twice; click would take the last without a word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what is given, once it is seen that nothing is given twice."""
+        values, _, order = self.make_parser(ctx).parse_args(list(args))
+        for parameter in self.get_params(ctx):
+            given = values.get(parameter.name or "")
+            if isinstance(given, list | tuple):
+                if twice := _twice(given, parameter.type):
+                    raise click.UsageError(f"{twice} is given twice; give it once")
+            elif order.count(parameter) > 1:
+                raise click.UsageError(f"{parameter.opts[-1]} is given twice; it takes one")
+        return super().parse_args(ctx, args)
+
+
+def _twice(given: Sequence[Any], of_type: click.ParamType) -> str | None:
+    """Return the first value that was there before; paths are those that they lead to."""
+    named = [os.path.realpath(v) if isinstance(of_type, click.Path) else v for v in map(str, given)]
+    return next((str(v) for n, v in enumerate(given) if named[n] in named[:n]), None)
+
+
+def command(*names: str, **facts: Any) -> Callable[[Any], click.Command]:
+    """Return the decorator of a command."""
+    return click.command(*names, cls=Once, **facts)
 
 
 class SizeType(click.ParamType[float]):

@@ -12,6 +12,7 @@ from vol3dseg.cli.options import (
     PathType,
     SizeType,
     about_case,
+    command,
     output_option,
     progress_bar,
     repair_option,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 flag = partial(click.option, is_flag=True)
 
 
-@click.command(short_help="Segment scans with an exported model.")
+@command(short_help="Segment scans with an exported model.")
 @click.argument("model", type=PathType)
 @click.argument("inputs", type=PathType, nargs=-1, metavar="[INPUT]...")
 @output_option("the folder of segmentations")

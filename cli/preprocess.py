@@ -9,6 +9,7 @@ import click
 from vol3dseg.cli.options import (
     PathType,
     about_case,
+    command,
     config_option,
     output_option,
     progress_bar,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from vol3dseg.preprocessing.index import Index
 
 
-@click.command(short_help="Crop and normalise scans into HDF5.")
+@command(short_help="Crop and normalise scans into HDF5.")
 @click.argument("dataset", type=PathType)
 @output_option("the prepared folder")
 @config_option("A preset or a YAML file; its recipe says what is done.", required=True)

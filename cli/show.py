@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vol3dseg.cli.options import PathType, config_option, output_option
+from vol3dseg.cli.options import PathType, command, config_option, output_option
 
 if TYPE_CHECKING:
     from vol3dseg.reporting.slices import Plane
 
 
-@click.command(short_help="Draw a segmentation over its image.")
+@command(short_help="Draw a segmentation over its image.")
 @click.argument("image", type=PathType)
 @click.argument("seg", type=PathType)
 @click.argument("reference", type=PathType, required=False)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from vol3dseg.cli.options import PathType, config_option, output_option
+from vol3dseg.cli.options import PathType, command, config_option, output_option
 
 
-@click.command(short_help="Show how cases are divided, before training.")
+@command(short_help="Show how cases are divided, before training.")
 @click.argument("prepared", type=PathType)
 @output_option("the folder of split.json, split.md and split.png")
 @config_option("A preset or a YAML file.  [default: the one that PREPARED was made with]")

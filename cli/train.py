@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vol3dseg.cli.options import PathType, output_option, show_table
+from vol3dseg.cli.options import PathType, command, output_option, show_table
 from vol3dseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from vol3dseg.model.manifest import Manifest
 
 
-@click.command(short_help="Train a 3-D U-Net, or several.")
+@command(short_help="Train a 3-D U-Net, or several.")
 @click.argument("prepared", type=PathType)
 @output_option("the run folder, or with several configs the folder of their run folders,")
 @click.option(

@@ -187,7 +187,7 @@ def test_split_shows_what_train_would_do(vol3dseg, brats_folder, config_path, tm
 SPLIT = {"train": ["Case_001"], "validation": ["Case_002"], "test": ["Case_003"]}
 PARTS = [
     pytest.param([], ["Case_001", "Case_002", "Case_003"], id="all parts"),
-    pytest.param(["test", "train", "test"], ["Case_001", "Case_003"], id="two parts"),
+    pytest.param(["test", "train"], ["Case_001", "Case_003"], id="two parts"),
 ]
 
 
@@ -447,7 +447,9 @@ REFUSALS = [
         id="a device that is not there",
     ),
     pytest.param(
-        lambda f, m, c, t: ("predict", m, f, f, "-o", t / "O"), ("overwrite",), id="inputs twice"
+        lambda f, m, c, t: ("predict", m, f, f / "Case_001", "-o", t / "O"),
+        ("overwrite",),
+        id="inputs twice",
     ),
     pytest.param(
         lambda f, m, c, t: ("evaluate", f / "Case_001", f, "-o", t / "R", "-c", c),

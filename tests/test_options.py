@@ -1,8 +1,10 @@
 """What commands share: tables in the terminal, and files that text goes into, whatever it holds."""
 
 import pytest
+from click.testing import CliRunner
 
-from vol3dseg.cli.options import show_table
+from vol3dseg.cli.main import cli
+from vol3dseg.cli.options import Once, show_table
 from vol3dseg.errors import OutputError
 from vol3dseg.files import require_writable, write_text
 
@@ -40,3 +42,34 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         ):
             require_writable(place)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_refuses_what_is_given_twice(name):
+    assert isinstance(cli.commands[name], Once)
+    output = {"demo": "--folder"}.get(name, "-o")
+    if output not in {o for p in cli.commands[name].params for o in p.opts}:
+        return
+    found = CliRunner().invoke(cli, [name, output, "a", output, "b"])
+    assert found.exit_code == 2
+    assert "is given twice; it takes one" in found.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param("train p -o r --config demo -c demo", "demo is given twice", id="config"),
+        pytest.param("predict m a ./a -o o", "./a is given twice", id="path in two spellings"),
+        pytest.param("predict m --image t1=a --image t1=a -o o", "t1=a is given twice", id="image"),
+        pytest.param("predict m a -o o --part test --part test", "test is given twice", id="part"),
+        pytest.param("compare r s r -o o", "r is given twice", id="run"),
+        pytest.param("preprocess d -o o -c a -c b", "--config is given twice", id="one config"),
+        pytest.param("preprocess d -o o --repair --repair", "--repair is given twice", id="flag"),
+        pytest.param("info a b", "unexpected extra argument", id="one thing"),
+    ],
+)
+def test_what_is_given_twice(words, said):
+    found = CliRunner().invoke(cli, words.split())
+    assert found.exit_code == 2
+    assert said in found.output
+    assert "Traceback" not in found.output

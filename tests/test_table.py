@@ -78,7 +78,7 @@ class TestReading:
         assert alone.images["t1"] == ImageSource(tmp_path / "a")
 
     def test_a_label_map_that_is_a_series_of_a_folder(self, table, tmp_path):
-        text = "id,t1,label,label_series\nx,a/t1.nii.gz,a,Mask*\ny,a/t1.nii.gz,b,\n"
+        text = "id,subject,t1,label,label_series\nx,s,a/t1.nii.gz,a,Mask*\ny,s,a/t1.nii.gz,b,\n"
         first, second = find_cases(table(text))
         assert (first.label, first.label_series) == (tmp_path / "a", "Mask*")
         assert (second.label, second.label_series) == (tmp_path / "b", None)
@@ -258,6 +258,31 @@ class TestRefusals:
                 id="column twice",
             ),
             pytest.param(
+                "id,t1,t2\na,a/t1.nii.gz,a/../a/t1.nii.gz\n",
+                "row 2: t1 and t2 are the same image",
+                id="image twice",
+            ),
+            pytest.param(
+                "id,t1,label\na,a/t1.nii.gz,a/t1.nii.gz\n",
+                "row 2: t1 and label are the same image",
+                id="image as label",
+            ),
+            pytest.param(
+                "id,t1\na,a/t1.nii.gz\nb,a/t1.nii.gz\n",
+                "cases a and b have the same images, and need one subject",
+                id="scan twice",
+            ),
+            pytest.param(
+                "id,subject,t1,label\na,s,a/t1.nii.gz,a/seg.nii.gz\nb,s,a/t1.nii.gz,a/seg.nii.gz\n",
+                "cases a and b are the same files",
+                id="row twice",
+            ),
+            pytest.param(
+                f"id,t1,t1_volume\na,a/t1.nii.gz,{'9' * 5000}\n",
+                f"row 2: t1_volume: found '{'9' * 59}..., expected a whole number from 0",
+                id="digits",
+            ),
+            pytest.param(
                 "id,t1,,t2\na,a/t1.nii.gz,0,a/t2.nii.gz\n", "column 3 has no name", id="no name"
             ),
             pytest.param(
@@ -306,13 +331,14 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            pytest.param("[", "not valid JSON (Expecting value: line 1 column 2 (char 1)); "
-                         "correct it", id="cut off"),
+            pytest.param("[", "not valid JSON (Expecting value, line 1); correct it", id="cut off"),
             pytest.param("[" * 100_000, "not valid JSON", id="deep"),
             pytest.param("[]", "holds no cases; expected a list with an object for each case",
                          id="empty"),
             pytest.param('[{"id": "a", "id": "b"}]', "not valid JSON ('id' is there twice); "
                          "correct it", id="key twice"),
+            pytest.param('[{"id": "a", " id": "b", "t1": ""}]', "entry 1: a key is there twice",
+                         id="spaces"),
             pytest.param('{"modality": {}}', "not a dataset table (it is no list); "
                          "expected a list with an object for each case; where it describes a "
                          "folder, give the folder", id="a description"),
@@ -347,7 +373,7 @@ def cases_in(draw, folder):
         for modality in modalities:
             onto = next(iter(images.values())) if images and draw(st.booleans()) else None
             images[modality] = ImageSource(
-                folder / draw(NAMES) / f"{number}{draw(NAMES)}.nii",
+                folder / draw(NAMES) / f"{number}{draw(NAMES)}-{len(images)}.nii",
                 channel=draw(st.none() | st.integers(0, 99)),
                 nan=draw(st.none() | FLOATS),
                 series=draw(st.none() | NAMES),

@@ -139,6 +139,16 @@ def clashes(cases: Iterable[Case]) -> list[list[Case]]:
     return [same for same in found.values() if len(same) > 1]
 
 
+def given_twice(images: Mapping[str, ImageSource]) -> str:
+    """Say which modalities are the same image; empty where none are."""
+    first: dict[object, str] = {}
+    for name, source in images.items():
+        key = source.path.absolute(), source.channel, source.series
+        if first.setdefault(key, name) != name:
+            return f"{first[key]} and {name} are the same image"
+    return ""
+
+
 def require_distinct(cases: Iterable[Case]) -> None:
     """Refuse cases whose outputs would overwrite each other; DatasetError lists them."""
     if twice := clashes(cases):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from vol3dseg import formats
-from vol3dseg.datasets.case import Case, ImageSource, require_distinct, spelled
+from vol3dseg.datasets.case import Case, ImageSource, given_twice, require_distinct, spelled
 from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.layouts.plain_files import FILES, case_of_file
 from vol3dseg.datasets.splits import read_split
@@ -39,6 +39,8 @@ def one_case(images: Sequence[str], case_id: str) -> Case:
         if modality in found:
             raise DatasetError(f"modality {modality} is given twice", remedy="give each once")
         found[modality] = ImageSource(Path(file))
+    if twice := given_twice(found):
+        raise DatasetError(twice, expected="an image of its own for each modality")
     return Case(case_id, case_id, found)
 
 

@@ -7,14 +7,13 @@ import csv
 import io
 import json
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from vol3dseg.datasets.case import Case, is_fit_id, modalities_of
+from vol3dseg.datasets.case import Case, given_twice, is_fit_id, modalities_of
 from vol3dseg.datasets.layouts.layout import Layout, Search
 from vol3dseg.datasets.layouts.table_columns import (
     ID,
@@ -29,12 +28,17 @@ from vol3dseg.datasets.layouts.table_columns import (
 from vol3dseg.errors import DatasetError
 from vol3dseg.files import write_text
 from vol3dseg.schema import problems as in_words
+from vol3dseg.schema import values_of_json
 
 _SUFFIXES = (".csv", ".json")
+_MOST_BYTES = 2**26  # a million rows
 
 
 def _find(path: Path, search: Search) -> list[Case]:
     """Return the cases of a table: CSV in UTF-8 with a header, or JSON with a list."""
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        wanted = f"a table of at most {_MOST_BYTES >> 20} MB"
+        raise DatasetError(f"has {size >> 20} MB", where=path, expected=wanted, remedy="split it")
     try:
         text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark at the beginning
     except UnicodeDecodeError as error:
@@ -151,8 +155,8 @@ _ENTRIES = TypeAdapter(dict[str, dict[str, Annotated[Any, AfterValidator(_spelle
 def _read_json(path: Path, text: str) -> _Read:
     listed = "a list with an object for each case"
     try:
-        content = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        content = values_of_json(text)
+    except ValueError as error:
         raise DatasetError(f"not valid JSON ({error})", where=path, remedy="correct it") from error
     try:
         if not isinstance(content, list):
@@ -169,14 +173,9 @@ def _read_json(path: Path, text: str) -> _Read:
     if not entries:
         raise _no_cases(path, listed)
     rows = {p: {name.strip(): cell for name, cell in e.items()} for p, e in entries.items()}
-    return list(dict.fromkeys(name for row in rows.values() for name in row)), rows, []
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    for name, times in Counter(name for name, _ in pairs).items():
-        if times > 1:
-            raise ValueError(f"{name!r} is there twice")
-    return dict(pairs)
+    twice = [p for p, e in entries.items() if len(rows[p]) < len(e)]
+    problems = [f"{place}: a key is there twice, but for spaces" for place in twice]
+    return list(dict.fromkeys(name for row in rows.values() for name in row)), rows, problems
 
 
 def _no_cases(path: Path, expected: str) -> DatasetError:
@@ -194,7 +193,25 @@ def _cases(rows: Sequence[Row], modalities: Sequence[str], problems: list[str]) 
             problems.append(f"{row.place}: id {name!r} is that of {first[name]}")
     cases = [row.case([m for m in modalities if m not in unused]) for row in rows]
     problems += [problem for row in rows for problem in row.problems]
+    problems += _same_scans([case for case in cases if case])
     return [] if problems else [case for case in cases if case]
+
+
+def _same_scans(cases: Sequence[Case]) -> Iterator[str]:
+    """Give the cases with the images of an earlier one, unless it is one subject drawn by others.
+
+    As two subjects they might be trained and tested on.
+    """
+    first: dict[object, Case] = {}
+    for case in cases:
+        key = tuple((m, s.path, s.channel, s.series) for m, s in case.images.items())
+        other = first.setdefault(key, case)
+        if other is case:
+            continue
+        if other.subject != case.subject:
+            yield f"cases {other.id} and {case.id} have the same images, and need one subject"
+        elif (other.label, other.label_series) == (case.label, case.label_series):
+            yield f"cases {other.id} and {case.id} are the same files"
 
 
 def _unused(column: str, rows: Sequence[Row]) -> str:
@@ -228,6 +245,8 @@ def _unwritable(
         if text.encode(errors="ignore").decode() != text.strip() or "\0" in text:
             problems.append(f"{text!r} cannot be kept as text")
     problems += [f"id {case.id!r} cannot name files" for case in cases if not is_fit_id(case.id)]
+    problems += [f"case {c.id}: {twice}" for c in cases if (twice := given_twice(c.images))]
+    problems += _same_scans(cases)
     return problems + [
         f"case {case.id}: {name} is resampled onto another image than {modalities[0]}"
         for case in cases

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from vol3dseg.datasets.case import FIT_ID, Case, ImageSource, is_fit_id
+from vol3dseg.datasets.case import FIT_ID, Case, ImageSource, given_twice, is_fit_id
+from vol3dseg.schema import quoted
 
 ID, SUBJECT, LABEL = "id", "subject", "label"
+_LONGEST = 500  # characters of a cell that is shown
 _CLOSE = 0.8  # of difflib: one letter of five is wrong
 _LARGEST = float(np.finfo(np.float32).max)  # images are read as float32
 
 
 def _count(cell: str) -> int:
-    if not (cell.isascii() and cell.isdigit()):
+    if not (cell.isascii() and cell.isdigit() and len(cell) < 10):
         raise ValueError(cell)
     return int(cell)
 
@@ -122,6 +124,8 @@ class Row:
             images[modality] = self._source(modality, first)
             first = first or images[modality]
         label = self._source(LABEL, first) if self.cells.get(LABEL) else None
+        if twice := given_twice(images if label is None else {**images, LABEL: label}):
+            self._add(twice)
         for option in OPTIONS:
             if label is None and self._value(LABEL, option):
                 self._add(f"{LABEL}{option.suffix}: there is no label map")
@@ -179,7 +183,7 @@ class Row:
 
 def shown(cell: str) -> str:
     """Return a cell for a message, which is one line."""
-    return cell if cell.isprintable() else repr(cell)
+    return cell if cell.isprintable() and len(cell) <= _LONGEST else quoted(cell)
 
 
 def _mode(path: Path) -> int:
