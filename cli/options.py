@@ -34,15 +34,15 @@ class Once(click.Command):
         return super().parse_args(ctx, args)
 
 
-def _twice(given: Sequence[Any], of_type: click.ParamType) -> str | None:
+def _twice(given: Sequence[Any], of_type: click.ParamType[Any]) -> str | None:
     """Return the first value that was there before; paths are those that they lead to."""
     named = [os.path.realpath(v) if isinstance(of_type, click.Path) else v for v in map(str, given)]
     return next((str(v) for n, v in enumerate(given) if named[n] in named[:n]), None)
 
 
-def command(*names: str, **facts: Any) -> Callable[[Any], click.Command]:
+def command(name: str | None = None, **facts: Any) -> Callable[[Any], Once]:
     """Return the decorator of a command."""
-    return click.command(*names, cls=Once, **facts)
+    return click.command(name, cls=Once, **facts)
 
 
 class SizeType(click.ParamType[float]):
