@@ -11,6 +11,7 @@ PARALLEL := --numprocesses logical --dist loadfile
 
 .PHONY: help setup node demo test test-slow catalogue-page check-gpu format lint types imports light check \
 	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
+	trial-first-hour \
 	clean
 
 help:  ## Show the targets
@@ -93,6 +94,9 @@ trial-guard: setup  ## Spoil scans in several ways and count how many predict wo
 
 trial-memory: setup  ## Measure the peak of batches of 16 and 32 beside the estimate; some 15 minutes
 	$(VENV)/bin/python -m benchmarks.memory trials/memory
+
+trial-first-hour: setup  ## Type docs/own-data.md, on renamed hippocampus cases; some 5 minutes
+	$(VENV)/bin/python -m benchmarks.first_hour $(SHARED)/hippocampus
 
 fuzz: setup  ## Harm 25,000 files, 21,000 of them NIfTI and DICOM, and read them; some two minutes on two quiet cores
 	$(VENV)/bin/python -m tests.fuzzing --count 25000 $(FUZZ_OPTIONS)
