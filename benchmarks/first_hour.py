@@ -1,4 +1,4 @@
-"""Type what docs/own-data.md says, on cases of the Decathlon renamed as somebody's own, and time it.
+"""Type what docs/own-data.md says, on Decathlon cases renamed as one's own, and time it.
 
 python -m benchmarks.first_hour HIPPOCAMPUS_FOLDER [OUTPUT]
 """

@@ -133,7 +133,7 @@ class TrainingConfig(Frozen):
     micro_batch : int or None
         Patches that go through the network at once; gradients are added up until the batch is
         whole. It must divide `batch_size`. None takes the most that is estimated to fit in memory.
-    validation_patches_per_case : int
+    validation_patches : int
         Of each validation case, half with foreground; `val_loss` is computed on this fixed list.
     foreground : float
         Share of patches that are drawn to hold a foreground class, all classes equally often.
@@ -165,7 +165,7 @@ class TrainingConfig(Frozen):
     batch_size: Annotated[Positive, Field(le=4096)] = 2
     micro_batch: Positive | None = None
     steps_per_epoch: Positive | None = Field(default=None, le=1_000_000)
-    validation_patches_per_case: Annotated[Positive, Field(ge=2, le=1000)] = 2
+    validation_patches: Annotated[Positive, Field(ge=2, le=1000)] = 2
     foreground: Share = 0.67
     loss: Literal["cross_entropy", "dice", "dice_cross_entropy", "focal"] = "dice_cross_entropy"
     optimizer: Literal["adam", "adamw"] = "adam"

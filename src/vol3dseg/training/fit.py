@@ -225,7 +225,7 @@ def _validation(config: Config, data: RunData) -> tuple[Any, int | None]:
     if not data.validation:
         return None, None
     training, cases = config.training, list(data.validation.values())
-    size, each = config.recipe.patch_size, training.validation_patches_per_case
+    size, each = config.recipe.patch_size, training.validation_patches
     boxes = validation_boxes(cases, size, each, training.seed)
     reader = CaseReader(cases, training.cache_mb // 4)
     return _dataset(validation_batches(reader, boxes), range(len(boxes)), config), len(boxes)
