@@ -68,6 +68,8 @@ def _report(found: "Survey", output: Path) -> None:
         columns = ["case", "score", "reasons"]
         title = f"The {len(rows)} most suspicious of {len(found.cases)} cases"
         show_table(title, columns, rows, words=["reasons"])
+    for note in found.notes:
+        click.echo(f"note: {note}")
     if found.too_few:
         click.echo(found.too_few)
     count = len(found.cases)

@@ -16,7 +16,6 @@ from vol3dseg.cli.options import (
     repair_option,
     workers_option,
 )
-from vol3dseg.errors import some_of
 
 if TYPE_CHECKING:
     from vol3dseg.preprocessing.index import Index
@@ -62,7 +61,8 @@ def preprocess(dataset: Path, output: Path, config: str, workers: int | None, re
 
 
 def _report(index: "Index", output: Path) -> None:
-    notes: dict[str, list[str]] = {}  # with the cases they were noted of: often all of a data set
+    from vol3dseg.space.intake import by_note
+
     for entry in index.cases:
         for modality, count in entry.replaced.items():
             click.echo(
@@ -73,10 +73,8 @@ def _report(index: "Index", output: Path) -> None:
             click.echo(f"repaired: case {entry.id}: {repair}")
         for warning in entry.warnings:
             click.echo(f"warning: case {entry.id}: {warning}", err=True)
-        for note in entry.notes:
-            notes.setdefault(note, []).append(entry.id)
-    for note, ids in notes.items():
-        click.echo(f"note: {len(ids)} of {len(index.cases)} cases ({some_of(ids)}): {note}")
+    for note in by_note({entry.id: entry.notes for entry in index.cases}, len(index.cases)):
+        click.echo(f"note: {note}")
     if index.unlabelled:
         click.echo(f"note: {index.unlabelled}")
     for case_id, reason in index.left_out.items():

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -69,7 +70,7 @@ def many(brats_folder, count):
 def test_the_page_opens_offline_and_shows_everything(browse, brats_folder, tmp_path):
     found = inspect(brats_folder, tmp_path / "out", sample=2)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "cases.csv", "index.html", "suspects.json",
+        ".vol3dseg-files", "cases.csv", "index.html", "suspects.json",
     ]  # fmt: skip
     dom, console = browse(tmp_path / "out" / "index.html")
     assert not console
@@ -289,6 +290,7 @@ def test_four_planted_cases_are_among_the_first_six(seed, shared_data, browse, t
     def change(case_id, modality, function):
         path = next((tmp_path / "set" / case_id).glob(f"*_{modality}.nii.gz"))
         array, grid = formats.read_image(path)
+        path.unlink()  # of the data set, and nothing that may be replaced
         nifti.write(path, np.rint(function(array)).astype(np.int16), grid)
         return array
 
@@ -331,3 +333,19 @@ def test_a_mean_over_fewer_cases_says_so():
     assert _middle([1.0, None, 3.0]).endswith("; 2 of 3)")
     assert _middle([1.0, 3.0]).endswith("2.90)")
     assert _middle([None]) == "–"
+
+
+def test_what_is_noted_of_files_is_said(tmp_path, vol3dseg):
+    """An axis of one volume is harmless: it is no reason for suspicion, and not kept quiet."""
+    grid = Geometry((12, 12, 12), np.eye(4))
+    for name in ("a", "b"):
+        image = np.random.default_rng(0).uniform(1, 2, (*grid.shape, 1)).astype(np.float32)
+        path = tmp_path / "D" / name / f"{name}_t1.nii.gz"
+        path.parent.mkdir(parents=True)
+        nib.save(nib.Nifti1Image(image, np.eye(4)), path)
+    done = vol3dseg("inspect", tmp_path / "D", "-o", tmp_path / "I")
+    note = "2 of 2 cases (a, b): t1: has 4 axes, "
+    assert f"note: {note}" in done.stdout
+    assert json.loads((tmp_path / "I" / "suspects.json").read_text())["notes"][0].startswith(note)
+    assert "0 suspect" in done.stdout
+    assert "t1: has 4 axes" in (tmp_path / "I" / "cases.csv").read_text()

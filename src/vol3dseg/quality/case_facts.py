@@ -57,6 +57,7 @@ class CaseFacts:
     mirrorings: tuple[Mirroring, ...] = ()  # the best axis of each modality and of the mask
     volumes_ml: Mapping[str, float] | None = None  # None without a label map that can be read
     problems: tuple[str, ...] = ()  # what is wrong with the files, in words
+    notes: tuple[str, ...] = ()  # what was harmlessly put right in them, or passed over
 
     @property
     def foreground_ml(self) -> float | None:
@@ -115,6 +116,7 @@ def measure_contents(
         mirrorings=mirrorings(ranks, masks),
         volumes_ml=_volumes_ml(contents),
         problems=contents.problems,
+        notes=contents.notes,
     )
 
 

@@ -1,6 +1,6 @@
 """What can be read of one case, and what cannot, in words."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from vol3dseg.datasets.reading import read_segmentation
 from vol3dseg.datasets.sources import SourceFile, open_label
 from vol3dseg.errors import DatasetError, MissingExtraError, Vol3dSegError
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.intake import Note
+from vol3dseg.space.intake import Note, notes_as_text
 from vol3dseg.space.labels import LabelSet
 from vol3dseg.space.volume import differing_grids
 
@@ -33,6 +33,7 @@ class Contents:
     classes: Classes | None
     names: tuple[str, ...]
     problems: tuple[str, ...]  # what cannot be read, and what was repaired to be read
+    notes: tuple[str, ...] = ()  # what was harmlessly put right, or passed over
 
 
 def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | None) -> Contents:
@@ -42,7 +43,8 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
     or the numbers of their segments.
     """
     problems: list[str] = []
-    found = _read_images(case, modalities, problems)
+    notes: dict[str, Sequence[Note]] = {}
+    found = _read_images(case, modalities, problems, notes)
     grids = [grid for _, grid in found.values()]
     # The grid that most others fit; the first of equals.
     geometry = max(grids, key=lambda g: sum(g.fits(other) for other in grids), default=None)
@@ -58,14 +60,19 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
             else:
                 mask = read_segmentation(case.select(images), labels, geometry)
             problems += _repairs(mask.notes, case.label)
+            said = notes_as_text({**notes, "label": mask.notes}, repaired=False)
             # An empty map has no values to name its classes by.
             names = mask.labels.foreground if labels or mask.array.any() else ()
-            return Contents(mask.geometry, images, mask.array, names, tuple(problems))
-    return Contents(geometry, images, None, (), tuple(problems))
+            return Contents(mask.geometry, images, mask.array, names, tuple(problems), said)
+    said = notes_as_text(notes, repaired=False)
+    return Contents(geometry, images, None, (), tuple(problems), said)
 
 
 def _read_images(
-    case: Case, modalities: tuple[str, ...], problems: list[str]
+    case: Case,
+    modalities: tuple[str, ...],
+    problems: list[str],
+    notes: dict[str, Sequence[Note]],
 ) -> dict[str, tuple[Image, Geometry]]:
     found: dict[str, tuple[Image, Geometry]] = {}
     if not case.images:
@@ -80,6 +87,7 @@ def _read_images(
                 file = None  # let go of it before the next is unpacked
                 file = SourceFile(source, case.repair)
             found[name] = file.read(source)[:2]
+            notes[name] = file.notes
             problems += _repairs(file.notes, source.path)
     return found
 

@@ -12,6 +12,7 @@ from vol3dseg.files import remove_ours, write_text
 from vol3dseg.reporting.document import Block, Heading, Table, markdown, number
 from vol3dseg.reporting.matching import NOBODY, Cohort
 from vol3dseg.reporting.score_files import CASES_NAME, SUMMARY_NAME, write_scores
+from vol3dseg.space.intake import by_note
 from vol3dseg.written import require_ours
 
 PER_CASE = "Scores per case: mean ± standard deviation over cases"
@@ -97,7 +98,7 @@ def write_report(
 
 
 def _notes(cases: Sequence[CaseScores], cohort: Cohort) -> tuple[str, ...]:
-    read = (f"case {case.case_id}: {note}" for case in cases for note in case.notes)
+    read = by_note({case.case_id: case.notes for case in cases}, len(cases))
     return (*cohort.in_words(len(cases)), *read)
 
 

@@ -4,10 +4,10 @@ Not what the network sees, which is the recipe's: the same scan is the same volu
 read for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vol3dseg.errors import Vol3dSegError
+from vol3dseg.errors import Vol3dSegError, some_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,20 @@ def notes_as_text(notes: Mapping[str, Sequence[Note]], repaired: bool) -> tuple[
     return tuple(
         f"{what}: {note}" for what, of in notes.items() for note in of if note.repaired == repaired
     )
+
+
+def by_note(notes: Mapping[str, Iterable[str]], total: int) -> list[str]:
+    """Return what is noted of cases, each note once with the cases: often all of a data set."""
+    cases: dict[str, list[str]] = {}
+    for case, of in notes.items():
+        for note in of:
+            cases.setdefault(note, []).append(case)
+    return [
+        f"{len(ids)} of {total} cases ({some_of(ids)}): {note}"
+        if len(ids) > 1
+        else f"case {ids[0]}: {note}"
+        for note, ids in cases.items()
+    ]
 
 
 @dataclass(slots=True)

@@ -78,6 +78,7 @@
     const parts = [make("h3", [item.id, ...badges(item)])];
     const reasons = item.left_out ? [...item.reasons, `left out: ${item.left_out}`] : item.reasons;
     if (reasons.length) parts.push(make("ul", reasons.map((text) => make("li", text))));
+    for (const note of item.notes) parts.push(make("p", note, "note"));
     if (item.pictures) parts.push(make("div", item.pictures.map((p) => figure(p, item.id)), "strips"));
     else parts.push(make("p", item.readable ? "No picture: not among those drawn." : "No picture: no image could be read.", "note"));
     const names = Object.keys(item.modalities);

@@ -87,6 +87,7 @@ def _case(
         "score": _short(verdict.score),
         "reasons": [reason.text for reason in verdict.reasons],
         "left_out": found.left_out.get(verdict.case_id, ""),
+        "notes": facts.notes,
         "readable": bool(facts.modalities),
         "grid": facts.geometry and describe_grid(facts.geometry),
         "volumes": facts.volumes_ml and {n: _short(v) for n, v in facts.volumes_ml.items()},

@@ -98,6 +98,7 @@ def write_tables(folder: Path, found: Survey) -> None:
             "score": verdicts[case.case_id].score,
             "reasons": "; ".join(reason.text for reason in verdicts[case.case_id].reasons),
             "left_out": found.left_out.get(case.case_id, ""),
+            "notes": "; ".join(case.notes),
             **_numbers(case),
         }
         for case in found.cases
@@ -140,4 +141,5 @@ def _document(found: Survey) -> dict[str, Any]:
         "cases": len(found.cases),
         "suspects": suspects,
         "left_out": found.left_out,
+        "notes": found.notes,
     }

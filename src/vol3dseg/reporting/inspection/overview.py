@@ -87,12 +87,19 @@ def _intensities(found: Survey) -> str:
             )
     head = ["modality", "cases", "percentile 1", "median", "percentile 99", "noise"]
     histograms = (
-        '<div class="histograms" id="whole"></div><p class="note">Voxels inside (not background). '
-        "CT is in HU, and what the config has a window for within that; of all else each case is "
-        "scaled to mean 0 and standard deviation (sd) 1.</p>"
+        f'<div class="histograms" id="whole"></div><p class="note">Voxels inside (not background)'
+        f"{_scaled(found)}.</p>"
     )
     note = f"Raw intensities inside: {_MIDDLE}. Noise: share of the image's standard deviation."
     return _section("Intensities", histograms + _table(head, rows), note)
+
+
+def _scaled(found: Survey) -> str:
+    """Return what histograms are over, as half a sentence."""
+    fixed = {facts.scale.fixed for name in found.modalities for facts in found.facts_of(name)}
+    own = ", each case scaled to mean 0 and standard deviation (sd) 1"
+    known = ", between the ends of the config's window or, in CT, of what tissue has"
+    return known * (True in fixed) + "; of all else" * (len(fixed) > 1) + own * (False in fixed)
 
 
 def plain(value: float) -> str:

@@ -16,6 +16,7 @@ from vol3dseg.quality.case_facts import CaseFacts, ModalityFacts, measure
 from vol3dseg.quality.expectations import FEWEST_CASES
 from vol3dseg.quality.suspects import Verdict, rank
 from vol3dseg.reporting.inspection.thumbnails import Picture, draw
+from vol3dseg.space.intake import by_note
 from vol3dseg.space.labels import LabelSet
 
 Progress = Callable[[str, int], None]
@@ -63,6 +64,11 @@ class Survey:
     def facts_of(self, modality: str) -> list[ModalityFacts]:
         """Return the facts of a modality in all cases that have it."""
         return [case.modalities[modality] for case in self.cases if modality in case.modalities]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was harmlessly put right in files, or passed over, with the cases."""
+        return by_note({case.case_id: case.notes for case in self.cases}, len(self.cases))
 
     @property
     def too_few(self) -> str:
