@@ -20,6 +20,7 @@ from vol3dseg.reporting.score_predictions import evaluate
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import IGNORED, Label, LabelSet, Segmentation
+from vol3dseg.space.volume import Volume
 
 SHAPE = (6, 5, 4)
 GRID = Geometry(SHAPE, np.diag([1, 1, 2, 1]))
@@ -65,9 +66,24 @@ def test_volumes_are_of_judged_voxels_and_the_others_are_said():
     judged_ml = (some == 1).sum() * 0.002
     assert scores.structures["tumour"]["reference_ml"] == pytest.approx(judged_ml)
     assert scores.structures["tumour"]["prediction_ml"] == pytest.approx((~ignored).sum() * 0.002)
-    assert scores.notes == (
-        f"reference: {ignored.sum() * 0.002:.4g} ml are not judged, as labels.ignore says",
-    )
+    assert scores.ignored_ml == pytest.approx(ignored.sum() * 0.002)
+
+
+@pytest.mark.parametrize("plane", ["axial", "sagittal"])
+def test_pictures_choose_slices_by_what_is_judged(plane, tmp_path):
+    pytest.importorskip("matplotlib")
+    from vol3dseg.reporting.overlay import Look, save_overlay
+    from vol3dseg.reporting.slices import slices_of
+
+    array = np.zeros(SHAPE, np.uint8)
+    array[2, 2, 2], array[4:] = 1, IGNORED
+    array[:, :, 3:] = IGNORED
+    mask = Segmentation(array, GRID, LABELS)
+    volume = Volume(np.ones((*SHAPE, 1), np.float32), GRID, ("t1",))
+    assert [view.number for view in slices_of(volume, mask, mask, plane).views] == [3]
+    for order in ("C", "F"):
+        held = Segmentation(np.asarray(array, order=order), GRID, LABELS)
+        save_overlay(tmp_path / "a.png", volume, held, held, "a", Look(plane))
 
 
 @given(seeds)
@@ -183,3 +199,4 @@ def test_predictions_are_scored_where_they_are_judged(dataset, tmp_path):
     path.write_text(yaml.safe_dump(config().model_dump(mode="json")))
     found = evaluate(tmp_path / "found", dataset, config=path)
     assert found.summaries["all"].mean_foreground_dice == 1
+    assert "Not judged, as labels.ignore says: 2.048 ml in 4 of 4 cases" in found.notes

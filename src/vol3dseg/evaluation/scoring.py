@@ -33,6 +33,7 @@ class CaseScores:
     labels: LabelSet
     empty: EmptyRule = "undefined"
     notes: tuple[str, ...] = ()  # what was put right, or decided, when the two files were read
+    ignored_ml: float = 0.0  # of the reference, in no score [ml]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,8 @@ def evaluate_case(
         }
     read = {"reference": reference.notes, "prediction": prediction.notes}
     notes = tuple(f"{which}: {note}" for which, of in read.items() for note in of)
-    if ignored := reference.array.size - int(matrix.sum()):
-        notes += (f"reference: {ignored * ml:.4g} ml are not judged, as labels.ignore says",)
-    return CaseScores(case_id, structures, matrix, labels, empty, notes)
+    ignored_ml = (reference.array.size - int(matrix.sum())) * ml
+    return CaseScores(case_id, structures, matrix, labels, empty, notes, ignored_ml)
 
 
 def require_same_classes(case_id: str, prediction: LabelSet, reference: LabelSet) -> None:

@@ -99,7 +99,10 @@ def write_report(
 
 def _notes(cases: Sequence[CaseScores], cohort: Cohort) -> tuple[str, ...]:
     read = by_note({case.case_id: case.notes for case in cases}, len(cases))
-    return (*cohort.in_words(len(cases)), *read)
+    some = [case.ignored_ml for case in cases if case.ignored_ml]
+    words = f"{sum(some):.4g} ml in {len(some)} of {len(cases)} cases"
+    ignored = [f"Not judged, as labels.ignore says: {words}"] if some else []
+    return (*cohort.in_words(len(cases)), *ignored, *read)
 
 
 def _cases(scored: int, missing: int) -> str:

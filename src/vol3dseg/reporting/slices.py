@@ -152,11 +152,13 @@ def _areas(label: Label, axis: int, classes: int) -> NDArray[np.int64]:
     slow = max(range(3), key=lambda a: abs(label.strides[a]))
     found = np.zeros((label.shape[axis], classes), dtype=np.int64)
     for place, plane in enumerate(np.moveaxis(label, slow, 0)):
+        if not plane.any():
+            continue
         if slow == axis:
-            found[place] = np.bincount(plane.ravel(), minlength=classes) if plane.any() else 0
-        elif plane.any():
+            found[place] = np.bincount(plane.ravel(), minlength=classes)[:classes]
+        else:
             across = 1 - (axis - (slow < axis))
-            for index in np.unique(plane):
+            for index in np.unique(plane[plane < classes]):  # not of what is ignored
                 found[:, index] += np.count_nonzero(plane == index, axis=across)
     return found
 
