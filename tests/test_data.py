@@ -60,4 +60,5 @@ def test_cases_without_a_label_map_are_named(index):
         "table"
     )
     assert told.outside == {"no label map": 1, "failed": 1}
+    assert told.unseen == (told.unlabelled, "1 failed in preprocess, and not learned from: c")
     assert not index.model_copy(update={"cases": index.cases[:2]}).unlabelled

@@ -129,6 +129,17 @@ class Index(Frozen):
         )
 
     @property
+    def unseen(self) -> tuple[str, ...]:
+        """Which cases of the data set training does not see, in words, a line for each reason."""
+        others = {"left out": self.left_out, "failed": self.failed}
+        said = [
+            f"{len(ids)} {reason} in preprocess, and not learned from: {some_of(list(ids))}"
+            for reason, ids in others.items()
+            if ids
+        ]
+        return tuple(filter(None, (self.unlabelled, *said)))
+
+    @property
     def outside(self) -> dict[str, int]:
         """How many cases of the data set are in no part of a split, by the reason."""
         unlabelled = sum(entry.class_voxels is None for entry in self.cases)

@@ -91,7 +91,7 @@ def write_split(
     subjects, volumes_ml = labelled_subjects(prepared, index), foreground_ml(index)
     split = make_split(subjects, settings, volumes_ml)
     table = split_table(split, subjects, volumes_ml, index.outside)
-    notes = f"Note: {index.unlabelled}.\n\n" if index.unlabelled else ""
+    notes = "".join(f"Note: {line}.\n\n" for line in index.unseen)
     text = f"{settings.in_words}\n\n{notes}{table}\n"
     save_split(output / "split.png", split, volumes_ml)
     write_text(output / "split.md", f"# Split\n\n{text}\n![split](split.png)\n")

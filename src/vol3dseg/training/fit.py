@@ -131,7 +131,7 @@ def train(
     config = config.with_micro_batch(chosen.size)
     origin = origin_of(config, prepared, data)
     write_inputs(run, config, data)
-    for line in filter(None, [data.index.unlabelled]):
+    for line in data.index.unseen:
         progress(f"note: {line}")
     progress(split_table(data.split, data.subjects, data.volumes_ml, data.index.outside))
     if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
