@@ -18,11 +18,11 @@ _TITLE = "512 x 512 x 600 voxels in 2 GB"
 
 def ct(bench: Bench, done: Done) -> list[Section]:
     """Segment it twice on every runtime, one process after the other; the second time counts."""
-    image = _volume(bench.given.work / "ct.nii.gz")
+    image = write_ct(bench.given.work / "ct.nii.gz")
     contestants = rows.ct(bench.given, image, _LIMIT_MB)
     found = [bench.measure([contestant], rounds=1)[0] for contestant in contestants]
     maps = {
-        each.contestant.name: formats.open_volume(Path(each.replies[-1].facts["file"])).labels()[0]
+        each.contestant.name: formats.openwrite_ct(Path(each.replies[-1].facts["file"])).labels()[0]
         for each in found
         if not each.problem
     }
@@ -34,7 +34,7 @@ def ct(bench: Bench, done: Done) -> list[Section]:
     ]
 
 
-def _volume(path: Path) -> Path:
+def write_ct(path: Path) -> Path:
     """Write a body with organs of other intensity in air, and noise on it, once."""
     if path.exists():
         return path

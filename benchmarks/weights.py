@@ -1,6 +1,7 @@
 """The networks that contestants run: batch-norm U-Nets with random weights, or those of a run.
 
 python -m benchmarks.weights [FOLDER] [--run RUN]
+python -m benchmarks.weights FOLDER --small
 
 Writes into FOLDER (`.bench/weights` unless given)
 
@@ -9,13 +10,17 @@ Writes into FOLDER (`.bench/weights` unless given)
 - `model.npz`, its weights by their names in Keras, for the twin in `benchmarks.torch_unet`;
 - `model-int8.onnx`, the same in 8-bit integers, unless that loses too much; with random weights the
   ranges are those for noise, so it tells the speed of int8 and not what int8 costs;
-- `ct.onnx`: one modality, five classes, resampled to 1.5 mm, for a volume of the size of a CT.
+- `ct.onnx`: one modality, five classes, resampled to 1.5 mm, for a volume of the size of a CT;
+
+or, with --small, `brats-batch`, `brats-instance`, `ct-batch` and `ct-instance`, folders with a
+`model.onnx` and a `model-int8.onnx` of base 8 and depth 3.
 
 Needs TensorFlow; whoever uses what is written needs none.
 """
 
 import argparse
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +47,8 @@ from vol3dseg.training.results import checkpoint_of
 
 FOLDER = Path(".bench/weights")
 _NETWORK = ModelConfig(width=16, depth=4, norm="batch")
+_SMALL = {norm: ModelConfig(width=8, depth=3, norm=norm) for norm in ("batch", "instance")}
+_SMALL_PATCH = (64, 64, 64)
 _OVERLAP = 0.5
 _SEED = 0
 # What comes up from coarser levels weighs less than in fresh weights, as it does in trained ones;
@@ -56,7 +63,7 @@ def main(folder: Path, run: Path | None) -> None:
     if run is None:
         config = load_config("brats2020")
         model = random_unet(_NETWORK, len(config.recipe.modalities), len(config.labels.classes))
-        write_model(folder / "model.onnx", model, config.recipe, config.labels)
+        write_model(folder / "model.onnx", model, config.recipe, config.labels, _NETWORK)
         write_int8(folder / "model-int8.onnx", folder / "model.onnx")
     else:
         model = _trained(run)
@@ -64,8 +71,21 @@ def main(folder: Path, run: Path | None) -> None:
         _export_int8(run, folder / "model-int8.onnx")
     write_weights(folder / "model.npz", model)
     recipe, labels = _ct_recipe(), _ct_labels()
-    write_model(folder / "ct.onnx", random_unet(_NETWORK, 1, len(labels.classes)), recipe, labels)
+    model = random_unet(_NETWORK, 1, len(labels.classes))
+    write_model(folder / "ct.onnx", model, recipe, labels, _NETWORK)
     sys.stdout.write(f"model.onnx, model.npz, ct.onnx -> {folder}\n")
+
+
+def write_small(folder: Path) -> None:
+    """Write networks that take little time, of both norms."""
+    brats = load_config("brats2020")
+    kinds = {"brats": (brats.recipe, brats.labels), "ct": (_ct_recipe(), _ct_labels())}
+    for (name, (recipe, labels)), (norm, network) in product(kinds.items(), _SMALL.items()):
+        recipe = recipe.model_copy(update={"patch_size": _SMALL_PATCH})
+        model = random_unet(network, len(recipe.modalities), len(labels.classes))
+        path = folder / f"{name}-{norm}" / "model.onnx"
+        write_model(path, model, recipe, labels, network)
+        write_int8(path.with_name("model-int8.onnx"), path)
 
 
 def random_unet(config: ModelConfig, channels: int, classes: int) -> Any:
@@ -74,7 +94,6 @@ def random_unet(config: ModelConfig, channels: int, classes: int) -> Any:
     Parameters
     ----------
     config : ModelConfig
-        With batch norm.
     channels, classes : int
     """
     keras.utils.set_random_seed(_SEED)
@@ -115,17 +134,19 @@ def _noise(channels: int, rng: np.random.Generator) -> NDArray[np.float32]:
     return (blobs + rng.normal(0, 0.2, blobs.shape)).astype(np.float32)
 
 
-def write_model(path: Path, model: Any, recipe: Recipe, labels: LabelSet) -> None:
+def write_model(
+    path: Path, model: Any, recipe: Recipe, labels: LabelSet, network: ModelConfig
+) -> None:
     """Write a network with the manifest that `vol3dseg predict` asks for."""
     manifest = Manifest(
         recipe=recipe,
         fingerprint=recipe.fingerprint,
         labels=labels,
         network=Network(
-            architecture=_NETWORK.model_dump(mode="json"),
-            divisor=_NETWORK.divisor,
-            receptive_field=receptive_field_radius(_NETWORK),
-            local=True,
+            architecture=network.model_dump(mode="json"),
+            divisor=network.divisor,
+            receptive_field=receptive_field_radius(network),
+            local=network.norm == "batch",
         ),
         outputs=Softmax(classes=labels.names),
         tiling=Tiling.of(recipe.patch_size, _OVERLAP),
@@ -201,5 +222,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write the networks that are compared.")
     parser.add_argument("folder", type=Path, nargs="?", default=FOLDER)
     parser.add_argument("--run", type=Path, help="a finished run of vol3dseg train")
+    parser.add_argument("--small", action="store_true", help="those of benchmarks.limits")
     words = parser.parse_args()
-    main(words.folder, words.run)
+    if words.small:
+        write_small(words.folder)
+    else:
+        main(words.folder, words.run)

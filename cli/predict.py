@@ -17,7 +17,7 @@ from vol3dseg.cli.options import (
     progress_bar,
     repair_option,
 )
-from vol3dseg.inference import DEVICES, FORMAT_NAMES, PRECISIONS, SEG
+from vol3dseg.inference import DEVICES, FORMAT_NAMES, PRECISIONS, SEG, TILES
 
 if TYPE_CHECKING:
     from vol3dseg.inference.output_files import Draw, PredictOptions
@@ -69,10 +69,13 @@ flag = partial(click.option, is_flag=True)
     type=SizeType(),
     help="What the process may take in all, as 2GB or 900MB.  [default: most of what is free]",
 )
-@flag(
-    "--exact",
-    "only_exact",
-    help="Only tiles whose result equals one pass over the whole scan, however long they take.",
+@click.option(
+    "--tiles",
+    type=click.Choice(TILES),
+    default="exact",
+    show_default=True,
+    help="Where a scan is too large for one pass: tiles whose result equals one pass; close: or "
+    "with too narrow a halo; any: or blended ones, however small. What labels may lose is said.",
 )
 @click.option(
     "--overlap",
@@ -195,10 +198,10 @@ def run_explain(predictor: "Predictor", inputs: "Inputs", options: "PredictOptio
 
     able = True
     for case_id, found in explain(predictor, inputs, options):
-        said = found.plan or f"cannot be segmented: {found.error}"
-        click.echo(f"{case_id}: {said}")
-        for warning in found.warnings:
-            click.echo(f"  warning: {warning}")
+        click.echo(f"{case_id}: {found.plan or f'cannot be segmented: {found.error}'}")
+        for kind, said in [("note", found.notes), ("warning", found.warnings)]:
+            for line in said:
+                click.echo(f"  {kind}: {line}")
         able = able and not found.error
     return able
 

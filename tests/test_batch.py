@@ -24,6 +24,7 @@ from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.output_files import PredictOptions
 from vol3dseg.inference.predictor import Origin, Predictor
 from vol3dseg.inference.record import Record, load_record
+from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.model.model_file import read_model
 
 MODALITIES = ("flair", "t1")
@@ -77,8 +78,9 @@ def test_a_case_that_fails_is_named_and_the_rest_goes_on(predictor, record, brat
 
 @pytest.mark.parametrize("ahead", [True, False])
 def test_reading_ahead_changes_nothing(ahead, predictor, record, brats_folder, tmp_path):
-    cases = find_cases(brats_folder)
-    predictor.max_memory_mb = None if ahead else 1e5
+    cases, planner = find_cases(brats_folder), Planner(predictor.manifest, bytes_per_voxel=1)
+    limit_mb = None if ahead else 1e5
+    predictor = Predictor(predictor.backend, predictor.manifest, planner, limit_mb)
     found = predict_cases(cases, predictor, tmp_path, record)
     assert list(found.cases) == [case.id for case in cases]
     for case in cases:

@@ -58,7 +58,7 @@ def test_eight_tiles_of_a_whole_scan_equal_one_pass(network, shared_data, manife
     assert shape == (240, 240, 155)
 
     manifest = manifest.model_copy(update={"network": facts, "recipe": recipe})
-    planner = Planner(manifest, bytes_per_voxel=1e6, only_exact=True)
+    planner = Planner(manifest, bytes_per_voxel=1e6)
     whole = planner.plan(shape, np.inf)
     tiled = planner.plan(shape, whole.memory_mb * 0.47)
     assert len(whole.tiles) == 1

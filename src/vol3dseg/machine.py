@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
-_LARGE = 2**23  # bytes: smaller ones come and go too often
+_LARGE = 2**20  # bytes: smaller ones come and go too often
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _SYSTEM = Path("/proc/meminfo")
@@ -49,6 +49,12 @@ def give_back_at_once() -> None:
     """
     with suppress(OSError, AttributeError):  # another system or C library
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def give_back() -> None:
+    """Give what the C library keeps of freed memory back to the system, where it is glibc."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def reset_peak() -> None:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.checks import flat_modalities, no_contrast, preflight
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.signature import signature
+from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import (
     FileFormatError,
     MissingExtraError,
@@ -22,6 +24,7 @@ from vol3dseg.files import remove_ours
 from vol3dseg.formats.dicom.beginning import is_dicom_file
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.series import Series
+from vol3dseg.inference.allowance import Scan
 from vol3dseg.inference.output_files import (
     PredictOptions,
     claim_outputs,
@@ -71,7 +74,8 @@ def predict_cases(
     try:
         ahead = _read_ahead(good, predictor, options)
         for (case, ready), following in zip(ahead, begun[1:], strict=True):
-            reset_peak()
+            if predictor.max_memory_mb is None:  # a limit is one of the whole process
+                reset_peak()
             try:
                 with failing_alone(case, "segmenting"):
                     found = _predict_case(case, ready.result(), predictor, folder, options)
@@ -145,11 +149,12 @@ def _read(case: Case, predictor: Predictor, options: PredictOptions) -> _Ready:
     recipe = predictor.manifest.recipe
     sources = signature(case, recipe.modalities, with_label=False)  # before a file can change
     with failing_alone(case, "reading"):
+        scan = require_room(case, predictor, options)
         series = _series(case, recipe.modalities[0]) if options.as_seg else None
         volume = read_volume(case, recipe.modalities)
     read = time.perf_counter()
     with failing_alone(case, "preparing"):
-        prepared = prepare(volume, recipe)
+        prepared = prepare(volume, recipe, partial(predictor.require, scan))
     flat = tuple(no_contrast(name).found for name in flat_modalities(volume))
     record = CaseRecord(
         seconds={"read": read - started, "prepare": time.perf_counter() - read},
@@ -161,6 +166,14 @@ def _read(case: Case, predictor: Predictor, options: PredictOptions) -> _Ready:
         part=predictor.part_of(prepared.appearance),
     )
     return _Ready(record, prepared, volume if options.draw else None, series)
+
+
+def require_room(case: Case, predictor: Predictor, options: PredictOptions) -> Scan:
+    """Refuse a case that does not fit into memory, from its headers; return what is known of it."""
+    grid = read_grid(case.select(predictor.manifest.recipe.modalities))
+    scan = Scan(grid, options.probabilities, held=options.draw is not None)
+    predictor.require(scan)
+    return scan
 
 
 def _series(case: Case, modality: str) -> Series:
@@ -194,6 +207,7 @@ def _predict_case(
         "peak_mb": peak_mb(),
         "plan": str(prediction.plan),
         "planned_mb": prediction.planned_mb,
+        "notes": (*ready.record.notes, *filter(None, [prediction.plan.warning])),
         "volumes_ml": {label: rounded(count * ml) for label, count in counts},
         "sha256": sha256_file(folder / names[0]),
         "deidentified": options.deidentified,

@@ -7,14 +7,14 @@ from pathlib import Path
 import onnx
 
 from vol3dseg.errors import DeviceError, ModelError
-from vol3dseg.inference import Device, Precision
+from vol3dseg.inference import Device, Precision, Tiles
 from vol3dseg.inference.predictor import Origin, Predictor
 from vol3dseg.inference.runtimes.footprint import footprint
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend, has_cuda
 from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend, is_installed
 from vol3dseg.inference.runtimes.session import Session, require_probabilities
 from vol3dseg.inference.tiling.planner import Planner
-from vol3dseg.machine import give_back_at_once
+from vol3dseg.machine import give_back_at_once, reset_peak
 from vol3dseg.model.manifest import Tiling
 from vol3dseg.model.model_file import ModelFile, read_model
 
@@ -30,7 +30,7 @@ def load_predictor(
     threads: int = 0,
     precision: Precision = "float32",
     max_memory_mb: float | None = None,
-    only_exact: bool = False,
+    tiles: Tiles = "exact",
     overlap: float | None = None,
 ) -> Predictor:
     """Make a predictor of an exported model.
@@ -48,8 +48,11 @@ def load_predictor(
         What convolutions compute in. bfloat16 is for OpenVINO, on processors that have it.
     max_memory_mb : float or None
         What the process may take in all [MB]; None takes most of what is free.
-    only_exact : bool
-        Whether to take no plan but those that equal one pass over the whole volume.
+    tiles : "exact", "close" or "any"
+        What may be taken where one pass over the whole volume does not fit, of a network whose
+        outputs depend on their receptive field alone: tiles whose result equals one pass; also
+        some with a narrower halo; also blended ones, down to the smallest. `Plan.cost` says what
+        makes labels differ. Other networks take their training patch, whatever there is.
     overlap : float or None
         Share of a side that blended tiles have in common, from 0 to below 1; None takes the
         model's own.
@@ -62,7 +65,7 @@ def load_predictor(
     Raises
     ------
     ModelError
-        The file is not such a model, the runtime cannot load it, or it has no exact tiles.
+        The file is not such a model, or the runtime cannot load it.
     DeviceError
         The device is not there or lacks the precision, or the runtime fell back to another.
     MissingExtraError
@@ -74,13 +77,17 @@ def load_predictor(
     >>> predictor(volume).segmentation.array  # doctest: +SKIP
     """
     path = Path(path)
-    model, lean = read_model(path), max_memory_mb is not None
+    lean = max_memory_mb is not None
+    if lean:
+        give_back_at_once()
+        reset_peak()  # what loading takes counts as well
+    model = read_model(path)
     try:
         session = open_session(model.content, device, threads, precision, lean)
         require_probabilities(session, model.manifest)
     except ModelError as error:
         raise error.at(path) from error
-    made = make_predictor(model, session, max_memory_mb, threads, only_exact, overlap)
+    made = make_predictor(model, session, max_memory_mb, threads, tiles, overlap)
     made.origin = Origin(path.stem, model.sha256, session.provider)
     return made
 
@@ -90,7 +97,7 @@ def make_predictor(
     session: Session,
     max_memory_mb: float | None = None,
     threads: int = 0,
-    only_exact: bool = False,
+    tiles: Tiles = "exact",
     overlap: float | None = None,
 ) -> Predictor:
     """Make a predictor of a model that is read and loaded; see `load_predictor`."""
@@ -105,8 +112,16 @@ def make_predictor(
         each += 2 * _FLOAT * (len(manifest.outputs.channels) + len(manifest.recipe.modalities))
     most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
     fixed_mb = _LAID_OUT * len(model.content) / _MB
-    planner = Planner(manifest, each, most_mb, fixed_mb, only_exact)
-    return Predictor(session, manifest, planner, max_memory_mb, threads, session.release)
+    planner = Planner(manifest, each, most_mb, fixed_mb, tiles)
+    return Predictor(
+        session,
+        manifest,
+        planner,
+        max_memory_mb,
+        threads,
+        session.release,
+        measurable=not session.on_gpu,
+    )
 
 
 def open_session(

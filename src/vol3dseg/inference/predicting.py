@@ -1,6 +1,7 @@
 """What `vol3dseg predict` does: choose cases, skip complete ones, segment or explain."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases, only_part
 from vol3dseg.datasets.splits import PARTS, read_split
 from vol3dseg.errors import DatasetError, MissingExtraError, Vol3dSegError
-from vol3dseg.inference.batch import Progress, failing_alone, predict_cases
+from vol3dseg.inference.batch import Progress, failing_alone, predict_cases, require_room
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.output_files import PredictOptions, output_names
 from vol3dseg.inference.predictor import Predictor
@@ -153,7 +154,10 @@ def explain(
     for case in chain.from_iterable(_chosen(predictor, inputs, options).values()):
         try:
             with failing_alone(case, "preparing"):
-                prepared = prepare(read_volume(case, recipe.modalities), recipe)
+                scan = require_room(case, predictor, options)
+                volume = read_volume(case, recipe.modalities)
+                prepared = prepare(volume, recipe, partial(predictor.require, scan))
+                del volume
                 plan = predictor.plan(prepared.volume.geometry, prepared.source)
                 seconds = predictor.expected_seconds(plan)
         except MissingExtraError:
@@ -162,4 +166,6 @@ def explain(
             yield case.id, CaseRecord(error=str(error))
             continue
         described = f"{by(plan.shape)} voxels after preparing: {plan}, about {seconds:.1f} s"
-        yield case.id, CaseRecord(plan=described, warnings=predictor.warnings(prepared.appearance))
+        notes = (plan.warning,) if plan.warning else ()
+        warnings = predictor.warnings(prepared.appearance)
+        yield case.id, CaseRecord(plan=described, notes=notes, warnings=warnings)

@@ -4,28 +4,26 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.inference.restore import CHUNK_MB, Restorer
+from vol3dseg.inference.allowance import Allowance, Scan
+from vol3dseg.inference.restore import Restorer
 from vol3dseg.inference.runtimes.session import Backend, finite
 from vol3dseg.inference.tiling.plan import Plan, multiples
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import Progress, mirrored, run_tiles
-from vol3dseg.machine import available_mb, resident_mb, usable_cores
+from vol3dseg.machine import resident_mb, usable_cores
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.quality.appearance import Appearance
+from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume
 
-_SHARE = 0.85  # of free memory that is taken unless a limit is given
-_MARGIN = 0.96  # of a limit that is given; the rest is for the estimate's own error
-_UNKNOWN_MB = 4096.0  # for the network where the free memory is not known
-_FLOAT = 4  # bytes
-_MB = 2**20
 _PROBE = 64  # voxels a side of what is run to learn the speed
 
 
@@ -84,6 +82,8 @@ class Predictor:
         process may use.
     release : callable
         Gives back what the runtime keeps between runs; called after each where memory is limited.
+    measurable : bool
+        Whether the kernel sees what the network takes, as it does not on a GPU.
 
     Attributes
     ----------
@@ -99,18 +99,33 @@ class Predictor:
         max_memory_mb: float | None = None,
         threads: int = 0,
         release: Callable[[], None] = lambda: None,
+        measurable: bool = True,
     ) -> None:
         self.origin = Origin()
         self.backend = backend
         self.manifest = manifest
-        self.max_memory_mb = max_memory_mb
-        self._planner = planner
         self._threads = threads or usable_cores()
-        self._release = release
         self._seconds_per_voxel: float | None = None
-        # What is resident of earlier runs and will be used again: with a limit only what does not
-        # depend on the tile, since the rest is given back.
-        self._kept_mb = 0.0
+        run = mirrored(backend, manifest.tiling.mirror)
+        self._allowance = planner and Allowance(
+            planner, run, max_memory_mb, self._threads, release, measurable
+        )
+
+    @property
+    def max_memory_mb(self) -> float | None:
+        """What the process may take in all [MB]; None where there is no limit."""
+        return self._allowance.most_mb if self._allowance else None
+
+    def require(self, scan: Scan, shape: Shape | None = None) -> None:
+        """Refuse a scan that would not fit, before it is read, or as its working shape is known.
+
+        Raises
+        ------
+        MemoryLimitError
+            It says what would do.
+        """
+        if self._allowance:
+            self._allowance.require(scan, shape)
 
     def __call__(
         self,
@@ -137,7 +152,8 @@ class Predictor:
             The scan does not fit into the memory that is given.
         """
         started = time.perf_counter()
-        prepared = prepare(volume, self.manifest.recipe)
+        scan = Scan(volume.geometry, keep_probabilities, held=True)
+        prepared = prepare(volume, self.manifest.recipe, partial(self.require, scan))
         taken = round(time.perf_counter() - started, 4)
         found = self.segment(prepared.volume, prepared.source, keep_probabilities, progress)
         seconds = {"prepare": taken, **found.seconds}
@@ -170,30 +186,25 @@ class Predictor:
         """
         working, manifest = prepared.geometry, self.manifest
         plan, before = self.plan(working, source, keep_probabilities), resident_mb()
-        kept_mb = self._kept_mb
-        result_mb = self._result_mb(source, keep_probabilities)
+        scan = Scan(source, keep_probabilities)
         restorer = Restorer(
             working, source, manifest.outputs, manifest.labels, keep_probabilities, self._threads
         )
         started, restore = time.perf_counter(), 0.0
+        planned_mb = None
         try:
             for rows in run_tiles(prepared.array, self.backend, manifest, plan, progress):
                 finished = time.perf_counter()
                 restorer.add(finite(rows))
                 restore += time.perf_counter() - finished
+                del rows  # rather than hold them beside the next
         finally:
-            if self.max_memory_mb is not None:
-                self._release()
-                self._kept_mb = self._planner.fixed_mb if self._planner else 0.0
+            if self._allowance:
+                planned_mb = self._allowance.end(plan, scan, before)
         infer = time.perf_counter() - started - restore
         self._seconds_per_voxel = infer / plan.computed
         segmentation = Segmentation(restorer.labels, source, manifest.labels)
         seconds = {"infer": round(infer, 4), "restore": round(restore, 4)}
-        planned_mb, after = None, resident_mb()
-        if before and after and self._planner:
-            planned_mb = round(before - kept_mb + plan.memory_mb + result_mb, 1)
-            if self.max_memory_mb is None:
-                self._kept_mb = max(0.0, kept_mb + after - before - result_mb)
         return Prediction(segmentation, restorer.probabilities, plan, planned_mb, seconds)
 
     @property
@@ -226,23 +237,9 @@ class Predictor:
         MemoryLimitError
             Nothing fits into the memory that is given.
         """
-        if self._planner is None:
+        if self._allowance is None:
             return Planner(self.manifest, bytes_per_voxel=0).blended(working.shape)
-        left_mb = self._left_mb() - self._result_mb(source, keep_probabilities)
-        return self._planner.plan(working.shape, left_mb)
-
-    def _result_mb(self, source: Geometry, keep_probabilities: bool) -> float:
-        """Return the memory of labels, kept probabilities and of restoring them [MB]."""
-        channels = len(self.manifest.outputs.channels)
-        each = 1 + channels * _FLOAT * keep_probabilities
-        return math.prod(source.shape) * each / _MB + CHUNK_MB * self._threads
-
-    def _left_mb(self) -> float:
-        """Return what this process may take beside what it has [MB]."""
-        if self.max_memory_mb is not None:
-            return _MARGIN * self.max_memory_mb - (resident_mb() or 0) + self._kept_mb
-        free = available_mb()
-        return _UNKNOWN_MB if free is None else _SHARE * free + self._kept_mb
+        return self._allowance.plan(working.shape, Scan(source, keep_probabilities))
 
     def expected_seconds(self, plan: Plan) -> float:
         """Return how long the network will take, from the last scan or a small run of it [s]."""

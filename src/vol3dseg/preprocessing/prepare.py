@@ -3,7 +3,7 @@
 `vol3dseg preprocess` and `vol3dseg predict` run the same `prepare`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -18,7 +18,7 @@ from vol3dseg.quality.appearance import Appearance, measure_appearance
 from vol3dseg.recipe import Recipe
 from vol3dseg.recipe.cropping import AXES, WrittenBox, nonzero_box, write_nonzero_box
 from vol3dseg.space.axes import axis_maps
-from vol3dseg.space.box import Box
+from vol3dseg.space.box import Box, Shape
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.label_resampling import interpolate_labels, nearest_labels, resample_labels
 from vol3dseg.space.labels import Segmentation
@@ -41,11 +41,14 @@ class Prepared:
     appearance: Appearance  # of the modalities as read
 
 
-def prepare(volume: Volume, recipe: Recipe) -> Prepared:
+def prepare(
+    volume: Volume, recipe: Recipe, afford: Callable[[Shape], None] = lambda shape: None
+) -> Prepared:
     """Bring a scan, which may have more modalities than the recipe, to what the network sees.
 
     Each modality is treated by itself (normalised inside its own mask, with its own non-zero box),
     so a model of one modality sees the same voxels whichever others were prepared with it.
+    `afford` is called with the shape of the result before that is made; it may raise.
 
     Raises DatasetError (a modality is missing), GridError (the working grid would have more voxels
     than any scan has), IntensityError (no bias field is found), MemoryLimitError,
@@ -74,6 +77,7 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
             found = pool.map(box_in, views.values())
             boxes = dict(zip(views, found, strict=True))
         box = box_of(boxes, recipe.modalities)
+        afford(box.shape)
         what = f"{len(views)} images of {box.shape} voxels on the working grid"
         with in_memory(what, remedy="prepare with a coarser spacing, or use a machine with more"):
             array = np.empty((len(views), *box.shape), dtype=np.float32)

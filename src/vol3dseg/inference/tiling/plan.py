@@ -41,6 +41,9 @@ class Plan:
         Computed around a tile and thrown away, on each side inside the volume [voxels].
     exact : bool
         Whether the result equals one pass over the whole volume.
+    cost : str
+        What makes labels differ from those of one pass; empty where they do not, and where the
+        network knows training patches only.
     """
 
     shape: Shape
@@ -51,11 +54,17 @@ class Plan:
     step: Shape | None = None
     halo: Shape = (0, 0, 0)
     exact: bool = False
+    cost: str = ""
 
     @property
     def blended(self) -> bool:
         """Whether overlapping tiles are averaged."""
         return self.step is not None
+
+    @property
+    def warning(self) -> str:
+        """What it costs in agreement, as is told of every case; empty if it costs nothing."""
+        return self.cost and f"labels may differ from those of one pass: {self.cost}"
 
     @property
     def tiles(self) -> list[Tile]:
@@ -68,18 +77,24 @@ class Plan:
         places = product(*(_places(n, size, halo, kept) for n, size, halo, kept in axes))
         return [Tile(_box(read for read, _ in p), _box(keep for _, keep in p)) for p in places]
 
-    def __str__(self) -> str:
+    @property
+    def what(self) -> str:
+        """What is run, as text."""
         count, size = self.computed // math.prod(self.size), by(self.size)
         if self.step:
-            what = f"{count} tiles of {size} voxels, {by(self.step)} apart, blended"
-        elif count == 1:
-            what = f"one pass over {size} voxels"
-        else:
-            result = "equal to one pass" if self.exact else "close to one pass, not equal"
-            halo = by(self.halo) if len(set(self.halo)) > 1 else self.halo[0]
-            what = f"{count} tiles of {size} voxels with a halo of {halo}: {result}"
+            return f"{count} tiles of {size} voxels, {by(self.step)} apart, blended"
+        if count == 1:
+            return f"one pass over {size} voxels"
+        halo = by(self.halo) if len(set(self.halo)) > 1 else self.halo[0]
+        return f"{count} tiles of {size} voxels with a halo of {halo}"
+
+    def __str__(self) -> str:
+        result = ""
+        if self.computed > math.prod(self.size) and not self.step:
+            result = ": equal to one pass" if self.exact else ": close to one pass, not equal"
         times = self.computed / math.prod(self.shape)
-        return f"{what}; {times:.2f} times the volume is computed, in {self.memory_mb:.0f} MB"
+        cost = f"{times:.2f} times the volume is computed, in {self.memory_mb:.0f} MB"
+        return f"{self.what}{result}; {cost}"
 
 
 def by(shape: Shape) -> str:

@@ -84,6 +84,7 @@ class _Runner:
     def outputs(self, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Array]]:
         """Give each tile with its (channel, i, j, k) output, good until the next is asked for."""
         for tile in tiles:
+            # Not bound to a name, so that it is gone before the next.
             yield tile, self._output(tile)
             self._done += 1
             self._progress(self._done, self._total)
@@ -121,17 +122,18 @@ def _patch(image: Array, box: Box) -> Array:
 
 
 def _side_by_side(rows: list[list[Tile]], runner: _Runner) -> Iterator[Array]:
-    for row in rows:
-        height = row[0].keep.shape[0]
-        slab = None if len(row) == 1 else _zeros(runner, runner.channels, height)
+    heights = [row[0].keep.shape[0] for row in rows]
+    slab = None if all(len(row) == 1 for row in rows) else _zeros(runner, runner.channels, heights)
+    for row, height in zip(rows, heights, strict=True):
         for tile, output in runner.outputs(row):
             found = output[:, *tile.keep.relative_to(tile.read).slices]
             if slab is None:
                 yield found
             else:
-                slab[:, :, *tile.keep.slices[1:]] = found
+                slab[:, :height, *tile.keep.slices[1:]] = found
+            del output, found  # rather than hold them beside the next
         if slab is not None:
-            yield slab
+            yield slab[:, :height]
 
 
 def _blended(rows: list[list[Tile]], runner: _Runner) -> Iterator[Array]:
@@ -139,20 +141,24 @@ def _blended(rows: list[list[Tile]], runner: _Runner) -> Iterator[Array]:
     plan = runner.plan
     weights = gaussian_weights(plan.size, runner.tiling.sigma, runner.tiling.floor)
     height = min(plan.size[0], plan.shape[0])
-    total, norm = _zeros(runner, runner.channels, height), _zeros(runner, 1, height)
+    total, norm = _zeros(runner, runner.channels, [height]), _zeros(runner, 1, [height])
     firsts = [row[0].keep.start[0] for row in rows]
     for first, following, row in zip(firsts, [*firsts[1:], plan.shape[0]], rows, strict=True):
         for tile, output in runner.outputs(row):
             kept = tile.keep.relative_to(tile.read).slices
             window = tile.keep.shifted((-first, 0, 0)).slices
             norm[0][window] += weights[kept]
-            total[:, *window] += output[:, *kept] * weights[kept]
+            for sums, values in zip(total, output, strict=True):
+                sums[window] += values[kept] * weights[kept]
+            del output, values
         finished = following - first
-        yield total[:, :finished] / norm[:, :finished]
-        for sums in (total, norm):
-            sums[:, : height - finished] = sums[:, finished:]
-            sums[:, height - finished :] = 0
+        total[:, :finished] /= norm[:, :finished]
+        yield total[:, :finished]
+        for sums in (*total, *norm):
+            for place in range(height - finished):  # one by one: together they would be copied
+                sums[place] = sums[place + finished]
+            sums[height - finished :] = 0
 
 
-def _zeros(runner: _Runner, numbers: int, rows: int) -> Array:
-    return np.zeros((numbers, rows, *runner.plan.shape[1:]), dtype=np.float32)
+def _zeros(runner: _Runner, numbers: int, heights: Iterable[int]) -> Array:
+    return np.zeros((numbers, max(heights), *runner.plan.shape[1:]), dtype=np.float32)
