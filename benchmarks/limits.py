@@ -15,6 +15,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ _WORDS = {
     "openvino bfloat16": ("model.onnx", ("--device", "openvino", "--precision", "bfloat16")),
     "openvino int8": ("model-int8.onnx", ("--device", "openvino")),
 }
-_NAMED = re.compile(r"give --max-memory (\d+MB)")
+_ROUNDING = 1e-4  # share of voxels whose best two classes may be too near for other sums
+NAMED = re.compile(r"give --max-memory (\d+MB)")
 _HEAD = (
     "scan",
     "norm",
@@ -82,7 +84,8 @@ def main(words: argparse.Namespace) -> None:
                     sys.stdout.write(f"| {line} |\n")
                     sys.stdout.flush()
                     wrong += [f"{line}: {fault}"] if fault else []
-    raise SystemExit("\n".join(wrong))
+    if wrong:
+        raise SystemExit("\n".join(wrong))
 
 
 def _rows(
@@ -92,18 +95,18 @@ def _rows(
     free: Done | None = None
     tried: dict[str, Done] = {}
     for limit in limits:
-        given, done = limit, _segmented(run, limit, out)
+        given, done = limit, segmented(run, limit, out)
         fault = _over(done, limit)
-        if named := _NAMED.search(str(done.record["error"])):
+        if named := NAMED.search(str(done.record["error"])):
             given = named[1]
-            done = tried.get(given) or _segmented(run, given, out)
+            done = tried.get(given) or segmented(run, given, out)
             fault = fault or _over(done, given)
         tried[given] = done
-        ratio = f"{done.peak_mb / _mb(given):.3f}"
+        ratio = f"{done.peak_mb / as_mb(given):.3f}"
         if done.labels is None:
             yield (limit, given, ratio, str(done.record["error"]), "", ""), fault or "refused"
             continue
-        free = free or _segmented(run, None, out)
+        free = free or segmented(run, None, out)
         differ, dice = _agreement(done, free)
         notes = done.record["notes"]
         silent = "labels change without a word" if differ > _ROUNDING and not notes else ""
@@ -117,10 +120,11 @@ _ROUNDING = (
 
 
 def _over(done: Done, limit: str) -> str:
-    return f"peak of {done.peak_mb:.0f} MiB" if done.peak_mb > _mb(limit) else ""
+    return f"peak of {done.peak_mb:.0f} MiB" if done.peak_mb > as_mb(limit) else ""
 
 
-def _mb(limit: str) -> float:
+def as_mb(limit: str) -> float:
+    """Return a limit as the kernel counts [MiB]."""
     return SizeType().convert(limit, None, None)
 
 
@@ -135,24 +139,26 @@ def _agreement(done: Done, free: Done) -> tuple[float, str]:
     return differ, " ".join(f"{d:.4f}" for d in dice)
 
 
-def _segmented(run: list[object], limit: str | None, out: Path) -> Done:
+def segmented(run: list[object], limit: str | None, out: Path) -> Done:
     """Segment in a process of its own, and watch the kernel's account of its peak."""
     given = [] if limit is None else ["--max-memory", limit]
     words = [sys.executable, "-c", _PROGRAM, "predict", *map(str, run), "-o", str(out), *given]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     peak = 0.0
-    while process.poll() is None:
-        peak = max(peak, _peak_mb(process.pid))
-        time.sleep(0.01)
-    said = process.stdout.read() if process.stdout else ""
-    if process.returncode not in (0, 1) or "Traceback" in said:
-        raise SystemExit(said)
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(words, stdout=said, stderr=said)
+        while process.poll() is None:
+            peak = max(peak, _peak_of(process.pid))
+            time.sleep(0.01)
+        said.seek(0)
+        text = said.read()
+    if process.returncode not in (0, 1) or "Traceback" in text:
+        raise SystemExit(text)
     (record,) = json.loads((out / "predictions.json").read_text())["cases"].values()
     labels = open_volume(out / record["file"]).labels()[0] if record["file"] else None
     return Done(peak, record, labels)
 
 
-def _peak_mb(pid: int) -> float:
+def _peak_of(pid: int) -> float:
     """Return the highest resident memory of a process so far, since it last reset it [MB]."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

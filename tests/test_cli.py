@@ -231,7 +231,7 @@ def test_explain_tells_the_plan_and_writes_nothing(vol3dseg, brats_folder, model
     assert not (tmp_path / "O").exists()
     done = vol3dseg(*words, "--explain", "--max-memory", "20MB")
     assert done.returncode == 1
-    assert done.stdout.count("cannot be segmented: a volume of ") == 3
+    assert done.stdout.count("and 20MB are given; give --max-memory ") == 3
 
 
 @pytest.mark.parametrize("text", ["2", "GB", "0GB", "2 bananas", "-1GB"])

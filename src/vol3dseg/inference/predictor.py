@@ -107,9 +107,11 @@ class Predictor:
         self._threads = threads or usable_cores()
         self._seconds_per_voxel: float | None = None
         run = mirrored(backend, manifest.tiling.mirror)
-        self._allowance = planner and Allowance(
-            planner, run, max_memory_mb, self._threads, release, measurable
-        )
+        self._allowance: Allowance | None = None
+        if planner is not None:
+            self._allowance = Allowance(
+                planner, run, max_memory_mb, self._threads, release, measurable
+            )
 
     @property
     def max_memory_mb(self) -> float | None:

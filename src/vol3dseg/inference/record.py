@@ -31,7 +31,7 @@ class CaseRecord(Frozen):
     seconds : mapping from stage to float
         Time of "read", "prepare", "infer", "restore" and "write" [s].
     peak_mb : float or None
-        Peak memory of the process during this case [MB].
+        Peak memory of the process during this case [MB]; under a limit, up to its end.
     plan : str
         How the network was run, as text.
     planned_mb : float or None
@@ -51,7 +51,8 @@ class CaseRecord(Frozen):
     replaced : mapping from modality to int
         Voxels that were NaN or infinite and were replaced, as the dataset table asks for.
     notes, repairs : tuple of str
-        What was harmlessly put right in files, and what only because repairs were allowed.
+        What was harmlessly put right in files, or makes labels differ from those of one pass; what
+        was put right only because repairs were allowed.
     picture : str
         The picture, relative to the record; empty if there is none.
     picture_note : str
