@@ -305,6 +305,16 @@ def test_another_grid_is_said_axis_by_axis(guard):
     )
 
 
+def test_what_cannot_be_compared_is_said(guard):
+    def masked(images):
+        flair = np.zeros(SHAPE, np.float32)
+        flair[10:14, 12:16, 9:12] = images["flair"][10:14, 12:16, 9:12]
+        return {**images, "flair": flair}
+
+    lacking = "flair cannot be compared with the training scans in every way: too few voxels"
+    assert said(guard, change=masked)[-1].startswith(lacking)
+
+
 def test_axes_that_changed_places_are_named(guard):
     def turn(images):
         return {name: a.transpose(2, 1, 0) for name, a in images.items()}

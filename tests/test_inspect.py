@@ -556,3 +556,13 @@ def test_side_by_side_equals_one_by_one(brats_folder):
     cases = find_cases(brats_folder)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         assert str(survey(cases, executor=pool)) == str(survey(cases))
+
+
+def test_of_many_reasons_the_worst_are_told_and_the_others_counted():
+    problems = tuple(f"file {n} is damaged" for n in range(8))
+    image = np.random.default_rng(0).normal(9, 1, (12, 12, 12)).astype(np.float32)
+    grid = Geometry(image.shape, np.eye(4))
+    case = facts(0, Contents(grid, {"t1": image}, None, (), problems))
+    (verdict,) = rank([case])
+    assert [reason.kind for reason in verdict.reasons] == ["files"] * 5 + ["more"]
+    assert verdict.reasons[-1].text == "and 3 more reasons of no higher score"

@@ -159,6 +159,12 @@ class Expectations(Frozen):
         values, vectors = np.linalg.eigh(np.reshape(self.correlations, (size, size)))
         return np.asarray(vectors / np.sqrt(values))
 
+    def lacking(self, features: Features) -> tuple[str, ...]:
+        """Return the modalities for whose sake most is missing of what a scan is compared by."""
+        keys = [each.key for each in self.features if each.key not in features]
+        named = Counter(name for key in keys for name in key[1 : 1 + KINDS[key[0]].modalities])
+        return tuple(sorted(name for name, n in named.items() if n == max(named.values())))
+
     def deviations(self, features: Features) -> dict[Key, float]:
         """Return how far each feature is from its centre [spreads], with a sign."""
         known = ((self._expected[key], v) for key, v in features.items() if key in self._expected)

@@ -79,6 +79,11 @@ class Guard(Frozen):
         # Roughness is among what the distance is made of.
         if not any(KINDS[key[0]].check == "texture" for key in unusual):
             found += self._unlike(features)
+        if lacking := known.lacking(features):
+            found.append(
+                f"{' and '.join(lacking)} cannot be compared with {_OTHERS} in every way: too few "
+                "voxels that are not background, or all of one value"
+            )
         return tuple(found)
 
     def _unlike(self, features: Features) -> Iterator[str]:

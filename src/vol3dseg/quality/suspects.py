@@ -47,7 +47,7 @@ _TOGETHER = 5.0  # spreads of the distances of all cases, within which a case fi
 _MIRROR_GAIN = 0.02  # nat per voxel
 _FLAT_SHARE = 0.5  # of the inside voxels with one value
 _CLIPPED_SHARE = 0.01  # of the inside voxels at the very end of the range
-_REASONS = 5  # kept for a case; the worst
+_REASONS = 5  # that are told of a case; the worst
 _RARE = 0.05  # share of cases that may have another orientation, or lack a class
 
 
@@ -55,7 +55,7 @@ class Reason(NamedTuple):
     """One thing that is wrong with a case, or unusual.
 
     Its kind is "files", "empty mask", "flat", "clipped", "mirrored", "swapped", "orientation",
-    "missing class", or a kind of feature (`vol3dseg.quality.features.KINDS`).
+    "missing class", "more", or a kind of feature (`vol3dseg.quality.features.KINDS`).
     """
 
     kind: str
@@ -137,7 +137,16 @@ def _reasons(case: CaseFacts, features: Features, known: _DataSet) -> tuple[Reas
     }
     unusual = known.expectations.unusual(judged, known.limits)
     reasons += [_unusual(key, deviation, features, known) for key, deviation in unusual.items()]
-    return tuple(sorted(reasons, key=lambda r: -r.score)[:_REASONS])
+    return _worst(sorted(reasons, key=lambda r: -r.score))
+
+
+def _worst(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    """Return the worst reasons, and one that says how many more there are."""
+    kept, others = tuple(reasons[:_REASONS]), reasons[_REASONS:]
+    if not others:
+        return kept
+    text = f"and {len(others)} more reason{'s' * (len(others) > 1)} of no higher score"
+    return (*kept, Reason("more", text, others[0].score))
 
 
 def _unusual(key: Key, deviation: float, features: Features, known: _DataSet) -> Reason:

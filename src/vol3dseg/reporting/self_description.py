@@ -77,7 +77,8 @@ def describe_prepared(index: Index) -> Tables:
         tables["Scans as read"] = _scan_table(cases)
     if looked:
         rows = tuple(looked.items())[:_LISTED]
-        title = f"To be looked at: {len(looked)} cases"
+        first = f"the first {_LISTED} of " if len(looked) > _LISTED else ""
+        title = f"To be looked at: {first}{len(looked)} cases"
         tables[title] = Table(("case", "what"), rows, text_columns=2)
     return tables
 
