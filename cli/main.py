@@ -56,6 +56,7 @@ def cli() -> None:
     The straight line: preprocess, train, export-onnx, predict, evaluate. See it run with
     `vol3dseg demo`.
     """
+    logging.addLevelName(logging.WARNING, "warning")  # as in all other lines
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
 
 
