@@ -151,6 +151,23 @@ def test_what_is_no_image_is_called_by_its_name(tmp_path, dicom_slice, kind, rea
         read(tmp_path)
 
 
+@pytest.mark.parametrize("keyword", ["ImagesInAcquisition", "NumberOfSlices"])
+@pytest.mark.parametrize("said", [4, 5, 6])
+def test_slices_that_are_not_there_are_noted(tmp_path, dicom_series, keyword, said):
+    for number, one in enumerate(dicom_series(ARRAY, **{keyword: said})):
+        one.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
+    words = ["headers say 6 images of this acquisition, and here are 5; read as they are"]
+    assert [str(note) for note in DicomVolume(tmp_path).notes] == words * (said == 6)
+
+
+def test_a_kind_that_nobody_knows_is_not_quoted(tmp_path, dicom_slice):
+    other = dicom_slice(np.zeros((3, 4), np.int16), Rows=None, Columns=None)
+    other.file_meta.MediaStorageSOPClassUID = other.SOPClassUID = "1.2.3.4.5"
+    other.save_as(tmp_path / "other.dcm", enforce_file_format=True)
+    with pytest.raises(FileFormatError, match=r"but 1 other file \(1 unknown kind\); expected"):
+        open_volume(tmp_path)
+
+
 def test_what_lies_beside_is_named_in_the_note(folder, dicom_slice):
     report = dicom_slice(np.zeros((3, 4), np.int16), Rows=None, Columns=None)
     report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID = uid.BasicTextSRStorage

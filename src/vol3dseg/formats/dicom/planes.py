@@ -30,6 +30,7 @@ class Plane:
     path: Path
     frame: int  # of the file, from 0
     frames: int  # that the file has
+    of: int  # images that its header says there are of its acquisition; 0 if it does not
     size: tuple[int, int]  # rows and columns
     spacing_mm: tuple[float, ...]  # between rows and between columns
     position: tuple[float, ...]  # centre of the first voxel, RAS+ [mm]
@@ -97,6 +98,7 @@ def _plane(header: Any, find: Find, path: Path, number: tuple[int, int]) -> Plan
     return Plane(
         path,
         *number,
+        of=_images(header) if number[1] == 1 else 0,
         size=(int(header.Rows), int(header.Columns)),
         spacing_mm=spacing,
         position=_ras(_vector(find("PlanePositionSequence"), "ImagePositionPatient", 3, path)),
@@ -110,6 +112,11 @@ def _plane(header: Any, find: Find, path: Path, number: tuple[int, int]) -> Plan
         remarks=remarks_of(header, find),
         marks=marks_of(header, find if "PerFrameFunctionalGroupsSequence" in header else None),
     )
+
+
+def _images(header: Any) -> int:
+    found = (as_number(header.get(key)) for key in ("ImagesInAcquisition", "NumberOfSlices"))
+    return next((int(images) for images in found if images and math.isfinite(images)), 0)
 
 
 def _rescale(values: Any, path: Path) -> tuple[float, float]:

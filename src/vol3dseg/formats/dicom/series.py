@@ -167,7 +167,8 @@ def _series_of(path: Path) -> Series | str:
             # pydicom reads a truncated header as one that ends there
             if kind is None or "Image Storage" in kind.name:
                 raise damaged("is an image without Rows and Columns", path, "its size")
-            return str(kind.name).removesuffix(" Storage")
+            known = kind.name != kind  # other text is nobody's business
+            return str(kind.name).removesuffix(" Storage") if known else "unknown kind"
         if not header.get("SeriesInstanceUID"):
             raise FileFormatError(
                 "has no SeriesInstanceUID",

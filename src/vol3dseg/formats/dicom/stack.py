@@ -62,6 +62,7 @@ def stack(planes: Sequence[Plane], where: str, intake: Intake) -> Stack:
     else:
         _check_positions(planes, depths, where)
         _check_gaps(planes, depths, where)
+        _note_absent(planes, intake)
         lean = _lean(planes, depths, normal, where)
         shear = float(np.linalg.norm(lean))
         step = (normal + lean) * float(depths[-1] - depths[0]) / (len(planes) - 1)
@@ -168,6 +169,14 @@ def _check_gaps(planes: Sequence[Plane], depths: _Array, where: str) -> None:
         expected=f"one every {usual:.4g} mm",
         remedy="copy or export the series again",
     )
+
+
+def _note_absent(planes: Sequence[Plane], intake: Intake) -> None:
+    """Note that there are fewer slices than all of them say: at an end there is no gap to see."""
+    said = {plane.of for plane in planes}
+    if len(said) == 1 and (images := said.pop()) > len(planes):
+        found = f"headers say {images} images of this acquisition, and here are {len(planes)}"
+        intake.note(found, "read as they are")
 
 
 def _lean(planes: Sequence[Plane], depths: _Array, normal: _Array, where: str) -> _Array:
