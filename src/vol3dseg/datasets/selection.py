@@ -6,9 +6,11 @@ from pathlib import Path
 from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource, given_twice, require_distinct, spelled
 from vol3dseg.datasets.layouts import find_cases, layout_of
+from vol3dseg.datasets.layouts.dicom_folders import DICOM
 from vol3dseg.datasets.layouts.plain_files import FILES, case_of_file
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DatasetError
+from vol3dseg.formats.dicom.series import holds_files
 
 
 def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case]:
@@ -100,7 +102,8 @@ def reference_cases(path: Path) -> dict[str, Case]:
     Raises DatasetError where nothing is found.
     """
     layout = layout_of(path)
-    if layout is not None:
+    # The DICOM-SEG of several cases lie in one folder; series have one each.
+    if layout is not None and not (layout is DICOM and holds_files(path)):
         cases = find_cases(path)
         # Files in one folder are label maps themselves, unless there are images with label maps.
         if layout is not FILES or any(case.images and case.label for case in cases):
