@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core._pydantic_core import list_all_errors
 
 import vol3dseg
-from vol3dseg.schema import _WORDS, problems
+from vol3dseg.config import load_config
+from vol3dseg.errors import ModelError
+from vol3dseg.schema import _WORDS, parse_json, problems
 
 LARGE = 10**400
 BAD_NUMBERS = [
@@ -169,3 +172,43 @@ def test_no_model_is_passed_over():
                 found.add((each.__module__, each.__name__))
     assert len(found) > 20
     assert found <= {*listed, ("vol3dseg.schema", "Frozen")}
+
+
+def places(data, place=()):
+    yield place
+    inside = (
+        data if isinstance(data, dict) else range(len(data[:2])) if isinstance(data, list) else ()
+    )
+    for key in inside:
+        yield from places(data[key], (*place, key))
+
+
+def harmed(data, place, value):
+    if not place:
+        return value
+    copy = dict(data) if isinstance(data, dict) else list(data)
+    copy[place[0]] = harmed(data[place[0]], place[1:], value)
+    return copy
+
+
+HARM = [
+    float("nan"), 1e30, -1, 0, 1, 1.5, 10**29, True, None, "x", "", "\ud800", [], {}, [[]],
+    {"a": 1}, [1, 2], ["a", "a"], {"method": []},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["config", "manifest", "record"])
+def test_a_harmed_document_is_read_or_refused(kind, manifest, record):
+    """Whatever stands wherever: what one field breaks must not end another's check."""
+    document = {"config": load_config("demo"), "manifest": manifest, "record": record}[kind]
+    data = json.loads(document.model_dump_json())
+    said = []
+    for place in places(data):
+        for value in HARM:
+            text = json.dumps(harmed(data, place, value))
+            try:
+                parse_json(type(document), text, "x", ModelError, expected="e", remedy="r")
+            except ModelError as error:
+                said.append(str(error))
+    assert len(said) > 300
+    assert [words for words in said if len(words) > 2000 or not words.isprintable()] == []

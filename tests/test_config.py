@@ -20,6 +20,8 @@ MINIMAL = {
     },
 }
 
+NONE, ONE = MINIMAL["labels"]["classes"]
+
 
 def changed(**sections):
     data = copy.deepcopy(MINIMAL)
@@ -213,6 +215,25 @@ def test_unknown_keys_get_a_suggestion(data, message):
         ),
         pytest.param(
             changed(recipe={"spacing_mm": [1, 0, 1]}), "at least 1e-09, found 0", id="no spacing"
+        ),
+        pytest.param(
+            changed(recipe={"modalities": ["t1", "t2", "t1"]}), "t1 is there twice", id="twice"
+        ),
+        pytest.param(
+            changed(training={"modalities": ["t1", "t1"]}), "modalities: t1 is", id="seen twice"
+        ),
+        pytest.param(
+            changed(labels={"classes": [{**NONE, "name": "Tumour"}, ONE]}),
+            "classes would share the column dice_tumour of training.log",
+            id="names alike",
+        ),
+        pytest.param(
+            changed(labels={"classes": [NONE, {**ONE, "name": "a\nb"}]}),
+            "has characters that nobody sees",
+            id="name of two lines",
+        ),
+        pytest.param(
+            changed(labels={"regions": {"r": []}}), "regions.r: expected at least 1", id="no region"
         ),
         pytest.param(
             changed(labels={"required": ["x"]}), r"unknown classes \['x'\]", id="no class"

@@ -363,9 +363,9 @@ def tumour(shared_data, tmp_path):
     write_seg(tmp_path / "seg.dcm", segmentation, choose(found, "FLAIR*"), MODEL)
     folder = os.path.relpath(found.folder, tmp_path)
     (tmp_path / "cases.csv").write_text(
-        "id,flair,flair_series,t1ce,t1ce_series,label,label_series\n"
-        f"a,{folder},FLAIR*,{folder},T1post*,{folder},Mask_Tumor\n"
-        f"b,{folder},FLAIR*,{folder},T1post*,seg.dcm,\n"
+        "id,subject,flair,flair_series,t1ce,t1ce_series,label,label_series\n"
+        f"a,s,{folder},FLAIR*,{folder},T1post*,{folder},Mask_Tumor\n"
+        f"b,s,{folder},FLAIR*,{folder},T1post*,seg.dcm,\n"
     )
     return find_cases(tmp_path / "cases.csv"), labels
 

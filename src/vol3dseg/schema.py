@@ -36,7 +36,14 @@ def _each_once(values: Sequence[str]) -> Sequence[str]:
     return values
 
 
+def _printable(name: str) -> str:
+    if not name.isprintable() or name != name.strip():
+        raise ValueError(f"{name!r} has characters that nobody sees")
+    return name
+
+
 Once = AfterValidator(_each_once)  # of a list of names
+Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
 # What stands instead of Pydantic's words, by the type of its error.
 _WORDS = {
     "missing": "is missing",

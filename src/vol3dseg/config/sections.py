@@ -1,5 +1,6 @@
 """The sections of a config as frozen models: what can be chosen, with its defaults and limits."""
 
+from collections import Counter
 from math import prod
 from typing import Annotated, Literal
 
@@ -223,6 +224,12 @@ class Config(Frozen):
             raise ValueError(
                 f"recipe.patch_size {list(self.recipe.patch_size)} must be multiples of "
                 f"{list(divisor)}, what the strides of the {self.model.depth} levels multiply to"
+            )
+        in_log = Counter("_".join(name.lower().split()) for name in self.labels.names)
+        if twice := [name for name, times in in_log.items() if times > 1]:
+            raise ValueError(
+                f"classes would share the column dice_{twice[0]} of training.log; give them names "
+                "that differ in more than capitals and spaces"
             )
         unknown = set(self.training.modalities or ()) - set(self.recipe.modalities)
         if unknown:

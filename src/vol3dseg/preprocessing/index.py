@@ -1,9 +1,12 @@
 """`index.json`: what a prepared folder holds, and how to be sure of it."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Literal
+
+from pydantic import model_validator
 
 from vol3dseg.config import Config
 from vol3dseg.datasets.signature import Signature
@@ -108,6 +111,12 @@ class Index(Frozen):
     cases: tuple[CaseEntry, ...] = ()
     left_out: dict[str, str] = {}
     failed: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _each_case_once(self) -> "Index":
+        if twice := [name for name, n in Counter(e.id for e in self.cases).items() if n > 1]:
+            raise ValueError(f"cases {some_of(twice)} are there twice")
+        return self
 
     @property
     def unlabelled(self) -> str:

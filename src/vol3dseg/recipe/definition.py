@@ -16,10 +16,9 @@ from vol3dseg.files import sha256_json
 from vol3dseg.recipe.bias_field import N4
 from vol3dseg.recipe.window import Window
 from vol3dseg.recipe.zscore import ZScore
-from vol3dseg.schema import Frozen, Millimetres, Once, Side, differences
+from vol3dseg.schema import Frozen, Millimetres, Name, Once, Side, differences
 from vol3dseg.space.kernels import CUBIC, LINEAR, Kernel
 
-Name = Annotated[str, Field(min_length=1, max_length=255)]
 PatchSide = Annotated[Side, Field(le=4096)]
 _LARGEST = 2**28  # voxels of a patch: no network trains on more
 Normalisation = Annotated[ZScore | Window, Field(discriminator="method")]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, Strict, model_validator
 
 from vol3dseg.errors import GridError, LabelError, some_of
-from vol3dseg.schema import Count, Frozen, Once, differences
+from vol3dseg.schema import Count, Frozen, Name, Once, differences
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.label_values import distinct, whole_numbers
@@ -18,6 +18,7 @@ from vol3dseg.space.memory_layout import in_portions
 
 IGNORED = 255  # class index of voxels that nobody judges; no class has it
 _MOST_CLASSES = 254  # besides the background
+Region = Annotated[tuple[str, ...], Field(min_length=1), Once]
 Value = Annotated[int, Strict(), Field(ge=-(2**31), lt=2**32)]  # in a file
 
 
@@ -53,7 +54,7 @@ class Label(Frozen):
         What it is called in DICOM-SEG; None calls it tissue.
     """
 
-    name: str = Field(min_length=1)
+    name: Name
     read: tuple[Value, ...] = Field(default=(), max_length=4096)
     read_either: tuple[Value, ...] = Field(default=(), max_length=4096)
     write: Annotated[Count, Field(le=255)]
@@ -96,7 +97,7 @@ class LabelSet(Frozen):
 
     classes: tuple[Label, ...] = Field(min_length=2, max_length=255)
     ignore: tuple[Value, ...] = Field(default=(), max_length=4096)
-    regions: dict[str, Annotated[tuple[str, ...], Once]] = Field(default={}, max_length=255)
+    regions: dict[Name, Region] = Field(default={}, max_length=255)
     required: Annotated[tuple[str, ...], Once] = ()
 
     @model_validator(mode="after")
