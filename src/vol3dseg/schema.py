@@ -37,7 +37,7 @@ def _each_once(values: Sequence[str]) -> Sequence[str]:
 
 
 def _printable(name: str) -> str:
-    if not name.isprintable() or name != name.strip():
+    if not name.isprintable() or not name.strip():
         raise ValueError(f"{name!r} has characters that nobody sees")
     return name
 
