@@ -225,6 +225,13 @@ class TestDecathlon:
         with pytest.raises(DatasetError, match=r"dataset.json: is damaged.*expected JSON with"):
             find_cases(tmp_path)
 
+    def test_a_description_that_was_not_fetched_is_not_passed_over(self, tmp_path):
+        add_decathlon(tmp_path, ONE, FILES)
+        (tmp_path / "dataset.json").unlink()
+        (tmp_path / "dataset.json").symlink_to("nowhere")
+        with pytest.raises(DatasetError, match=r"dataset.json: "):
+            find_cases(tmp_path)
+
     def test_real_cases(self, shared_data):
         cases = find_cases(shared_data / "hippocampus")
         assert len(cases) == 208

@@ -82,6 +82,6 @@ DECATHLON = Layout(
     expected=f"{FILE_NAME} with imagesTr/ and labelsTr/",
     rule=f"each case once in {FILE_NAME}, with .nii or .nii.gz files that lie in the folder",
     remedy="add the files, or correct the list",
-    recognises=lambda folder: (folder / FILE_NAME).is_file(),
+    recognises=lambda folder: is_there(folder / FILE_NAME),
     find=_find,
 )
