@@ -23,10 +23,10 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.splits import Split, SplitConfig, make_split
 from vol3dseg.quality.appearance import AXES, Appearance, measure_appearance
+from vol3dseg.quality.background import Array
 from vol3dseg.quality.expectations import Expectations
 from vol3dseg.quality.features import Features, exchanged, features_of
 from vol3dseg.quality.guard import make_guard, percentile
-from vol3dseg.quality.similarity import Array
 from vol3dseg.space.resampling import reoriented
 from vol3dseg.space.volume import Volume
 

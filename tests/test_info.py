@@ -10,9 +10,11 @@ from vol3dseg.config import load_config
 from vol3dseg.datasets.signature import Signature
 from vol3dseg.inference.record import CaseRecord
 from vol3dseg.model.manifest import Parity, ValidationScores
+from vol3dseg.model.model_file import Described
 from vol3dseg.preprocessing.index import CaseEntry, Index
 from vol3dseg.quality.appearance import measure_appearance
 from vol3dseg.quality.training_data import describe_data
+from vol3dseg.reporting.self_description import tables_of
 from vol3dseg.space.geometry import Geometry
 
 GRID = Geometry((12, 10, 8), np.diag([1.0, 1.0, 2.5, 1.0]))
@@ -102,3 +104,17 @@ def test_of_many_warnings_of_a_case_one_is_printed():
     said = _line("a", CaseRecord(warnings=("unlike", "odd", "strange"))).splitlines()
     assert said[1:] == ["  warning: unlike (and 2 more, in predictions.json)"]
     assert _line("a", CaseRecord(warnings=("unlike",))).endswith("  warning: unlike")
+
+
+def test_of_a_standalone_graph_and_an_average(manifest):
+    call = {
+        "inputs": ["flair", "t1"], "axes": "RAS", "output": "labels",
+        "values": {"background": 0, "edema": 2},
+    }  # fmt: skip
+    several = manifest.model_copy(update={"members": manifest.members * 3})
+    facts = {"bytes": 10**6, "sha256": "ab" * 32, "standalone": call}
+    tables = tables_of(Described("standalone model", several, facts))
+    said = dict(tables[""].rows)
+    assert said["called with"] == "flair, t1; axes closest to RAS"
+    assert said["gives"] == "labels: background 0, edema 2"
+    assert len(tables["Where the weights come from"].rows) == 3

@@ -186,6 +186,14 @@ def test_a_slice_with_little_of_a_class_does_not_stand_for_it(image, tumour, lab
     assert [view.number for view in slices.views] == [7, 10]
 
 
+def test_a_false_find_does_not_stand_for_a_class_of_the_reference(image, tumour, labels):
+    array = tumour.array.copy()
+    array[3:9, 3:9, 6] = CORE  # where the reference has none of it
+    slices = slices_of(image, Segmentation(array, RAS, labels), tumour)
+    assert [view.number for view in slices.views] == [4, 7]
+    assert slices.best(CORE)[0].number == 4
+
+
 @pytest.mark.parametrize("number", [0, 13])
 def test_a_slice_that_is_not_there_is_refused(number, image, tumour):
     with pytest.raises(GridError, match=rf"no axial slice {number}; expected 1 to 12; .*--slice"):

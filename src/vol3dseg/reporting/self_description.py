@@ -239,9 +239,9 @@ def _facts(facts: Mapping[str, str]) -> Table:
 
 
 def _said(values: Mapping[str, object]) -> str:
-    """Return settings in words, in a line; what is switched off is left out."""
+    """Return settings in words, in a line; what is not set is left out."""
     names = {name: "" if name == "method" else f"{name.replace('_', ' ')} " for name in values}
-    return ", ".join(names[k] + _list(v) for k, v in values.items() if v not in (None, 0))
+    return ", ".join(names[k] + _list(v) for k, v in values.items() if v is not None)
 
 
 def _list(value: object) -> str:

@@ -46,10 +46,10 @@ class SliceView:
         rows, columns = self.grey.shape
         return columns * self.voxel_mm[0], rows * self.voxel_mm[1]
 
-    def voxels_of(self, index: int) -> int:
-        """Return how many voxels of a class either map has here, whichever has more."""
-        maps = [m for m in (self.prediction, self.reference) if m is not None]
-        return max(int(np.count_nonzero(each == index)) for each in maps)
+    def voxels_of(self, index: int) -> tuple[int, ...]:
+        """Return how many voxels of a class each map has here, the reference first."""
+        maps = [m for m in (self.reference, self.prediction) if m is not None]
+        return tuple(int(np.count_nonzero(each == index)) for each in maps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Slices:
     def best(self, index: int) -> tuple[SliceView, bool]:
         """Return the slice with most of a class, the first of equals, and whether it has any."""
         view = max(self.views, key=lambda each: each.voxels_of(index))
-        return view, view.voxels_of(index) > 0
+        return view, any(view.voxels_of(index))
 
 
 def slices_of(
@@ -133,8 +133,10 @@ def _telling(labels: Sequence[Label], axis: int, classes: int) -> list[int]:
     first = next((each for each in areas if each.any()), None)
     if first is None:
         return [labels[0].shape[axis] // 2]
-    chosen, either = [int(first.sum(axis=1).argmax())], np.max(areas, axis=0)
-    shares = either / np.maximum(either.max(axis=0), 1)
+    chosen = [int(first.sum(axis=1).argmax())]
+    # Each class by the first map that has it: the reference, if there is one.
+    of_class = np.where(areas[0].any(axis=0), areas[0], areas[-1])
+    shares = of_class / np.maximum(of_class.max(axis=0), 1)
     while len(chosen) < _MOST:
         unseen = shares[:, shares[chosen].max(axis=0) < _SEEN].sum(axis=1)
         if not unseen.any():
