@@ -16,7 +16,7 @@ from vol3dseg.cli.main import cli
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.signature import Signature, is_current, signature
-from vol3dseg.errors import OutputError
+from vol3dseg.errors import MemoryLimitError, OutputError
 from vol3dseg.inference import batch
 from vol3dseg.inference import predictor as predictor_module
 from vol3dseg.inference.batch import predict_cases
@@ -48,7 +48,7 @@ def test_a_scan_is_never_written_over(name, predictor, record, brats_folder):
     images = {**case.images, "flair": type(case.images["flair"])(taken)}
     content = taken.read_bytes()
     moved = type(case)(case.id, case.subject, images)
-    with pytest.raises(OutputError, match=f"{taken.name} are files of the inputs.*another output"):
+    with pytest.raises(OutputError, match=f"{taken.name}, which inputs.*another output"):
         predict_cases([moved], predictor, scan.parent, record)
     assert taken.read_bytes() == content
 
@@ -268,6 +268,19 @@ def test_what_onnxruntime_says_of_itself_fails_one_case_only(
     failed = [name for name, case in found.cases.items() if case.error]
     assert len(failed) == 1
     assert re.search(r"memory.*Failed to allocate.*--max-memory", found.cases[failed[0]].error)
+
+
+def test_openvino_that_has_failed_is_opened_anew(model_path):
+    """Once memory ran out in it, it fails with the smallest input."""
+    pytest.importorskip("openvino")
+    predictor = load_predictor(model_path, "openvino")
+    patches = np.zeros((1, 2, 8, 8, 8), np.float32)
+    expected = predictor.backend(patches).copy()
+    broken = SimpleNamespace(infer=failing_once(None, RuntimeError("Failed to allocate"), 1))
+    predictor.backend._request = broken
+    with pytest.raises(MemoryLimitError, match="Failed to allocate"):
+        predictor.backend(patches)
+    np.testing.assert_array_equal(predictor.backend(patches), expected)
 
 
 def test_a_record_begins_without_asking_git(monkeypatch, record, manifest, model_path):

@@ -142,9 +142,11 @@ def _try_names(trial: Path, names: Collection[str]) -> None:
             try:
                 (trial / name).touch(exist_ok=False)
             except FileExistsError as error:
-                same = (other for other in names if (trial / other).samefile(trial / name))
+                same = next(other for other in names if (trial / other).samefile(trial / name))
                 raise OutputError(
-                    f"{next(same)} and {name} would be one file",
+                    f"would write {name} twice"
+                    if same == name
+                    else f"does not tell {same} from {name}",
                     where=trial.parent,
                     expected="a name of its own for each output",
                     remedy="rename one of the inputs, or choose separate output folders",

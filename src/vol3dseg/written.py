@@ -29,7 +29,7 @@ def reporting(where: Path) -> Iterator[None]:
             f"cannot be written ({error.strerror})",
             where=where,
             expected="a writable place with room",
-            remedy="choose another",
+            remedy="make room there, or choose another",
         ) from error
 
 
@@ -43,7 +43,7 @@ def is_ours(path: Path) -> bool:
     return False
 
 
-def require_ours(paths: Iterable[Path]) -> None:
+def require_ours(paths: Iterable[Path], doing: str = "would replace") -> None:
     """Refuse to replace what is there and is not ours, all of it in one OutputError."""
     paths = list(paths)
     for folder in dict.fromkeys(path.parent for path in paths):
@@ -54,11 +54,10 @@ def require_ours(paths: Iterable[Path]) -> None:
     together = len({path.parent for path in foreign}) == 1
     names = [path.name if together else str(path) for path in foreign]
     raise OutputError(
-        f"{some_of(names)} would be replaced, which vol3dseg did not write or which was changed "
-        "since",
+        f"{doing} {some_of(names)}, which vol3dseg did not write or which changed since",
         where=foreign[0].parent if together else "",
         expected=f"new names, or files as {LIST_NAME} lists them",
-        remedy="choose another output, or move what is there to another folder",
+        remedy="choose another output, or move what is there elsewhere",
     )
 
 
@@ -96,9 +95,10 @@ def _list_of(folder: Path) -> bytes:
         content = b"" if path.is_symlink() or not path.is_file() else path.read_bytes()
     if not content.startswith(_TITLE):
         raise OutputError(
-            "is not of vol3dseg, which keeps a list of what it has written under this name",
+            "is not of vol3dseg",
             where=path,
-            remedy="choose another output folder, or move the file",
+            expected="its list of what it has written there",
+            remedy="choose another output, or move the file elsewhere",
         )
     return content
 

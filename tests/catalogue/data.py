@@ -32,6 +32,7 @@ class DataSet:
     def __init__(self, folder: Path, slices: Callable | None = None) -> None:
         self.folder, self.out = folder / "data", folder / "out"
         self.slices = slices
+        self.before = set[str]()  # names of what stands in `out` already
         self.given = self.folder / "cases.csv"
         self.folder.mkdir()
         self.row = {"id": "one", "flair": "flair.nii", "t1": "t1.nii", "label": "label.nii"}

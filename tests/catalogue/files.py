@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from tests.catalogue.data import FLAIR, DataSet
+from tests.catalogue.data import FLAIR, DataSet, Make
 
 LARGE = np.random.default_rng(0).integers(0, 30000, (40, 40, 40)).astype(np.int16)
 
@@ -115,6 +115,19 @@ def a_file_as_the_output(data: DataSet) -> None:
     """Put a file where the output goes; that the image is damaged as well would be found later."""
     data.write("flair.nii", b"")
     data.out.write_bytes(b"")
+
+
+def somebodys_own(*names: str) -> Make:
+    """Put other files where outputs go."""
+
+    def make(data: DataSet) -> None:
+        for name in names:
+            path = data.out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"somebody's own")
+            data.before.add(path.name)
+
+    return make
 
 
 def nrrd_cut(data: DataSet) -> None:

@@ -81,10 +81,24 @@ ROWS = (
         "5: flair: nowhere.nii is not there; correct the table"),
     Row("F15", "an output that cannot be written", files.a_file_as_the_output,
         refused="{out}: cannot be written (File exists); expected a writable place with room; "
-        "choose another", checked=False),
+        "make room there, or choose another", checked=False),
     Row("F15 predict", "the same, of `predict`", files.a_file_as_the_output,
-        refused="{out}/predictions.json: cannot be written (File exists); expected a writable "
-        "place with room; choose another", predict=True),
+        refused="{out}: cannot be written (File exists); expected a writable place with room; "
+        "make room there, or choose another", predict=True),
+    Row("F16", "another file under the name of a prepared case",
+        files.somebodys_own("cases/one.h5"),
+        refused="{out}/cases: would replace one.h5, which vol3dseg did not write or which changed "
+        "since; expected new names, or files as .vol3dseg-files lists them; choose another output, "
+        "or move what is there elsewhere", checked=False),
+    Row("F16 mask", "a mask of one's own under the name of a segmentation, a picture beside it",
+        files.somebodys_own("one.nii.gz", "one.png"),
+        refused="{out}: would replace, or write beside, one.nii.gz, one.png, which vol3dseg did "
+        "not write or which changed since; expected new names, or files as .vol3dseg-files lists "
+        "them; choose another output, or move what is there elsewhere", predict=True),
+    Row("F16 list", "another file under the name of the list of what was written",
+        files.somebodys_own(".vol3dseg-files"),
+        refused="{out}/.vol3dseg-files: is not of vol3dseg; expected its list of what it has "
+        "written there; choose another output, or move the file elsewhere", checked=False),
 )  # fmt: skip
 FILES = Group(
     "Files",

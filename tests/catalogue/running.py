@@ -84,7 +84,8 @@ def run(command: list[str], capsys: pytest.CaptureFixture) -> Done:
 def leavings(data: DataSet) -> list[str]:
     """Return what stands in the output besides its lists of cases and what was there before."""
     lists = {"index.json", "predictions.json", ".vol3dseg-files"}
-    return sorted(p.name for p in data.out.rglob("*") if p.is_file() and p.name not in lists)
+    known = lists | data.before
+    return sorted(p.name for p in data.out.rglob("*") if p.is_file() and p.name not in known)
 
 
 def outcome(row: Row, data: DataSet) -> dict[str, np.ndarray]:

@@ -98,14 +98,16 @@ def claim_outputs(
     others = {name: case_id for case_id, case in made for name in case.written}
     taken = [name for case_id, name in wanted if others.get(name, case_id) != case_id]
     if read or taken:
-        found = "are files of the inputs" if read else "are of other cases in " + RECORD_NAME
+        why = "inputs are read from" if read else f"{RECORD_NAME} has of other cases"
         raise OutputError(
-            f"{some_of(read or taken)} {found}, and segmentations would replace them",
+            f"would replace {some_of(read or taken)}, which {why}",
             where=folder,
             remedy="choose another output folder",
         )
-    require_writable(folder, [RECORD_NAME, *(name for _, name in wanted)])
-    require_ours(folder / name for name in looks)
+    names = [RECORD_NAME, *(name for _, name in wanted)]
+    beside = dict.fromkeys([*names, *looks])
+    require_ours([folder / name for name in beside], "would replace, or write beside,")
+    require_writable(folder, names)
 
 
 def output_names(case: Case, options: PredictOptions) -> list[str]:

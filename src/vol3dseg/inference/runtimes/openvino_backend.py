@@ -1,6 +1,7 @@
 """Networks in OpenVINO, several times as fast as onnxruntime on a CPU."""
 
 import importlib.util
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,13 +40,17 @@ class OpenVinoBackend:
             "NUM_STREAMS": 1,
         }
         try:
-            compiled = core.compile_model(core.read_model(content), "CPU", options)
+            model = core.read_model(content)
+            self._compile = partial(core.compile_model, model, "CPU", options)
+            self._open()
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot load the model: {one_line(error)}") from error
-        self._compiled = compiled
-        self._request = compiled.create_infer_request()
         self.provider = f"OpenVINO CPU {precision}"
         self._overhead = _OVERHEADS[precision]
+
+    def _open(self) -> None:
+        self._compiled = self._compile()
+        self._request = self._compiled.create_infer_request()
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (n, c, i, j, k) patches to (n, channel, i, j, k) probabilities.
@@ -53,7 +58,13 @@ class OpenVinoBackend:
         The result is the request's own memory, which the next call writes over.
         """
         with running(self.provider):
-            found = self._request.infer([patches], share_inputs=True, share_outputs=True)
+            if self._request is None:
+                self._open()
+            try:
+                found = self._request.infer([patches], share_inputs=True, share_outputs=True)
+            except RuntimeError:  # once memory ran out, it would fail with smaller inputs too
+                self._request = self._compiled = None
+                raise
             return np.asarray(found[0])
 
     def bytes_per_voxel(self, taken: Footprint) -> float:
@@ -64,7 +75,8 @@ class OpenVinoBackend:
 
     def release(self) -> None:
         """Give back the memory that is kept for the next run."""
-        self._compiled.release_memory()
+        if self._compiled is not None:
+            self._compiled.release_memory()
 
 
 def is_installed() -> bool:
