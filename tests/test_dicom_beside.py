@@ -89,7 +89,29 @@ def test_other_files_are_not_taken_for_dicom(content):
     assert not is_dicom(content)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", bytes(300)], ids=["empty", "page", "zeros"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "the file is empty; expected an image; copy or export it again"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "is a placeholder for a file that was not",
+        ),
+        (None, r"is a link to a file that is not there; .*; fetch it \(datalad get"),
+    ],
+)
+def test_a_slice_that_did_not_come_is_named(folder, content, words):
+    path = folder / "3.dcm"
+    path.unlink()
+    if content is None:
+        path.symlink_to("../.git/annex/objects/aB/cD/MD5E-s1--0.dcm")
+    else:
+        path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=f"{path}: {words}"):
+        open_volume(folder)
+
+
+@pytest.mark.parametrize("content", [b"<html>", bytes(300)], ids=["page", "zeros"])
 def test_what_is_named_as_a_slice_must_be_one(folder, content):
     (folder / "3.dcm").write_bytes(content)
     with pytest.raises(FileFormatError) as caught:
@@ -158,6 +180,20 @@ def test_slices_that_are_not_there_are_noted(tmp_path, dicom_series, keyword, sa
         one.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
     words = ["headers say 6 images of this acquisition, and here are 5; read as they are"]
     assert [str(note) for note in DicomVolume(tmp_path).notes] == words * (said == 6)
+
+
+@pytest.mark.parametrize(
+    ("modality", "words"),
+    [
+        ("RTDOSE", r"is a dose \(RTDOSE\); expected an image; .* convert it to NIfTI"),
+        ("DX", "is a projection, not slices; expected an image; choose another series, or export"),
+    ],
+)
+def test_images_that_are_no_slices_are_called_so(tmp_path, dicom_slice, modality, words):
+    one = dicom_slice(ARRAY[..., 0].T, Modality=modality, PixelSpacing=None)
+    one.save_as(tmp_path / "1.dcm", enforce_file_format=True)
+    with pytest.raises(FileFormatError, match=words):
+        open_volume(tmp_path)
 
 
 def test_a_kind_that_nobody_knows_is_not_quoted(tmp_path, dicom_slice):

@@ -405,8 +405,12 @@ def an_image(seg):
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [
-        (fractional, FileFormatError, "is not a DICOM-SEG with binary segments; expected one"),
-        (an_image, FileFormatError, "is not a DICOM-SEG with binary segments; expected one"),
+        (
+            fractional,
+            FileFormatError,
+            "segments are not BINARY but FRACTIONAL; expected a DICOM-SEG",
+        ),
+        (an_image, FileFormatError, "segments are not BINARY; expected a DICOM-SEG with a mask"),
         (
             unknown_class,
             LabelError,

@@ -126,8 +126,8 @@ ROWS = (
         "letters DICM at its start; write it again, as dcmconv of DCMTK does, or convert its "
         "series to NIfTI, as dcm2niix does"),
     Row("DICOM lost", "an empty file, named as a slice", dicom_files.lost_slice,
-        refused="{folder}/flair/8.dcm: is no DICOM, but named as the slices beside it are; "
-        "expected a slice, or another name; copy or export it again"),
+        refused="{folder}/flair/8.dcm: the file is empty; expected an image; copy or export it "
+        "again"),
     Row("DICOM contours", "an RTSTRUCT as the label map", dicom_files.contours,
         refused="{folder}/contours.dcm: holds no DICOM images, but 1 other file (1 RT Structure "
         "Set); expected a series; convert its contours to DICOM-SEG or NIfTI, as 3D Slicer does"),

@@ -23,6 +23,13 @@ from vol3dseg.space.intake import Intake, Note
 
 _Voxels = NDArray[np.float32]
 
+_PROJECTION = ("projection, not slices", "export slices that were reconstructed")
+_NO_SLICES = {  # by modality: what it is, and what to do instead
+    "SEG": ("segmentation (DICOM-SEG)", "give it as the label"),
+    "RTDOSE": ("dose (RTDOSE)", "convert it to NIfTI, as 3D Slicer does"),
+    **dict.fromkeys(("CR", "DX", "MG", "RF", "PX", "IO", "RTIMAGE"), _PROJECTION),
+}
+
 
 class DicomVolume:
     """A series whose slices are found and placed; they are decoded when they are asked for.
@@ -81,12 +88,13 @@ def place_series(series: Series, intake: Intake | None = None) -> Stack:
     No voxel is decoded, but for those of a slice that may be the copy of another. Raises the errors
     of `DicomVolume`; without an intake no repair is allowed.
     """
-    if series.modality == "SEG":
+    if series.modality in _NO_SLICES:
+        what, instead = _NO_SLICES[series.modality]
         raise FileFormatError(
-            "is a segmentation (DICOM-SEG)",
+            f"is a {what}",
             where=series.where,
             expected="an image",
-            remedy="choose another series, or give it as the label",
+            remedy=f"choose another series, or {instead}",
         )
     intake = intake or Intake()
     headers = ((path, read_dataset(path, voxels=False)) for path in series.files)

@@ -64,12 +64,13 @@ def read_seg(path: Path, labels: LabelSet | None, grid: Geometry | None) -> Segm
 
 def _segments(dataset: Any, path: Path, frames: int) -> tuple[dict[int, str], list[int]]:
     """Return the names of segments by number, and the segment of each frame."""
-    if dataset.get("SegmentationType") != "BINARY":
+    if (kind := dataset.get("SegmentationType")) != "BINARY":
+        known = f" but {kind}" if kind in ("FRACTIONAL", "LABELMAP") else ""
         raise FileFormatError(
-            "is not a DICOM-SEG with binary segments",
+            f"segments are not BINARY{known}",
             where=path,
-            expected="one",
-            remedy="export it as such",
+            expected="a DICOM-SEG with a mask for each segment",
+            remedy="export it as such, or as NIfTI",
         )
     names = {int(s.SegmentNumber): str(s.SegmentLabel) for s in dataset.SegmentSequence}
     shared = dataset.SharedFunctionalGroupsSequence[0]

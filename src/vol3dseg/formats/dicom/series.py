@@ -15,7 +15,7 @@ from vol3dseg.errors import FileFormatError
 from vol3dseg.extras import load_extra
 from vol3dseg.formats.dicom.beginning import is_dicom_file
 from vol3dseg.formats.dicom.dicom_file import parsing, printable, read_dataset
-from vol3dseg.formats.streams import damaged
+from vol3dseg.formats.streams import damaged, read_start
 
 _DICOMDIR = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 _REMEDIES = {  # by the name of a kind
@@ -137,10 +137,11 @@ def _scan(folder: Path, files: tuple[tuple[Path, _State], ...]) -> DicomFolder:
 
 
 def _require_no_lost_slice(others: list[Path], series: list[Series]) -> None:
-    """Refuse a file that is no DICOM and named as slices beside it are, but for its number."""
+    """Refuse links to nowhere, and what is no DICOM but named as slices are, but for a number."""
     slices = {_unnumbered(path) for one in series for path in one.files}
-    lost = next((path for path in others if _unnumbered(path) in slices), None)
+    lost = next((p for p in others if _unnumbered(p) in slices or not p.exists()), None)
     if lost is not None:
+        read_start(lost)  # which knows empty files, and those that were not fetched
         found = "is no DICOM, but named as the slices beside it are"
         raise damaged(found, lost, "a slice, or another name")
 
