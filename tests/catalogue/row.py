@@ -31,6 +31,9 @@ class Row:
         What it is read as, in words, where that says more than "read".
     predict : bool
         Whether the row is about `predict`; otherwise it is about `preprocess`.
+    evaluate : tuple of str or None
+        What `evaluate` is given besides the folders `predictions` and `references`, where the row
+        is about that.
     preset : str
         Whose labels the config has.
     needs : tuple of str
@@ -50,6 +53,7 @@ class Row:
     like: Make | None = as_it_is
     result: str = ""
     predict: bool = False
+    evaluate: tuple[str, ...] | None = None
     preset: str = "crops32"
     needs: tuple[str, ...] = ()
     checked: bool = True

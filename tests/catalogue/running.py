@@ -61,7 +61,11 @@ def _sentence(finding: dict[str, str]) -> str:
 
 def words(row: Row, data: DataSet, config, model) -> list[str]:
     """Return the command of a row, without the name of the program."""
-    if row.predict:
+    if row.evaluate is not None:
+        folders = [data.folder / name for name in ("predictions", "references")]
+        more = [word.format(folder=data.folder) for word in row.evaluate]
+        command = ["evaluate", *folders, "-o", data.out, "--config", config, *more]
+    elif row.predict:
         command = ["predict", model, data.given, "-o", data.out]
     else:
         command = ["preprocess", data.given, "-o", data.out, "--config", config, "-j", 1]

@@ -195,6 +195,7 @@ def group_by_part(cases: Iterable[str], split: Split, source: str) -> dict[str, 
         raise EvaluationError(
             f"predictions that are in no part: {', '.join(stray)}",
             where=source,
+            expected="a part for each",
             remedy="give the split that they were made by, or evaluate without --split",
         )
     return _without_empty({p: tuple(c for c in cases if part_of[c] == p) for p in PARTS})
