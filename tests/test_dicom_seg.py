@@ -4,7 +4,6 @@ import shutil
 import subprocess
 import sys
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -359,17 +358,6 @@ def test_several_enhanced_files_are_refused(tmp_path, dicom_series, labels):
         FileFormatError, match="has 2 files of several frames; expected single slices"
     ):
         there_and_back(tmp_path / "seg.dcm", some_classes(), grid, labels, series)
-
-
-def test_the_example_of_the_docs(tmp_path, dicom_series, monkeypatch):
-    array = np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.int16)
-    saved(tmp_path / "patient", dicom_series(array, SeriesDescription="FLAIR axial"))
-    docs = (Path(__file__).parents[1] / "docs/dicom.md").read_text(encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(docs.split("```python\n")[1].split("```")[0], names)
-    np.testing.assert_array_equal(names["again"].array, names["classes"])
-    assert names["again"].counts()[2] == (array > 500).sum()
 
 
 def test_a_segmentation_is_no_image(tmp_path, source, labels):
