@@ -38,7 +38,6 @@ def demo(output: Path, seed: int) -> None:
     from vol3dseg.files import require_writable, write_json
 
     load_extra("matplotlib.figure", "report")
-    load_extra("onnxruntime", "cpu")
     _clear(output)
     require_writable(output)
     started, count = time.perf_counter(), _TRAINING + _UNSEEN

@@ -34,10 +34,10 @@ def export_onnx(
 ) -> None:
     """Turn the checkpoint of RUN into one ONNX file that carries its manifest.
 
-    Needs the [train] extra. The graph is compared with the Keras model on real patches first; if
-    they differ by more than 1e-4 in probability, nothing is written. With --standalone the file
-    does all that vol3dseg predict does to a scan, but reading it: see docs/standalone.md. With
-    --int8 it is quantised on training cases and judged on the validation part: see
+    Needs the extras [train] and [cpu]. The graph is compared with the Keras model on real patches
+    first; if they differ by more than 1e-4 in probability, nothing is written. With --standalone
+    the file does all that vol3dseg predict does to a scan, but reading it: see docs/standalone.md.
+    With --int8 it is quantised on training cases and judged on the validation part: see
     docs/precision.md.
     """
     from vol3dseg.export.to_onnx import export_onnx as export

@@ -20,12 +20,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from vol3dseg.errors import ModelError
+from vol3dseg.extras import load_extra
 from vol3dseg.training.backend import tf
 from vol3dseg.training.networks.unet import InstanceNormalization
+
+onnxruntime = load_extra("onnxruntime", "cpu")
 
 _MARK = re.compile(r"vol3dseg_instance_norm_(\d+)$")
 # Of values with a deviation near 1; over a dozen layers this stays well below 1e-4 in probability.

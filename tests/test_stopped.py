@@ -124,3 +124,21 @@ def test_every_command_that_is_stopped_says_how_to_go_on(name, monkeypatch):
     assert done.exit_code == 128 + signal.SIGINT
     assert done.output.startswith("stopped: ")
     assert ("--resume" in done.output) == (name in ("predict", "train"))
+
+
+def test_of_several_that_were_worked_on_each_is_tried_by_itself_in_the_end(
+    preprocess, vol3dseg, tmp_path
+):
+    """Where all processes were killed at once, nobody knows which case it was."""
+    folder = tmp_path / "P" / "cases"
+    for name in ("Case_001", "Case_002"):  # as two workers leave it
+        trace = folder / f".vol3dseg-tmp-{name[-1] * 16}"
+        trace.mkdir(parents=True)
+        (trace / f"{name}.begun").touch()
+    assert dying(signal.SIGKILL, *preprocess)[0] == -signal.SIGKILL
+    names = {path.name for path in folder.glob("Case*")}
+    assert names == {"Case_001.h5", "Case_003.h5"}, "the others, then those two"
+    code, said = dying(signal.SIGKILL, *preprocess)
+    assert code == 1
+    assert "failed: case Case_002: the run before was killed" in said
+    assert "2 cases prepared, 0 left out, 1 failed" in said

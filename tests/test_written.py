@@ -1,6 +1,7 @@
 """No command replaces or removes what vol3dseg has not written, or what was changed since."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -11,8 +12,9 @@ from click.testing import CliRunner
 
 from vol3dseg.cli.main import cli
 from vol3dseg.config import load_config
-from vol3dseg.errors import Vol3dSegError
-from vol3dseg.written import LIST_NAME
+from vol3dseg.errors import OutputError, Vol3dSegError
+from vol3dseg.files import remove_ours, require_writable, write_json, write_text
+from vol3dseg.written import LIST_NAME, is_ours
 
 
 def contents(folder):
@@ -141,3 +143,135 @@ def test_what_was_written_is_replaced_unless_it_was_changed(words, command, tmp_
         assert contents(out) == before if refused else before[name] in contents(out).values()
         shutil.rmtree(out)
         shutil.copytree(whole, out)
+
+
+def test_a_folder_that_was_copied_without_its_list_is_known_by_its_record(command, tmp_path):
+    for words in (COMMANDS[0].values[0], COMMANDS[2].values[0], COMMANDS[3].values[0]):
+        out = tmp_path / words[0]
+        assert command(words, out)[1] == 0
+        for path in out.rglob(LIST_NAME):
+            path.unlink()
+        refused, code, said = command(words, out)
+        assert (refused, code) == (False, 0), said
+    # But not what the record does not name so.
+    for path in out.rglob(LIST_NAME):
+        path.unlink()
+    (out / "Case_001.nii.gz").write_bytes(b"corrected by hand")
+    refused, _, said = command(words, out)
+    assert refused
+    assert "Case_001.nii.gz" in said
+
+
+def test_a_run_that_was_killed_between_two_files_knows_both(tmp_path, monkeypatch):
+    """A file is listed before it is there: its old and its new content are ours."""
+    final = tmp_path / "x.txt"
+    write_text(final, "old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_text(final, "new")
+    monkeypatch.undo()
+    assert final.read_text() == "old"
+    assert is_ours(final)
+    final.write_text("new")
+    assert is_ours(final)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda path: path.mkdir(), id="a folder"),
+        pytest.param(lambda path: path.symlink_to("nowhere"), id="a dangling link"),
+        pytest.param(lambda path: path.symlink_to("ours.txt"), id="a link to a file of ours"),
+        pytest.param(lambda path: os.mkfifo(path), id="a pipe"),
+    ],
+)
+def test_what_is_no_plain_file_is_not_ours(make, tmp_path):
+    write_text(tmp_path / "ours.txt", "text")
+    path = tmp_path / "x.txt"
+    make(path)
+    kind = path.lstat()
+    with pytest.raises(OutputError, match=r"would replace x\.txt, which vol3dseg did not write"):
+        write_text(path, "text")
+    assert not remove_ours(path)
+    assert path.lstat().st_mode == kind.st_mode
+    assert path.lstat().st_ino == kind.st_ino
+
+
+def test_names_with_line_breaks_or_without_text_are_told_apart(tmp_path):
+    for name in ("a\nb", "caf\udce9", "a  b"):
+        write_text(tmp_path / name, "text")
+        assert is_ours(tmp_path / name)
+    (tmp_path / "b").write_text("text")
+    assert not is_ours(tmp_path / "b")
+
+
+def test_names_that_are_one_file_are_refused_before_the_first(tmp_path, monkeypatch):
+    with pytest.raises(OutputError, match=r"would write a\.png twice"):
+        require_writable(tmp_path, ["a.png", "b.png", "a.png"])
+    with pytest.raises(OutputError, match=r"cannot be written \(File name too long\)"):
+        require_writable(tmp_path, ["a" * 300])
+    touch, exact = Path.touch, Path.samefile
+
+    def without_capitals(path, **named):
+        touch(path.with_name(path.name.lower()), **named)
+
+    def same(path, other):
+        return exact(path.with_name(path.name.lower()), other.with_name(other.name.lower()))
+
+    monkeypatch.setattr(Path, "touch", without_capitals)
+    monkeypatch.setattr(Path, "samefile", same)
+    with pytest.raises(OutputError, match=r"does not tell a\.png from A\.png"):
+        require_writable(tmp_path, ["a.png", "b.png", "A.png"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_split_does_not_replace_that_of_a_run(command, given, tmp_path):
+    (tmp_path / "last.keras").write_bytes(b"")
+    refused, _, said = command(("split", "{}/P", "-o", "{out}"), tmp_path)
+    assert refused
+    assert "holds a run already" in said
+    assert contents(tmp_path) == {"last.keras": b""}
+
+
+def test_another_cases_files_are_not_replaced(command, given, tmp_path):
+    """A case may be called what another's probabilities are called."""
+    out, scans = tmp_path / "out", tmp_path / "scans"
+    for name in ("a", "a_probabilities"):
+        shutil.copytree(given / "D" / "Case_001", scans / name)
+        for path in (scans / name).iterdir():
+            path.rename(path.with_name(path.name.replace("Case_001", name)))
+    words = ("predict", "{}/model.onnx", str(scans), "-o", "{out}", "--device", "cpu")
+    refused, _, said = command((*words, "--probabilities"), out)
+    assert refused
+    assert "would write a_probabilities.nii.gz twice" in said
+    assert command(words, out)[1] == 0
+    before = contents(out)
+    one = ("predict", "{}/model.onnx", str(scans / "a"), "-o", "{out}", "--device", "cpu")
+    refused, _, said = command((*one, "--probabilities"), out)
+    assert refused
+    assert "would replace a_probabilities.nii.gz, which predictions.json has of other" in said
+    assert contents(out) == before
+    assert command(one, out)[1] == 0  # and the other's label map is no probabilities to remove
+    assert contents(out)["a_probabilities.nii.gz"] == before["a_probabilities.nii.gz"]
+
+
+def test_demo_removes_nothing_but_an_earlier_demo(tmp_path):
+    from vol3dseg.cli.demo import _MARKER, _clear, _contents
+
+    write_text(tmp_path / "known" / "x.txt", "made")
+    write_json(tmp_path / _MARKER, _contents(tmp_path))
+    (tmp_path / "known" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="something else than an earlier demo"):
+        _clear(tmp_path)
+    (tmp_path / "known" / "notes.txt").unlink()
+    (tmp_path / "known" / "x.txt").write_text("changed")
+    with pytest.raises(OutputError, match="or an earlier one that was changed"):
+        _clear(tmp_path)
+    (tmp_path / "known" / "x.txt").write_text("made")
+    _clear(tmp_path)
+    assert not tmp_path.exists()
+    tmp_path.mkdir()
+    (tmp_path / "x").write_text("mine")
+    with pytest.raises(OutputError, match="something else"):
+        _clear(tmp_path)
+    assert contents(tmp_path) == {"x": b"mine"}
