@@ -331,12 +331,12 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            pytest.param("[", "not valid JSON (Expecting value, line 1); correct it", id="cut off"),
+            pytest.param("[", "not valid JSON (Expecting value, line 1); exp", id="cut off"),
             pytest.param("[" * 100_000, "not valid JSON", id="deep"),
             pytest.param("[]", "holds no cases; expected a list with an object for each case",
                          id="empty"),
             pytest.param('[{"id": "a", "id": "b"}]', "not valid JSON ('id' is there twice); "
-                         "correct it", id="key twice"),
+                         "expected a list", id="key twice"),
             pytest.param('[{"id": "a", " id": "b", "t1": ""}]', "entry 1: a key is there twice",
                          id="spaces"),
             pytest.param('{"modality": {}}', "not a dataset table (it is no list); "

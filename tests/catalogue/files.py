@@ -111,6 +111,19 @@ def several_faults(data: DataSet) -> None:
     data.rows(*rows, {**data.row, "id": "three", "flair": "nowhere.nii"})
 
 
+def one_image_as_two(data: DataSet) -> None:
+    data.rows({**data.row, "t1": data.row["flair"]})
+
+
+def one_scan_as_two(data: DataSet) -> None:
+    data.rows(data.row, {**data.row, "id": "two"})
+
+
+def one_key_as_two(data: DataSet) -> None:
+    data.write("cases.json", b'[{"id": "one", "flair": "flair.nii", "id": "two"}]')
+    data.given = data.folder / "cases.json"
+
+
 def a_file_as_the_output(data: DataSet) -> None:
     """Put a file where the output goes; that the image is damaged as well would be found later."""
     data.write("flair.nii", b"")

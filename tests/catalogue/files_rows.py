@@ -79,6 +79,14 @@ ROWS = (
     Row("F14", "an id twice, an empty cell and a missing file in one table", files.several_faults,
         refused="{folder}/cases.csv: row 3: id 'one' is that of row 2; row 4: t1 is empty; row "
         "5: flair: nowhere.nii is not there; correct the table"),
+    Row("F14 image", "one file as two images of a case", files.one_image_as_two,
+        refused="{folder}/cases.csv: row 2: flair and t1 are the same image; correct the table"),
+    Row("F14 scan", "one scan as two cases", files.one_scan_as_two,
+        refused="{folder}/cases.csv: cases one and two have the same images, and need one "
+        "subject; correct the table"),
+    Row("F14 key", "a key twice in a table of JSON", files.one_key_as_two,
+        refused="{folder}/cases.json: not valid JSON ('id' is there twice); expected a list "
+        "with an object for each case; correct it"),
     Row("F15", "an output that cannot be written", files.a_file_as_the_output,
         refused="{out}: cannot be written (File exists); expected a writable place with room; "
         "make room there, or choose another", checked=False),

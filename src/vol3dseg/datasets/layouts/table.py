@@ -157,7 +157,8 @@ def _read_json(path: Path, text: str) -> _Read:
     try:
         content = values_of_json(text)
     except ValueError as error:
-        raise DatasetError(f"not valid JSON ({error})", where=path, remedy="correct it") from error
+        found = f"not valid JSON ({error})"
+        raise DatasetError(found, where=path, expected=listed, remedy="correct it") from error
     try:
         if not isinstance(content, list):
             raise TypeError("it is no list")
@@ -206,7 +207,7 @@ def _same_scans(cases: Sequence[Case]) -> Iterator[str]:
     for case in cases:
         key = tuple((m, s.path, s.channel, s.series) for m, s in case.images.items())
         other = first.setdefault(key, case)
-        if other is case:
+        if other.id == case.id:  # which is said by rows
             continue
         if other.subject != case.subject:
             yield f"cases {other.id} and {case.id} have the same images, and need one subject"
