@@ -157,8 +157,9 @@ def _read_json(path: Path, text: str) -> _Read:
     try:
         content = values_of_json(text)
     except ValueError as error:
-        found = f"not valid JSON ({error})"
-        raise DatasetError(found, where=path, expected=listed, remedy="correct it") from error
+        raise DatasetError(
+            f"not valid JSON ({error})", where=path, expected=listed, remedy="correct it"
+        ) from error
     try:
         if not isinstance(content, list):
             raise TypeError("it is no list")
