@@ -98,8 +98,8 @@ trial-memory: setup  ## Measure the peak of batches of 16 and 32 beside the esti
 trial-first-hour: setup  ## Type docs/own-data.md, on renamed hippocampus cases; some 5 minutes
 	$(VENV)/bin/python -m benchmarks.first_hour $(SHARED)/hippocampus
 
-fuzz: setup  ## Harm 25,000 files, 21,000 of them NIfTI and DICOM, and read them; some two minutes on two quiet cores
-	$(VENV)/bin/python -m tests.fuzzing --count 25000 $(FUZZ_OPTIONS)
+fuzz: setup  ## Harm 35,000 files, images, models, configs and records, and read them; some four minutes on two quiet cores
+	$(VENV)/bin/python -m tests.fuzzing --count 35000 $(FUZZ_OPTIONS)
 
 bench: bench-environments  ## Compare predictors on a real case; some 25 minutes on a quiet machine
 	$(VENV)/bin/python -m benchmarks.predict $(SHARED)/brats --json $(BENCH)/predict.json

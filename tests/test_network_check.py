@@ -275,6 +275,16 @@ def test_values_that_are_not_finite_in_one_tile_are_no_labels():
         finite(found)
 
 
+@pytest.mark.parametrize("name", [b"Softmax", b"image", b"\x01w"])
+def test_names_that_are_no_text_are_refused_in_one_line(model_path, name):
+    content = model_path.read_bytes()
+    assert name in content
+    model_path.write_bytes(content.replace(name, b"\xff" + name[1:]))
+    with pytest.raises(ModelError) as caught:
+        read_model(model_path)
+    assert str(caught.value).isprintable()
+
+
 def many(field):
     """Ten million empty entries of a graph, which take a hundred times as much memory."""
     inner = bytes([field << 3 | 2, 0]) * 10**7
@@ -323,6 +333,12 @@ def test_a_network_that_needs_larger_multiples_than_its_manifest_says_is_refused
     made = small_unet(np.random.default_rng(0))
     with pytest.raises(ModelError, match="is not valid"):
         require_sound_network(made, manifest_for(1, 4, (16, 16, 16), 1), "x.onnx")
+
+
+def test_a_network_that_takes_large_volumes_only_is_refused(small_unet, manifest_for):
+    made, manifest = small_unet(np.random.default_rng(0)), manifest_for(1, 4, (16, 16, 16), 256)
+    with pytest.raises(ModelError, match=r"takes no less than \(256, 256, 256\) voxels; expected"):
+        require_sound_network(made, manifest, "x.onnx")
 
 
 def test_docs_name_every_operator():

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from tests.fuzzing.dicom_elements import set_element
 from tests.fuzzing.dicom_samples import LABELS, seg_samples, series_samples
+from tests.fuzzing.message_fields import set_manifest_value, set_onnx_field, set_value
+from tests.fuzzing.model_samples import model_samples, segment
 from tests.fuzzing.mutations import BYTES, TEXT
 from tests.fuzzing.nifti_fields import set_field
 from tests.fuzzing.promise import BrokenPromise, read_both_ways
+from tests.fuzzing.record_samples import record_samples, use
 from tests.fuzzing.sample import Family
 from tests.fuzzing.samples import metaimage_samples, nifti_samples, nrrd_samples
 from vol3dseg.formats import open_volume
@@ -48,12 +51,23 @@ def _seg() -> Family:
     return Family("seg", seg_samples(), read, (*BYTES, *(set_element,) * len(BYTES)))
 
 
-# How many of a hundred files: NIfTI and DICOM are what archives hold.
-SHARES = {"nifti": 40, "dicom": 35, "seg": 9, "nrrd": 8, "mha": 8}
+def _model() -> Family:
+    fields = (set_onnx_field,) * len(BYTES) * 2 + (set_manifest_value,) * len(BYTES)
+    return Family("onnx", model_samples(), segment, (*BYTES, *fields))
+
+
+def _records() -> Family:
+    return Family("records", record_samples(), use, (*BYTES, *TEXT, *(set_value,) * 3 * len(BYTES)))
+
+
+# How many of 140 files: NIfTI and DICOM are what archives hold.
+SHARES = {"nifti": 40, "dicom": 35, "seg": 9, "nrrd": 8, "mha": 8, "onnx": 20, "records": 20}
 FAMILIES: dict[str, Callable[[], Family]] = {
     "nifti": _nifti,
     "dicom": _dicom,
     "seg": _seg,
     "nrrd": _nrrd,
     "mha": _metaimage,
+    "onnx": _model,
+    "records": _records,
 }

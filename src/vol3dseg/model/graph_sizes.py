@@ -10,6 +10,7 @@ from vol3dseg.model.operators import quoted
 
 _FEW = 64  # numbers of a constant that may say sizes, axes or limits
 _MOST = 2**48  # numbers, far beyond what any check lets pass, and within what integers can count
+_INVALID = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
 Shape = tuple[int, ...]
 
 
@@ -89,7 +90,7 @@ def shapes_of(model: onnx.ModelProto, image: Shape) -> dict[str, Shape]:
         found = onnx.shape_inference.infer_shapes(
             sized, check_type=True, strict_mode=True, data_prop=True
         ).graph
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (*_INVALID, ValueError, RuntimeError) as error:  # of text that is none, deep inside
         said = " ".join(str(error).split())
         raise Unfit(f"is not valid ({quoted(said)})", "a graph that fits together") from error
     known = [*found.input, *found.value_info, *found.output]

@@ -153,7 +153,9 @@ def _refuse_foreign(model: onnx.ModelProto, path: Path) -> None:
     foreign = (domains | {node.domain for node in _inside(model, onnx.NodeProto)}) - _DOMAINS
     if foreign:
         raise ModelError(
-            f"uses operators of {sorted(foreign)}", where=path, expected="standard ONNX only"
+            f"uses operators of {sorted(map(str, foreign))}",
+            where=path,
+            expected="standard ONNX only",
         )
     for tensor in _inside(model, onnx.TensorProto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:

@@ -30,6 +30,7 @@ MOST_MULTIPLICATIONS = 10**8  # for each voxel: ten of the largest networks in o
 _MOST_OF_WEIGHTS = 8  # times their number, of what layers make of weights alone
 _SPARE = 2**18
 _SIDES = (3, 5, 7)  # of an input that is tried, in units of the divisor: no two have a factor
+_LARGEST = 2**23  # voxels of the smallest input
 _FLOAT = onnx.TensorProto.FLOAT
 _KINDS = {  # of weights, and the field that holds them unless they are raw
     _FLOAT: ("<f4", "float_data"),
@@ -144,7 +145,10 @@ def _end(
 
 def _check_sizes(model: onnx.ModelProto, manifest: Manifest) -> None:
     """Refuse a graph whose output is not as large as its input, or whose layers are too large."""
-    sides = tuple(n * side for n, side in zip(_SIDES, manifest.network.divisor, strict=True))
+    smallest = manifest.network.divisor
+    if math.prod(smallest) > _LARGEST:
+        raise Unfit(f"takes no less than {smallest} voxels", f"at most {_LARGEST} of them")
+    sides = tuple(n * side for n, side in zip(_SIDES, smallest, strict=True))
     image = (1, len(manifest.recipe.modalities), *sides)
     wanted = (1, len(manifest.outputs.channels), *sides)
     found = sizes_of(model, image)

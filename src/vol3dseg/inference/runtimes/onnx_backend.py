@@ -79,7 +79,7 @@ def _open(runtime: Any, content: bytes, device: str, threads: int, lean: bool) -
     runtime.disable_telemetry_events()  # of Windows; others are told by `vol3dseg/__init__.py`
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is said once, by us
     options.enable_cpu_mem_arena = not lean
     # One block for a whole run is laid out anew for each size of input, and takes a third more.
     options.enable_mem_pattern = False
