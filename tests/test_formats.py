@@ -29,6 +29,7 @@ from vol3dseg.inference.output_files import PredictOptions
 from vol3dseg.inference.predictor import Origin, Predictor
 from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
+from vol3dseg.written import LIST_NAME
 
 SUFFIXES = (".nii.gz", ".nrrd", ".mha")
 SHAPE = (9, 8, 7)
@@ -149,7 +150,8 @@ def test_predictions_have_the_format_of_the_input_or_the_one_asked_for(
     expected = given.suffix if given else suffix
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert found.file == f"x{expected}"
-    assert names == {f"x{expected}", f"x_probabilities{expected}", "predictions.json"}
+    written = {f"x{expected}", f"x_probabilities{expected}", "predictions.json"}
+    assert names == {*written, LIST_NAME}
     several = formats.open_volume(tmp_path / "out" / f"x_probabilities{expected}")
     assert several.shape == (*SHAPE, len(predictor.manifest.labels.names))
     z = (scan - scan.mean()) / scan.std()
@@ -432,7 +434,7 @@ def test_a_bad_file_is_one_line_and_leaves_nothing(vol3dseg, tmp_path, model_pat
     done = vol3dseg("predict", model_path, path, "-o", tmp_path / "O")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert [p.name for p in (tmp_path / "O").iterdir()] == ["predictions.json"]
+    assert {p.name for p in (tmp_path / "O").iterdir()} == {"predictions.json", LIST_NAME}
     error = json.loads((tmp_path / "O/predictions.json").read_text())["cases"]["x"]["error"]
     assert error.startswith(f"{path}: truncated: header promises ")
     assert "\n" not in error
@@ -469,7 +471,7 @@ def test_no_header_text_of_the_source_is_carried_over(vol3dseg, tmp_path, model_
         assert "2 cases segmented, 4 failed" in done.stdout, done.stdout + done.stderr
         assert "DOE" not in done.stdout + done.stderr
         files = list(out.iterdir())
-        assert len(files) == 5
+        assert len(files) == 6  # two of each case, the record, and the list of these
         for path in files:
             whole = path.read_bytes()
             if path.suffix == ".gz":

@@ -97,7 +97,7 @@ FOUND_IN_NIFTI = [
         GridError, "the affine reaches 1e+300 mm; expected no more than 1e+09 mm", id="sform 1e300",
     ),
     pytest.param(
-        patched(NIFTI2, "a.nii", (376, doubles(1e300))),
+        patched(NIFTI2, "a.nii", (376, doubles(1e300)), (348, bytes(4))),  # and no sform
         GridError, "the affine reaches 1e+300 mm; expected no more than 1e+09 mm", id="qform 1e300",
     ),
     pytest.param(
