@@ -33,7 +33,7 @@ def _summary(found: Survey) -> str:
         "modalities": ", ".join(found.modalities),
         "classes": ", ".join(found.classes) or "none",
         "suspects": f"{len(found.suspects)}" + (f" ({listed}, by first reason)" if listed else ""),
-        "left out": f"{len(found.left_out)}; {rule or 'no class is required by the config'}",
+        "left out": f"{len(found.left_out)}; {rule or 'no class is required'}",
     }
     lines = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
     few = f"<p><strong>{found.too_few}</strong></p>" if found.too_few else ""
