@@ -63,6 +63,17 @@ def test_every_problem_in_our_words(text, said):
     assert len(message) < 300
 
 
+def test_a_wrong_entry_is_not_said_to_be_missing_as_well():
+    class Listed(Frozen):
+        sizes: tuple[int, ...] = Field(min_length=1)
+
+    with pytest.raises(ConfigError) as caught:
+        parse_json(Listed, '{"sizes": ["x"]}', "x.json", ConfigError, **WANTED)
+    assert "(sizes.0: expected a whole number, found 'x')" in str(caught.value)
+    with pytest.raises(ConfigError, match="sizes: expected at least 1 entries"):
+        parse_json(Listed, '{"sizes": []}', "x.json", ConfigError, **WANTED)
+
+
 def test_what_is_valid_is_frozen(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('{"inner": {"size": [1, 2]}}')

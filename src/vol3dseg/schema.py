@@ -180,6 +180,9 @@ def problems(error: ValidationError, model: type[BaseModel] | None = None) -> st
         What was parsed into; tells which key an unknown one is close to.
     """
     found = error.errors(include_url=False)
+    around = {each["loc"][:depth] for each in found for depth in range(len(each["loc"]))}
+    # Pydantic counts only the entries that are valid: a wrong one would be said twice.
+    found = [each for each in found if each["type"] != "too_short" or each["loc"] not in around]
     more = [f"and {len(found) - _MOST_SAID} more"] if len(found) > _MOST_SAID else []
     return "; ".join([*(_problem(each, model) for each in found[:_MOST_SAID]), *more])
 
