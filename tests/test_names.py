@@ -98,8 +98,8 @@ def test_ids_that_are_one_file_elsewhere(tmp_path, layout, first, second):
 
 
 def test_ids_of_a_table(tmp_path):
-    touch(tmp_path, "a.nii")
-    (tmp_path / "t.csv").write_text("id,t1\nA,a.nii\na,a.nii\n")
+    touch(tmp_path, "a.nii", "b.nii")
+    (tmp_path / "t.csv").write_text("id,t1\nA,a.nii\na,b.nii\n")
     with pytest.raises(DatasetError, match="cases A and a differ only in capitals"):
         find_cases(tmp_path / "t.csv")
 

@@ -61,7 +61,7 @@ def two_label_maps(data: DataSet) -> None:
 
 
 def ids_in_capitals(data: DataSet) -> None:
-    data.rows(data.row, {**data.row, "id": "ONE"})
+    data.rows(data.row, {**data.row, "id": "ONE", "flair": "t1.nii", "t1": "flair.nii"})
 
 
 def bytes_for_a_name(data: DataSet) -> None:

@@ -37,7 +37,7 @@ ROWS = (
         "the others away, or name the files in a dataset table"),
     Row("N8", "two ids that differ in capitals", naming.ids_in_capitals,
         refused="{folder}/cases.csv: cases ONE and one differ only in capitals or in how letters "
-        "are encoded: flair.nii, flair.nii; correct the table"),
+        "are encoded: t1.nii, flair.nii; correct the table"),
     Row("N9", "a case whose name is no UTF-8", naming.bytes_for_a_name,
         refused="case M\\udcfcller: its name cannot become that of other files; expected text in "
         "UTF-8 with no slash, no dot at its beginning and nothing invisible; rename its folder or "
