@@ -122,8 +122,8 @@ ROWS = (
     Row("G12 thick", "slices 12 mm apart", geometry.cut(..., affine=geometry.THICK)),
     Row("G12 voxel", "a volume of one voxel",
         geometry.cut(geometry.MIDDLE, geometry.MIDDLE, geometry.MIDDLE),
-        said="warning: all voxels of flair have one value\n"
-        "warning: all voxels of t1 have one value", predict=True, like=None),
+        said="warning: all voxels of flair have one value (and 1 more, in predictions.json)",
+        predict=True, like=None),
 )  # fmt: skip
 GEOMETRY = Group(
     "Geometry",
