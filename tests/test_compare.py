@@ -45,7 +45,7 @@ from vol3dseg.reporting.score_files import CASE_MEAN
 BASE = load_config("crops32").model_dump(mode="json")
 SPLIT = {"train": ["t1", "t2"], "validation": ["v1", "v2", "v3"], "test": ["x1", "x2", "x3", "x4"]}
 STRUCTURES = ("core", "rim", "whole")
-HEAD = {"format": "vol3dseg.scores", "version": 2}
+HEAD = {"format": "vol3dseg.scores", "version": 3}
 LABELS = {
     "classes": [
         {"name": name, "read": [value], "write": value}
@@ -71,7 +71,7 @@ def write_csv(path, heads, rows):
         writer.writerows(rows)
 
 
-def write_scores(folder, dice, rule="undefined", structures=STRUCTURES):
+def write_scores(folder, dice, rule="undefined", structures=STRUCTURES, judged="as read"):
     """Write what evaluate writes; `dice` maps a case to one value for each structure."""
     scores = {
         case: {
@@ -81,7 +81,11 @@ def write_scores(folder, dice, rule="undefined", structures=STRUCTURES):
         for case, values in dice.items()
     }
     pooled = {"pooled_accuracy": 0.9, "pooled_dice": 0.7, "pooled_dice_core": None}
-    summary = {**HEAD, "empty_masks": {"rule": rule}, "pooled": pooled, "scores": scores}
+    references = dict.fromkeys(scores, judged)
+    summary = {
+        **HEAD, "empty_masks": {"rule": rule}, "pooled": pooled, "references": references,
+        "scores": scores,
+    }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.json").write_text(json.dumps(summary))
 
@@ -156,7 +160,13 @@ SUMMARY = "scores/validation/summary.json"
 
 def summary(found, **changes):
     """A summary.json of these scores, with other keys changed or, by None, left out."""
-    whole = {**HEAD, "empty_masks": {"rule": "undefined"}, "pooled": {}, "scores": found}
+    whole = {
+        **HEAD,
+        "empty_masks": {"rule": "undefined"},
+        "pooled": {},
+        "references": {},
+        "scores": found,
+    }
     return json.dumps({key: value for key, value in (whole | changes).items() if value is not None})
 
 
@@ -178,7 +188,7 @@ DAMAGE = [
     (SUMMARY, summary({}), r"scores: expected at least 1 entries"),
     (SUMMARY, summary({"v1": {}}), r"case v1 has no scores"),
     (SUMMARY, summary({"v1": dice(1)}, scores=None), r"scores is missing\).*evaluate the pred"),
-    (SUMMARY, summary({"v1": dice(1)}, version=0), r"another version \(version: expected 2"),
+    (SUMMARY, summary({"v1": dice(1)}, version=0), r"another version \(version: expected 3"),
     (SUMMARY, summary({"v1": dice(1)}, pooled=None), r"summary\.json: .*pooled is missing"),
     (SUMMARY, summary({"v1": dice(1)}, empty_masks={"rule": "zero"}), r"rule: expected 'und"),
     (SUMMARY, "{", r"summary\.json: is damaged .*evaluate the predictions again"),
@@ -635,3 +645,12 @@ def test_the_command_finds_a_place_that_cannot_be_written_before_it_compares(
     words = [str(make_run("a")), str(make_run("b")), "-o", str(tmp_path / "file")]
     with pytest.raises(OutputError, match=r"file: cannot be written .*; expected a writable place"):
         CliRunner().invoke(compare_command, words, catch_exceptions=False)
+
+
+def test_runs_that_were_judged_by_other_labels_of_the_same_cases_are_not_compared(make_run):
+    first, second = make_run("a"), make_run("b", noise=1)
+    write_scores(
+        second / "scores" / "validation", some_dice(SPLIT["validation"], 3), judged="mended"
+    )
+    with pytest.raises(RunError, match=r"judged by different label maps of .*; expected the same"):
+        compare([read_run(first), read_run(second)])

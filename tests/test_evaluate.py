@@ -379,3 +379,20 @@ def test_a_rule_that_is_none_is_refused(folders):
         EvaluationError, match=r"empty='zero' is no rule; expected undefined or one"
     ):
         evaluate(*folders, config="crops32", empty="zero")
+
+
+def test_a_reference_is_known_by_its_classes_however_its_axes_lie(labels):
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 4, (5, 6, 7)).astype(np.uint8)
+    grid = Geometry(array.shape, np.diag([1.0, 2.0, 3.0, 1.0]))
+    affine = np.array([[0, -1.0, 0, 4], [2, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
+    turned = np.ascontiguousarray(np.flip(array, 0).swapaxes(0, 1))
+    other = array.copy()
+    other[0, 0, 0], other[4, 5, 6] = other[4, 5, 6], other[0, 0, 0] + 1 & 3
+
+    def known(voxels, where):
+        segmentation = Segmentation(voxels, where, labels)
+        return evaluate_case("x", segmentation, segmentation).reference
+
+    assert known(array, grid) == known(turned, Geometry(turned.shape, affine))
+    assert known(other, grid) != known(array, grid)

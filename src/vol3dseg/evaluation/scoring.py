@@ -1,5 +1,6 @@
 """Scores of predictions against references: of each case, then over all cases."""
 
+import hashlib
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from vol3dseg.evaluation.overlap import (
     one_against_rest,
 )
 from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.resampling import reoriented
 from vol3dseg.space.volume import one_grid
 
 POOLED = "pooled_"  # before the names of scores of all voxels of all cases at once
@@ -34,6 +36,7 @@ class CaseScores:
     empty: EmptyRule = "undefined"
     notes: tuple[str, ...] = ()  # what was put right, or decided, when the two files were read
     ignored_ml: float = 0.0  # of the reference, in no score [ml]
+    reference: str = ""  # SHA-256 of its classes: who is compared must have been judged by the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,15 @@ def evaluate_case(
     read = {"reference": reference.notes, "prediction": prediction.notes}
     notes = tuple(f"{which}: {note}" for which, of in read.items() for note in of)
     ignored_ml = (reference.array.size - int(matrix.sum())) * ml
-    return CaseScores(case_id, structures, matrix, labels, empty, notes, ignored_ml)
+    digest = _digest(reference)
+    return CaseScores(case_id, structures, matrix, labels, empty, notes, ignored_ml, digest)
+
+
+def _digest(reference: Segmentation) -> str:
+    """Return the SHA-256 of a label map's classes, whatever the order of its axes in the file."""
+    grid = reference.geometry
+    array = np.ascontiguousarray(reoriented(reference.array, grid, grid.canonical()))
+    return hashlib.sha256(f"{array.shape}".encode() + array.tobytes()).hexdigest()
 
 
 def require_same_classes(case_id: str, prediction: LabelSet, reference: LabelSet) -> None:

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isnan, nan
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from vol3dseg.schema import Share, read_json
 CASES_NAME, SUMMARY_NAME = "cases.csv", "summary.json"
 # Where the mean over foreground classes in each case stands among classes and regions.
 CASE_MEAN = "mean of foreground classes"
-_FORMAT: dict[str, Any] = {"format": "vol3dseg.scores", "version": 2}
+_FORMAT: dict[str, Any] = {"format": "vol3dseg.scores", "version": 3}
 
 
 def write_scores(
@@ -43,6 +43,7 @@ def write_scores(
         "mean_foreground": summary.mean_foreground,
         "structures": asdict(summary)["statistics"],
         "pooled": summary.pooled,
+        "references": {case.case_id: case.reference for case in cases},
         "scores": {case.case_id: case.structures for case in cases},
     }
     write_json(folder / SUMMARY_NAME, _nulls(data))
@@ -78,6 +79,7 @@ class PartScores:
     dice: Mapping[str, Mapping[str, float]]  # by structure, then by case: every one has every case
     pooled: Mapping[str, float]  # of `pooled_scores`, over all cases of the part
     empty: EmptyRule = "undefined"
+    references: Mapping[str, str] = field(default_factory=dict)  # by case: what it was judged by
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -106,9 +108,10 @@ class _EmptyMasks(BaseModel):
 
 class _SummaryFile(BaseModel):
     format: Literal["vol3dseg.scores"]
-    version: Literal[2]
+    version: Literal[3]
     empty_masks: _EmptyMasks
     pooled: dict[str, Share | None]
+    references: dict[str, str]
     scores: dict[str, dict[str, _StructureScores]] = Field(min_length=1)
 
 
@@ -133,7 +136,7 @@ def read_part(folder: Path, part: str) -> PartScores:
         for name in structures
     }
     pooled = {name: _number(value) for name, value in found.pooled.items()}
-    return PartScores(part, dice, pooled, found.empty_masks.rule)
+    return PartScores(part, dice, pooled, found.empty_masks.rule, found.references)
 
 
 def _number(value: float | None) -> float:

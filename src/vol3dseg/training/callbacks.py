@@ -71,7 +71,8 @@ class StopOnNaN(keras.callbacks.TerminateOnNaN):  # type: ignore[misc]
             raise RunError(
                 f"the loss is {(logs or {}).get('loss')} at step {batch + 1}",
                 expected="a finite number",
-                remedy="lower training.learning_rate or set training.clip_norm",
+                remedy="train in another folder with a lower training.learning_rate, or with "
+                "training.clip_norm",
             ) from error
 
 

@@ -122,7 +122,17 @@ def _common_cases(runs: Sequence[RunSummary], scores: Sequence[PartScores]) -> t
             f"scored on {some_of(first.cases)}",
             remedy="evaluate all runs on the same cases, or choose another --part",
         )
-    return tuple(case for case in first.cases if case in common)
+    cases = tuple(case for case in first.cases if case in common)
+    for run, found in zip(runs, scores, strict=True):
+        others = [c for c in cases if found.references.get(c) != first.references.get(c)]
+        if others:
+            raise RunError(
+                f"{runs[0].folder} and {run.folder} were judged by different label maps of "
+                f"{some_of(others)}",
+                expected="the same references",
+                remedy="evaluate the predictions of both against one data set again",
+            )
+    return cases
 
 
 def _pairs(entries: Sequence[Entry], structures: Sequence[str]) -> tuple[Pair, ...]:
