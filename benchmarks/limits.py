@@ -1,6 +1,7 @@
 """What `--max-memory` promises: peaks beside limits, and labels beside those of one pass.
 
-python -m benchmarks.limits FOLDER [--dataset BRATS] [--only SCAN]... [--limit SIZE]...
+python -m benchmarks.limits FOLDER [--dataset BRATS] [--only SCAN]... [--runtime NAME]...
+                                   [--limit SIZE]...
 
 Segments the cases of a BraTS folder and a CT of 512 x 512 x 600 voxels, with each runtime and
 precision, each in a process of its own that the kernel's account is read of while it runs. Where a
@@ -77,9 +78,10 @@ def main(words: argparse.Namespace) -> None:
             continue
         for norm in ("batch", "instance"):
             models = weights / f"{'ct' if name == 'ct' else 'brats'}-{norm}"
-            for runtime, (model, options) in _WORDS.items():
+            for runtime in words.runtime or _WORDS:
+                model, options = _WORDS[runtime]
                 run = [models / model, scan, *options]
-                for row, fault in _rows(run, words.limit or _LIMITS, words.folder / "out"):
+                for row, fault in _rows(run, words.limit or _LIMITS):
                     line = " | ".join((name, norm, runtime, *row))
                     sys.stdout.write(f"| {line} |\n")
                     sys.stdout.flush()
@@ -88,25 +90,23 @@ def main(words: argparse.Namespace) -> None:
         raise SystemExit("\n".join(wrong))
 
 
-def _rows(
-    run: list[object], limits: tuple[str, ...], out: Path
-) -> Iterator[tuple[tuple[str, ...], str]]:
+def _rows(run: list[object], limits: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
     """Give a row for each limit, and what is wrong with it."""
     free: Done | None = None
     tried: dict[str, Done] = {}
     for limit in limits:
-        given, done = limit, segmented(run, limit, out)
+        given, done = limit, segmented(run, limit)
         fault = _over(done, limit)
         if named := NAMED.search(str(done.record["error"])):
             given = named[1]
-            done = tried.get(given) or segmented(run, given, out)
+            done = tried.get(given) or segmented(run, given)
             fault = fault or _over(done, given)
         tried[given] = done
         ratio = f"{done.peak_mb / as_mb(given):.3f}"
         if done.labels is None:
             yield (limit, given, ratio, str(done.record["error"]), "", ""), fault or "refused"
             continue
-        free = free or segmented(run, None, out)
+        free = free or segmented(run, None)
         differ, dice = _agreement(done, free)
         notes = done.record["notes"]
         silent = "labels change without a word" if differ > _ROUNDING and not notes else ""
@@ -139,23 +139,24 @@ def _agreement(done: Done, free: Done) -> tuple[float, str]:
     return differ, " ".join(f"{d:.4f}" for d in dice)
 
 
-def segmented(run: list[object], limit: str | None, out: Path) -> Done:
+def segmented(run: list[object], limit: str | None) -> Done:
     """Segment in a process of its own, and watch the kernel's account of its peak."""
     given = [] if limit is None else ["--max-memory", limit]
-    words = [sys.executable, "-c", _PROGRAM, "predict", *map(str, run), "-o", str(out), *given]
-    peak = 0.0
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(words, stdout=said, stderr=said)
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as said:
+        words = [*map(str, run), "-o", folder, *given]
+        command = [sys.executable, "-c", _PROGRAM, "predict", *words]
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        peak = 0.0
         while process.poll() is None:
             peak = max(peak, _peak_of(process.pid))
             time.sleep(0.01)
         said.seek(0)
-        text = said.read()
-    if process.returncode not in (0, 1) or "Traceback" in text:
-        raise SystemExit(text)
-    (record,) = json.loads((out / "predictions.json").read_text())["cases"].values()
-    labels = open_volume(out / record["file"]).labels()[0] if record["file"] else None
-    return Done(peak, record, labels)
+        text, path = said.read(), Path(folder) / "predictions.json"
+        if not path.exists() or "Traceback" in text:
+            raise SystemExit(text)
+        (record,) = json.loads(path.read_text(encoding="utf-8"))["cases"].values()
+        file = record["file"] and path.with_name(record["file"])
+        return Done(peak, record, open_volume(file).labels()[0] if file else None)
 
 
 def _peak_of(pid: int) -> float:
@@ -172,5 +173,6 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dataset", type=Path, default=_ROOT.parent / "shared/data/brats")
     parser.add_argument("--only", action="append", help="a case, or ct; may be given again")
+    parser.add_argument("--runtime", action="append", choices=_WORDS, help="may be given again")
     parser.add_argument("--limit", action="append", help="may be given again")
     main(parser.parse_args())

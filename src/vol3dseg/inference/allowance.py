@@ -83,6 +83,7 @@ class Allowance:
         self._run, self._release, self._threads = run, release, threads
         self._loading_mb = peak_mb() or 0.0
         self._measured = most_mb is None or not measurable
+        self._so_far_mb = 0.0  # the peak until the network runs, under a limit
         # Without a limit: what is resident of earlier runs and will be used again.
         self._kept_mb = 0.0
 
@@ -108,6 +109,7 @@ class Allowance:
     def plan(self, shape: Shape, scan: Scan) -> Plan:
         """Return how a prepared scan, which is resident, goes through the network; or refuse it."""
         self._measure()
+        self._so_far_mb = 0.0 if self.most_mb is None else peak_mb() or 0.0
         left_mb = self._left_mb() - self._results_mb(scan)
         plan = self.planner.plan(shape, left_mb)
         if plan is not None:
@@ -131,7 +133,8 @@ class Allowance:
             return None
         if self.most_mb is None:
             self._kept_mb = max(0.0, kept_mb + after_mb - before_mb - self._results_mb(scan))
-        return round(before_mb - kept_mb + plan.memory_mb + self._results_mb(scan), 1)
+        expected_mb = before_mb - kept_mb + plan.memory_mb + self._results_mb(scan)
+        return round(max(self._so_far_mb, expected_mb), 1)
 
     def _left_mb(self) -> float:
         if self.most_mb is not None:
@@ -192,7 +195,8 @@ class Allowance:
             saved = plan.memory_mb - other.smallest(shape).memory_mb
             less = max({**needs, "the network": needs["the network"] - saved}.values())
             if _size(less) != _size(needs[stage]):
-                remedy += f", or {_size(less)} with --tiles {tiles}, which may change labels"
+                amount = f"{_size(less)} with " if less > (self.most_mb or 0.0) else ""
+                remedy += f", or {amount}--tiles {tiles}, which may change labels"
                 break
         most = round((self.most_mb or 0.0) * _MB / 1e6)
         return MemoryLimitError(

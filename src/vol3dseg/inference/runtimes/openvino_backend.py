@@ -74,8 +74,9 @@ class OpenVinoBackend:
         return self._overhead * taken.float_bytes
 
     def release(self) -> None:
-        """Give back the memory that is kept for the next run."""
+        """Give back the memory that is kept for the next run, and the last input and result."""
         if self._compiled is not None:
+            self._request = self._compiled.create_infer_request()
             self._compiled.release_memory()
 
 
