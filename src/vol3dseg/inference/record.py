@@ -190,7 +190,7 @@ def load_record(folder: Path) -> Record:
         folder / RECORD_NAME,
         EvaluationError,
         expected="what vol3dseg predict writes beside its label maps",
-        remedy="predict again, or name the labels with --config",
+        remedy="predict into another folder; where there is none, --config can name the labels",
     )
 
 
