@@ -56,7 +56,7 @@ def folder(shared_brats_folder, tmp_path_factory, recipe, labels, manifest_of, g
         ("prepared", "info prepared"),
         ("run/manifest.json", "info run"),
         ("run", "info run"),
-        ("run", "compare run run -o C"),
+        ("run", "compare run prepared -o C"),
         ("model.onnx", "info model.onnx"),
         ("split.json", "predict model.onnx brats -o out2 --split split.json"),
         ("out/predictions.json", "evaluate out brats -o R"),
