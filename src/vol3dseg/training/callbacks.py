@@ -1,6 +1,5 @@
 """What happens at the end of every epoch: log, checkpoints, learning rate, stopping."""
 
-import csv
 import io
 import math
 from collections.abc import Sequence
@@ -86,23 +85,23 @@ class LearningRateLog(keras.callbacks.Callback):  # type: ignore[misc]
             logs["learning_rate"] = float(rate)
 
 
-class TrainingLog(keras.callbacks.Callback):  # type: ignore[misc]
-    """Write the logs of all epochs as CSV after each: the whole file, as all others are written."""
+class TrainingLog(keras.callbacks.CSVLogger):  # type: ignore[misc]
+    """Keras' log of epochs as CSV, but written whole after each, as all other files are."""
 
     def __init__(self, path: Path, resumed: bool = False) -> None:
-        super().__init__()
-        self._path = path
-        before = path.read_text(encoding="utf-8") if resumed and path.exists() else ""
-        self._rows: list[dict[str, Any]] = list(csv.DictReader(io.StringIO(before)))
+        super().__init__(path)
+        self._before = path.read_text(encoding="utf-8") if resumed and path.exists() else ""
+        self.append_header = not self._before
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Begin in memory, in place of the file that Keras would open."""
+        self.csv_file = io.StringIO(newline=None)
+        self.csv_file.write(self._before)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Add a row."""
-        self._rows.append({"epoch": epoch, **dict(sorted((logs or {}).items()))})
-        text, columns = io.StringIO(), dict.fromkeys(name for row in self._rows for name in row)
-        writer = csv.DictWriter(text, columns, restval="NA", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        write_text(self._path, text.getvalue())
+        super().on_epoch_end(epoch, logs)
+        write_text(Path(self.filename), self.csv_file.getvalue())
 
 
 class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
