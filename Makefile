@@ -11,7 +11,7 @@ PARALLEL := --numprocesses logical --dist loadfile
 
 .PHONY: help setup node demo test test-slow catalogue-page check-gpu format lint types imports light check \
 	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
-	trial-first-hour \
+	trial-limits trial-first-hour \
 	clean
 
 help:  ## Show the targets
@@ -94,6 +94,9 @@ trial-guard: setup  ## Spoil scans in several ways and count how many predict wo
 
 trial-memory: setup  ## Measure the peak of batches of 16 and 32 beside the estimate; some 15 minutes
 	$(VENV)/bin/python -m benchmarks.memory trials/memory
+
+trial-limits: setup  ## Hold the peak of predict against --max-memory, over scans, runtimes, precisions; an hour or two
+	$(VENV)/bin/python -m benchmarks.limits trials/limits
 
 trial-first-hour: setup  ## Type docs/own-data.md, on renamed hippocampus cases; some 5 minutes
 	$(VENV)/bin/python -m benchmarks.first_hour $(SHARED)/hippocampus
