@@ -16,8 +16,8 @@ NOTHING = Appearance(axes="RAS", spacing_mm=(1, 1, 1), size_mm=(9, 9, 9), modali
 
 def entry(name, class_voxels, spacing_mm=(1.0, 1.0, 1.0)):
     return CaseEntry(
-        id=name, subject=name[0], file=f"cases/{name}.h5", bytes=1, sha256="", sources=Signature(),
-        shape=(9, 9, 9), source_shape=(9, 9, 9), source_spacing_mm=spacing_mm,
+        id=name, subject=name[0], file=f"cases/{name}.h5", bytes=1, sha256="", contents="",
+        sources=Signature(), shape=(9, 9, 9), source_shape=(9, 9, 9), source_spacing_mm=spacing_mm,
         class_voxels=class_voxels, appearance=NOTHING,
     )  # fmt: skip
 

@@ -50,7 +50,8 @@ def prepared(tmp_path, appearances):
     cases = [
         CaseEntry(
             id=f"Case_{number:03}", subject=f"S{number // 2}", file="x", bytes=10**6,
-            sha256="0" * 64, sources=Signature(), shape=GRID.shape, source_shape=GRID.shape,
+            sha256="0" * 64, contents="0" * 64, sources=Signature(), shape=GRID.shape,
+            source_shape=GRID.shape,
             source_spacing_mm=GRID.spacing_mm, appearance=appearance,
             class_voxels=counts if number else None,
             repairs=("an affine",) if number == 7 else (),

@@ -170,7 +170,7 @@ class TestBytes:
         from vol3dseg.training.run_folder import origin_of
 
         data = SimpleNamespace(split=Split(train=("a",)), index=None)
-        data.index = SimpleNamespace(entry=lambda name: SimpleNamespace(sha256="0"))
+        data.index = SimpleNamespace(entry=lambda name: SimpleNamespace(contents="0"))
         origin = origin_of(Config(labels=labels, recipe=recipe), tmp_path / LATIN, data)
         assert TOLD.replace("\\", "\\\\") in origin.model_dump_json()
 

@@ -118,6 +118,20 @@ def test_running_preprocess_again_mends_a_store(brats_folder, tmp_path, recipe, 
         assert aside.name in second.cases[0].notes[-1]
 
 
+def test_contents_are_of_voxels_and_not_of_how_they_are_packed(
+    brats_folder, tmp_path, recipe, labels, monkeypatch
+):
+    one = prepare(brats_folder, tmp_path / "one", recipe, labels).cases
+    monkeypatch.setattr("vol3dseg.preprocessing.store._CHUNK", 8)
+    two = prepare(brats_folder, tmp_path / "two", recipe, labels).cases
+    assert {case.sha256 for case in one}.isdisjoint(case.sha256 for case in two)
+    assert [case.contents for case in one] == [case.contents for case in two]
+    take_enhancing_away(brats_folder)
+    new = prepare(brats_folder, tmp_path / "new", recipe, labels).cases
+    changed = [a.id for a, b in zip(one, new, strict=True) if a.contents != b.contents]
+    assert changed == ["Case_003"]
+
+
 def test_a_data_set_that_was_moved_is_not_prepared_again(brats_folder, tmp_path, recipe, labels):
     out = tmp_path / "out"
     before = mtimes(out, prepare(brats_folder, out, recipe, labels))

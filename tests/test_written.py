@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import yaml
@@ -14,7 +16,7 @@ from vol3dseg.cli.main import cli
 from vol3dseg.config import load_config
 from vol3dseg.errors import OutputError, Vol3dSegError
 from vol3dseg.files import remove_ours, require_writable, write_json, write_text
-from vol3dseg.written import LIST_NAME, is_ours
+from vol3dseg.written import LIST_NAME, add_to_list, is_ours
 
 
 def contents(folder):
@@ -275,3 +277,18 @@ def test_demo_removes_nothing_but_an_earlier_demo(tmp_path):
     with pytest.raises(OutputError, match="something else"):
         _clear(tmp_path)
     assert contents(tmp_path) == {"x": b"mine"}
+
+
+def test_processes_that_begin_a_list_at_once_lose_no_file(tmp_path):
+    together = Barrier(2)
+
+    def add(place):
+        folder, name = place
+        together.wait()
+        add_to_list(folder, {name: "0" * 64})
+
+    for turn in range(200):
+        (folder := tmp_path / str(turn)).mkdir()
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(add, [(folder, "a"), (folder, "b")]))
+        assert {line[-1:] for line in (folder / LIST_NAME).read_bytes().split()} >= {b"a", b"b"}

@@ -65,9 +65,8 @@ def add_to_list(folder: Path, files: Mapping[str, str]) -> None:
     """Add files to the list of their folder, by name with their SHA-256."""
     known, path = _list_of(folder), folder / LIST_NAME
     lines = b"".join(_line(name, digest) for name, digest in files.items())
-    with reporting(path), path.open("ab") as file:
-        file.write(lines if known else _TITLE + lines)
-        file.flush()
+    with reporting(path), path.open("ab", buffering=0) as file:
+        file.write(lines if known else _TITLE + lines)  # two that begin at once give two titles
         os.fsync(file.fileno())
 
 
@@ -87,13 +86,14 @@ def sha256_file(path: Path) -> str:
 
 
 def _list_of(folder: Path) -> bytes:
-    """Return the list of a folder; empty where there is none."""
+    """Return the list of a folder; empty where there is none, or where one is just begun."""
     path = folder / LIST_NAME
     if not os.path.lexists(path):
         return b""
+    foreign = path.is_symlink() or not path.is_file()
     with reporting(path):
-        content = b"" if path.is_symlink() or not path.is_file() else path.read_bytes()
-    if not content.startswith(_TITLE):
+        content = b"" if foreign else path.read_bytes()
+    if foreign or not (content.startswith(_TITLE) or not content):
         raise OutputError(
             "is not of vol3dseg",
             where=path,

@@ -87,8 +87,9 @@ def _index(config: Config) -> Index:
         name: rng.normal(100, 20, _SHAPE).astype(np.float32) for name in config.recipe.modalities
     }
     entry = CaseEntry(
-        id="a", subject="a", file="cases/a.h5", bytes=1000, sha256="3" * 64, sources=_SOURCES,
-        shape=_SHAPE, source_shape=_SHAPE, source_spacing_mm=(1.0, 1.0, 2.0),
+        id="a", subject="a", file="cases/a.h5", bytes=1000, sha256="3" * 64,
+        contents="4" * 64, sources=_SOURCES, shape=_SHAPE,
+        source_shape=_SHAPE, source_spacing_mm=(1.0, 1.0, 2.0),
         class_voxels={label.name: 30 for label in config.labels.classes},
         appearance=measure_appearance(images, grid),
     )  # fmt: skip

@@ -31,6 +31,9 @@ class CaseEntry(Frozen):
         HDF5 file, relative to the prepared folder.
     bytes : int
     sha256 : str
+        Of the file.
+    contents : str
+        SHA-256 of its voxels and where they lie: the same whenever the same scan is prepared.
     sources : Signature
         Of which files it was made and how they were read; a case is made again when that changes.
     shape : (3,) tuple of int
@@ -57,6 +60,7 @@ class CaseEntry(Frozen):
     file: str
     bytes: Count
     sha256: str
+    contents: str
     sources: Signature
     shape: Sides
     source_shape: Sides
@@ -105,7 +109,7 @@ class Index(Frozen):
     """
 
     format: Literal["vol3dseg.prepared"] = "vol3dseg.prepared"
-    version: Literal[7] = 7
+    version: Literal[8] = 8
     config: Config
     fingerprint: str
     cases: tuple[CaseEntry, ...] = ()
@@ -200,7 +204,7 @@ class Index(Frozen):
 
     def data_fingerprint(self, case_ids: Iterable[str]) -> str:
         """Return the SHA-256 over names and contents of these cases."""
-        return sha256_json([[i, self.entry(i).sha256] for i in sorted(case_ids)])
+        return sha256_json([[i, self.entry(i).contents] for i in sorted(case_ids)])
 
     def save(self, folder: str | Path) -> None:
         """Write `index.json` into `folder`, atomically."""

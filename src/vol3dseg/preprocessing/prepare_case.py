@@ -66,7 +66,7 @@ def _prepared(case: Case, config: Config, folder: Path) -> Outcome:
     maps = (prepare_labels(label, prepared), label) if label else None
     file = f"{CASES}/{case.id}.h5"
     path = folder / file
-    write_case(path, case.id, recipe, prepared, maps)
+    contents = write_case(path, case.id, recipe, prepared, maps)
     outside, changed = _losses(*maps) if maps else (0, 0)
     entry = CaseEntry(
         id=case.id,
@@ -74,6 +74,7 @@ def _prepared(case: Case, config: Config, folder: Path) -> Outcome:
         file=file,
         bytes=path.stat().st_size,
         sha256=sha256_file(path),
+        contents=contents,
         sources=sources,
         shape=prepared.volume.geometry.shape,
         source_shape=prepared.source.shape,

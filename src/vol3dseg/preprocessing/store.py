@@ -13,6 +13,7 @@ modalities spans, since a model of a subset sees only the box of that subset; it
 the start of the box.
 """
 
+import hashlib
 import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,8 +49,8 @@ def write_case(
     recipe: Recipe,
     prepared: Prepared,
     labels: tuple[Segmentation, Segmentation] | None,
-) -> None:
-    """Write one prepared case, atomically.
+) -> str:
+    """Write one prepared case, atomically, and return the SHA-256 of its voxels and their place.
 
     `labels` lie on the grid of `prepared.volume`, and as read on that of the scan.
     """
@@ -58,6 +59,17 @@ def write_case(
     with h5py.File(content, "w") as file:
         _fill(file, case_id, recipe, prepared, labels)
     write_bytes(path, content.getbuffer())
+    return _contents(prepared, labels)
+
+
+def _contents(prepared: Prepared, labels: tuple[Segmentation, Segmentation] | None) -> str:
+    """Return what stays the same where LZF, whose table begins as it lies, packs it otherwise."""
+    grids = [(grid.shape, grid.affine.tolist()) for grid in (prepared.grid, prepared.source)]
+    boxes = {name: str(box) for name, box in prepared.boxes.items()}
+    digest = hashlib.sha256(f"{grids} {prepared.box} {boxes}".encode())
+    for array in (*np.moveaxis(prepared.volume.array, -1, 0), *(s.array for s in labels or ())):
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
 
 
 def _fill(

@@ -76,7 +76,7 @@ def take_over(run: Path) -> list[str]:
 def origin_of(config: Config, prepared: Path, data: RunData) -> Origin:
     """Return what a run is made of; `config` with its micro-batch."""
     learned = (*data.split.train, *data.split.validation)
-    contents = {case: data.index.entry(case).sha256 for case in learned}
+    contents = {case: data.index.entry(case).contents for case in learned}
     place = Path(encodable(str(prepared.resolve())))
     return Origin(config=config, prepared=place, split=data.split, contents=contents)
 

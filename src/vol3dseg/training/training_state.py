@@ -46,7 +46,7 @@ class Origin(Frozen):
 
     def changed(self, index: Index) -> list[str]:
         """Return the cases that the run learns from which an index lacks, or has others for."""
-        now = {entry.id: entry.sha256 for entry in index.cases}
+        now = {entry.id: entry.contents for entry in index.cases}
         return [case for case, digest in self.contents.items() if now.get(case) != digest]
 
 
