@@ -339,6 +339,7 @@ class TestWithoutSimpleITK:
         monkeypatch.setitem(sys.modules, "SimpleITK", None)
 
     def run(self, monkeypatch, capsys, *words):
+        monkeypatch.setenv("PYTHONSAFEPATH", "1")  # which it sets, and which shall not stay
         monkeypatch.setattr(sys, "argv", ["vol3dseg", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             main()

@@ -300,6 +300,7 @@ def test_show_draws_what_predict_wrote(vol3dseg, brats_folder, model_path, confi
 
 
 def test_show_refuses_another_grid(vol3dseg, brats_folder, config_path, tmp_path):
+    pytest.importorskip("matplotlib")
     one, other = (brats_folder / f"Case_00{n}" / f"Case_00{n}" for n in (1, 2))
     words = (f"{one}_t1.nii.gz", f"{other}_seg.nii.gz", "-o", tmp_path / "x.png", "-c", config_path)
     refused(vol3dseg("show", *words), "Case_002_seg", "different grids")

@@ -33,6 +33,7 @@ def run(monkeypatch, capsys):
     """Run the command line in this process."""
 
     def run(*words):
+        monkeypatch.setenv("PYTHONSAFEPATH", "1")  # which it sets, and which shall not stay
         monkeypatch.setattr(sys, "argv", ["vol3dseg", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             main()

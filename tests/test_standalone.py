@@ -22,6 +22,7 @@ from vol3dseg.errors import ModelError, ParityError
 from vol3dseg.export.standalone import make_standalone, require_standalone
 from vol3dseg.export.standalone_check import check_standalone, one_pass
 from vol3dseg.inference.loading import load_predictor
+from vol3dseg.model.manifest import Tiling
 from vol3dseg.model.model_file import describe, read_model, with_manifest
 from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.preprocessing.prepare_dataset import preprocess
@@ -450,7 +451,12 @@ def real(shared_data, manifest, tmp_path):
     network = manifest.network.model_copy(
         update={"divisor": (8, 8, 8), "receptive_field": (51, 51, 51)}
     )
-    facts = {"recipe": recipe, "fingerprint": recipe.fingerprint, "network": network}
+    facts = {
+        "recipe": recipe,
+        "fingerprint": recipe.fingerprint,
+        "network": network,
+        "tiling": Tiling.of(recipe.patch_size),
+    }
     whole, graph = manifest.model_copy(update=facts), unet(4, 4, depth=3)
     standalone = make_standalone(graph, whole)
     (tmp_path / "model.onnx").write_bytes(with_manifest(graph, whole))

@@ -10,7 +10,8 @@ from vol3dseg.config import load_config
 from vol3dseg.config.yaml_text import MOST_BYTES, values_of_yaml, yaml_of_values
 from vol3dseg.errors import ConfigError
 
-texts = st.text(st.characters(exclude_categories=("Cs",)))
+# PyYAML writes line breaks of other scripts as they are; no name of ours may hold one.
+texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x85\u2028\u2029"))
 odd = st.sampled_from(
     ["1e3", "010", "no", "~", "", "<<", ".nan", "1:30", "2020-01-01", "0x1F", "="]
 )

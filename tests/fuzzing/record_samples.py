@@ -24,8 +24,9 @@ _SHAPE = (6, 5, 4)
 _SOURCES = Signature(seen="0" * 64, content="1" * 64)
 _LOG = "epoch,loss,val_dice,val_loss\n0,1.5,0.25,1.25\n1,0.75,NA,0.5\n"
 _SCORES = (
-    '{"format": "vol3dseg.scores", "version": 2, "empty_masks": {"rule": "undefined"}, "pooled": '
-    '{"core": 0.5}, "scores": {"a": {"core": {"dice": 0.5}}, "b": {"core": {"dice": null}}}}'
+    '{"format": "vol3dseg.scores", "version": 3, "empty_masks": {"rule": "undefined"}, "pooled": '
+    '{"core": 0.5}, "references": {"a": "0", "b": "1"}, '
+    '"scores": {"a": {"core": {"dice": 0.5}}, "b": {"core": {"dice": null}}}}'
 )
 
 

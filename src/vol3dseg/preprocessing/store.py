@@ -68,7 +68,7 @@ def _contents(prepared: Prepared, labels: tuple[Segmentation, Segmentation] | No
     boxes = {name: str(box) for name, box in prepared.boxes.items()}
     digest = hashlib.sha256(f"{grids} {prepared.box} {boxes}".encode())
     for array in (*np.moveaxis(prepared.volume.array, -1, 0), *(s.array for s in labels or ())):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
