@@ -1,6 +1,7 @@
 """A list of configs: a run folder each, one that fails does not stop the others, and all resume."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,9 @@ def test_nothing_starts_where_one_config_is_wrong(prepared, config, tmp_path):
 
 
 def test_two_configs_of_one_name_are_refused(prepared, config, tmp_path):
-    code, said = vol3dseg(words(prepared, tmp_path / "runs", [config("same"), config("same")]))
+    one, other = config("same"), tmp_path / "other" / "same.yaml"
+    other.parent.mkdir()
+    shutil.copyfile(one, other)
+    code, said = vol3dseg(words(prepared, tmp_path / "runs", [one, other]))
     assert code == 2
     assert "several configs are named same" in said
