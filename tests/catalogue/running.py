@@ -78,6 +78,7 @@ def run(command: list[str], capsys: pytest.CaptureFixture) -> Done:
     code = 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["vol3dseg", *command])
+        patch.setenv("PYTHONSAFEPATH", "1")  # which it sets, and which shall not stay
         try:
             main()
         except SystemExit as end:
