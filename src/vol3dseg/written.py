@@ -93,7 +93,7 @@ def _list_of(folder: Path) -> bytes:
     foreign = path.is_symlink() or not path.is_file()
     with reporting(path):
         content = b"" if foreign else path.read_bytes()
-    if foreign or not (content.startswith(_TITLE) or not content):
+    if foreign or (content and not content.startswith(_TITLE)):
         raise OutputError(
             "is not of vol3dseg",
             where=path,
