@@ -22,13 +22,11 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Label, LabelSet
 
 # No deadline: the first example pays for imports and caches. The database would leave files behind.
-settings.register_profile(
-    "vol3dseg",
-    deadline=None,
-    database=None,
-    max_examples=25,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+# The same examples in every run, so that a change is judged by itself and not by the day's draw;
+# `pytest --hypothesis-profile search` draws many others.
+_every = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("vol3dseg", _every, max_examples=25, derandomize=True)
+settings.register_profile("search", _every, max_examples=500)
 settings.load_profile("vol3dseg")
 
 
