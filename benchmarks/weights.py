@@ -42,7 +42,8 @@ from vol3dseg.model.provenance import provenance
 from vol3dseg.recipe import Recipe
 from vol3dseg.space.labels import Label, LabelSet
 from vol3dseg.training.checkpoints import load_checkpoint
-from vol3dseg.training.networks.unet import build_unet, receptive_field_radius
+from vol3dseg.training.networks.receptive_field import receptive_field_radius
+from vol3dseg.training.networks.unet import build_unet
 from vol3dseg.training.results import checkpoint_of
 
 FOLDER = Path(".bench/weights")

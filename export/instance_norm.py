@@ -1,6 +1,6 @@
 """Instance norms on their way to ONNX: one node each, or arithmetic where that is imprecise.
 
-tf2onnx would write the layer `vol3dseg.training.networks.unet.InstanceNormalization` as a dozen
+tf2onnx would write the layer `vol3dseg.training.networks.norms.InstanceNormalization` as a dozen
 small nodes, many of which read and write the whole feature map. One node for all of it is quicker
 and is what other runtimes recognise. So while the model is traced, each such layer passes its input
 through an operator with a name of ours instead, in whose place an `InstanceNormalization` node is
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import ModelError
 from vol3dseg.extras import load_extra
 from vol3dseg.training.backend import tf
-from vol3dseg.training.networks.unet import InstanceNormalization
+from vol3dseg.training.networks.norms import InstanceNormalization
 
 onnxruntime = load_extra("onnxruntime", "cpu")
 

@@ -17,7 +17,8 @@ from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import run_tiles
 from vol3dseg.model.manifest import Network
 from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.training.networks.unet import build_unet, receptive_field_radius
+from vol3dseg.training.networks.receptive_field import receptive_field_radius
+from vol3dseg.training.networks.unet import build_unet
 
 pytestmark = pytest.mark.train
 

@@ -22,7 +22,8 @@ from vol3dseg.export.graph import convert
 from vol3dseg.export.parity import Agreement, check_other_sizes, measure_parity
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 from vol3dseg.training.networks.building import probabilities
-from vol3dseg.training.networks.unet import InstanceNormalization, build_unet
+from vol3dseg.training.networks.norms import InstanceNormalization
+from vol3dseg.training.networks.unet import build_unet
 
 pytestmark = pytest.mark.train
 

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 
 from vol3dseg.config import ModelConfig
 from vol3dseg.training.networks.building import activation_of, divisor_of, probabilities
-from vol3dseg.training.networks.unet import (
-    InstanceNormalization,
-    build_unet,
-    receptive_field_radius,
-)
+from vol3dseg.training.networks.norms import InstanceNormalization
+from vol3dseg.training.networks.receptive_field import receptive_field_radius
+from vol3dseg.training.networks.unet import build_unet
 
 pytestmark = pytest.mark.train
 

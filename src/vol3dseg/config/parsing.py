@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vol3dseg.config.sections import Config
+from vol3dseg.config.whole import Config
 from vol3dseg.config.yaml_text import MOST_BYTES, values_of_yaml, yaml_of_values
 from vol3dseg.errors import ConfigError, reading
 from vol3dseg.schema import problems, suggestion

@@ -22,7 +22,7 @@ from vol3dseg.training.backend import tf
 from vol3dseg.training.checkpoints import restore_checkpoint
 from vol3dseg.training.data import RunData
 from vol3dseg.training.networks.building import divisor_of, probabilities
-from vol3dseg.training.networks.unet import receptive_field_radius
+from vol3dseg.training.networks.receptive_field import receptive_field_radius
 from vol3dseg.training.training_state import read_state
 
 

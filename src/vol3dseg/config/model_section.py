@@ -1,0 +1,66 @@
+"""The section `model`: the network."""
+
+from math import prod
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from vol3dseg.schema import Frozen, Positive, Share
+
+Stride = Annotated[Positive, Field(le=4)]
+
+
+class ModelConfig(Frozen):
+    """The network: a 3-D U-Net.
+
+    Attributes
+    ----------
+    depth : int
+        How many levels lie below the full grid.
+    width : int
+        Filters of the first level; each level down has twice as many.
+    max_width : int
+        No level has more filters than this.
+    strides : tuple of (3,) tuple of int, or None
+        What each step down divides the voxels along i, j, k by, from the full grid on; 1 leaves an
+        axis as it is, for scans whose voxels are much longer along it. None halves all three.
+    norm : "batch" or "instance"
+        Batch norm makes outputs depend on their receptive field alone, so the tiles of inference
+        are free to be of any size; instance norm takes its statistics from the whole tile.
+    dropout : float
+        Share of channels dropped at the bottom while training.
+    """
+
+    depth: Annotated[Positive, Field(le=6)] = 4
+    width: Annotated[Positive, Field(le=4096)] = 16
+    max_width: Annotated[Positive, Field(le=4096)] = 320
+    strides: tuple[tuple[Stride, Stride, Stride], ...] | None = None
+    norm: Literal["batch", "instance"] = "instance"
+    dropout: Annotated[Share, Field(lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _one_stride_for_each_step(self) -> "ModelConfig":
+        if self.strides is not None and len(self.strides) != self.depth:
+            raise ValueError(
+                f"strides has {len(self.strides)} entries and depth is {self.depth}; give one "
+                "triple for each level below the full grid"
+            )
+        if (1, 1, 1) in self.level_strides:
+            raise ValueError("strides of [1, 1, 1] make no level; leave them out and lower depth")
+        return self
+
+    @property
+    def level_strides(self) -> tuple[tuple[int, int, int], ...]:
+        """What each step down divides the voxels along i, j, k by, from the full grid on."""
+        return self.strides or ((2, 2, 2),) * self.depth
+
+    @property
+    def divisor(self) -> tuple[int, int, int]:
+        """What the sides of an input along i, j, k must be multiples of [voxels]."""
+        i, j, k = (prod(along) for along in zip(*self.level_strides, strict=True))
+        return i, j, k
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Filters of each level, from the full grid down to the bottom."""
+        return tuple(min(self.width * 2**n, self.max_width) for n in range(self.depth + 1))

@@ -1,0 +1,109 @@
+"""The section `training`: how the network learns."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from vol3dseg.config.augment_section import AugmentConfig
+from vol3dseg.schema import Amount, Count, Frozen, Once, Positive, Seed, Share
+
+
+class ReduceLROnPlateauConfig(Frozen):
+    """Lower the learning rate when `val_loss` no longer falls."""
+
+    factor: Annotated[Share, Field(gt=0, lt=1)] = 0.2
+    patience: Annotated[Positive, Field(le=100_000)] = 2
+    min_lr: Share = 1e-6
+
+
+class EarlyStoppingConfig(Frozen):
+    """Stop when `val_loss` no longer falls."""
+
+    patience: Annotated[Positive, Field(le=100_000)] = 10
+
+
+class TrainingConfig(Frozen):
+    """How the network is trained.
+
+    Attributes
+    ----------
+    modalities : tuple of str or None
+        Which of the prepared modalities the model sees; None for all.
+    epochs, batch_size, steps_per_epoch : int
+        Without `steps_per_epoch` an epoch draws as many patches as there are training cases, or
+        patch-sized pieces of them.
+    micro_batch : int or None
+        Patches that go through the network at once; gradients are added up until the batch is
+        whole. It must divide `batch_size`. None takes the most that is estimated to fit in memory.
+    validation_patches : int
+        Of each validation case, half with foreground; `val_loss` is computed on this fixed list.
+    foreground : float
+        Share of patches that are drawn to hold a foreground class, all classes equally often.
+    loss : str
+    optimizer : "adam" or "adamw"
+    learning_rate : float
+    weight_decay : float
+        Of AdamW.
+    schedule : "constant" or "cosine"
+        Cosine decay runs from the learning rate to 0 over all epochs.
+    clip_norm : float or None
+        Largest global norm of the gradient.
+    augment : AugmentConfig or None
+    reduce_lr_on_plateau, early_stopping : section or None
+        None switches the callback off.
+    model_checkpoint : bool
+        Keep the weights of the best `val_loss`; without it the last epoch is exported.
+    seed : int
+    deterministic : bool
+        Repeat exactly on the same machine with the same number of threads; slower.
+    workers : int
+        Threads that read and augment patches.
+    cache_mb : int
+        Memory for patches' volumes kept open between epochs [MB]; 0 reads from disk every time.
+    """
+
+    modalities: Annotated[tuple[str, ...], Once] | None = None
+    epochs: Annotated[Positive, Field(le=100_000)] = 50
+    batch_size: Annotated[Positive, Field(le=4096)] = 2
+    micro_batch: Positive | None = None
+    steps_per_epoch: Positive | None = Field(default=None, le=1_000_000)
+    validation_patches: Annotated[Positive, Field(ge=2, le=1000)] = 2
+    foreground: Share = 0.67
+    loss: Literal["cross_entropy", "dice", "dice_cross_entropy", "focal"] = "dice_cross_entropy"
+    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: Annotated[Amount, Field(gt=0, le=100)] = 1e-3
+    weight_decay: Annotated[Amount, Field(le=100)] = 1e-2
+    schedule: Literal["constant", "cosine"] = "constant"
+    clip_norm: Amount | None = Field(default=None, gt=0)
+    augment: AugmentConfig | None = AugmentConfig()
+    reduce_lr_on_plateau: ReduceLROnPlateauConfig | None = None
+    early_stopping: EarlyStoppingConfig | None = None
+    model_checkpoint: bool = True
+    seed: Seed = 0
+    deterministic: bool = False
+    workers: Annotated[Positive, Field(le=1024)] = 2
+    cache_mb: Annotated[Count, Field(le=2**30)] = 2048
+
+    @property
+    def at_once(self) -> int:
+        """Patches that go through the network at once: the micro-batch, or the whole batch."""
+        return self.micro_batch or self.batch_size
+
+    @property
+    def micro_batches(self) -> int:
+        """How many micro-batches make a batch."""
+        return self.batch_size // self.at_once
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainingConfig":
+        if self.micro_batch is not None and self.batch_size % self.micro_batch:
+            raise ValueError(
+                f"micro_batch {self.micro_batch} must divide batch_size {self.batch_size}; "
+                "choose a divisor, or null for the most that fits in memory"
+            )
+        if self.schedule != "constant" and self.reduce_lr_on_plateau is not None:
+            raise ValueError(
+                f"reduce_lr_on_plateau and schedule: {self.schedule} would both set the learning "
+                "rate; keep one of them (schedule: constant, or reduce_lr_on_plateau: null)"
+            )
+        return self

@@ -1,0 +1,62 @@
+"""The config as a whole, of its sections: one frozen model, and what must agree in it."""
+
+from collections import Counter
+
+from pydantic import model_validator
+
+from vol3dseg.config.model_section import ModelConfig
+from vol3dseg.config.training_section import TrainingConfig
+from vol3dseg.datasets.splits import SplitConfig
+from vol3dseg.recipe import Recipe
+from vol3dseg.schema import Frozen, differences
+from vol3dseg.space.labels import LabelSet
+
+
+class Config(Frozen):
+    """Everything that can be chosen. See `configs/` for the presets."""
+
+    labels: LabelSet
+    recipe: Recipe
+    split: SplitConfig = SplitConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        divisor = self.model.divisor
+        if any(n % d for n, d in zip(self.recipe.patch_size, divisor, strict=True)):
+            raise ValueError(
+                f"recipe.patch_size {list(self.recipe.patch_size)} must be multiples of "
+                f"{list(divisor)}, what the strides of the {self.model.depth} levels multiply to"
+            )
+        in_log = Counter("_".join(name.lower().split()) for name in self.labels.names)
+        if twice := [name for name, times in in_log.items() if times > 1]:
+            raise ValueError(
+                f"classes would share the column dice_{twice[0]} of training.log; give them names "
+                "that differ in more than capitals and spaces"
+            )
+        unknown = set(self.training.modalities or ()) - set(self.recipe.modalities)
+        if unknown:
+            raise ValueError(
+                f"training.modalities {sorted(unknown)} are not in recipe.modalities "
+                f"{list(self.recipe.modalities)}"
+            )
+        return self
+
+    def with_micro_batch(self, size: int | None) -> "Config":
+        """Return the config with another micro-batch; `size` must divide the batch size."""
+        training = self.training.model_copy(update={"micro_batch": size})
+        return self.model_copy(update={"training": training})
+
+    def resumes(self, before: "Config") -> "Config":
+        """Return this config with the micro-batch that `before` took, where this leaves it open."""
+        return self.with_micro_batch(self.training.micro_batch or before.training.micro_batch)
+
+    def differences(self, other: "Config") -> str:
+        """Return in words what differs between two configs; empty where nothing does."""
+        return differences(self.model_dump(mode="json"), other.model_dump(mode="json"))
+
+    @property
+    def model_recipe(self) -> Recipe:
+        """The recipe of the model that is trained: only its modalities."""
+        return self.recipe.select(self.training.modalities or self.recipe.modalities)
