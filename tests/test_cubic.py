@@ -138,12 +138,14 @@ def stretched(size, scale, offset, count):
     return result / result.sum(axis=1, keepdims=True)
 
 
+@example(2, 0.99912, False, 0)
 @example(2, 1.001953125, False, 0)  # moved by less than is told from the rounding of headers
 @given(st.integers(1, 12), st.floats(0.4, 4), st.booleans(), seeds)
 def test_coarser_grids_hold_the_stretched_kernel(size, spacing, mirrored, seed):
     source = grid((size, 1, 1), signs=(-1 if mirrored else 1, 1, 1))
     target = source.canonical().with_spacing((spacing, 1, 1))
     values = noise((size, 1, 1), seed)
+    spacing = target.spacing_mm[0]  # kept as it is where it would differ by less than a thousandth
     first = (spacing - 1) / 2
     first = round(first) if abs(first - round(first)) < 1e-3 else first
     weights = stretched(size, spacing, first, target.shape[0])
