@@ -22,9 +22,9 @@ from vol3dseg.inference import DEVICES
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.restore import Restorer
-from vol3dseg.inference.tiling.plan import Plan
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import run_tiles
+from vol3dseg.inference.tiling.tile_plan import Plan
 from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.space.box import Shape
 from vol3dseg.space.labels import Segmentation

@@ -16,8 +16,8 @@ from vol3dseg.errors import MemoryLimitError
 from vol3dseg.inference import TILES
 from vol3dseg.inference.restore import CHUNK_MB
 from vol3dseg.inference.runtimes.session import Backend
-from vol3dseg.inference.tiling.plan import Plan, multiples
 from vol3dseg.inference.tiling.planner import Planner
+from vol3dseg.inference.tiling.tile_plan import Plan, multiples
 from vol3dseg.machine import available_mb, give_back, peak_mb, reset_peak, resident_mb, usable_cores
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry

@@ -21,7 +21,7 @@ from vol3dseg.inference.record import (
     earlier_record,
     load_record,
 )
-from vol3dseg.inference.tiling.plan import by
+from vol3dseg.inference.tiling.tile_plan import by
 from vol3dseg.preprocessing.prepare import prepare
 
 _KILLED = "case {}: the run before was killed while it was worked on, perhaps for want of memory"

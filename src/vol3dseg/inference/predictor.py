@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from vol3dseg.inference.allowance import Allowance, Scan
 from vol3dseg.inference.restore import Restorer
 from vol3dseg.inference.runtimes.session import Backend, finite
-from vol3dseg.inference.tiling.plan import Plan, multiples
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import Progress, mirrored, run_tiles
+from vol3dseg.inference.tiling.tile_plan import Plan, multiples
 from vol3dseg.machine import resident_mb, usable_cores
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.prepare import prepare

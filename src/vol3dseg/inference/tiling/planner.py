@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.inference import Tiles
-from vol3dseg.inference.tiling.plan import Plan, by, divisions, multiple_of, multiples
+from vol3dseg.inference.tiling.tile_plan import Plan, by, divisions, multiple_of, multiples
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.space.box import Shape
 

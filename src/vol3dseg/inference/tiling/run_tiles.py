@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.inference.runtimes.session import Backend
-from vol3dseg.inference.tiling.plan import Plan, Tile
+from vol3dseg.inference.tiling.tile_plan import Plan, Tile
 from vol3dseg.model.manifest import Axis, Manifest
 from vol3dseg.space.box import Box, Shape, read_padded
 
