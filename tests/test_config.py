@@ -204,6 +204,21 @@ def test_unknown_keys_get_a_suggestion(data, message):
             id="no stride",
         ),
         pytest.param(
+            changed(model={"depth": 1, "kernels": [[1, 3, 3]]}),
+            "kernels has 1 entries and depth is 1; give one triple for the full grid and for each",
+            id="kernels",
+        ),
+        pytest.param(
+            changed(model={"depth": 1, "kernels": [[3, 3, 3], [1, 1, 1]]}),
+            "see no neighbour",
+            id="a kernel of one",
+        ),
+        pytest.param(
+            changed(model={"depth": 1, "kernels": [[3, 3, 3], [3, 4, 3]]}),
+            "model.kernels.1.1: 4 voxels have no middle; give an odd number",
+            id="an even kernel",
+        ),
+        pytest.param(
             changed(training={"modalities": ["t3"]}),
             r"training.modalities \['t3'\] are not in recipe.modalities",
             id="unknown modality",
@@ -253,6 +268,14 @@ def test_strides_of_a_network_for_thick_slices():
     assert config.model.divisor == (8, 8, 4)
     assert load_config("crops32").model.level_strides == ((2, 2, 2),) * 3
     assert load_config("crops32").model.divisor == (8, 8, 8)
+    assert parse_config(yaml.safe_load(dump_config(config)), "test") == config
+
+
+def test_kernels_of_a_network_for_slices_that_are_far_apart():
+    model = {"depth": 2, "kernels": [[1, 3, 3], [3, 3, 3], [3, 3, 3]]}
+    config = parse_config(changed(model=model), "test")
+    assert config.model.level_kernels == ((1, 3, 3), (3, 3, 3), (3, 3, 3))
+    assert load_config("crops32").model.level_kernels == ((3, 3, 3),) * 4
     assert parse_config(yaml.safe_load(dump_config(config)), "test") == config
 
 

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 import keras
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vol3dseg.config import ModelConfig
@@ -153,13 +153,8 @@ def test_receptive_field_has_a_closed_form(depth):
     assert receptive_field_radius(ModelConfig(depth=depth)) == (7 * 2**depth - 5,) * 3
 
 
-@pytest.mark.parametrize(
-    ("strides", "axis"),
-    [(((2, 2, 2),), 0), (((2, 2, 2),), 1), (((2, 2, 2),), 2), (((2, 2, 2),) * 2, 0),
-     (THICK, 0), (THICK, 2), (((1, 3, 2),), 1)],
-)  # fmt: skip
-def test_receptive_field_is_what_an_impulse_reaches(strides, axis):
-    config = ModelConfig(depth=len(strides), width=1, norm="batch", strides=strides)
+def radius_of_impulses(config, axis):
+    """How far along an axis an impulse reaches, from every alignment with the pooling grid."""
     model = build_unet(config, channels=1, classes=2)
     for layer in model.layers:
         # With nothing but positive weights no two ways through the network can cancel out.
@@ -170,7 +165,6 @@ def test_receptive_field_is_what_an_impulse_reaches(strides, axis):
     length = step * (2 * radius // step + 3)
     size = list(config.divisor)
     size[axis] = length
-    # One impulse for each alignment with the pooling grid.
     places = [length // 2 // step * step + offset for offset in range(step)]
     image = np.zeros((step, *size, 1), np.float32)
     for sample, place in zip(np.moveaxis(image, axis + 1, 1), places, strict=True):
@@ -178,8 +172,47 @@ def test_receptive_field_is_what_an_impulse_reaches(strides, axis):
     # Logits of (0, 0) make 0.5 up to rounding; what an impulse reaches is far from that.
     found = np.asarray(probabilities(model, "softmax")(image))[..., 0]
     reached = np.moveaxis(np.abs(found - 0.5) > 1e-3, axis + 1, 1)
-    distances = [
+    return max(
         np.abs(np.flatnonzero(sample.any(axis=(1, 2))) - place).max()
         for sample, place in zip(reached, places, strict=True)
-    ]
-    assert max(distances) == radius
+    )
+
+
+@pytest.mark.parametrize(
+    ("strides", "axis"),
+    [(((2, 2, 2),), 0), (((2, 2, 2),), 1), (((2, 2, 2),), 2), (((2, 2, 2),) * 2, 0),
+     (THICK, 0), (THICK, 2), (((1, 3, 2),), 1)],
+)  # fmt: skip
+def test_receptive_field_is_what_an_impulse_reaches(strides, axis):
+    config = ModelConfig(depth=len(strides), width=1, norm="batch", strides=strides)
+    assert radius_of_impulses(config, axis) == receptive_field_radius(config)[axis]
+
+
+@settings(max_examples=12)
+@given(data=st.data(), depth=st.integers(1, 2), axis=st.integers(0, 2))
+def test_receptive_field_of_any_kernels_and_strides(data, depth, axis):
+    """Sides of other axes do not matter, so they stay 3, and the network small."""
+
+    def along(values, others, count):
+        each = data.draw(st.lists(st.sampled_from(values), min_size=count, max_size=count))
+        return tuple(tuple(n if a == axis else others for a in range(3)) for n in each)
+
+    config = ModelConfig(
+        depth=depth,
+        width=1,
+        norm="batch",
+        strides=along((1, 2, 3), 2, depth),
+        kernels=along((1, 3, 5), 3, depth + 1),
+    )
+    assert radius_of_impulses(config, axis) == receptive_field_radius(config)[axis]
+
+
+def test_kernels_are_those_of_the_config_at_each_level():
+    kernels_of = ((1, 3, 3), (3, 3, 5), (3, 1, 3))
+    model = build_unet(ModelConfig(depth=2, width=2, strides=THICK, kernels=kernels_of), 1, 2)
+    found = [k[:3] for k in kernels(model, keras.layers.Conv3D)[:-1]]
+    levels = (0, 0, 1, 1, 2, 2, 1, 1, 0, 0)
+    assert found == [kernels_of[level] for level in levels]
+    # Nothing is seen through slices that no kernel and no step joins.
+    flat = ModelConfig(depth=1, strides=((1, 2, 2),), kernels=((1, 3, 3),) * 2)
+    assert receptive_field_radius(flat) == (0, 9, 9)

@@ -3,11 +3,19 @@
 from math import prod
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from vol3dseg.schema import Frozen, Positive, Share
 
+
+def _odd(side: int) -> int:
+    if side % 2 == 0:
+        raise ValueError(f"{side} voxels have no middle; give an odd number")
+    return side
+
+
 Stride = Annotated[Positive, Field(le=4)]
+KernelSide = Annotated[Positive, Field(le=7), AfterValidator(_odd)]
 
 
 class ModelConfig(Frozen):
@@ -24,6 +32,10 @@ class ModelConfig(Frozen):
     strides : tuple of (3,) tuple of int, or None
         What each step down divides the voxels along i, j, k by, from the full grid on; 1 leaves an
         axis as it is, for scans whose voxels are much longer along it. None halves all three.
+    kernels : tuple of (3,) tuple of int, or None
+        Sides of the convolutions of each level along i, j, k, from the full grid down to the
+        bottom [voxels]; 1 looks at no neighbour along an axis, for slices that lie far apart.
+        None takes 3 x 3 x 3 everywhere.
     norm : "batch" or "instance"
         Batch norm makes outputs depend on their receptive field alone, so the tiles of inference
         are free to be of any size; instance norm takes its statistics from the whole tile.
@@ -35,6 +47,7 @@ class ModelConfig(Frozen):
     width: Annotated[Positive, Field(le=4096)] = 16
     max_width: Annotated[Positive, Field(le=4096)] = 320
     strides: tuple[tuple[Stride, Stride, Stride], ...] | None = None
+    kernels: tuple[tuple[KernelSide, KernelSide, KernelSide], ...] | None = None
     norm: Literal["batch", "instance"] = "instance"
     dropout: Annotated[Share, Field(lt=1)] = 0.0
 
@@ -49,10 +62,26 @@ class ModelConfig(Frozen):
             raise ValueError("strides of [1, 1, 1] make no level; leave them out and lower depth")
         return self
 
+    @model_validator(mode="after")
+    def _one_kernel_for_each_level(self) -> "ModelConfig":
+        if self.kernels is not None and len(self.kernels) != self.depth + 1:
+            raise ValueError(
+                f"kernels has {len(self.kernels)} entries and depth is {self.depth}; give one "
+                "triple for the full grid and for each level below it"
+            )
+        if (1, 1, 1) in self.level_kernels:
+            raise ValueError("kernels of [1, 1, 1] see no neighbour; give a level 3 along an axis")
+        return self
+
     @property
     def level_strides(self) -> tuple[tuple[int, int, int], ...]:
         """What each step down divides the voxels along i, j, k by, from the full grid on."""
         return self.strides or ((2, 2, 2),) * self.depth
+
+    @property
+    def level_kernels(self) -> tuple[tuple[int, int, int], ...]:
+        """Sides of the convolutions of each level, from the full grid down to the bottom."""
+        return self.kernels or ((3, 3, 3),) * (self.depth + 1)
 
     @property
     def divisor(self) -> tuple[int, int, int]:

@@ -55,7 +55,7 @@ def _block(x: Any, config: ModelConfig, level: int, part: str) -> Any:
         name = f"{part}_{level}_{number}"
         x = keras.layers.Conv3D(
             config.widths[level],
-            3,
+            config.level_kernels[level],
             padding="same",
             data_format=_FORMAT,
             use_bias=False,  # the norm would take it away and add its own
