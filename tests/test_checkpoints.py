@@ -11,7 +11,7 @@ import keras
 from vol3dseg.errors import RunError
 from vol3dseg.files import write_text
 from vol3dseg.training.checkpoints import load_checkpoint, restore_checkpoint
-from vol3dseg.training.compiled import CosineDecayOverBatches
+from vol3dseg.training.learning_rate import LearningRate
 from vol3dseg.training.training_state import read_state, trim_log
 
 pytestmark = [
@@ -97,7 +97,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, how, message):
 def test_a_program_that_does_not_train_can_load_every_schedule(tmp_path):
     path = tmp_path / "last.keras"
     model = tiny_model()
-    model.compile(keras.optimizers.AdamW(CosineDecayOverBatches(0.1, 10, 2)), "mse")
+    model.compile(keras.optimizers.AdamW(LearningRate(0.1, "cosine", changes=10)), "mse")
     model.save(path)
     code = (
         "import sys; from pathlib import Path; "
@@ -109,7 +109,7 @@ def test_a_program_that_does_not_train_can_load_every_schedule(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == "CosineDecayOverBatches", done.stderr
+    assert done.stdout.strip() == "LearningRate", done.stderr
 
 
 def test_a_model_without_state_cannot_be_resumed(tmp_path):

@@ -176,6 +176,26 @@ def test_unknown_keys_get_a_suggestion(data, message):
             id="schedule and plateau",
         ),
         pytest.param(
+            changed(training={"warmup_epochs": 0.5, "reduce_lr_on_plateau": {}}),
+            "reduce_lr_on_plateau and warmup_epochs: 0.5 would both set the learning rate",
+            id="warm-up and plateau",
+        ),
+        pytest.param(
+            changed(training={"warmup_epochs": 3.0, "epochs": 3}),
+            "warmup_epochs 3 leave nothing of 3 epochs",
+            id="only a warm-up",
+        ),
+        pytest.param(
+            changed(training={"optimizer": "schedule_free_adamw", "schedule": "cosine"}),
+            "and schedule is set; choose schedule: constant, or optimizer: adamw",
+            id="schedule-free with a schedule",
+        ),
+        pytest.param(
+            changed(training={"optimizer": "schedule_free_adamw", "reduce_lr_on_plateau": {}}),
+            "and reduce_lr_on_plateau is set; choose reduce_lr_on_plateau: null",
+            id="schedule-free with a plateau",
+        ),
+        pytest.param(
             changed(recipe={"patch_size": [32, 32, 20]}),
             r"patch_size \[32, 32, 20\] must be multiples of \[16, 16, 16\], what the strides of",
             id="patch does not halve",

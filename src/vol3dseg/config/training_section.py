@@ -40,12 +40,19 @@ class TrainingConfig(Frozen):
     foreground : float
         Share of patches that are drawn to hold a foreground class, all classes equally often.
     loss : str
-    optimizer : "adam" or "adamw"
+    optimizer : "adam", "adamw", "sgd" or "schedule_free_adamw"
+        SGD with Nesterov's momentum. Schedule-free AdamW averages the weights by itself.
     learning_rate : float
     weight_decay : float
-        Of AdamW.
-    schedule : "constant" or "cosine"
-        Cosine decay runs from the learning rate to 0 over all epochs.
+        Of all but Adam: what a step takes off each kernel, as a share of it times the rate.
+    momentum : float
+        Of SGD.
+    schedule : "constant", "cosine" or "polynomial"
+        How the rate falls to 0, from the end of the warm-up to that of the last epoch.
+    schedule_power : float
+        Of the polynomial, (1 - t) ** power.
+    warmup_epochs : float
+        Over which the rate rises in a line from 0.
     clip_norm : float or None
         Largest global norm of the gradient.
     augment : AugmentConfig or None
@@ -70,10 +77,13 @@ class TrainingConfig(Frozen):
     validation_patches: Annotated[Positive, Field(ge=2, le=1000)] = 2
     foreground: Share = 0.67
     loss: Literal["cross_entropy", "dice", "dice_cross_entropy", "focal"] = "dice_cross_entropy"
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd", "schedule_free_adamw"] = "adam"
     learning_rate: Annotated[Amount, Field(gt=0, le=100)] = 1e-3
     weight_decay: Annotated[Amount, Field(le=100)] = 1e-2
-    schedule: Literal["constant", "cosine"] = "constant"
+    momentum: Annotated[Share, Field(lt=1)] = 0.99
+    schedule: Literal["constant", "cosine", "polynomial"] = "constant"
+    schedule_power: Annotated[Amount, Field(gt=0, le=10)] = 0.9
+    warmup_epochs: Annotated[Amount, Field(le=100_000)] = 0.0
     clip_norm: Amount | None = Field(default=None, gt=0)
     augment: AugmentConfig | None = AugmentConfig()
     reduce_lr_on_plateau: ReduceLROnPlateauConfig | None = None
@@ -101,9 +111,31 @@ class TrainingConfig(Frozen):
                 f"micro_batch {self.micro_batch} must divide batch_size {self.batch_size}; "
                 "choose a divisor, or null for the most that fits in memory"
             )
-        if self.schedule != "constant" and self.reduce_lr_on_plateau is not None:
+        if self.warmup_epochs and self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"reduce_lr_on_plateau and schedule: {self.schedule} would both set the learning "
-                "rate; keep one of them (schedule: constant, or reduce_lr_on_plateau: null)"
+                f"warmup_epochs {self.warmup_epochs:g} leave nothing of {self.epochs} epochs; "
+                "choose fewer of them, or more epochs"
             )
+        sets = [f"warmup_epochs: {self.warmup_epochs:g}"] * bool(self.warmup_epochs)
+        sets += [f"schedule: {self.schedule}"] * (self.schedule != "constant")
+        if sets and self.reduce_lr_on_plateau is not None:
+            raise ValueError(
+                f"reduce_lr_on_plateau and {sets[-1]} would both set the learning "
+                "rate; keep one of them (schedule: constant and warmup_epochs: 0, or "
+                "reduce_lr_on_plateau: null)"
+            )
+        if self.optimizer == "schedule_free_adamw":
+            self._require_free()
         return self
+
+    def _require_free(self) -> None:
+        """Refuse what a schedule-free optimizer does by itself."""
+        for key, found, mended in (
+            ("schedule", self.schedule, "constant"),
+            ("reduce_lr_on_plateau", self.reduce_lr_on_plateau, None),
+        ):
+            if found != mended:
+                raise ValueError(
+                    f"optimizer schedule_free_adamw averages the weights instead of lowering the "
+                    f"rate, and {key} is set; choose {key}: {mended or 'null'}, or optimizer: adamw"
+                )
