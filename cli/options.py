@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
     from rich.text import Text
 
 _NAME = 20  # letters of a name that are not folded
@@ -105,8 +105,11 @@ def about_case(case_id: str, said: str) -> str:
     return said if said.startswith(f"case {case_id}: ") else f"case {case_id}: {said}"
 
 
-def progress_bar() -> "Progress":
-    """Return a progress bar with the time left; it shows nothing where nobody can see it move."""
+def progress_bar(*more: "ProgressColumn", transient: bool = False) -> "Progress":
+    """Return a progress bar with the time left; it shows nothing where nobody can see it move.
+
+    It has the columns `more` at its end, and vanishes when it ends if it is `transient`.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -122,7 +125,9 @@ def progress_bar() -> "Progress":
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
+        *more,
         console=console,
+        transient=transient,
         disable=not console.is_terminal,
     )
 

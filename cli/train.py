@@ -1,11 +1,13 @@
 """`vol3dseg train`."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from vol3dseg.cli.options import PathType, command, output_option, show_table
+from vol3dseg.cli.training_bar import TrainingBar
 from vol3dseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,7 +70,10 @@ def train(
     # Imports TensorFlow, which takes seconds: not before the config is known to be valid.
     from vol3dseg.training.fit import train as fit
 
-    _report(fit(prepared, output, config, resume=resume, progress=click.echo), output)
+    bar = TrainingBar()
+    with closing(bar):
+        manifest = fit(prepared, output, config, resume=resume, progress=bar.line, show=bar.step)
+    _report(manifest, output)
 
 
 def _train_several(
@@ -85,8 +90,9 @@ def _train_several(
         named = name_configs(configs)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
-    rows, all_finished = [], True
-    for run, outcome in train_several(prepared, runs, named, resume, changes, click.echo):
+    rows, all_finished, bar = [], True, TrainingBar()
+    trained = train_several(prepared, runs, named, resume, changes, bar.line, bar.step)
+    for run, outcome in trained:
         if outcome.manifest is not None:
             _report(outcome.manifest, run)
         else:

@@ -34,7 +34,7 @@ def make_callbacks(
     for a resumed run. A plateau and early stopping need a `val_loss`. `origin` goes into the
     checkpoints.
     """
-    callbacks: list[Any] = [StopOnNaN(), LearningRateLog(), *given]
+    callbacks: list[Any] = [LearningRateLog(), *given]
     if config.reduce_lr_on_plateau is not None:
         plateau = config.reduce_lr_on_plateau
         callbacks.append(
@@ -48,31 +48,12 @@ def make_callbacks(
     if config.model_checkpoint:
         callbacks.append(BestCheckpoint(run / "best.keras", origin, resumed=state is not None))
     callbacks.append(TrainingLog(run / "training.log", resumed=state is not None))
-    remembering = tuple(callbacks[2 + len(given) :])
+    remembering = tuple(callbacks[1 + len(given) :])
     # The log is written first: a row too many can be cut off, a missing one cannot be made up.
     callbacks.append(LastCheckpoint(run / LAST, remembering, origin))
     if state is not None:
         callbacks.append(RestoreState(state, remembering))
     return callbacks
-
-
-class StopOnNaN(keras.callbacks.TerminateOnNaN):  # type: ignore[misc]
-    """Raise `RunError` at the first loss that is not finite, before anything is saved."""
-
-    def __init__(self) -> None:
-        super().__init__(raise_error=True)
-
-    def on_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Look at the loss of a batch."""
-        try:
-            super().on_batch_end(batch, logs)
-        except RuntimeError as error:
-            raise RunError(
-                f"the loss is {(logs or {}).get('loss')} at step {batch + 1}",
-                expected="a finite number",
-                remedy="train in another folder with a lower training.learning_rate, or with "
-                "training.clip_norm",
-            ) from error
 
 
 class LearningRateLog(keras.callbacks.Callback):  # type: ignore[misc]

@@ -13,13 +13,13 @@ from vol3dseg.errors import RunError
 from vol3dseg.files import write_text
 from vol3dseg.machine import available_mb, peak_mb, resident_mb
 from vol3dseg.model.manifest import Manifest
-from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.reporting.figures import save_curves
 from vol3dseg.training.augment import Image, Label, augment
 from vol3dseg.training.backend import keras, tf, unused_gpu
 from vol3dseg.training.callbacks import make_callbacks
 from vol3dseg.training.checkpoints import restore_checkpoint
 from vol3dseg.training.compiled import compile_network, steps_per_epoch
+from vol3dseg.training.curves import CurvesEachEpoch
 from vol3dseg.training.data import RunData, open_data
 from vol3dseg.training.memory_estimate import (
     MicroBatch,
@@ -28,6 +28,7 @@ from vol3dseg.training.memory_estimate import (
     describe_micro_batch,
 )
 from vol3dseg.training.networks.building import Network, build_network, size_of
+from vol3dseg.training.pace import Pace
 from vol3dseg.training.results import describe_run
 from vol3dseg.training.run_config import choose_config
 from vol3dseg.training.run_folder import (
@@ -47,6 +48,8 @@ from vol3dseg.training.sampling import (
     validation_batches,
     validation_boxes,
 )
+from vol3dseg.training.stop_on_nan import StopOnNaN, describe_batch
+from vol3dseg.training.timing import Step
 from vol3dseg.training.training_state import (
     LAST,
     Origin,
@@ -71,6 +74,7 @@ def train(
     callbacks: Sequence[Any] = (),
     resume: bool = False,
     progress: Progress = lambda line: None,
+    show: Callable[[Step], None] = lambda step: None,
 ) -> Manifest:
     """Train a network.
 
@@ -97,7 +101,9 @@ def train(
     resume : bool
         Go on with an interrupted run. Give the same network, loss and callbacks again.
     progress : callable
-        Called with a line of text for each epoch.
+        Called with lines of text: what the training will take, and one for each epoch.
+    show : callable
+        Called with a `Step` after each step, for a progress bar.
 
     Returns
     -------
@@ -137,7 +143,7 @@ def train(
     if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
         write_environment(run, config, prepared, chosen.estimate)
         compile_network(model, config, list(data.training.values()), loss)
-        _fit(model, run, origin, data, state, callbacks, progress)
+        _fit(model, run, origin, data, state, callbacks, progress, show)
         write_environment(run, config, prepared, chosen.estimate, peak_mb())
     if (run / "training.log").exists():
         save_curves(run / "curves.png", run / "training.log")
@@ -183,6 +189,7 @@ def _fit(
     state: TrainingState | None,
     given: Sequence[Any],
     progress: Progress,
+    show: Callable[[Step], None],
 ) -> None:
     config, training = origin.config, origin.config.training
     first = state.epochs if state else 0
@@ -191,28 +198,33 @@ def _fit(
     cases = list(data.training.values())
     # Keras' steps are micro-batches, of which the optimizer makes its own.
     steps = steps_per_epoch(cases, config) * training.micro_batches
-    report = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: progress(_epoch_line(epoch, training.epochs, logs))
-    )
     validation, validation_steps = _validation(config, data)
-    callbacks = make_callbacks(training, run, state, given, origin)
+    reader = CaseReader(cases, training.cache_mb)
+    sampler = PatchSampler(reader, config.recipe.patch_size, training.foreground, training.seed)
+    batch_of = describe_batch(sampler, training.at_once, list(data.training))
+    callbacks = [
+        StopOnNaN(batch_of, steps, training.micro_batches),
+        *make_callbacks(training, run, state, given, origin),
+        CurvesEachEpoch(run, progress),
+        Pace(training, first, steps, validation_steps or 0, progress, show),
+    ]
     model.fit(
-        _dataset(_training_batch(config, cases), count(first * steps), config),
+        _dataset(_training_batch(config, reader, sampler), count(first * steps), config),
         steps_per_epoch=steps,
         validation_data=validation,
         validation_steps=validation_steps,
         epochs=training.epochs,
         initial_epoch=first,
-        callbacks=[*callbacks, report],
+        callbacks=callbacks,
         shuffle=False,  # the sampler has done it
         verbose=0,
     )
 
 
-def _training_batch(config: Config, cases: Sequence[StoredCase]) -> Callable[[int], Batch]:
-    training, size = config.training, config.recipe.patch_size
-    reader = CaseReader(cases, training.cache_mb)
-    sampler = PatchSampler(reader, size, training.foreground, training.seed)
+def _training_batch(
+    config: Config, reader: CaseReader, sampler: PatchSampler
+) -> Callable[[int], Batch]:
+    training = config.training
 
     def change(image: Image, label: Label, rng: np.random.Generator) -> Patch:
         settings = training.augment
@@ -243,9 +255,3 @@ def _dataset(batch: Callable[[int], Batch], numbers: Any, config: Config) -> Any
         return read_ahead(batch, iter(numbers), config.training.workers)
 
     return tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(1)
-
-
-def _epoch_line(epoch: int, epochs: int, logs: dict[str, float]) -> str:
-    shown = {k: v for k, v in logs.items() if k in {"loss", "dice", "val_loss", "val_dice"}}
-    values = "  ".join(f"{name} {np.asarray(value):.4f}" for name, value in shown.items())
-    return f"epoch {epoch + 1}/{epochs}  {values}"

@@ -14,9 +14,11 @@ from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.training.data import split_of
 from vol3dseg.training.run_config import choose_config
+from vol3dseg.training.timing import Step
 from vol3dseg.training.training_state import require_same_config, require_same_data
 
 Progress = Callable[[str], None]
+Show = Callable[[Step], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,10 @@ _KILLED = (
 )
 
 
+def _nothing(step: Step) -> None:
+    """Show nothing."""
+
+
 def train_several(
     prepared: Path,
     runs: Path,
@@ -41,13 +47,14 @@ def train_several(
     resume: bool = False,
     changes: Mapping[str, object] | None = None,
     progress: Progress = print,
+    show: Show = _nothing,
 ) -> Iterator[tuple[Path, Outcome]]:
     """Train one config after the other, each in the run folder of its name.
 
     Yields each run folder with its outcome as soon as that is known. All configs are read before
     the first is trained: a slip in the last must not wait for hours. With `resume` interrupted runs
-    go on and finished ones are left as they are. `progress` must be a module's function, since
-    other processes call it too. For `changes` see `choose_config`.
+    go on and finished ones are left as they are. `progress` and `show`, as of `train`, must be what
+    can be sent to other processes, which call them. For `changes` see `choose_config`.
     """
     chosen = {
         runs / name: choose_config(prepared, config, changes=changes)
@@ -55,18 +62,18 @@ def train_several(
     }
     for run, config in chosen.items():
         progress(f"\n{run.name} -> {run}")
-        yield run, _train_apart(prepared, run, config, resume, progress)
+        yield run, _train_apart(prepared, run, config, resume, progress, show)
 
 
 def _train_apart(
-    prepared: Path, run: Path, config: Config, resume: bool, progress: Progress
+    prepared: Path, run: Path, config: Config, resume: bool, progress: Progress, show: Show
 ) -> Outcome:
     """Train in a process of its own, so that what one run breaks or leaves ends with it."""
     if resume and (run / "manifest.json").is_file():
         return _finished_before(prepared, run, config)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         goes_on = resume and (run / "last.keras").is_file()
-        future = pool.submit(_train, prepared, run, config, goes_on, progress)
+        future = pool.submit(_train, prepared, run, config, goes_on, progress, show)
         error = future.exception()
     if error is None:
         return future.result()
@@ -86,11 +93,13 @@ def _finished_before(prepared: Path, run: Path, config: Config) -> Outcome:
     return Outcome("had been finished", finished=True)
 
 
-def _train(prepared: Path, run: Path, config: Config, resume: bool, progress: Progress) -> Outcome:
+def _train(
+    prepared: Path, run: Path, config: Config, resume: bool, progress: Progress, show: Show
+) -> Outcome:
     from vol3dseg.training.fit import train
 
     try:
-        manifest = train(prepared, run, config, resume=resume, progress=progress)
+        manifest = train(prepared, run, config, resume=resume, progress=progress, show=show)
     except Vol3dSegError as error:
         return Outcome(f"failed: {' '.join(str(error).split())}")
     return Outcome("finished", finished=True, manifest=manifest)

@@ -1,0 +1,176 @@
+"""What is seen of a training while it runs, and what ends it: steps, times, curves, a bad batch."""
+
+import itertools
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from vol3dseg.config import EarlyStoppingConfig, TrainingConfig
+from vol3dseg.errors import OutputError, RunError
+from vol3dseg.files import write_text
+
+pytest.importorskip("tensorflow")
+pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.train
+
+import keras  # noqa: E402 - after the skip
+
+from vol3dseg.training import curves as curves_module  # noqa: E402
+from vol3dseg.training.curves import CurvesEachEpoch  # noqa: E402
+from vol3dseg.training.pace import Pace  # noqa: E402
+from vol3dseg.training.sampling import CaseReader, PatchSampler  # noqa: E402
+from vol3dseg.training.stop_on_nan import StopOnNaN, describe_batch  # noqa: E402
+
+LOG = "epoch,loss,dice,val_loss\n0,0.5,0.1,0.6\n1,0.4,0.2,0.5\n"
+
+
+class Moments:
+    """A clock that a test moves."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+# --- a loss that is no number ---------------------------------------------------------------------
+
+
+def poisoned(number, bad, size=2):
+    """Learn from batches of which one holds `bad`, until it is noticed."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e-3), "mse")
+    x = np.ones((5 * size, 1), np.float32)
+    x[number * size] = bad
+    return model, x
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("micro_batches", "step", "named"),
+    [pytest.param(1, 4, "b3", id="batches"), pytest.param(2, 2, "b2, b3", id="micro-batches")],
+)
+def test_a_loss_that_is_not_finite_stops_at_once_and_names_its_batch(
+    bad, micro_batches, step, named
+):
+    model, x = poisoned(3, bad)
+    stop = StopOnNaN(lambda n: f"b{n}", 5, micro_batches)
+    ended = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: pytest.fail("an epoch ended"))
+    with pytest.raises(RunError) as error:
+        model.fit(x, x, batch_size=2, epochs=2, callbacks=[stop, ended], shuffle=False, verbose=0)
+    assert re.fullmatch("the loss is (nan|inf) at step [0-9] of epoch 1, .*", error.value.found)
+    assert error.value.found.endswith(f"at step {step} of epoch 1, on patches of {named}")
+    assert error.value.expected == "a finite number"
+
+
+def test_the_number_of_a_batch_counts_the_epochs_before():
+    stop = StopOnNaN(lambda n: f"b{n}", 6, 3)
+    stop.on_epoch_begin(4)
+    with pytest.raises(RunError, match=r"at step 2 of epoch 5, on patches of b27, b28;"):
+        stop.on_batch_end(4, {"loss": np.nan})
+
+
+def test_a_batch_is_described_by_what_was_drawn_for_it():
+    tables = np.array([[0, 0, 0, 30, 34], [8, 0, 0, 64, 0]])
+    labels = np.ones((4, 4, 4), np.uint8)
+    case = SimpleNamespace(
+        shape=(16, 16, 16), patches=lambda: tables, read_label=lambda box: labels,
+        memory_bytes=2**40,
+    )  # fmt: skip
+    sampler = PatchSampler(CaseReader([case, case, case], 0), (4, 4, 4), 0.5, seed=3)
+    describe = describe_batch(sampler, 2, ["one", "two", "three"])
+    drawn = [sampler.draw(n) for n in (6, 7)]
+    names = [["one", "two", "three"][draw.case] for draw in drawn]
+    expected = ", ".join(f"{name} ({draw.box})" for name, draw in zip(names, drawn, strict=True))
+    assert describe(3) == expected
+    assert describe(3) != describe(4)
+
+
+# --- steps and times ------------------------------------------------------------------------------
+
+
+def watched(training, first, steps, judged, step_s):
+    """Run a Pace through a training; gives its lines, and its steps."""
+    lines, shown, clock = [], [], Moments()
+    pace = Pace(training, first, steps, judged, lines.append, shown.append, clock)
+    pace.set_model(SimpleNamespace(stop_training=False))
+    for epoch in range(first, training.epochs):
+        pace.on_epoch_begin(epoch)
+        for batch in range(steps):
+            clock.now += step_s
+            pace.on_train_batch_end(batch, {"loss": 0.5 - 0.1 * batch})
+        for batch in range(judged):
+            clock.now += step_s / 3
+            pace.on_test_batch_end(batch, {"loss": 0.25})
+        pace.on_epoch_end(epoch, {"loss": 0.5, "dice": 0.75, "val_loss": 0.25, "other": 1.0})
+    return lines, shown
+
+
+def test_how_long_it_will_take_is_said_in_the_first_epoch_and_what_is_left_after_each():
+    training = TrainingConfig(epochs=3, batch_size=2)
+    lines, shown = watched(training, first=0, steps=5, judged=2, step_s=60.0)
+    values = "loss 0.5000  dice 0.7500  val_loss 0.2500"
+    assert lines == [
+        "about 13 min for 3 epochs of 5 steps, 60 s a step",
+        f"epoch 1/3  {values}  11 min left",
+        f"epoch 2/3  {values}  6 min left",
+        f"epoch 3/3  {values}",
+    ]
+    assert [(s.epoch, s.part, s.number, s.steps) for s in shown] == [
+        (epoch, part, n, of)
+        for epoch in (1, 2, 3)
+        for part, of in (("train", 5), ("validation", 2))
+        for n in range(1, of + 1)
+    ]
+    left = [s.left_s for s in shown]
+    assert left[:3] == [None] * 3
+    known = [s for s in left if s is not None]
+    assert all(b <= a for a, b in itertools.pairwise(known[6:]))
+    assert (shown[0].loss, shown[5].loss) == (0.5, 0.25)
+
+
+def test_a_run_that_goes_on_tells_of_the_epochs_left_and_early_stopping_of_the_most():
+    training = TrainingConfig(
+        epochs=4, batch_size=4, micro_batch=2, early_stopping=EarlyStoppingConfig()
+    )
+    lines, _ = watched(training, first=2, steps=6, judged=0, step_s=1.5)
+    assert lines[0] == "at most about 12 s for the 2 epochs left of 3 steps, 3 s a step"
+    assert lines[1].endswith("at most 9 s left")
+
+
+# --- curves ---------------------------------------------------------------------------------------
+
+
+def test_curves_are_drawn_after_an_epoch_unless_that_would_take_too_much(tmp_path, monkeypatch):
+    write_text(tmp_path / "training.log", LOG)
+    clock, drawn, draw = Moments(), [], curves_module.save_curves
+
+    def save(*words):
+        draw(*words)
+        clock.now += 0.3
+        drawn.append(clock.now)
+
+    monkeypatch.setattr(curves_module, "save_curves", save)
+    curves = CurvesEachEpoch(tmp_path, pytest.fail, clock)
+    curves.on_epoch_end(0)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for moment in (5.0, 10.0, 15.2, 15.4, 20.0, 31.0):
+        clock.now = moment
+        curves.on_epoch_end(1)
+    assert drawn == pytest.approx([0.3, 15.7, 31.3])
+
+
+def test_a_picture_that_cannot_be_written_ends_no_training(tmp_path):
+    write_text(tmp_path / "training.log", LOG)
+    (tmp_path / "curves.png").write_bytes(b"of somebody else")
+    said = []
+    curves = CurvesEachEpoch(tmp_path, said.append)
+    for epoch in range(2):
+        curves.on_epoch_end(epoch)
+    assert len(said) == 1
+    assert "curves.png, which vol3dseg did not write" in said[0]
+    assert (tmp_path / "curves.png").read_bytes() == b"of somebody else"
+    with pytest.raises(OutputError):
+        curves_module.save_curves(tmp_path / "curves.png", tmp_path / "training.log")
