@@ -83,6 +83,11 @@ flag = partial(click.option, is_flag=True)
     help="Share of a side that blended tiles have in common.  [default: what the model says]",
 )
 @flag(
+    "--mirror",
+    help="Average over views mirrored along the axes that training mirrored, as info names them: "
+    "2, 4 or 8 times the work.",
+)
+@flag(
     "--explain",
     help="Only read each case and print how it would be computed, with memory and time.",
 )

@@ -12,8 +12,8 @@ import pytest
 from vol3dseg.formats import read_image
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.predicting import predict
-from vol3dseg.model.manifest import Tiling
 from vol3dseg.model.model_file import with_manifest
+from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 

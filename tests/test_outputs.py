@@ -1,4 +1,4 @@
-"""What a model says of its outputs: classes, regions, mirrored views, several networks."""
+"""What a model says of its outputs: classes, regions, several networks."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.model.ensemble import average
-from vol3dseg.model.manifest import Manifest, Tiling
+from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import read_model, with_manifest
 from vol3dseg.model.outputs import Region, Sigmoid, Softmax
 from vol3dseg.space.geometry import Geometry
@@ -96,7 +96,7 @@ def test_outputs_must_fit_the_labels(manifest, outputs, message):
 def test_an_axis_is_mirrored_once(manifest):
     with pytest.raises(ValidationError, match="i is there twice"):
         Manifest.model_validate(
-            {**manifest.model_dump(), "tiling": {"step": [8, 8, 8], "mirror": ["i", "i"]}}
+            {**manifest.model_dump(), "tiling": {"step": [8, 8, 8], "mirrorable": ["i", "i"]}}
         )
 
 
@@ -165,39 +165,6 @@ def test_what_lies_outside_of_the_crop_is_in_no_region(of_regions):
     assert found.probabilities[6, 6, 6].any()
     assert not found.probabilities[:4].any()
     assert not found.segmentation.array[:4].any()
-
-
-# --- mirrored views -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("axes", [("i",), ("i", "k"), ("i", "j", "k")])
-def test_mirrored_views_are_averaged(axes, manifest, small_unet):
-    rng = np.random.default_rng(0)
-    backend = OnnxBackend(small_unet(rng).SerializeToString())
-    recipe = manifest.recipe.model_copy(update={"modalities": ("m",)})
-    network = manifest.network.model_copy(update={"divisor": (2, 2, 2)})
-    facts = {
-        "recipe": recipe,
-        "network": network,
-        "tiling": Tiling.of(recipe.patch_size, mirror=axes),
-    }
-    model = manifest.model_copy(update=facts)
-    image = rng.normal(0, 1, (24, 20, 18, 1)).astype(np.float32)
-    scan = Volume(image, Geometry(image.shape[:3], np.eye(4)), ("m",))
-    planner = Planner(model, bytes_per_voxel=1)
-    found = Predictor(backend, model, planner).segment(scan, scan.geometry, True)
-    expected = np.zeros_like(found.probabilities)
-    for bits in range(2 ** len(axes)):
-        view = ["ijk".index(axis) for n, axis in enumerate(axes) if bits & 1 << n]
-        turned = np.ascontiguousarray(np.moveaxis(np.flip(image, view), -1, 0))[None]
-        expected += np.flip(np.moveaxis(backend(turned)[0], 0, -1), view) / 2 ** len(axes)
-    assert len(found.plan.tiles) == 1
-    np.testing.assert_allclose(found.probabilities, expected, rtol=0, atol=1e-6)
-    plain = Predictor(
-        backend, model.model_copy(update={"tiling": Tiling.of(recipe.patch_size)}), planner
-    )
-    once = plain.segment(scan, scan.geometry, True).probabilities
-    assert np.abs(once - found.probabilities).max() > 0.01
 
 
 # --- several networks -----------------------------------------------------------------------------

@@ -23,9 +23,9 @@ from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import gaussian_weights, run_tiles
-from vol3dseg.model.manifest import Tiling
 from vol3dseg.model.model_file import read_model, with_manifest
 from vol3dseg.model.outputs import Softmax
+from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
@@ -332,7 +332,7 @@ def without_manifest(model):
 def manifest_of_version(version):
     def change(model):
         now = model.metadata_props[0].value
-        model.metadata_props[0].value = now.replace('"version":5,"rec', f'"version":{version},"rec')
+        model.metadata_props[0].value = now.replace('"version":6,"rec', f'"version":{version},"rec')
         assert model.metadata_props[0].value != now
 
     return change
@@ -351,8 +351,8 @@ def other_recipe(model):
         pytest.param(external_in_attribute, "another file", id="external data in an attribute"),
         pytest.param(other_channels, r"\(4 channels, .* as its manifest says", id="other channels"),
         pytest.param(without_manifest, "without the metadata", id="no manifest"),
-        pytest.param(manifest_of_version(6), "another version", id="newer manifest"),
-        pytest.param(manifest_of_version(4), "anew with vol3dseg export-onnx", id="older manifest"),
+        pytest.param(manifest_of_version(7), "another version", id="newer manifest"),
+        pytest.param(manifest_of_version(5), "anew with vol3dseg export-onnx", id="older manifest"),
         pytest.param(other_recipe, "fingerprint", id="edited recipe"),
     ],
 )

@@ -22,8 +22,8 @@ from vol3dseg.errors import ModelError, ParityError
 from vol3dseg.export.standalone import make_standalone, require_standalone
 from vol3dseg.export.standalone_check import check_standalone, one_pass
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.model.manifest import Tiling
 from vol3dseg.model.model_file import describe, read_model, with_manifest
+from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.recipe import Recipe

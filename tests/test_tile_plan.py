@@ -15,7 +15,7 @@ from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 from vol3dseg.inference.tiling import planner as module
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import run_tiles
-from vol3dseg.model.manifest import Tiling
+from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.recipe import Recipe
 from vol3dseg.space.box import Box
 

@@ -24,7 +24,7 @@ from vol3dseg.export import to_onnx as export  # noqa: E402
 from vol3dseg.training import fit  # noqa: E402
 from vol3dseg.training.checkpoints import load_checkpoint  # noqa: E402
 from vol3dseg.training.fit import train  # noqa: E402
-from vol3dseg.training.results import KerasBackend  # noqa: E402
+from vol3dseg.training.results import KerasBackend, describe_model  # noqa: E402
 
 RUN_FILES = {
     "best.keras", "last.keras", "manifest.json", "config.yaml", "split.json", "split.png",
@@ -321,3 +321,11 @@ def test_refusals(prepared, tmp_path, recipe):
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["versions"]["tensorflow"]
     shutil.rmtree(prepared)
+
+
+@pytest.mark.parametrize("augment", [None, {"flip_axes": ["k", "i"]}])
+def test_a_model_knows_which_axes_its_training_mirrored(recipe, augment):
+    config = make_config(recipe, augment=augment)
+    known = describe_model(config).tiling
+    assert known.mirrorable == (("k", "i") if augment else ())
+    assert known.mirror == ()

@@ -2,7 +2,9 @@
 
 import math
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -15,8 +17,9 @@ from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend, is_ins
 from vol3dseg.inference.runtimes.session import Session, require_probabilities
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.machine import give_back_at_once, reset_peak
-from vol3dseg.model.manifest import Tiling
+from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import ModelFile, read_model
+from vol3dseg.model.tiling_rule import Tiling
 
 _LAID_OUT = 4.0  # times the weights: runtimes lay them out for their kernels, size by size
 _GPU_MB = 4096.0  # of a GPU's own memory, unless a limit is given
@@ -32,6 +35,7 @@ def load_predictor(
     max_memory_mb: float | None = None,
     tiles: Tiles = "exact",
     overlap: float | None = None,
+    mirror: bool = False,
 ) -> Predictor:
     """Make a predictor of an exported model.
 
@@ -56,6 +60,8 @@ def load_predictor(
     overlap : float or None
         Share of a side that blended tiles have in common, from 0 to below 1; None takes the
         model's own.
+    mirror : bool
+        Average over views mirrored along all axes that training mirrored: 2, 4 or 8 times the work.
 
     Returns
     -------
@@ -65,7 +71,8 @@ def load_predictor(
     Raises
     ------
     ModelError
-        The file is not such a model, or the runtime cannot load it.
+        The file is not such a model, or the runtime cannot load it; or views are to be mirrored
+        and training mirrored none.
     DeviceError
         The device is not there or lacks the precision, or the runtime fell back to another.
     MissingExtraError
@@ -83,11 +90,12 @@ def load_predictor(
         reset_peak()  # what loading takes counts as well
     model = read_model(path)
     try:
+        model = replace(model, manifest=_as_asked(model.manifest, overlap, mirror))
         session = open_session(model.content, device, threads, precision, lean)
         require_probabilities(session, model.manifest)
     except ModelError as error:
         raise error.at(path) from error
-    made = make_predictor(model, session, max_memory_mb, threads, tiles, overlap)
+    made = make_predictor(model, session, max_memory_mb, threads, tiles)
     made.origin = Origin(path.stem, model.sha256, session.provider)
     return made
 
@@ -98,16 +106,11 @@ def make_predictor(
     max_memory_mb: float | None = None,
     threads: int = 0,
     tiles: Tiles = "exact",
-    overlap: float | None = None,
 ) -> Predictor:
     """Make a predictor of a model that is read and loaded; see `load_predictor`."""
     model.manifest.recipe.require_extras()
     graph, manifest = onnx.load_model_from_string(model.content), model.manifest
     each = session.bytes_per_voxel(footprint(graph, manifest.network.divisor))
-    if overlap is not None:
-        apart = Tiling.of(manifest.recipe.patch_size, overlap).step
-        tiling = manifest.tiling.model_copy(update={"step": apart})
-        manifest = manifest.model_copy(update={"tiling": tiling})
     if manifest.tiling.mirror:  # a mirrored input, the sum of the outputs and a view turned back
         each += 2 * _FLOAT * (len(manifest.outputs.channels) + len(manifest.recipe.modalities))
     most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
@@ -122,6 +125,22 @@ def make_predictor(
         session.release,
         measurable=not session.on_gpu,
     )
+
+
+def _as_asked(manifest: Manifest, overlap: float | None, mirror: bool) -> Manifest:
+    """Return what a model says of itself with the tiling that is asked for."""
+    changes: dict[str, Any] = {}
+    if overlap is not None:
+        changes["step"] = Tiling.of(manifest.recipe.patch_size, overlap).step
+    if mirror:
+        changes["mirror"] = manifest.tiling.mirrorable
+        if not changes["mirror"]:
+            raise ModelError(
+                "its training mirrored no axis, so it knows no mirrored views",
+                expected="axes in training.augment.flip_axes",
+                remedy="leave out --mirror",
+            )
+    return manifest.model_copy(update={"tiling": manifest.tiling.model_copy(update=changes)})
 
 
 def open_session(

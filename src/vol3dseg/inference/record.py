@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.signature import Signature, is_current
@@ -11,7 +11,8 @@ from vol3dseg.files import write_text
 from vol3dseg.inference.predictor import Origin
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.provenance import installed_versions
-from vol3dseg.schema import Amount, Count, Frozen, read_json
+from vol3dseg.model.tiling_rule import Axis
+from vol3dseg.schema import Amount, Count, Frozen, Once, read_json
 from vol3dseg.space.labels import LabelSet
 from vol3dseg.written import adopt, sha256_file
 
@@ -94,6 +95,8 @@ class Record(Frozen):
     model_sha256, fingerprint : str
     provider : str
         Runtime, device and precision.
+    mirror : tuple of "i", "j", "k"
+        Axes that views were mirrored along, and averaged.
     labels : LabelSet
         Names, and the values that are written in the files.
     channels : tuple of str
@@ -107,10 +110,11 @@ class Record(Frozen):
     """
 
     format: Literal["vol3dseg.predictions"] = "vol3dseg.predictions"
-    version: Literal[8] = 8
+    version: Literal[9] = 9
     model_sha256: str
     fingerprint: str
     provider: str
+    mirror: Annotated[tuple[Axis, ...], Once] = ()
     labels: LabelSet
     channels: tuple[str, ...]
     versions: dict[str, str]
@@ -146,16 +150,18 @@ class Record(Frozen):
             model_sha256=origin.sha256,
             fingerprint=manifest.fingerprint,
             provider=origin.provider,
+            mirror=manifest.tiling.mirror,
             labels=manifest.labels,
             channels=manifest.outputs.channels,
             versions=installed_versions(*_PACKAGES),
         )
 
     def require_same_model(self, other: "Record", folder: str | Path) -> None:
-        """Refuse to go on with another model or on another provider."""
+        """Refuse to go on with another model, on another provider or in other views."""
         facts = [
             ("model", self.model_sha256, other.model_sha256),
             ("provider", self.provider, other.provider),
+            ("views mirrored along", *(", ".join(r.mirror) or "no axis" for r in (self, other))),
         ]
         for fact, ours, theirs in facts:
             if ours != theirs:

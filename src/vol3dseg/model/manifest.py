@@ -14,28 +14,24 @@ from vol3dseg import __version__
 from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.outputs import Outputs
 from vol3dseg.model.provenance import Provenance
+from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.quality.training_data import TrainingData
 from vol3dseg.recipe import Recipe
 from vol3dseg.schema import (
-    Amount,
     Count,
     Frozen,
-    Once,
     Positive,
     Real,
     Seed,
     Share,
     Side,
-    Sides,
     parse_json,
     read_json,
 )
-from vol3dseg.space.box import Shape
 from vol3dseg.space.labels import LabelSet
 
 METADATA_KEY = "vol3dseg.manifest"
 
-Axis = Literal["i", "j", "k"]
 Step = Annotated[Side, Field(le=4096)]
 Reach = Annotated[Count, Field(le=2**20)]
 
@@ -60,43 +56,6 @@ class Network(Frozen):
     divisor: tuple[Step, Step, Step]
     receptive_field: tuple[Reach, Reach, Reach]
     local: bool
-
-
-class Tiling(Frozen):
-    """How a volume that does not go through the network at once is put together again.
-
-    Attributes
-    ----------
-    step : (3,) tuple of int
-        From one blended tile to the next [voxels]; a tile is as large as the training patch.
-    sigma : float
-        Standard deviation of the Gaussian that tiles are weighted by, as a share of their side. The
-        default is nnU-Net's choice (Isensee et al. 2021).
-    floor : float
-        The smallest weight of a voxel; the largest is near 1.
-    padding : "zeros"
-        What a tile holds beyond the volume.
-    mirror : tuple of "i", "j", "k"
-        Axes that a tile is mirrored along; outputs are averaged over all combinations of them.
-    """
-
-    step: Sides
-    sigma: Annotated[Amount, Field(ge=1e-3, le=1e3)] = 0.125
-    floor: Annotated[Share, Field(ge=1e-6)] = 1e-3
-    padding: Literal["zeros"] = "zeros"
-    mirror: Annotated[tuple[Axis, ...], Once] = ()
-
-    @classmethod
-    def of(cls, patch: Shape, overlap: float = 0.5, mirror: tuple[Axis, ...] = ()) -> "Tiling":
-        """Return the tiling by patches, neighbours of which share `overlap` of their sides."""
-        i, j, k = (max(1, round(n * (1 - overlap))) for n in patch)
-        return cls(step=(i, j, k), mirror=mirror)
-
-    def step_of(self, size: Shape, patch: Shape) -> Shape:
-        """Return the step for tiles of another size than the patch: the same share of it."""
-        steps = zip(size, self.step, patch, strict=True)
-        i, j, k = (max(1, round(n * step / side)) for n, step, side in steps)
-        return i, j, k
 
 
 class TrainingFacts(Frozen):
@@ -239,7 +198,7 @@ class Manifest(Frozen):
     """
 
     format: Literal["vol3dseg.manifest"] = "vol3dseg.manifest"
-    version: Literal[5] = 5
+    version: Literal[6] = 6
     recipe: Recipe
     fingerprint: str
     labels: LabelSet

@@ -6,6 +6,7 @@ import numpy as np
 
 from vol3dseg.model.manifest import Manifest, TrainingFacts
 from vol3dseg.model.model_file import Described
+from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.preprocessing.index import CaseEntry, Index
 from vol3dseg.quality.appearance import AXES, PERCENTS
 from vol3dseg.quality.training_data import TrainingData
@@ -91,10 +92,10 @@ def _network(manifest: Manifest) -> dict[str, str]:
         "input": f"{', '.join(manifest.recipe.modalities)}; sides are multiples of "
         f"{_by(network.divisor)}",
         "output": f"{outputs.kind} of {', '.join(outputs.channels)}",
-        "tiles": f"{_by(manifest.recipe.patch_size)} voxels, {_by(tiling.step)} apart, "
-        f"mirrored along {', '.join(tiling.mirror) or 'no axis'}"
-        if not network.local or tiling.mirror
-        else "of any size",
+        "tiles": "of any size"
+        if network.local
+        else f"{_by(manifest.recipe.patch_size)} voxels, {_by(tiling.step)} apart",
+        "mirrored views": _views(tiling),
     }
     if (scores := manifest.validation) is not None:
         mean = "undefined" if scores.mean_dice is None else number(scores.mean_dice)
@@ -112,6 +113,12 @@ def _network(manifest: Manifest) -> dict[str, str]:
     made = manifest.provenance
     by = f"vol3dseg {made.versions.get('vol3dseg', 'of unknown version')}"
     return {**found, "made": f"{made.created} by {by}", "fingerprint": manifest.fingerprint[:12]}
+
+
+def _views(tiling: Tiling) -> str:
+    """Return which mirrored views are averaged; empty where none can be."""
+    ways = [("always along", tiling.mirror), ("with --mirror along", tiling.mirrorable)]
+    return next((f"{how} {', '.join(axes)}" for how, axes in ways if axes), "")
 
 
 def _steps(recipe: Recipe) -> dict[str, str]:

@@ -12,9 +12,10 @@ from vol3dseg.datasets.splits import PARTS
 from vol3dseg.errors import RunError
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.model.manifest import Manifest, Network, Tiling, TrainingFacts, ValidationScores
+from vol3dseg.model.manifest import Manifest, Network, TrainingFacts, ValidationScores
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.model.provenance import provenance
+from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.quality.training_data import TrainingData, describe_data
 from vol3dseg.reporting.score_report import write_report
@@ -91,7 +92,7 @@ def describe_model(config: Config, model: Any = None) -> Manifest:
     None is the config's own U-Net. Of another model only what it takes is known, so its tiles will
     be as in training.
     """
-    recipe = config.model_recipe
+    recipe, augment = config.model_recipe, config.training.augment
     if model is None:
         network = Network(
             architecture=config.model.model_dump(mode="json"),
@@ -112,7 +113,7 @@ def describe_model(config: Config, model: Any = None) -> Manifest:
         labels=config.labels,
         network=network,
         outputs=Softmax(classes=config.labels.names),
-        tiling=Tiling.of(recipe.patch_size),
+        tiling=Tiling.of(recipe.patch_size, mirrorable=augment.flip_axes if augment else ()),
         members=(),
         provenance=provenance("tensorflow", "keras", "numpy", "SimpleITK"),
     )

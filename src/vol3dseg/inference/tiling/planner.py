@@ -9,7 +9,7 @@ is asked for. Elsewhere tiles are training patches, and overlapping ones are ble
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,8 +98,16 @@ class Planner:
         rows_mb = size[0] * self._row_mb(shape, 1)  # with one of weights
         each = self.bytes_per_voxel + 2 * _FLOAT  # weights, and what is multiplied by them
         memory_mb = math.prod(size) * each / _MB + rows_mb + self.fixed_mb
-        plan = Plan(shape, size, count * math.prod(size), memory_mb, padded=shape, step=(i, j, k))
-        return replace(plan, cost=self._cost_of_blending(size))
+        return Plan(
+            shape,
+            size,
+            count * math.prod(size),
+            memory_mb,
+            padded=shape,
+            step=(i, j, k),
+            cost=self._cost_of_blending(size),
+            views=self.manifest.tiling.views,
+        )
 
     def _cost_of_blending(self, size: Shape) -> str:
         recipe, network = self.manifest.recipe, self.manifest.network
@@ -146,6 +154,7 @@ class Planner:
             halo=wide,
             exact=exact,
             cost="" if exact else narrow,
+            views=self.manifest.tiling.views,
         )
 
     def _row_mb(self, shape: Shape, more: int = 0) -> float:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from vol3dseg.inference.runtimes.session import Backend
 from vol3dseg.inference.tiling.tile_plan import Plan, Tile
-from vol3dseg.model.manifest import Axis, Manifest
+from vol3dseg.model.manifest import Manifest
+from vol3dseg.model.tiling_rule import Axis
 from vol3dseg.space.box import Box, Shape, read_padded
 
 Array = NDArray[np.float32]

@@ -44,6 +44,8 @@ class Plan:
     cost : str
         What makes labels differ from those of one pass; empty where they do not, and where the
         network knows training patches only.
+    views : int
+        Mirrored ones of each tile that the network runs on, the tile itself among them.
     """
 
     shape: Shape
@@ -55,6 +57,7 @@ class Plan:
     halo: Shape = (0, 0, 0)
     exact: bool = False
     cost: str = ""
+    views: int = 1
 
     @property
     def blended(self) -> bool:
@@ -81,18 +84,19 @@ class Plan:
     def what(self) -> str:
         """What is run, as text."""
         count, size = self.computed // math.prod(self.size), by(self.size)
+        views = f", in {self.views} mirrored views" if self.views > 1 else ""
         if self.step:
-            return f"{count} tiles of {size} voxels, {by(self.step)} apart, blended"
+            return f"{count} tiles of {size} voxels, {by(self.step)} apart, blended{views}"
         if count == 1:
-            return f"one pass over {size} voxels"
+            return f"one pass over {size} voxels{views}"
         halo = by(self.halo) if len(set(self.halo)) > 1 else self.halo[0]
-        return f"{count} tiles of {size} voxels with a halo of {halo}"
+        return f"{count} tiles of {size} voxels with a halo of {halo}{views}"
 
     def __str__(self) -> str:
         result = ""
         if self.computed > math.prod(self.size) and not self.step:
             result = ": equal to one pass" if self.exact else ": close to one pass, not equal"
-        times = self.computed / math.prod(self.shape)
+        times = self.computed * self.views / math.prod(self.shape)
         cost = f"{times:.2f} times the volume is computed, in {self.memory_mb:.0f} MB"
         return f"{self.what}{result}; {cost}"
 
