@@ -1,17 +1,24 @@
-"""From a Keras model to an ONNX graph: one convention, no leftovers, checked."""
+"""From a Keras model to an ONNX graph: one convention, no leftovers, checked.
+
+Keras computes by TensorFlow and the graph is tf2onnx's, unless `KERAS_BACKEND` says torch: then it
+is that of torch.onnx (`export.through_torch`).
+"""
 
 from typing import Any
 
 import onnx
 
 from vol3dseg.errors import ModelError
-from vol3dseg.export.instance_norm import drop_unused, fuse_instance_norms, marked_instance_norms
-from vol3dseg.extras import load_extra
-from vol3dseg.recipe.graph_values import OPSET
-from vol3dseg.training.backend import tf
-from vol3dseg.training.networks.building import Head, probabilities, require_one_image
+from vol3dseg.export.instance_norm import drop_unused
+from vol3dseg.training.backend import keras
+from vol3dseg.training.networks.building import Head, require_one_image
 
-tf2onnx = load_extra("tf2onnx", "train")
+if keras.backend.backend() == "torch":
+    from vol3dseg.export.through_torch import EXPORTERS as EXPORTERS
+    from vol3dseg.export.through_torch import trace as trace
+else:
+    from vol3dseg.export.through_tensorflow import EXPORTERS as EXPORTERS
+    from vol3dseg.export.through_tensorflow import trace as trace
 
 INPUT = ("image", ("n", "c", "i", "j", "k"))
 OUTPUT = ("probabilities", ("n", "class", "i", "j", "k"))
@@ -31,37 +38,11 @@ def convert(
     logits.
     """
     require_one_image(model)
-    with marked_instance_norms(model) as norms:
-        graph_model = _trace(model, patch_size, head)
+    graph_model: onnx.ModelProto = trace(model, patch_size, head)
     _drop_idle_reshape(graph_model.graph)
     _name_ends(graph_model.graph)
-    fuse_instance_norms(graph_model.graph, norms)
     _forget_origin(graph_model, model.name)
     _check(graph_model)
-    return graph_model
-
-
-def _trace(model: Any, patch_size: tuple[int, int, int], head: Head) -> onnx.ModelProto:
-    """Convert with fixed sides.
-
-    With symbolic sides tf2onnx puts some fifty nodes of shape arithmetic round each transposed
-    convolution. No operator of the network needs to know a side, so they are fixed here and
-    made symbolic afterwards. They are twice the patch: a level of a single voxel would
-    be simplified in ways that hold for a single voxel only.
-
-    tf2onnx keeps the layout of its input and knows no other option for five axes, so the
-    network is wrapped into two changes of layout; its optimiser cancels them against its own.
-    """
-    sides = tuple(2 * side for side in patch_size)
-    signature = tf.TensorSpec((None, model.input_shape[-1], *sides), tf.float32, name=INPUT[0])
-    network = probabilities(model, head)
-
-    def channels_first(image: Any) -> Any:
-        return tf.transpose(network(tf.transpose(image, (0, 2, 3, 4, 1))), (0, 4, 1, 2, 3))
-
-    traced = tf.function(channels_first, input_signature=[signature])
-    graph_model: onnx.ModelProto
-    graph_model, _ = tf2onnx.convert.from_function(traced, [signature], opset=OPSET)
     return graph_model
 
 
@@ -112,15 +93,15 @@ def _forget_origin(model: onnx.ModelProto, name: str) -> None:
 
 
 def _check(model: onnx.ModelProto) -> None:
-    """Refuse what tf2onnx lets pass: it returns broken graphs instead of raising."""
+    """Refuse what exporters let pass: tf2onnx returns broken graphs instead of raising."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         detail = " ".join(str(error).split())
         raise ModelError(
-            f"tf2onnx made a graph that is not valid: {detail}",
+            f"the exporter made a graph that is not valid: {detail}",
             expected="standard operators only",
-            remedy="keep to layers that tf2onnx knows",
+            remedy="keep to layers that it knows",
         ) from error
     kinds = [node.op_type for node in model.graph.node]
     unwanted = [f"{kinds.count(kind)} {kind}" for kind in _UNWANTED if kind in kinds]

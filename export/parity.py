@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import ModelError
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 from vol3dseg.model.manifest import Manifest
+from vol3dseg.training.backend import keras
 
 # Softmax in float32 over a handful of classes.
 _SUM_TOLERANCE = 1e-4
@@ -44,7 +45,7 @@ def measure_parity(
     session = OnnxBackend(onnx_bytes, "cpu")
     differences, agreements = [], []
     for patch in patches[:, None]:
-        expected = np.asarray(network(patch))
+        expected = keras.ops.convert_to_numpy(network(patch))
         found = np.moveaxis(session(np.ascontiguousarray(np.moveaxis(patch, -1, 1))), 1, -1)
         if found.shape != expected.shape:
             raise ModelError(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vol3dseg.config import Config
 from vol3dseg.datasets.splits import Split, make_split
 from vol3dseg.errors import ModelError, ParityError, RunError, some_of
-from vol3dseg.export.graph import convert
+from vol3dseg.export.graph import EXPORTERS, convert
 from vol3dseg.export.instance_norm import spell_out_imprecise_norms
 from vol3dseg.export.parity import check_other_sizes, measure_parity
 from vol3dseg.export.quantise import quantise_proven
@@ -258,6 +258,6 @@ def _proven(
         notes=trained.notes,
         **asdict(agreement),
     )
-    packages = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "openvino", "numpy")
+    packages = ("keras", *EXPORTERS, "onnx", "onnxruntime", "openvino", "numpy")
     facts = {"parity": parity, "provenance": provenance(*packages)}
     return graph, manifest.model_copy(update=facts)

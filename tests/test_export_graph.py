@@ -275,7 +275,7 @@ def test_an_unknown_operator_is_refused():
 def test_what_tf2onnx_must_not_leave_is_refused(monkeypatch, node, message):
     made = hand_made([node], [constant("shape", (-1, 2, 4, 4, 4), np.int64)])
     made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    monkeypatch.setattr(graph_module, "_trace", lambda model, size, head: made)
+    monkeypatch.setattr(graph_module, "trace", lambda model, size, head: made)
     with pytest.raises(ModelError, match=message):
         convert(small(keras.layers.Conv3D(2, 1)), (4, 4, 4))
 

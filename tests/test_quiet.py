@@ -75,6 +75,13 @@ def test_another_backend_of_keras_is_named_as_such(words):
     assert "vol3dseg[train]" not in done.stderr
 
 
+def test_the_backend_of_the_second_way_out_is_named_with_its_extra():
+    code = "import sys; sys.modules['torch'] = None; import vol3dseg.export.to_onnx"
+    done = python(code, KERAS_BACKEND="torch")
+    assert "MissingExtraError: torch is not installed" in done.stderr
+    assert "vol3dseg[torch]" in done.stderr
+
+
 @pytest.mark.parametrize("package", ["tensorflow", "keras", "tf2onnx"])
 def test_a_missing_package_is_named_with_its_extra(package):
     code = f"import sys; sys.modules[{package!r}] = None; import vol3dseg.export.to_onnx"

@@ -1,4 +1,8 @@
-"""TensorFlow and Keras, imported here and nowhere else: quietly, and with the right backend."""
+"""TensorFlow and Keras, imported here and nowhere else: quietly, and with the right backend.
+
+With KERAS_BACKEND=torch there is Keras without TensorFlow: enough to load a network and to export
+it, which is the second way to ONNX (docs/export-through-torch.md).
+"""
 
 import os
 import re
@@ -17,6 +21,9 @@ _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _FATAL_ONLY = "3"
 # A line of absl's log, such as "I0000 00:00:1795.97 42 port.cc:153] ...", or the notice before it.
 _LOG_LINE = re.compile(rb"[IWE]\d{4} \d\d:|WARNING: All log messages before absl::InitializeLog")
+# Backends of Keras, and the extra that brings each.
+_EXTRAS = {"tensorflow": "train", "torch": "torch"}
+_UNSET = "unset the environment variable KERAS_BACKEND"
 _GPU = Path("/dev/nvidia0")
 
 
@@ -27,21 +34,34 @@ def _load() -> tuple[Any, Any]:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # Keras' own file may ask for channels first, and is written where there is none.
     os.environ.setdefault("KERAS_HOME", os.devnull)
-    _require_tensorflow(os.environ.setdefault("KERAS_BACKEND", "tensorflow"))
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    _require_known(backend)
     with suppress(MissingExtraError):  # before Keras does
         load_extra("matplotlib", "report")
     with _quiet():
-        modules = load_extra("tensorflow", "train"), load_extra("keras", "train")
-    _require_tensorflow(modules[1].backend.backend())  # somebody else may have imported it
-    return modules
+        loaded = load_extra(backend, _EXTRAS[backend]), load_extra("keras", _EXTRAS[backend])
+    name = loaded[1].backend.backend()
+    _require_known(name)  # somebody else may have imported it
+    return (loaded[0] if name == "tensorflow" else _NoTensorFlow()), loaded[1]
 
 
-def _require_tensorflow(name: str) -> None:
-    if name != "tensorflow":
+def _require_known(name: str) -> None:
+    if name not in _EXTRAS:
         raise DeviceError(
             f"KERAS_BACKEND is {name!r}",
-            expected="tensorflow, which ONNX graphs are made with",
-            remedy="unset the environment variable KERAS_BACKEND",
+            expected="tensorflow, or torch for export-onnx",
+            remedy=_UNSET,
+        )
+
+
+class _NoTensorFlow:
+    """What stands for TensorFlow where Keras computes by torch."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise DeviceError(
+            "KERAS_BACKEND is 'torch', by which networks are exported and nothing else",
+            expected="tensorflow",
+            remedy=_UNSET,
         )
 
 

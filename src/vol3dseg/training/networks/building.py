@@ -127,7 +127,10 @@ def probabilities(model: Any, head: Head) -> Callable[[Any], Any]:
 
     A softmax is over outputs that exclude each other, a sigmoid of each by itself.
     """
-    ends, activate = activation_of(model), {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}
+    ends, activate = (
+        activation_of(model),
+        {"softmax": keras.ops.softmax, "sigmoid": keras.ops.sigmoid},
+    )
     if ends not in {None, head}:
         raise ModelError(
             f"network {model.name!r} ends in a {ends}",
