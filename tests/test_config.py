@@ -132,8 +132,8 @@ def test_a_model_of_a_subset():
             changed(training={"epoch": 3}), "'training.epoch', did you mean 'epochs'", id="key"
         ),
         pytest.param(
-            changed(training={"augment": {"flip": ["i"]}}),
-            "'training.augment.flip', did you mean 'flip_axes'",
+            changed(training={"augment": {"flip_axis": ["i"]}}),
+            "'training.augment.flip_axis', did you mean 'flip_axes'",
             id="optional section",
         ),
         pytest.param(

@@ -20,7 +20,7 @@ from vol3dseg.training.sampling import (  # noqa: E402 - after the skip
     CaseReader,
     PatchSampler,
     read_ahead,
-    training_batches,
+    stacked,
     validation_batches,
     validation_boxes,
 )
@@ -37,10 +37,6 @@ def cases(brats_folder, tmp_path, recipe, labels):
         Config(labels=labels, recipe=small, model=ModelConfig(depth=1)),
     )
     return [StoredCase.open(tmp_path / "P", e, ["flair", "t1"]) for e in index.cases]
-
-
-def unchanged(image, label, rng):
-    return image, label
 
 
 def test_every_case_comes_once_a_round(cases):
@@ -113,6 +109,22 @@ def test_a_patch_that_was_drawn_for_a_class_holds_it(shape, size, seed, voxels):
             assert drawn.box.shape == size
 
 
+def test_a_smaller_patch_lies_anywhere_in_the_scan_and_holds_its_class(cases):
+    sampler = PatchSampler(CaseReader(cases, 100), SIZE, 0.5, seed=0)
+    starts, wanted = set(), 0
+    for number in range(300):
+        drawn = sampler.draw(number, (2, 4, 3))
+        shape = cases[drawn.case].shape
+        assert drawn.box.shape == (2, 4, 3)
+        assert min(drawn.box.start) >= 0
+        assert all(stop <= n for stop, n in zip(drawn.box.stop, shape, strict=True))
+        assert drawn.wanted is None or drawn.wanted in cases[drawn.case].read_label(drawn.box)
+        starts.add(drawn.box.start[0])
+        wanted += drawn.wanted is not None
+    assert len(starts) > 10
+    assert wanted == pytest.approx(150, abs=40)
+
+
 @pytest.mark.parametrize("cache_mb", [0, 100])
 def test_cache_changes_nothing(cases, cache_mb):
     reader, other = CaseReader(cases, cache_mb), CaseReader(cases, 0)
@@ -125,7 +137,7 @@ def test_batches_depend_on_their_number_alone(cases):
     def batches():
         reader = CaseReader(cases, 10)
         sampler = PatchSampler(reader, SIZE, 0.5, seed=1)
-        return training_batches(reader, sampler, 2, unchanged)
+        return lambda n: stacked([reader.patch(sampler.draw(p)) for p in (2 * n, 2 * n + 1)])
 
     straight = list(islice(read_ahead(batches(), count(), workers=3), 6))
     resumed = list(islice(read_ahead(batches(), count(4), workers=1), 2))

@@ -134,24 +134,41 @@ def test_a_seeded_run_repeats_exactly(finished, prepared, tmp_path, recipe):
         train(prepared, tmp_path / "two", config)
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(finished, prepared, tmp_path, recipe):
-    config = make_config(recipe)
+def cut_short(prepared, run, config, line):
+    """Train until a line is said."""
 
     class PowerCutError(Exception):
         pass
 
-    def cut(line):
-        if line.startswith("epoch 2/"):
+    def cut(said):
+        if said.startswith(line):
             raise PowerCutError
 
     with pytest.raises(PowerCutError):
-        train(prepared, tmp_path / "run", config, progress=cut)
+        train(prepared, run, config, progress=cut)
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(finished, prepared, tmp_path, recipe):
+    config = make_config(recipe)
+    cut_short(prepared, tmp_path / "run", config, "epoch 2/")
     assert not (tmp_path / "run" / "manifest.json").exists()
     with pytest.raises(RunError, match="--resume"):
         export.export_onnx(tmp_path / "run", tmp_path / "m.onnx")
     manifest = train(prepared, tmp_path / "run", config, resume=True)
     assert manifest.members[0].epochs == 3
     assert log_of(tmp_path / "run") == log_of(finished)
+
+
+def test_a_run_whose_patches_grow_goes_on_where_it_stopped(prepared, tmp_path, recipe):
+    grow, lines = {"start": 0.5, "stages": 2, "epochs": 0.5, "batch": "voxels"}, []
+    config = make_config(recipe, grow_patch=grow, steps_per_epoch=1, batch_size=1, epochs=2)
+    train(prepared, tmp_path / "straight", config, progress=lines.append)
+    assert any(
+        line.startswith("patches grow: 8 x 8 x 8 from epoch 1 (8 at once)") for line in lines
+    )
+    cut_short(prepared, tmp_path / "run", config, "epoch 1/")
+    train(prepared, tmp_path / "run", config, resume=True)
+    assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
 
 
 @pytest.mark.parametrize("modalities", [("t1",), ("flair",), ("t1", "flair")])

@@ -80,7 +80,10 @@ def test_a_batch_is_described_by_what_was_drawn_for_it():
         memory_bytes=2**40,
     )  # fmt: skip
     sampler = PatchSampler(CaseReader([case, case, case], 0), (4, 4, 4), 0.5, seed=3)
-    describe = describe_batch(sampler, 2, ["one", "two", "three"])
+    describe = describe_batch(
+        lambda number: [sampler.draw(2 * number), sampler.draw(2 * number + 1)],
+        ["one", "two", "three"],
+    )
     drawn = [sampler.draw(n) for n in (6, 7)]
     names = [["one", "two", "three"][draw.case] for draw in drawn]
     expected = ", ".join(f"{name} ({draw.box})" for name, draw in zip(names, drawn, strict=True))

@@ -1,6 +1,7 @@
 """The config: one YAML file with everything that can be chosen, parsed into frozen models."""
 
 from vol3dseg.config.augment_section import AugmentConfig as AugmentConfig
+from vol3dseg.config.growth_section import GrowPatchConfig as GrowPatchConfig
 from vol3dseg.config.model_section import ModelConfig as ModelConfig
 from vol3dseg.config.parsing import dump_config as dump_config
 from vol3dseg.config.parsing import load_config as load_config

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vol3dseg.config.augment_section import AugmentConfig
+from vol3dseg.config.growth_section import GrowPatchConfig
 from vol3dseg.schema import Amount, Count, Frozen, Once, Positive, Seed, Share
 
 
@@ -56,6 +57,8 @@ class TrainingConfig(Frozen):
     clip_norm : float or None
         Largest global norm of the gradient.
     augment : AugmentConfig or None
+    grow_patch : GrowPatchConfig or None
+        None trains on patches of the whole `recipe.patch_size` from the first epoch on.
     reduce_lr_on_plateau, early_stopping : section or None
         None switches the callback off.
     model_checkpoint : bool
@@ -86,6 +89,7 @@ class TrainingConfig(Frozen):
     warmup_epochs: Annotated[Amount, Field(le=100_000)] = 0.0
     clip_norm: Amount | None = Field(default=None, gt=0)
     augment: AugmentConfig | None = AugmentConfig()
+    grow_patch: GrowPatchConfig | None = None
     reduce_lr_on_plateau: ReduceLROnPlateauConfig | None = None
     early_stopping: EarlyStoppingConfig | None = None
     model_checkpoint: bool = True

@@ -29,6 +29,13 @@ class Config(Frozen):
                 f"recipe.patch_size {list(self.recipe.patch_size)} must be multiples of "
                 f"{list(divisor)}, what the strides of the {self.model.depth} levels multiply to"
             )
+        grow = self.training.grow_patch
+        if grow and grow.sides(0, self.recipe.patch_size, divisor) == self.recipe.patch_size:
+            raise ValueError(
+                f"training.grow_patch.start {grow.start:g} of recipe.patch_size "
+                f"{list(self.recipe.patch_size)}, in multiples of {list(divisor)}, is the whole "
+                "patch; give a smaller start, a larger patch, or grow_patch: null"
+            )
         in_log = Counter("_".join(name.lower().split()) for name in self.labels.names)
         if twice := [name for name, times in in_log.items() if times > 1]:
             raise ValueError(

@@ -188,11 +188,12 @@ class StoredCase:
     def read(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Return image (i, j, k, c) and label (i, j, k) of a patch.
 
-        `box` is in voxels of this case's box; what lies beyond that is 0.
+        `box` is in voxels of this case's box; what lies beyond that is 0. Each modality lies in one
+        piece in memory.
         """
         inside = box.intersection(Box.whole(self.shape))
         with _reading(self.path) as file:
-            image = np.stack(self._channels(file, inside), axis=-1)
+            image = np.moveaxis(np.stack(self._channels(file, inside)), 0, -1)
             label = file["label"][self._place(inside).slices]
         around = box.relative_to(inside)
         return read_padded(image, around), read_padded(label, around)

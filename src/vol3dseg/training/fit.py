@@ -1,11 +1,9 @@
 """One training run, from a prepared folder to a run folder."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from vol3dseg.config import Config, TrainingConfig
 from vol3dseg.datasets.splits import split_table
@@ -14,13 +12,14 @@ from vol3dseg.files import write_text
 from vol3dseg.machine import available_mb, peak_mb, resident_mb
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.reporting.figures import save_curves
-from vol3dseg.training.augment import Image, Label, augment
 from vol3dseg.training.backend import keras, tf, unused_gpu
 from vol3dseg.training.callbacks import make_callbacks
 from vol3dseg.training.checkpoints import restore_checkpoint
 from vol3dseg.training.compiled import compile_network, steps_per_epoch
 from vol3dseg.training.curves import CurvesEachEpoch
 from vol3dseg.training.data import RunData, open_data
+from vol3dseg.training.feed import TrainingFeed, dataset
+from vol3dseg.training.growing import describe_growth, stages_of
 from vol3dseg.training.memory_estimate import (
     MicroBatch,
     NetworkSize,
@@ -38,16 +37,7 @@ from vol3dseg.training.run_folder import (
     write_environment,
     write_inputs,
 )
-from vol3dseg.training.sampling import (
-    Batch,
-    CaseReader,
-    Patch,
-    PatchSampler,
-    read_ahead,
-    training_batches,
-    validation_batches,
-    validation_boxes,
-)
+from vol3dseg.training.sampling import CaseReader, validation_batches, validation_boxes
 from vol3dseg.training.stop_on_nan import StopOnNaN, describe_batch
 from vol3dseg.training.timing import Step
 from vol3dseg.training.training_state import (
@@ -135,6 +125,8 @@ def train(
     for line in [*filter(None, [unused_gpu()]), *describe_micro_batch(config, size, chosen)]:
         progress(line)
     config = config.with_micro_batch(chosen.size)
+    if grows := describe_growth(stages_of(config)):
+        progress(grows)
     origin = origin_of(config, prepared, data)
     write_inputs(run, config, data)
     for line in data.index.unseen:
@@ -199,9 +191,8 @@ def _fit(
     # Keras' steps are micro-batches, of which the optimizer makes its own.
     steps = steps_per_epoch(cases, config) * training.micro_batches
     validation, validation_steps = _validation(config, data)
-    reader = CaseReader(cases, training.cache_mb)
-    sampler = PatchSampler(reader, config.recipe.patch_size, training.foreground, training.seed)
-    batch_of = describe_batch(sampler, training.at_once, list(data.training))
+    feed = TrainingFeed(config, cases, steps)
+    batch_of = describe_batch(feed.draws, list(data.training))
     callbacks = [
         StopOnNaN(batch_of, steps, training.micro_batches),
         *make_callbacks(training, run, state, given, origin),
@@ -209,7 +200,7 @@ def _fit(
         Pace(training, first, steps, validation_steps or 0, progress, show),
     ]
     model.fit(
-        _dataset(_training_batch(config, reader, sampler), count(first * steps), config),
+        dataset(feed.batch, count(first * steps), config),
         steps_per_epoch=steps,
         validation_data=validation,
         validation_steps=validation_steps,
@@ -221,18 +212,6 @@ def _fit(
     )
 
 
-def _training_batch(
-    config: Config, reader: CaseReader, sampler: PatchSampler
-) -> Callable[[int], Batch]:
-    training = config.training
-
-    def change(image: Image, label: Label, rng: np.random.Generator) -> Patch:
-        settings = training.augment
-        return augment(image, label, settings, rng) if settings else (image, label)
-
-    return training_batches(reader, sampler, training.at_once, change)
-
-
 def _validation(config: Config, data: RunData) -> tuple[Any, int | None]:
     if not data.validation:
         return None, None
@@ -240,18 +219,4 @@ def _validation(config: Config, data: RunData) -> tuple[Any, int | None]:
     size, each = config.recipe.patch_size, training.validation_patches
     boxes = validation_boxes(cases, size, each, training.seed)
     reader = CaseReader(cases, training.cache_mb // 4)
-    return _dataset(validation_batches(reader, boxes), range(len(boxes)), config), len(boxes)
-
-
-def _dataset(batch: Callable[[int], Batch], numbers: Any, config: Config) -> Any:
-    """Return a `tf.data.Dataset` of batches; it starts anew from `numbers` when iterated again."""
-    size, channels = config.recipe.patch_size, len(config.model_recipe.modalities)
-    signature = (
-        tf.TensorSpec((None, *size, channels), tf.float32),
-        tf.TensorSpec((None, *size), tf.uint8),
-    )
-
-    def stream() -> Iterator[Batch]:
-        return read_ahead(batch, iter(numbers), config.training.workers)
-
-    return tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(1)
+    return dataset(validation_batches(reader, boxes), range(len(boxes)), config), len(boxes)

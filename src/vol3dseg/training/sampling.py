@@ -21,6 +21,21 @@ Patch = tuple[NDArray[np.float32], NDArray[np.uint8]]
 Batch = Patch  # of arrays with one axis more
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A patch that was drawn, and the generator to augment it with.
+
+    It was drawn for the class `wanted`, of which `held` is a voxel of the case inside the box; both
+    are None for a patch of any content.
+    """
+
+    case: int
+    box: Box
+    wanted: int | None
+    held: tuple[int, int, int] | None
+    rng: np.random.Generator
+
+
 class CaseReader:
     """Reads patches; keeps whole cases in memory up to `cache_mb`, first come, first kept."""
 
@@ -29,6 +44,10 @@ class CaseReader:
         self._free = cache_mb * 2**20
         self._kept: dict[int, Patch] = {}
         self._lock = Lock()
+
+    def patch(self, draw: Draw) -> Patch:
+        """Read the patch of a draw as it is."""
+        return self.read(draw.case, draw.box)
 
     def read(self, number: int, box: Box) -> Patch:
         """Read `box` of case `number`; what lies outside the case is 0."""
@@ -55,19 +74,6 @@ class CaseReader:
             return self._kept[number]
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """A patch that was drawn, and the generator to augment it with.
-
-    It was drawn for the class `wanted`, and holds it; None for a patch of any content.
-    """
-
-    case: int
-    box: Box
-    wanted: int | None
-    rng: np.random.Generator
-
-
 class PatchSampler:
     """Chooses patches: every case equally often, and within it every class that it has.
 
@@ -81,11 +87,12 @@ class PatchSampler:
         self._foreground = foreground
         self._seed = seed
 
-    def draw(self, number: int) -> Draw:
-        """Return patch `number`.
+    def draw(self, number: int, size: Shape | None = None) -> Draw:
+        """Return patch `number`, of the sampler's size or of a smaller one.
 
         Cases come in shuffled rounds, each case once a round; the patch's origin is jittered by up
         to half a step of the grid of stored patches, and a voxel of the wanted class stays inside.
+        A smaller patch lies anywhere in the stored one.
         """
         round_, place = divmod(number, len(self._tables))
         order = np.random.default_rng([self._seed, 0, round_]).permutation(len(self._tables))
@@ -93,7 +100,8 @@ class PatchSampler:
         case = int(order[place])
         origin, wanted = self._choose(self._tables[case], rng)
         held = None if wanted is None else self._voxel_of(wanted, case, origin, rng)
-        return Draw(case, self._jittered(case, origin, held, rng), wanted, rng)
+        box = self._jittered(case, origin, held, size or self._size, rng)
+        return Draw(case, box, wanted, held, rng)
 
     def _choose(
         self, table: NDArray[np.int64], rng: np.random.Generator
@@ -107,52 +115,35 @@ class PatchSampler:
 
     def _voxel_of(
         self, wanted: int, case: int, origin: Sequence[int], rng: np.random.Generator
-    ) -> list[int]:
+    ) -> Shape:
         """Return a voxel of a class at random from a patch that holds some."""
-        label = self._reader.read_label(case, self._box(origin))
+        first_i, first_j, first_k = origin
+        box = Box.at((first_i, first_j, first_k), self._size)
+        label = self._reader.read_label(case, box)
         found = rng.choice(np.flatnonzero(label == wanted))
         inside = np.unravel_index(found, label.shape)
-        return [o + int(v) for o, v in zip(origin, inside, strict=True)]
+        i, j, k = (o + int(v) for o, v in zip(origin, inside, strict=True))
+        return i, j, k
 
     def _jittered(
-        self, case: int, origin: Sequence[int], held: Sequence[int] | None, rng: np.random.Generator
+        self,
+        case: int,
+        origin: Sequence[int],
+        held: Sequence[int] | None,
+        size: Shape,
+        rng: np.random.Generator,
     ) -> Box:
         start = []
         for axis, extent in enumerate(self._reader.cases[case].shape):
-            size, here = self._size[axis], origin[axis]
-            half = patch_step(self._size)[axis] // 2
-            low = max(here - half, min(0, extent - size))
-            high = min(here + half, max(0, extent - size))
+            side, here = size[axis], origin[axis]
+            half, room = patch_step(self._size)[axis] // 2, self._size[axis] - side
+            low = max(here - half, min(0, extent - side))
+            high = min(here + half + room, max(0, extent - side))
             if held is not None:
-                low, high = max(low, held[axis] - size + 1), min(high, held[axis])
+                low, high = max(low, held[axis] - side + 1), min(high, held[axis])
             start.append(int(rng.integers(low, high + 1)))
-        return self._box(start)
-
-    def _box(self, start: Sequence[int]) -> Box:
         i, j, k = start
-        return Box.at((i, j, k), self._size)
-
-
-def training_batches(
-    reader: CaseReader,
-    sampler: PatchSampler,
-    batch_size: int,
-    augment: Callable[[NDArray[np.float32], NDArray[np.uint8], np.random.Generator], Patch],
-) -> Callable[[int], Batch]:
-    """Return the function from the number of a batch to the batch.
-
-    A batch is an (n, i, j, k, c) array of float32 and an (n, i, j, k) array of uint8.
-    """
-
-    def patch(number: int) -> Patch:
-        drawn = sampler.draw(number)
-        return augment(*reader.read(drawn.case, drawn.box), drawn.rng)
-
-    def batch(number: int) -> Batch:
-        first = number * batch_size
-        return _stacked([patch(n) for n in range(first, first + batch_size)])
-
-    return batch
+        return Box.at((i, j, k), size)
 
 
 def validation_boxes(
@@ -186,7 +177,7 @@ def validation_batches(
     reader: CaseReader, boxes: Sequence[Sequence[tuple[int, Box]]]
 ) -> Callable[[int], Batch]:
     """Return the function from the number of a batch of the fixed list to the batch."""
-    return lambda number: _stacked([reader.read(case, box) for case, box in boxes[number]])
+    return lambda number: stacked([reader.read(case, box) for case, box in boxes[number]])
 
 
 def read_ahead(
@@ -210,6 +201,10 @@ def read_ahead(
                 future.cancel()
 
 
-def _stacked(patches: Sequence[Patch]) -> Batch:
-    images, labels = zip(*patches, strict=True)
-    return np.stack(images), np.stack(labels)
+def stacked(patches: Sequence[Patch]) -> Batch:
+    """Return patches as one batch, contiguous in the order of its axes however they lie."""
+    images, labels = (
+        np.stack(arrays, out=np.empty((len(arrays), *arrays[0].shape), arrays[0].dtype))
+        for arrays in zip(*patches, strict=True)
+    )
+    return images, labels

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from vol3dseg.errors import RunError
 from vol3dseg.training.backend import keras
-from vol3dseg.training.sampling import PatchSampler
+from vol3dseg.training.sampling import Draw
 
 
 class StopOnNaN(keras.callbacks.TerminateOnNaN):  # type: ignore[misc]
@@ -43,17 +43,10 @@ class StopOnNaN(keras.callbacks.TerminateOnNaN):  # type: ignore[misc]
 
 
 def describe_batch(
-    sampler: PatchSampler, batch_size: int, names: Sequence[str]
+    draws: Callable[[int], Sequence[Draw]], names: Sequence[str]
 ) -> Callable[[int], str]:
     """Return the function from the number of a batch to its cases, with the boxes of its patches.
 
-    Batch n is a function of the seed and n, so nothing of it need be kept. `names` are those of the
-    sampler's cases.
+    `draws` gives the patches of a batch by its number, `names` are those of their cases.
     """
-
-    def batch(number: int) -> str:
-        first = number * batch_size
-        drawn = [sampler.draw(n) for n in range(first, first + batch_size)]
-        return ", ".join(f"{names[draw.case]} ({draw.box})" for draw in drawn)
-
-    return batch
+    return lambda number: ", ".join(f"{names[draw.case]} ({draw.box})" for draw in draws(number))

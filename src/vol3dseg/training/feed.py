@@ -1,0 +1,66 @@
+"""What a training is fed: its batches by their number, and TensorFlow's data set of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from vol3dseg.config import Config
+from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.training.augment import augmented
+from vol3dseg.training.backend import tf
+from vol3dseg.training.growing import patches_of, stages_of
+from vol3dseg.training.sampling import (
+    Batch,
+    CaseReader,
+    Draw,
+    Patch,
+    PatchSampler,
+    read_ahead,
+    stacked,
+)
+
+
+class TrainingFeed:
+    """The batches of a training, by their number; `steps` of them make an epoch.
+
+    A batch here is what goes through the network at once: a micro-batch. It is a function of the
+    config and its number, so nothing of it need be kept.
+    """
+
+    def __init__(self, config: Config, cases: Sequence[StoredCase], steps: int) -> None:
+        training = config.training
+        self._stages, self._steps = stages_of(config), steps
+        self._reader = CaseReader(cases, training.cache_mb)
+        self._sampler = PatchSampler(
+            self._reader, config.recipe.patch_size, training.foreground, training.seed
+        )
+        self._augment = training.augment
+
+    def draws(self, number: int) -> list[Draw]:
+        """Return where the patches of a batch are."""
+        size, numbers = patches_of(self._stages, self._steps, number)
+        return [self._sampler.draw(patch, size) for patch in numbers]
+
+    def batch(self, number: int) -> Batch:
+        """Return (n, i, j, k, c) float32 images and (n, i, j, k) uint8 labels of a batch."""
+        return stacked([self._patch(draw) for draw in self.draws(number)])
+
+    def _patch(self, draw: Draw) -> Patch:
+        if self._augment is None:
+            return self._reader.patch(draw)
+        return augmented(self._reader, draw, self._augment)
+
+
+def dataset(batch: Callable[[int], Batch], numbers: Any, config: Config) -> Any:
+    """Return a `tf.data.Dataset` of batches; it starts anew from `numbers` when iterated again."""
+    channels = len(config.model_recipe.modalities)
+    grows = config.training.grow_patch is not None
+    size = (None, None, None) if grows else config.recipe.patch_size
+    signature = (
+        tf.TensorSpec((None, *size, channels), tf.float32),
+        tf.TensorSpec((None, *size), tf.uint8),
+    )
+
+    def stream() -> Iterator[Batch]:
+        return read_ahead(batch, iter(numbers), config.training.workers)
+
+    return tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(1)
