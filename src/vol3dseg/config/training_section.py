@@ -56,6 +56,11 @@ class TrainingConfig(Frozen):
         Over which the rate rises in a line from 0.
     clip_norm : float or None
         Largest global norm of the gradient.
+    ema : float or None
+        Share of itself that the moving average of the weights keeps after each change of them. What
+        is judged and deployed is the average; training goes on with the weights themselves.
+    freeze_norms : float or None
+        The last share of all epochs, in which norms use their moving statistics.
     augment : AugmentConfig or None
     grow_patch : GrowPatchConfig or None
         None trains on patches of the whole `recipe.patch_size` from the first epoch on.
@@ -88,6 +93,8 @@ class TrainingConfig(Frozen):
     schedule_power: Annotated[Amount, Field(gt=0, le=10)] = 0.9
     warmup_epochs: Annotated[Amount, Field(le=100_000)] = 0.0
     clip_norm: Amount | None = Field(default=None, gt=0)
+    ema: Annotated[Share, Field(gt=0, lt=1)] | None = None
+    freeze_norms: Annotated[Share, Field(gt=0)] | None = None
     augment: AugmentConfig | None = AugmentConfig()
     grow_patch: GrowPatchConfig | None = None
     reduce_lr_on_plateau: ReduceLROnPlateauConfig | None = None
@@ -137,6 +144,7 @@ class TrainingConfig(Frozen):
         for key, found, mended in (
             ("schedule", self.schedule, "constant"),
             ("reduce_lr_on_plateau", self.reduce_lr_on_plateau, None),
+            ("ema", self.ema, None),
         ):
             if found != mended:
                 raise ValueError(

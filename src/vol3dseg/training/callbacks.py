@@ -10,7 +10,14 @@ from vol3dseg.config import TrainingConfig
 from vol3dseg.errors import RunError
 from vol3dseg.files import write_text
 from vol3dseg.training.backend import keras
-from vol3dseg.training.checkpoints import save_checkpoint
+from vol3dseg.training.checkpoints import read_raw, save_checkpoint
+from vol3dseg.training.deployed_weights import (
+    Arrays,
+    DeployedWeights,
+    assign,
+    deployed_weights,
+)
+from vol3dseg.training.frozen_norms import FrozenNorms
 from vol3dseg.training.training_state import LAST, Origin, TrainingState, read_state
 
 # What Keras' callbacks must know to go on; they forget it when a training begins.
@@ -34,7 +41,12 @@ def make_callbacks(
     for a resumed run. A plateau and early stopping need a `val_loss`. `origin` goes into the
     checkpoints.
     """
-    callbacks: list[Any] = [LearningRateLog(), *given]
+    deployed = deployed_weights(config)
+    before: list[Any] = [LearningRateLog(), *filter(None, [deployed])]
+    if config.freeze_norms is not None:
+        before.append(FrozenNorms(config.freeze_norms, config.epochs))
+    before += given
+    callbacks = list(before)
     if config.reduce_lr_on_plateau is not None:
         plateau = config.reduce_lr_on_plateau
         callbacks.append(
@@ -48,11 +60,11 @@ def make_callbacks(
     if config.model_checkpoint:
         callbacks.append(BestCheckpoint(run / "best.keras", origin, resumed=state is not None))
     callbacks.append(TrainingLog(run / "training.log", resumed=state is not None))
-    remembering = tuple(callbacks[1 + len(given) :])
+    remembering = tuple(callbacks[len(before) :])
     # The log is written first: a row too many can be cut off, a missing one cannot be made up.
-    callbacks.append(LastCheckpoint(run / LAST, remembering, origin))
+    callbacks.append(LastCheckpoint(run / LAST, remembering, origin, deployed))
     if state is not None:
-        callbacks.append(RestoreState(state, remembering))
+        callbacks.append(RestoreState(state, remembering, read_raw(run / LAST)))
     return callbacks
 
 
@@ -111,16 +123,22 @@ class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
 class LastCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
     """Save the model, its optimizer and the state of other callbacks after every epoch.
 
-    The callbacks `remembering` must come before this one in the list.
+    The callbacks `remembering` must come before this one in the list. Where `deployed` has put
+    other weights into the model, it goes on with its own after that.
     """
 
     def __init__(
-        self, path: Path, remembering: Sequence[Any], origin: Origin | None = None
+        self,
+        path: Path,
+        remembering: Sequence[Any],
+        origin: Origin | None = None,
+        deployed: DeployedWeights | None = None,
     ) -> None:
         super().__init__()
         self._path = path
         self._remembering = remembering
         self._origin = origin
+        self._deployed = deployed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save."""
@@ -137,19 +155,25 @@ class LastCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
             ),
             origin=self._origin,
         )
-        save_checkpoint(self._path, self.model, state)
+        save_checkpoint(self._path, self.model, state, self._deployed and self._deployed.raw)
+        if self._deployed is not None:
+            self._deployed.go_on()
 
 
 class RestoreState(keras.callbacks.Callback):  # type: ignore[misc]
     """Give other callbacks, and the network's dropout, the state that they had at a checkpoint.
 
-    Keras' callbacks forget everything when a training begins, so this one must be the last.
+    Keras' callbacks forget everything when a training begins, so this one must come after them.
+    `raw` are the weights to go on with, where the model was given those to deploy.
     """
 
-    def __init__(self, state: TrainingState, remembering: Sequence[Any]) -> None:
+    def __init__(
+        self, state: TrainingState, remembering: Sequence[Any], raw: Arrays | None = None
+    ) -> None:
         super().__init__()
         self._state = state
         self._remembering = remembering
+        self._raw = raw
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Restore."""
@@ -160,6 +184,8 @@ class RestoreState(keras.callbacks.Callback):  # type: ignore[misc]
                 f"{len(self._state.seeds)}",
                 remedy="give the same network again",
             )
+        if self._raw is not None:
+            assign(self.model, self._raw)
         for variable, seed in zip(seeds, self._state.seeds, strict=True):
             variable.assign(seed)
         for callback in self._remembering:

@@ -1,7 +1,8 @@
 """Checkpoints of a run: Keras files that also know where the training stood.
 
 They have one more member than Keras writes; see `training_state`. Keras reads such a file as any
-other.
+other, and finds in it the weights to deploy; where training goes on with others, those are one more
+member, so that no two files can disagree.
 """
 
 import warnings
@@ -9,22 +10,35 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vol3dseg.errors import RunError
 from vol3dseg.files import atomic_path
 
 # Loading a model finds what is ours (layer, loss, metrics, rate) only if its module was imported.
 from vol3dseg.training import learning_rate, losses, metrics, optimizers  # noqa: F401
 from vol3dseg.training.backend import keras
+from vol3dseg.training.deployed_weights import Arrays
 from vol3dseg.training.networks import norms  # noqa: F401
 from vol3dseg.training.training_state import AGAIN, MEMBER, TrainingState, require_archive
 
+_RAW = "vol3dseg-raw-weights.npz"
 
-def save_checkpoint(path: Path, model: Any, state: TrainingState) -> None:
-    """Write the model with its optimizer, and `state`, into one file, atomically."""
+
+def save_checkpoint(
+    path: Path, model: Any, state: TrainingState, raw: Arrays | None = None
+) -> None:
+    """Write the model with its optimizer, and `state`, into one file, atomically.
+
+    `raw` are the weights that training goes on with, where the model has those to deploy.
+    """
     with atomic_path(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(MEMBER, state.model_dump_json())
+            if raw is not None:
+                with archive.open(_RAW, "w", force_zip64=True) as member:
+                    np.savez(member, *raw)
 
 
 def load_checkpoint(path: Path) -> Any:
@@ -41,16 +55,30 @@ def load_checkpoint(path: Path) -> Any:
 
 
 def restore_checkpoint(model: Any, path: Path) -> None:
-    """Give a model the weights in a checkpoint, and its optimizer, if any, the state it had."""
+    """Give a model the weights to deploy in a checkpoint, and its optimizer, if any, its state."""
     require_archive(path)
-    if getattr(model, "optimizer", None) is not None:
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not optimizer.built:
         # One that has no variables yet would skip its state with a mere warning.
-        model.optimizer.build(model.trainable_variables)
+        optimizer.build(model.trainable_variables)
     try:
         with warnings.catch_warnings():
             # Keras only warns of layers that the file does not have.
             warnings.simplefilter("error", UserWarning)
             model.load_weights(path)
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def read_raw(path: Path) -> Arrays | None:
+    """Return the weights in a checkpoint to go on with; None where those to deploy are the same."""
+    require_archive(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if _RAW not in archive.namelist():
+                return None
+            with archive.open(_RAW) as member, np.load(member, allow_pickle=False) as arrays:
+                return tuple(arrays[name] for name in arrays.files)
     except Exception as error:
         raise _damaged(path, error) from error
 

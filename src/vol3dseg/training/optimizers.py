@@ -49,6 +49,8 @@ class ScheduleFreeAdamW(keras.optimizers.ScheduleFreeAdamW):  # type: ignore[mis
 
     def build(self, var_list: Sequence[Any]) -> None:
         """Make the state: z, the mean squares of gradients, the sum of squared rates."""
+        if self.built:
+            return
         super().build(var_list)
         self._squared_rates = self.add_variable((), name="squared_rates", dtype="float32")
 
