@@ -16,6 +16,7 @@ from vol3dseg.cli.evaluate import evaluate
 from vol3dseg.cli.export_onnx import export_onnx
 from vol3dseg.cli.info import info
 from vol3dseg.cli.inspect import inspect
+from vol3dseg.cli.plan import plan
 from vol3dseg.cli.predict import predict
 from vol3dseg.cli.preprocess import preprocess
 from vol3dseg.cli.show import show
@@ -53,7 +54,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 def cli() -> None:
     """Segment 3-D medical scans: train a U-Net, deploy one self-describing ONNX file.
 
-    The straight line: preprocess, train, export-onnx, predict, evaluate. See it run with
+    The straight line: plan, preprocess, train, export-onnx, predict, evaluate. See it run with
     `vol3dseg demo`.
     """
     logging.addLevelName(logging.WARNING, "warning")  # as in all other lines
@@ -63,6 +64,7 @@ def cli() -> None:
 for command in (
     check,
     inspect,
+    plan,
     preprocess,
     split,
     train,

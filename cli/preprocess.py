@@ -16,6 +16,7 @@ from vol3dseg.cli.options import (
     repair_option,
     workers_option,
 )
+from vol3dseg.cli.plan import report_plan
 
 if TYPE_CHECKING:
     from vol3dseg.preprocessing.index import Index
@@ -24,21 +25,31 @@ if TYPE_CHECKING:
 @command(short_help="Crop and normalise scans into HDF5.")
 @click.argument("dataset", type=PathType)
 @output_option("the prepared folder")
-@config_option("A preset or a YAML file; its recipe says what is done.", required=True)
+@config_option(
+    "A preset or a YAML file; its recipe says what is done.  [default: the one that the prepared "
+    "folder was made with, or a plan: see vol3dseg plan]"
+)
 @workers_option()
 @repair_option()
-def preprocess(dataset: Path, output: Path, config: str, workers: int | None, repair: bool) -> None:
+def preprocess(
+    dataset: Path, output: Path, config: str | None, workers: int | None, repair: bool
+) -> None:
     """Crop, resample and normalise the scans of DATASET into HDF5.
 
     DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw, BIDS or DICOM
     layout, a folder of images, one with images/ and labels/, or a dataset table (.csv, .json).
     Run again, it does only what is missing or has changed, and removes what it prepared of cases
-    that are no longer there. Headers are checked first, of all cases; `vol3dseg check` looks at all
+    that are no longer there. Without a config one is planned, and written into the prepared folder
+    as plan.yaml. Headers are checked first, of all cases; `vol3dseg check` looks at all
     voxels as well. A case that fails is named and the others go on; the exit code is 1 then.
     """
     from vol3dseg.preprocessing.prepare_case import Outcome
+    from vol3dseg.preprocessing.prepare_dataset import chosen_config, unknown_files
     from vol3dseg.preprocessing.prepare_dataset import preprocess as prepare
-    from vol3dseg.preprocessing.prepare_dataset import unknown_files
+
+    settings, planned = chosen_config(dataset, output, config, workers, repair)
+    if planned is not None:
+        report_plan(planned)
 
     with progress_bar() as bar:
         task = bar.add_task("preparing", total=None)
@@ -52,7 +63,7 @@ def preprocess(dataset: Path, output: Path, config: str, workers: int | None, re
                         line, highlight=False, markup=False, emoji=False, soft_wrap=True
                     )
 
-        index = prepare(dataset, output, config, workers, repair, show)
+        index = prepare(dataset, output, settings, workers, repair, show)
     _report(index, output)
     for path in unknown_files(output, index):
         click.echo(f"note: {path} is not a prepared case of this data set and was left alone")
@@ -61,6 +72,7 @@ def preprocess(dataset: Path, output: Path, config: str, workers: int | None, re
 
 
 def _report(index: "Index", output: Path) -> None:
+    from vol3dseg.planning.patch_fit import patch_warnings
     from vol3dseg.space.intake import by_note
 
     for entry in index.cases:
@@ -79,6 +91,8 @@ def _report(index: "Index", output: Path) -> None:
         click.echo(f"note: {index.unlabelled}")
     for case_id, reason in index.left_out.items():
         click.echo(f"left out: case {case_id}: {reason}")
+    for warning in patch_warnings(index.config, [entry.shape for entry in index.cases]):
+        click.echo(f"warning: {warning}", err=True)
     click.echo(
         f"{len(index.cases)} cases prepared, {len(index.left_out)} left out, "
         f"{len(index.failed)} failed -> {output}"

@@ -97,6 +97,16 @@ def test_a_folder_that_was_not_fetched_is_not_passed_over(dataset):
     assert [f.found for f in found] == ["is a link to a file that is not there"] * 2
 
 
-def test_a_mask_that_is_taken_for_a_modality_is_named(dataset):
+def test_the_only_folder_that_is_called_like_a_label_map_is_one(dataset):
+    (dataset / "A/label").rename(dataset / "A/MaskTumor")
+    case = find_cases(dataset)[0]
+    assert (case.label, list(case.images)) == (dataset / "A/MaskTumor", ["FLAIR", "T1"])
+    assert find_cases(dataset, ["T1", "MaskTumor"])[0].label is None  # which is an image then
+
+
+def test_masks_that_are_taken_for_modalities_are_named(dataset):
     (dataset / "A/label").rename(dataset / "A/Mask")
-    assert find_cases(dataset)[0].likely_labels == (dataset / "A/Mask",)
+    shutil.copytree(dataset / "A/Mask", dataset / "A/roi")
+    case = find_cases(dataset)[0]
+    assert case.label is None
+    assert case.likely_labels == (dataset / "A/Mask", dataset / "A/roi")

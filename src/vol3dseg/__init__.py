@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vol3dseg.inference.output_files import PredictOptions as PredictOptions
     from vol3dseg.inference.predicting import predict as predict
     from vol3dseg.model.model_file import describe as describe
+    from vol3dseg.planning.make_plan import plan as plan
     from vol3dseg.preprocessing.prepare_dataset import preprocess as preprocess
     from vol3dseg.recipe import Recipe as Recipe
     from vol3dseg.reporting.comparison.comparison_report import compare_folders as compare_folders
@@ -50,6 +51,7 @@ _HOMES = {
     "write_table": "vol3dseg.datasets.layouts.table",
     "check": "vol3dseg.datasets.checks",
     "inspect": "vol3dseg.reporting.inspection.inspection_report",
+    "plan": "vol3dseg.planning.make_plan",
     "preprocess": "vol3dseg.preprocessing.prepare_dataset",
     "write_split": "vol3dseg.training.data",
     "train": "vol3dseg.training.fit",

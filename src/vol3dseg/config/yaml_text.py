@@ -61,9 +61,15 @@ def values_of_yaml(text: str) -> Any:
     return None if node is None else _Reader().value(node, ())
 
 
-def yaml_of_values(values: Any) -> str:
-    """Return a YAML text that says these values, in their order."""
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+def yaml_of_values(values: Any, compact: bool = False) -> str:
+    """Return a YAML text that says these values, in their order.
+
+    A compact one has lists and mappings of single values on one line.
+    """
+    flow = None if compact else False
+    return yaml.dump(
+        values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=flow
+    )
 
 
 class _Reader:

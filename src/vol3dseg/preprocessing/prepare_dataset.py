@@ -16,11 +16,13 @@ from vol3dseg.datasets.over_cases import over_cases, worker_processes
 from vol3dseg.datasets.signature import is_current
 from vol3dseg.errors import DatasetError, OutputError, StoreError
 from vol3dseg.files import remove_leftovers, remove_ours, require_writable, set_aside
+from vol3dseg.planning.make_plan import Plan, plan
 from vol3dseg.preprocessing.index import CASES, FILE_NAME, CaseEntry, Index, load_index, verify
 from vol3dseg.preprocessing.prepare_case import Outcome, begun, outcome_of, prepare_case
 from vol3dseg.written import LIST_NAME, adopt, is_ours, sha256_file
 
 Progress = Callable[[Outcome, int], None]
+PLAN = "plan.yaml"  # in a prepared folder, where no config was given
 _KILLED = (
     "case {}: the run before was killed while it was worked on, perhaps for want of memory; give "
     "it more memory, and run the same command again to try it"
@@ -31,7 +33,7 @@ _SAVING = 0.05  # of the time may go into writing the index, which grows with ev
 def preprocess(
     dataset: str | Path | Sequence[Case],
     output: str | Path,
-    config: Config | str | Path,
+    config: Config | str | Path | None = None,
     workers: int | Executor | None = 1,
     repair: bool = False,
     progress: Progress = lambda outcome, total: None,
@@ -48,8 +50,9 @@ def preprocess(
         A folder in a layout that `find_cases` knows, a dataset table, or cases.
     output : str or Path
         The prepared folder.
-    config : Config, str or Path
-        A config, the name of a preset, or a YAML file.
+    config : Config, str, Path or None
+        A config, the name of a preset, or a YAML file. None takes the one that `output` was made
+        with, or plans one and writes it into `output` as plan.yaml.
     workers : int, Executor or None
         Processes that prepare cases side by side, None for one for each core; or an executor.
     repair : bool
@@ -78,7 +81,8 @@ def preprocess(
     MissingExtraError
         A step of the recipe needs what is not installed.
     """
-    config, folder = load_config(config), Path(output)
+    folder = Path(output)
+    config, _ = chosen_config(dataset, folder, config, workers, repair)
     config.recipe.require_extras()
     if isinstance(dataset, str | Path):
         cases = find_cases(dataset, config.recipe.modalities)
@@ -97,6 +101,23 @@ def preprocess(
         if (folder / CASES).is_dir():
             remove_leftovers(folder / CASES)
         raise
+
+
+def chosen_config(
+    dataset: str | Path | Sequence[Case],
+    folder: Path,
+    config: Config | str | Path | None,
+    workers: int | Executor | None = 1,
+    repair: bool = False,
+) -> tuple[Config, Plan | None]:
+    """Return the config that is given, or that `folder` was made with, or a plan and its own."""
+    if config is not None:
+        return load_config(config), None
+    if (folder / FILE_NAME).exists():
+        return load_index(folder).config, None
+    require_writable(folder, [FILE_NAME, PLAN])
+    made = plan(dataset, folder / PLAN, workers=workers, repair=repair)
+    return made.config, made
 
 
 class _Run:

@@ -11,6 +11,7 @@ from vol3dseg.errors import RunError
 from vol3dseg.files import write_text
 from vol3dseg.machine import available_mb, peak_mb, resident_mb
 from vol3dseg.model.manifest import Manifest
+from vol3dseg.planning.patch_fit import patch_warnings
 from vol3dseg.reporting.figures import save_curves
 from vol3dseg.training.backend import keras, tf, unused_gpu
 from vol3dseg.training.callbacks import make_callbacks
@@ -124,6 +125,9 @@ def train(
     chosen = _micro_batch(config, size, data)
     for line in [*filter(None, [unused_gpu()]), *describe_micro_batch(config, size, chosen)]:
         progress(line)
+    every = (*data.training.values(), *data.validation.values())
+    for warning in patch_warnings(config, [case.shape for case in every]):
+        progress(f"warning: {warning}")
     config = config.with_micro_batch(chosen.size)
     if grows := describe_growth(stages_of(config)):
         progress(grows)

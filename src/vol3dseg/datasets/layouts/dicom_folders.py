@@ -3,18 +3,20 @@
 ::
 
     DATASET/<case>/<modality>/*.dcm
-    DATASET/<case>/label/*.dcm        a DICOM-SEG, or a mask kept as an image
+    DATASET/<case>/label/*.dcm        a DICOM-SEG, or a mask kept as an image; also called seg,
+                                      or the only folder called like one, such as MaskTumor
     DATASET/<case>/*.dcm              where one modality is wanted, and no more
 
 Modalities are what their folders are called: headers hold descriptions, and those are never guessed
 from. Where all series of a case lie in one folder, a dataset table says which is which.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts.layout import Layout, Search, folder_name, is_dangling, subfolders
+from vol3dseg.datasets.layouts.likely_labels import looks_like_label
 from vol3dseg.formats.dicom.series import find_series, holds_files
 
 _LABELS = ("label", "seg")
@@ -35,7 +37,7 @@ def _find(folder: Path, search: Search) -> Iterator[Case]:
     elif wanted and below and not {wanted.lower(), *_LABELS} & {name.lower() for name in below}:
         yield from (_of_one_image(path, wanted) for path in below.values())
     else:
-        yield from _of_several(folder, search.problems)
+        yield from _of_several(folder, search.modalities, search.problems)
 
 
 def _of_one_image(folder: Path, modality: str) -> Case:
@@ -43,7 +45,7 @@ def _of_one_image(folder: Path, modality: str) -> Case:
     return Case(name, name, {modality: ImageSource(folder)})
 
 
-def _of_several(folder: Path, problems: list[str]) -> Iterator[Case]:
+def _of_several(folder: Path, wanted: Sequence[str], problems: list[str]) -> Iterator[Case]:
     several = any(_series_folders(place) for place in subfolders(folder))
     for place in subfolders(folder) if several else [folder]:
         found = _series_folders(place)
@@ -57,11 +59,17 @@ def _of_several(folder: Path, problems: list[str]) -> Iterator[Case]:
             problems.append(f"{place.name} has {' and '.join(labels)}")
         elif found:
             found |= {path.name: path for path in subfolders(place) if is_dangling(path)}
-            labels = [name for name in found if name.lower() in _LABELS]
+            labels = labels or _likely(found, wanted)
             label = found.pop(labels[0]) if labels else None
             images = {name: ImageSource(path) for name, path in found.items()}
             name = folder_name(place)
             yield Case(name, name, images, label)
+
+
+def _likely(names: Iterable[str], wanted: Sequence[str]) -> list[str]:
+    """Return the name of the one folder that is called like a label map and is not wanted."""
+    likely = [name for name in names if looks_like_label(name) and name not in wanted]
+    return likely if len(likely) == 1 else []
 
 
 def _series_folders(folder: Path) -> dict[str, Path]:

@@ -1,0 +1,84 @@
+"""A network drafted by what is known of the machine, measured, and drafted again until it holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vol3dseg.config import Config
+from vol3dseg.errors import ConfigError
+from vol3dseg.planning.choices import Choice, config_of
+from vol3dseg.planning.design_rules import Design, Room, design, patches
+from vol3dseg.planning.reasons import design_choices
+from vol3dseg.planning.step_speed import Measure
+from vol3dseg.planning.workload import Speed, Workload
+
+_TRIAL_SIDE = 64  # voxels
+_ROUNDS = 3  # of measuring what was chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a training may take; `given` says whether somebody has set the memory."""
+
+    memory_mb: float
+    seconds: float
+    given: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is chosen before the network, and what is known of the work."""
+
+    fixed: list[Choice]
+    work: Workload
+    limits: Limits
+    cases: int
+
+    def config(self, design: Design) -> Config:
+        """Return the config with this network, for the estimates."""
+        return config_of([*self.fixed, *design_choices(design, self.work, 0.0, given=False)])
+
+    def design(self, spacing_mm: Sequence[float], speed: Speed) -> Design:
+        """Return the network that memory and time allow; ConfigError where there is none."""
+        work, limits = self.work, self.limits
+
+        def fits(design: Design) -> bool:
+            estimate = work.memory(self.config(design), speed.program_mb)
+            return estimate.total_mb <= limits.memory_mb
+
+        def steps(design: Design) -> float:
+            config = self.config(design)
+            left = limits.seconds - work.around_s(config, speed)
+            return left / work.step_s(config, speed)
+
+        all_voxels = self.cases * work.voxels
+        chosen = design(spacing_mm, work.shape, all_voxels, Room(fits, steps))
+        if chosen is None:
+            raise ConfigError(
+                f"{limits.memory_mb:.0f} MB of memory are too little for the smallest network",
+                expected=f"more than the {speed.program_mb:.0f} MB that the program takes",
+                remedy="give more with --memory",
+            )
+        return chosen
+
+
+def settled(draft: Draft, spacing_mm: Sequence[float], measure: Measure) -> tuple[Design, Speed]:
+    """Return a network that is chosen by the speed that it has itself, or one smaller.
+
+    Larger networks may be slower for their arithmetic than the trial that they were chosen by.
+    """
+    speed = measure(draft.config(_trial(draft, spacing_mm)))
+    chosen = draft.design(spacing_mm, speed)
+    for _ in range(_ROUNDS):
+        speed = measure(draft.config(chosen), speed)
+        again = draft.design(spacing_mm, speed)
+        if again.voxels * again.batch * again.width >= chosen.voxels * chosen.batch * chosen.width:
+            break
+        chosen = again
+    return chosen, speed
+
+
+def _trial(draft: Draft, spacing_mm: Sequence[float]) -> Design:
+    """Return a network to measure the machine by: that of a patch of at most 64 voxels a side."""
+    shape = [min(n, _TRIAL_SIDE) for n in draft.work.shape]
+    patch, levels = next(patches(spacing_mm, shape))
+    return Design(patch, levels)

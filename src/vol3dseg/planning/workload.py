@@ -1,0 +1,109 @@
+"""What a training has to do, and how long and how much memory that takes on this machine."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+from vol3dseg.config import Config
+from vol3dseg.planning.memory_model import (
+    MB,
+    PROGRAM_MB,
+    MemoryEstimate,
+    estimate_memory,
+    voxel_bytes,
+)
+from vol3dseg.planning.network_size import flops_per_patch, size_of_unet
+from vol3dseg.space.box import Shape
+
+# Forward alone, of forward and twice backward.
+_FORWARD = 1 / 3
+# A volume at prediction over the volume itself: patches that overlap by half along three axes, or
+# tiles with a halo.
+_BLENDED, _TILED = 8.0, 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast this machine trains.
+
+    Parameters
+    ----------
+    flops_per_s : float
+        Arithmetic of convolutions in a training step over the time of the step: what else a step
+        does counts as if it were their slowness.
+    start_s : float
+        From the start of the program to its first step [s].
+    program_mb : float
+        What the program has in memory before that [MB].
+    how : str
+        What was measured, in words.
+    """
+
+    flops_per_s: float
+    start_s: float = 20.0
+    program_mb: float = PROGRAM_MB
+    how: str = "given"
+
+    def faster(self, times: float) -> Self:
+        """Return the same with so many times the arithmetic in a second."""
+        return replace(self, flops_per_s=times * self.flops_per_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The prepared cases of a training.
+
+    Parameters
+    ----------
+    training, validation : int
+        Cases.
+    shape : (3,) tuple of int
+        Their median sides [voxels].
+    voxels : float
+        Mean voxels of a case.
+    """
+
+    training: int
+    validation: int
+    shape: Shape
+    voxels: float
+
+    def pieces(self, config: Config) -> int:
+        """Return how many patches the training cases hold, tiled: what an epoch draws."""
+        each = max(1, round(self.voxels / math.prod(config.recipe.patch_size)))
+        return self.training * each
+
+    def steps(self, config: Config) -> int:
+        """Return the steps of an epoch."""
+        given = config.training.steps_per_epoch
+        return given or max(1, math.ceil(self.pieces(config) / config.training.batch_size))
+
+    def memory(self, config: Config, start_mb: float = PROGRAM_MB) -> MemoryEstimate:
+        """Return the memory at its peak."""
+        parts_mb = [
+            count * self.voxels * voxel_bytes(config) / MB
+            for count in (self.training, self.validation)
+        ]
+        network, at_once = size_of_unet(config), config.training.at_once
+        return estimate_memory(config, network, at_once, parts_mb[0], parts_mb[1], start_mb)
+
+    def step_s(self, config: Config, speed: Speed) -> float:
+        """Return the time of a step [s]."""
+        return config.training.batch_size * flops_per_patch(config) / speed.flops_per_s
+
+    def epoch_s(self, config: Config, speed: Speed) -> float:
+        """Return the time of an epoch with its validation [s]."""
+        patches = self.validation * config.training.validation_patches
+        forward = _FORWARD * flops_per_patch(config) / speed.flops_per_s
+        return self.steps(config) * self.step_s(config, speed) + patches * forward
+
+    def around_s(self, config: Config, speed: Speed) -> float:
+        """Return the time before the first epoch and after the last, which scores volumes [s]."""
+        forward = _FORWARD * flops_per_patch(config) / speed.flops_per_s
+        times = _TILED if config.model.norm == "batch" else _BLENDED
+        volumes = self.validation * max(1.0, self.voxels / math.prod(config.recipe.patch_size))
+        return speed.start_s + times * volumes * forward
+
+    def seconds(self, config: Config, speed: Speed) -> float:
+        """Return the time of the whole training [s]."""
+        return self.around_s(config, speed) + config.training.epochs * self.epoch_s(config, speed)

@@ -1,0 +1,58 @@
+"""What a plan says of a network and of this machine, beside Keras' own account."""
+
+import sys
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from vol3dseg.config import load_config, parse_config
+from vol3dseg.planning.network_size import size_of_unet
+from vol3dseg.planning.step_speed import measuring
+from vol3dseg.training.networks.building import build_network, size_of
+from vol3dseg.training.speed_probe import measure_steps
+
+pytestmark = pytest.mark.train
+
+
+def config_with(patch=(16, 16, 8), **model):
+    data = load_config("hippocampus").model_dump(mode="json")
+    data["recipe"]["patch_size"] = list(patch)
+    data["model"] = {"depth": 2, "width": 4, "norm": "batch", **model}
+    data["training"]["batch_size"] = 2
+    return parse_config(data, "test")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"norm": "instance", "dropout": 0.1},
+        {"max_width": 6},
+        {"strides": [[2, 2, 1], [2, 2, 2]], "kernels": [[3, 3, 1], [3, 3, 1], [3, 3, 3]]},
+        {"depth": 1, "strides": [[2, 4, 1]]},
+    ],
+    ids=str,
+)
+def test_the_size_counted_from_a_config_is_that_of_its_network(model):
+    config = config_with(**model)
+    network = build_network(config)
+    assert size_of_unet(config) == size_of(network, config.recipe.patch_size)
+
+
+def test_steps_are_timed():
+    first_s, step_s = measure_steps(config_with())
+    assert first_s > step_s > 0
+
+
+def test_a_child_measures_steps():
+    with measuring() as measure:
+        speed = measure(config_with())
+    assert "measured: " in speed.how
+    assert speed.program_mb > 100
+    assert speed.flops_per_s > 0
+
+
+def test_a_child_that_ends_is_done_without():
+    with measuring((sys.executable, "-c", "pass")) as measure:
+        assert "NumPy's product" in measure(config_with()).how
