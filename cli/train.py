@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with interrupted runs; of several, finished ones are left as they are.",
+    help="Go on with interrupted runs, and to more epochs with finished ones that have fewer.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed, instead of the config's.")
 @click.option(
@@ -51,6 +51,9 @@ def train(
 
     Needs the [train] extra. The run folder gets the checkpoints, manifest.json, config.yaml,
     split.json, training.log, curves.png, environment.json and scores/validation.
+
+    On a terminal a bar shows the epoch that runs, with the time left. What is stopped goes on with
+    --resume; a finished run stays as it is until it has the epochs that it goes on to.
 
     With several configs each has a run folder of its own, named like the config; one that fails
     does not stop the others, and the exit code is 1 then.

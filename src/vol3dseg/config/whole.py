@@ -55,6 +55,11 @@ class Config(Frozen):
         training = self.training.model_copy(update={"micro_batch": size})
         return self.model_copy(update={"training": training})
 
+    def with_epochs(self, epochs: int) -> "Config":
+        """Return the config with another number of epochs."""
+        training = self.training.model_copy(update={"epochs": epochs})
+        return self.model_copy(update={"training": training})
+
     def resumes(self, before: "Config") -> "Config":
         """Return this config with the micro-batch that `before` took, where this leaves it open."""
         return self.with_micro_batch(self.training.micro_batch or before.training.micro_batch)

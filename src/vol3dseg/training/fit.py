@@ -27,6 +27,7 @@ from vol3dseg.training.memory_estimate import (
     choose_micro_batch,
     describe_micro_batch,
 )
+from vol3dseg.training.more_epochs import more_epochs
 from vol3dseg.training.networks.building import Network, build_network, size_of
 from vol3dseg.training.pace import Pace
 from vol3dseg.training.results import describe_run
@@ -45,6 +46,7 @@ from vol3dseg.training.training_state import (
     LAST,
     Origin,
     TrainingState,
+    goes_on,
     require_same_data,
     trim_log,
 )
@@ -90,7 +92,8 @@ def train(
         Called before ours at the end of each epoch, so what they put into its logs is written into
         training.log; what they remember is not kept for a resumed run.
     resume : bool
-        Go on with an interrupted run. Give the same network, loss and callbacks again.
+        Go on with an interrupted run, or with a finished one if the config has more epochs now.
+        Give the same network, loss and callbacks again.
     progress : callable
         Called with lines of text: what the training will take, and one for each epoch.
     show : callable
@@ -111,7 +114,14 @@ def train(
         `network` is no such model.
     """
     prepared, run = Path(prepared), Path(run)
-    state, config = begin_run(run, choose_config(prepared, config, run if resume else None), resume)
+    config = choose_config(prepared, config, run if resume else None)
+    if resume and goes_on(run, config):
+        with more_epochs(run, config, progress) as longer:
+            return train(
+                prepared, longer, config, network=network, loss=loss, callbacks=callbacks,
+                resume=True, progress=progress, show=show,
+            )  # fmt: skip
+    state, config = begin_run(run, config, resume)
     data = open_data(prepared, config)
     _require_validation(config, data)
     if state is not None:

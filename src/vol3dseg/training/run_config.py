@@ -6,7 +6,7 @@ from pathlib import Path
 from vol3dseg.config import Config, load_config, parse_config
 from vol3dseg.errors import ConfigError
 from vol3dseg.preprocessing.index import load_index
-from vol3dseg.training.training_state import LAST, read_origin
+from vol3dseg.training.training_state import LAST, longer_run, read_origin
 
 
 def choose_config(
@@ -24,13 +24,19 @@ def choose_config(
         chosen = config
     elif config is not None:
         chosen = load_config(config)
-    elif resumed is not None and (resumed / LAST).is_file():
-        chosen = read_origin(resumed / LAST).config
+    elif resumed is not None and (last := _last_of(resumed)).is_file():
+        chosen = read_origin(last).config
     else:
         chosen = load_index(prepared).config
     data = chosen.model_dump(mode="json")
     data["training"].update({k: v for k, v in (changes or {}).items() if v is not None})
     return parse_config(data, "the changed config")
+
+
+def _last_of(run: Path) -> Path:
+    """Return the last checkpoint of a run, which may be going on to more epochs."""
+    longer = longer_run(run) / LAST
+    return longer if longer.is_file() else run / LAST
 
 
 def name_configs(configs: Sequence[str | Path]) -> dict[str, str | Path]:

@@ -15,7 +15,7 @@ from vol3dseg.preprocessing.index import load_index
 from vol3dseg.training.data import split_of
 from vol3dseg.training.run_config import choose_config
 from vol3dseg.training.timing import Step
-from vol3dseg.training.training_state import require_same_config, require_same_data
+from vol3dseg.training.training_state import goes_on, require_same_config, require_same_data
 
 Progress = Callable[[str], None]
 Show = Callable[[Step], None]
@@ -69,11 +69,11 @@ def _train_apart(
     prepared: Path, run: Path, config: Config, resume: bool, progress: Progress, show: Show
 ) -> Outcome:
     """Train in a process of its own, so that what one run breaks or leaves ends with it."""
-    if resume and (run / "manifest.json").is_file():
+    if resume and (run / "manifest.json").is_file() and not goes_on(run, config):
         return _finished_before(prepared, run, config)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        goes_on = resume and (run / "last.keras").is_file()
-        future = pool.submit(_train, prepared, run, config, goes_on, progress, show)
+        begun = resume and (run / "last.keras").is_file()
+        future = pool.submit(_train, prepared, run, config, begun, progress, show)
         error = future.exception()
     if error is None:
         return future.result()

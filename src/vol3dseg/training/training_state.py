@@ -18,7 +18,7 @@ from vol3dseg.files import write_text
 from vol3dseg.preprocessing.index import Index
 from vol3dseg.schema import Count, Frozen, Real, parse_json
 
-LAST, MEMBER = "last.keras", "vol3dseg-state.json"
+LAST, MANIFEST, MEMBER = "last.keras", "manifest.json", "vol3dseg-state.json"
 AGAIN = "copy it again from where it was trained, or train in another folder"
 _WANTED = "a checkpoint of vol3dseg train"
 _LARGEST = 2**26  # bytes of a state: hundreds of thousands of cases
@@ -98,18 +98,42 @@ def read_origin(path: Path) -> Origin:
     return origin
 
 
+def longer_run(run: Path) -> Path:
+    """Return the folder, within a finished run, in which it goes on to more epochs."""
+    return run / "more-epochs"
+
+
+def goes_on(run: Path, config: Config) -> bool:
+    """Tell whether a run is finished, but with fewer epochs than `config` wants."""
+    longer = longer_run(run)
+    if (longer / MANIFEST).is_file() and (longer / LAST).is_file():
+        return True  # killed before it had taken the run's place
+    finished = (run / MANIFEST).is_file() and (run / LAST).is_file()
+    return finished and read_origin(run / LAST).config.training.epochs < config.training.epochs
+
+
 def require_same_config(run: Path, config: Config) -> Config:
     """Return the config to go on with: `config`, unless the run began with another.
 
-    What the run has chosen by the memory of its machine stays so.
+    More epochs than before are no other config. What the run has chosen by the memory of its
+    machine stays so.
     """
-    before = read_origin(run / LAST).config
+    state, before = read_state(run / LAST), read_origin(run / LAST).config
     config = config.resumes(before)
-    if before != config:
+    epochs = config.training.epochs
+    if before.training.epochs > epochs or before.with_epochs(epochs) != config:
         raise RunError(
             f"its config differs from this one in {before.differences(config)}",
             where=run,
-            remedy="resume with the run's own, or train in another folder",
+            remedy="resume with the run's own, in which only training.epochs may grow, or train in "
+            "another folder",
+        )
+    if state.stopped_early and before != config:
+        raise RunError(
+            f"early stopping ended it after {state.epochs} epochs",
+            where=run,
+            expected="a run that more epochs would change",
+            remedy="train in another folder with a larger training.early_stopping.patience",
         )
     return config
 
