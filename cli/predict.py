@@ -87,6 +87,11 @@ flag = partial(click.option, is_flag=True)
     help="Average over views mirrored along the axes that training mirrored, as info names them: "
     "2, 4 or 8 times the work.",
 )
+@click.option(
+    "--postprocess/--no-postprocess",
+    default=True,
+    help="Leave labels as the network says, without the model's post-processing.",
+)
 @flag(
     "--explain",
     help="Only read each case and print how it would be computed, with memory and time.",
@@ -233,7 +238,13 @@ def _line(case_id: str, record: "CaseRecord") -> str:
     for modality, count in record.replaced.items():
         note += f"; {count} voxels of {modality} were NaN or infinite and were replaced"
     line = f"{case_id}: {found} ({sum(record.seconds.values()):.1f} s){note}"
-    said = {"note": record.notes, "repaired": record.repairs, "warning": _first(record.warnings)}
+    changes = [f"{c.what}: {c.voxels} voxels" for c in record.changes if c.voxels]
+    said = {
+        "post-processing": changes,
+        "note": record.notes,
+        "repaired": record.repairs,
+        "warning": _first(record.warnings),
+    }
     more = [f"  {what}: {remark}" for what, remarks in said.items() for remark in remarks]
     return "\n".join([line, *more])
 

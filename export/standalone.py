@@ -17,6 +17,10 @@ from vol3dseg.recipe.graph_values import OPSET, Graph, Value
 from vol3dseg.space.box import Shape
 
 OUTPUT = "labels"
+LEFT_TO_THE_USER = (
+    "the standalone graph does not post-process labels, for ONNX has no operators for components; "
+    "what vol3dseg predict does stands in its manifest under postprocessing"
+)
 _NETWORK, _STEPS = "network/", "standalone/"
 
 

@@ -16,7 +16,7 @@ from vol3dseg.export.graph import EXPORTERS, convert
 from vol3dseg.export.instance_norm import spell_out_imprecise_norms
 from vol3dseg.export.parity import check_other_sizes, measure_parity
 from vol3dseg.export.quantise import quantise_proven
-from vol3dseg.export.standalone import make_standalone, require_standalone
+from vol3dseg.export.standalone import LEFT_TO_THE_USER, make_standalone, require_standalone
 from vol3dseg.export.standalone_check import check_standalone
 from vol3dseg.files import require_writable, write_bytes
 from vol3dseg.model.manifest import Manifest, Parity, read_run_manifest
@@ -130,7 +130,8 @@ def export_onnx(
         trained = _of_model(source, description, folder, patches is not None)
         if standalone:
             require_standalone(trained.manifest, str(output))
-    for note in trained.notes:
+    left = [LEFT_TO_THE_USER] if standalone and trained.manifest.postprocessing else []
+    for note in (*trained.notes, *left):
         progress(f"note: {note}")
     split = trained.split
     if not isinstance(patches, np.ndarray):

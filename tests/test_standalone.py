@@ -407,8 +407,14 @@ def run(brats_folder, tmp_path, recipe, labels):
 def test_a_trained_network(run, brats_folder, tmp_path, capsys):
     folder, alone = run("batch"), tmp_path / "standalone.onnx"
     export_onnx.callback(folder, tmp_path / "model.onnx")
+    assert "post-process" not in capsys.readouterr().out
+    known = json.loads((folder / "manifest.json").read_text())
+    step = {"kind": "keep_largest", "of": "edema", "becomes": "background"}
+    (folder / "manifest.json").write_text(json.dumps({**known, "postprocessing": [step]}))
     export_onnx.callback(folder, alone, standalone=True)
-    assert "manifest inside, standalone" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "manifest inside, standalone" in said
+    assert "note: the standalone graph does not post-process labels" in said
     model = read_model(tmp_path / "model.onnx")
     manifest = read_model(alone, allow_standalone=True).manifest
     assert manifest.parity == model.manifest.parity

@@ -19,6 +19,7 @@ from vol3dseg.inference.runtimes.session import Backend
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.tile_plan import Plan, multiples
 from vol3dseg.machine import available_mb, give_back, peak_mb, reset_peak, resident_mb, usable_cores
+from vol3dseg.model.components import BYTES_PER_VOXEL
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
 
@@ -36,6 +37,7 @@ _READING_MB = 10.0
 _PREPARING_MB = 20.0
 _RESAMPLING_MB = 35.0  # each thread
 _TURNING_MB = 5.0  # labels to the axes of the scan, row by row
+_COMPONENTS_MB = 10.0
 _WRITING_MB = 20.0
 _N4_MB, _N4_IMAGES = 110.0, 6  # SimpleITK, and copies of an image in each thread
 _ROOM = 1.02  # of a limit that is said to do: no two runs take quite the same
@@ -133,7 +135,8 @@ class Allowance:
             return None
         if self.most_mb is None:
             self._kept_mb = max(0.0, kept_mb + after_mb - before_mb - self._results_mb(scan))
-        expected_mb = before_mb - kept_mb + plan.memory_mb + self._results_mb(scan)
+        most_mb = max(plan.memory_mb, self._components_mb(scan))
+        expected_mb = before_mb - kept_mb + most_mb + self._results_mb(scan)
         return round(max(self._so_far_mb, expected_mb), 1)
 
     def _left_mb(self) -> float:
@@ -157,6 +160,12 @@ class Allowance:
         restoring_mb = CHUNK_MB * self._threads if resampled else _TURNING_MB
         return math.prod(scan.source.shape) * each / _MB + restoring_mb
 
+    def _components_mb(self, scan: Scan) -> float:
+        """Return the memory of post-processing labels, at most [MB]."""
+        if not self.planner.manifest.postprocessing:
+            return 0.0
+        return math.prod(scan.source.shape) * BYTES_PER_VOXEL / _MB + _COMPONENTS_MB
+
     def _largest(self, scan: Scan) -> Shape:
         """Return the working shape of a scan of which nothing is cropped."""
         grid, spacing = scan.source.canonical(), self.planner.manifest.recipe.spacing_mm
@@ -172,6 +181,7 @@ class Allowance:
             "reading the scan": base_mb + scan_mb + _READING_MB,
             "preparing it": base_mb + scan_mb + prepared_mb + self._preparing_mb(scan),
             "the network": kept_mb + self.planner.smallest(shape).memory_mb,
+            "post-processing": kept_mb + self._components_mb(scan),
             "writing labels": kept_mb + labels_mb + _WRITING_MB,
         }
 

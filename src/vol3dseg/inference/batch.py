@@ -208,6 +208,7 @@ def _predict_case(
         "plan": str(prediction.plan),
         "planned_mb": prediction.planned_mb,
         "notes": (*ready.record.notes, *filter(None, [prediction.plan.warning])),
+        "changes": prediction.changes,
         "volumes_ml": {label: rounded(count * ml) for label, count in counts},
         "sha256": sha256_file(folder / names[0]),
         "deidentified": options.deidentified,

@@ -36,6 +36,7 @@ def load_predictor(
     tiles: Tiles = "exact",
     overlap: float | None = None,
     mirror: bool = False,
+    postprocess: bool = True,
 ) -> Predictor:
     """Make a predictor of an exported model.
 
@@ -62,6 +63,8 @@ def load_predictor(
         model's own.
     mirror : bool
         Average over views mirrored along all axes that training mirrored: 2, 4 or 8 times the work.
+    postprocess : bool
+        Do the model's post-processing of labels; False leaves them as the network says.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def load_predictor(
         reset_peak()  # what loading takes counts as well
     model = read_model(path)
     try:
-        model = replace(model, manifest=_as_asked(model.manifest, overlap, mirror))
+        model = replace(model, manifest=_as_asked(model.manifest, overlap, mirror, postprocess))
         session = open_session(model.content, device, threads, precision, lean)
         require_probabilities(session, model.manifest)
     except ModelError as error:
@@ -127,8 +130,10 @@ def make_predictor(
     )
 
 
-def _as_asked(manifest: Manifest, overlap: float | None, mirror: bool) -> Manifest:
-    """Return what a model says of itself with the tiling that is asked for."""
+def _as_asked(
+    manifest: Manifest, overlap: float | None, mirror: bool, postprocess: bool
+) -> Manifest:
+    """Return what a model says of itself with the tiling and post-processing that is asked for."""
     changes: dict[str, Any] = {}
     if overlap is not None:
         changes["step"] = Tiling.of(manifest.recipe.patch_size, overlap).step
@@ -140,7 +145,10 @@ def _as_asked(manifest: Manifest, overlap: float | None, mirror: bool) -> Manife
                 expected="axes in training.augment.flip_axes",
                 remedy="leave out --mirror",
             )
-    return manifest.model_copy(update={"tiling": manifest.tiling.model_copy(update=changes)})
+    asked: dict[str, Any] = {"tiling": manifest.tiling.model_copy(update=changes)}
+    if not postprocess:
+        asked["postprocessing"] = ()
+    return manifest.model_copy(update=asked)
 
 
 def open_session(

@@ -9,14 +9,17 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.errors import in_memory
 from vol3dseg.inference.allowance import Allowance, Scan
 from vol3dseg.inference.restore import Restorer
 from vol3dseg.inference.runtimes.session import Backend, finite
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import Progress, mirrored, run_tiles
-from vol3dseg.inference.tiling.tile_plan import Plan, multiples
+from vol3dseg.inference.tiling.tile_plan import Plan, by, multiples
 from vol3dseg.machine import resident_mb, usable_cores
+from vol3dseg.model.components import postprocess
 from vol3dseg.model.manifest import Manifest
+from vol3dseg.model.postprocessing import Change
 from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.space.box import Shape
@@ -34,17 +37,21 @@ class Prediction:
     Parameters
     ----------
     segmentation : Segmentation
-        On the grid of the scan.
+        On the grid of the scan, after post-processing.
     probabilities : (i, j, k, channel) array of float32, or None
         On the grid of the scan, where they were asked for; channels as `manifest.outputs` has them.
+        They are what the network says: post-processing changes labels alone.
     plan : Plan
         How the network was run.
     planned_mb : float or None
         Peak memory of the process that was expected of it [MB]; None where that is not known.
     seconds : mapping from stage to float
-        Time of "infer" and "restore" [s]; of "prepare" too, where a `Volume` was given.
+        Time of "infer" and "restore", and of "postprocess" if there is any [s]; of "prepare" too,
+        where a `Volume` was given.
     warnings : tuple of str
         In which ways the scan differs from the training data; where a `Volume` was given.
+    changes : tuple of Change
+        What each step of post-processing has changed.
     """
 
     segmentation: Segmentation
@@ -53,6 +60,7 @@ class Prediction:
     planned_mb: float | None
     seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +215,14 @@ class Predictor:
         self._seconds_per_voxel = infer / plan.computed
         segmentation = Segmentation(restorer.labels, source, manifest.labels)
         seconds = {"infer": round(infer, 4), "restore": round(restore, 4)}
-        return Prediction(segmentation, restorer.probabilities, plan, planned_mb, seconds)
+        changes: tuple[Change, ...] = ()
+        if manifest.postprocessing:
+            started = time.perf_counter()
+            with in_memory(f"components of {by(source.shape)} voxels"):
+                changes = postprocess(segmentation, manifest.postprocessing)
+            seconds["postprocess"] = round(time.perf_counter() - started, 4)
+        probabilities = restorer.probabilities
+        return Prediction(segmentation, probabilities, plan, planned_mb, seconds, (), changes)
 
     @property
     def notes(self) -> tuple[str, ...]:

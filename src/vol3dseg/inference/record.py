@@ -10,6 +10,7 @@ from vol3dseg.errors import EvaluationError
 from vol3dseg.files import write_text
 from vol3dseg.inference.predictor import Origin
 from vol3dseg.model.manifest import Manifest
+from vol3dseg.model.postprocessing import Change, Steps
 from vol3dseg.model.provenance import installed_versions
 from vol3dseg.model.tiling_rule import Axis
 from vol3dseg.schema import Amount, Count, Frozen, Once, read_json
@@ -30,13 +31,16 @@ class CaseRecord(Frozen):
     error : str
         Why it failed, one line per problem; empty if it did not.
     seconds : mapping from stage to float
-        Time of "read", "prepare", "infer", "restore" and "write" [s].
+        Time of "read", "prepare", "infer", "restore", "postprocess" if there is any, and "write"
+        [s].
     peak_mb : float or None
         Peak memory of the process during this case [MB]; under a limit, up to its end.
     plan : str
         How the network was run, as text.
     planned_mb : float or None
         Peak memory of the process that was expected before the network ran [MB].
+    changes : tuple of Change
+        What each step of post-processing has changed.
     volumes_ml : mapping from class to float
         Volume that was found [ml].
     warnings : tuple of str
@@ -68,6 +72,7 @@ class CaseRecord(Frozen):
     peak_mb: Amount | None = None
     plan: str = ""
     planned_mb: Amount | None = None
+    changes: tuple[Change, ...] = ()
     volumes_ml: dict[str, Amount] = {}
     warnings: tuple[str, ...] = ()
     sha256: str = ""
@@ -97,6 +102,8 @@ class Record(Frozen):
         Runtime, device and precision.
     mirror : tuple of "i", "j", "k"
         Axes that views were mirrored along, and averaged.
+    postprocessing : tuple of steps
+        What was done to labels after the network.
     labels : LabelSet
         Names, and the values that are written in the files.
     channels : tuple of str
@@ -115,6 +122,7 @@ class Record(Frozen):
     fingerprint: str
     provider: str
     mirror: Annotated[tuple[Axis, ...], Once] = ()
+    postprocessing: Steps = ()
     labels: LabelSet
     channels: tuple[str, ...]
     versions: dict[str, str]
@@ -138,6 +146,11 @@ class Record(Frozen):
         return self.model_copy(update={"parts": {n: (*stay[n], *parts.get(n, ())) for n in names}})
 
     @property
+    def postprocessing_in_words(self) -> str:
+        """What was done to labels after the network."""
+        return "; ".join(map(str, self.postprocessing)) or "none"
+
+    @property
     def part_of(self) -> dict[str, str]:
         """The part of each case, as the model knows it, or else of the split that was given."""
         given = {case: part for part, cases in self.parts.items() for case in cases}
@@ -151,17 +164,19 @@ class Record(Frozen):
             fingerprint=manifest.fingerprint,
             provider=origin.provider,
             mirror=manifest.tiling.mirror,
+            postprocessing=manifest.postprocessing,
             labels=manifest.labels,
             channels=manifest.outputs.channels,
             versions=installed_versions(*_PACKAGES),
         )
 
     def require_same_model(self, other: "Record", folder: str | Path) -> None:
-        """Refuse to go on with another model, on another provider or in other views."""
+        """Refuse to go on with another model, on another provider, or in another way."""
         facts = [
             ("model", self.model_sha256, other.model_sha256),
             ("provider", self.provider, other.provider),
             ("views mirrored along", *(", ".join(r.mirror) or "no axis" for r in (self, other))),
+            ("post-processing:", *(r.postprocessing_in_words for r in (self, other))),
         ]
         for fact, ours, theirs in facts:
             if ours != theirs:

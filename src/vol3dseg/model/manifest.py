@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from vol3dseg import __version__
 from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.outputs import Outputs
+from vol3dseg.model.postprocessing import Steps, step_problems
 from vol3dseg.model.provenance import Provenance
 from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.quality.training_data import TrainingData
@@ -183,6 +184,8 @@ class Manifest(Frozen):
     outputs : Softmax or Sigmoid
         What the network's channels are, and how they become labels.
     tiling : Tiling
+    postprocessing : tuple of KeepLargest, RemoveSmall or FillHoles
+        What is done to labels on the grid of the scan, in this order.
     members : tuple of TrainingFacts
         One for each network whose outputs are averaged; most models have one. None of a model that
         was trained elsewhere.
@@ -205,6 +208,7 @@ class Manifest(Frozen):
     network: Network
     outputs: Outputs
     tiling: Tiling
+    postprocessing: Steps = ()
     members: tuple[TrainingFacts, ...]
     training_data: TrainingData | None = None
     validation: ValidationScores | None = None
@@ -215,6 +219,7 @@ class Manifest(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
         problems = self.outputs.problems(self.labels)
+        problems += step_problems(self.postprocessing, self.labels)
         step, patch = self.tiling.step, self.recipe.patch_size
         if not all(a <= b <= 10 * a for a, b in zip(step, patch, strict=True)):
             problems.append(f"tiles of {patch} cannot be {step} apart: a tenth of them to all")

@@ -45,6 +45,9 @@ def describe_model(manifest: Manifest, facts: Mapping[str, str]) -> Tables:
     }
     if columns := _class_columns(manifest):
         tables["What is known of them"] = _by_class(manifest.labels, columns)
+    if manifest.postprocessing:
+        steps = tuple((str(n), str(step)) for n, step in enumerate(manifest.postprocessing, 1))
+        tables["What is done to labels"] = Table(("", ""), steps, text_columns=2)
     if manifest.members:
         tables["Where the weights come from"] = _member_table(manifest.members)
     if data is not None:
