@@ -1,8 +1,9 @@
 """One graph from raw intensities to labels, for users without Python.
 
 The network as `vol3dseg.export.graph` converts it, with what `prepare` does and padding before it,
-argmax and the way back behind it. Whole volumes go through at once, so it is offered where that is
-what `vol3dseg predict` would get as well: outputs that depend on their receptive field alone.
+the choice of classes and the way back behind it. Whole volumes go through at once, so it is offered
+where that is what `vol3dseg predict` would get as well: outputs that depend on their receptive
+field alone.
 """
 
 import numpy as np
@@ -41,11 +42,6 @@ def require_standalone(manifest: Manifest, source: str) -> None:
         ),
         (bool(taken), f"{taken} cannot be names of inputs; name these modalities otherwise"),
         (
-            manifest.outputs.kind != "softmax",
-            f"its outputs are {manifest.outputs.kind}s of regions, and the graph takes the most "
-            "probable class",
-        ),
-        (
             bool(manifest.tiling.mirror),
             f"its outputs are averages over mirrored axes {list(manifest.tiling.mirror)}, and the "
             "graph runs the network once",
@@ -83,7 +79,8 @@ def make_standalone(network: onnx.ModelProto, manifest: Manifest) -> onnx.ModelP
     image, box = write_prepare(graph, recipe)
     sides = _pad(image, manifest.network.divisor, inner.input[0].name)
     graph.nodes.extend(inner.node)
-    inside = _classes(graph.input(inner.output[0].name, np.float32), sides)
+    probabilities = graph.input(inner.output[0].name, np.float32)
+    inside = _cropped(manifest.outputs.write_decide(probabilities, manifest.labels), sides)
     whole = graph.input(recipe.modalities[0], np.float32)
     _write_labels(inside, box, whole, [label.write for label in manifest.labels.classes])
     made = onnx.helper.make_graph(
@@ -105,11 +102,10 @@ def _pad(image: Value, divisor: Shape, name: str) -> Value:
     return sides
 
 
-def _classes(probabilities: Value, sides: Value) -> Value:
-    """Return the (i, j, k) index of the most probable class, without padding."""
-    graph = probabilities.graph
-    best = probabilities.then("ArgMax", dtype=np.int64, axis=1, keepdims=0)
-    one = best.then("Squeeze", graph.constant([0]))
+def _cropped(classes: Value, sides: Value) -> Value:
+    """Return (1, i, j, k) indices as (i, j, k), without padding."""
+    graph = classes.graph
+    one = classes.then("Squeeze", graph.constant([0]))
     return one.part(graph.constant([0, 0, 0]), sides, AXES)
 
 

@@ -12,7 +12,7 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
 
 _REPORT = "please report this with config.yaml"
-# Where the two largest probabilities are nearer, rounding may decide.
+# Where probabilities are nearer to another decision, rounding may make it.
 CLEAR = 1e-4
 # Zeros round a patch, so that crop and padding have something to do; odd, to fit no divisor.
 _BEFORE, _AFTER = (3, 1, 5), (2, 7, 4)
@@ -21,10 +21,10 @@ _BEFORE, _AFTER = (3, 1, 5), (2, 7, 4)
 def check_standalone(
     standalone: bytes, network: bytes, manifest: Manifest, patches: NDArray[np.float32]
 ) -> None:
-    """Compare a standalone graph with prepare, network and argmax, on scans made of real patches.
+    """Compare a standalone graph with prepare, network and decision, on scans of real patches.
 
     Both are ONNX files, run by onnxruntime on the CPU; `patches` are (n, i, j, k, c) prepared
-    voxels. ParityError: labels differ where the two largest probabilities differ by more than 1e-4,
+    voxels. ParityError: labels differ where probabilities are more than 1e-4 from another decision,
     or a scan of zeros is not all background.
     """
     inner, whole = _session(network), _session(standalone)
@@ -55,7 +55,7 @@ def one_pass(
     """Label a scan, in axes closest to RAS, in one pass of an onnxruntime session.
 
     Returns the (i, j, k) values to write, background everywhere if the scan is zero everywhere, and
-    where the two largest probabilities differ by more than 1e-4.
+    where probabilities are more than 1e-4 from another decision.
     """
     prepared = prepare(scan, manifest.recipe)
     image = np.moveaxis(prepared.volume.array, -1, 0)
@@ -67,10 +67,10 @@ def one_pass(
     inside = probabilities[:, :i, :j, :k]
     values = np.zeros(scan.geometry.shape, dtype=np.uint8)
     if scan.array.any():
-        values[prepared.box.slices] = manifest.labels.decode(inside.argmax(0).astype(np.uint8))
-    second, first = np.sort(inside, axis=0)[-2:]
+        decided = manifest.outputs.decide(inside, manifest.labels)
+        values[prepared.box.slices] = manifest.labels.decode(decided)
     clear = np.ones(scan.geometry.shape, dtype=bool)
-    clear[prepared.box.slices] = first - second > CLEAR
+    clear[prepared.box.slices] = manifest.outputs.margin(inside) > CLEAR
     return values, clear
 
 

@@ -213,7 +213,7 @@ def _of_model(
             remedy="give the config or manifest that describes it",
         )
     if isinstance(description, Config):
-        recipe, outputs = description.model_recipe, len(description.labels.classes)
+        recipe, outputs = description.model_recipe, len(description.targets)
     else:
         recipe, outputs = description.recipe, len(description.outputs.channels)
     require_network(model, len(recipe.modalities), outputs, recipe.patch_size)

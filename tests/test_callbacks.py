@@ -20,8 +20,8 @@ from vol3dseg.training.callbacks import (
     make_callbacks,
 )
 from vol3dseg.training.checkpoints import load_checkpoint, restore_checkpoint
-from vol3dseg.training.losses import NamedLoss
 from vol3dseg.training.metrics import ConfusionMetrics
+from vol3dseg.training.named_loss import NamedLoss
 from vol3dseg.training.training_state import read_state, trim_log
 from vol3dseg.written import LIST_NAME
 

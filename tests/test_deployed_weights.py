@@ -15,7 +15,7 @@ from vol3dseg.errors import RunError
 from vol3dseg.training.callbacks import make_callbacks
 from vol3dseg.training.checkpoints import load_checkpoint, read_raw, restore_checkpoint
 from vol3dseg.training.frozen_norms import FrozenNorms
-from vol3dseg.training.losses import NamedLoss
+from vol3dseg.training.named_loss import NamedLoss
 from vol3dseg.training.optimizers import make_optimizer
 from vol3dseg.training.training_state import read_state, trim_log
 

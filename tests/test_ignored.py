@@ -104,7 +104,7 @@ def test_what_inspect_measures(seed):
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_losses(name, share):
     pytest.importorskip("tensorflow")
-    from vol3dseg.training.losses import NamedLoss
+    from vol3dseg.training.named_loss import NamedLoss
 
     rng = np.random.default_rng(0)
     label = rng.integers(0, 3, (2, *SHAPE))

@@ -8,8 +8,10 @@ pytest.importorskip("tensorflow")
 
 import keras
 
-from vol3dseg.config import TrainingConfig
-from vol3dseg.training.losses import LOSSES, NamedLoss
+from vol3dseg.config import Config, TrainingConfig, load_config
+from vol3dseg.training import named_loss
+from vol3dseg.training.losses import LOSSES
+from vol3dseg.training.named_loss import NamedLoss
 
 pytestmark = pytest.mark.train
 
@@ -102,3 +104,44 @@ def test_survives_a_round_through_a_saved_model(name):
     loss = NamedLoss(name)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     assert float(again(LABEL, GUESS)) == float(loss(LABEL, GUESS)) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # Voxels of class 0 count once, those of class 2 three times.
+        pytest.param("cross_entropy", (math.log(2) + 3 * math.log(4 / 3)) / 4, id="cross entropy"),
+        # Of foreground classes alone: 2 for class 1, 3 for class 2.
+        pytest.param("dice", 1 - (2 / (3 / 8 + 1) + 3 * (5 / 2) / 3) / 5, id="dice"),
+        pytest.param("focal", (math.log(2) / 4 + 3 * math.log(4 / 3) / 16) / 4, id="focal"),
+    ],
+)
+def test_classes_count_by_their_weights(name, expected):
+    logits = np.log(GUESS)
+    assert float(NamedLoss(name, (1, 2, 3))(LABEL, logits)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_only_the_ratios_of_weights_matter(name):
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, (2, 4, 4, 4)).astype(np.uint8)
+    logits = rng.normal(size=(2, 4, 4, 4, 3)).astype(np.float32)
+    plain = float(NamedLoss(name)(label, logits))
+    assert float(NamedLoss(name, (5, 5, 5))(label, logits)) == pytest.approx(plain, rel=1e-6)
+    one, two = (float(NamedLoss(name, w)(label, logits)) for w in ((1, 2, 4), (0.5, 1, 2)))
+    assert one == pytest.approx(two, rel=1e-6)
+    assert abs(one - plain) > 1e-4
+
+
+def test_the_weights_of_a_config_are_those_of_its_classes():
+    data = load_config("crops32").model_dump(mode="json")
+    assert named_loss.loss_of(Config.model_validate(data)).weights is None
+    data["training"]["class_weights"] = {"enhancing": 2.5}
+    assert named_loss.loss_of(Config.model_validate(data)).weights == [1, 1, 1, 2.5]
+
+
+def test_with_weights_too_it_survives_a_round_through_a_saved_model():
+    loss = NamedLoss("dice_cross_entropy", (1, 2, 3))
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert float(again(LABEL, GUESS)) == float(loss(LABEL, GUESS))
+    assert float(loss(LABEL, GUESS)) != float(NamedLoss("dice_cross_entropy")(LABEL, GUESS))

@@ -6,7 +6,9 @@ from pydantic import Field, model_validator
 
 from vol3dseg.config.augment_section import AugmentConfig
 from vol3dseg.config.growth_section import GrowPatchConfig
-from vol3dseg.schema import Amount, Count, Frozen, Once, Positive, Seed, Share
+from vol3dseg.schema import Amount, Count, Frozen, Name, Once, Positive, Seed, Share
+
+Weight = Annotated[Amount, Field(ge=1e-3, le=1e3)]
 
 
 class ReduceLROnPlateauConfig(Frozen):
@@ -40,7 +42,12 @@ class TrainingConfig(Frozen):
         Of each validation case, half with foreground; `val_loss` is computed on this fixed list.
     foreground : float
         Share of patches that are drawn to hold a foreground class, all classes equally often.
+    targets : "classes" or "regions"
+        What the network has outputs for: classes that exclude each other, or each region of
+        `labels.regions` by itself, from which classes follow (`space.region_order`).
     loss : str
+    class_weights : mapping from class or region to float
+        How much each target counts in the loss; 1 of those that are not named.
     optimizer : "adam", "adamw", "sgd" or "schedule_free_adamw"
         SGD with Nesterov's momentum. Schedule-free AdamW averages the weights by itself.
     learning_rate : float
@@ -84,7 +91,9 @@ class TrainingConfig(Frozen):
     steps_per_epoch: Positive | None = Field(default=None, le=1_000_000)
     validation_patches: Annotated[Positive, Field(ge=2, le=1000)] = 2
     foreground: Share = 0.67
+    targets: Literal["classes", "regions"] = "classes"
     loss: Literal["cross_entropy", "dice", "dice_cross_entropy", "focal"] = "dice_cross_entropy"
+    class_weights: dict[Name, Weight] = {}
     optimizer: Literal["adam", "adamw", "sgd", "schedule_free_adamw"] = "adam"
     learning_rate: Annotated[Amount, Field(gt=0, le=100)] = 1e-3
     weight_decay: Annotated[Amount, Field(le=100)] = 1e-2

@@ -10,6 +10,7 @@ from vol3dseg.datasets.splits import SplitConfig
 from vol3dseg.recipe import Recipe
 from vol3dseg.schema import Frozen, differences
 from vol3dseg.space.labels import LabelSet
+from vol3dseg.space.region_order import painted_classes
 
 
 class Config(Frozen):
@@ -36,11 +37,15 @@ class Config(Frozen):
                 f"{list(self.recipe.patch_size)}, in multiples of {list(divisor)}, is the whole "
                 "patch; give a smaller start, a larger patch, or grow_patch: null"
             )
-        in_log = Counter("_".join(name.lower().split()) for name in self.labels.names)
+        in_log = Counter("_".join(name.lower().split()) for name in self._named_in_log)
         if twice := [name for name, times in in_log.items() if times > 1]:
             raise ValueError(
                 f"classes would share the column dice_{twice[0]} of training.log; give them names "
                 "that differ in more than capitals and spaces"
+            )
+        if strange := sorted(set(self.training.class_weights) - set(self.targets)):
+            raise ValueError(
+                f"training.class_weights names {strange}, and targets are {list(self.targets)}"
             )
         unknown = set(self.training.modalities or ()) - set(self.recipe.modalities)
         if unknown:
@@ -49,6 +54,21 @@ class Config(Frozen):
                 f"{list(self.recipe.modalities)}"
             )
         return self
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the network's outputs, in their order: classes, or regions as painted."""
+        if self.training.targets == "regions":
+            return tuple(painted_classes(self.labels))
+        return self.labels.names
+
+    @property
+    def _named_in_log(self) -> list[str]:
+        """Whose Dice is a column of training.log; a region may be named like its only class."""
+        if self.training.targets == "classes":
+            return list(self.labels.names)
+        only = {name: members == (name,) for name, members in self.labels.regions.items()}
+        return [*self.labels.names, *(name for name in self.targets if not only[name])]
 
     def with_micro_batch(self, size: int | None) -> "Config":
         """Return the config with another micro-batch; `size` must divide the batch size."""

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from vol3dseg.recipe.graph_values import Value
 from vol3dseg.schema import Frozen, Share
 from vol3dseg.space.labels import LabelSet
+from vol3dseg.space.region_order import painted_classes
 
 Channel = NDArray[np.float32]
 
@@ -47,6 +49,15 @@ class Softmax(Frozen):
             np.putmask(found, values > best, np.uint8(index))
             best = np.maximum(best, values)
         return found
+
+    def margin(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how far each voxel of (channel, ...) probabilities is from another decision."""
+        second, first = np.sort(channels, axis=0)[-2:]
+        return np.asarray(first - second)
+
+    def write_decide(self, probabilities: Value, labels: LabelSet) -> Value:
+        """Append `decide` to a graph: (n, channel, i, j, k) to (n, i, j, k) indices, int64."""
+        return probabilities.then("ArgMax", dtype=np.int64, axis=1, keepdims=0)
 
     def problems(self, labels: LabelSet) -> list[str]:
         """Say in which ways this does not fit the labels."""
@@ -87,6 +98,18 @@ class Sigmoid(Frozen):
     threshold: Annotated[Share, Field(gt=0, lt=1)]
     regions: tuple[Region, ...] = Field(min_length=1)
 
+    @classmethod
+    def of(cls, labels: LabelSet, threshold: float = 0.5) -> "Sigmoid":
+        """Return a channel for each region of the labels; see `painted_classes`.
+
+        LabelError: the regions do not tell all classes apart.
+        """
+        regions = tuple(
+            Region(name=name, members=labels.regions[name], paints=paints)
+            for name, paints in painted_classes(labels).items()
+        )
+        return cls(threshold=threshold, regions=regions)
+
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels, in order."""
@@ -103,6 +126,21 @@ class Sigmoid(Frozen):
         for region, values in zip(self.regions, channels, strict=True):
             painted = np.uint8(labels.index(region.paints))
             found = np.where(values > self.threshold, painted, found)
+        return found
+
+    def margin(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how far each voxel of (channel, ...) probabilities is from another decision."""
+        return np.asarray(np.abs(channels - np.float32(self.threshold)).min(axis=0))
+
+    def write_decide(self, probabilities: Value, labels: LabelSet) -> Value:
+        """Append `decide` to a graph: (n, channel, i, j, k) to (n, i, j, k) indices, int64."""
+        graph = probabilities.graph
+        found = graph.constant(0)
+        for number, region in enumerate(self.regions):
+            inside = probabilities.then("Gather", graph.constant(number), axis=1).then(
+                "Greater", self.threshold, dtype=np.bool_
+            )
+            found = inside.where(graph.constant(labels.index(region.paints)), found)
         return found
 
     def problems(self, labels: LabelSet) -> list[str]:

@@ -16,7 +16,7 @@ from vol3dseg.errors import RunError
 from vol3dseg.files import atomic_path
 
 # Loading a model finds what is ours (layer, loss, metrics, rate) only if its module was imported.
-from vol3dseg.training import learning_rate, losses, metrics, optimizers  # noqa: F401
+from vol3dseg.training import learning_rate, metrics, named_loss, optimizers  # noqa: F401
 from vol3dseg.training.backend import keras
 from vol3dseg.training.deployed_weights import Arrays
 from vol3dseg.training.networks import norms  # noqa: F401

@@ -6,8 +6,8 @@ from typing import Any
 
 from vol3dseg.config import Config
 from vol3dseg.preprocessing.store import StoredCase
-from vol3dseg.training.losses import NamedLoss
-from vol3dseg.training.metrics import ConfusionMetrics
+from vol3dseg.training.metrics import metrics_of
+from vol3dseg.training.named_loss import loss_of
 from vol3dseg.training.optimizers import make_optimizer
 
 
@@ -23,8 +23,8 @@ def compile_network(
         optimizer=make_optimizer(
             config.training, steps_per_epoch(cases, config), model.trainable_variables
         ),
-        loss=loss if loss is not None else NamedLoss(config.training.loss),
-        metrics=[ConfusionMetrics(config.labels.names)],
+        loss=loss if loss is not None else loss_of(config),
+        metrics=[metrics_of(config)],
         jit_compile=False,  # XLA's 3-D convolutions on the CPU are several times slower
     )
 

@@ -1,13 +1,13 @@
-"""Losses between class indices and logits.
+"""Losses between class indices and logits of classes that exclude each other.
 
-A new loss is a function and its name in `LOSSES` here, and one name in
-`vol3dseg.config.TrainingConfig.loss`. It takes an (n, i, j, k) tensor of class indices and an
-(n, i, j, k, class) tensor of logits, and returns a scalar. All start from logits: with the
-probabilities of a softmax, the gradient of a voxel that is surely wrong would be lost to rounding.
-Voxels whose label is `IGNORED` have no part in any of them.
+A new loss is a function and its name in `LOSSES` here and in `region_losses`, and one name in
+`vol3dseg.config.TrainingConfig.loss`. It takes an (n, i, j, k) tensor of class indices, an (n, i,
+j, k, class) tensor of logits, and the weights of classes, if they differ; it returns a scalar. All
+start from logits: with the probabilities of a softmax, the gradient of a voxel that is surely wrong
+would be lost to rounding. Voxels whose label is `IGNORED` have no part in any of them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vol3dseg.space.labels import IGNORED
@@ -19,14 +19,18 @@ ops = keras.ops
 # predicted, and little, but with a gradient, where it is.
 _SMOOTH = 1.0
 _FOCUS = 2.0
+Weights = Sequence[float] | None
 
 
-def cross_entropy(labels: Any, logits: Any) -> Any:
-    """Return the mean over all judged voxels of -log p, p the probability of the true class."""
-    return _mean(_surprise(labels, logits), labels)
+def cross_entropy(labels: Any, logits: Any, weights: Weights = None) -> Any:
+    """Return the mean over all judged voxels of -log p, p the probability of the true class.
+
+    A voxel counts as much as its true class.
+    """
+    return _mean(_surprise(labels, logits), labels, weights)
 
 
-def soft_dice(labels: Any, logits: Any) -> Any:
+def soft_dice(labels: Any, logits: Any, weights: Weights = None) -> Any:
     r"""Return one minus the mean soft Dice of the foreground classes, 0 to 1.
 
     For each class, with g = 1 where it is the true one, p its probability and s = 1:
@@ -40,26 +44,42 @@ def soft_dice(labels: Any, logits: Any) -> Any:
     """
     judged = ops.cast(labels != IGNORED, logits.dtype)[..., None]
     one_hot = ops.one_hot(_true(labels), logits.shape[-1], dtype=logits.dtype) * judged
-    probabilities, space = ops.softmax(logits, axis=-1) * judged, (0, 1, 2, 3)
-    both = ops.sum(one_hot * probabilities, axis=space)
-    either = ops.sum(one_hot, axis=space) + ops.sum(probabilities, axis=space)
-    dice = (2.0 * both + _SMOOTH) / (either + _SMOOTH)
-    return 1.0 - ops.mean(dice[1:])
+    dice = overlap(one_hot, ops.softmax(logits, axis=-1) * judged)
+    return 1.0 - weighted_mean(dice[1:], None if weights is None else weights[1:])
 
 
-def dice_cross_entropy(labels: Any, logits: Any) -> Any:
+def dice_cross_entropy(labels: Any, logits: Any, weights: Weights = None) -> Any:
     """Return `soft_dice` plus `cross_entropy`, as in Isensee et al., "nnU-Net", 2021."""
-    return soft_dice(labels, logits) + cross_entropy(labels, logits)
+    return soft_dice(labels, logits, weights) + cross_entropy(labels, logits, weights)
 
 
-def focal(labels: Any, logits: Any) -> Any:
+def focal(labels: Any, logits: Any, weights: Weights = None) -> Any:
     """Return the mean over all judged voxels of -(1 - p)^2 log p, p that of the true class.
 
-    Lin et al., "Focal loss for dense object detection", ICCV 2017, with gamma = 2 and no weights of
-    classes.
+    Lin et al., "Focal loss for dense object detection", ICCV 2017, with gamma = 2.
     """
-    surprise = _surprise(labels, logits)
-    return _mean((1.0 - ops.exp(-surprise)) ** _FOCUS * surprise, labels)
+    return _mean(focused(_surprise(labels, logits)), labels, weights)
+
+
+def overlap(truth: Any, probabilities: Any) -> Any:
+    """Return the soft Dice of each channel of two (n, i, j, k, channel) tensors."""
+    space = (0, 1, 2, 3)
+    both = ops.sum(truth * probabilities, axis=space)
+    either = ops.sum(truth, axis=space) + ops.sum(probabilities, axis=space)
+    return (2.0 * both + _SMOOTH) / (either + _SMOOTH)
+
+
+def focused(surprise: Any) -> Any:
+    """Return -log p of the truth as a focal loss has it: little where p is near 1."""
+    return (1.0 - ops.exp(-surprise)) ** _FOCUS * surprise
+
+
+def weighted_mean(values: Any, weights: Weights) -> Any:
+    """Return the mean along the last axis, each value with its weight, if they differ."""
+    if weights is None:
+        return ops.mean(values, axis=-1)
+    shares = [weight / sum(weights) for weight in weights]
+    return ops.sum(values * ops.convert_to_tensor(shares, values.dtype), axis=-1)
 
 
 def _surprise(labels: Any, logits: Any) -> Any:
@@ -72,25 +92,19 @@ def _true(labels: Any) -> Any:
     return ops.where(labels == IGNORED, 0, labels)
 
 
-def _mean(values: Any, labels: Any) -> Any:
+def _mean(values: Any, labels: Any, weights: Weights) -> Any:
     """Return the mean of the values of voxels that are judged; 0 where none is."""
-    judged = ops.cast(labels != IGNORED, values.dtype)
-    return ops.sum(values * judged) / ops.maximum(ops.sum(judged), 1.0)
+    counted = ops.cast(labels != IGNORED, values.dtype)
+    if weights is not None:
+        table = ops.convert_to_tensor(weights, values.dtype)
+        counted = counted * ops.take(table, _true(labels))
+    whole = ops.sum(counted)
+    return ops.sum(values * counted) / ops.where(whole > 0, whole, 1.0)
 
 
-LOSSES: Mapping[str, Callable[[Any, Any], Any]] = {
+LOSSES: Mapping[str, Callable[..., Any]] = {
     "cross_entropy": cross_entropy,
     "dice": soft_dice,
     "dice_cross_entropy": dice_cross_entropy,
     "focal": focal,
 }
-
-
-@keras.saving.register_keras_serializable(package="vol3dseg")
-class NamedLoss(keras.losses.Loss):  # type: ignore[misc]
-    """The loss that a config names, as Keras saves and calls it."""
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Return the loss of a batch, a scalar tensor."""
-        # Keras casts class indices to float32, which keeps them exact.
-        return LOSSES[self.name](ops.cast(y_true, "int32"), y_pred)

@@ -13,7 +13,7 @@ from vol3dseg.errors import RunError
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.model.manifest import Manifest, Network, TrainingFacts, ValidationScores
-from vol3dseg.model.outputs import Softmax
+from vol3dseg.model.outputs import Outputs, Sigmoid, Softmax
 from vol3dseg.model.provenance import provenance
 from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.preprocessing.store import StoredCase
@@ -22,7 +22,7 @@ from vol3dseg.reporting.score_report import write_report
 from vol3dseg.training.backend import tf
 from vol3dseg.training.checkpoints import restore_checkpoint
 from vol3dseg.training.data import RunData
-from vol3dseg.training.networks.building import divisor_of, probabilities
+from vol3dseg.training.networks.building import Head, divisor_of, probabilities
 from vol3dseg.training.networks.receptive_field import receptive_field_radius
 from vol3dseg.training.training_state import read_state
 
@@ -30,11 +30,11 @@ from vol3dseg.training.training_state import read_state
 class KerasBackend:
     """A Keras model, from (n, i, j, k, c) images to logits, as the predictor's network."""
 
-    def __init__(self, model: Any) -> None:
-        self._run = tf.function(probabilities(model, "softmax"), reduce_retracing=True)
+    def __init__(self, model: Any, head: Head = "softmax") -> None:
+        self._run = tf.function(probabilities(model, head), reduce_retracing=True)
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (n, c, i, j, k) patches to (n, class, i, j, k) probabilities."""
+        """Map (n, c, i, j, k) patches to (n, output, i, j, k) probabilities."""
         output = self._run(tf.constant(np.moveaxis(patches, 1, -1)))
         return np.moveaxis(output.numpy(), -1, 1)
 
@@ -73,7 +73,9 @@ def describe_run(
         "training_data": _looks(config, data),
     }
     manifest = describe_model(config, model if given else None).model_copy(update=facts)
-    scores = _validate(Predictor(KerasBackend(model), manifest), data.validation, progress)
+    scores = _validate(
+        Predictor(KerasBackend(model, manifest.outputs.kind), manifest), data.validation, progress
+    )
     if not scores:
         return manifest
     summary = summarise(scores)
@@ -112,11 +114,17 @@ def describe_model(config: Config, model: Any = None) -> Manifest:
         fingerprint=recipe.fingerprint,
         labels=config.labels,
         network=network,
-        outputs=Softmax(classes=config.labels.names),
+        outputs=_outputs(config),
         tiling=Tiling.of(recipe.patch_size, mirrorable=augment.flip_axes if augment else ()),
         members=(),
         provenance=provenance("tensorflow", "keras", "numpy", "SimpleITK"),
     )
+
+
+def _outputs(config: Config) -> Outputs:
+    if config.training.targets == "regions":
+        return Sigmoid.of(config.labels)
+    return Softmax(classes=config.labels.names)
 
 
 def _facts(

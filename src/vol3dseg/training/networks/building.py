@@ -21,7 +21,7 @@ def build_network(config: Config, network: Network | None = None) -> Any:
 
     A callable takes the config, the number of modalities and that of outputs.
     """
-    channels, outputs = len(config.model_recipe.modalities), len(config.labels.classes)
+    channels, outputs = len(config.model_recipe.modalities), len(config.targets)
     if network is None:
         return build_unet(config.model, channels, outputs)
     given = network if isinstance(network, keras.Model) else network(config, channels, outputs)
@@ -55,8 +55,8 @@ def require_network(model: Any, channels: int, outputs: int, patch_size: Shape) 
     if shape != (*patch_size, outputs):
         raise ModelError(
             f"network {model.name!r} makes {shape} of a patch of {patch_size}",
-            expected=f"{(*patch_size, outputs)}, a number for each voxel and class",
-            remedy="pad its convolutions, and give it one output for each class",
+            expected=f"{(*patch_size, outputs)}, a number for each voxel and class or region",
+            remedy="pad its convolutions, and give it one output for each class or region",
         )
 
 
