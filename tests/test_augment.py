@@ -11,12 +11,15 @@ from pydantic import ValidationError
 
 pytest.importorskip("scipy")
 
+from scipy import ndimage
+
 from vol3dseg.config import AugmentConfig
 from vol3dseg.preprocessing.patch_table import patch_table
 from vol3dseg.space.box import Box, read_padded
 from vol3dseg.training.augment import augmented
+from vol3dseg.training.off_grid import CasePart, interpolated
 from vol3dseg.training.sampling import CaseReader, Draw, PatchSampler
-from vol3dseg.training.warping import draw_warp, factor, warped
+from vol3dseg.training.warping import draw_warp, factor
 
 OFF = {
     "rotation": 0, "scaling": 0, "elastic": 0, "blur": 0, "low_resolution": 0, "noise": 0,
@@ -268,18 +271,39 @@ def test_bending_folds_nothing_and_moves_no_farther_than_is_said(seed, spacing):
     assert jacobian.min() > 0
 
 
-def test_images_are_interpolated_linearly_and_labels_taken_from_the_nearest_voxel():
-    ramp = np.stack(np.indices((30, 30, 30)), axis=-1).astype(np.float32)
-    size, read = (
-        (6, 5, 4),
-        lambda box: (ramp[box.slices], ramp[box.slices][..., 0].astype(np.uint8)),
+@pytest.mark.parametrize("shape", [(30, 30, 30), (30, 1, 30), (1, 1, 30)])
+@pytest.mark.parametrize("size", [(6, 5, 4), (40, 40, 40), (1, 1, 1)])
+def test_interpolation_is_that_of_scipy(shape, size):
+    rng = np.random.default_rng(0)
+    modalities = rng.normal(size=(3, *shape)).astype(np.float32)
+    label = rng.integers(0, 256, shape).astype(np.uint8)
+    warp = draw_warp(size, (1.0, 1.5, 2.0), WILD, rng)
+    box = Box((10, -1, 2), tuple(np.add((10, -1, 2), size)))
+    offset = warp.offset(box, None)
+    image, nearest = interpolated(CasePart(modalities, label, (0, 0, 0), shape), warp, offset, size)
+    places = (
+        np.tensordot(warp.matrix, np.indices(size) + warp.bend, 1) + offset[:, None, None, None]
     )
-    warp = draw_warp(size, (1.0, 1.5, 2.0), WILD, np.random.default_rng(3))
-    offset = warp.offset(Box((12, 12, 12), (18, 17, 16)), None)
-    image, label = warped(read, (30, 30, 30), size, warp, offset)
-    places = np.moveaxis(np.indices(size) + warp.bend, 0, -1) @ warp.matrix.T + offset
-    assert np.moveaxis(image, 0, -1) == pytest.approx(places, abs=1e-4)
-    assert np.array_equal(label, np.rint(places[..., 0]))
+    clear = (np.abs(places % 1 - 0.5) > 1e-4).all(axis=0)  # not half way between two voxels
+    extent = np.array(shape)[:, None, None, None]
+    inside = ((places > -0.5) & (places < extent - 0.5)).all(axis=0)
+    for modality, found in zip(modalities, image, strict=True):
+        expected = ndimage.map_coordinates(modality, places, order=1, mode="nearest") * inside
+        assert found[clear] == pytest.approx(expected[clear], abs=1e-3)
+    expected = ndimage.map_coordinates(label, places, order=0, mode="nearest") * inside
+    assert np.array_equal(nearest[clear], expected[clear])
+
+
+@given(seed=SEEDS)
+def test_the_cache_changes_no_bit_of_a_turned_patch(seed):
+    image, label = patch(seed, shape=(20, 18, 16))
+    box, rng = Box((3, 4, 5), (9, 10, 11)), partial(np.random.default_rng, seed)
+    whole = augment(image, label, ALL_ON, rng(), box=box)
+    case = MemoryCase(image, label)
+    case.memory_bytes = 2**30
+    part = augmented(CaseReader([case], 1), Draw(0, box, None, None, rng()), ALL_ON)
+    assert np.array_equal(part[0], whole[0])
+    assert np.array_equal(part[1], whole[1])
 
 
 # What their values become.

@@ -79,7 +79,7 @@ class AugmentConfig(Frozen):
     """
 
     flip_axes: Annotated[tuple[Literal["i", "j", "k"], ...], Once] = ()
-    flip: Share = 0.5
+    flip: Annotated[Share, Field(gt=0)] = 0.5
     rotation: Share = 0.2
     rotate_degrees: Annotated[Amount, Field(le=180)] = 30.0
     scaling: Share = 0.2

@@ -1,13 +1,12 @@
 """A training patch: read where it was drawn, and changed at random so that its meaning stays."""
 
-from functools import partial
-
 import numpy as np
 
 from vol3dseg.config import AugmentConfig
 from vol3dseg.training.intensities import change_intensities
+from vol3dseg.training.off_grid import interpolated
 from vol3dseg.training.sampling import CaseReader, Draw, Patch
-from vol3dseg.training.warping import draw_warp, warped
+from vol3dseg.training.warping import draw_warp
 
 
 def augmented(reader: CaseReader, draw: Draw, config: AugmentConfig) -> Patch:
@@ -17,15 +16,16 @@ def augmented(reader: CaseReader, draw: Draw, config: AugmentConfig) -> Patch:
     ends, as they do at inference. The voxel that a draw was made for is in the patch, whatever is
     done to it.
     """
-    case, box, rng = reader.cases[draw.case], draw.box, draw.rng
-    spacing, read = case.geometry.spacing_mm, partial(reader.read, draw.case)
+    box, rng = draw.box, draw.rng
+    spacing = reader.cases[draw.case].geometry.spacing_mm
     warp = draw_warp(box.shape, spacing, config, rng)
     if warp is None:
-        image, label = read(box)
+        image, label = reader.patch(draw)
         channels = np.array(np.moveaxis(image, -1, 0), order="C")
     else:
         offset = warp.offset(box, draw.held)
-        channels, label = warped(read, case.shape, box.shape, warp, offset)
+        part = reader.around(draw.case, warp.reach(box.shape, offset))
+        channels, label = interpolated(part, warp, offset, box.shape)
     mirrored = tuple(
         axis
         for axis, name in enumerate("ijk")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vol3dseg.preprocessing.patch_table import FOREGROUND, ORIGIN, VOXELS, patch_step
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box, Shape, read_padded
+from vol3dseg.training.off_grid import CasePart
 
 Patch = tuple[NDArray[np.float32], NDArray[np.uint8]]
 Batch = Patch  # of arrays with one axis more
@@ -55,6 +56,17 @@ class CaseReader:
         if kept is None:
             return self.cases[number].read(box)
         return read_padded(kept[0], box), read_padded(kept[1], box)
+
+    def around(self, number: int, box: Box) -> CasePart:
+        """Read what there is of a case in `box`; all of it, if it is in memory."""
+        kept, case = self._kept.get(number) or self._keep(number), self.cases[number]
+        whole = Box.whole(case.shape)
+        part = whole if kept is not None else box.intersection(whole)
+        if not all(part.shape):  # a small scan, and a box that misses it
+            part = whole
+        image, label = kept if kept is not None else case.read(part)
+        modalities = [np.ascontiguousarray(modality) for modality in np.moveaxis(image, -1, 0)]
+        return CasePart(modalities, np.ascontiguousarray(label), part.start, case.shape)
 
     def read_label(self, number: int, box: Box) -> NDArray[np.uint8]:
         """Read the label of `box` alone."""

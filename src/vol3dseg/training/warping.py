@@ -4,9 +4,8 @@ A patch is interpolated once, straight from the case, so nothing is missing in i
 the scan itself does not have.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 
 import numpy as np
@@ -14,19 +13,16 @@ from nibabel.eulerangles import euler2mat
 from numpy.typing import NDArray
 
 from vol3dseg.config import AugmentConfig
-from vol3dseg.extras import load_extra
 from vol3dseg.space.axes import AxisMap
 from vol3dseg.space.box import Box, Shape
 from vol3dseg.space.geometry import Spacing
 from vol3dseg.space.kernels import Kernel
 from vol3dseg.space.resampling import resample_along
 
-ndimage = load_extra("scipy.ndimage", "train")
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
-Label = NDArray[np.uint8]
+_ROUNDING = 0.01  # voxels: places are worked out in float32
 _CLOSEST = 1.5  # voxels between control points: fewer would be no spline
-_BEYOND = -1  # in label maps, where the scan has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +50,19 @@ class Warp:
         i, j, k = np.clip(np.rint(place), 0, size - 1).astype(int)
         bent = 0.0 if self.bend is None else self.bend[:, i, j, k]
         return np.asarray(np.array(held) - self.matrix @ (np.array([i, j, k]) + bent))
+
+    def reach(self, size: Shape, offset: Floats) -> Box:
+        """Return a box of the case that all voxels of a patch are interpolated from."""
+        beyond = np.zeros(3) if self.bend is None else np.abs(self.bend).max(axis=(1, 2, 3))
+        corners = list(product(*((-b, n - 1 + b) for n, b in zip(size, beyond, strict=True))))
+        places = np.array(corners) @ self.matrix.T + offset
+        low, high = places.min(axis=0) - _ROUNDING, places.max(axis=0) + _ROUNDING
+        return Box(_voxel(np.floor(low)), _voxel(np.floor(high) + 2))
+
+
+def _voxel(place: Floats) -> Shape:
+    i, j, k = (int(n) for n in place)
+    return i, j, k
 
 
 def draw_warp(
@@ -125,66 +134,3 @@ def _b_spline(distance: Floats) -> Floats:
 
 
 _B_SPLINE = Kernel(2, _b_spline, repeats_edge=True)
-
-
-def warped(
-    read: Callable[[Box], tuple[Image, Label]],
-    shape: Shape,
-    size: Shape,
-    warp: Warp,
-    offset: Floats,
-) -> tuple[Image, Label]:
-    """Return a patch (c, i, j, k) and its label (i, j, k): linear, and nearest for labels.
-
-    `read` gives a box (i, j, k, c) of the case, whose `shape` it lies in. Half a voxel beyond the
-    centres of its outermost voxels the scan ends, and the patch is 0.
-    """
-    places = None if warp.bend is None else _places(warp.matrix, warp.bend, offset)
-    wanted = _reach(size, warp.matrix, offset) if places is None else _around(places)
-    region = wanted.intersection(Box.whole(shape))
-    if not all(region.shape):  # a small scan was turned out of the patch
-        region = Box.whole((1, 1, 1))
-    image, label = read(region)
-    if places is None:
-        start = np.array(region.start)
-        take = partial(
-            ndimage.affine_transform, matrix=warp.matrix, offset=offset - start, output_shape=size
-        )
-    else:
-        places -= np.array(region.start, np.float32)[:, None, None, None]
-        take = partial(ndimage.map_coordinates, coordinates=places)
-    moved = np.empty((image.shape[-1], *size), np.float32)
-    for channel, target in enumerate(moved):
-        take(image[..., channel], output=target, order=1, mode="nearest")
-    nearest = np.empty(size, np.int16)
-    take(label, output=nearest, order=0, mode="grid-constant", cval=_BEYOND)
-    if region != wanted:
-        beyond = nearest == _BEYOND
-        moved[:, beyond] = 0
-        nearest[beyond] = 0
-    return moved, nearest.astype(np.uint8)
-
-
-def _places(matrix: Floats, bend: Image, offset: Floats) -> Image:
-    """Return the (3, i, j, k) places in the case of all voxels of a bent patch."""
-    grid = np.indices(bend.shape[1:], np.float32) + bend
-    places = np.tensordot(matrix.astype(np.float32), grid, 1)
-    places += offset.astype(np.float32)[:, None, None, None]
-    return places
-
-
-def _reach(size: Shape, matrix: Floats, offset: Floats) -> Box:
-    """Return the box that all voxels of a patch are interpolated from."""
-    corners = np.array(list(product(*((0, n - 1) for n in size))))
-    return _around((corners @ matrix.T + offset).T)
-
-
-def _around(places: NDArray[np.floating]) -> Box:
-    points = places.reshape(3, -1)
-    low, high = np.floor(points.min(axis=1)), np.floor(points.max(axis=1)) + 2
-    return Box(_voxel(low), _voxel(high))
-
-
-def _voxel(point: NDArray[np.floating]) -> Shape:
-    i, j, k = (int(n) for n in point)
-    return i, j, k
