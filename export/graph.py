@@ -12,6 +12,7 @@ from vol3dseg.errors import ModelError
 from vol3dseg.export.instance_norm import drop_unused
 from vol3dseg.training.backend import keras
 from vol3dseg.training.networks.building import Head, require_one_image
+from vol3dseg.training.precision import in_float32
 
 if keras.backend.backend() == "torch":
     from vol3dseg.export.through_torch import EXPORTERS as EXPORTERS
@@ -38,6 +39,7 @@ def convert(
     logits.
     """
     require_one_image(model)
+    model = in_float32(model)
     graph_model: onnx.ModelProto = trace(model, patch_size, head)
     _drop_idle_reshape(graph_model.graph)
     _name_ends(graph_model.graph)

@@ -43,7 +43,7 @@ def marked_instance_norms(model: Any) -> Iterator[list[Any]]:
     marked: list[Any] = []
 
     def mark_of(layer: Any) -> Any:
-        def mark(inputs: Any) -> Any:
+        def mark(inputs: Any, training: bool | None = None) -> Any:
             marked.append(layer)
             # Any operator does that changes no layout and that tf2onnx keeps as a single node.
             return tf.raw_ops.Erf(x=inputs, name=f"vol3dseg_instance_norm_{len(marked) - 1}")

@@ -411,6 +411,7 @@ def test_differences_are_named_by_their_place():
 
 def test_an_open_micro_batch_is_that_of_the_run_before():
     config = load_config("crops32")
-    assert config.resumes(config.with_micro_batch(2)).training.micro_batch == 2
-    given = config.with_micro_batch(4)
-    assert given.resumes(config.with_micro_batch(2)) == given
+    assert config.resumes(config.chosen(micro_batch=2)).training.micro_batch == 2
+    given = config.chosen(micro_batch=4, precision="float32")
+    assert given.resumes(config.chosen(micro_batch=2, precision="bfloat16")) == given
+    assert config.resumes(given) == given

@@ -6,12 +6,13 @@ import pytest
 pytest.importorskip("tensorflow")
 
 import keras
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vol3dseg.config import ModelConfig
 from vol3dseg.training.networks.building import activation_of, divisor_of, probabilities
-from vol3dseg.training.networks.norms import InstanceNormalization
+from vol3dseg.training.networks.norms import BatchNormalization, InstanceNormalization
 from vol3dseg.training.networks.receptive_field import receptive_field_radius
 from vol3dseg.training.networks.unet import build_unet
 
@@ -136,6 +137,59 @@ def test_instance_norm_of_a_constant_is_its_shift():
     layer.build((None, None, None, None, 1))
     layer.set_weights([np.array([3.0]), np.array([0.25])])
     np.testing.assert_array_equal(layer(np.full((1, 2, 2, 2, 1), 7, np.float32)), 0.25)
+
+
+def trained_norm(layer, image, weights, axes):
+    """Output and gradients of a norm while it is trained, and those of its formula in float64."""
+    x = tf.constant(image)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        out = layer(x, training=True)
+        loss = tf.reduce_sum(tf.cast(out, tf.float32) * weights)
+    found = [out, tape.gradient(loss, x), *tape.gradient(loss, layer.trainable_variables)]
+    exact = tf.constant(image.astype(np.float64))
+    scale, shift = (tf.constant(v.numpy().astype(np.float64)) for v in layer.trainable_variables)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([exact, scale, shift])
+        mean, variance = tf.nn.moments(exact, axes, keepdims=True)
+        out = (exact - mean) / tf.sqrt(variance + 1e-5) * scale + shift
+        loss = tf.reduce_sum(out * weights.astype(np.float64))
+    expected = [out, *(tape.gradient(loss, value) for value in (exact, scale, shift))]
+    return [np.asarray(tf.cast(v, tf.float64)) for v in found], [v.numpy() for v in expected]
+
+
+@pytest.mark.parametrize(
+    ("kind", "axes"),
+    [
+        pytest.param(BatchNormalization, (0, 1, 2, 3), id="batch"),
+        pytest.param(InstanceNormalization, (1, 2, 3), id="instance"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("policy", "off"), [("float32", 1e-4), ("mixed_bfloat16", 2e-2)], ids=lambda v: str(v)
+)
+def test_norms_in_training_are_their_formula_and_so_are_their_gradients(kind, axes, policy, off):
+    rng = np.random.default_rng(1)
+    image = rng.normal(3, 2, size=(2, 3, 4, 5, 3)).astype(tf.bfloat16.as_numpy_dtype)
+    image = image.astype(np.float32)  # exact in both precisions
+    layer = kind(epsilon=1e-5, dtype=policy)
+    layer.build(image.shape)
+    for variable in layer.trainable_variables:
+        variable.assign(rng.normal(1, 0.3, size=3))
+    found, expected = trained_norm(layer, image, rng.normal(size=image.shape).astype("f"), axes)
+    for ours, exact in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, exact, atol=off * np.abs(exact).max())
+
+
+def test_batch_norm_learns_the_statistics_that_keras_does():
+    rng = np.random.default_rng(2)
+    image = rng.normal(3, 2, size=(2, 3, 4, 5, 2)).astype(np.float32)
+    ours, theirs = BatchNormalization(momentum=0.5), keras.layers.BatchNormalization(momentum=0.5)
+    for layer in (ours, theirs):
+        layer(image, training=True)
+    for found, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(ours(image), theirs(image), atol=1e-6)
 
 
 def test_instance_norm_keeps_float32_inside_under_mixed_precision():

@@ -75,6 +75,10 @@ class TrainingConfig(Frozen):
         None switches the callback off.
     model_checkpoint : bool
         Keep the weights of the best `val_loss`; without it the last epoch is exported.
+    precision : "auto", "float32", "bfloat16" or "float16"
+        What convolutions are computed in; weights, norms' statistics, losses and the deployed model
+        are float32 always. "auto" takes bfloat16 where this machine is quicker in it, as measured
+        before the first step. float16 is for GPUs; its loss is scaled.
     seed : int
     deterministic : bool
         Repeat exactly on the same machine with the same number of threads; slower.
@@ -109,6 +113,7 @@ class TrainingConfig(Frozen):
     reduce_lr_on_plateau: ReduceLROnPlateauConfig | None = None
     early_stopping: EarlyStoppingConfig | None = None
     model_checkpoint: bool = True
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: Seed = 0
     deterministic: bool = False
     workers: Annotated[Positive, Field(le=1024)] = 2

@@ -70,9 +70,9 @@ class Config(Frozen):
         only = {name: members == (name,) for name, members in self.labels.regions.items()}
         return [*self.labels.names, *(name for name in self.targets if not only[name])]
 
-    def with_micro_batch(self, size: int | None) -> "Config":
-        """Return the config with another micro-batch; `size` must divide the batch size."""
-        training = self.training.model_copy(update={"micro_batch": size})
+    def chosen(self, **choices: object) -> "Config":
+        """Return the config with what a machine has chosen of its section `training`."""
+        training = self.training.model_copy(update=choices)
         return self.model_copy(update={"training": training})
 
     def with_epochs(self, epochs: int) -> "Config":
@@ -81,8 +81,13 @@ class Config(Frozen):
         return self.model_copy(update={"training": training})
 
     def resumes(self, before: "Config") -> "Config":
-        """Return this config with the micro-batch that `before` took, where this leaves it open."""
-        return self.with_micro_batch(self.training.micro_batch or before.training.micro_batch)
+        """Return this config with what the machine chose for `before`, where this leaves it open.
+
+        Those are the micro-batch and the precision.
+        """
+        ours, theirs = self.training, before.training
+        precision = theirs.precision if ours.precision == "auto" else ours.precision
+        return self.chosen(micro_batch=ours.micro_batch or theirs.micro_batch, precision=precision)
 
     def differences(self, other: "Config") -> str:
         """Return in words what differs between two configs; empty where nothing does."""

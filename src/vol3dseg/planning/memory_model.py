@@ -18,6 +18,7 @@ PROGRAM_MB = 650.0
 # Of what is free; the rest is for what else the machine does, and for the estimate's own error.
 USABLE = 0.85
 _FLOAT = 4  # bytes
+_BYTES = {"bfloat16": 2, "float16": 2}  # of what layers give out
 # Memory of a step over the outputs of all layers: instance norm keeps the centred values as well.
 _KEPT, _KEPT_BATCH_NORM = 1.4, 1.27
 # Weights, their gradient, the two moments of Adam, and a copy that oneDNN lays out for itself.
@@ -65,7 +66,8 @@ def estimate_memory(
     cache_mb = config.training.cache_mb
     kept = min(training_mb, cache_mb) + min(validation_mb, cache_mb // 4)
     ahead = kept + _ahead_mb(config, at_once)
-    return MemoryEstimate(start_mb, _network_mb(network, at_once), ahead)
+    bytes_each = _BYTES.get(config.training.precision, _FLOAT)
+    return MemoryEstimate(start_mb, _network_mb(network, at_once, bytes_each), ahead)
 
 
 def voxel_bytes(config: Config) -> int:
@@ -73,10 +75,9 @@ def voxel_bytes(config: Config) -> int:
     return len(config.model_recipe.modalities) * _FLOAT + 1
 
 
-def _network_mb(network: NetworkSize, patches: int) -> float:
-    kept = _KEPT_BATCH_NORM if network.batch_norm else _KEPT
-    numbers = _COPIES_OF_WEIGHTS * network.weights + kept * patches * network.outputs
-    return _GRAPH_MB + numbers * _FLOAT / MB
+def _network_mb(network: NetworkSize, patches: int, bytes_each: int) -> float:
+    kept = (_KEPT_BATCH_NORM if network.batch_norm else _KEPT) * patches * network.outputs
+    return _GRAPH_MB + (_COPIES_OF_WEIGHTS * network.weights * _FLOAT + kept * bytes_each) / MB
 
 
 def _ahead_mb(config: Config, size: int) -> float:

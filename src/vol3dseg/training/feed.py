@@ -50,14 +50,20 @@ class TrainingFeed:
         return augmented(self._reader, draw, self._augment)
 
 
-def dataset(batch: Callable[[int], Batch], numbers: Any, config: Config) -> Any:
-    """Return a `tf.data.Dataset` of batches; it starts anew from `numbers` when iterated again."""
+def dataset(
+    batch: Callable[[int], Batch], numbers: Any, config: Config, patches: int | None = None
+) -> Any:
+    """Return a `tf.data.Dataset` of batches; it starts anew from `numbers` when iterated again.
+
+    `patches` are those of each batch, where all have as many: layers are quicker if they know.
+    """
     channels = len(config.model_recipe.modalities)
     grows = config.training.grow_patch is not None
     size = (None, None, None) if grows else config.recipe.patch_size
+    patches = None if grows else patches
     signature = (
-        tf.TensorSpec((None, *size, channels), tf.float32),
-        tf.TensorSpec((None, *size), tf.uint8),
+        tf.TensorSpec((patches, *size, channels), tf.float32),
+        tf.TensorSpec((patches, *size), tf.uint8),
     )
 
     def stream() -> Iterator[Batch]:

@@ -30,6 +30,7 @@ from vol3dseg.training.memory_estimate import (
 from vol3dseg.training.more_epochs import more_epochs
 from vol3dseg.training.networks.building import Network, build_network, size_of
 from vol3dseg.training.pace import Pace
+from vol3dseg.training.precision import choose_precision, precision_policy
 from vol3dseg.training.results import describe_run
 from vol3dseg.training.run_config import choose_config
 from vol3dseg.training.run_folder import (
@@ -130,15 +131,21 @@ def train(
             progress(note)
         trim_log(run / "training.log", state.epochs)
     _seed(config.training)
-    model = build_network(config, network)
+    precision = choose_precision(config.training.precision)
+    config = config.chosen(precision=precision.precision)
+    with precision_policy(precision.precision):
+        model = build_network(config, network)
     size = size_of(model, config.recipe.patch_size)
     chosen = _micro_batch(config, size, data)
-    for line in [*filter(None, [unused_gpu()]), *describe_micro_batch(config, size, chosen)]:
+    for line in [
+        *filter(None, [unused_gpu(), precision.why]),
+        *describe_micro_batch(config, size, chosen),
+    ]:
         progress(line)
     every = (*data.training.values(), *data.validation.values())
     for warning in patch_warnings(config, [case.shape for case in every]):
         progress(f"warning: {warning}")
-    config = config.with_micro_batch(chosen.size)
+    config = config.chosen(micro_batch=chosen.size)
     if grows := describe_growth(stages_of(config)):
         progress(grows)
     origin = origin_of(config, prepared, data)
@@ -214,7 +221,7 @@ def _fit(
         Pace(training, first, steps, validation_steps or 0, progress, show),
     ]
     model.fit(
-        dataset(feed.batch, count(first * steps), config),
+        dataset(feed.batch, count(first * steps), config, training.at_once),
         steps_per_epoch=steps,
         validation_data=validation,
         validation_steps=validation_steps,

@@ -28,7 +28,10 @@ from vol3dseg.training.training_state import read_state
 
 
 class KerasBackend:
-    """A Keras model, from (n, i, j, k, c) images to logits, as the predictor's network."""
+    """A Keras model, from (n, i, j, k, c) images to logits, as the predictor's network.
+
+    In float32, as it will be deployed, with the weights that it has now.
+    """
 
     def __init__(self, model: Any, head: Head = "softmax") -> None:
         self._run = tf.function(probabilities(model, head), reduce_retracing=True)

@@ -10,6 +10,7 @@ from vol3dseg.space.box import Shape
 from vol3dseg.training.backend import keras, tf
 from vol3dseg.training.memory_estimate import NetworkSize
 from vol3dseg.training.networks.unet import build_unet
+from vol3dseg.training.precision import in_float32
 
 Head = Literal["softmax", "sigmoid"]
 # A keras.Model that gives logits, or what makes one of config, input channels and outputs.
@@ -125,8 +126,10 @@ def size_of(model: Any, patch_size: Shape) -> NetworkSize:
 def probabilities(model: Any, head: Head) -> Callable[[Any], Any]:
     """Return the function from images to probabilities of a model that gives logits, or those.
 
-    A softmax is over outputs that exclude each other, a sigmoid of each by itself.
+    A softmax is over outputs that exclude each other, a sigmoid of each by itself. Computed in
+    float32, as where it is deployed, with the weights that the model has now.
     """
+    model = in_float32(model)
     ends, activate = (
         activation_of(model),
         {"softmax": keras.ops.softmax, "sigmoid": keras.ops.sigmoid},
