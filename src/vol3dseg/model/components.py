@@ -40,7 +40,8 @@ def postprocess(segmentation: Segmentation, steps: Iterable[Step]) -> tuple[Chan
         pieces, voxels = 0, 0
         found = crop_to(array, members_of(step.of, labels))
         if found is not None:
-            part, mask = found
+            box, mask = found
+            part = array[box.slices]
             if isinstance(step, FillHoles):
                 pieces, chosen = _filled(mask, part)
             else:
@@ -52,16 +53,13 @@ def postprocess(segmentation: Segmentation, steps: Iterable[Step]) -> tuple[Chan
     return tuple(changes)
 
 
-def crop_to(array: Labels, members: Iterable[int]) -> tuple[Labels, Mask] | None:
-    """Return the part of a label map around some classes, and where they are in it.
-
-    None where there are none.
-    """
+def crop_to(array: Labels, members: Iterable[int]) -> tuple[Box, Mask] | None:
+    """Return the box around some classes, and where they are in it; None where there are none."""
     table = np.zeros(256, dtype=np.bool_)
     table[list(members)] = True
     mask = looked_up(table, array)
     box = Box.around(mask)
-    return None if box is None else (array[box.slices], np.ascontiguousarray(mask[box.slices]))
+    return None if box is None else (box, np.ascontiguousarray(mask[box.slices]))
 
 
 def components(mask: Mask) -> tuple[Components, Sizes]:
