@@ -56,20 +56,30 @@ class Plan:
     config : Config
     text : str
         The config as YAML, with a comment at each choice.
-    memory : MemoryEstimate
-        Of the training, at its peak.
-    seconds : float
-        Of the training, from its start to its end.
+    work : Workload
+        What the training has to do.
+    speed : Speed
+        How fast this machine does it.
     notes, warnings : tuple of str
         What the user should know, in words.
     """
 
     config: Config
     text: str
-    memory: MemoryEstimate
-    seconds: float
+    work: Workload
+    speed: Speed
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def memory(self) -> MemoryEstimate:
+        """Memory of the training at its peak."""
+        return self.work.memory(self.config, self.speed.program_mb)
+
+    @property
+    def seconds(self) -> float:
+        """Time of the training, from its start to its end [s]."""
+        return self.work.seconds(self.config, self.speed)
 
     def __str__(self) -> str:
         model, training, recipe = self.config.model, self.config.training, self.config.recipe
@@ -209,7 +219,8 @@ def plan_for(
             f"training takes {seconds / 60:.0f} minutes, more than {limits.seconds / 60:.0f}: one "
             "epoch, and what goes before it and after it, takes no less"
         )
-    return Plan(config, yaml_of_choices(choices, head), memory, seconds, notes, tuple(said))
+    text = yaml_of_choices(choices, head)
+    return Plan(config, text, work, speed, notes, tuple(said))
 
 
 def _modalities(found: Fingerprint) -> Choice:
