@@ -40,17 +40,22 @@ def preprocess(
     layout, a folder of images, one with images/ and labels/, or a dataset table (.csv, .json).
     Run again, it does only what is missing or has changed, and removes what it prepared of cases
     that are no longer there. Without a config one is planned, and written into the prepared folder
-    as plan.yaml. Headers are checked first, of all cases; `vol3dseg check` looks at all
-    voxels as well. A case that fails is named and the others go on; the exit code is 1 then.
+    as plan.yaml. Headers are checked first, of all cases; `vol3dseg check` looks at all voxels as
+    well. A case that fails is named and the others go on; the exit code is 1 then.
     """
     from vol3dseg.preprocessing.prepare_case import Outcome
     from vol3dseg.preprocessing.prepare_dataset import chosen_config, unknown_files
     from vol3dseg.preprocessing.prepare_dataset import preprocess as prepare
 
-    settings, planned = chosen_config(dataset, output, config, workers, repair)
+    with progress_bar() as bar:
+        planning = bar.add_task("planning", total=None, visible=False)
+
+        def measured(total: int) -> None:
+            bar.update(planning, total=total, advance=1, visible=True)
+
+        settings, planned = chosen_config(dataset, output, config, workers, repair, measured)
     if planned is not None:
         report_plan(planned)
-
     with progress_bar() as bar:
         task = bar.add_task("preparing", total=None)
 

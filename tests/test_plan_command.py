@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("scipy")
 
-from vol3dseg.config import load_config
+from vol3dseg.cli.main import cli
+from vol3dseg.config import dump_config, load_config, parse_config
+from vol3dseg.config.yaml_text import values_of_yaml
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.phantom import make_phantoms
 from vol3dseg.errors import DatasetError
@@ -132,3 +135,37 @@ def test_modalities_that_not_every_case_has_are_left_out(tmp_path):
     made = plan(cases, speed=FAST, memory_mb=4000)
     assert made.config.recipe.modalities == ("flair", "t1", "t1ce")
     assert any("modality t2 is left out: 1 of 2" in note for note in made.notes)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run a command in this process, on a machine whose speed is not measured by TensorFlow."""
+    monkeypatch.setattr(step_speed, "find_spec", lambda name: None)
+    return lambda *words: CliRunner().invoke(cli, [*map(str, words), "-j", "1"])
+
+
+def test_a_plan_is_printed_where_it_has_no_file(decathlon, run):
+    done = run("plan", decathlon, "--memory", "4GB", "--minutes", 5)
+    assert done.exit_code == 0, done.output
+    config = parse_config(values_of_yaml(done.stdout), "what is printed")
+    assert config.labels.names == ("rest", "organ", "lesion")
+    assert "planned: 2 classes, 1 modality, patches of" in done.stderr
+
+
+def test_preprocess_says_in_a_line_what_it_has_planned(decathlon, tmp_path, run):
+    done = run("preprocess", decathlon, "-o", tmp_path / "P")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("planned: ") == 1
+    assert "4 cases prepared" in done.stdout
+    again = run("preprocess", decathlon, "-o", tmp_path / "P")
+    assert "planned" not in again.stdout
+
+
+def test_preprocess_warns_of_a_patch_that_is_larger_than_all_scans(decathlon, tmp_path, run):
+    made = plan(decathlon, speed=FAST, memory_mb=4000)
+    data = made.config.model_dump(mode="json")
+    data["recipe"]["patch_size"] = [96, 96, 96]
+    config = parse_config(data, "test")
+    (tmp_path / "c.yaml").write_text(dump_config(config))
+    done = run("preprocess", decathlon, "-o", tmp_path / "P", "-c", tmp_path / "c.yaml")
+    assert "warning: patches of 96x96x96 voxels are larger than every scan" in done.stderr

@@ -118,6 +118,13 @@ def test_slices_far_apart_are_neither_halved_nor_mixed_before_they_are_as_long_a
     assert model.level_kernels[-1] == (3, 3, 3)
 
 
+def test_scans_of_a_few_voxels_are_patches_of_a_network_of_one_level():
+    made = planned(SETS["tiny"])
+    assert made.config.recipe.patch_size == (6, 5, 4)
+    assert made.config.model.strides == ((2, 1, 1),)
+    assert made.warnings == ()
+
+
 def test_single_slices_have_a_network_of_two_dimensions():
     model = planned(SETS["single slices"]).config.model
     assert {stride[2] for stride in model.level_strides} == {1}
@@ -131,10 +138,14 @@ spacings = st.lists(st.floats(0.1, 10), min_size=3, max_size=3)
 @given(spacings, sides)
 def test_levels_leave_four_voxels_and_halve_no_axis_twice_as_coarse(spacing_mm, patch):
     levels = topology(spacing_mm, patch)
+    assert (1, 1, 1) not in (*levels.strides, *levels.kernels)
     space, shape = np.array(spacing_mm), np.array(patch)
     for stride, (before, after) in zip(levels.strides, pairwise(levels.kernels), strict=True):
         halved = np.array(stride) == 2
         assert halved.any()
+        if max(patch) < 8:  # a network has one level at least
+            assert shape[halved] == max(patch)
+            continue
         assert (shape[halved] >= 8).all()
         assert (space[halved] < 2 * space[shape >= 8].min()).all()
         assert (np.array(before) <= np.array(after)).all() or (shape <= 2).any()

@@ -97,10 +97,7 @@ def patches(
 
 def _first(spacing_mm: Sequence[float], shape: Sequence[float]) -> list[int]:
     side_mm = (LARGEST * math.prod(spacing_mm)) ** (1 / 3)
-    sides = [
+    return [
         max(1, min(math.ceil(n), round(side_mm / s)))
         for n, s in zip(shape, spacing_mm, strict=True)
     ]
-    if max(sides) < POOLED:  # a network has one level at least
-        sides[sides.index(max(sides))] = POOLED
-    return sides

@@ -88,7 +88,8 @@ def topology(spacing_mm: Sequence[float], patch: Sequence[float]) -> Topology:
 
     A level halves the axes that have 8 voxels or more and whose spacing is below twice that of the
     finest of them; spacing doubles with each. A kernel is 1 along an axis whose spacing is twice
-    the finest or more on its level, or that has one voxel, and 3 elsewhere.
+    the finest or more on its level, or that has one voxel, and 3 elsewhere. Where no axis has 8
+    voxels the longest is halved, since a network has one level at least.
     """
     sides, space = [max(1, int(n)) for n in patch], list(spacing_mm)
     strides: list[Shape] = []
@@ -97,6 +98,9 @@ def topology(spacing_mm: Sequence[float], patch: Sequence[float]) -> Topology:
         able = [axis for axis in range(3) if sides[axis] >= POOLED]
         finest = min((space[axis] for axis in able), default=0.0)
         i, j, k = (2 if a in able and space[a] < WITHIN * finest else 1 for a in range(3))
+        if not able and not strides:
+            longest = sides.index(max(sides))
+            i, j, k = (2 if axis == longest else 1 for axis in range(3))
         if (i, j, k) == (1, 1, 1):
             break
         strides.append((i, j, k))
@@ -107,7 +111,9 @@ def topology(spacing_mm: Sequence[float], patch: Sequence[float]) -> Topology:
 
 
 def _kernel(space: Sequence[float], sides: Sequence[int], before: Shape = (1, 1, 1)) -> Shape:
-    finest = min(space[axis] for axis in range(3) if sides[axis] > 1) if max(sides) > 1 else 1.0
+    if max(sides) == 1:  # nothing to choose by
+        return 3, 3, 3
+    finest = min(space[axis] for axis in range(3) if sides[axis] > 1)
     i, j, k = (
         3 if side > 1 and (b == 3 or each < WITHIN * finest) else 1
         for each, side, b in zip(space, sides, before, strict=True)

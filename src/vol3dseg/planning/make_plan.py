@@ -84,12 +84,17 @@ class Plan:
     def __str__(self) -> str:
         model, training, recipe = self.config.model, self.config.training, self.config.recipe
         sides = "x".join(map(str, recipe.patch_size))
+        classes = _counted(len(self.config.labels.foreground), "class", "classes")
         return (
-            f"planned: {len(self.config.labels.foreground)} classes, {len(recipe.modalities)} "
-            f"modalities, patches of {sides} voxels, batch {training.batch_size}, depth "
-            f"{model.depth}, width {model.width}, {training.epochs} epochs; "
+            f"planned: {classes}, {_counted(len(recipe.modalities), 'modality', 'modalities')}, "
+            f"patches of {sides} voxels, batch {training.batch_size}, depth {model.depth}, width "
+            f"{model.width}, {_counted(training.epochs, 'epoch', 'epochs')}; "
             f"{self.memory.total_mb / 1024:.1f} GB, {self.seconds / 60:.0f} minutes"
         )
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def plan(
@@ -255,7 +260,8 @@ def _head(
     named = f" for {folder_name(folder)}" if folder else ""
     return [
         f"A plan{named}, by the rules of docs/plan.md: an ordinary config, to be edited or not.",
-        f"{len(found.cases)} labelled cases of {found.subjects} subjects. Training takes about "
+        f"{_counted(len(found.cases), 'labelled case', 'labelled cases')} of "
+        f"{_counted(found.subjects, 'subject', 'subjects')}. Training takes about "
         f"{memory.total_mb / 1024:.1f} GB and {seconds / 60:.0f} minutes on this machine.",
         *(f"Note: {note}" for note in notes),
     ]

@@ -20,6 +20,9 @@ _FORWARD = 1 / 3
 # A volume at prediction over the volume itself: patches that overlap by half along three axes, or
 # tiles with a halo.
 _BLENDED, _TILED = 8.0, 1.5
+# Of a validation volume beside the network: its graph is built for its shape, and it is scored.
+_VOLUME_S = 0.5
+_END_S = 5.0  # curves, manifest and what else is written last
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ class Workload:
         forward = _FORWARD * flops_per_patch(config) / speed.flops_per_s
         times = _TILED if config.model.norm == "batch" else _BLENDED
         volumes = self.validation * max(1.0, self.voxels / math.prod(config.recipe.patch_size))
-        return speed.start_s + times * volumes * forward
+        beside = _END_S + self.validation * _VOLUME_S
+        return speed.start_s + times * volumes * forward + beside
 
     def seconds(self, config: Config, speed: Speed) -> float:
         """Return the time of the whole training [s]."""

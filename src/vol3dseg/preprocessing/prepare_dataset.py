@@ -109,14 +109,18 @@ def chosen_config(
     config: Config | str | Path | None,
     workers: int | Executor | None = 1,
     repair: bool = False,
+    measured: Callable[[int], None] = lambda total: None,
 ) -> tuple[Config, Plan | None]:
-    """Return the config that is given, or that `folder` was made with, or a plan and its own."""
+    """Return the config that is given, or that `folder` was made with, or a plan and its own.
+
+    `measured` is called after each case that is measured for a plan with how many there are.
+    """
     if config is not None:
         return load_config(config), None
     if (folder / FILE_NAME).exists():
         return load_index(folder).config, None
     require_writable(folder, [FILE_NAME, PLAN])
-    made = plan(dataset, folder / PLAN, workers=workers, repair=repair)
+    made = plan(dataset, folder / PLAN, workers=workers, repair=repair, progress=measured)
     return made.config, made
 
 
