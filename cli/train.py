@@ -1,5 +1,6 @@
 """`vol3dseg train`."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from vol3dseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from vol3dseg.model.manifest import Manifest
+    from vol3dseg.training.watching import Logger
 
 
 @command(short_help="Train a 3-D U-Net, or several.")
@@ -38,6 +40,15 @@ if TYPE_CHECKING:
     help="Repeat exactly on this machine with the same number of threads; slower.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs, instead of the config's.")
+@click.option(
+    "--tensorboard", is_flag=True, help="Log for TensorBoard too, in OUTPUT. Needs [tensorboard]."
+)
+@click.option(
+    "--mlflow",
+    is_flag=True,
+    help="Log in MLflow too, where its environment says, such as MLFLOW_TRACKING_URI. "
+    "Needs [mlflow].",
+)
 def train(
     prepared: Path,
     output: Path,
@@ -46,6 +57,8 @@ def train(
     seed: int | None,
     deterministic: bool,
     epochs: int | None,
+    tensorboard: bool,
+    mlflow: bool,
 ) -> None:
     """Train a 3-D U-Net on PREPARED, a folder made by vol3dseg preprocess.
 
@@ -63,8 +76,9 @@ def train(
         "epochs": epochs,
         "deterministic": deterministic or None,
     }
+    loggers = _loggers(tensorboard, mlflow)
     if len(configs) > 1:
-        _train_several(prepared, output, configs, resume, changes)
+        _train_several(prepared, output, configs, resume, changes, loggers)
         return
     from vol3dseg.training.run_config import choose_config
 
@@ -75,7 +89,10 @@ def train(
 
     bar = TrainingBar()
     with closing(bar):
-        manifest = fit(prepared, output, config, resume=resume, progress=bar.line, show=bar.step)
+        manifest = fit(
+            prepared, output, config, resume=resume, progress=bar.line, show=bar.step,
+            loggers=loggers,
+        )  # fmt: skip
     _report(manifest, output)
 
 
@@ -85,6 +102,7 @@ def _train_several(
     configs: tuple[str, ...],
     resume: bool,
     changes: dict[str, object],
+    loggers: Sequence["Logger"],
 ) -> None:
     from vol3dseg.training.run_config import name_configs
     from vol3dseg.training.several import train_several
@@ -94,7 +112,7 @@ def _train_several(
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     rows, all_finished, bar = [], True, TrainingBar()
-    trained = train_several(prepared, runs, named, resume, changes, bar.line, bar.step)
+    trained = train_several(prepared, runs, named, resume, changes, bar.line, bar.step, loggers)
     for run, outcome in trained:
         if outcome.manifest is not None:
             _report(outcome.manifest, run)
@@ -105,6 +123,21 @@ def _train_several(
     show_table("Runs", ["run", "outcome"], rows, words=["outcome"])
     if not all_finished:
         raise SystemExit(1)
+
+
+def _loggers(tensorboard: bool, mlflow: bool) -> list["Logger"]:
+    """Return what was asked for, once it is known that its packages are there."""
+    from vol3dseg.training.mlflow_log import load_mlflow, mlflow_log
+    from vol3dseg.training.tensorboard_log import load_tensorboard, tensorboard_log
+
+    chosen: list[Logger] = []
+    if tensorboard:
+        load_tensorboard()
+        chosen.append(tensorboard_log)
+    if mlflow:
+        load_mlflow()
+        chosen.append(mlflow_log)
+    return chosen
 
 
 def _report(manifest: "Manifest", run: Path) -> None:

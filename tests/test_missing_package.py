@@ -47,6 +47,18 @@ def test_what_reads_the_cases_is_missing(command, table, config_path, model_path
     assert "case0" not in done.stdout
 
 
+@pytest.mark.parametrize("package", ["tensorboard", "mlflow"])
+@pytest.mark.parametrize("configs", [(), ("-c", "hippocampus", "-c", "brats2020")])
+def test_what_logs_a_training_is_missing(package, configs, tmp_path):
+    words = ("train", tmp_path / "P", "-o", tmp_path / "R", f"--{package}", *configs)
+    done = without(package, *words)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: {package} is not installed; install it with: pip install 'vol3dseg[{package}]'\n"
+    )
+    assert not (tmp_path / "R").exists()
+
+
 @pytest.mark.train
 @pytest.mark.parametrize("package", ["tf2onnx", "onnxruntime"])
 def test_what_an_export_needs_is_missing(package, tmp_path):

@@ -65,7 +65,7 @@ def test_steps_that_become_slower_count_within_an_epoch():
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
-        (0.2, "0 s"), (40, "40 s"), (99.4, "99 s"), (99.6, "2 min"), (720, "12 min"),
+        (0.2, "1 s"), (40, "40 s"), (99.4, "99 s"), (99.6, "2 min"), (720, "12 min"),
         (5960, "99 min"), (6000, "1 h 40 min"), (7200, "2 h"), (12_050, "3 h 20 min"),
         (100_000, "27 h 45 min"),
     ],

@@ -19,7 +19,7 @@ from vol3dseg.errors import MissingExtraError
 # is imported, to see whether the system has IPv6, and pydicom takes it for downloads of examples.
 _TALKING = ("openvino_telemetry", "requests")
 # These cannot be imported without it.
-_NEEDING_TALK = {"tensorflow", "keras", "tf2onnx"}
+_NEEDING_TALK = {"tensorflow", "keras", "tf2onnx", "mlflow"}
 
 
 def load_extra(module: str, extra: str) -> Any:

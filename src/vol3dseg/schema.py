@@ -247,7 +247,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
 
     What stands in nested mappings is named by its place, such as "training.loss".
     """
-    ours, theirs = _flat(ours), _flat(theirs)
+    ours, theirs = flat(ours), flat(theirs)
     return "; ".join(
         f"{key}: {ours.get(key)} and {theirs.get(key)}"
         for key in dict.fromkeys([*ours, *theirs])
@@ -255,9 +255,10 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     )
 
 
-def _flat(data: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+def flat(data: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, whose keys are places such as "training.loss"."""
     found: dict[str, Any] = {}
     for key, value in data.items():
-        nested = _flat(value, f"{place}{key}.") if isinstance(value, Mapping) else {}
+        nested = flat(value, f"{place}{key}.") if isinstance(value, Mapping) else {}
         found |= nested or {place + key: value}
     return found

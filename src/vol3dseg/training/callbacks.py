@@ -33,13 +33,14 @@ def make_callbacks(
     state: TrainingState | None,
     given: Sequence[Any] = (),
     origin: Origin | None = None,
+    loggers: Sequence[Any] = (),
 ) -> list[Any]:
     """Return the callbacks of a run, in the order that they must be called in.
 
     `state` is that of the checkpoint that is resumed, `given` are the user's own callbacks. What
     those put into the logs of an epoch is seen by all after them; what they remember is not kept
     for a resumed run. A plateau and early stopping need a `val_loss`. `origin` goes into the
-    checkpoints.
+    checkpoints. `loggers` see what all others have put into the logs.
     """
     deployed = deployed_weights(config)
     before: list[Any] = [LearningRateLog(), *filter(None, [deployed])]
@@ -61,7 +62,8 @@ def make_callbacks(
         callbacks.append(BestCheckpoint(run / "best.keras", origin, resumed=state is not None))
     callbacks.append(TrainingLog(run / "training.log", resumed=state is not None))
     remembering = tuple(callbacks[len(before) :])
-    # The log is written first: a row too many can be cut off, a missing one cannot be made up.
+    # Logs are written first: a row too many can be cut off, a missing one cannot be made up.
+    callbacks += loggers
     callbacks.append(LastCheckpoint(run / LAST, remembering, origin, deployed))
     if state is not None:
         callbacks.append(RestoreState(state, remembering, read_raw(run / LAST)))

@@ -1,6 +1,7 @@
 """One training run, from a prepared folder to a run folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,6 @@ from vol3dseg.training.run_folder import (
 )
 from vol3dseg.training.sampling import CaseReader, validation_batches, validation_boxes
 from vol3dseg.training.stop_on_nan import StopOnNaN, describe_batch
-from vol3dseg.training.timing import Step
 from vol3dseg.training.training_state import (
     LAST,
     Origin,
@@ -51,11 +51,10 @@ from vol3dseg.training.training_state import (
     require_same_data,
     trim_log,
 )
+from vol3dseg.training.watching import Logger, Progress, Show, of_run, quiet
 
 # What Python with TensorFlow has, where the system does not tell [MB].
 _PROGRAM_MB = 650.0
-
-Progress = Callable[[str], None]
 
 
 def train(
@@ -67,8 +66,9 @@ def train(
     loss: Any = None,
     callbacks: Sequence[Any] = (),
     resume: bool = False,
-    progress: Progress = lambda line: None,
-    show: Callable[[Step], None] = lambda step: None,
+    progress: Progress = quiet,
+    show: Show = quiet,
+    loggers: Sequence[Logger] = (),
 ) -> Manifest:
     """Train a network.
 
@@ -99,6 +99,10 @@ def train(
         Called with lines of text: what the training will take, and one for each epoch.
     show : callable
         Called with a `Step` after each step, for a progress bar.
+    loggers : sequence of callable
+        `tensorboard_log` and `mlflow_log`, of the modules of that name in `vol3dseg.training`, or
+        (run, config, resumed) to a context manager that gives a Keras callback. That sees what
+        stands in training.log; the context is left when the training ends, however it ends.
 
     Returns
     -------
@@ -120,9 +124,10 @@ def train(
         with more_epochs(run, config, progress) as longer:
             return train(
                 prepared, longer, config, network=network, loss=loss, callbacks=callbacks,
-                resume=True, progress=progress, show=show,
+                resume=True, progress=progress, show=show, loggers=of_run(loggers, run),
             )  # fmt: skip
     state, config = begin_run(run, config, resume)
+    logs = [logger(run, config, state is not None) for logger in loggers]
     data = open_data(prepared, config)
     _require_validation(config, data)
     if state is not None:
@@ -156,7 +161,9 @@ def train(
     if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
         write_environment(run, config, prepared, chosen.estimate)
         compile_network(model, config, list(data.training.values()), loss)
-        _fit(model, run, origin, data, state, callbacks, progress, show)
+        with ExitStack() as stack:
+            logging = [stack.enter_context(log) for log in logs]
+            _fit(model, run, origin, data, state, (callbacks, logging), progress, show)
         write_environment(run, config, prepared, chosen.estimate, peak_mb())
     if (run / "training.log").exists():
         save_curves(run / "curves.png", run / "training.log")
@@ -200,9 +207,9 @@ def _fit(
     origin: Origin,
     data: RunData,
     state: TrainingState | None,
-    given: Sequence[Any],
+    given: tuple[Sequence[Any], Sequence[Any]],
     progress: Progress,
-    show: Callable[[Step], None],
+    show: Show,
 ) -> None:
     config, training = origin.config, origin.config.training
     first = state.epochs if state else 0
@@ -216,7 +223,7 @@ def _fit(
     batch_of = describe_batch(feed.draws, list(data.training))
     callbacks = [
         StopOnNaN(batch_of, steps, training.micro_batches),
-        *make_callbacks(training, run, state, given, origin),
+        *make_callbacks(training, run, state, given[0], origin, given[1]),
         CurvesEachEpoch(run, progress),
         Pace(training, first, steps, validation_steps or 0, progress, show),
     ]

@@ -87,6 +87,7 @@ class Pace(keras.callbacks.Callback):  # type: ignore[misc]
         training = self._training
         epochs, parts = training.epochs - self._epoch, training.micro_batches
         which = f"the {epochs} epochs left" if self._epoch else f"{epochs} epochs"
+        which = which if epochs > 1 else "one epoch"
         self._say(
             f"{self._most}about {duration(left_s)} for {which} of {self._steps // parts} steps, "
             f"{step_s * parts:.2g} s a step"

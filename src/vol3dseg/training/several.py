@@ -1,6 +1,6 @@
 """Several runs one after the other, each in a process of its own; one that fails stops no other."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -14,11 +14,8 @@ from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.training.data import split_of
 from vol3dseg.training.run_config import choose_config
-from vol3dseg.training.timing import Step
 from vol3dseg.training.training_state import goes_on, require_same_config, require_same_data
-
-Progress = Callable[[str], None]
-Show = Callable[[Step], None]
+from vol3dseg.training.watching import Logger, Progress, Show, quiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +33,6 @@ _KILLED = (
 )
 
 
-def _nothing(step: Step) -> None:
-    """Show nothing."""
-
-
 def train_several(
     prepared: Path,
     runs: Path,
@@ -47,14 +40,15 @@ def train_several(
     resume: bool = False,
     changes: Mapping[str, object] | None = None,
     progress: Progress = print,
-    show: Show = _nothing,
+    show: Show = quiet,
+    loggers: Sequence[Logger] = (),
 ) -> Iterator[tuple[Path, Outcome]]:
     """Train one config after the other, each in the run folder of its name.
 
     Yields each run folder with its outcome as soon as that is known. All configs are read before
     the first is trained: a slip in the last must not wait for hours. With `resume` interrupted runs
-    go on and finished ones are left as they are. `progress` and `show`, as of `train`, must be what
-    can be sent to other processes, which call them. For `changes` see `choose_config`.
+    go on and finished ones are left as they are. `progress`, `show` and `loggers`, as of `train`,
+    must be what can be sent to other processes, which call them. For `changes` see `choose_config`.
     """
     chosen = {
         runs / name: choose_config(prepared, config, changes=changes)
@@ -62,18 +56,22 @@ def train_several(
     }
     for run, config in chosen.items():
         progress(f"\n{run.name} -> {run}")
-        yield run, _train_apart(prepared, run, config, resume, progress, show)
+        yield run, _train_apart(prepared, run, config, resume, (progress, show, loggers))
 
 
 def _train_apart(
-    prepared: Path, run: Path, config: Config, resume: bool, progress: Progress, show: Show
+    prepared: Path,
+    run: Path,
+    config: Config,
+    resume: bool,
+    told: tuple[Progress, Show, Sequence[Logger]],
 ) -> Outcome:
     """Train in a process of its own, so that what one run breaks or leaves ends with it."""
     if resume and (run / "manifest.json").is_file() and not goes_on(run, config):
         return _finished_before(prepared, run, config)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         begun = resume and (run / "last.keras").is_file()
-        future = pool.submit(_train, prepared, run, config, begun, progress, show)
+        future = pool.submit(_train, prepared, run, config, begun, *told)
         error = future.exception()
     if error is None:
         return future.result()
@@ -94,12 +92,21 @@ def _finished_before(prepared: Path, run: Path, config: Config) -> Outcome:
 
 
 def _train(
-    prepared: Path, run: Path, config: Config, resume: bool, progress: Progress, show: Show
+    prepared: Path,
+    run: Path,
+    config: Config,
+    resume: bool,
+    progress: Progress,
+    show: Show,
+    loggers: Sequence[Logger],
 ) -> Outcome:
     from vol3dseg.training.fit import train
 
     try:
-        manifest = train(prepared, run, config, resume=resume, progress=progress, show=show)
+        manifest = train(
+            prepared, run, config,
+            resume=resume, progress=progress, show=show, loggers=loggers,
+        )  # fmt: skip
     except Vol3dSegError as error:
         return Outcome(f"failed: {' '.join(str(error).split())}")
     return Outcome("finished", finished=True, manifest=manifest)

@@ -105,7 +105,7 @@ class Timing:
 def duration(seconds: float) -> str:
     """Return a time in words, as exactly as an estimate is: "40 s", "12 min", "3 h 20 min"."""
     if seconds < 99.5:
-        return f"{seconds:.0f} s"
+        return f"{max(1, seconds):.0f} s"
     minutes = round(seconds / 60)
     if minutes < 100:
         return f"{minutes} min"
