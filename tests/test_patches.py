@@ -16,7 +16,8 @@ from vol3dseg.space.box import Box, read_padded
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.train
 
-from vol3dseg.training.sampling import (  # noqa: E402 - after the skip
+from vol3dseg.training.feed import TrainingFeed  # noqa: E402 - after the skip
+from vol3dseg.training.sampling import (  # noqa: E402
     CaseReader,
     PatchSampler,
     read_ahead,
@@ -70,7 +71,45 @@ def test_foreground_share_draws_classes_equally_often(cases):
     wanted = np.bincount([drawn.wanted for drawn in draws(1.0)], minlength=4)
     assert wanted[0] == 0
     assert (np.abs(wanted[1:] - 100) < 30).all()
-    assert np.mean([drawn.wanted is None for drawn in draws(0.25)]) == pytest.approx(0.75, abs=0.1)
+    sought = np.cumsum([drawn.wanted is not None for drawn in draws(0.3)])
+    assert (np.abs(sought - 0.3 * np.arange(1, 301)) <= 1).all()  # in any row of patches
+    assert {drawn.wanted for drawn in draws(0)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("weights", "by_voxels", "shares"),
+    [
+        pytest.param({}, False, (0.5, 0.5), id="equally"),
+        pytest.param({2: 4.0}, False, (0.2, 0.8), id="by weight"),
+        pytest.param({}, True, (0.9, 0.1), id="by voxels"),
+        pytest.param({2: 9.0}, True, (0.5, 0.5), id="by both"),
+    ],
+)
+def test_how_often_a_class_is_drawn(weights, by_voxels, shares):
+    label = np.zeros((4, 4, 4), np.uint8)
+    label.flat[:18], label.flat[18:20] = 1, 2
+    reader = CaseReader([OneCase(label, SIZE)], 1)
+    sampler = PatchSampler(reader, SIZE, 1.0, 0, weights, by_voxels)
+    drawn = np.bincount([sampler.draw(n).wanted for n in range(400)], minlength=3)[1:] / 400
+    assert drawn == pytest.approx(shares, abs=0.07)
+
+
+def test_a_training_is_fed_as_its_config_says(cases, recipe, labels):
+    training = {"foreground": 1.0, "foreground_weights": {"edema": 1000.0}, "augment": None}
+    config = Config(
+        labels=labels,
+        recipe=recipe.model_copy(update={"patch_size": SIZE}),
+        model=ModelConfig(depth=1),
+        training=training,
+    )
+    feed = TrainingFeed(config, cases, steps=10)
+    edema = labels.names.index("edema")
+    wanted = [draw.wanted for number in range(50) for draw in feed.draws(number)]
+    assert len(wanted) == 100
+    assert wanted.count(edema) > 95
+    for draw, image, label in zip(feed.draws(7), *feed.batch(7), strict=True):
+        np.testing.assert_array_equal(image, cases[draw.case].read(draw.box)[0])
+        assert edema in label
 
 
 class OneCase:

@@ -137,6 +137,12 @@ def test_a_config_knows_its_outputs():
         ),
         pytest.param({"class_weights": {"edema": 0}}, {}, "edema", id="nothing"),
         pytest.param(
+            {"foreground_weights": {"background": 2}},
+            {},
+            r"foreground_weights names \['background'\], and foreground classes are \['necrotic",
+            id="no foreground",
+        ),
+        pytest.param(
             {"targets": "regions"},
             {
                 "regions": {

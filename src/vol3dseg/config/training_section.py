@@ -41,7 +41,11 @@ class TrainingConfig(Frozen):
     validation_patches : int
         Of each validation case, half with foreground; `val_loss` is computed on this fixed list.
     foreground : float
-        Share of patches that are drawn to hold a foreground class, all classes equally often.
+        Share of patches that are drawn to hold a foreground class.
+    foreground_by : "classes" or "voxels"
+        Whether all classes of a case are drawn equally often, or as often as they have voxels.
+    foreground_weights : mapping from class to float
+        How much more often a class is drawn than that; 1 for those that are not named.
     targets : "classes" or "regions"
         What the network has outputs for: classes that exclude each other, or each region of
         `labels.regions` by itself, from which classes follow (`space.region_order`).
@@ -95,6 +99,8 @@ class TrainingConfig(Frozen):
     steps_per_epoch: Positive | None = Field(default=None, le=1_000_000)
     validation_patches: Annotated[Positive, Field(ge=2, le=1000)] = 2
     foreground: Share = 0.67
+    foreground_by: Literal["classes", "voxels"] = "classes"
+    foreground_weights: dict[Name, Weight] = {}
     targets: Literal["classes", "regions"] = "classes"
     loss: Literal["cross_entropy", "dice", "dice_cross_entropy", "focal"] = "dice_cross_entropy"
     class_weights: dict[Name, Weight] = {}

@@ -47,6 +47,12 @@ class Config(Frozen):
             raise ValueError(
                 f"training.class_weights names {strange}, and targets are {list(self.targets)}"
             )
+        drawn = self.labels.names[1:]
+        if strange := sorted(set(self.training.foreground_weights) - set(drawn)):
+            raise ValueError(
+                f"training.foreground_weights names {strange}, and foreground classes are "
+                f"{list(drawn)}"
+            )
         unknown = set(self.training.modalities or ()) - set(self.recipe.modalities)
         if unknown:
             raise ValueError(

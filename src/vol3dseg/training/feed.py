@@ -30,8 +30,14 @@ class TrainingFeed:
         training = config.training
         self._stages, self._steps = stages_of(config), steps
         self._reader = CaseReader(cases, training.cache_mb)
+        index = {name: number for number, name in enumerate(config.labels.names)}
         self._sampler = PatchSampler(
-            self._reader, config.recipe.patch_size, training.foreground, training.seed
+            self._reader,
+            config.recipe.patch_size,
+            training.foreground,
+            training.seed,
+            {index[name]: weight for name, weight in training.foreground_weights.items()},
+            training.foreground_by == "voxels",
         )
         self._augment = training.augment
 

@@ -4,8 +4,9 @@ Batch number n is a function of the seed and n alone, so a run repeats whatever 
 a resumed one goes on where it stopped.
 """
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
@@ -89,11 +90,22 @@ class CaseReader:
 class PatchSampler:
     """Chooses patches: every case equally often, and within it every class that it has.
 
-    `foreground` is the share of patches that are drawn to hold a foreground class.
+    `foreground` is the share of patches that are drawn to hold a foreground class: that many in any
+    row of them, so that batches are alike. A class is drawn in proportion to its weight, by its
+    index, and to its voxels as well, with `by_voxels`.
     """
 
-    def __init__(self, reader: CaseReader, size: Shape, foreground: float, seed: int) -> None:
+    def __init__(
+        self,
+        reader: CaseReader,
+        size: Shape,
+        foreground: float,
+        seed: int,
+        weights: Mapping[int, float] | None = None,
+        by_voxels: bool = False,
+    ) -> None:
         self._reader = reader
+        self._weights, self._by_voxels = weights or {}, by_voxels
         self._tables = [case.patches() for case in reader.cases]
         self._size = size
         self._foreground = foreground
@@ -110,18 +122,23 @@ class PatchSampler:
         order = np.random.default_rng([self._seed, 0, round_]).permutation(len(self._tables))
         rng = np.random.default_rng([self._seed, 1, number])
         case = int(order[place])
-        origin, wanted = self._choose(self._tables[case], rng)
+        forced = math.floor((number + 1) * self._foreground) > math.floor(number * self._foreground)
+        origin, wanted = self._choose(self._tables[case], forced, rng)
         held = None if wanted is None else self._voxel_of(wanted, case, origin, rng)
         box = self._jittered(case, origin, held, size or self._size, rng)
         return Draw(case, box, wanted, held, rng)
 
     def _choose(
-        self, table: NDArray[np.int64], rng: np.random.Generator
+        self, table: NDArray[np.int64], forced: bool, rng: np.random.Generator
     ) -> tuple[list[int], int | None]:
         candidates, wanted = np.arange(len(table)), None
-        present = 1 + np.flatnonzero(table[:, FOREGROUND].any(axis=0))  # of foreground classes
-        if present.size and rng.random() < self._foreground:
-            wanted = int(rng.choice(present))
+        voxels = table[:, VOXELS].sum(axis=0)
+        present = 1 + np.flatnonzero(voxels[1:])  # of foreground classes
+        if present.size and forced:
+            chances = np.array([self._weights.get(int(index), 1.0) for index in present])
+            if self._by_voxels:
+                chances = chances * voxels[present]
+            wanted = int(rng.choice(present, p=chances / chances.sum()))
             candidates = np.flatnonzero(table[:, VOXELS][:, wanted])
         return table[rng.choice(candidates), ORIGIN].tolist(), wanted
 
