@@ -181,6 +181,25 @@ def test_norms_in_training_are_their_formula_and_so_are_their_gradients(kind, ax
         np.testing.assert_allclose(ours, exact, atol=off * np.abs(exact).max())
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_frozen_batch_norm_is_the_one_of_inference_and_its_scale_still_learns(policy):
+    rng = np.random.default_rng(3)
+    image = rng.normal(3, 2, size=(2, 3, 4, 5, 2)).astype(np.float32)
+    layer = BatchNormalization(dtype=policy)
+    layer(image, training=True)
+    before = layer.get_weights()
+    layer.frozen = True
+    with tf.GradientTape() as tape:
+        found = layer(image, training=True)
+        loss = tf.reduce_sum(tf.cast(found, tf.float32) ** 2)
+    np.testing.assert_allclose(
+        tf.cast(found, tf.float32), tf.cast(layer(image, training=False), tf.float32), atol=4e-2
+    )
+    assert all(np.abs(each).min() > 0 for each in tape.gradient(loss, layer.trainable_variables))
+    for now, then in zip(layer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
 def test_batch_norm_learns_the_statistics_that_keras_does():
     rng = np.random.default_rng(2)
     image = rng.normal(3, 2, size=(2, 3, 4, 5, 2)).astype(np.float32)

@@ -28,14 +28,23 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """Keras' layer of this name, quicker while it is trained.
 
     Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal
-    covariate shift", 2015. Statistics are in float32 whatever the policy.
+    covariate shift", 2015. Statistics are in float32 whatever the policy. While `frozen`, training
+    takes those of inference and leaves them as they are; scale and shift go on learning.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.frozen = False
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise a (n, i, j, k, c) tensor, and learn the statistics of inference."""
         if not (_QUICK and training and self.trainable):
+            training = training and not self.frozen
             return super().call(inputs, training=training, mask=mask)
-        result, mean, variance = _fused(inputs, self.gamma, self.beta, self.epsilon)
+        moving = (self.moving_mean, self.moving_variance) if self.frozen else ()
+        result, mean, variance = _fused(inputs, self.gamma, self.beta, self.epsilon, *moving)
+        if self.frozen:
+            return result
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
         return result
@@ -88,14 +97,19 @@ class InstanceNormalization(keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), "epsilon": self.epsilon}
 
 
-def _fused(inputs: Any, scale: Any, shift: Any, epsilon: float) -> tuple[Any, Any, Any]:
-    """Return the normalised inputs, and mean and variance of each channel over all samples."""
+def _fused(
+    inputs: Any, scale: Any, shift: Any, epsilon: float, *known: Any
+) -> tuple[Any, Any, Any]:
+    """Return the normalised inputs, and mean and variance of each channel over all samples.
+
+    Those are taken of the inputs, unless they are `known`.
+    """
     shape, channels = tf.shape(inputs), inputs.shape[-1]
     # The kernel is for images: two of the three axes of a volume are one to it.
     flat = tf.reshape(inputs, (shape[0], shape[1], -1, channels))
-    scale, shift = tf.convert_to_tensor(scale), tf.convert_to_tensor(shift)
+    values = [tf.convert_to_tensor(value) for value in (scale, shift, *known)]
     result, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-        flat, scale, shift, epsilon=epsilon, is_training=True
+        flat, *values, epsilon=epsilon, is_training=not known
     )
     voxels = tf.cast(tf.reduce_prod(shape[:-1]), tf.float32)
     # It gives the variance of a sample, divided by one less.
