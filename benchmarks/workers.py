@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 ENVIRONMENTS = Path(".bench")
+OURS = "../.venv"  # the environment of `make setup`, which trains
 _ROOT = Path(__file__).resolve().parent.parent
 # Set on some machines to tame OpenBLAS; here every library takes what suits the processor.
 _UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
@@ -150,6 +151,6 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def python_of(name: str) -> Path | None:
-    """Return the interpreter of an environment that `make bench` made, if it is there."""
+    """Return the interpreter of an environment of `make`, if it is there."""
     path = _ROOT / ENVIRONMENTS / name / "bin" / "python"
     return path if path.exists() else None
