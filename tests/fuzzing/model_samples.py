@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 from tests.conftest import make_graph, make_manifest, make_small_unet
 from tests.fuzzing.promise import BrokenPromise
-from tests.fuzzing.record_samples import PROVENANCE
+from tests.fuzzing.record_samples import PROVENANCE, STEPS
 from tests.fuzzing.sample import Sample
 from vol3dseg.config import load_config
 from vol3dseg.errors import MemoryLimitError, ModelError
@@ -80,7 +80,7 @@ def _manifest(graph: onnx.ModelProto, of_regions: bool = False) -> Manifest:
     made = make_manifest(recipe, _labels())
     local = "InstanceNormalization" not in {node.op_type for node in graph.graph.node}
     network = {"divisor": (2, 2, 2), "receptive_field": (6, 6, 6), "local": local}
-    facts: dict[str, object] = {"provenance": PROVENANCE}
+    facts: dict[str, object] = {"provenance": PROVENANCE, "postprocessing": STEPS}
     facts |= {"network": made.network.model_copy(update=network)}
     if of_regions:
         regions = [Region(name=n, members=(n,), paints=n) for n in _labels().foreground]

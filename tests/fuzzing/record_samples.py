@@ -12,6 +12,7 @@ from vol3dseg.datasets.splits import PARTS, Split, read_split
 from vol3dseg.inference.predictor import Origin
 from vol3dseg.inference.record import RECORD_NAME, CaseRecord, Record, load_record
 from vol3dseg.model.model_file import describe
+from vol3dseg.model.postprocessing import Change, FillHoles, KeepLargest, RemoveSmall
 from vol3dseg.model.provenance import Provenance
 from vol3dseg.preprocessing.index import FILE_NAME, CaseEntry, Index
 from vol3dseg.quality.appearance import measure_appearance
@@ -21,6 +22,11 @@ from vol3dseg.space.geometry import Geometry
 
 PROVENANCE = Provenance(created="2026-01-01T00:00:00+00:00", versions={}, git_revision=None)
 _SHAPE = (6, 5, 4)
+STEPS = (
+    KeepLargest(of="enhancing", becomes="necrotic core"),
+    RemoveSmall(of="whole tumour", volume_ml=0.5, becomes="background"),
+    FillHoles(of="edema", becomes="edema"),
+)
 _SOURCES = Signature(seen="0" * 64, content="1" * 64)
 _LOG = "epoch,loss,val_dice,val_loss\n0,1.5,0.25,1.25\n1,0.75,NA,0.5\n"
 _SCORES = (
@@ -34,12 +40,13 @@ def record_samples() -> tuple[Sample, ...]:
     """What preprocess, train, predict and evaluate leave, and the config that they begin with."""
     config = load_config("crops32")
     manifest = make_manifest(config.recipe, config.labels)
-    manifest = manifest.model_copy(update={"provenance": PROVENANCE})
+    manifest = manifest.model_copy(update={"provenance": PROVENANCE, "postprocessing": STEPS})
     split = Split(train=("a", "b"), validation=("c",), test=("d",)).model_dump_json()
     record = Record.of(manifest, Origin("model", "0" * 64, "nothing"))
     made = CaseRecord(
         file="a.nii.gz", sha256="2" * 64, sources=_SOURCES, volumes_ml={"edema": 1.5},
         seconds={"read": 0.5}, peak_mb=99.5, planned_mb=98.0, plan="one pass",
+        changes=(Change(step=1, what="holes of edema", pieces=1, voxels=3),),
     )  # fmt: skip
     record = record.with_cases({"a": made, "b": CaseRecord(error="b: no")}, begun="c")
     run = {
