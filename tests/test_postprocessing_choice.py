@@ -137,6 +137,30 @@ def test_a_rise_in_few_cases_is_no_rise():
     assert chosen(made(spoil, count=40))[0].steps == ()
 
 
+@pytest.mark.parametrize("count", [4, 5])
+def test_a_few_cases_are_no_evidence(count):
+    assert len(chosen(made(far_blob, count))[0].steps) == (count >= 5)
+
+
+def test_a_region_with_the_background_in_it_is_left_alone():
+    regions = {"whole": ["rim", "core"], "not core": ["air", "rim"]}
+    labels = LABELS.model_copy(update={"regions": regions})
+    found = choose(made(far_blob), labels)
+    assert [step.of for step in found.steps] == ["rim"]
+    assert set(found.after) == {"rim", "core", "whole", "not core"}
+
+
+def test_an_empty_prediction_is_a_case_like_others():
+    def spoil(number, prediction):
+        far_blob(number, prediction)
+        if number > 9:
+            prediction[:] = 0
+
+    found, _ = chosen(made(spoil))
+    assert [step.of for step in found.steps] == ["rim"]
+    assert found.gains[0].cases == 10
+
+
 def test_cases_of_one_subject_are_one_witness():
     cases = made(far_blob)
     alone = chosen(cases, subjects={case_id: "one" for case_id, *_ in cases})

@@ -1,12 +1,13 @@
 """Which post-processing a model gets, chosen by its held-out cases.
 
 A step is taken if, over the held-out cases, it raises the mean Dice of its class or region, the
-lower end of the 95 % interval of that rise lies above 0, and the mean Dice of no other class or
-region falls. Of such steps the one with the largest rise is taken; then all is looked at anew with
-that step done, until no other is left. Tried are, for each class and region: keeping the largest
-component; removing components below one of a few volumes, those that hold certain shares of its
-false components, in which the reference has nothing of it; filling holes. What is removed becomes
-background or, of a structure inside a region, a class of that region.
+lower end of the 95 % interval of that rise lies above 0, it changes the Dice of five subjects or
+more, and the mean Dice of no other class or region falls. Of such steps the one with the largest
+rise is taken; then all is looked at anew with that step done, until no other is left. Tried are,
+for each class and region: keeping the largest component; removing components below one of a few
+volumes, those that hold certain shares of its false components, in which the reference has nothing
+of it; filling holes. What is removed becomes background or, of a structure inside a region, a class
+of that region.
 
 Where neither map has a structure its Dice counts as 1 here: so a false find that goes counts.
 """
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import EvaluationError
 from vol3dseg.evaluation.component_moves import Kind, Matrix, Moves, moves_of
 from vol3dseg.evaluation.overlap import DICE, confusion, counts_of
-from vol3dseg.model.components import postprocess
+from vol3dseg.model.components import crop_to, postprocess
 from vol3dseg.model.postprocessing import (
     FillHoles,
     KeepLargest,
@@ -32,11 +33,13 @@ from vol3dseg.model.postprocessing import (
 )
 from vol3dseg.reporting.intervals import mean_interval
 from vol3dseg.schema import Count, Frozen, Real, Share
+from vol3dseg.space.box import Box
 from vol3dseg.space.labels import LabelSet, Segmentation
 
 # Of the false components of a structure, that a candidate volume is above.
 _SHARES = (0.5, 0.75, 0.9, 0.95, 1.0)
 _ABOVE = 1.001  # times the volume of the largest of them
+_FEWEST = 5  # subjects; an interval over fewer is no evidence
 _DIGITS = 9  # Dice of means that differ by less are equal
 
 Judged = tuple[str, Segmentation, Segmentation]  # case, reference and prediction, on one grid
@@ -148,13 +151,16 @@ def _measured(
 ) -> list[_Case]:
     """Go through all cases, with these steps done."""
     kinds: tuple[Kind, ...] = ("components", "holes")
+    every = tuple(range(1, len(labels.classes)))
     found = []
     for case_id, reference, prediction in cases:
         array, grid = prediction.array.copy(), prediction.geometry
         postprocess(Segmentation(array, grid, labels), steps)
+        around = crop_to(array, every)
+        box = (around[0] if around else Box((0, 0, 0), (0, 0, 0))).slices
         moves = {
-            (name, kind): moves_of(kind, reference.array, array, members_of(name, labels))
-            for name in names
+            (name, kind): moves_of(kind, reference.array[box], array[box], members)
+            for name, members in _movable(names, labels).items()
             for kind in kinds
         }
         matrix = confusion(reference.array, array, len(labels.classes))
@@ -182,7 +188,10 @@ def _best(
         if means[own] <= (best.rise if best else 0) or (means < 0).any():
             continue
         rise = after[:, own] - dice[:, own]
-        low, high = mean_interval(rise, [case.subject for case in cases])
+        subjects = [case.subject for case in cases]
+        if len({subjects[n] for n in np.flatnonzero(rise)}) < _FEWEST:
+            continue
+        low, high = mean_interval(rise, subjects)
         if low > 0:
             best = Gain(
                 step=step,
@@ -198,8 +207,7 @@ def _best(
 
 def _candidates(cases: Sequence[_Case], labels: LabelSet, names: Sequence[str]) -> Iterator[Step]:
     """Give all steps that are tried, the plainest first: of equals the first is taken."""
-    for name in names:
-        members = members_of(name, labels)
+    for name, members in _movable(names, labels).items():
         inside = [labels.names[index] for index in members]
         removed = [labels.names[0], *_around(members, labels)]
         yield from (KeepLargest(of=name, becomes=other) for other in removed)
@@ -207,6 +215,12 @@ def _candidates(cases: Sequence[_Case], labels: LabelSet, names: Sequence[str]) 
             for other in removed:
                 yield RemoveSmall(of=name, volume_ml=volume_ml, becomes=other)
         yield from (FillHoles(of=name, becomes=other) for other in inside)
+
+
+def _movable(names: Iterable[str], labels: LabelSet) -> dict[str, tuple[int, ...]]:
+    """Return the class indices of each structure, unless the background is part of it."""
+    members = {name: members_of(name, labels) for name in names}
+    return {name: of for name, of in members.items() if 0 not in of}
 
 
 def _around(members: tuple[int, ...], labels: LabelSet) -> list[str]:
