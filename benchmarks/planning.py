@@ -19,7 +19,6 @@ from benchmarks.straight_line import run
 from vol3dseg.cli.options import SizeType
 from vol3dseg.config.parsing import dump_config
 from vol3dseg.planning.make_plan import MINUTES, Plan, plan
-from vol3dseg.planning.step_speed import replace_training
 
 _MEMORY, _TIME = 0.25, 0.30  # tolerances
 _HEADER = (
@@ -58,7 +57,7 @@ def _arguments() -> argparse.Namespace:
 
 def _shorter(made: Plan, epochs: int, steps: int | None) -> Plan:
     changes = {"epochs": epochs} | ({"steps_per_epoch": steps} if steps else {})
-    return replace(made, config=replace_training(made.config, changes))
+    return replace(made, config=made.config.chosen(**changes))
 
 
 def _trained(dataset: Path, folder: Path, made: Plan) -> tuple[str, bool]:

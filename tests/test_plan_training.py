@@ -19,7 +19,7 @@ def config_with(patch=(16, 16, 8), **model):
     data = load_config("hippocampus").model_dump(mode="json")
     data["recipe"]["patch_size"] = list(patch)
     data["model"] = {"depth": 2, "width": 4, "norm": "batch", **model}
-    data["training"]["batch_size"] = 2
+    data["training"] |= {"batch_size": 2, "precision": "float32"}
     return parse_config(data, "test")
 
 
@@ -50,6 +50,7 @@ def test_a_child_measures_steps():
         speed = measure(config_with())
     assert "measured: " in speed.how
     assert speed.program_mb > 100
+    assert speed.precision == "float32"
     assert speed.flops_per_s > 0
 
 

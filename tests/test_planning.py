@@ -1,6 +1,7 @@
 """Plans: rules as laws on fingerprints made by hand, and plans of small data sets."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -249,6 +250,16 @@ def test_a_faster_machine_has_a_wider_network():
 STATED = LabelSet(
     classes=[Label(name=n, read=(v,), write=v) for v, n in enumerate(["none", "front", "back"])]
 )
+
+
+def test_the_precision_that_was_measured_is_kept_and_halves_memory():
+    half = replace(FAST, precision="bfloat16")
+    whole, halved = planned(SETS["isotropic"]), planned(SETS["isotropic"], speed=half)
+    assert (whole.config.training.precision, halved.config.training.precision) == (
+        "auto",
+        "bfloat16",
+    )
+    assert halved.memory.network_mb < 0.7 * whole.memory.network_mb
 
 
 def test_classes_have_the_names_that_the_data_set_states():

@@ -42,7 +42,7 @@ class Draft:
         work, limits = self.work, self.limits
 
         def fits(design: Design) -> bool:
-            estimate = work.memory(self.config(design), speed.program_mb)
+            estimate = work.memory(self.config(design), speed)
             return estimate.total_mb <= limits.memory_mb
 
         def steps(design: Design) -> float:

@@ -74,7 +74,7 @@ class Plan:
     @property
     def memory(self) -> MemoryEstimate:
         """Memory of the training at its peak."""
-        return self.work.memory(self.config, self.speed.program_mb)
+        return self.work.memory(self.config, self.speed)
 
     @property
     def seconds(self) -> float:
@@ -211,11 +211,12 @@ def plan_for(
         *design_choices(chosen, work, limits.memory_mb, limits.given),
         choose_sampling(found, covered),
         choose_augment(covered),
+        *_precision(speed),
     ]
     config = config_of(choices)
     choices += choose_length(config, work, speed, limits.seconds)
     config = config_of(choices)
-    memory, seconds = work.memory(config, speed.program_mb), work.seconds(config, speed)
+    memory, seconds = work.memory(config, speed), work.seconds(config, speed)
     notes = (*found.notes, *([parts.why] if not parts.validation else []))
     head = _head(found, folder, memory, seconds, notes)
     said = patch_warnings(config, shapes.tolist())
@@ -248,6 +249,13 @@ def _machine(limits: Limits) -> list[Choice]:
             f"a quarter of {limits.memory_mb:.0f} MB, at most {_MOST_CACHE_MB}",
         ),
     ]
+
+
+def _precision(speed: Speed) -> list[Choice]:
+    """Keep the precision that was measured, or memory and time would be another's."""
+    if speed.precision == "auto":
+        return []
+    return [Choice("training.precision", speed.precision, "the quicker here, as measured")]
 
 
 def _head(

@@ -47,7 +47,7 @@ def levels(model: ModelConfig, patch: Shape) -> list[Level]:
 
 def size_of_unet(config: Config) -> NetworkSize:
     """Return what the layers of the U-Net of a config give out for a patch, and its weights."""
-    channels, classes = len(config.model_recipe.modalities), len(config.labels.classes)
+    channels, classes = len(config.model_recipe.modalities), len(config.targets)
     model = config.model
     batch = model.norm == "batch"
     every = levels(model, config.recipe.patch_size)
@@ -73,7 +73,7 @@ def size_of_unet(config: Config) -> NetworkSize:
 
 def flops_per_patch(config: Config) -> float:
     """Return multiplications and additions of a training step for each patch: convolutions only."""
-    channels, classes = len(config.model_recipe.modalities), len(config.labels.classes)
+    channels, classes = len(config.model_recipe.modalities), len(config.targets)
     every = levels(config.model, config.recipe.patch_size)
     total, before = every[0].voxels * every[0].width * classes, channels
     for level in every:

@@ -25,9 +25,9 @@ from vol3dseg.planning.workload import Speed
 _CHILD = (sys.executable, "-P", "-m", "vol3dseg.training.speed_probe")
 _SIDE = 1536  # of the matrices that are multiplied
 _TIMES = 4
-# A training step's arithmetic in a second over that of NumPy's product of matrices in float32: a
-# U-Net of 16 filters on a CPU with oneDNN.
-_OF_PRODUCT = 0.25
+# A training step's arithmetic in a second over that of NumPy's product of matrices, both in
+# float32: a U-Net of 16 filters on a quiet CPU with AVX-512. Units for bfloat16 about double it.
+_OF_PRODUCT = 0.5
 _LONGEST_S = 4.0  # that one measured step should take
 
 
@@ -96,9 +96,11 @@ class _Probe:
         sides = "x".join(map(str, asked.recipe.patch_size))
         how = (
             f"measured: {answer['step_s']:.3g} s for {asked.training.batch_size} patches of "
-            f"{sides} voxels on {answer['device']}, {rate / 1e9:.0f} GFLOP/s"
+            f"{sides} voxels on {answer['device']} in {answer['precision']}, "
+            f"{rate / 1e9:.0f} GFLOP/s"
         )
-        return Speed(rate, answer["start_s"] + answer["first_s"], answer["program_mb"], how)
+        start_s = answer["start_s"] + answer["first_s"]
+        return Speed(rate, start_s, answer["program_mb"], answer["precision"], how)
 
     def _ask(self, config: Config) -> dict[str, Any] | None:
         try:
@@ -115,11 +117,4 @@ def _shortened(config: Config, before: Speed | None) -> Config:
     batch = config.training.at_once
     if before is not None:
         batch = min(batch, int(_LONGEST_S * before.flops_per_s / flops_per_patch(config)))
-    changes = {"batch_size": max(1, batch), "micro_batch": None, "steps_per_epoch": 1}
-    return replace_training(config, changes)
-
-
-def replace_training(config: Config, changes: dict[str, Any]) -> Config:
-    """Return a config with other values in its section `training`."""
-    training = config.training.model_copy(update=changes)
-    return config.model_copy(update={"training": training})
+    return config.chosen(batch_size=max(1, batch), micro_batch=None, steps_per_epoch=1)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 from vol3dseg.config import Config
 from vol3dseg.planning.memory_model import (
@@ -17,12 +17,16 @@ from vol3dseg.space.box import Shape
 
 # Forward alone, of forward and twice backward.
 _FORWARD = 1 / 3
+_SINGLE = 2.0  # times as long in float32 as in half precision
 # A volume at prediction over the volume itself: patches that overlap by half along three axes, or
 # tiles with a halo.
 _BLENDED, _TILED = 8.0, 1.5
 # Of a validation volume beside the network: its graph is built for its shape, and it is scored.
 _VOLUME_S = 0.5
 _END_S = 5.0  # curves, manifest and what else is written last
+
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class Speed:
         From the start of the program to its first step [s].
     program_mb : float
         What the program has in memory before that [MB].
+    precision : str
+        What it was measured in; "auto" where that is not known.
     how : str
         What was measured, in words.
     """
@@ -45,6 +51,7 @@ class Speed:
     flops_per_s: float
     start_s: float = 20.0
     program_mb: float = PROGRAM_MB
+    precision: Precision = "auto"
     how: str = "given"
 
     def faster(self, times: float) -> Self:
@@ -81,14 +88,16 @@ class Workload:
         given = config.training.steps_per_epoch
         return given or max(1, math.ceil(self.pieces(config) / config.training.batch_size))
 
-    def memory(self, config: Config, start_mb: float = PROGRAM_MB) -> MemoryEstimate:
+    def memory(self, config: Config, speed: Speed) -> MemoryEstimate:
         """Return the memory at its peak."""
+        if config.training.precision == "auto":
+            config = config.chosen(precision=speed.precision)
         parts_mb = [
             count * self.voxels * voxel_bytes(config) / MB
             for count in (self.training, self.validation)
         ]
         network, at_once = size_of_unet(config), config.training.at_once
-        return estimate_memory(config, network, at_once, parts_mb[0], parts_mb[1], start_mb)
+        return estimate_memory(config, network, at_once, parts_mb[0], parts_mb[1], speed.program_mb)
 
     def step_s(self, config: Config, speed: Speed) -> float:
         """Return the time of a step [s]."""
@@ -97,16 +106,21 @@ class Workload:
     def epoch_s(self, config: Config, speed: Speed) -> float:
         """Return the time of an epoch with its validation [s]."""
         patches = self.validation * config.training.validation_patches
-        forward = _FORWARD * flops_per_patch(config) / speed.flops_per_s
+        forward = self._forward_s(config, speed)
         return self.steps(config) * self.step_s(config, speed) + patches * forward
 
     def around_s(self, config: Config, speed: Speed) -> float:
         """Return the time before the first epoch and after the last, which scores volumes [s]."""
-        forward = _FORWARD * flops_per_patch(config) / speed.flops_per_s
+        forward = self._forward_s(config, speed)
         times = _TILED if config.model.norm == "batch" else _BLENDED
         volumes = self.validation * max(1.0, self.voxels / math.prod(config.recipe.patch_size))
         beside = _END_S + self.validation * _VOLUME_S
         return speed.start_s + times * volumes * forward + beside
+
+    def _forward_s(self, config: Config, speed: Speed) -> float:
+        """Return the time of a patch that is judged, which is done in float32 [s]."""
+        slower = 1.0 if speed.precision in {"auto", "float32"} else _SINGLE
+        return slower * _FORWARD * flops_per_patch(config) / speed.flops_per_s
 
     def seconds(self, config: Config, speed: Speed) -> float:
         """Return the time of the whole training [s]."""

@@ -26,28 +26,40 @@ def main() -> None:
     sys.stdout = sys.stderr  # what libraries print is no answer
     started = time.perf_counter()
     from vol3dseg.training.backend import tf
+    from vol3dseg.training.precision import choose_precision
 
     start_s = time.perf_counter() - started
     program_mb = resident_mb()
     device = "the GPU" if tf.config.list_physical_devices("GPU") else "the CPU"
+    auto = ""  # is chosen once
     for line in sys.stdin:
-        first_s, step_s = measure_steps(Config.model_validate_json(line))
+        config = Config.model_validate_json(line)
+        if config.training.precision == "auto":
+            auto = auto or choose_precision("auto").precision
+            config = config.chosen(precision=auto)
+        first_s, step_s = measure_steps(config)
         answer = {
             "step_s": step_s, "first_s": first_s, "start_s": start_s,
             "program_mb": program_mb, "device": device,
+            "precision": config.training.precision,
         }  # fmt: skip
         answers.write(json.dumps(answer) + "\n")
 
 
 def measure_steps(config: Config) -> tuple[float, float]:
-    """Return the time until the first step has ended, building included, and that of others [s]."""
+    """Return the time until the first step has ended, building included, and that of others [s].
+
+    The config names a precision.
+    """
     from vol3dseg.training.backend import keras, tf
     from vol3dseg.training.compiled import compile_network
     from vol3dseg.training.networks.building import build_network
+    from vol3dseg.training.precision import precision_policy
 
     started = time.perf_counter()
     keras.utils.set_random_seed(0)
-    model = build_network(config)
+    with precision_policy(config.training.precision):
+        model = build_network(config)
     compile_network(model, config, [])
     batch = tf.data.Dataset.from_tensors(_noise(config)).repeat()
     times = _StepTimes()
