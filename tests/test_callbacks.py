@@ -122,7 +122,8 @@ def test_last_checkpoint_is_a_keras_file_with_the_state_inside(tmp_path):
     state = read_state(tmp_path / "last.keras")
     assert state.epochs == 3
     assert state.val_loss == pytest.approx(history["val_loss"][-1])
-    assert set(state.remembered) == {"ReduceLROnPlateau", "EarlyStopping"}
+    assert set(state.remembered) == {"ReduceLROnPlateau", "EarlyStopping", "BestCheckpoint"}
+    assert state.has_best
     assert state.remembered["EarlyStopping"]["wait"] == 2
     assert not state.stopped_early
     again = load_checkpoint(tmp_path / "last.keras")
@@ -184,15 +185,34 @@ def test_best_checkpoint_saves_when(tmp_path, losses, saved):
 
 
 def test_a_resumed_run_replaces_the_best_file_by_a_better_one_only(tmp_path):
-    path = tmp_path / "best.keras"
-    first = BestCheckpoint(path)
-    first.set_model(tiny_model())
-    first.on_epoch_end(4, {"val_loss": 2.0})
-    resumed = BestCheckpoint(path, resumed=True)
-    resumed.set_model(tiny_model())
-    for epoch, loss, kept in ((5, 2.5, 5), (6, float("nan"), 5), (7, 1.5, 8)):
-        resumed.on_epoch_end(epoch, {"val_loss": loss})
+    fit(tiny_model(), tmp_path, 3)
+    path, state = tmp_path / "best.keras", read_state(tmp_path / "last.keras")
+    lowest = read_state(path).val_loss
+    resumed = make_callbacks(CONFIG, tmp_path, state)
+    model = tiny_model()
+    model.optimizer.build(model.trainable_variables)
+    (best,) = [callback for callback in resumed if isinstance(callback, BestCheckpoint)]
+    for callback in (best, resumed[-1]):
+        callback.set_model(model)
+    resumed[-1].on_train_begin()
+    for epoch, loss, kept in ((5, lowest + 1, 1), (6, float("nan"), 1), (7, lowest - 1, 8)):
+        best.on_epoch_end(epoch, {"val_loss": loss})
         assert read_state(path).epochs == kept
+
+
+def test_best_checkpoint_is_of_the_highest_dice_of_volumes_where_they_are_judged(tmp_path):
+    """Whatever `val_loss` says, and not of an epoch that has none."""
+    config = TrainingConfig(validate_every=2)
+    (best,) = [c for c in make_callbacks(config, tmp_path, None) if isinstance(c, BestCheckpoint)]
+    best.set_model(tiny_model())
+    losses, found = [5.0, 4.0, 1.0, 3.0, 2.0], [None, 0.5, float("nan"), 0.75, 0.75]
+    for epoch, (loss, dice) in enumerate(zip(losses, found, strict=True)):
+        best.on_epoch_end(epoch, {"val_loss": loss, "val_volume_dice": dice})
+        kept = {1: 2, 2: 2, 3: 4, 4: 4}.get(epoch)
+        assert (tmp_path / "best.keras").exists() == (kept is not None)
+        assert kept is None or read_state(tmp_path / "best.keras").epochs == kept
+    state = read_state(tmp_path / "best.keras")
+    assert (state.val_loss, state.val_volume_dice) == (3.0, 0.75)
 
 
 class BrokenModel:

@@ -16,6 +16,7 @@ from vol3dseg.training.callbacks import make_callbacks
 from vol3dseg.training.checkpoints import load_checkpoint, read_raw, restore_checkpoint
 from vol3dseg.training.frozen_norms import FrozenNorms
 from vol3dseg.training.named_loss import NamedLoss
+from vol3dseg.training.networks.norms import BatchNormalization
 from vol3dseg.training.optimizers import make_optimizer
 from vol3dseg.training.training_state import read_state, trim_log
 
@@ -37,13 +38,13 @@ def settings(**changed):
     )
 
 
-def tiny_model(training):
+def tiny_model(training, norm=BatchNormalization):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [
             keras.Input((2, 2, 2, 1)),
             keras.layers.Conv3D(3, 1),
-            keras.layers.BatchNormalization(momentum=0.5, name="norm"),
+            norm(momentum=0.5, name="norm"),
             keras.layers.Dropout(0.2),
             keras.layers.Conv3D(2, 1),
         ]
@@ -73,10 +74,10 @@ class Cut(keras.callbacks.Callback):
             raise PowerCutError
 
 
-def fit(run, training, resumed=False, given=()):
+def fit(run, training, resumed=False, given=(), norm=BatchNormalization):
     """Train as `train` does, from the start or on from the last checkpoint; return the model."""
     run.mkdir(exist_ok=True)
-    model, state = tiny_model(training), None
+    model, state = tiny_model(training, norm), None
     if resumed:
         state = read_state(run / "last.keras")
         trim_log(run / "training.log", state.epochs)
@@ -194,14 +195,25 @@ def test_what_is_judged_is_what_is_saved(tmp_path, way):
     assert not equal(raw, load_checkpoint(tmp_path / "run" / "last.keras").get_weights())
 
 
-def test_frozen_statistics_rest_while_kernels_learn(tmp_path):
+@pytest.mark.parametrize(
+    ("norm", "resting"),
+    [
+        pytest.param(BatchNormalization, {"moving_mean", "moving_variance"}, id="ours"),
+        pytest.param(
+            keras.layers.BatchNormalization,
+            {"moving_mean", "moving_variance", "gamma", "beta"},
+            id="Keras'",
+        ),
+    ],
+)
+def test_frozen_statistics_rest_while_kernels_learn(tmp_path, norm, resting):
     trace = Trace()
-    fit(tmp_path / "run", settings(freeze_norms=0.5), given=[trace])
+    fit(tmp_path / "run", settings(freeze_norms=0.5), given=[trace], norm=norm)
     names = [v.path.split("/")[-1] for v in tiny_model(settings()).weights]
     before, amid, first, last = trace.ends
     for name, *values in zip(names, before, amid, first, last, strict=True):
         moved = [not np.array_equal(a, b) for a, b in pairwise(values)]
-        rests = name in {"moving_mean", "moving_variance", "gamma", "beta"}
+        rests = name in resting
         assert moved == [True, not rests, not rests]
 
 

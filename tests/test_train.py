@@ -213,6 +213,42 @@ def test_val_loss_does_not_depend_on_what_memory_was_free(prepared, tmp_path, re
         assert other == pytest.approx(losses[0], rel=1e-6, nan_ok=True)
 
 
+def test_whole_volumes_choose_the_epoch_and_a_cut_run_ends_like_a_whole_one(
+    prepared, tmp_path, recipe
+):
+    """With all that a run remembers: averages, schedule, norms that rest, volumes judged before."""
+    config = make_config(
+        recipe, norm="batch", epochs=4, ema=0.5, optimizer="sgd", schedule="polynomial",
+        warmup_epochs=0.5, freeze_norms=0.25, clip_norm=1.0, validate_every=2, learning_rate=0.05,
+    )  # fmt: skip
+
+    class Cut(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if int(self.model.optimizer.iterations) == 3 * 2 + 1:  # amid the last epoch
+                raise KeyboardInterrupt
+
+    whole = train(prepared, tmp_path / "whole", config)
+    with pytest.raises(KeyboardInterrupt):
+        train(prepared, tmp_path / "cut", config, callbacks=[Cut()])
+    best = (tmp_path / "cut" / "best.keras").rename(tmp_path / "kept")
+    with pytest.raises(RunError, match=r"best\.keras: is missing"):
+        train(prepared, tmp_path / "cut", config, resume=True)
+    best.rename(tmp_path / "cut" / "best.keras")
+    cut = train(prepared, tmp_path / "cut", config, resume=True)
+    assert log_of(tmp_path / "cut") == log_of(tmp_path / "whole")
+    assert cut.members == whole.members
+    assert cut.validation == whole.validation
+    for name in ("best.keras", "last.keras"):
+        ours, theirs = (load_checkpoint(tmp_path / run / name) for run in ("cut", "whole"))
+        assert all(map(np.array_equal, ours.get_weights(), theirs.get_weights()))
+    (facts,), dice = whole.members, [row["val_volume_dice"] for row in log_of(tmp_path / "whole")]
+    assert [d == "nan" for d in dice] == [True, False, True, False]
+    assert facts.chosen_by == "val_volume_dice"
+    assert facts.epoch == max((2, 4), key=lambda epoch: float(dice[epoch - 1]))
+    # It is what the model gets that is deployed, since all validation cases were judged.
+    assert whole.validation.mean_dice == facts.val_volume_dice == float(dice[facts.epoch - 1])
+
+
 def test_the_manifest_names_the_epoch_that_the_checkpoint_holds(prepared, tmp_path, recipe):
     """Whatever the log says: here, that a later epoch had a NaN."""
     config = make_config(recipe, epochs=2)
@@ -224,6 +260,7 @@ def test_the_manifest_names_the_epoch_that_the_checkpoint_holds(prepared, tmp_pa
     manifest = train(prepared, tmp_path / "run", config, callbacks=[Spoilt()])
     (facts,) = manifest.members
     assert (facts.checkpoint, facts.epoch, facts.epochs, facts.val_loss) == ("best", 1, 2, 0.5)
+    assert (facts.chosen_by, facts.val_volume_dice) == ("val_loss", None)
     assert [row["val_loss"] for row in log_of(tmp_path / "run")] == ["0.5", "nan"]
 
 
@@ -310,6 +347,7 @@ def test_a_run_that_starts_anew_does_not_keep_a_best_epoch_of_before(run, prepar
 def test_without_a_checkpoint_callback_the_last_epoch_is_exported(prepared, tmp_path, recipe):
     manifest = train(prepared, tmp_path / "run", make_config(recipe, model_checkpoint=False))
     assert manifest.members[0].checkpoint == "last"
+    assert manifest.members[0].chosen_by is None
     assert not (tmp_path / "run" / "best.keras").exists()
     assert export.export_onnx(tmp_path / "run", tmp_path / "m.onnx").members[0].epoch == 3
 

@@ -10,6 +10,9 @@ from vol3dseg.schema import Amount, Count, Frozen, Name, Once, Positive, Seed, S
 
 Weight = Annotated[Amount, Field(ge=1e-3, le=1e3)]
 
+VOLUME_DICE = "val_volume_dice"  # its column in training.log
+Measure = Literal["val_loss", "val_volume_dice"]
+
 
 class ReduceLROnPlateauConfig(Frozen):
     """Lower the learning rate when `val_loss` no longer falls."""
@@ -78,7 +81,12 @@ class TrainingConfig(Frozen):
     reduce_lr_on_plateau, early_stopping : section or None
         None switches the callback off.
     model_checkpoint : bool
-        Keep the weights of the best `val_loss`; without it the last epoch is exported.
+        Keep the weights of the best epoch, see `best_by`; without it the last one is exported.
+    validate_every : int or None
+        After every so many epochs, and the last, whole volumes are segmented as the deployed model
+        would, and their mean Dice chooses the best epoch. None leaves that to `val_loss`.
+    validation_volumes : int or None
+        How many validation cases are segmented, spread over their foreground volumes; None: all.
     precision : "auto", "float32", "bfloat16" or "float16"
         What convolutions are computed in; weights, norms' statistics, losses and the deployed model
         are float32 always. "auto" takes bfloat16 where this machine is quicker in it, as measured
@@ -119,6 +127,8 @@ class TrainingConfig(Frozen):
     reduce_lr_on_plateau: ReduceLROnPlateauConfig | None = None
     early_stopping: EarlyStoppingConfig | None = None
     model_checkpoint: bool = True
+    validate_every: Annotated[Positive, Field(le=100_000)] | None = None
+    validation_volumes: Annotated[Positive, Field(le=100_000)] | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: Seed = 0
     deterministic: bool = False
@@ -134,6 +144,11 @@ class TrainingConfig(Frozen):
     def micro_batches(self) -> int:
         """How many micro-batches make a batch."""
         return self.batch_size // self.at_once
+
+    @property
+    def best_by(self) -> Measure:
+        """What chooses the best epoch: the lowest `val_loss`, or the highest Dice of volumes."""
+        return "val_loss" if self.validate_every is None else "val_volume_dice"
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainingConfig":
@@ -154,6 +169,11 @@ class TrainingConfig(Frozen):
                 f"reduce_lr_on_plateau and {sets[-1]} would both set the learning "
                 "rate; keep one of them (schedule: constant and warmup_epochs: 0, or "
                 "reduce_lr_on_plateau: null)"
+            )
+        if self.validation_volumes is not None and self.validate_every is None:
+            raise ValueError(
+                f"validation_volumes is {self.validation_volumes}, and validate_every is null, so "
+                "no volume is segmented; set validate_every, or validation_volumes: null"
             )
         if self.optimizer == "schedule_free_adamw":
             self._require_free()

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from vol3dseg import __version__
+from vol3dseg.config import VOLUME_DICE, Measure
 from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.outputs import Outputs
 from vol3dseg.model.postprocessing import Steps, step_problems
@@ -68,13 +69,20 @@ class TrainingFacts(Frozen):
         SHA-256 over names and contents of the prepared training cases.
     cases : mapping from part to number of cases
     checkpoint : "best" or "last"
-        The epoch of the lowest `val_loss`, or the last one (no ModelCheckpoint in the config).
+        The best epoch, or the last one (no `model_checkpoint` in the config, or nothing to judge
+        by).
+    chosen_by : "val_loss", "val_volume_dice" or None
+        What made it the best: the lowest loss, or the highest Dice of whole volumes. None of the
+        last.
     epoch : int
         Of the checkpoint, counted from 1.
     epochs : int
         That were trained.
     val_loss : float or None
         Of the checkpoint, on the fixed list of validation patches.
+    val_volume_dice : float or None
+        Of the checkpoint: mean foreground Dice of whole volumes, of the validation cases that were
+        segmented while training. None where none were after that epoch.
     seed : int
     loss, optimizer : str
     batch_size : int
@@ -89,11 +97,19 @@ class TrainingFacts(Frozen):
     epoch: Positive
     epochs: Positive
     val_loss: Real | None
+    val_volume_dice: Share | None = None
+    chosen_by: Measure | None = None
     seed: Seed
     loss: str
     optimizer: str
     batch_size: Positive
     micro_batch: Positive
+
+    @property
+    def checkpoint_in_words(self) -> str:
+        """Which checkpoint it is, with what chose it where that was not `val_loss`: "best"."""
+        by_volumes = self.chosen_by == VOLUME_DICE
+        return self.checkpoint + " by whole volumes" * by_volumes
 
 
 class ValidationScores(Frozen):

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from vol3dseg.config import VOLUME_DICE
 from vol3dseg.datasets.splits import PARTS, Split
 from vol3dseg.errors import RunError, reading
 from vol3dseg.evaluation.overlap import DICE
@@ -60,6 +61,10 @@ def save_curves(path: Path, training_log: Path) -> None:
     axes_of_loss, axes_of_dice = figure.subplots(1, 2)
     _draw_columns(axes_of_loss, log, {"loss": "loss"})
     _draw_columns(axes_of_dice, log, dice)
+    if VOLUME_DICE in log:
+        style = {"color": "black", "linestyle": "--", "marker": "o", "markersize": 4}
+        axes_of_dice.plot(*judged_epochs(log[VOLUME_DICE]), **style, label="mean, whole volumes")
+        axes_of_dice.legend(fontsize="small")
     axes_of_loss.set_ylabel("loss")
     axes_of_dice.set_ylabel("Dice of patches")
     axes_of_dice.set_ylim(0, 1)
@@ -145,12 +150,23 @@ def _draw_columns(axes: Any, log: Mapping[str, Sequence[float]], names: Mapping[
             style = {"color": colours[number % len(colours)], "linewidth": width}
             style["marker"] = "o" if len(values) == 1 else None  # one epoch makes no line
             label = None if prefix else name
-            axes.plot(np.arange(1, len(values) + 1), values, label=label, **style)
+            axes.plot(*epochs_of(values), label=label, **style)
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     if names:
         axes.legend(fontsize="small")
+
+
+def epochs_of(values: Sequence[float]) -> tuple[Any, Any]:
+    """Return the number of each epoch, from 1, and its value; NaN makes a gap in a line."""
+    return np.arange(1, len(values) + 1), np.asarray(values)
+
+
+def judged_epochs(values: Sequence[float]) -> tuple[Any, Any]:
+    """Return the epochs that have a value, and those; for what only some of them are judged by."""
+    epochs, found = epochs_of(values)
+    return epochs[np.isfinite(found)], found[np.isfinite(found)]
 
 
 def class_colour(number: int) -> tuple[float, float, float]:

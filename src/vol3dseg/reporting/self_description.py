@@ -187,14 +187,18 @@ def _member_table(members: Sequence[TrainingFacts]) -> Table:
     """Return where the weights of each network come from."""
     rows = [
         (
-            f"{facts.checkpoint}, {facts.epoch} of {facts.epochs}",
+            f"{facts.checkpoint_in_words}, {facts.epoch} of {facts.epochs}",
             ", ".join(f"{count} {part}" for part, count in facts.cases.items()),
             f"{facts.loss}, {facts.optimizer}, batch {facts.batch_size}, seed {facts.seed}",
             UNDEFINED if facts.val_loss is None else number(facts.val_loss),
+            UNDEFINED if facts.val_volume_dice is None else number(facts.val_volume_dice),
         )
         for facts in members
     ]
-    return Table(("checkpoint, epoch", "cases", "how", "val_loss"), tuple(rows), text_columns=3)
+    columns = ("checkpoint, epoch", "cases", "how", "val_loss", "val_volume_dice")
+    # The measure that few trainings have is left out where none has it.
+    shown = 4 + any(facts.val_volume_dice is not None for facts in members)
+    return Table(columns[:shown], tuple(row[:shown] for row in rows), text_columns=3)
 
 
 def _training_scans(data: TrainingData) -> Tables:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vol3dseg.config import TrainingConfig
+from vol3dseg.config import VOLUME_DICE, Measure, TrainingConfig
 from vol3dseg.errors import RunError
 from vol3dseg.files import write_text
 from vol3dseg.training.backend import keras
@@ -18,13 +18,7 @@ from vol3dseg.training.deployed_weights import (
     deployed_weights,
 )
 from vol3dseg.training.frozen_norms import FrozenNorms
-from vol3dseg.training.training_state import LAST, Origin, TrainingState, read_state
-
-# What Keras' callbacks must know to go on; they forget it when a training begins.
-_REMEMBERED = {
-    keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
-    keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch"),
-}
+from vol3dseg.training.training_state import LAST, Origin, TrainingState
 
 
 def make_callbacks(
@@ -59,7 +53,7 @@ def make_callbacks(
         patience = config.early_stopping.patience
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=patience, mode="min"))
     if config.model_checkpoint:
-        callbacks.append(BestCheckpoint(run / "best.keras", origin, resumed=state is not None))
+        callbacks.append(BestCheckpoint(run / "best.keras", origin, config.best_by))
     callbacks.append(TrainingLog(run / "training.log", resumed=state is not None))
     remembering = tuple(callbacks[len(before) :])
     # Logs are written first: a row too many can be cut off, a missing one cannot be made up.
@@ -100,26 +94,40 @@ class TrainingLog(keras.callbacks.CSVLogger):  # type: ignore[misc]
 
 
 class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
-    """Keep the model of the lowest `val_loss`; nobody else decides which epoch is the best.
+    """Keep the model of the lowest `val_loss`, or of the highest Dice of whole volumes.
 
-    An epoch without `val_loss`, or with one that is not finite, is no best one. In a resumed run
-    only a better epoch replaces the file that is there.
+    Nobody else decides which epoch is the best. One without that measure, or with one that is not
+    finite, is not; of two that are equal the first is. `best` is the measure of the best so far.
     """
 
-    def __init__(self, path: Path, origin: Origin | None = None, resumed: bool = False) -> None:
+    def __init__(
+        self, path: Path, origin: Origin | None = None, measure: Measure = "val_loss"
+    ) -> None:
         super().__init__()
         self._path = path
         self._origin = origin
-        before = read_state(path).val_loss if resumed and path.exists() else None
-        self._lowest = math.inf if before is None else before
+        self._measure = measure
+        self.best: float | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save the model if it is better than all before."""
-        loss = float((logs or {}).get("val_loss", math.nan))
-        if loss < self._lowest:  # not so for NaN
-            state = TrainingState(epochs=epoch + 1, val_loss=loss, origin=self._origin)
-            save_checkpoint(self._path, self.model, state)
-            self._lowest = loss
+        found = _finite((logs or {}).get(self._measure))
+        if found is None or not (self.best is None or self._is_better(found, self.best)):
+            return
+        state = TrainingState(epochs=epoch + 1, origin=self._origin, **_measures(logs))
+        save_checkpoint(self._path, self.model, state)
+        self.best = found
+
+    def _is_better(self, found: float, best: float) -> bool:
+        return found > best if self._measure == VOLUME_DICE else found < best
+
+
+# What callbacks must know to go on; Keras' own forget it when a training begins.
+_REMEMBERED = {
+    keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+    keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch"),
+    BestCheckpoint: ("best",),
+}
 
 
 class LastCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
@@ -146,7 +154,6 @@ class LastCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
         """Save."""
         state = TrainingState(
             epochs=epoch + 1,
-            val_loss=_finite((logs or {}).get("val_loss")),
             remembered={
                 type(callback).__name__: {name: _finite(getattr(callback, name)) for name in names}
                 for callback in self._remembering
@@ -156,6 +163,7 @@ class LastCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]
                 tuple(keras.ops.convert_to_numpy(seed).tolist()) for seed in _seeds_of(self.model)
             ),
             origin=self._origin,
+            **_measures(logs),
         )
         save_checkpoint(self._path, self.model, state, self._deployed and self._deployed.raw)
         if self._deployed is not None:
@@ -195,6 +203,11 @@ class RestoreState(keras.callbacks.Callback):  # type: ignore[misc]
             for name in _REMEMBERED.get(type(callback), ()):
                 if name in values:
                     setattr(callback, name, values[name])
+
+
+def _measures(logs: dict[str, float] | None) -> dict[str, float | None]:
+    """Return what an epoch was judged by, as a state has it."""
+    return {name: _finite((logs or {}).get(name)) for name in ("val_loss", VOLUME_DICE)}
 
 
 def _finite(value: float | None) -> float | None:

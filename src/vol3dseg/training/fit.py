@@ -52,6 +52,7 @@ from vol3dseg.training.training_state import (
     trim_log,
 )
 from vol3dseg.training.watching import Logger, Progress, Show, of_run, quiet
+from vol3dseg.training.whole_volumes import volume_dice
 
 # What Python with TensorFlow has, where the system does not tell [MB].
 _PROGRAM_MB = 650.0
@@ -161,6 +162,7 @@ def train(
     if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
         write_environment(run, config, prepared, chosen.estimate)
         compile_network(model, config, list(data.training.values()), loss)
+        callbacks = (*callbacks, *volume_dice(config, data, model, network is not None))
         with ExitStack() as stack:
             logging = [stack.enter_context(log) for log in logs]
             _fit(model, run, origin, data, state, (callbacks, logging), progress, show)
@@ -187,11 +189,13 @@ def _micro_batch(config: Config, network: NetworkSize, data: RunData) -> MicroBa
 
 def _require_validation(config: Config, data: RunData) -> None:
     training = config.training
-    if not data.validation and (training.reduce_lr_on_plateau or training.early_stopping):
+    keys = ("reduce_lr_on_plateau", "early_stopping", "validate_every")
+    given = [key for key, value in training if key in keys and value is not None]
+    if given and not data.validation:
         raise RunError(
-            "the split has no validation cases, but reduce_lr_on_plateau and early_stopping watch "
-            "val_loss",
-            remedy="raise split.validation, or set both to null",
+            f"the split has no validation cases, and training.{' and training.'.join(given)} "
+            "must judge by some",
+            remedy="raise split.validation, or set them to null",
         )
 
 

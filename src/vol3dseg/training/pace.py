@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from vol3dseg.config import TrainingConfig
+from vol3dseg.config import VOLUME_DICE, TrainingConfig
 from vol3dseg.training.backend import keras
 from vol3dseg.training.timing import Step, Timing, duration
 
-_SHOWN = ("loss", "dice", "val_loss", "val_dice")
+_SHOWN = ("loss", "dice", "val_loss", "val_dice", VOLUME_DICE)
 _PAIR = 2  # patches are judged in pairs
 
 
@@ -73,7 +73,10 @@ class Pace(keras.callbacks.Callback):  # type: ignore[misc]
         """Give a line to the epoch, with the time that is left."""
         self._timing.epoch_ended(self._clock())
         self._told = True
-        shown = [f"{n} {np.asarray(logs[n]):.4f}" for n in _SHOWN if logs and n in logs]
+        values = {n: float(np.asarray(logs[n])) for n in _SHOWN if logs and n in logs}
+        if not np.isfinite(values.get(VOLUME_DICE, np.nan)):  # most epochs do not judge volumes
+            values.pop(VOLUME_DICE, None)
+        shown = [f"{name} {value:.4f}" for name, value in values.items()]
         left = self._timing.left_s
         if left and not self.model.stop_training:
             shown.append(f"{self._most}{duration(left)} left")

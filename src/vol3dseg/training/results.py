@@ -42,10 +42,15 @@ class KerasBackend:
         return np.moveaxis(output.numpy(), -1, 1)
 
 
+def keras_predictor(model: Any, manifest: Manifest) -> Predictor:
+    """Return the predictor that is deployed, with a Keras model as its network."""
+    return Predictor(KerasBackend(model, manifest.outputs.kind), manifest)
+
+
 def checkpoint_of(run: Path, config: Config) -> tuple[Path, Literal["best", "last"]]:
     """Return the checkpoint to deploy: the best one, or the last where no best is kept."""
     kind: Literal["best", "last"] = "last"
-    # Without a validation part there is no val_loss, hence no best epoch.
+    # Without a validation part nothing is judged, hence there is no best epoch.
     if config.training.model_checkpoint and (run / "best.keras").exists():
         kind = "best"
     path = run / f"{kind}.keras"
@@ -76,9 +81,7 @@ def describe_run(
         "training_data": _looks(config, data),
     }
     manifest = describe_model(config, model if given else None).model_copy(update=facts)
-    scores = _validate(
-        Predictor(KerasBackend(model, manifest.outputs.kind), manifest), data.validation, progress
-    )
+    scores = validate(keras_predictor(model, manifest), data.validation, progress)
     if not scores:
         return manifest
     summary = summarise(scores)
@@ -142,6 +145,8 @@ def _facts(
         epoch=deployed.epochs,
         epochs=last.epochs,
         val_loss=deployed.val_loss,
+        val_volume_dice=deployed.val_volume_dice,
+        chosen_by=training.best_by if kind == "best" else None,
         micro_batch=training.at_once,
         **training.model_dump(include={"seed", "loss", "optimizer", "batch_size"}),
     )
@@ -160,7 +165,7 @@ def _looks(config: Config, data: RunData) -> TrainingData:
     return describe_data(looks["train"], looks["validation"], by_class).with_seen(looks)
 
 
-def _validate(
+def validate(
     predictor: Predictor, cases: Mapping[str, StoredCase], progress: Callable[[str], None]
 ) -> list[CaseScores]:
     """Segment whole scans as `vol3dseg predict` does, and judge them by their labels as read."""

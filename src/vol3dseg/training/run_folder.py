@@ -48,7 +48,7 @@ def begin_run(run: Path, config: Config, resume: bool) -> tuple[TrainingState | 
         )
     config = require_same_config(run, config)
     state = read_state(last)
-    if config.training.model_checkpoint and state.val_loss is not None:
+    if state.has_best:
         read_state(run / "best.keras")  # or a later epoch would pass for the best of all
     return state, config
 

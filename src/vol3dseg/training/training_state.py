@@ -53,16 +53,22 @@ class Origin(Frozen):
 class TrainingState(Frozen):
     """Where a training stood at the end of an epoch, beside weights and optimizer.
 
-    `val_loss` is that of the last epoch done; `remembered` what Keras' callbacks must know to go
-    on, by the name of their class; `seeds` the state of the random generators in the network
-    (dropout), which Keras does not save.
+    `val_loss` and `val_volume_dice` are of the last epoch done; `remembered` what callbacks must
+    know to go on, by the name of their class; `seeds` the state of the random generators in the
+    network (dropout), which Keras does not save.
     """
 
     epochs: Count
     val_loss: Real | None = None
+    val_volume_dice: Real | None = None
     remembered: dict[str, dict[str, Count | Real | None]] = {}
     seeds: tuple[tuple[Count, ...], ...] = ()
     origin: Origin | None = None
+
+    @property
+    def has_best(self) -> bool:
+        """Whether an epoch was the best one so far, so that best.keras holds it."""
+        return self.remembered.get("BestCheckpoint", {}).get("best") is not None
 
     @property
     def stopped_early(self) -> bool:

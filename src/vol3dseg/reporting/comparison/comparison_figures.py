@@ -6,9 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from vol3dseg.config import VOLUME_DICE
 from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.reporting.comparison.common_cases import Comparison
-from vol3dseg.reporting.figures import LINE_COLOURS, VALIDATION, drawing, new_figure, png
+from vol3dseg.reporting.figures import (
+    LINE_COLOURS,
+    VALIDATION,
+    drawing,
+    epochs_of,
+    judged_epochs,
+    new_figure,
+    png,
+)
 
 # As matplotlib and CSS write them; CSS knows no dash-dotted line.
 _STYLES = (("-", "solid"), ("--", "dashed"), (":", "dotted"), ("-.", "double"))
@@ -35,6 +44,7 @@ def curve_columns(comparison: Comparison) -> dict[str, str]:
     for name in comparison.foreground:
         column = VALIDATION + DICE.column(name)
         known[column] = f"{DICE.title}, {name} ({column})"
+    known[VOLUME_DICE] = f"{DICE.title} of whole volumes, mean of classes ({VOLUME_DICE})"
     columns = {column for entry in comparison.entries for column in entry.run.curves}
     return {column: caption for column, caption in known.items() if column in columns}
 
@@ -48,9 +58,9 @@ def draw_curves(comparison: Comparison, column: str) -> bytes:
         values = entry.run.curves.get(column)
         if values is None:
             continue
-        epochs = np.arange(1, len(values) + 1)
         style = {"color": colour(number), "linestyle": line_style(number)[0]}
-        axes.plot(epochs, values, **style, linewidth=1.6, label=entry.letter)
+        points = judged_epochs(values) if column == VOLUME_DICE else epochs_of(values)
+        axes.plot(*points, **style, linewidth=1.6, label=entry.letter)
         chosen = entry.run.training.epoch
         if chosen <= len(values):
             axes.plot(chosen, values[chosen - 1], "o", color=colour(number), markersize=5)

@@ -45,8 +45,9 @@ _DIFFERENCES = (
 )
 _INTERVALS = "Mean difference with its 95 % interval; filled and black where it excludes 0."
 _CURVES = (
-    "Of the validation patches while training, not of whole volumes. A dot marks the epoch that "
-    "the run's checkpoint holds. Losses can be compared between runs of one loss function only."
+    "Of the validation patches while training, unless whole volumes are named. A dot marks the "
+    "epoch that the run's checkpoint holds. Losses can be compared between runs of one loss "
+    "function only."
 )
 
 
@@ -235,7 +236,9 @@ def _result_cells(entry: Entry, comparison: Comparison) -> dict[str, object]:
         "checkpoint": facts.checkpoint,
         "checkpoint_epoch": facts.epoch,
         "epochs_trained": facts.epochs,
+        "chosen_by": facts.chosen_by,
         "val_loss": facts.val_loss,
+        "val_volume_dice": facts.val_volume_dice,
     }
     for name in comparison.structures:
         cells[f"{name}: dice mean"] = statistics[name].mean

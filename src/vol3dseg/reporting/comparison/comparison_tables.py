@@ -19,7 +19,7 @@ def run_table(comparison: Comparison) -> Table:
     rows = []
     for entry in comparison.entries:
         facts = entry.run.training
-        checkpoint = f"{facts.checkpoint}, epoch {facts.epoch}"
+        checkpoint = f"{facts.checkpoint_in_words}, epoch {facts.epoch}"
         loss = number(nan if facts.val_loss is None else facts.val_loss)
         cells = (entry.letter, entry.name, checkpoint, facts.epochs, loss, entry.run.folder)
         rows.append(tuple(map(str, cells)))
