@@ -11,6 +11,7 @@ import click
 from vol3dseg import __version__
 from vol3dseg.cli.check import check
 from vol3dseg.cli.compare import compare
+from vol3dseg.cli.cross_validate import cross_validate
 from vol3dseg.cli.demo import demo
 from vol3dseg.cli.evaluate import evaluate
 from vol3dseg.cli.export_onnx import export_onnx
@@ -26,6 +27,7 @@ from vol3dseg.errors import NO_RIGHTS, Vol3dSegError
 
 # What a command says when it is stopped by Ctrl-C, if it can go on.
 _STOPPED = {
+    "cross-validate": "the same command with --resume goes on after the last epoch that ended",
     "predict": "what is segmented is kept; the same command with --resume goes on",
     "preprocess": "what is prepared is kept; the same command goes on",
     "train": "the same command with --resume goes on after the last epoch that ended",
@@ -68,6 +70,7 @@ for command in (
     preprocess,
     split,
     train,
+    cross_validate,
     export_onnx,
     predict,
     evaluate,

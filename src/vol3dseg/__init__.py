@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vol3dseg.space.labels import LabelSet as LabelSet
     from vol3dseg.space.labels import Segmentation as Segmentation
     from vol3dseg.space.volume import Volume as Volume
+    from vol3dseg.training.cross_validation import cross_validate as cross_validate
     from vol3dseg.training.data import write_split as write_split
     from vol3dseg.training.fit import train as train
 
@@ -55,6 +56,7 @@ _HOMES = {
     "preprocess": "vol3dseg.preprocessing.prepare_dataset",
     "write_split": "vol3dseg.training.data",
     "train": "vol3dseg.training.fit",
+    "cross_validate": "vol3dseg.training.cross_validation",
     "export_onnx": "vol3dseg.export.to_onnx",
     "describe": "vol3dseg.model.model_file",
     "load_predictor": "vol3dseg.inference.loading",

@@ -38,6 +38,7 @@ from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.preprocessing.prepare import Prepared, prepare
 from vol3dseg.quality.appearance import rounded
 from vol3dseg.space.intake import notes_as_text
+from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume
 from vol3dseg.written import sha256_file
 
@@ -199,8 +200,6 @@ def _predict_case(
         names = write_outputs(prediction, case, ready.series, folder, options, predictor.origin)
     seconds = {**ready.record.seconds, **prediction.seconds, "write": time.perf_counter() - writing}
     segmentation = prediction.segmentation
-    ml = segmentation.geometry.voxel_volume_mm3 / 1000
-    counts = zip(segmentation.labels.foreground, segmentation.counts()[1:], strict=True)
     facts: dict[str, object] = {
         "file": names[0],
         "seconds": {stage: round(s, 4) for stage, s in seconds.items()},
@@ -209,7 +208,7 @@ def _predict_case(
         "planned_mb": prediction.planned_mb,
         "notes": (*ready.record.notes, *filter(None, [prediction.plan.warning])),
         "changes": prediction.changes,
-        "volumes_ml": {label: rounded(count * ml) for label, count in counts},
+        "volumes_ml": volumes_ml(segmentation),
         "sha256": sha256_file(folder / names[0]),
         "deidentified": options.deidentified,
     }
@@ -219,3 +218,10 @@ def _predict_case(
         facts |= drawn
     facts["beside"] = {name: sha256_file(folder / name) for name in names[1:]}
     return ready.record.model_copy(update=facts)
+
+
+def volumes_ml(segmentation: Segmentation) -> dict[str, float]:
+    """Return the volume of each foreground class [ml]."""
+    ml = segmentation.geometry.voxel_volume_mm3 / 1000
+    counts = zip(segmentation.labels.foreground, segmentation.counts()[1:], strict=True)
+    return {label: rounded(count * ml) for label, count in counts}

@@ -113,7 +113,9 @@ class TrainingFacts(Frozen):
 
 
 class ValidationScores(Frozen):
-    """Whole-volume scores on the validation part, through the predictor that is deployed.
+    """Whole-volume scores on cases that were not learned from, through the deployed predictor.
+
+    Those of the validation part; of a cross-validation, those that its folds hold out.
 
     Attributes
     ----------
@@ -121,11 +123,14 @@ class ValidationScores(Frozen):
     dice : mapping from class or region to mean Dice, None where no case has it
     mean_dice : float or None
         Mean over foreground classes.
+    notes : tuple of str
+        What is to be known of these cases.
     """
 
     cases: Count
     dice: dict[str, Share | None]
     mean_dice: Share | None
+    notes: tuple[str, ...] = ()
 
 
 class Parity(Frozen):

@@ -97,7 +97,7 @@ class Described(NamedTuple):
 
 
 def describe(path: str | Path) -> Described:
-    """Return what an ONNX model, a run or a prepared folder says of itself.
+    """Return what an ONNX model, a run, a cross-validation or a prepared folder says of itself.
 
     Parameters
     ----------
@@ -119,7 +119,9 @@ def describe(path: str | Path) -> Described:
     if (path / FILE_NAME).is_file():
         return Described("prepared folder", load_index(path), {})
     if (path / "manifest.json").is_file():
-        return Described("run", read_run_manifest(path), {})
+        manifest = read_run_manifest(path)
+        several = f"cross-validation of {len(manifest.members)} networks"
+        return Described("run" if len(manifest.members) == 1 else several, manifest, {})
     if (path / "training.log").is_file():
         raise RunError(
             "an unfinished run", where=path, remedy="finish it with vol3dseg train --resume"

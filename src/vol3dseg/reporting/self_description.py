@@ -102,7 +102,8 @@ def _network(manifest: Manifest) -> dict[str, str]:
     }
     if (scores := manifest.validation) is not None:
         mean = "undefined" if scores.mean_dice is None else number(scores.mean_dice)
-        found["validation"] = f"mean Dice {mean} on {scores.cases} whole scans"
+        said = f"mean Dice {mean} on {scores.cases} whole scans"
+        found["validation"] = ", ".join([said, *scores.notes])
     if (int8 := manifest.quantisation) is not None:
         found[int8.precision] = (
             f"Dice {int8.dice_drop:.4f} below float32 on {int8.cases} scans, "

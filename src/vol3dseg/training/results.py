@@ -17,13 +17,13 @@ from vol3dseg.model.outputs import Outputs, Sigmoid, Softmax
 from vol3dseg.model.provenance import provenance
 from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.preprocessing.store import StoredCase
-from vol3dseg.quality.training_data import TrainingData, describe_data
 from vol3dseg.reporting.score_report import write_report
 from vol3dseg.training.backend import tf
 from vol3dseg.training.checkpoints import restore_checkpoint
 from vol3dseg.training.data import RunData
 from vol3dseg.training.networks.building import Head, divisor_of, probabilities
 from vol3dseg.training.networks.receptive_field import receptive_field_radius
+from vol3dseg.training.training_scans import training_scans
 from vol3dseg.training.training_state import read_state
 
 
@@ -78,7 +78,7 @@ def describe_run(
     restore_checkpoint(model, path)
     facts = {
         "members": (_facts(run, config, data, kind),),
-        "training_data": _looks(config, data),
+        "training_data": training_scans(config, data.index, data.split),
     }
     manifest = describe_model(config, model if given else None).model_copy(update=facts)
     scores = validate(keras_predictor(model, manifest), data.validation, progress)
@@ -150,19 +150,6 @@ def _facts(
         micro_batch=training.at_once,
         **training.model_dump(include={"seed", "loss", "optimizer", "batch_size"}),
     )
-
-
-def _looks(config: Config, data: RunData) -> TrainingData:
-    """Return what the scans looked like, of the modalities that the model sees."""
-    modalities, index = config.model_recipe.modalities, data.index
-    looks = {
-        part: [index.entry(i).appearance.select(modalities) for i in data.split.part(part)]
-        for part in PARTS
-    }
-    volumes_ml = [index.entry(i).volumes_ml for i in data.split.train]
-    classes = config.labels.foreground
-    by_class = {c: [v[c] for v in volumes_ml] for c in classes}
-    return describe_data(looks["train"], looks["validation"], by_class).with_seen(looks)
 
 
 def validate(

@@ -1,12 +1,14 @@
 """Several runs one after the other, each in a process of its own; one that fails stops no other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import wraps
 from multiprocessing import get_context
 from pathlib import Path
 from traceback import print_exception
+from typing import ParamSpec
 
 from vol3dseg.config import Config
 from vol3dseg.errors import Vol3dSegError
@@ -16,6 +18,8 @@ from vol3dseg.training.data import split_of
 from vol3dseg.training.run_config import choose_config
 from vol3dseg.training.training_state import goes_on, require_same_config, require_same_data
 from vol3dseg.training.watching import Logger, Progress, Show, quiet
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,14 @@ def _train_apart(
     """Train in a process of its own, so that what one run breaks or leaves ends with it."""
     if resume and (run / "manifest.json").is_file() and not goes_on(run, config):
         return _finished_before(prepared, run, config)
+    begun = resume and (run / "last.keras").is_file()
+    return apart(_train, prepared, run, config, begun, *told)
+
+
+def apart(work: Callable[..., Outcome], *arguments: object) -> Outcome:
+    """Do work in a process of its own; that it was killed, or met a bug, is its outcome too."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        begun = resume and (run / "last.keras").is_file()
-        future = pool.submit(_train, prepared, run, config, begun, *told)
+        future = pool.submit(work, *arguments)
         error = future.exception()
     if error is None:
         return future.result()
@@ -91,6 +100,20 @@ def _finished_before(prepared: Path, run: Path, config: Config) -> Outcome:
     return Outcome("had been finished", finished=True)
 
 
+def as_outcome(work: Callable[P, Outcome]) -> Callable[P, Outcome]:
+    """Let an error of ours be an outcome in words, since work is done in another process."""
+
+    @wraps(work)
+    def done(*arguments: P.args, **named: P.kwargs) -> Outcome:
+        try:
+            return work(*arguments, **named)
+        except Vol3dSegError as error:
+            return Outcome(f"failed: {' '.join(str(error).split())}")
+
+    return done
+
+
+@as_outcome
 def _train(
     prepared: Path,
     run: Path,
@@ -102,11 +125,7 @@ def _train(
 ) -> Outcome:
     from vol3dseg.training.fit import train
 
-    try:
-        manifest = train(
-            prepared, run, config,
-            resume=resume, progress=progress, show=show, loggers=loggers,
-        )  # fmt: skip
-    except Vol3dSegError as error:
-        return Outcome(f"failed: {' '.join(str(error).split())}")
+    manifest = train(
+        prepared, run, config, resume=resume, progress=progress, show=show, loggers=loggers
+    )
     return Outcome("finished", finished=True, manifest=manifest)

@@ -12,15 +12,14 @@ extra [report].
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan, nan
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.extras import load_extra
+from vol3dseg.reporting.intervals import mean_interval
 from vol3dseg.reporting.score_files import CASE_MEAN, PartScores
 
-_BATCH = 4_000_000  # numbers drawn at once; bounds the memory, 32 MB
 _DIGITS = 9  # Dice is kept with 6; equal differences must not be told apart by rounding errors
 
 
@@ -89,27 +88,9 @@ def _difference(structure: str, values: NDArray[np.float64], seed: int) -> Diffe
     stats = load_extra("scipy.stats", "report")
     equal = int(np.count_nonzero(values == 0))
     mean = float(values.mean()) if values.size else nan
-    low, high = _interval(stats, values, seed)
+    low, high = mean_interval(values, seed=seed)
     # Cases of equal Dice are left out, as Wilcoxon did (`zero_method="wilcox"`); here and not by
     # SciPy, which gives up the exact test where it meets a zero.
     unequal = values[values != 0]
     p = float(stats.wilcoxon(unequal).pvalue) if unequal.size else nan
     return Difference(structure, values.size, equal, mean, low, high, p, nan)
-
-
-def _interval(stats: Any, values: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    if values.size < 2:
-        return nan, nan
-    if np.ptp(values) == 0:  # any resample has this mean, and BCa would divide 0 by 0
-        return float(values[0]), float(values[0])
-    found = stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=9999,
-        batch=max(1, _BATCH // values.size),
-        confidence_level=0.95,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    # An end that is 0 except for rounding errors must count as 0.
-    return round(float(found.low), _DIGITS), round(float(found.high), _DIGITS)
