@@ -322,3 +322,19 @@ def test_a_time_that_nothing_fits_into_is_said():
     made = planned(SETS["large"], Limits(8192, 30))
     assert made.config.training.epochs == 1
     assert "minutes, more than 0" in "".join(made.warnings)
+
+
+def test_a_network_is_chosen_by_its_own_speed():
+    """One that is slower for its arithmetic the larger it is, as where caches are small."""
+    asked = []
+
+    def measure(config, before=None):
+        voxels = math.prod(config.recipe.patch_size) * config.training.batch_size
+        asked.append(voxels)
+        return Speed(2e10 if voxels > 64**3 else 4e11, start_s=20.0)
+
+    made = plan_for(SETS["large"], None, LIMITS, measure)
+    assert made.seconds <= LIMITS.seconds
+    assert made.speed == measure(made.config)
+    assert len(asked) <= 5
+    assert max(asked) > 64**3

@@ -62,18 +62,17 @@ class Draft:
 
 
 def settled(draft: Draft, spacing_mm: Sequence[float], measure: Measure) -> tuple[Design, Speed]:
-    """Return a network that is chosen by the speed that it has itself, or one smaller.
+    """Return a network that is chosen by the speed that it has itself, and that speed.
 
-    Larger networks may be slower for their arithmetic than the trial that they were chosen by.
+    Others may be quicker or slower for their arithmetic than the one that they were chosen by.
     """
-    speed = measure(draft.config(_trial(draft, spacing_mm)))
-    chosen = draft.design(spacing_mm, speed)
+    chosen = _trial(draft, spacing_mm)
+    speed = measure(draft.config(chosen))
     for _ in range(_ROUNDS):
-        speed = measure(draft.config(chosen), speed)
-        again = draft.design(spacing_mm, speed)
-        if again.voxels * again.batch * again.width >= chosen.voxels * chosen.batch * chosen.width:
+        before, chosen = chosen, draft.design(spacing_mm, speed)
+        if chosen == before:
             break
-        chosen = again
+        speed = measure(draft.config(chosen), speed)
     return chosen, speed
 
 
