@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vol3dseg.config import load_config, parse_config
+from vol3dseg.config.growth_section import GrowPatchConfig
 from vol3dseg.config.yaml_text import values_of_yaml
 from vol3dseg.errors import ConfigError
 from vol3dseg.planning.case_measures import CaseMeasure, ClassMeasure, ImageMeasure
@@ -18,7 +19,7 @@ from vol3dseg.planning.fingerprint import Fingerprint
 from vol3dseg.planning.grid_rules import target_spacing, topology
 from vol3dseg.planning.make_plan import plan_for
 from vol3dseg.planning.patch_fit import patch_warnings
-from vol3dseg.planning.workload import Speed
+from vol3dseg.planning.workload import Speed, growth_share
 from vol3dseg.space.labels import Label, LabelSet
 
 FAST = Speed(1e11, start_s=20.0, how="given by a test")
@@ -338,3 +339,19 @@ def test_a_network_is_chosen_by_its_own_speed():
     assert made.speed == measure(made.config)
     assert len(asked) <= 5
     assert max(asked) > 64**3
+
+
+def test_patches_that_grow_and_volumes_that_are_judged_count_in_the_time():
+    made = planned(SETS["large"])
+    plain, work = made.config, made.work
+    judged = plain.chosen(validate_every=1, validation_volumes=2)
+    grown = plain.chosen(grow_patch=GrowPatchConfig(start=0.5, stages=2, epochs=0.5))
+    seconds = [work.seconds(config, FAST) for config in (grown, plain, judged)]
+    assert seconds == sorted(seconds)
+    assert seconds[1] > 1.02 * seconds[0]
+    assert seconds[2] > 1.02 * seconds[1]
+    assert growth_share(plain) == 1
+    data = config_with((64, 64, 64)).chosen(grow_patch=grown.training.grow_patch)
+    assert growth_share(data) == pytest.approx(0.5 / 8 + 0.5)
+    same = GrowPatchConfig(start=0.5, stages=2, epochs=0.5, batch="voxels")
+    assert growth_share(plain.chosen(grow_patch=same)) == 1

@@ -199,8 +199,8 @@ def plan_for(
         choose_normalisation(found),
         Choice("split.validation", parts.share, parts.why),
         Choice("split.test", 0.0, "none: nothing is chosen by the validation cases either"),
-        *recommended("model"),
-        *recommended("training"),
+        *recommended("model", parts.validation > 0),
+        *recommended("training", parts.validation > 0),
         *_machine(limits),
     ]
     draft = Draft(fixed, work, limits, len(found.cases))

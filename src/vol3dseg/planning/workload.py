@@ -104,24 +104,41 @@ class Workload:
         return config.training.batch_size * flops_per_patch(config) / speed.flops_per_s
 
     def epoch_s(self, config: Config, speed: Speed) -> float:
-        """Return the time of an epoch with its validation [s]."""
-        patches = self.validation * config.training.validation_patches
-        forward = self._forward_s(config, speed)
-        return self.steps(config) * self.step_s(config, speed) + patches * forward
+        """Return the mean time of an epoch with what is judged after it [s]."""
+        training = config.training
+        patches = self.validation * training.validation_patches
+        judged = patches * self._forward_s(config, speed)
+        if training.validate_every is not None:
+            volumes = min(self.validation, training.validation_volumes or self.validation)
+            judged += self._volumes_s(volumes, config, speed) / training.validate_every
+        steps = self.steps(config) * growth_share(config)
+        return steps * self.step_s(config, speed) + judged
 
     def around_s(self, config: Config, speed: Speed) -> float:
         """Return the time before the first epoch and after the last, which scores volumes [s]."""
-        forward = self._forward_s(config, speed)
+        return speed.start_s + _END_S + self._volumes_s(self.validation, config, speed)
+
+    def seconds(self, config: Config, speed: Speed) -> float:
+        """Return the time of the whole training [s]."""
+        return self.around_s(config, speed) + config.training.epochs * self.epoch_s(config, speed)
+
+    def _volumes_s(self, count: int, config: Config, speed: Speed) -> float:
+        """Return the time that so many volumes take to be segmented and judged [s]."""
         times = _TILED if config.model.norm == "batch" else _BLENDED
-        volumes = self.validation * max(1.0, self.voxels / math.prod(config.recipe.patch_size))
-        beside = _END_S + self.validation * _VOLUME_S
-        return speed.start_s + times * volumes * forward + beside
+        patches = times * max(1.0, self.voxels / math.prod(config.recipe.patch_size))
+        return count * (patches * self._forward_s(config, speed) + _VOLUME_S)
 
     def _forward_s(self, config: Config, speed: Speed) -> float:
         """Return the time of a patch that is judged, which is done in float32 [s]."""
         slower = 1.0 if speed.precision in {"auto", "float32"} else _SINGLE
         return slower * _FORWARD * flops_per_patch(config) / speed.flops_per_s
 
-    def seconds(self, config: Config, speed: Speed) -> float:
-        """Return the time of the whole training [s]."""
-        return self.around_s(config, speed) + config.training.epochs * self.epoch_s(config, speed)
+
+def growth_share(config: Config) -> float:
+    """Return the arithmetic of a step, while patches grow, over that with whole patches."""
+    grow, whole = config.training.grow_patch, config.recipe.patch_size
+    if grow is None or grow.batch == "voxels":
+        return 1.0
+    sizes = [grow.sides(n, whole, config.model.divisor) for n in range(grow.stages - 1)]
+    small = sum(math.prod(size) for size in sizes) / len(sizes) / math.prod(whole)
+    return grow.epochs * small + 1 - grow.epochs
