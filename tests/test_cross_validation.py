@@ -14,11 +14,13 @@ from vol3dseg.errors import ConfigError, DatasetError, OutputError, RunError
 from vol3dseg.inference.record import load_record
 from vol3dseg.model.manifest import read_run_manifest
 from vol3dseg.model.model_file import describe
+from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.prepare_dataset import preprocess
+from vol3dseg.preprocessing.store import open_cases
 from vol3dseg.reporting.score_files import read_part
-from vol3dseg.training import cross_validation
+from vol3dseg.training import cross_validation, postprocessing_choice
 from vol3dseg.training.checkpoints import load_checkpoint
-from vol3dseg.training.pooled_folds import read_cross_validation, require_alike
+from vol3dseg.training.pooled_folds import pool_folds, read_cross_validation, require_alike
 
 pytestmark = pytest.mark.train
 
@@ -114,6 +116,31 @@ def test_the_average_says_what_any_of_its_members_has_seen(finished):
         == read_cross_validation(finished).pooled.dice["edema"].mean
     )
     assert describe(finished).kind == "cross-validation of 2 networks"
+
+
+def test_held_out_cases_choose_the_post_processing(copy, prepared, monkeypatch):
+    said = json.loads((copy / "postprocessing.json").read_text())
+    assert (said["cases"], said["gains"]) == (3, [])
+    assert read_run_manifest(copy).postprocessing == ()
+    # What the networks would have said: all right, and something far away that is not there.
+    index, record = load_index(prepared), read_cross_validation(copy)
+    for case_id, case in open_cases(prepared, index, CASES, ("flair", "t1")).items():
+        truth = case.reference(record.config.labels)
+        truth.array[:2, :2, :2] = 2
+        vol3dseg.write_labels(truth, copy / "predictions" / f"{case_id}.nii.gz")
+    monkeypatch.setattr(postprocessing_choice, "_FEWEST", 3)
+    splits = {n: read_split(copy / f"fold-{n}" / "split.json") for n in (1, 2)}
+    lines = []
+    pool_folds(prepared, copy, index, record.config, splits, lines.append)
+    chosen = json.loads((copy / "postprocessing.json").read_text())
+    manifest = read_run_manifest(copy)
+    (step,) = manifest.postprocessing
+    assert (step.kind, step.of, step.becomes) == ("keep_largest", "edema", "background")
+    assert [gain["step"] for gain in chosen["gains"]] == [step.model_dump()]
+    assert chosen["before"]["edema"] < chosen["after"]["edema"] == 1
+    assert lines == [f"post-processing: {postprocessing_choice.Gain(**chosen['gains'][0])}"]
+    assert "without the post-processing" in manifest.validation.notes[1]
+    assert manifest.validation.dice["edema"] == pytest.approx(chosen["before"]["edema"])
 
 
 class Stopped(BaseException):

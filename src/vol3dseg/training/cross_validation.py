@@ -86,7 +86,8 @@ def cross_validate(
     output : str or Path
         Gets the run folders fold-1, fold-2, ..., the segmentations of all held-out cases in
         predictions/, their scores in scores/, splits.json, cross-validation.md and .csv,
-        manifest.json of the folds' average and, last of all, cross-validation.json.
+        postprocessing.json, manifest.json of the folds' average and, last of all,
+        cross-validation.json.
     config : Config, str, Path or None
         A config, a preset's name or a YAML file; None takes that of the folds that are there, or
         the one that `prepared` was made with.
@@ -149,7 +150,7 @@ def cross_validate(
     if missing := [str(number) for number in plan.splits if not plan.is_done(number)]:
         progress(f"folds {', '.join(missing)} are missing; the table comes when all are there")
         return None
-    return pool_folds(plan.prepared, plan.folder, plan.index, plan.config, plan.splits)
+    return pool_folds(plan.prepared, plan.folder, plan.index, plan.config, plan.splits, progress)
 
 
 def _complete(plan: _Plan, number: int, progress: Progress, show: Show) -> Outcome:

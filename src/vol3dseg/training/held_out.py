@@ -5,6 +5,7 @@ checkpoint; the label maps lie in `CV/predictions`. Nothing here needs TensorFlo
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -112,6 +113,21 @@ def held_out_cases(
                 case.reference(manifest.labels),
                 _read(file, written, manifest.labels),
             )
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutMaps:
+    """Reference and prediction of every held-out case, read anew whenever they are gone through."""
+
+    folder: Path
+    prepared: Path
+    manifest: Manifest
+    folds: Mapping[int, HeldOut]
+
+    def __iter__(self) -> Iterator[tuple[str, Segmentation, Segmentation]]:
+        """Give the id of a case, its reference and its prediction."""
+        for case in held_out_cases(self.folder, self.prepared, self.manifest, self.folds):
+            yield case.case_id, case.reference, case.prediction
 
 
 def _read(file: Path, written: LabelSet, labels: LabelSet) -> Segmentation:

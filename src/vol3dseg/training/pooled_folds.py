@@ -1,6 +1,6 @@
 """All folds together: one table, one record, and the manifest of their average."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,15 +24,19 @@ from vol3dseg.reporting.score_report import report_paths, write_report
 from vol3dseg.schema import Frozen, differences, read_json
 from vol3dseg.training.held_out import (
     PREDICTIONS,
+    HeldOutMaps,
     fold_folder,
     held_out_cases,
     read_held_out,
     record_of,
 )
+from vol3dseg.training.postprocessing_choice import Choice, choose_postprocessing
 from vol3dseg.training.training_scans import training_scans
 
 RECORD_NAME, TABLE = "cross-validation.json", "cross-validation"
+CHOICE_NAME = "postprocessing.json"
 JUDGED = "of a cross-validation: each case was judged by the member that had not seen it"
+UNCHANGED = "judged as the network says, without the post-processing that was chosen by these cases"
 _ALIKE = ("recipe", "labels", "network", "outputs", "tiling")
 
 
@@ -85,17 +89,23 @@ def read_cross_validation(folder: Path) -> CrossValidation:
 
 def pooled_paths(folder: Path) -> list[Path]:
     """Return what `pool_folds` writes, the record last."""
-    names = (f"{TABLE}.md", f"{TABLE}.csv", "manifest.json", RECORD_NAME)
+    names = (f"{TABLE}.md", f"{TABLE}.csv", CHOICE_NAME, "manifest.json", RECORD_NAME)
     record = folder / PREDICTIONS / "predictions.json"
     return [*report_paths(folder / "scores"), record, *(folder / name for name in names)]
 
 
 def pool_folds(
-    prepared: Path, folder: Path, index: Index, config: Config, splits: Mapping[int, Split]
+    prepared: Path,
+    folder: Path,
+    index: Index,
+    config: Config,
+    splits: Mapping[int, Split],
+    progress: Callable[[str], None] = lambda line: None,
 ) -> CrossValidation:
     """Score the held-out cases of all folds as they lie in `predictions`, and write what comes.
 
-    Scores, table, predictions.json, the manifest of the folds' average and, last, the record.
+    Scores, table, predictions.json, the choice of post-processing, the manifest of the folds'
+    average and, last, the record.
     """
     members = {number: read_run_manifest(fold_folder(folder, number)) for number in splits}
     require_alike(members, folder)
@@ -123,7 +133,11 @@ def pool_folds(
     write_text(folder / f"{TABLE}.md", fold_markdown(record.rows, _in_words(config, len(splits))))
     write_text(folder / f"{TABLE}.csv", fold_csv(record.rows))
     record_of(first, held).save(folder / PREDICTIONS)
+    maps = HeldOutMaps(folder, prepared, first, held)
+    choice = choose_postprocessing(maps, first.labels, subjects, progress)
+    write_text(folder / CHOICE_NAME, choice.model_dump_json(indent=1) + "\n")
     mean = average_manifest(list(members.values()), config, index, splits.values(), record.pooled)
+    mean = with_postprocessing(mean, choice)
     write_text(folder / "manifest.json", mean.model_dump_json(indent=1) + "\n")
     write_text(folder / RECORD_NAME, record.model_dump_json(indent=1) + "\n")
     return record
@@ -170,6 +184,15 @@ def average_manifest(
         "validation": validation,
     }
     return members[0].model_copy(update=facts)
+
+
+def with_postprocessing(manifest: Manifest, choice: Choice) -> Manifest:
+    """Return the manifest of the folds' average with the post-processing that they speak for."""
+    scores = manifest.validation
+    if scores is None or not choice.steps:
+        return manifest
+    said = scores.model_copy(update={"notes": (*scores.notes, UNCHANGED)})
+    return manifest.model_copy(update={"postprocessing": choice.steps, "validation": said})
 
 
 def _in_words(config: Config, folds: int) -> str:
