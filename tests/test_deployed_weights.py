@@ -18,6 +18,7 @@ from vol3dseg.training.frozen_norms import FrozenNorms
 from vol3dseg.training.named_loss import NamedLoss
 from vol3dseg.training.networks.norms import BatchNormalization
 from vol3dseg.training.optimizers import make_optimizer
+from vol3dseg.training.precision import precision_policy
 from vol3dseg.training.training_state import read_state, trim_log
 
 pytestmark = [
@@ -40,15 +41,16 @@ def settings(**changed):
 
 def tiny_model(training, norm=BatchNormalization):
     keras.utils.set_random_seed(1)
-    model = keras.Sequential(
-        [
-            keras.Input((2, 2, 2, 1)),
-            keras.layers.Conv3D(3, 1),
-            norm(momentum=0.5, name="norm"),
-            keras.layers.Dropout(0.2),
-            keras.layers.Conv3D(2, 1),
-        ]
-    )
+    with precision_policy("float32" if training.precision == "auto" else training.precision):
+        model = keras.Sequential(
+            [
+                keras.Input((2, 2, 2, 1)),
+                keras.layers.Conv3D(3, 1),
+                norm(momentum=0.5, name="norm"),
+                keras.layers.Dropout(0.2),
+                keras.layers.Conv3D(2, 1, dtype="float32"),
+            ]
+        )
     model.compile(
         make_optimizer(training, CHANGES, model.trainable_variables), NamedLoss(training.loss)
     )
@@ -97,10 +99,8 @@ def fit(run, training, resumed=False, given=(), norm=BatchNormalization):
 
 
 def weights_of(path):
-    """Return all that a checkpoint has: the weights to deploy, those to go on with, optimizer."""
-    model = keras.saving.load_model(path)
-    found = [*model.get_weights(), *(read_raw(path) or ())]
-    return found + [v.numpy() for v in model.optimizer.variables]
+    """Return all weights that a checkpoint has: those to deploy, those to go on with."""
+    return [*load_checkpoint(path).get_weights(), *(read_raw(path) or ())]
 
 
 def equal(ours, theirs):
@@ -123,6 +123,11 @@ WAYS = [
         {"freeze_norms": 0.5, "ema": 0.9, "optimizer": "adamw", "micro_batch": 2, "clip_norm": 0.1},
         id="averaged in parts, norms just frozen",
     ),
+    pytest.param(
+        1,
+        {"precision": "float16", "ema": 0.5, "optimizer": "adamw", "clip_norm": 0.1},
+        id="averaged, losses scaled for float16",
+    ),
 ]
 
 
@@ -134,7 +139,9 @@ def test_a_run_that_was_cut_amid_an_epoch_ends_as_if_it_had_not_been(tmp_path, c
         fit(tmp_path / "cut", training, given=[Cut(cut)])
     assert read_state(tmp_path / "cut" / "last.keras").epochs == cut
     resumed = fit(tmp_path / "cut", training, resumed=True)
+    assert hasattr(resumed.optimizer, "dynamic_scale") == (training.precision == "float16")
     assert equal(resumed.get_weights(), whole.get_weights())
+    assert equal(*([v.numpy() for v in m.optimizer.variables] for m in (resumed, whole)))
     for name in ("best.keras", "last.keras"):
         ours, theirs = tmp_path / "cut" / name, tmp_path / "whole" / name
         assert read_state(ours) == read_state(theirs)

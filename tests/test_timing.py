@@ -51,6 +51,17 @@ def test_nothing_is_said_before_three_steps_and_two_seconds_and_the_first_does_n
     assert (quick.left_s is not None, quick.settled) == (True, False)
 
 
+def test_what_comes_after_some_epochs_only_counts_by_its_share():
+    timing, now = Timing(epochs=8, first=0, steps=2, judged=0, every=4), 0.0
+    for epoch in range(1, 6):
+        for _ in range(2):
+            now += 1.0
+            timing.step_ended(now)
+        now += 10.0 if epoch == 4 else 2.0  # whole volumes are judged
+        timing.epoch_ended(now)
+    assert timing.left_s == pytest.approx(3 * (2 * 1.0 + (2 + 2 + 2 + 10) / 4))
+
+
 def test_steps_that_become_slower_count_within_an_epoch():
     timing = Timing(epochs=4, first=0, steps=5, judged=0)
     run(timing, 1, 5, 1.0, 0.0)

@@ -220,6 +220,7 @@ def test_whole_volumes_choose_the_epoch_and_a_cut_run_ends_like_a_whole_one(
     config = make_config(
         recipe, norm="batch", epochs=4, ema=0.5, optimizer="sgd", schedule="polynomial",
         warmup_epochs=0.5, freeze_norms=0.25, clip_norm=1.0, validate_every=2, learning_rate=0.05,
+        precision="bfloat16",
     )  # fmt: skip
 
     class Cut(keras.callbacks.Callback):

@@ -47,7 +47,8 @@ class Pace(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self._training = training
         self._epoch, self._steps, self._judged = first, steps, judged
-        self._timing = Timing(training.epochs, first, steps, _PAIR * judged / training.at_once)
+        batches, every = _PAIR * judged / training.at_once, training.validate_every or 1
+        self._timing = Timing(training.epochs, first, steps, batches, every)
         self._say, self._show, self._clock = say, show, clock
         self._told = False
 

@@ -53,21 +53,23 @@ class Timing:
     judged : float
         How many steps' worth of patches are judged after an epoch; it stands for all that comes
         after its steps until one epoch has ended.
+    every : int
+        After how many epochs comes what does not come after each: the mean over so many counts.
     """
 
-    def __init__(self, epochs: int, first: int, steps: int, judged: float) -> None:
+    def __init__(self, epochs: int, first: int, steps: int, judged: float, every: int = 1) -> None:
         self._epochs, self._done = epochs, first
         self._steps, self._left_in_epoch = steps, steps
         self._judged = judged
         self._seconds: deque[float] = deque(maxlen=max(steps, _ENOUGH))  # the latest
         self._last: float | None = None
-        self._rest_s: float | None = None
+        self._rests: deque[float] = deque(maxlen=every)  # what came after the steps of epochs [s]
 
     @property
     def step_s(self) -> float | None:
         """What a step takes [s]; None as long as too few were seen."""
         known = len(self._seconds)
-        if not known or (self._rest_s is None and known < _ENOUGH):
+        if not known or (not self._rests and known < _ENOUGH):
             return None
         return sum(self._seconds) / known
 
@@ -82,7 +84,9 @@ class Timing:
         step_s = self.step_s
         if step_s is None:
             return None
-        rest_s = self._judged * _FORWARD * step_s if self._rest_s is None else self._rest_s
+        rest_s = self._judged * _FORWARD * step_s
+        if self._rests:
+            rest_s = sum(self._rests) / len(self._rests)
         epochs = self._epochs - self._done
         steps = self._left_in_epoch + max(0, epochs - 1) * self._steps
         return steps * step_s + epochs * rest_s
@@ -96,7 +100,7 @@ class Timing:
 
     def epoch_ended(self, now: float) -> None:
         """Count an epoch, with all that came after its steps."""
-        self._rest_s = now - (self._last if self._last is not None else now)
+        self._rests.append(now - (self._last if self._last is not None else now))
         self._last = now
         self._done += 1
         self._left_in_epoch = self._steps if self._done < self._epochs else 0
