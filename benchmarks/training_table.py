@@ -40,8 +40,9 @@ class Loop:
     def of(cls, entry: Measured, batch: int) -> "Loop":
         """Return what was measured of a contestant."""
         facts = [reply.facts for reply in entry.replies]
-        precision = str(entry.contestant.settings["precision"])
-        return cls(entry.contestant.name, batch, precision, facts, entry.problem)
+        asked = str(entry.contestant.settings["precision"])
+        chosen = str(facts[0].get("precision", asked)) if facts else asked  # of ours, "auto"
+        return cls(entry.contestant.name, batch, chosen, facts, entry.problem)
 
     @property
     def row(self) -> Row:

@@ -55,6 +55,10 @@ def test_a_contestant_is_held_against_matrices_of_its_precision():
     contestant = Contestant("ours, bfloat16", "nowhere", "m", {"precision": "bfloat16"})
     entry = Measured(contestant, replies=[Reply(1.0, None, loop("a", 0.5).rounds[0])])
     assert Loop.of(entry, 2).of_peak == pytest.approx(12 / 400)
+    chosen = Contestant("ours, auto", "nowhere", "m", {"precision": "auto"})
+    facts = {**loop("a", 0.5).rounds[0], "precision": "float32"}
+    entry = Measured(chosen, replies=[Reply(1.0, None, facts)])
+    assert Loop.of(entry, 2).of_peak == pytest.approx(12 / 100)
     absent = Loop.of(Measured(contestant, problem="gone"), 2)
     assert (absent.rounds, absent.problem) == ([], "gone")
 

@@ -14,8 +14,8 @@ from vol3dseg.training.compiled import compile_network, steps_per_epoch
 from vol3dseg.training.data import open_data
 from vol3dseg.training.feed import TrainingFeed, dataset
 from vol3dseg.training.networks.building import build_network
+from vol3dseg.training.precision import choose_precision, precision_policy
 
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 _PACKAGES = ("tensorflow", "keras", "numpy")
 _WARM = 2  # steps of each part of a round that are not counted: threads that read ahead begin
 
@@ -26,14 +26,15 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
     Parameters
     ----------
     settings : dict
-        config : path; prepared : folder that was made with it; precision; threads;
+        config : path; prepared : folder that was made with it; precision : as in a config; threads;
         steps : of each part of a round.
     """
     tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
-    config = load_config(settings["config"])
+    precision = choose_precision(settings["precision"]).precision
+    config = load_config(settings["config"]).chosen(precision=precision)
     cases = list(open_data(Path(settings["prepared"]), config).training.values())
-    keras.config.set_dtype_policy(_POLICIES[settings["precision"]])
-    model = build_network(config)
+    with precision_policy(precision):
+        model = build_network(config)
     compile_network(model, config, cases)
     epoch, steps = steps_per_epoch(cases, config), settings["steps"]
     feed = TrainingFeed(config, cases, epoch)
@@ -48,6 +49,7 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
             "fed_s": _step_s(model, fed, steps),
             "gflop": flops_per_patch(config) / 1e9,
             "gflops": _gflops(),
+            "precision": precision,
         }
 
     return {"run": run}
@@ -59,7 +61,7 @@ def _step_s(model: Any, batches: Any, steps: int) -> float:
     callback = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: ended.append(time.perf_counter())
     )
-    model.fit(batches, steps_per_epoch=_WARM + steps, callbacks=[callback], verbose=0)
+    model.fit(batches, steps_per_epoch=_WARM + steps, callbacks=[callback], shuffle=False, verbose=0)
     return (ended[-1] - ended[_WARM - 1]) / steps
 
 
