@@ -61,7 +61,9 @@ def _step_s(model: Any, batches: Any, steps: int) -> float:
     callback = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: ended.append(time.perf_counter())
     )
-    model.fit(batches, steps_per_epoch=_WARM + steps, callbacks=[callback], shuffle=False, verbose=0)
+    model.fit(
+        batches, steps_per_epoch=_WARM + steps, callbacks=[callback], shuffle=False, verbose=0
+    )
     return (ended[-1] - ended[_WARM - 1]) / steps
 
 

@@ -1,0 +1,127 @@
+"""Which config is better at equal minutes: folds or seeds of each in turn, paired over cases.
+
+python -m benchmarks.trial_norms DATASET OUTPUT CONFIG CONFIG... [--folds 5] [--fold K]...
+    [--seed S]... [--hours H]
+
+A config is a preset or a file; the first tells the minutes: the others get as many epochs as take
+equally long, by their measured steps. Configs take turns, so the trial may be stopped at any moment
+and called again: what is done stays, and pairs are compared over what both have done.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+from benchmarks.fold_runs import Contender, difference_table, differences
+from vol3dseg.config import Config, load_config
+from vol3dseg.files import write_text
+from vol3dseg.planning.network_size import flops_per_patch
+from vol3dseg.planning.step_speed import Measure, measuring
+
+_PROBES = 3  # of each config, in turn
+
+
+def main(words: argparse.Namespace) -> None:
+    """Train what is missing, for so many hours, and print what is known by then."""
+    ends = time.monotonic() + 3600 * words.hours
+    configs = {Path(name).stem: load_config(name) for name in words.configs}
+    require_comparable(configs)
+    epochs = _epochs(configs, words.output / "epochs.json")
+    found = [
+        Contender(name, config.with_epochs(epochs[name]), words.output / name)
+        for name, config in configs.items()
+    ]
+    for each in found:
+        each.write_config()
+    prepared = found[0].prepare(words.dataset)
+    folds = words.fold or list(range(1, words.folds + 1))
+    todo = [
+        (each, seed, fold)
+        for seed in words.seed
+        for fold in folds
+        for each in found
+        if not each.is_done(seed, fold)
+    ]
+    for number, (each, seed, fold) in enumerate(todo):
+        if time.monotonic() > ends:
+            sys.stdout.write(f"\n{len(todo) - number} trainings are left; call again\n")
+            break
+        each.complete(prepared, seed, fold, words.folds)
+    sys.stdout.write(f"\n{report(found, words.seed, folds)}")
+
+
+def require_comparable(configs: dict[str, Config]) -> None:
+    """Refuse configs that do not learn from the same patches in equal steps."""
+    (first, one), *others = configs.items()
+    for name, other in others:
+        alike = one.recipe == other.recipe and one.labels == other.labels
+        if not alike or one.training.batch_size != other.training.batch_size:
+            raise SystemExit(f"{name}: another recipe, labels or batch than {first}")
+
+
+def equal_minutes(step_s: dict[str, float], epochs: int) -> dict[str, int]:
+    """Return the epochs of each config that take as long as those of the first."""
+    first = next(iter(step_s.values()))
+    return {name: max(1, round(epochs * first / seconds)) for name, seconds in step_s.items()}
+
+
+def report(found: Sequence[Contender], seeds: Sequence[int], folds: Sequence[int]) -> str:
+    """Return minutes and epochs of each config, and the differences of all pairs, as Markdown."""
+    scores = {each.name: each.scores(seeds, folds) for each in found}
+    lines = ["| config | epochs | trainings | minutes, mean |", "|---|---:|---:|---:|"]
+    for each in found:
+        spent = list(each.minutes().values())
+        mean = f"{statistics.mean(spent):.1f}" if spent else "-"
+        done = len(scores[each.name])
+        lines.append(f"| {each.name} | {each.config.training.epochs} | {done} | {mean} |")
+    pairs = {
+        f"{a.name} - {b.name}": differences(scores[a.name], scores[b.name])
+        for a, b in combinations(found, 2)
+    }
+    return "\n".join(lines) + f"\n\n{difference_table(pairs)}"
+
+
+def _epochs(configs: dict[str, Config], path: Path) -> dict[str, int]:
+    """Return the epochs of each config; those of an earlier call where there was one."""
+    known: dict[str, int] = {}
+    if path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))
+    if known.keys() != configs.keys():
+        with measuring() as measure:
+            times = [
+                {name: _step_s(config, measure) for name, config in configs.items()}
+                for _ in range(_PROBES)
+            ]
+        step_s = {name: statistics.median(each[name] for each in times) for name in configs}
+        known = equal_minutes(step_s, next(iter(configs.values())).training.epochs)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(known, indent=1) + "\n")
+        said = ", ".join(f"{name} {seconds:.3f}" for name, seconds in step_s.items())
+        sys.stdout.write(f"a step takes [s]: {said}\n")
+    return known
+
+
+def _step_s(config: Config, measure: Measure) -> float:
+    speed = measure(config)
+    if not speed.how.startswith("measured"):
+        raise SystemExit(f"steps could not be measured: {speed.how}")
+    return config.training.batch_size * flops_per_patch(config) / speed.flops_per_s
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("configs", nargs="+", metavar="CONFIG")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--fold", type=int, action="append", help="only these; all unless given")
+    parser.add_argument("--seed", type=int, action="append", help="of training; 0 unless given")
+    parser.add_argument("--hours", type=float, default=1000.0, help="after which none is begun")
+    arguments = parser.parse_args()
+    arguments.seed = arguments.seed or [0]
+    main(arguments)
