@@ -1,15 +1,19 @@
 """`vol3dseg export-onnx`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vol3dseg.cli.options import PathType, command, output_option
 
+if TYPE_CHECKING:
+    from vol3dseg.model.manifest import Manifest
+
 
 @command("export-onnx", short_help="Turn a run into one self-describing ONNX file.")
 @click.argument("run", type=PathType)
-@output_option("the ONNX file")
+@output_option("the ONNX file, or with --each the folder of one for every fold,")
 @click.option(
     "--prepared",
     type=PathType,
@@ -25,14 +29,23 @@ from vol3dseg.cli.options import PathType, command, output_option
     is_flag=True,
     help="Convolutions in 8-bit integers, for OpenVINO; refused if mean Dice drops by over 0.002.",
 )
+@click.option(
+    "--each",
+    is_flag=True,
+    help="Of a cross-validation, every fold by itself: fold-1.onnx, fold-2.onnx, ...",
+)
 def export_onnx(
     run: Path,
     output: Path,
     prepared: Path | None = None,
     standalone: bool = False,
     int8: bool = False,
+    each: bool = False,
 ) -> None:
     """Turn the checkpoint of RUN into one ONNX file that carries its manifest.
+
+    RUN may be a folder of vol3dseg cross-validate as well: then the file averages all folds, or
+    with --each there is one for every fold.
 
     Needs the extras [train] and [cpu]. The graph is compared with the Keras model on real patches
     first; if they differ by more than 1e-4 in probability, nothing is written. With --standalone
@@ -40,19 +53,34 @@ def export_onnx(
     With --int8 it is quantised on training cases and judged on the validation part: see
     docs/precision.md.
     """
+    from vol3dseg.export.each_fold import export_folds
     from vol3dseg.export.to_onnx import export_onnx as export
+
+    if each:
+        made = export_folds(
+            run, output, prepared=prepared, standalone=standalone, int8=int8, progress=click.echo
+        )
+    else:
+        manifest = export(
+            run, output, patches=prepared, standalone=standalone, int8=int8, progress=click.echo
+        )
+        made = {output: manifest}
+    for file, manifest in made.items():
+        _report(file, manifest, standalone)
+
+
+def _report(file: Path, manifest: "Manifest", standalone: bool) -> None:
     from vol3dseg.recipe.graph_values import OPSET
 
-    manifest = export(
-        run, output, patches=prepared, standalone=standalone, int8=int8, progress=click.echo
-    )
-    size, kind = output.stat().st_size / 1e6, ", standalone" * standalone + ", int8" * int8
-    click.echo(f"{output}: {size:.1f} MB, opset {OPSET}, manifest inside{kind}")
-    parity, cost = manifest.parity, manifest.quantisation
+    parity, cost, members = manifest.parity, manifest.quantisation, len(manifest.members)
+    size, kind = file.stat().st_size / 1e6, ", standalone" * standalone + ", int8" * bool(cost)
+    kind += f", the average of {members} networks" * (members > 1)
+    click.echo(f"{file}: {size:.1f} MB, opset {OPSET}, manifest inside{kind}")
     if parity:
         what = "its float32 graph equals" if cost else "equals"
+        models = "the mean of the trained models" if members > 1 else "the trained model"
         click.echo(
-            f"{what} the trained model: largest difference {parity.max_abs_difference:.1e}, "
+            f"{what} {models}: largest difference {parity.max_abs_difference:.1e}, "
             f"labels agree on {parity.label_agreement:.4%} of voxels of {parity.patches} patches"
         )
     if cost:

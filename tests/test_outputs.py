@@ -14,6 +14,7 @@ from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 from vol3dseg.inference.tiling.planner import Planner
+from vol3dseg.model import ensemble
 from vol3dseg.model.ensemble import average
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import read_model, with_manifest
@@ -202,6 +203,14 @@ def test_an_average_is_a_model_that_says_of_how_many(
     )
     found = load_predictor(path, "cpu")(scan, True).probabilities
     np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
+
+
+def test_more_than_onnx_can_hold_is_refused(networks, monkeypatch):
+    each = networks[0].ByteSize()
+    monkeypatch.setattr(ensemble, "MOST_BYTES", 2 * each)
+    average(networks[:1] * 2)
+    with pytest.raises(ModelError, match=r"3 networks take .*every fold by itself, with --each"):
+        average(networks[:1] * 3)
 
 
 def test_networks_of_different_interface_are_not_averaged(networks):

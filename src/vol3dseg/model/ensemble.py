@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import onnx
 
 from vol3dseg.errors import ModelError
+from vol3dseg.model.onnx_bytes import MOST_BYTES
 
 
 def average(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
@@ -24,6 +25,14 @@ def average(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
                 where=model.graph.name,
                 expected=f"that of the first, {_interface(first)}",
             )
+    size = sum(model.ByteSize() for model in models)
+    if size > MOST_BYTES:
+        raise ModelError(
+            f"{len(models)} networks take {size / 2**20:.0f} MB together",
+            where=first.graph.name,
+            expected=f"at most {MOST_BYTES / 2**20:.0f} MB, which ONNX can hold in one file",
+            remedy="export every fold by itself, with --each",
+        )
     (image,), (output,) = first.graph.input, first.graph.output
     nodes, weights, total = [], [], ""
     for number, model in enumerate(models):

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from vol3dseg.errors import ModelError
 
-_LARGEST = 2**31  # bytes: what ONNX can hold in one file
+MOST_BYTES = 2**31  # bytes: what ONNX can hold in one file
 # Bytes beside the numbers of weights. Two of them can make an object of two hundred.
 _MOST_BESIDE = 2**23
 _MOST_FIELDS = 100_000  # of one message, that are looked at
@@ -53,7 +53,7 @@ def _content(path: Path) -> bytes:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
             found = "a folder" if path.is_dir() else "no file of a size"
-        elif facts.st_size > _LARGEST:
+        elif facts.st_size > MOST_BYTES:
             found = f"has {facts.st_size} bytes, more than ONNX can hold"
         else:
             return path.read_bytes()

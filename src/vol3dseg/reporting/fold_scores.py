@@ -12,6 +12,7 @@ from pydantic import Field
 
 from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.evaluation.scoring import CaseScores, mean_defined, summarise
+from vol3dseg.model.manifest import ValidationScores
 from vol3dseg.reporting.document import Block, Heading, Table, markdown, number
 from vol3dseg.reporting.intervals import RESAMPLES, mean_interval
 from vol3dseg.reporting.score_files import csv_text
@@ -82,6 +83,16 @@ def _mean_dice(name: str, cases: Sequence[CaseScores], subjects: Mapping[str, st
         mean=_defined(mean_defined(list(defined.values()))),
         low=_defined(low),
         high=_defined(high),
+    )
+
+
+def as_validation(found: FoldScores, *notes: str) -> ValidationScores:
+    """Return the scores as a manifest has them."""
+    return ValidationScores(
+        cases=found.cases,
+        dice={name: dice.mean for name, dice in found.dice.items()},
+        mean_dice=found.mean_dice,
+        notes=notes,
     )
 
 

@@ -11,11 +11,12 @@ from vol3dseg.datasets.splits import Split
 from vol3dseg.errors import RunError
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.files import write_text
-from vol3dseg.model.manifest import Manifest, ValidationScores, read_run_manifest
+from vol3dseg.model.manifest import Manifest, read_run_manifest
 from vol3dseg.preprocessing.index import Index
 from vol3dseg.reporting.fold_scores import (
     POOLED,
     FoldScores,
+    as_validation,
     fold_csv,
     fold_markdown,
     score_fold,
@@ -172,16 +173,10 @@ def average_manifest(
     learned = {case for split in splits for case in split.train}
     chosen = {case for split in splits for case in split.validation} - learned
     seen = Split(train=tuple(sorted(learned)), validation=tuple(sorted(chosen)))
-    validation = ValidationScores(
-        cases=pooled.cases,
-        dice={name: found.mean for name, found in pooled.dice.items()},
-        mean_dice=pooled.mean_dice,
-        notes=(JUDGED,),
-    )
     facts = {
         "members": tuple(facts for member in members for facts in member.members),
         "training_data": training_scans(config, index, seen),
-        "validation": validation,
+        "validation": as_validation(pooled, JUDGED),
     }
     return members[0].model_copy(update=facts)
 
