@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vol3dseg.config import Config, ModelConfig
+from vol3dseg.config import AugmentConfig, Config, ModelConfig
 from vol3dseg.preprocessing.patch_table import patch_table
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase
@@ -16,7 +16,8 @@ from vol3dseg.space.box import Box, read_padded
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.train
 
-from vol3dseg.training.feed import TrainingFeed  # noqa: E402 - after the skip
+from vol3dseg.training.augment import augmented  # noqa: E402 - after the skip
+from vol3dseg.training.feed import TrainingFeed  # noqa: E402
 from vol3dseg.training.sampling import (  # noqa: E402
     CaseReader,
     PatchSampler,
@@ -170,6 +171,17 @@ def test_cache_changes_nothing(cases, cache_mb):
     box = Box((-2, 3, 1), (14, 19, 30))
     for ours, theirs in zip(reader.read(1, box), other.read(1, box), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_neither_does_it_change_a_bit_of_augmented_patches(cases):
+    config = AugmentConfig(rotation=1, rotate_degrees=90, scaling=1, elastic=1)
+    small, large = CaseReader(cases, 0), CaseReader(cases, 100)
+    sampler = PatchSampler(small, SIZE, 0.5, seed=1)
+    for number in range(20):
+        ours = augmented(small, sampler.draw(number), config)
+        theirs = augmented(large, sampler.draw(number), config)
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_batches_depend_on_their_number_alone(cases):
