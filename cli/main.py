@@ -30,7 +30,8 @@ _STOPPED = {
     "cross-validate": "the same command with --resume goes on after the last epoch that ended",
     "predict": "what is segmented is kept; the same command with --resume goes on",
     "preprocess": "what is prepared is kept; the same command goes on",
-    "train": "the same command with --resume goes on after the last epoch that ended",
+    "train": "the same command with --resume goes on after the last epoch that ended; if none has, "
+    "give it again without",
 }
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vol3dseg.config import Config, GrowPatchConfig, ModelConfig
-from vol3dseg.training.growing import describe_growth, patches_of, stages_of
+from vol3dseg.training.growing import describe_growth, patches_of, stages_of, work_of
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,18 @@ def test_stages_rise_to_the_whole_patch_in_what_the_network_takes(
         assert stage.first_epoch < after.first_epoch
         assert all(a <= b for a, b in zip(stage.size, after.size, strict=True))
         assert stage.size != after.size
+
+
+@pytest.mark.parametrize(
+    ("grow", "first"),
+    [({"batch": "patches"}, 16 * 24 * 16), ({"batch": "voxels"}, 14 * 16 * 24 * 16)],
+)
+def test_the_work_of_an_epoch_is_in_voxels(config_of, grow, first):
+    work, whole = work_of(config_of(grow=grow)), 40 * 56 * 40
+    assert len(work) == 20
+    assert work[:5] == [first / whole] * 5
+    assert work[15:] == [1.0] * 5
+    assert work == sorted(work) or grow["batch"] == "voxels"
 
 
 @given(steps=st.integers(1, 7), batch=st.sampled_from(["patches", "voxels"]))

@@ -123,7 +123,7 @@ def test_every_command_that_is_stopped_says_how_to_go_on(name, monkeypatch):
     done = CliRunner().invoke(cli, [name])
     assert done.exit_code == 128 + signal.SIGINT
     assert done.output.startswith("stopped: ")
-    assert ("--resume" in done.output) == (name in ("predict", "train"))
+    assert ("--resume" in done.output) == (name in ("predict", "train", "cross-validate"))
 
 
 def test_of_several_that_were_worked_on_each_is_tried_by_itself_in_the_end(

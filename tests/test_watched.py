@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vol3dseg.config import EarlyStoppingConfig, TrainingConfig
+from vol3dseg.config import Config, EarlyStoppingConfig, TrainingConfig, load_config
 from vol3dseg.errors import OutputError, RunError
 from vol3dseg.files import write_text
+from vol3dseg.preprocessing.prepare_dataset import preprocess
+from vol3dseg.space.box import Box
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("matplotlib")
@@ -19,6 +21,7 @@ import keras  # noqa: E402 - after the skip
 
 from vol3dseg.training import curves as curves_module  # noqa: E402
 from vol3dseg.training.curves import CurvesEachEpoch  # noqa: E402
+from vol3dseg.training.fit import train  # noqa: E402
 from vol3dseg.training.pace import Pace  # noqa: E402
 from vol3dseg.training.sampling import CaseReader, PatchSampler  # noqa: E402
 from vol3dseg.training.stop_on_nan import StopOnNaN, describe_batch  # noqa: E402
@@ -91,13 +94,40 @@ def test_a_batch_is_described_by_what_was_drawn_for_it():
     assert describe(3) != describe(4)
 
 
+def test_a_training_names_the_cases_of_its_patches_and_saves_nothing(
+    shared_brats_folder, tmp_path, recipe
+):
+    data = load_config("crops32").model_dump(mode="json")
+    data |= {"recipe": recipe.model_dump(mode="json"), "model": {"depth": 1, "width": 2}}
+    data["split"] = {"validation": 0.3, "test": 0.0}
+    data["training"] = {"epochs": 2, "batch_size": 2, "micro_batch": 1, "steps_per_epoch": 3}
+    config = Config.model_validate(data)
+    preprocess(shared_brats_folder, tmp_path / "prepared", config)
+
+    def loss(label, logits):
+        return keras.ops.mean(logits) * np.nan
+
+    with pytest.raises(RunError) as error:
+        train(tmp_path / "prepared", tmp_path / "run", config, loss=loss)
+    found = re.fullmatch(
+        r"the loss is nan at step 1 of epoch 1, on patches of (Case_00\d) \((.*)\)",
+        error.value.found,
+    )
+    assert found is not None, error.value.found
+    box = Box.parse(found[2])
+    assert Box.at(box.start, recipe.patch_size) == box
+    assert not (tmp_path / "run" / "last.keras").exists()
+    assert not (tmp_path / "run" / "training.log").exists()
+
+
 # --- steps and times ------------------------------------------------------------------------------
 
 
 def watched(training, first, steps, judged, step_s):
     """Run a Pace through a training; gives its lines, and its steps."""
     lines, shown, clock = [], [], Moments()
-    pace = Pace(training, first, steps, judged, lines.append, shown.append, clock)
+    config = load_config("crops32").model_copy(update={"training": training})
+    pace = Pace(config, first, steps, judged, lines.append, shown.append, clock)
     pace.set_model(SimpleNamespace(stop_training=False))
     for epoch in range(first, training.epochs):
         pace.on_epoch_begin(epoch)

@@ -229,7 +229,7 @@ def _fit(
         StopOnNaN(batch_of, steps, training.micro_batches),
         *make_callbacks(training, run, state, given[0], origin, given[1]),
         CurvesEachEpoch(run, progress),
-        Pace(training, first, steps, validation_steps or 0, progress, show),
+        Pace(config, first, steps, validation_steps or 0, progress, show),
     ]
     model.fit(
         dataset(feed.batch, count(first * steps), config, training.at_once),

@@ -49,6 +49,14 @@ def patches_of(stages: Sequence[Stage], steps: int, batch: int) -> tuple[Shape, 
     return now.size, range(first, first + now.patches)
 
 
+def work_of(config: Config) -> list[float]:
+    """Return how many voxels a step of each epoch sees, where 1 is a step of whole patches."""
+    training, stages = config.training, stages_of(config)
+    whole = math.prod(config.recipe.patch_size) * training.at_once
+    drawn = [patches_of(stages, 1, epoch) for epoch in range(training.epochs)]
+    return [math.prod(size) * len(numbers) / whole for size, numbers in drawn]
+
+
 def describe_growth(stages: Sequence[Stage]) -> str | None:
     """Return in words how patches grow; None where they do not."""
     if len(stages) == 1:

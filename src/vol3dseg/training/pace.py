@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from vol3dseg.config import VOLUME_DICE, TrainingConfig
+from vol3dseg.config import VOLUME_DICE, Config
 from vol3dseg.training.backend import keras
+from vol3dseg.training.growing import work_of
 from vol3dseg.training.timing import Step, Timing, duration
 
 _SHOWN = ("loss", "dice", "val_loss", "val_dice", VOLUME_DICE)
@@ -21,7 +22,7 @@ class Pace(keras.callbacks.Callback):  # type: ignore[misc]
 
     Parameters
     ----------
-    training : TrainingConfig
+    config : Config
     first : int
         Epochs that were done before.
     steps, judged : int
@@ -36,7 +37,7 @@ class Pace(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(
         self,
-        training: TrainingConfig,
+        config: Config,
         first: int,
         steps: int,
         judged: int,
@@ -45,10 +46,10 @@ class Pace(keras.callbacks.Callback):  # type: ignore[misc]
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        self._training = training
+        self._training = training = config.training
         self._epoch, self._steps, self._judged = first, steps, judged
         batches, every = _PAIR * judged / training.at_once, training.validate_every or 1
-        self._timing = Timing(training.epochs, first, steps, batches, every)
+        self._timing = Timing(training.epochs, first, steps, batches, every, work_of(config))
         self._say, self._show, self._clock = say, show, clock
         self._told = False
 
@@ -94,7 +95,7 @@ class Pace(keras.callbacks.Callback):  # type: ignore[misc]
         which = which if epochs > 1 else "one epoch"
         self._say(
             f"{self._most}about {duration(left_s)} for {which} of {self._steps // parts} steps, "
-            f"{step_s * parts:.2g} s a step"
+            f"{step_s * parts:.2g} s a step" + " of whole patches" * bool(training.grow_patch)
         )
 
     def _step(self, part: Any, batch: int, steps: int, logs: dict[str, Any] | None) -> None:

@@ -1,6 +1,7 @@
 """How long a training takes: what its steps have taken so far, and the rest of its epochs."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,23 +52,34 @@ class Timing:
     steps : int
         Of an epoch.
     judged : float
-        How many steps' worth of patches are judged after an epoch; it stands for all that comes
-        after its steps until one epoch has ended.
+        How many steps' worth of whole patches are judged after an epoch; it stands for all that
+        comes after its steps until one epoch has ended.
     every : int
         After how many epochs comes what does not come after each: the mean over so many counts.
+    work : sequence of float
+        What a step of each epoch computes, where 1 is a step of whole patches; empty for all 1.
     """
 
-    def __init__(self, epochs: int, first: int, steps: int, judged: float, every: int = 1) -> None:
-        self._epochs, self._done = epochs, first
+    def __init__(
+        self,
+        epochs: int,
+        first: int,
+        steps: int,
+        judged: float,
+        every: int = 1,
+        work: Sequence[float] = (),
+    ) -> None:
+        self._work = [*work] or [1.0] * epochs
+        self._done = first
         self._steps, self._left_in_epoch = steps, steps
         self._judged = judged
-        self._seconds: deque[float] = deque(maxlen=max(steps, _ENOUGH))  # the latest
+        self._seconds: deque[float] = deque(maxlen=max(steps, _ENOUGH))  # the latest, by work
         self._last: float | None = None
         self._rests: deque[float] = deque(maxlen=every)  # what came after the steps of epochs [s]
 
     @property
     def step_s(self) -> float | None:
-        """What a step takes [s]; None as long as too few were seen."""
+        """What a step of whole patches takes [s]; None as long as too few were seen."""
         known = len(self._seconds)
         if not known or (not self._rests and known < _ENOUGH):
             return None
@@ -87,14 +99,14 @@ class Timing:
         rest_s = self._judged * _FORWARD * step_s
         if self._rests:
             rest_s = sum(self._rests) / len(self._rests)
-        epochs = self._epochs - self._done
-        steps = self._left_in_epoch + max(0, epochs - 1) * self._steps
-        return steps * step_s + epochs * rest_s
+        left = self._work[self._done :]
+        steps = self._left_in_epoch * sum(left[:1]) + self._steps * sum(left[1:])
+        return steps * step_s + len(left) * rest_s
 
     def step_ended(self, now: float) -> None:
         """Count a step; the moment that the one before, or the epoch before, ended is known."""
         if self._last is not None:
-            self._seconds.append(now - self._last)
+            self._seconds.append((now - self._last) / self._work[self._done])
         self._last = now
         self._left_in_epoch -= 1
 
@@ -103,7 +115,7 @@ class Timing:
         self._rests.append(now - (self._last if self._last is not None else now))
         self._last = now
         self._done += 1
-        self._left_in_epoch = self._steps if self._done < self._epochs else 0
+        self._left_in_epoch = self._steps
 
 
 def duration(seconds: float) -> str:
