@@ -239,6 +239,21 @@ def test_unknown_keys_get_a_suggestion(data, message):
             id="an even kernel",
         ),
         pytest.param(
+            changed(model={"blocks": [1, 1, 1, 1, 1]}),
+            "say encoder: residual, or blocks: null",
+            id="blocks of a plain encoder",
+        ),
+        pytest.param(
+            changed(model={"encoder": "residual", "blocks": [1, 1]}),
+            "blocks has 2 entries and depth is 4",
+            id="blocks",
+        ),
+        pytest.param(
+            changed(model={"depth": 2}, training={"deep_supervision": True}),
+            "deep_supervision needs model.depth 3 or more, found 2",
+            id="no level to supervise",
+        ),
+        pytest.param(
             changed(training={"modalities": ["t3"]}),
             r"training.modalities \['t3'\] are not in recipe.modalities",
             id="unknown modality",

@@ -23,10 +23,8 @@ from vol3dseg.training.networks.unet import build_unet
 pytestmark = pytest.mark.train
 
 
-@pytest.fixture(scope="module")
-def network():
-    """A depth-3 U-Net whose batch norms hold moments of some data, as after training."""
-    config = ModelConfig(depth=3, width=8, norm="batch")
+def network_of(config):
+    """A U-Net whose batch norms hold moments of some data, as after training."""
     keras.utils.set_random_seed(0)
     model = build_unet(config, 4, 4)
     rng = np.random.default_rng(0)
@@ -47,25 +45,49 @@ def network():
         receptive_field=receptive_field_radius(config),
         local=True,
     )
-    return OpenVinoBackend(convert(model, (32, 32, 32)).SerializeToString()), facts
+    return OpenVinoBackend(convert(model, (48, 48, 48)).SerializeToString()), facts
 
 
-def test_eight_tiles_of_a_whole_scan_equal_one_pass(network, shared_data, manifest):
-    backend, facts = network
+def test_eight_tiles_of_a_whole_scan_equal_one_pass(shared_data, manifest):
+    backend, facts = network_of(ModelConfig(depth=3, width=8, norm="batch"))
     recipe = load_config("brats2020").recipe.model_copy(update={"crop": "none"})
     case = find_cases(shared_data / "brats")[0]
     image = prepare(read_volume(case, recipe.modalities), recipe).volume.array
     shape = image.shape[:3]
     assert shape == (240, 240, 155)
 
+    tiled = require_exact_tiles(backend, facts, image, manifest, recipe, share=0.47)
+    assert len(tiled.tiles) >= 8
+
+
+def test_tiles_of_a_residual_encoder_with_flat_kernels_equal_one_pass(manifest):
+    config = ModelConfig(
+        depth=2,
+        width=4,
+        norm="batch",
+        encoder="residual",
+        blocks=(1, 2, 1),
+        strides=((2, 2, 1), (3, 2, 2)),
+        kernels=((3, 3, 1), (5, 3, 3), (3, 3, 3)),
+    )
+    backend, facts = network_of(config)
+    recipe = load_config("brats2020").recipe
+    recipe = recipe.model_copy(update={"patch_size": (48, 48, 48)})
+    image = np.random.default_rng(0).normal(size=(162, 52, 38, 4)).astype(np.float32)
+    tiled = require_exact_tiles(backend, facts, image, manifest, recipe, share=0.7)
+    assert len(tiled.tiles) >= 2
+
+
+def require_exact_tiles(backend, facts, image, manifest, recipe, share):
+    """Compare one pass with tiles that take a share of its memory, and return their plan."""
+    shape = image.shape[:3]
     manifest = manifest.model_copy(update={"network": facts, "recipe": recipe})
     planner = Planner(manifest, bytes_per_voxel=1e6)
     whole = planner.plan(shape, np.inf)
-    tiled = planner.plan(shape, whole.memory_mb * 0.47)
+    tiled = planner.plan(shape, whole.memory_mb * share)
     assert len(whole.tiles) == 1
     assert tiled.exact
-    assert len(tiled.tiles) >= 8
-    assert np.prod(tiled.size) <= np.prod(shape) / 2
+    assert np.prod(tiled.size) <= np.prod(shape) * share + 1
 
     expected, found = (
         np.concatenate([rows.copy() for rows in run_tiles(image, backend, manifest, plan)], axis=1)
@@ -76,3 +98,4 @@ def test_eight_tiles_of_a_whole_scan_equal_one_pass(network, shared_data, manife
     clear = first - second > 2e-5
     assert clear.mean() > 0.99
     np.testing.assert_array_equal(found.argmax(axis=0)[clear], expected.argmax(axis=0)[clear])
+    return tiled

@@ -20,7 +20,9 @@ from vol3dseg.export import graph as graph_module
 from vol3dseg.export import instance_norm
 from vol3dseg.export.graph import convert
 from vol3dseg.export.parity import Agreement, check_other_sizes, measure_parity
+from vol3dseg.export.quantise import quantise
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
+from vol3dseg.model.network_check import require_sound_network
 from vol3dseg.training.networks.building import probabilities
 from vol3dseg.training.networks.norms import InstanceNormalization
 from vol3dseg.training.networks.unet import build_unet
@@ -31,9 +33,10 @@ PATCH = (8, 12, 4)
 CHANNELS, CLASSES = 2, 3
 
 
-def trained(norm, seed=0):
+def trained(norm, seed=0, **facts):
     """A network none of whose weights is a 0 or a 1 that could hide a fault."""
-    model = build_unet(ModelConfig(depth=2, width=3, norm=norm, dropout=0.1), CHANNELS, CLASSES)
+    config = ModelConfig(depth=2, width=3, norm=norm, dropout=0.1, **facts)
+    model = build_unet(config, CHANNELS, CLASSES)
     rng = np.random.default_rng(seed)
     for weight in model.weights:
         if weight.name in {"gamma", "scale", "moving_variance"}:
@@ -72,6 +75,33 @@ def test_graph_has_these_nodes_and_no_others(pair):
         expected["InstanceNormalization"] = len(norms)  # batch norm is folded into Conv
     assert len(norms) == 10
     assert Counter(node.op_type for node in converted.graph.node) == expected
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_a_residual_encoder_of_flat_kernels(norm, patches, facts):
+    kernels, strides = ((3, 3, 1), (3, 3, 3), (5, 3, 3)), ((2, 2, 1), (2, 2, 2))
+    model = trained(norm, encoder="residual", kernels=kernels, strides=strides, blocks=(1, 2, 1))
+    converted = convert(model, PATCH)
+    expected = Counter(
+        # A stem, four blocks of two, two matches of filters, two levels of a decoder, a head.
+        Conv=1 + 8 + 2 + 4 + 1, LeakyRelu=1 + 8 + 4, AveragePool=2, Add=4, ConvTranspose=2,
+        Concat=2, Softmax=1,
+    )  # fmt: skip
+    if norm == "instance":
+        expected["InstanceNormalization"] = 15
+    assert Counter(node.op_type for node in converted.graph.node) == expected
+    network, content = probabilities(model, "softmax"), converted.SerializeToString()
+    assert measure_parity(network, content, patches, facts).max_abs_difference < 1e-5
+    require_sound_network(converted, facts_of(facts, norm == "batch"), "x.onnx")
+    session = OnnxBackend(quantise(converted, patches).SerializeToString())
+    images = np.ascontiguousarray(np.moveaxis(patches, -1, 1))
+    off = session(images) - OnnxBackend(content)(images)
+    assert 0 < np.abs(off).mean() < 0.02
+
+
+def facts_of(manifest, local):
+    network = manifest.network.model_copy(update={"local": local})
+    return manifest.model_copy(update={"network": network})
 
 
 def test_names_and_dimensions(pair):

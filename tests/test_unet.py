@@ -261,9 +261,14 @@ def test_receptive_field_is_what_an_impulse_reaches(strides, axis):
     assert radius_of_impulses(config, axis) == receptive_field_radius(config)[axis]
 
 
+def blocks_of(depth):
+    return st.tuples(*[st.integers(1, 2)] * (depth + 1))
+
+
+@pytest.mark.parametrize("encoder", ["plain", "residual"])
 @settings(max_examples=12)
 @given(data=st.data(), depth=st.integers(1, 2), axis=st.integers(0, 2))
-def test_receptive_field_of_any_kernels_and_strides(data, depth, axis):
+def test_receptive_field_of_any_kernels_and_strides(encoder, data, depth, axis):
     """Sides of other axes do not matter, so they stay 3, and the network small."""
 
     def along(values, others, count):
@@ -276,6 +281,8 @@ def test_receptive_field_of_any_kernels_and_strides(data, depth, axis):
         norm="batch",
         strides=along((1, 2, 3), 2, depth),
         kernels=along((1, 3, 5), 3, depth + 1),
+        encoder=encoder,
+        blocks=data.draw(blocks_of(depth)) if encoder == "residual" else None,
     )
     assert radius_of_impulses(config, axis) == receptive_field_radius(config)[axis]
 
@@ -289,3 +296,46 @@ def test_kernels_are_those_of_the_config_at_each_level():
     # Nothing is seen through slices that no kernel and no step joins.
     flat = ModelConfig(depth=1, strides=((1, 2, 2),), kernels=((1, 3, 3),) * 2)
     assert receptive_field_radius(flat) == (0, 9, 9)
+
+
+def test_a_residual_encoder_has_the_blocks_of_its_levels():
+    config = ModelConfig(
+        depth=2, width=2, norm="batch", encoder="residual", strides=THICK, blocks=(1, 2, 1)
+    )
+    model = build_unet(config, 1, 2)
+    found = {n.name.removesuffix("_conv"): n for n in model.layers if n.name.endswith("_conv")}
+    encoder = [name for name in found if not name.startswith("decoder")]
+    assert sorted(encoder) == sorted(
+        [
+            "stem", "encoder_0_1_1", "encoder_0_1_2", "encoder_1_1_1", "encoder_1_1_2",
+            "encoder_1_1_match", "encoder_1_2_1", "encoder_1_2_2", "encoder_2_1_1",
+            "encoder_2_1_2", "encoder_2_1_match",
+        ]
+    )  # fmt: skip
+    assert {name: n.strides for name, n in found.items() if n.strides != (1, 1, 1)} == {
+        "encoder_1_1_1": THICK[0],
+        "encoder_2_1_1": THICK[1],
+    }
+    assert found["encoder_1_1_match"].kernel.shape == (1, 1, 1, 2, 4)
+    assert model(np.zeros((1, 2, 4, 8, 1), np.float32)).shape == (1, 2, 4, 8, 2)
+    assert divisor_of(model, (4, 8, 8)) == (2, 4, 4)
+    assert ModelConfig(depth=6).level_blocks == (1, 3, 4, 6, 6, 6, 6)
+
+
+def test_a_residual_block_that_changes_nothing_passes_its_input_on():
+    """With kernels of 0 in its convolutions: what is positive goes through, averaged on the way."""
+    config = ModelConfig(
+        depth=1, width=1, max_width=1, norm="batch", encoder="residual", blocks=(1, 2)
+    )
+    model = build_unet(config, 1, 2)
+    for layer in model.layers:
+        if layer.name.startswith("encoder_") and layer.name.endswith("_conv"):
+            layer.kernel.assign(np.zeros(layer.kernel.shape))
+    stem, bottom = (model.get_layer(name).output for name in ("stem_leaky", "encoder_1_2_leaky"))
+    image = np.random.default_rng(0).normal(size=(1, 4, 6, 8, 1)).astype(np.float32)
+    first, last = keras.Model(model.inputs[0], [stem, bottom])(image)
+    positive = np.where(np.asarray(first) > 0, first, 0.01 * np.asarray(first))
+    means = positive.reshape(1, 2, 2, 3, 2, 4, 2, 1).mean(axis=(2, 4, 6))
+    for _ in range(2):
+        means = np.where(means > 0, means, 0.01 * means)
+    np.testing.assert_allclose(last, means, rtol=1e-4, atol=1e-5)

@@ -15,6 +15,7 @@ def _odd(side: int) -> int:
 
 
 Stride = Annotated[Positive, Field(le=4)]
+_BLOCKS = (1, 3, 4, 6, 6, 6, 6)  # of the deepest network
 KernelSide = Annotated[Positive, Field(le=7), AfterValidator(_odd)]
 
 
@@ -39,6 +40,11 @@ class ModelConfig(Frozen):
     norm : "batch" or "instance"
         Batch norm makes outputs depend on their receptive field alone, so the tiles of inference
         are free to be of any size; instance norm takes its statistics from the whole tile.
+    encoder : "plain" or "residual"
+        Two convolutions at each level, or residual blocks of two (`networks.blocks`).
+    blocks : tuple of int, or None
+        Residual blocks of each level, from the full grid down to the bottom. None takes 1, 3, 4
+        and then 6, as nnU-Net's residual encoders have.
     dropout : float
         Share of channels dropped at the bottom while training.
     """
@@ -49,6 +55,8 @@ class ModelConfig(Frozen):
     strides: tuple[tuple[Stride, Stride, Stride], ...] | None = None
     kernels: tuple[tuple[KernelSide, KernelSide, KernelSide], ...] | None = None
     norm: Literal["batch", "instance"] = "instance"
+    encoder: Literal["plain", "residual"] = "plain"
+    blocks: tuple[Annotated[Positive, Field(le=16)], ...] | None = None
     dropout: Annotated[Share, Field(lt=1)] = 0.0
 
     @model_validator(mode="after")
@@ -73,6 +81,19 @@ class ModelConfig(Frozen):
             raise ValueError("kernels of [1, 1, 1] see no neighbour; give a level 3 along an axis")
         return self
 
+    @model_validator(mode="after")
+    def _blocks_for_each_level(self) -> "ModelConfig":
+        if self.blocks is not None and self.encoder == "plain":
+            raise ValueError(
+                "blocks are those of a residual encoder; say encoder: residual, or blocks: null"
+            )
+        if self.blocks is not None and len(self.blocks) != self.depth + 1:
+            raise ValueError(
+                f"blocks has {len(self.blocks)} entries and depth is {self.depth}; give a number "
+                "for the full grid and for each level below it"
+            )
+        return self
+
     @property
     def level_strides(self) -> tuple[tuple[int, int, int], ...]:
         """What each step down divides the voxels along i, j, k by, from the full grid on."""
@@ -82,6 +103,11 @@ class ModelConfig(Frozen):
     def level_kernels(self) -> tuple[tuple[int, int, int], ...]:
         """Sides of the convolutions of each level, from the full grid down to the bottom."""
         return self.kernels or ((3, 3, 3),) * (self.depth + 1)
+
+    @property
+    def level_blocks(self) -> tuple[int, ...]:
+        """Residual blocks of each level of a residual encoder, from the full grid down."""
+        return self.blocks or _BLOCKS[: self.depth + 1]
 
     @property
     def divisor(self) -> tuple[int, int, int]:

@@ -53,6 +53,9 @@ class TrainingConfig(Frozen):
         What the network has outputs for: classes that exclude each other, or each region of
         `labels.regions` by itself, from which classes follow (`space.region_order`).
     loss : str
+    deep_supervision : bool
+        Whether the loss is taken at coarser levels of the decoder as well. They are no part of the
+        deployed network, nor of `val_loss` and the metrics.
     class_weights : mapping from class or region to float
         How much each target counts in the loss; 1 of those that are not named.
     optimizer : "adam", "adamw", "sgd" or "schedule_free_adamw"
@@ -111,6 +114,7 @@ class TrainingConfig(Frozen):
     foreground_weights: dict[Name, Weight] = {}
     targets: Literal["classes", "regions"] = "classes"
     loss: Literal["cross_entropy", "dice", "dice_cross_entropy", "focal"] = "dice_cross_entropy"
+    deep_supervision: bool = False
     class_weights: dict[Name, Weight] = {}
     optimizer: Literal["adam", "adamw", "sgd", "schedule_free_adamw"] = "adam"
     learning_rate: Annotated[Amount, Field(gt=0, le=100)] = 1e-3

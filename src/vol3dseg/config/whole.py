@@ -37,6 +37,11 @@ class Config(Frozen):
                 f"{list(self.recipe.patch_size)}, in multiples of {list(divisor)}, is the whole "
                 "patch; give a smaller start, a larger patch, or grow_patch: null"
             )
+        if self.training.deep_supervision and self.model.depth < 3:
+            raise ValueError(
+                f"training.deep_supervision needs model.depth 3 or more, found {self.model.depth}: "
+                "the two coarsest levels have no output; raise the depth, or leave it out"
+            )
         in_log = Counter("_".join(name.lower().split()) for name in self._named_in_log)
         if twice := [name for name, times in in_log.items() if times > 1]:
             raise ValueError(

@@ -20,6 +20,7 @@ from vol3dseg.training import learning_rate, metrics, named_loss, optimizers  # 
 from vol3dseg.training.backend import keras
 from vol3dseg.training.deployed_weights import Arrays
 from vol3dseg.training.networks import norms  # noqa: F401
+from vol3dseg.training.networks.deep_supervision import without_supervision
 from vol3dseg.training.training_state import AGAIN, MEMBER, TrainingState, require_archive
 
 _RAW = "vol3dseg-raw-weights.npz"
@@ -42,14 +43,16 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> Any:
-    """Return the network in a .keras file, without optimizer and loss; code in it is not run.
+    """Return the network in a .keras file as it is deployed; code in it is not run.
+
+    Without optimizer and loss, and without outputs that only the loss is for.
 
     To go on with a training, compile a new model and call `restore_checkpoint` instead: a saved
     optimizer forgets which weights it must not decay.
     """
     require_archive(path)
     try:
-        return keras.saving.load_model(path, safe_mode=True, compile=False)
+        return without_supervision(keras.saving.load_model(path, safe_mode=True, compile=False))
     except Exception as error:
         raise _damaged(path, error) from error
 

@@ -9,6 +9,7 @@ from vol3dseg.errors import ModelError
 from vol3dseg.space.box import Shape
 from vol3dseg.training.backend import keras, tf
 from vol3dseg.training.memory_estimate import NetworkSize
+from vol3dseg.training.networks.deep_supervision import without_supervision
 from vol3dseg.training.networks.unet import build_unet
 from vol3dseg.training.precision import in_float32
 
@@ -24,7 +25,13 @@ def build_network(config: Config, network: Network | None = None) -> Any:
     """
     channels, outputs = len(config.model_recipe.modalities), len(config.targets)
     if network is None:
-        return build_unet(config.model, channels, outputs)
+        return build_unet(config.model, channels, outputs, config.training.deep_supervision)
+    if config.training.deep_supervision:
+        raise ModelError(
+            "training.deep_supervision is on, and the network is not the config's",
+            expected="the U-Net of `model`, whose levels are known",
+            remedy="set it to false, or give your network a loss of its own",
+        )
     given = network if isinstance(network, keras.Model) else network(config, channels, outputs)
     require_network(given, channels, outputs, config.recipe.patch_size)
     if activation_of(given) is not None:
@@ -129,7 +136,7 @@ def probabilities(model: Any, head: Head) -> Callable[[Any], Any]:
     A softmax is over outputs that exclude each other, a sigmoid of each by itself. Computed in
     float32, as where it is deployed, with the weights that the model has now.
     """
-    model = in_float32(model)
+    model = in_float32(without_supervision(model))
     ends, activate = (
         activation_of(model),
         {"softmax": keras.ops.softmax, "sigmoid": keras.ops.sigmoid},
