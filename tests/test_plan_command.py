@@ -169,3 +169,15 @@ def test_preprocess_warns_of_a_patch_that_is_larger_than_all_scans(decathlon, tm
     (tmp_path / "c.yaml").write_text(dump_config(config))
     done = run("preprocess", decathlon, "-o", tmp_path / "P", "-c", tmp_path / "c.yaml")
     assert "warning: patches of 96x96x96 voxels are larger than every scan" in done.stderr
+
+
+def test_thick_slices_of_one_patient(shared_data):
+    """Their mask is a series in a folder that is called like one."""
+    pytest.importorskip("pydicom")
+    made = plan(shared_data / "dicom" / "glioblastoma", speed=FAST, memory_mb=4000)
+    assert made.config.recipe.modalities == ("FLAIRreg", "T1post", "T1prereg", "T2reg")
+    assert made.config.labels.names == ("background", "class 1")
+    assert made.config.model.kernels[:3] == ((3, 3, 1),) * 3
+    assert made.config.model.strides[:3] == ((2, 2, 1),) * 3
+    assert made.config.split.validation == 0
+    assert "1 subject is too few" in made.notes[0]

@@ -7,10 +7,14 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from vol3dseg.config import load_config, parse_config
+from vol3dseg.datasets.phantom import make_phantoms
+from vol3dseg.planning.make_plan import plan
 from vol3dseg.planning.network_size import size_of_unet
 from vol3dseg.planning.step_speed import measuring
+from vol3dseg.planning.workload import Speed
+from vol3dseg.preprocessing.prepare_dataset import preprocess
+from vol3dseg.training.fit import train
 from vol3dseg.training.networks.building import build_network, size_of
-from vol3dseg.training.speed_probe import measure_steps
 
 pytestmark = pytest.mark.train
 
@@ -40,11 +44,6 @@ def test_the_size_counted_from_a_config_is_that_of_its_network(model):
     assert size_of_unet(config) == size_of(network, config.recipe.patch_size)
 
 
-def test_steps_are_timed():
-    first_s, step_s = measure_steps(config_with())
-    assert first_s > step_s > 0
-
-
 def test_a_child_measures_steps():
     with measuring() as measure:
         speed = measure(config_with())
@@ -57,3 +56,19 @@ def test_a_child_measures_steps():
 def test_a_child_that_ends_is_done_without():
     with measuring((sys.executable, "-c", "pass")) as measure:
         assert "NumPy's product" in measure(config_with()).how
+
+
+def test_a_plan_of_one_case_trains_and_a_patch_that_is_too_large_is_said(tmp_path):
+    make_phantoms(tmp_path / "D", cases=1, seed=0, shape=(24, 20, 16))
+    made = plan(tmp_path / "D", memory_mb=4000, speed=Speed(1e11))
+    data = made.config.chosen(epochs=1, steps_per_epoch=1, precision="float32").model_dump()
+    data["model"] |= {"width": 2}
+    data["recipe"]["patch_size"] = [64, 64, 64]
+    config = parse_config(data, "test")
+    assert config.split.validation == 0
+    preprocess(tmp_path / "D", tmp_path / "P", config)
+    said = []
+    manifest = train(tmp_path / "P", tmp_path / "R", config, progress=said.append)
+    assert manifest.members[0].cases == {"train": 1, "validation": 0, "test": 0}
+    assert manifest.network.local
+    assert any(line.startswith("warning: patches of 64x64x64 voxels are larger") for line in said)
