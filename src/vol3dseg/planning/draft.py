@@ -64,16 +64,19 @@ class Draft:
 def settled(draft: Draft, spacing_mm: Sequence[float], measure: Measure) -> tuple[Design, Speed]:
     """Return a network that is chosen by the speed that it has itself, and that speed.
 
-    Others may be quicker or slower for their arithmetic than the one that they were chosen by.
+    Others may be quicker or slower for their arithmetic than the one that they were chosen by. Of
+    two that are chosen by each other's speed it is the smaller.
     """
     chosen = _trial(draft, spacing_mm)
-    speed = measure(draft.config(chosen))
+    measured = {chosen: measure(draft.config(chosen))}
     for _ in range(_ROUNDS):
-        before, chosen = chosen, draft.design(spacing_mm, speed)
-        if chosen == before:
+        again = draft.design(spacing_mm, measured[chosen])
+        if again in measured:
+            chosen = min(chosen, again, key=lambda each: each.voxels * each.batch * each.width)
             break
-        speed = measure(draft.config(chosen), speed)
-    return chosen, speed
+        measured[again] = measure(draft.config(again), measured[chosen])
+        chosen = again
+    return chosen, measured[chosen]
 
 
 def _trial(draft: Draft, spacing_mm: Sequence[float]) -> Design:
