@@ -259,6 +259,18 @@ def test_a_share_of_what_is_learned_from_may_choose_the_epoch(prepared, tmp_path
     assert [len(split.part(part)) for part in ("train", "validation", "test")] == [1, 1, 1]
 
 
+def test_what_the_machine_chose_for_one_fold_holds_for_all(prepared, config, tmp_path):
+    small = {"micro_batch": 1, "precision": "float32"}
+    for fold, changes, at in ((1, small, "epoch 1/2"), (2, {}, "| part")):
+        stop = stopping(at)
+        with pytest.raises(Stopped):
+            vol3dseg.cross_validate(
+                prepared, tmp_path, config, fold=[fold], changes=changes, progress=stop
+            )
+    chosen = vol3dseg.load_config(tmp_path / "fold-2" / "config.yaml").training
+    assert (chosen.micro_batch, chosen.precision) == (1, "float32")
+
+
 def test_what_failed_in_a_fold_is_said_and_others_go_on(prepared, config, tmp_path):
     plateau = {"reduce_lr_on_plateau": {"patience": 1}, "epochs": 1}
     with pytest.raises(RunError, match=r"fold 1 failed: the split has no validation.*fold 2"):

@@ -29,6 +29,7 @@ from vol3dseg.training.several import Outcome, apart
 from vol3dseg.training.training_state import (
     LAST,
     goes_on,
+    read_origin,
     require_same_config,
     require_same_data,
 )
@@ -52,6 +53,13 @@ class _Plan:
         """Return the config of a fold."""
         split = self.config.split.model_copy(update={"fold": number})
         return self.config.model_copy(update={"split": split})
+
+    def alike(self, number: int) -> Config:
+        """Return the config of a fold, with what the machine chose for the first that was begun."""
+        runs = [fold_folder(self.folder, n) / LAST for n in self.splits]
+        first = next((last for last in runs if last.is_file()), None)
+        config = self.config_of(number)
+        return config if first is None else config.resumes(read_origin(first).config)
 
     def is_done(self, number: int) -> bool:
         """Tell whether a fold is trained and has judged what it holds out."""
@@ -155,9 +163,8 @@ def cross_validate(
 
 def _complete(plan: _Plan, number: int, progress: Progress, show: Show) -> Outcome:
     # Imports TensorFlow, in the process of the fold alone.
-    return apart(
-        _complete_fold, plan.prepared, plan.folder, number, plan.config_of(number), progress, show
-    )
+    config = plan.alike(number)
+    return apart(_complete_fold, plan.prepared, plan.folder, number, config, progress, show)
 
 
 def _complete_fold(

@@ -1,12 +1,14 @@
 """Several runs one after the other, each in a process of its own; one that fails stops no other."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import wraps
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from traceback import print_exception
 from typing import ParamSpec
 
@@ -79,7 +81,7 @@ def _train_apart(
 
 def apart(work: Callable[..., Outcome], *arguments: object) -> Outcome:
     """Do work in a process of its own; that it was killed, or met a bug, is its outcome too."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=_end_with_parent) as pool:
         future = pool.submit(work, *arguments)
         error = future.exception()
     if error is None:
@@ -88,6 +90,17 @@ def apart(work: Callable[..., Outcome], *arguments: object) -> Outcome:
         return Outcome(_KILLED)
     print_exception(error)  # a bug: the traceback is kept, the other runs go on
     return Outcome(f"failed: {type(error).__name__}: {error}")
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that began it was killed: two must not write one run."""
+    if (parent := parent_process()) is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        Thread(target=watch, daemon=True).start()
 
 
 def _finished_before(prepared: Path, run: Path, config: Config) -> Outcome:
