@@ -3,13 +3,14 @@
 import json
 import shutil
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
 import click
 
 from vol3dseg.cli.options import PathType, command, show_table
+from vol3dseg.cli.training_bar import TrainingBar
 
 _TRAINING, _UNSEEN = 24, 6
 _MARKER = ".vol3dseg-demo"
@@ -91,7 +92,9 @@ def _straight_line(output: Path) -> None:
     click.echo(f"{len(index.cases)} cases prepared")
     _say(f"vol3dseg train {prepared} -o {run}")
     config = vol3dseg.load_config("demo")
-    facts = vol3dseg.train(prepared, run, config, progress=click.echo).members[0]
+    with closing(TrainingBar()) as bar:
+        manifest = vol3dseg.train(prepared, run, config, progress=bar.line, show=bar.step)
+    facts = manifest.members[0]
     click.echo(f"{facts.checkpoint}.keras is epoch {facts.epoch} of {facts.epochs}")
     _say(f"vol3dseg export-onnx {run} -o {model}")
     parity = vol3dseg.export_onnx(run, model, progress=click.echo).parity

@@ -15,7 +15,9 @@ from vol3dseg.extras import load_extra
 def tensorboard_log(run: Path, config: Config, resumed: bool) -> AbstractContextManager[Any]:
     """Return what logs a training for TensorBoard while its block runs; it gives a Keras callback.
 
-    A resumed training adds files to the same folder, which TensorBoard shows as one line.
+    A resumed training adds files to the same folder, which TensorBoard shows as one line. Each
+    epoch is in them when the next begins, so a killed process loses none. MissingExtraError:
+    TensorBoard is not installed.
     """
     load_tensorboard()
     return _logging(run / "tensorboard")
@@ -30,15 +32,7 @@ def load_tensorboard() -> None:
 def _logging(folder: Path) -> Iterator[Any]:
     from vol3dseg.training.backend import keras
 
-    class FlushedTensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]
-        """Keras' callback keeps up to two minutes of values, which a killed process loses."""
-
-        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            super().on_epoch_end(epoch, logs)
-            for writer in self._writers.values():
-                writer.flush()
-
-    callback = FlushedTensorBoard(folder, write_graph=False)
+    callback = keras.callbacks.TensorBoard(folder, write_graph=False)
     try:
         yield callback
     except BaseException:
