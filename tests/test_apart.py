@@ -46,7 +46,8 @@ def test_it_ends_when_the_process_that_began_it_is_killed(tmp_path):
         "    apart(wait_long, sys.argv[1])\n"
     )
     told = tmp_path / "pid"
-    with subprocess.Popen([sys.executable, str(script), str(told)]) as process:
+    command = [sys.executable, str(script), str(told)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         wait_for(lambda: told.exists() and told.read_text())
         process.kill()
     wait_for(lambda: not runs(int(told.read_text())))

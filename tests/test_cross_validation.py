@@ -5,9 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("tensorflow")
 import vol3dseg
+from vol3dseg.cli.main import cli
 from vol3dseg.config import Config, ModelConfig, TrainingConfig
 from vol3dseg.datasets.splits import SplitConfig, read_split
 from vol3dseg.errors import ConfigError, DatasetError, OutputError, RunError
@@ -198,6 +200,15 @@ def test_a_prediction_that_was_lost_is_made_again(prepared, copy, finished):
     lost.unlink()
     vol3dseg.cross_validate(prepared, copy, resume=True)
     assert lost.read_bytes() == (finished / "predictions" / "Case_002.nii.gz").read_bytes()
+
+
+def test_the_command_prints_the_table(prepared, copy):
+    done = CliRunner().invoke(cli, ["cross-validate", str(prepared), "-o", str(copy), "--resume"])
+    assert done.exit_code == 0, done.output
+    assert "fold 1 of 2 had been finished" in done.output
+    edema = read_cross_validation(copy).pooled.dice["edema"]
+    assert f"{edema.mean:.4f} │ {edema.low:.4f} to {edema.high:.4f}" in done.output
+    assert "by bootstrap over subjects" in done.output
 
 
 @pytest.mark.parametrize(
