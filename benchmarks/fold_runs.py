@@ -139,7 +139,9 @@ def differences(
 
 
 def difference_table(rows: Mapping[str, Sequence[Difference]]) -> str:
-    """Return differences as a Markdown table, a row for each pair of configs."""
+    """Return differences as a Markdown table, a row for each pair of configs; empty if none is."""
+    if not any(rows.values()):
+        return ""
     names = list(dict.fromkeys(found.structure for every in rows.values() for found in every))
     lines = [f"| difference in Dice | {' | '.join(names)} | cases |"]
     lines.append("|---|" + "---:|" * (len(names) + 1))

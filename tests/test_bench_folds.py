@@ -165,3 +165,4 @@ def test_accuracy_is_held_against_the_others(command, tmp_path, capsys):
 def test_a_report_before_anything_is_done(tmp_path):
     text = report([contender("one", tmp_path), contender("two", tmp_path)], [0], [1])
     assert "| one | 35 | 0 | - |" in text
+    assert "difference" not in text
