@@ -109,6 +109,24 @@ def test_a_coarse_voxel_has_the_class_at_its_middle():
     assert found.dtype == label.dtype
 
 
+def test_a_step_of_patches_that_grow():
+    """Sizes are not known while the step is traced, nor is one size the only one."""
+    import tensorflow as tf
+
+    model = compiled(network(True))
+    sizes = tf.TensorSpec((None,) * 5), tf.TensorSpec((None,) * 4, tf.uint8)
+
+    @tf.function(input_signature=sizes)
+    def loss_of(image, label):
+        return model.compute_loss(image, label, model(image, training=True), training=True)
+
+    for count in (1, 2):
+        image, label = (np.concatenate([each] * count, axis=1) for each in sample())
+        outputs = model(image, training=True)
+        expected = float(model.compute_loss(image, label, outputs, training=True))
+        assert float(loss_of(image, label)) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_steps_teach_every_level_and_metrics_are_of_the_full_grid(policy):
     image, label = sample()

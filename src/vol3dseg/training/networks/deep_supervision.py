@@ -72,9 +72,11 @@ def coarse_labels(labels: Any, shape: Any) -> Any:
     classes would keep what is thinner than a voxel, but every loss would need another form for
     them, and so would voxels that are ignored; the mean over many patches is the same.
     """
-    steps = [ops.shape(labels)[axis] // shape[axis] for axis in (1, 2, 3)]
-    i, j, k = (slice(step // 2, None, step) for step in steps)
-    return labels[:, i, j, k]
+    for axis in (1, 2, 3):
+        # Not as slices: TensorFlow forgets the rank of what is taken in steps that it must count.
+        step = ops.shape(labels)[axis] // shape[axis]
+        labels = ops.take(labels, ops.arange(shape[axis]) * step + step // 2, axis=axis)
+    return labels
 
 
 def without_supervision(model: Any) -> Any:
