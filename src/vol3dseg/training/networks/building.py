@@ -8,6 +8,7 @@ from vol3dseg.config import Config
 from vol3dseg.errors import ModelError
 from vol3dseg.space.box import Shape
 from vol3dseg.training.backend import keras, tf
+from vol3dseg.training.growing import stages_of
 from vol3dseg.training.memory_estimate import NetworkSize
 from vol3dseg.training.networks.deep_supervision import without_supervision
 from vol3dseg.training.networks.unet import build_unet
@@ -25,7 +26,8 @@ def build_network(config: Config, network: Network | None = None) -> Any:
     """
     channels, outputs = len(config.model_recipe.modalities), len(config.targets)
     if network is None:
-        return build_unet(config.model, channels, outputs, config.training.deep_supervision)
+        deep, levels = config.training.deep_supervision, levels_in_float32(config)
+        return build_unet(config.model, channels, outputs, deep, levels)
     if config.training.deep_supervision:
         raise ModelError(
             "training.deep_supervision is on, and the network is not the config's",
@@ -41,6 +43,23 @@ def build_network(config: Config, network: Network | None = None) -> Any:
             remedy="leave out its last activation; probabilities are made afterwards",
         )
     return given
+
+
+def levels_in_float32(config: Config) -> frozenset[int]:
+    """Return the levels whose convolutions must not be trained in bfloat16.
+
+    Where a kernel is longer along i than what it runs over, oneDNN's gradient of it in bfloat16
+    (TensorFlow 2.21) holds memory that nobody has written: huge, not finite, another each time.
+    The smallest patch counts. These levels are small, so float32 costs next to nothing.
+    """
+    side = min(stage.size[0] for stage in stages_of(config))
+    found = set()
+    for level, kernel in enumerate(config.model.level_kernels):
+        if level:
+            side //= config.model.level_strides[level - 1][0]
+        if side < kernel[0]:
+            found.add(level)
+    return frozenset(found)
 
 
 def require_network(model: Any, channels: int, outputs: int, patch_size: Shape) -> None:

@@ -4,6 +4,7 @@ The shape is that of Çiçek et al., "3D U-Net: learning dense volumetric segmen
 annotation", MICCAI 2016, with the padded convolutions and leaky rectifiers of later years.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from vol3dseg.config import ModelConfig
@@ -18,17 +19,21 @@ from vol3dseg.training.networks.deep_supervision import DeeplySupervised, superv
 
 
 def build_unet(
-    config: ModelConfig, channels: int, classes: int, deep_supervision: bool = False
+    config: ModelConfig,
+    channels: int,
+    classes: int,
+    deep_supervision: bool = False,
+    in_float32: Collection[int] = (),
 ) -> Any:
     """Build an untrained, uncompiled network for `classes`, background included, or regions.
 
     (n, i, j, k, c) float32 in, (n, i, j, k, class) float32 logits out; i, j and k must be
     multiples of `config.divisor`. With deep supervision it is a `DeeplySupervised`, which begins
-    with the same weights.
+    with the same weights. Convolutions of the levels `in_float32` compute so under every policy.
     """
     image = keras.Input((None, None, None, channels), name="image")
     encode = residual_encoder if config.encoder == "residual" else plain_encoder
-    *skips, x = encode(image, config)
+    *skips, x = encode(image, config, in_float32)
     if config.dropout > 0:
         dropout = keras.layers.SpatialDropout3D(config.dropout, data_format=FORMAT, name="dropout")
         x = dropout(x)
@@ -43,7 +48,7 @@ def build_unet(
             name=f"up_{level}",
         )
         x = keras.layers.Concatenate(name=f"skip_{level}")([skips[level], up(x)])
-        decoded[level] = x = plain_block(x, config, level, "decoder")
+        decoded[level] = x = plain_block(x, config, level, "decoder", in_float32)
     own = _head(classes, "head")(x)
     if not deep_supervision:
         return keras.Model(image, own, name="unet")
