@@ -35,6 +35,8 @@ def config_with(patch=(16, 16, 8), **model):
         {"max_width": 6},
         {"strides": [[2, 2, 1], [2, 2, 2]], "kernels": [[3, 3, 1], [3, 3, 1], [3, 3, 3]]},
         {"depth": 1, "strides": [[2, 4, 1]]},
+        {"encoder": "residual", "blocks": [1, 2, 3]},
+        {"encoder": "residual", "blocks": [2, 1, 1], "max_width": 4, "norm": "instance"},
     ],
     ids=str,
 )
@@ -42,6 +44,11 @@ def test_the_size_counted_from_a_config_is_that_of_its_network(model):
     config = config_with(**model)
     network = build_network(config)
     assert size_of_unet(config) == size_of(network, config.recipe.patch_size)
+
+
+def test_heads_of_deep_supervision_are_counted():
+    config = config_with((16, 16, 16), depth=4).chosen(deep_supervision=True)
+    assert size_of_unet(config) == size_of(build_network(config), config.recipe.patch_size)
 
 
 def test_a_child_measures_steps():

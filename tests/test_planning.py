@@ -98,7 +98,9 @@ def test_a_memory_that_nothing_fits_into_is_refused():
 
 
 def test_the_hippocampus_comes_out_as_its_preset():
-    made, preset = planned(SETS["isotropic"]).config, load_config("hippocampus")
+    made = planned(SETS["isotropic"], speed=FAST.faster(1.5)).config
+    preset = load_config("hippocampus")
+    assert made.training.batch_size == preset.training.batch_size
     for key in ("patch_size", "crop", "spacing_mm", "normalisation"):
         theirs = {"MRI": preset.recipe.normalisation["MRI"]} if key == "normalisation" else None
         assert getattr(made.recipe, key) == (theirs or getattr(preset.recipe, key))
@@ -245,7 +247,7 @@ def test_more_time_is_used():
 
 
 def test_a_faster_machine_has_a_wider_network():
-    assert planned(SETS["large"], Limits(60_000, 1800), FAST.faster(500)).config.model.width == 32
+    assert planned(SETS["large"], Limits(120_000, 1800), FAST.faster(500)).config.model.width == 32
 
 
 STATED = LabelSet(

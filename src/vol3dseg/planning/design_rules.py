@@ -50,14 +50,15 @@ def design(
     axis, rounded up to what the levels divide by. The axis that covers most of its scan gives way
     until batches of two fit into memory and there is time for 500 steps; time makes none smaller
     than 32^3 voxels. Then the batch doubles up to 8 as long as it fits, 750 steps are left, and it
-    holds at most 5 % of all voxels; last, the width doubles if 2000 steps are left.
+    shows at most 5 % of all voxels; last, the width doubles if 2000 steps are left.
     """
     chosen = _largest(spacing_mm, shape, room)
     if chosen is None:
         return None
     while chosen.batch < LARGEST_BATCH:
         double = replace(chosen, batch=2 * chosen.batch)
-        if double.batch * double.voxels > BATCH_SHARE * all_voxels or not room.fits(double):
+        seen = math.prod(min(p, n) for p, n in zip(chosen.patch, shape, strict=True))
+        if double.batch * seen > BATCH_SHARE * all_voxels or not room.fits(double):
             break
         if room.steps(double) < STEPS_TO_DOUBLE:
             break

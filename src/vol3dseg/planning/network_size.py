@@ -1,13 +1,12 @@
 """How large a U-Net is, counted from its config alone: numbers, weights, arithmetic."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
 from vol3dseg.config import Config, ModelConfig
 from vol3dseg.space.box import Shape
 
-_CONVOLUTIONS = 2  # of a block
 # Backward, a convolution is computed for its input and again for its weights.
 _PASSES = 3
 
@@ -26,7 +25,7 @@ class NetworkSize:
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class _Level:
     """One level of a U-Net, for one patch."""
 
     voxels: int
@@ -34,57 +33,110 @@ class Level:
     kernel: int  # voxels that a convolution takes together
 
 
-def levels(model: ModelConfig, patch: Shape) -> list[Level]:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Layers: the numbers that they give out, their weights, and their multiplications."""
+
+    outputs: int
+    weights: int = 0
+    products: int = 0
+
+    def __add__(self, other: "_Part") -> "_Part":
+        return _Part(
+            self.outputs + other.outputs,
+            self.weights + other.weights,
+            self.products + other.products,
+        )
+
+
+def size_of_unet(config: Config) -> NetworkSize:
+    """Return what the layers of the U-Net of a config give out for a patch, and its weights."""
+    whole = _unet(config)
+    return NetworkSize(whole.outputs, whole.weights, config.model.norm == "batch")
+
+
+def flops_per_patch(config: Config) -> float:
+    """Return multiplications and additions of a training step for each patch: convolutions only."""
+    return 2.0 * _PASSES * _unet(config).products
+
+
+def supervised_levels(depth: int) -> range:
+    """Return the levels with outputs of their own: all of the decoder but the coarsest.
+
+    A level whose voxels hold most structures whole has little to say about them, so neither the
+    bottom nor the level above it has one.
+    """
+    return range(1, depth - 1)
+
+
+def _unet(config: Config) -> _Part:
+    model = config.model
+    channels, classes = len(config.model_recipe.modalities), len(config.targets)
+    every = _levels(model, config.recipe.patch_size)
+    encoder = _residual_encoder if model.encoder == "residual" else _plain_encoder
+    found = _Part(every[0].voxels * channels) + encoder(every, channels, model)
+    if model.dropout > 0:
+        found += _Part(every[-1].width * every[-1].voxels)
+    for number, (level, below) in enumerate(pairwise(every)):
+        numbers = level.width * level.voxels
+        # A voxel is made of one below, and put beside what was skipped.
+        weights = below.width * level.width * prod(model.level_strides[number])
+        found += _Part(3 * numbers, weights, numbers * below.width)
+        found += _plain_block(level, 2 * level.width, model)
+    heads = supervised_levels(model.depth) if config.training.deep_supervision else ()
+    for level in (every[0], *(every[number] for number in heads)):
+        numbers = level.voxels * classes
+        found += _Part(numbers, (level.width + 1) * classes, numbers * level.width)
+    return found
+
+
+def _levels(model: ModelConfig, patch: Shape) -> list[_Level]:
     """Return the levels from the full grid down to the bottom."""
-    found, sides = [], patch
+    found, sides = list[_Level](), patch
     for number in range(model.depth + 1):
-        found.append(Level(prod(sides), model.widths[number], prod(model.level_kernels[number])))
+        found.append(_Level(prod(sides), model.widths[number], prod(model.level_kernels[number])))
         if number < model.depth:
             i, j, k = zip(sides, model.level_strides[number], strict=True)
             sides = (i[0] // i[1], j[0] // j[1], k[0] // k[1])
     return found
 
 
-def size_of_unet(config: Config) -> NetworkSize:
-    """Return what the layers of the U-Net of a config give out for a patch, and its weights."""
-    channels, classes = len(config.model_recipe.modalities), len(config.targets)
-    model = config.model
-    batch = model.norm == "batch"
-    every = levels(model, config.recipe.patch_size)
-    top, bottom = every[0], every[-1]
-    each_norm = 4 if batch else 2  # scale and shift; batch norm keeps mean and variance too
-    outputs = top.voxels * channels + top.voxels * classes
-    weights = top.width * classes + classes
-    before = channels
-    for level in every:
-        outputs += _CONVOLUTIONS * 3 * level.width * level.voxels  # convolution, norm, rectifier
-        weights += _block_weights(level, before, each_norm)
-        before = level.width
-    if model.dropout > 0:
-        outputs += bottom.width * bottom.voxels
-    for number, (level, below) in enumerate(pairwise(every)):
-        outputs += level.width * below.voxels  # pooled
-        outputs += 3 * level.width * level.voxels  # brought up, and beside what was skipped
-        outputs += _CONVOLUTIONS * 3 * level.width * level.voxels
-        weights += below.width * level.width * prod(model.level_strides[number])
-        weights += _block_weights(level, 2 * level.width, each_norm)
-    return NetworkSize(outputs, weights, batch)
+def _plain_encoder(every: list[_Level], channels: int, model: ModelConfig) -> _Part:
+    found = _plain_block(every[0], channels, model)
+    for above, level in pairwise(every):
+        found += _Part(above.width * level.voxels)  # pooled
+        found += _plain_block(level, above.width, model)
+    return found
 
 
-def flops_per_patch(config: Config) -> float:
-    """Return multiplications and additions of a training step for each patch: convolutions only."""
-    channels, classes = len(config.model_recipe.modalities), len(config.targets)
-    every = levels(config.model, config.recipe.patch_size)
-    total, before = every[0].voxels * every[0].width * classes, channels
-    for level in every:
-        total += level.voxels * level.kernel * (before * level.width + level.width**2)
-        before = level.width
-    for level, below in pairwise(every):
-        total += level.voxels * level.kernel * (2 * level.width**2 + level.width**2)
-        total += level.voxels * below.width * level.width  # one voxel below for each one here
-    return 2.0 * _PASSES * total
+def _residual_encoder(every: list[_Level], channels: int, model: ModelConfig) -> _Part:
+    before = every[0].width
+    found = _convolved(every[0], channels, model) + _rectified(every[0])
+    for number, (level, blocks) in enumerate(zip(every, model.level_blocks, strict=True)):
+        if number:
+            found += _Part(before * level.voxels)  # pooled
+        for _ in range(blocks):
+            found += _convolved(level, before, model) + _rectified(level)
+            found += _convolved(level, level.width, model)
+            if before != level.width:
+                found += _convolved(replace(level, kernel=1), before, model)
+            found += _rectified(level) + _rectified(level)  # of which the first is the sum
+            before = level.width
+    return found
 
 
-def _block_weights(level: Level, before: int, each_norm: int) -> int:
-    convolutions = level.kernel * level.width * (before + (_CONVOLUTIONS - 1) * level.width)
-    return convolutions + _CONVOLUTIONS * each_norm * level.width
+def _plain_block(level: _Level, before: int, model: ModelConfig) -> _Part:
+    first = _convolved(level, before, model) + _rectified(level)
+    return first + _convolved(level, level.width, model) + _rectified(level)
+
+
+def _convolved(level: _Level, before: int, model: ModelConfig) -> _Part:
+    """Return a convolution of `before` filters and its norm."""
+    numbers, weights = level.voxels * level.width, level.kernel * before * level.width
+    # Scale and shift; batch norm keeps mean and variance too.
+    norm = (4 if model.norm == "batch" else 2) * level.width
+    return _Part(2 * numbers, weights + norm, level.voxels * weights)
+
+
+def _rectified(level: _Level) -> _Part:
+    return _Part(level.voxels * level.width)

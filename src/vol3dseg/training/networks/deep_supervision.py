@@ -5,6 +5,7 @@ Dou et al., "3D deeply supervised network", 2017; levels and weights as in nnU-N
 
 from typing import Any
 
+from vol3dseg.planning.network_size import supervised_levels as supervised_levels
 from vol3dseg.training.backend import keras
 
 ops = keras.ops
@@ -48,15 +49,6 @@ class DeeplySupervised(keras.Model):  # type: ignore[misc]
         """Return the metrics of the full grid."""
         own = y_pred[0] if isinstance(y_pred, list) else y_pred
         return super().compute_metrics(x, y, own, sample_weight)
-
-
-def supervised_levels(depth: int) -> range:
-    """Return the levels with outputs of their own: all of the decoder but the coarsest.
-
-    A level whose voxels hold most structures whole has little to say about them, so neither the
-    bottom nor the level above it has one.
-    """
-    return range(1, depth - 1)
 
 
 def level_weights(levels: int) -> list[float]:
