@@ -148,7 +148,7 @@ def write_model(
             architecture=network.model_dump(mode="json"),
             divisor=network.divisor,
             receptive_field=receptive_field_radius(network),
-            local=network.norm == "batch",
+            local=network.local,
         ),
         outputs=Softmax(classes=labels.names),
         tiling=Tiling.of(recipe.patch_size, _OVERLAP),

@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 
 from vol3dseg.config import ModelConfig
 from vol3dseg.training.networks.building import activation_of, divisor_of, probabilities
-from vol3dseg.training.networks.norms import BatchNormalization, InstanceNormalization
+from vol3dseg.training.networks.norms import (
+    BatchNormalization,
+    InstanceNormalization,
+    StandardisedConv3D,
+)
 from vol3dseg.training.networks.receptive_field import receptive_field_radius
 from vol3dseg.training.networks.unet import build_unet
 
@@ -25,7 +29,7 @@ def kernels(model, kind):
     return [layer.kernel.shape for layer in model.layers if type(layer) is kind]
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "weight"])
 def test_output_is_one_logit_for_each_voxel_and_class(norm):
     model = build_unet(ModelConfig(depth=2, width=2, norm=norm), channels=2, classes=3)
     image = np.random.default_rng(0).normal(size=(2, 8, 4, 12, 2)).astype(np.float32)
@@ -102,7 +106,7 @@ def test_channels_last_whatever_keras_is_set_to():
 
 # Keras asks TensorFlow's tensors for arrays in the manner of numpy 1.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
-@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "weight"])
 def test_a_saved_model_comes_back_the_same(tmp_path, norm):
     model = build_unet(ModelConfig(depth=1, width=2, norm=norm), 1, 2)
     model.save(tmp_path / "model.keras")
@@ -209,6 +213,25 @@ def test_batch_norm_learns_the_statistics_that_keras_does():
     for found, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(ours(image), theirs(image), atol=1e-6)
+
+
+def test_a_standardised_convolution_keeps_the_variance_that_a_rectifier_leaves():
+    rng = np.random.default_rng(4)
+    layer = StandardisedConv3D(8, 3, padding="same")
+    noise = rng.normal(size=(1, 16, 16, 16, 12)).astype(np.float32)
+    rectified = np.where(noise > 0, noise, 0.01 * noise)
+    layer.build(noise.shape)
+    kernel = rng.normal(5, 3, layer.kernel.shape)  # neither mean nor size bears on the outcome
+    layer.kernel.assign(kernel)
+    found = np.asarray(layer(rectified - rectified.mean()))
+    layer.kernel.assign(100 * kernel - 7)
+    np.testing.assert_allclose(layer(rectified - rectified.mean()), found, atol=1e-3)
+    assert found[0, 2:-2, 2:-2, 2:-2].var() == pytest.approx(2 / 1.0001 * rectified.var(), rel=0.15)
+    layer.gain.assign(2 * np.ones(8))
+    layer.bias.assign(np.arange(8))
+    np.testing.assert_allclose(
+        layer(rectified - rectified.mean()), 2 * found + np.arange(8), atol=2e-3
+    )
 
 
 def test_instance_norm_keeps_float32_inside_under_mixed_precision():

@@ -41,7 +41,7 @@ def _larger_than_all(config: Config, sides: np.ndarray) -> list[str]:
 
 
 def _just_smaller(config: Config, sides: np.ndarray) -> list[str]:
-    if config.model.norm == "batch":  # tiles are free, whatever the patch
+    if config.model.local:  # tiles are free, whatever the patch
         return []
     patch, median = config.recipe.patch_size, np.median(sides, axis=0)
     near = [1 < n / p <= _JUST_SMALLER for n, p in zip(median, patch, strict=True)]

@@ -124,7 +124,7 @@ class Workload:
 
     def _volumes_s(self, count: int, config: Config, speed: Speed) -> float:
         """Return the time that so many volumes take to be segmented and judged [s]."""
-        times = _TILED if config.model.norm == "batch" else _BLENDED
+        times = _TILED if config.model.local else _BLENDED
         patches = times * max(1.0, self.voxels / math.prod(config.recipe.patch_size))
         return count * (patches * self._forward_s(config, speed) + _VOLUME_S)
 

@@ -106,7 +106,7 @@ def describe_model(config: Config, model: Any = None) -> Manifest:
             architecture=config.model.model_dump(mode="json"),
             divisor=config.model.divisor,
             receptive_field=receptive_field_radius(config.model),
-            local=config.model.norm == "batch",
+            local=config.model.local,
         )
     else:
         network = Network(

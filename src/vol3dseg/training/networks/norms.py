@@ -1,4 +1,4 @@
-"""Normalisation layers, by the names that a config has for them.
+"""Normalisation, of features or of weights, by the names that a config has for it.
 
 While training, a norm written as arithmetic takes more time than the convolution before it: each
 step of it reads and writes the whole feature map. TensorFlow has one kernel for all of it, with
@@ -10,6 +10,7 @@ by up to a hundredth where most of a million voxels are equal. Those of a batch 
 at inference none are taken so.
 """
 
+import math
 from typing import Any
 
 from vol3dseg.config import ModelConfig
@@ -18,6 +19,7 @@ from vol3dseg.training.backend import keras, tf
 ops = keras.ops
 
 EPSILON = 1e-5
+SLOPE = 0.01  # of the rectifiers, where their input is negative
 _QUICK = keras.backend.backend() == "tensorflow"
 # Keras' default of 0.99 needs some 500 steps to forget its start; an epoch has a few dozen.
 _MOMENTUM = 0.9
@@ -95,6 +97,42 @@ class InstanceNormalization(keras.layers.Layer):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """Return what a saved model needs to make the layer again."""
         return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable(package="vol3dseg")
+class StandardisedConv3D(keras.layers.Conv3D):  # type: ignore[misc]
+    """A convolution whose kernels have mean 0 and keep the variance of what they are given.
+
+    Brock et al., "Characterizing signal propagation to close the performance gap in unnormalized
+    ResNets", ICLR 2021: each filter is scaled by its fan-in, by what a rectifier takes away, and by
+    a gain that it learns. No feature map is read for it, and nothing is left of it in ONNX.
+    """
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make kernel and bias as Keras does, and a gain for each filter."""
+        super().build(input_shape)
+        self.gain = self.add_weight(
+            shape=(self.filters,), initializer="ones", name="gain", dtype="float32", autocast=False
+        )
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve with the standardised kernel, which is made in float32 whatever the policy."""
+        plain = ops.cast(kernel, "float32")
+        mean, variance = ops.moments(plain, axes=(0, 1, 2, 3), keepdims=True)
+        fan_in = math.prod(kernel.shape[:-1])
+        kept = math.sqrt(2.0 / (1.0 + SLOPE**2))
+        scale = self.gain * kept * ops.rsqrt(variance * fan_in + EPSILON)
+        return super().convolution_op(inputs, ops.cast((plain - mean) * scale, inputs.dtype))
+
+    def save_own_variables(self, store: Any) -> None:
+        """Save the gain too, which Keras' convolutions know nothing of."""
+        super().save_own_variables(store)
+        store["gain"] = self.gain
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load it."""
+        super().load_own_variables(store)
+        self.gain.assign(store["gain"])
 
 
 def _fused(
