@@ -11,7 +11,7 @@ PARALLEL := --numprocesses logical --dist loadfile
 
 .PHONY: help setup node demo test test-slow catalogue-page check-gpu format lint types imports light check \
 	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
-	trial-limits trial-first-hour \
+	trial-limits trial-first-hour trial-accuracy trial-planning bench-training test-torch \
 	clean
 
 help:  ## Show the targets
@@ -101,11 +101,24 @@ trial-limits: setup  ## Hold the peak of predict against --max-memory, over scan
 trial-first-hour: setup  ## Type docs/own-data.md, on renamed hippocampus cases; some 5 minutes
 	$(VENV)/bin/python -m benchmarks.first_hour $(SHARED)/hippocampus
 
+trial-accuracy: setup  ## Cross-validate on the hippocampus cases, five folds; up to two and a half hours
+	$(VENV)/bin/python -m benchmarks.trial_accuracy $(SHARED)/hippocampus
+
+trial-planning: setup  ## Hold memory and time of a few steps against the plans of four data sets; some 10 minutes
+	$(VENV)/bin/python -m benchmarks.planning trials/planning $(SHARED)/hippocampus $(SHARED)/brats \
+		$(SHARED)/brats20-crops $(SHARED)/dicom/glioblastoma --memory 8GB
+
 fuzz: setup  ## Harm 35,000 files, images, models, configs and records, and read them; some four minutes on two quiet cores
 	$(VENV)/bin/python -m tests.fuzzing --count 35000 $(FUZZ_OPTIONS)
 
 bench: bench-environments  ## Compare predictors on a real case; some 25 minutes on a quiet machine
 	$(VENV)/bin/python -m benchmarks.predict $(SHARED)/brats --json $(BENCH)/predict.json
+
+bench-training: setup $(BENCH)/torch/.ready  ## Our training step against nnU-Net's and MONAI's; some 10 minutes
+	$(VENV)/bin/python -m benchmarks.training --json $(BENCH)/training.json
+
+test-torch: setup $(BENCH)/torch-export/.ready  ## Export through Keras' torch backend and compare; some 3 minutes
+	$(VENV)/bin/python -m pytest tests/test_export_through_torch.py
 
 # What pip takes for torch depends on its indexes: on Linux, give it one of CPU builds, or the CUDA
 # build of several GB comes and computes on the CPU all the same.
@@ -116,6 +129,8 @@ $(BENCH)/onnxruntime/.ready: PACKAGES = --editable '.[cpu]'
 $(BENCH)/openvino/.ready: PACKAGES = --editable '.[openvino]'
 $(BENCH)/onnxruntime-openvino/.ready: PACKAGES = --editable . onnxruntime-openvino
 $(BENCH)/torch/.ready: PACKAGES = torch monai nnunetv2
+
+$(BENCH)/torch-export/.ready: PACKAGES = --editable '.[cpu,torch]'
 
 $(BENCH)/%/.ready: pyproject.toml constraints.txt benchmarks/constraints.txt
 	$(PYTHON) -m venv $(BENCH)/$*

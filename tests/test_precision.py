@@ -31,6 +31,11 @@ def test_auto_takes_what_the_machine_is_quicker_in_and_says_so(monkeypatch, seco
     assert f"{seconds[1] / seconds[0]:.2f} times as long" in chosen.why
 
 
+def test_a_network_of_ones_own_is_trained_in_float32_unless_asked_otherwise():
+    assert choose_precision("auto", ours=False) == precision.Chosen("float32")
+    assert choose_precision("bfloat16", ours=False).precision == "bfloat16"
+
+
 def test_the_measurement_takes_part_of_a_second_and_is_of_both():
     single, half = precision._seconds_of_steps()
     assert 0 < single < 5

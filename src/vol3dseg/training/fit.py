@@ -137,7 +137,7 @@ def train(
             progress(note)
         trim_log(run / "training.log", state.epochs)
     _seed(config.training)
-    precision = choose_precision(config.training.precision)
+    precision = choose_precision(config.training.precision, ours=network is None)
     config = config.chosen(precision=precision.precision)
     with precision_policy(precision.precision):
         model = build_network(config, network)

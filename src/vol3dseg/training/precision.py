@@ -26,11 +26,15 @@ class Chosen:
     why: str = ""
 
 
-def choose_precision(asked: str) -> Chosen:
+def choose_precision(asked: str, ours: bool = True) -> Chosen:
     """Return the precision that is asked for; of "auto" the quicker of float32 and bfloat16.
 
     Neither needs a scale for its loss. float16, which does, is taken only where it is asked for.
+    Of a network that is not ours nobody knows which layers TensorFlow gets wrong in bfloat16 (see
+    `networks.building`), so "auto" is float32 there.
     """
+    if asked == "auto" and not ours:
+        return Chosen("float32")
     if asked != "auto":
         return Chosen(asked)  # type: ignore[arg-type]  # the config has checked it
     single, half = _seconds_of_steps()
