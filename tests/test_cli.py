@@ -81,7 +81,8 @@ preprocess.callback(data, out / "P", {str(config_path)!r}, workers=1, repair=Fal
 predict({str(model_path)!r}, [data], out / "O")
 evaluate(out / "O", data, out / "R")
 try:
-    train.callback(out / "P", out / "run", (), False, None, False, None)
+    options = ("resume", "seed", "deterministic", "epochs", "tensorboard", "mlflow")
+    train.callback(out / "P", out / "run", (), **dict.fromkeys(options))
 except MissingExtraError as error:
     print(error)
 """

@@ -1,5 +1,6 @@
 """The front door: what stands in it, what it costs, and that the page of docs lists it."""
 
+import collections.abc
 import inspect
 import re
 import subprocess
@@ -37,7 +38,9 @@ def test_everything_is_there_and_says_what_it_is(name):
 
 
 def takes(annotation):
-    """The types that an annotation names, at any depth."""
+    """The types that an annotation names, at any depth; what a callable takes is given to it."""
+    if typing.get_origin(annotation) is collections.abc.Callable:
+        return [annotation]
     inner = annotation if isinstance(annotation, list) else typing.get_args(annotation)
     return [annotation, *(each for part in inner for each in takes(part))]
 

@@ -22,6 +22,8 @@ def config(tmp_path, recipe, row):
     """A config for two modalities, with the labels of a preset."""
     values = load_config(row.preset).model_dump(mode="json")
     values["recipe"] = recipe.model_dump(mode="json")
+    values["recipe"]["patch_size"] = [16, 16, 8]  # what the made scans fill
+    values["model"]["depth"] = 3
     values["labels"]["required"] = []
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(values))
