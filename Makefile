@@ -21,7 +21,7 @@ setup: $(VENV)/.ready  ## Make .venv with everything, for training and developme
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(PIP_INSTALL) --editable '.[train,cpu,openvino,dicom,dev]'
+	$(VENV)/bin/python $(PIP_INSTALL) --editable '.[train,cpu,openvino,dicom,tensorboard,dev]'
 	touch $@
 
 # The package as a user installs it, from a wheel and without TensorFlow: types, imports and the

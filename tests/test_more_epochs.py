@@ -182,7 +182,7 @@ def test_a_run_that_early_stopping_ended_has_no_use_for_more_epochs(
     ("epochs", "said"), [(2, "had been finished"), (3, "trained: True"), (1, "failed: was fin")]
 )
 def test_several_runs_go_on_too(epochs, said, run, prepared, recipe, monkeypatch):
-    monkeypatch.setattr(several, "ProcessPoolExecutor", lambda n, mp_context: ThreadPoolExecutor(n))
+    monkeypatch.setattr(several, "ProcessPoolExecutor", lambda n, *_, **__: ThreadPoolExecutor(n))
     monkeypatch.setattr(several, "_train", lambda *words: several.Outcome(f"trained: {words[3]}"))
     configs = {"run": make_config(recipe, epochs)}
     ((folder, outcome),) = several.train_several(prepared, run.parent, configs, resume=True)

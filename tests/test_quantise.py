@@ -17,7 +17,7 @@ from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.splits import Split
 from vol3dseg.errors import ModelError, ParityError, RunError
 from vol3dseg.export import quantise as quantise_module
-from vol3dseg.export import to_onnx
+from vol3dseg.export import trained
 from vol3dseg.export.quantise import measure_cost, quantise, quantise_proven
 from vol3dseg.inference.loading import load_predictor, make_predictor, open_session
 from vol3dseg.inference.runtimes.footprint import footprint
@@ -391,7 +391,7 @@ def test_a_run_without_a_validation_part(run, tmp_path, monkeypatch):
         origin = read_origin(path)
         return origin.model_copy(update={"split": Split(train=origin.split.ids)})
 
-    monkeypatch.setattr(to_onnx, "read_origin", without_validation)
+    monkeypatch.setattr(trained, "read_origin", without_validation)
     with pytest.raises(RunError, match="judged on the validation part"):
         export_onnx.callback(run("batch"), tmp_path / "model.onnx", int8=True)
     assert not (tmp_path / "model.onnx").exists()

@@ -61,17 +61,24 @@ def test_pictures(factor, tmp_path):
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("part", ["intensity", "noise", "gamma"])
+PARTS = (
+    *("blur", "low_resolution", "noise", "brightness", "shift", "contrast"),
+    *("gamma", "inverted_gamma"),
+)
+
+
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("factor", FACTORS)
 def test_augmentation(part, factor):
-    augment = pytest.importorskip("vol3dseg.training.augment", exc_type=ImportError).augment
-    none = dict.fromkeys(("affine", "intensity", "noise", "gamma"), 0)
-    config, label = AugmentConfig(**{**none, part: 1}), np.zeros(SHAPE, np.uint8)
-    plain, other = (
-        augment(scan() * np.float32(f), label, config, np.random.default_rng(0))[0]
-        for f in (1, factor)
-    )
-    np.testing.assert_allclose(other / np.float32(factor), plain, rtol=1e-3, atol=1)
+    module = pytest.importorskip("vol3dseg.training.intensities", exc_type=ImportError)
+    config = AugmentConfig(**{**dict.fromkeys(PARTS, 0), part: 1})
+    found = []
+    for size in (1, factor):
+        modality = scan()[..., 0] * np.float32(size)
+        module.change_intensities(modality, (1.0,) * 3, config, np.random.default_rng(0))
+        found.append(modality / np.float32(size))
+    assert not np.array_equal(found[0], scan()[..., 0])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-3, atol=1)
 
 
 def test_lengths_and_volumes_of_micrometres():
