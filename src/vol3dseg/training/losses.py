@@ -10,7 +10,6 @@ would be lost to rounding. Voxels whose label is `IGNORED` have no part in any o
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vol3dseg.space.labels import IGNORED
 from vol3dseg.training.backend import keras
 
 ops = keras.ops
@@ -27,7 +26,7 @@ def cross_entropy(labels: Any, logits: Any, weights: Weights = None) -> Any:
 
     A voxel counts as much as its true class.
     """
-    return _mean(_surprise(labels, logits), labels, weights)
+    return _cross_entropy(*_read(labels, logits), weights)
 
 
 def soft_dice(labels: Any, logits: Any, weights: Weights = None) -> Any:
@@ -42,15 +41,13 @@ def soft_dice(labels: Any, logits: Any, weights: Weights = None) -> Any:
     a class, and its Dice then says nothing. A class that is in no patch of the batch has D = 1
     where it gets no probability, and D = s / (sum p + s) otherwise.
     """
-    judged = ops.cast(labels != IGNORED, logits.dtype)[..., None]
-    one_hot = ops.one_hot(_true(labels), logits.shape[-1], dtype=logits.dtype) * judged
-    dice = overlap(one_hot, ops.softmax(logits, axis=-1) * judged)
-    return 1.0 - weighted_mean(dice[1:], None if weights is None else weights[1:])
+    return _soft_dice(*_read(labels, logits), weights)
 
 
 def dice_cross_entropy(labels: Any, logits: Any, weights: Weights = None) -> Any:
     """Return `soft_dice` plus `cross_entropy`, as in Isensee et al., "nnU-Net", 2021."""
-    return soft_dice(labels, logits, weights) + cross_entropy(labels, logits, weights)
+    both = _read(labels, logits)
+    return _soft_dice(*both, weights) + _cross_entropy(*both, weights)
 
 
 def focal(labels: Any, logits: Any, weights: Weights = None) -> Any:
@@ -58,14 +55,15 @@ def focal(labels: Any, logits: Any, weights: Weights = None) -> Any:
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017, with gamma = 2.
     """
-    return _mean(focused(_surprise(labels, logits)), labels, weights)
+    truth, log_p = _read(labels, logits)
+    return _mean(focused(-ops.sum(truth * log_p, axis=-1)), truth, weights)
 
 
 def overlap(truth: Any, probabilities: Any) -> Any:
-    """Return the soft Dice of each channel of two (n, i, j, k, channel) tensors."""
-    space = (0, 1, 2, 3)
-    both = ops.sum(truth * probabilities, axis=space)
-    either = ops.sum(truth, axis=space) + ops.sum(probabilities, axis=space)
+    """Return the soft Dice of each channel of two tensors, over all axes but the last."""
+    truth, probabilities = (ops.reshape(t, (-1, t.shape[-1])) for t in (truth, probabilities))
+    both = ops.einsum("vc,vc->c", truth, probabilities)
+    either = ops.sum(truth, axis=0) + ops.sum(probabilities, axis=0)
     return (2.0 * both + _SMOOTH) / (either + _SMOOTH)
 
 
@@ -82,22 +80,33 @@ def weighted_mean(values: Any, weights: Weights) -> Any:
     return ops.sum(values * ops.convert_to_tensor(shares, values.dtype), axis=-1)
 
 
-def _surprise(labels: Any, logits: Any) -> Any:
-    """Return -log p of the true class, an (n, i, j, k) tensor; finite for finite logits."""
-    return ops.sparse_categorical_crossentropy(_true(labels), logits, from_logits=True)
+def _read(labels: Any, logits: Any) -> tuple[Any, Any]:
+    """Return (voxel, class) tensors: 1 at the true class, and the logarithm of each probability.
+
+    A voxel that is ignored has no true class: its index is above all, and its row all 0. Two axes
+    in place of five, and one logarithm for all losses, since every pass over these tensors is felt.
+    """
+    classes = logits.shape[-1]
+    truth = ops.one_hot(ops.reshape(labels, (-1,)), classes, dtype=logits.dtype)
+    return truth, ops.log_softmax(ops.reshape(logits, (-1, classes)), axis=-1)
 
 
-def _true(labels: Any) -> Any:
-    """Return class indices, some class where nothing is judged."""
-    return ops.where(labels == IGNORED, 0, labels)
+def _soft_dice(truth: Any, log_p: Any, weights: Weights) -> Any:
+    judged = ops.sum(truth, axis=-1, keepdims=True)
+    dice = overlap(truth, ops.exp(log_p) * judged)
+    return 1.0 - weighted_mean(dice[1:], None if weights is None else weights[1:])
 
 
-def _mean(values: Any, labels: Any, weights: Weights) -> Any:
+def _cross_entropy(truth: Any, log_p: Any, weights: Weights) -> Any:
+    return _mean(-ops.sum(truth * log_p, axis=-1), truth, weights)
+
+
+def _mean(values: Any, truth: Any, weights: Weights) -> Any:
     """Return the mean of the values of voxels that are judged; 0 where none is."""
-    counted = ops.cast(labels != IGNORED, values.dtype)
-    if weights is not None:
-        table = ops.convert_to_tensor(weights, values.dtype)
-        counted = counted * ops.take(table, _true(labels))
+    if weights is None:
+        counted = ops.sum(truth, axis=-1)
+    else:
+        counted = ops.matmul(truth, ops.convert_to_tensor(weights, truth.dtype))
     whole = ops.sum(counted)
     return ops.sum(values * counted) / ops.where(whole > 0, whole, 1.0)
 
