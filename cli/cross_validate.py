@@ -5,7 +5,14 @@ from pathlib import Path
 
 import click
 
-from vol3dseg.cli.options import PathType, command, config_option, output_option, show_table
+from vol3dseg.cli.options import (
+    PathType,
+    command,
+    config_option,
+    output_option,
+    show_table,
+    training_options,
+)
 from vol3dseg.cli.training_bar import TrainingBar
 
 
@@ -36,13 +43,7 @@ from vol3dseg.cli.training_bar import TrainingBar
     "  [default: the config's split.validation]",
 )
 @click.option("--resume", is_flag=True, help="Go on; finished folds are left as they are.")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of training, not the config's.")
-@click.option(
-    "--deterministic",
-    is_flag=True,
-    help="Repeat exactly on this machine with the same number of threads; slower.",
-)
-@click.option("--epochs", type=click.IntRange(min=1), help="Epochs, instead of the config's.")
+@training_options
 def cross_validate(
     prepared: Path,
     output: Path,

@@ -66,6 +66,23 @@ class SizeType(click.ParamType[float]):
         return float(found[1]) * unit / 2**20
 
 
+def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what is often changed of a training without a config of its own."""
+    for option in (
+        click.option("--epochs", type=click.IntRange(min=1), help="Epochs, not the config's."),
+        click.option(
+            "--deterministic",
+            is_flag=True,
+            help="Repeat exactly on this machine with the same number of threads; slower.",
+        ),
+        click.option(
+            "--seed", type=click.IntRange(min=0), help="Seed of training, not the config's."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def output_option(what: str) -> Callable[[Any], Any]:
     """Return the option -o, where `what` goes."""
     return click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vol3dseg.cli.options import PathType, command, output_option, show_table
+from vol3dseg.cli.options import PathType, command, output_option, show_table, training_options
 from vol3dseg.cli.training_bar import TrainingBar
 from vol3dseg.errors import ConfigError
 
@@ -33,13 +33,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Go on with interrupted runs, and to more epochs with finished ones that have fewer.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Seed, instead of the config's.")
-@click.option(
-    "--deterministic",
-    is_flag=True,
-    help="Repeat exactly on this machine with the same number of threads; slower.",
-)
-@click.option("--epochs", type=click.IntRange(min=1), help="Epochs, instead of the config's.")
+@training_options
 @click.option(
     "--tensorboard", is_flag=True, help="Log for TensorBoard too, in OUTPUT. Needs [tensorboard]."
 )

@@ -23,6 +23,7 @@ from vol3dseg.training.data import RunData, open_data
 from vol3dseg.training.feed import TrainingFeed, dataset
 from vol3dseg.training.growing import describe_growth, stages_of
 from vol3dseg.training.memory_estimate import (
+    MemoryEstimate,
     MicroBatch,
     NetworkSize,
     choose_micro_batch,
@@ -136,6 +137,31 @@ def train(
         for note in take_over(run):
             progress(note)
         trim_log(run / "training.log", state.epochs)
+    model, config, memory = _for_this_machine(config, network, data, progress)
+    origin = origin_of(config, prepared, data)
+    write_inputs(run, config, data)
+    for line in data.index.unseen:
+        progress(f"note: {line}")
+    progress(split_table(data.split, data.subjects, data.volumes_ml, data.index.outside))
+    if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
+        write_environment(run, config, prepared, memory)
+        compile_network(model, config, list(data.training.values()), loss)
+        callbacks = (*callbacks, *volume_dice(config, data, model, network is not None))
+        with ExitStack() as stack:
+            logging = [stack.enter_context(log) for log in logs]
+            _fit(model, run, origin, data, state, (callbacks, logging), progress, show)
+        write_environment(run, config, prepared, memory, peak_mb())
+    if (run / "training.log").exists():
+        save_curves(run / "curves.png", run / "training.log")
+    manifest = describe_run(run, config, data, model, network is not None, progress)
+    write_text(run / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
+    return manifest
+
+
+def _for_this_machine(
+    config: Config, network: Network | None, data: RunData, progress: Progress
+) -> tuple[Any, Config, MemoryEstimate]:
+    """Return the network, the config with what suits the machine, and what that will take."""
     _seed(config.training)
     precision = choose_precision(config.training.precision, ours=network is None)
     config = config.chosen(precision=precision.precision)
@@ -154,24 +180,7 @@ def train(
     config = config.chosen(micro_batch=chosen.size)
     if grows := describe_growth(stages_of(config)):
         progress(grows)
-    origin = origin_of(config, prepared, data)
-    write_inputs(run, config, data)
-    for line in data.index.unseen:
-        progress(f"note: {line}")
-    progress(split_table(data.split, data.subjects, data.volumes_ml, data.index.outside))
-    if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
-        write_environment(run, config, prepared, chosen.estimate)
-        compile_network(model, config, list(data.training.values()), loss)
-        callbacks = (*callbacks, *volume_dice(config, data, model, network is not None))
-        with ExitStack() as stack:
-            logging = [stack.enter_context(log) for log in logs]
-            _fit(model, run, origin, data, state, (callbacks, logging), progress, show)
-        write_environment(run, config, prepared, chosen.estimate, peak_mb())
-    if (run / "training.log").exists():
-        save_curves(run / "curves.png", run / "training.log")
-    manifest = describe_run(run, config, data, model, network is not None, progress)
-    write_text(run / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
-    return manifest
+    return model, config, chosen.estimate
 
 
 def _micro_batch(config: Config, network: NetworkSize, data: RunData) -> MicroBatch:
