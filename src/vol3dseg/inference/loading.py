@@ -17,6 +17,7 @@ from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend, is_ins
 from vol3dseg.inference.runtimes.session import Session, require_probabilities
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.machine import give_back_at_once, reset_peak
+from vol3dseg.model.components import require_library
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import ModelFile, read_model
 from vol3dseg.model.tiling_rule import Tiling
@@ -94,6 +95,8 @@ def load_predictor(
     model = read_model(path)
     try:
         model = replace(model, manifest=_as_asked(model.manifest, overlap, mirror, postprocess))
+        if model.manifest.postprocessing:
+            require_library()
         session = open_session(model.content, device, threads, precision, lean)
         require_probabilities(session, model.manifest)
     except ModelError as error:

@@ -1,11 +1,12 @@
 """Post-processing of a label map: components are removed and holes filled, in place."""
 
 from collections.abc import Iterable
+from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.extras import load_extra
 from vol3dseg.model.postprocessing import (
     Change,
     FillHoles,
@@ -70,7 +71,7 @@ def components(mask: Mask) -> tuple[Components, Sizes]:
     odd = [(0, side % 2) for side in mask.shape]
     if any(more for _, more in odd):  # cc3d 4.1 makes room for one component in 2 x 2 x 2 voxels
         mask = np.pad(mask, odd)
-    found, count = cc3d.connected_components(
+    found, count = _library().connected_components(
         mask, connectivity=26, binary_image=True, return_N=True
     )
     i, j, k = (side - more for side, (_, more) in zip(mask.shape, odd, strict=True))
@@ -83,13 +84,25 @@ def holes(mask: Mask) -> tuple[Components, Mask]:
     The mask, which is inverted, touches all faces of its array, so what is beyond is outside.
     """
     np.logical_not(mask, out=mask)
-    found, count = cc3d.connected_components(mask, connectivity=6, binary_image=True, return_N=True)
+    found, count = _library().connected_components(
+        mask, connectivity=6, binary_image=True, return_N=True
+    )
     enclosed = np.ones(count + 1, dtype=np.bool_)
     enclosed[0] = False
     for axis in range(3):
         for end in (0, -1):
             enclosed[found.take(end, axis)] = False
     return found, enclosed
+
+
+def require_library() -> None:
+    """Raise `MissingExtraError` if the package is missing, before work is done."""
+    _library()
+
+
+def _library() -> Any:
+    # 19 MB that only models with post-processing need.
+    return load_extra("cc3d", "postprocess")
 
 
 def not_largest(sizes: Sizes) -> Mask:
