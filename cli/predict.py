@@ -82,10 +82,11 @@ flag = partial(click.option, is_flag=True)
     type=click.FloatRange(0, 1, max_open=True),
     help="Share of a side that blended tiles have in common.  [default: what the model says]",
 )
-@flag(
-    "--mirror",
+@click.option(
+    "--mirror/--no-mirror",
+    default=None,
     help="Average over views mirrored along the axes that training mirrored, as info names them: "
-    "2, 4 or 8 times the work.",
+    "2, 4 or 8 times the work.  [default: what the model says]",
 )
 @click.option(
     "--postprocess/--no-postprocess",

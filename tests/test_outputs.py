@@ -218,3 +218,18 @@ def test_networks_of_different_interface_are_not_averaged(networks):
         average([networks[0], region_graph()])
     with pytest.raises(ModelError, match="at least one"):
         average([])
+
+
+def test_logits_are_decided_as_their_probabilities_are(labels):
+    logits = np.random.default_rng(0).normal(size=(4, 50)).astype(np.float32)
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=0)
+    sigmoid = 1 / (1 + np.exp(-logits[:3]))
+    plain = Softmax(classes=labels.names)
+    for outputs, shares, values in (
+        (plain, softmax, logits),
+        (BRATS, sigmoid, logits[:3]),
+        (BRATS.model_copy(update={"threshold": 0.8}), sigmoid, logits[:3]),
+    ):
+        asked = outputs.model_copy(update={"values": "logits"})
+        assert np.array_equal(asked.decide(values, labels), outputs.decide(shares, labels))
+        assert asked.decide(asked.background, labels) == 0

@@ -14,7 +14,7 @@ from vol3dseg.inference.predictor import Origin, Predictor
 from vol3dseg.inference.runtimes.footprint import footprint
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend, has_cuda
 from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend, is_installed
-from vol3dseg.inference.runtimes.session import Session, require_probabilities
+from vol3dseg.inference.runtimes.session import Session, require_values
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.machine import give_back_at_once, reset_peak
 from vol3dseg.model.components import require_library
@@ -36,7 +36,7 @@ def load_predictor(
     max_memory_mb: float | None = None,
     tiles: Tiles = "exact",
     overlap: float | None = None,
-    mirror: bool = False,
+    mirror: bool | None = None,
     postprocess: bool = True,
 ) -> Predictor:
     """Make a predictor of an exported model.
@@ -62,8 +62,10 @@ def load_predictor(
     overlap : float or None
         Share of a side that blended tiles have in common, from 0 to below 1; None takes the
         model's own.
-    mirror : bool
+    mirror : bool or None
         Average over views mirrored along all axes that training mirrored: 2, 4 or 8 times the work.
+        None does as the model says of itself: no views, unless it was adopted from a framework that
+        mirrors.
     postprocess : bool
         Do the model's post-processing of labels; False leaves them as the network says.
 
@@ -98,7 +100,7 @@ def load_predictor(
         if model.manifest.postprocessing:
             require_library()
         session = open_session(model.content, device, threads, precision, lean)
-        require_probabilities(session, model.manifest)
+        require_values(session, model.manifest)
     except ModelError as error:
         raise error.at(path) from error
     made = make_predictor(model, session, max_memory_mb, threads, tiles)
@@ -134,13 +136,17 @@ def make_predictor(
 
 
 def _as_asked(
-    manifest: Manifest, overlap: float | None, mirror: bool, postprocess: bool
+    manifest: Manifest, overlap: float | None, mirror: bool | None, postprocess: bool
 ) -> Manifest:
     """Return what a model says of itself with the tiling and post-processing that is asked for."""
     changes: dict[str, Any] = {}
     if overlap is not None:
         changes["step"] = Tiling.of(manifest.recipe.patch_size, overlap).step
-    if mirror:
+        if manifest.tiling.spread is not None:
+            changes["spread"] = 1 - overlap
+    if mirror is False:
+        changes["mirror"] = ()
+    elif mirror:
         changes["mirror"] = manifest.tiling.mirrorable
         if not changes["mirror"]:
             raise ModelError(

@@ -110,8 +110,8 @@ def _check_weights(graph: onnx.GraphProto) -> None:
 def _check_ends(model: onnx.ModelProto, manifest: Manifest) -> None:
     """Refuse other names, axes, channels or types of input and output."""
     found = f"{_described(model.graph.input)} to {_described(model.graph.output)}"
-    channels, classes = len(manifest.recipe.modalities), len(manifest.outputs.channels)
-    expected = f"{_end('image', channels)} to {_end('probabilities', classes)}"
+    channels, outputs = len(manifest.recipe.modalities), manifest.outputs
+    expected = f"{_end('image', channels)} to {_end(outputs.values, len(outputs.channels))}"
     if found != expected:
         raise Unfit(f"goes from {found}", f"from {expected}, as its manifest says")
     far = sorted({node.op_type for node in model.graph.node} & UNBOUNDED)

@@ -1,5 +1,6 @@
 """What the channels of a network are, and how they become labels."""
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
@@ -13,6 +14,10 @@ from vol3dseg.space.labels import LabelSet
 from vol3dseg.space.region_order import painted_classes
 
 Channel = NDArray[np.float32]
+# What a graph gives, which is blended, averaged over mirrored views and brought to the grid of the
+# scan: the name of its output. Logits become probabilities after all that.
+Values = Literal["probabilities", "logits"]
+_SURE = 128.0  # a logit whose probability is 1 in float32, and that of the others 0
 
 
 class Softmax(Frozen):
@@ -22,9 +27,12 @@ class Softmax(Frozen):
     ----------
     classes : tuple of str
         What each channel stands for: the classes of the labels, background first.
+    values : "probabilities" or "logits"
+        What the network gives.
     """
 
     kind: Literal["softmax"] = "softmax"
+    values: Values = "probabilities"
     classes: tuple[str, ...]
 
     @property
@@ -35,10 +43,11 @@ class Softmax(Frozen):
     @property
     def background(self) -> NDArray[np.float32]:
         """What the channels hold where there is nothing."""
-        return np.array([1, *[0] * (len(self.classes) - 1)], dtype=np.float32)
+        first = 1.0 if self.values == "probabilities" else _SURE
+        return np.array([first, *[0] * (len(self.classes) - 1)], dtype=np.float32)
 
     def decide(self, channels: Iterable[Channel], labels: LabelSet) -> NDArray[np.uint8]:
-        """Return the class index of each voxel: the most probable class, the first of equals.
+        """Return the class index of each voxel: of the largest value, the first of equals.
 
         Channels are arrays of one shape; each is asked for after the other, and none is kept.
         """
@@ -51,13 +60,13 @@ class Softmax(Frozen):
         return found
 
     def margin(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return how far each voxel of (channel, ...) probabilities is from another decision."""
+        """Return how far each voxel of (channel, ...) values is from another decision."""
         second, first = np.sort(channels, axis=0)[-2:]
         return np.asarray(first - second)
 
-    def write_decide(self, probabilities: Value, labels: LabelSet) -> Value:
+    def write_decide(self, values: Value, labels: LabelSet) -> Value:
         """Append `decide` to a graph: (n, channel, i, j, k) to (n, i, j, k) indices, int64."""
-        return probabilities.then("ArgMax", dtype=np.int64, axis=1, keepdims=0)
+        return values.then("ArgMax", dtype=np.int64, axis=1, keepdims=0)
 
     def problems(self, labels: LabelSet) -> list[str]:
         """Say in which ways this does not fit the labels."""
@@ -92,9 +101,12 @@ class Sigmoid(Frozen):
         A voxel belongs to a region where its probability is above this.
     regions : tuple of Region
         What each channel stands for. They are painted over the background in this order.
+    values : "probabilities" or "logits"
+        What the network gives.
     """
 
     kind: Literal["sigmoid"] = "sigmoid"
+    values: Values = "probabilities"
     threshold: Annotated[Share, Field(gt=0, lt=1)]
     regions: tuple[Region, ...] = Field(min_length=1)
 
@@ -118,27 +130,34 @@ class Sigmoid(Frozen):
     @property
     def background(self) -> NDArray[np.float32]:
         """What the channels hold where there is nothing."""
-        return np.zeros(len(self.regions), dtype=np.float32)
+        none = 0.0 if self.values == "probabilities" else -_SURE
+        return np.full(len(self.regions), none, dtype=np.float32)
+
+    @property
+    def cut(self) -> float:
+        """What the values of a region are above where its probability is above the threshold."""
+        share = self.threshold
+        return share if self.values == "probabilities" else math.log(share / (1 - share))
 
     def decide(self, channels: Iterable[Channel], labels: LabelSet) -> NDArray[np.uint8]:
         """Return the class index of each voxel: what the last region that holds it paints."""
         found: NDArray[np.uint8] = np.zeros((), dtype=np.uint8)
         for region, values in zip(self.regions, channels, strict=True):
             painted = np.uint8(labels.index(region.paints))
-            found = np.where(values > self.threshold, painted, found)
+            found = np.where(values > self.cut, painted, found)
         return found
 
     def margin(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return how far each voxel of (channel, ...) probabilities is from another decision."""
-        return np.asarray(np.abs(channels - np.float32(self.threshold)).min(axis=0))
+        """Return how far each voxel of (channel, ...) values is from another decision."""
+        return np.asarray(np.abs(channels - np.float32(self.cut)).min(axis=0))
 
-    def write_decide(self, probabilities: Value, labels: LabelSet) -> Value:
+    def write_decide(self, values: Value, labels: LabelSet) -> Value:
         """Append `decide` to a graph: (n, channel, i, j, k) to (n, i, j, k) indices, int64."""
-        graph = probabilities.graph
+        graph = values.graph
         found = graph.constant(0)
         for number, region in enumerate(self.regions):
-            inside = probabilities.then("Gather", graph.constant(number), axis=1).then(
-                "Greater", self.threshold, dtype=np.bool_
+            inside = values.then("Gather", graph.constant(number), axis=1).then(
+                "Greater", self.cut, dtype=np.bool_
             )
             found = inside.where(graph.constant(labels.index(region.paints)), found)
         return found

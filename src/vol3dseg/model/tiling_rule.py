@@ -17,11 +17,20 @@ class Tiling(Frozen):
     ----------
     step : (3,) tuple of int
         From one blended tile to the next [voxels]; a tile is as large as the training patch.
+    spread : float or None
+        The most that tiles may be apart, as a share of their side, where they are spread evenly
+        from one end of the volume to the other. None puts them `step` apart, and the last one back.
     sigma : float
         Standard deviation of the Gaussian that tiles are weighted by, as a share of their side. The
         default is nnU-Net's choice (Isensee et al. 2021).
     floor : float
         The smallest weight of a voxel; the largest is near 1.
+    weights : "centred" or "nnunet"
+        The Gaussian's middle and its smallest values: in the middle of the tile, and no less than
+        `floor`; or at voxel n // 2, in float16, where the smallest that is not zero stands for
+        zeros.
+    skip_empty : bool
+        Whether a tile with nothing but zeros in it is background without being computed.
     padding : "zeros"
         What a tile holds beyond the volume.
     mirrorable : tuple of "i", "j", "k"
@@ -31,8 +40,11 @@ class Tiling(Frozen):
     """
 
     step: Sides
+    spread: Annotated[Share, Field(ge=0.1)] | None = None
     sigma: Annotated[Amount, Field(ge=1e-3, le=1e3)] = 0.125
     floor: Annotated[Share, Field(ge=1e-6)] = 1e-3
+    weights: Literal["centred", "nnunet"] = "centred"
+    skip_empty: bool = True
     padding: Literal["zeros"] = "zeros"
     mirrorable: Annotated[tuple[Axis, ...], Once] = ()
     mirror: Annotated[tuple[Axis, ...], Once] = ()
@@ -48,6 +60,23 @@ class Tiling(Frozen):
         """Return the tiling by patches, neighbours of which share `overlap` of their sides."""
         i, j, k = (max(1, round(n * (1 - overlap))) for n in patch)
         return cls(step=(i, j, k), mirrorable=mirrorable)
+
+    @classmethod
+    def of_nnunet(
+        cls, patch: Shape, step_size: float = 0.5, mirrorable: tuple[Axis, ...] = ()
+    ) -> "Tiling":
+        """Return the tiling that nnU-Net's predictor has, with its `tile_step_size` and mirroring.
+
+        All that is in a tile is computed, and views are averaged, as it does unless told otherwise.
+        """
+        return cls(
+            step=cls.of(patch, 1 - step_size).step,
+            spread=step_size,
+            weights="nnunet",
+            skip_empty=False,
+            mirrorable=mirrorable,
+            mirror=mirrorable,
+        )
 
     @property
     def views(self) -> int:

@@ -50,9 +50,9 @@ class OnnxBackend:
         self._session = _open(runtime, content, device, threads, lean)
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (n, c, i, j, k) patches to (n, channel, i, j, k) probabilities."""
+        """Map (n, c, i, j, k) patches to (n, channel, i, j, k) values of the only output."""
         with running(f"onnxruntime ({self.provider})"):
-            return np.asarray(self._session.run(["probabilities"], {"image": patches})[0])
+            return np.asarray(self._session.run(None, {"image": patches})[0])
 
     def bytes_per_voxel(self, taken: Footprint) -> float:
         """Return the memory of a run for each voxel of its input [bytes]."""

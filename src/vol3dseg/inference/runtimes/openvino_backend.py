@@ -53,7 +53,7 @@ class OpenVinoBackend:
         self._request = self._compiled.create_infer_request()
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (n, c, i, j, k) patches to (n, channel, i, j, k) probabilities.
+        """Map (n, c, i, j, k) patches to (n, channel, i, j, k) values of the only output.
 
         The result is the request's own memory, which the next call writes over.
         """

@@ -24,10 +24,10 @@ _LESS_MEMORY = "give less to the network with --max-memory, or close other progr
 
 
 class Backend(Protocol):
-    """A network as a predictor needs it: patches in, probabilities out."""
+    """A network as a predictor needs it: patches in, values out."""
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (n, c, i, j, k) patches to (n, channel, i, j, k) probabilities.
+        """Map (n, c, i, j, k) patches to (n, channel, i, j, k) values, as its manifest says.
 
         The answer is the caller's until the next call.
         """
@@ -77,13 +77,13 @@ def finite(found: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(found.sum()):
         raise ModelError(
             "the network gives values that are not finite",
-            expected="probabilities",
+            expected="numbers",
             remedy="look at the scan and the model's training; or try another --device",
         )
     return found
 
 
-def require_probabilities(session: Session, manifest: Manifest) -> None:
+def require_values(session: Session, manifest: Manifest) -> None:
     """Run a network once on the smallest input that it takes, of noise.
 
     Raises
@@ -101,6 +101,8 @@ def require_probabilities(session: Session, manifest: Manifest) -> None:
     shape = (1, len(outputs.channels), *sides)
     if found.shape != shape or found.dtype != np.float32:
         raise ModelError(f"gives {found.dtype} of {found.shape}", expected=f"float32 of {shape}")
+    if outputs.values == "logits":
+        return
     low, high = found.min(), found.max()
     sums = found.sum(axis=1) if outputs.kind == "softmax" else np.ones(1)
     if low < -_ROUNDED or high > 1 + _ROUNDED or np.abs(sums - 1).max() > _ROUNDED:
