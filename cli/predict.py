@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vol3dseg.inference.predicting import Inputs
     from vol3dseg.inference.predictor import Predictor
     from vol3dseg.inference.record import CaseRecord
-    from vol3dseg.recipe import Recipe
+    from vol3dseg.recipe import ModelRecipe
 
 flag = partial(click.option, is_flag=True)
 
@@ -217,7 +217,7 @@ def run_explain(predictor: "Predictor", inputs: "Inputs", options: "PredictOptio
     return able
 
 
-def drawing(recipe: "Recipe", modality: str | None) -> "Draw":
+def drawing(recipe: "ModelRecipe", modality: str | None) -> "Draw":
     """Return what draws a case; a missing matplotlib is reported before the first case."""
     from vol3dseg.reporting.figures import new_figure
     from vol3dseg.reporting.overlay import save_case_overlay

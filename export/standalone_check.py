@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import ParityError
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.prepare import prepare
+from vol3dseg.recipe import own_recipe
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
 
@@ -76,7 +77,7 @@ def one_pass(
 
 def _as_scanned(patch: NDArray[np.float32], manifest: Manifest) -> Volume:
     """Return a scan whose prepared voxels are much like a patch, with zeros round it."""
-    recipe = manifest.recipe
+    recipe = own_recipe(manifest.recipe, "a standalone graph")
     margins = [*zip(_BEFORE, _AFTER, strict=True), (0, 0)]
     raw = [
         recipe.normalisation[modality].example(patch[..., channel])

@@ -18,6 +18,7 @@ from vol3dseg.model.ensemble import average
 from vol3dseg.model.manifest import Manifest, read_run_manifest
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases
+from vol3dseg.recipe import ModelRecipe, own_recipe
 from vol3dseg.training.checkpoints import load_checkpoint
 from vol3dseg.training.data import foreground_ml, labelled_subjects
 from vol3dseg.training.networks.building import probabilities, require_network
@@ -46,7 +47,8 @@ class Trained:
         """Open cases of the prepared folder; none if there is no such folder."""
         if self.prepared is None:
             return {}
-        index, recipe = load_index(self.prepared), self.manifest.recipe
+        index = load_index(self.prepared)
+        recipe = own_recipe(self.manifest.recipe, "opening prepared cases")
         recipe.require_equal(
             index.recipe.select(recipe.modalities), "the model", str(self.prepared)
         )
@@ -127,7 +129,8 @@ def of_model(
             remedy="give the config or manifest that describes it",
         )
     if isinstance(description, Config):
-        recipe, outputs = description.model_recipe, len(description.targets)
+        recipe: ModelRecipe = description.model_recipe
+        outputs = len(description.targets)
     else:
         recipe, outputs = description.recipe, len(description.outputs.channels)
     require_network(model, len(recipe.modalities), outputs, recipe.patch_size)

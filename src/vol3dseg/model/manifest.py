@@ -18,7 +18,7 @@ from vol3dseg.model.postprocessing import Steps, step_problems
 from vol3dseg.model.provenance import Provenance
 from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.quality.training_data import TrainingData
-from vol3dseg.recipe import Recipe
+from vol3dseg.recipe import ModelRecipe
 from vol3dseg.schema import (
     Count,
     Frozen,
@@ -196,7 +196,7 @@ class Manifest(Frozen):
 
     Attributes
     ----------
-    recipe : Recipe
+    recipe : Recipe or NnunetRecipe
         Of this model: only its modalities.
     fingerprint : str
         Of the recipe.
@@ -223,7 +223,7 @@ class Manifest(Frozen):
 
     format: Literal["vol3dseg.manifest"] = "vol3dseg.manifest"
     version: Literal[6] = 6
-    recipe: Recipe
+    recipe: ModelRecipe
     fingerprint: str
     labels: LabelSet
     network: Network

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import DatasetError, in_memory
 from vol3dseg.machine import usable_cores
 from vol3dseg.quality.appearance import Appearance, measure_appearance
-from vol3dseg.recipe import Recipe
+from vol3dseg.recipe import ModelRecipe, NnunetRecipe, own_recipe
 from vol3dseg.recipe.cropping import AXES, WrittenBox, nonzero_box, write_nonzero_box
 from vol3dseg.space.axes import axis_maps
 from vol3dseg.space.box import Box, Shape
@@ -42,7 +42,7 @@ class Prepared:
 
 
 def prepare(
-    volume: Volume, recipe: Recipe, afford: Callable[[Shape], None] = lambda shape: None
+    volume: Volume, recipe: ModelRecipe, afford: Callable[[Shape], None] = lambda shape: None
 ) -> Prepared:
     """Bring a scan, which may have more modalities than the recipe, to what the network sees.
 
@@ -54,6 +54,7 @@ def prepare(
     than any scan has), IntensityError (no bias field is found), MemoryLimitError,
     MissingExtraError.
     """
+    recipe = own_recipe(recipe, "preparing a scan")
     missing = [m for m in recipe.modalities if m not in volume.modalities]
     if missing:
         raise DatasetError(
@@ -100,8 +101,10 @@ def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:
     return reduce(Box.union, (boxes[name] for name in modalities))
 
 
-def graph_obstacles(recipe: Recipe) -> list[str]:
+def graph_obstacles(recipe: ModelRecipe) -> list[str]:
     """Say why a recipe cannot be written into a graph; empty where it can."""
+    if isinstance(recipe, NnunetRecipe):
+        return ["its recipe is that of nnU-Net, whose resampling is not written into graphs"]
     found = []
     if recipe.bias_correction is not None:
         found.append(
@@ -116,13 +119,14 @@ def graph_obstacles(recipe: Recipe) -> list[str]:
     return found
 
 
-def write_prepare(graph: "Graph", recipe: Recipe) -> tuple["Value", WrittenBox]:
+def write_prepare(graph: "Graph", recipe: ModelRecipe) -> tuple["Value", WrittenBox]:
     """Append to a graph what `prepare` does; see `graph_obstacles`.
 
     Inputs bear the names of the modalities: (i, j, k) float32 in closest-canonical axes. NaN or
     infinity stops the runtime before the network is run. Returns the (1, c, i, j, k) float32 image,
     cropped and normalised, and what it was cropped to.
     """
+    recipe = own_recipe(recipe, "a standalone graph")
     images = {name: graph.input(name, np.float32) for name in recipe.modalities}
     box = reduce(WrittenBox.union, map(write_nonzero_box, images.values()))
     if recipe.crop == "none":

@@ -20,7 +20,7 @@ from vol3dseg.schema import Frozen, Millimetres, Name, Once, Side, differences
 from vol3dseg.space.kernels import CUBIC, LINEAR, Kernel
 
 PatchSide = Annotated[Side, Field(le=4096)]
-_LARGEST = 2**28  # voxels of a patch: no network trains on more
+LARGEST_PATCH = 2**28  # voxels of a patch: no network trains on more
 Normalisation = Annotated[ZScore | Window, Field(discriminator="method")]
 
 
@@ -29,6 +29,8 @@ class Recipe(Frozen):
 
     Attributes
     ----------
+    kind : "vol3dseg"
+        What tells it from the recipes of models that were trained elsewhere.
     version : int
         Of the meaning of these fields. An old model keeps its version and its answers.
     modalities : tuple of str
@@ -48,6 +50,7 @@ class Recipe(Frozen):
         What the network is trained on and, unless told otherwise, the tile of inference [voxels].
     """
 
+    kind: Literal["vol3dseg"] = "vol3dseg"
     version: Literal[1] = 1
     modalities: Annotated[tuple[Name, ...], Once] = Field(min_length=1, max_length=64)
     orientation: Literal["RAS"] = "RAS"
@@ -77,10 +80,10 @@ class Recipe(Frozen):
                 f"normalisation is given for {sorted(self.normalisation)}, "
                 f"modalities are {sorted(self.modalities)}"
             )
-        if prod(self.patch_size) > _LARGEST:
+        if prod(self.patch_size) > LARGEST_PATCH:
             raise ValueError(
                 f"patch_size {list(self.patch_size)} are {prod(self.patch_size)} voxels, expected "
-                f"at most {_LARGEST}"
+                f"at most {LARGEST_PATCH}"
             )
         return self
 

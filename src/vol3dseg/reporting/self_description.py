@@ -10,7 +10,7 @@ from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.preprocessing.index import CaseEntry, Index
 from vol3dseg.quality.appearance import AXES, PERCENTS
 from vol3dseg.quality.training_data import TrainingData
-from vol3dseg.recipe import Recipe
+from vol3dseg.recipe import ModelRecipe, NnunetRecipe
 from vol3dseg.reporting.document import UNDEFINED, Table, number
 from vol3dseg.space.labels import LabelSet
 
@@ -125,11 +125,10 @@ def _views(tiling: Tiling) -> str:
     return next((f"{how} {', '.join(axes)}" for how, axes in ways if axes), "")
 
 
-def _steps(recipe: Recipe) -> dict[str, str]:
+def _steps(recipe: ModelRecipe) -> dict[str, str]:
     """Return the steps of a recipe, in the order in which they are done."""
-    scaled: dict[str, list[str]] = {}
-    for modality, step in recipe.normalisation.items():
-        scaled.setdefault(_said(step.model_dump()), []).append(modality)
+    if isinstance(recipe, NnunetRecipe):
+        return _steps_of_nnunet(recipe)
     n4, spacing_mm = recipe.bias_correction, recipe.spacing_mm
     return {
         "modalities": ", ".join(recipe.modalities),
@@ -139,11 +138,35 @@ def _steps(recipe: Recipe) -> dict[str, str]:
         else "none",
         "crop": recipe.crop,
         "spacing": f"{_by(spacing_mm)} mm, {recipe.interpolation}" if spacing_mm else "as it is",
-        "normalisation": "; ".join(
-            f"{how} ({', '.join(of)})" if len(scaled) > 1 else how for how, of in scaled.items()
-        ),
+        "normalisation": _normalised(recipe),
         "patch": f"{_by(recipe.patch_size)} voxels",
     }
+
+
+def _steps_of_nnunet(recipe: NnunetRecipe) -> dict[str, str]:
+    """Return the steps of nnU-Net's preprocessing, in the order in which they are done."""
+    turned = recipe.orientation != "stored"
+    resampled = recipe.images.method != "none"
+    how = _said(recipe.images.model_dump())
+    return {
+        "modalities": ", ".join(recipe.modalities),
+        "axes": f"closest to {recipe.orientation}" if turned else "as the file stores them",
+        "crop": recipe.crop,
+        "normalisation": _normalised(recipe),
+        "spacing": f"{_by(recipe.spacing_mm)} mm, {how}" if resampled else "as it is",
+        "outputs": f"to the grid of the scan, {_said(recipe.outputs.model_dump())}",
+        "patch": f"{_by(recipe.patch_size)} voxels",
+    }
+
+
+def _normalised(recipe: ModelRecipe) -> str:
+    """Return how intensities are normalised, and which where not all are so."""
+    scaled: dict[str, list[str]] = {}
+    for modality, step in recipe.normalisation.items():
+        scaled.setdefault(_said(step.model_dump()), []).append(modality)
+    return "; ".join(
+        f"{how} ({', '.join(of)})" if len(scaled) > 1 else how for how, of in scaled.items()
+    )
 
 
 def _class_columns(manifest: Manifest) -> dict[str, dict[str, str]]:
