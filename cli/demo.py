@@ -94,7 +94,7 @@ def _straight_line(output: Path) -> None:
     config = vol3dseg.load_config("demo")
     with closing(TrainingBar()) as bar:
         manifest = vol3dseg.train(prepared, run, config, progress=bar.line, show=bar.step)
-    facts = manifest.members[0]
+    facts = manifest.trained[0]
     click.echo(f"{facts.checkpoint}.keras is epoch {facts.epoch} of {facts.epochs}")
     _say(f"vol3dseg export-onnx {run} -o {model}")
     parity = vol3dseg.export_onnx(run, model, progress=click.echo).parity

@@ -135,7 +135,7 @@ def _loggers(tensorboard: bool, mlflow: bool) -> list["Logger"]:
 
 
 def _report(manifest: "Manifest", run: Path) -> None:
-    facts = manifest.members[0]
+    facts = manifest.trained[0]
     click.echo(
         f"{facts.checkpoint}.keras is epoch {facts.epoch} of {facts.epochs}, trained on "
         f"{facts.cases['train']} cases -> {run}"

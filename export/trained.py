@@ -88,7 +88,7 @@ def of_run(run: Path, prepared: Path | None, standalone: bool) -> Trained:
     manifest = read_run_manifest(run)
     if standalone:
         require_standalone(manifest, str(run))
-    facts = manifest.members[0]
+    facts = manifest.trained[0]
     checkpoint = run / f"{facts.checkpoint}.keras"
     state, origin = read_state(checkpoint), read_origin(checkpoint)
     if state.epochs != facts.epoch:

@@ -5,14 +5,16 @@ the ONNX file under the key `vol3dseg.manifest`. Its schema is this module; `ver
 changes.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from vol3dseg import __version__
 from vol3dseg.config import VOLUME_DICE, Measure
 from vol3dseg.errors import ModelError, RunError
+from vol3dseg.model.adopted import AdoptedFacts, AxisCodes, Proof
 from vol3dseg.model.outputs import Outputs
 from vol3dseg.model.postprocessing import Steps, step_problems
 from vol3dseg.model.provenance import Provenance
@@ -112,6 +114,18 @@ class TrainingFacts(Frozen):
         return self.checkpoint + " by whole volumes" * by_volumes
 
 
+def _where_from(facts: Any) -> str:
+    """Return which kind of facts these are; only those of a foreign framework name one."""
+    named = "framework" in facts if isinstance(facts, Mapping) else hasattr(facts, "framework")
+    return "adopted" if named else "trained"
+
+
+Member: TypeAlias = Annotated[
+    Annotated[TrainingFacts, Tag("trained")] | Annotated[AdoptedFacts, Tag("adopted")],
+    Discriminator(_where_from),
+]
+
+
 class ValidationScores(Frozen):
     """Whole-volume scores on cases that were not learned from, through the deployed predictor.
 
@@ -207,15 +221,18 @@ class Manifest(Frozen):
     tiling : Tiling
     postprocessing : tuple of KeepLargest, RemoveSmall or FillHoles
         What is done to labels on the grid of the scan, in this order.
-    members : tuple of TrainingFacts
-        One for each network whose outputs are averaged; most models have one. None of a model that
-        was trained elsewhere.
+    members : tuple of TrainingFacts or AdoptedFacts
+        One for each network whose outputs are averaged. None of a Keras model trained elsewhere.
+    training_axes : str or None
+        In which its training scans are stored ("LPS"), where the recipe keeps a scan's own axes.
     training_data : TrainingData or None
         What scans are compared with; None where the weights come from no data.
     validation : ValidationScores or None
         None where there was no validation part.
     parity : Parity or None
-        None in a run; always there in an ONNX file. Of the float32 graph, if this one is quantised.
+        None in a run and in an adopted model. Of the float32 graph, if this one is quantised.
+    proof : Proof or None
+        That an adopted model agrees with the framework it comes from; None where nobody has looked.
     quantisation : Quantisation or None
         None where all is float32.
     provenance : Provenance
@@ -230,10 +247,12 @@ class Manifest(Frozen):
     outputs: Outputs
     tiling: Tiling
     postprocessing: Steps = ()
-    members: tuple[TrainingFacts, ...]
+    members: tuple[Member, ...]
+    training_axes: AxisCodes | None = None
     training_data: TrainingData | None = None
     validation: ValidationScores | None = None
     parity: Parity | None = None
+    proof: Proof | None = None
     quantisation: Quantisation | None = None
     provenance: Provenance
 
@@ -249,6 +268,11 @@ class Manifest(Frozen):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def trained(self) -> tuple[TrainingFacts, ...]:
+        """The members that were trained here."""
+        return tuple(facts for facts in self.members if isinstance(facts, TrainingFacts))
 
 
 def parse_manifest(text: str | bytes, source: str | Path) -> Manifest:
@@ -271,6 +295,6 @@ def read_run_manifest(run: Path) -> Manifest:
     )
     remedy = "write it anew with vol3dseg train --resume"
     manifest = read_json(Manifest, path, RunError, expected=wanted, remedy=remedy)
-    if not manifest.members:
+    if not manifest.trained:
         raise RunError("names no network", where=path, expected=wanted, remedy=remedy)
     return manifest

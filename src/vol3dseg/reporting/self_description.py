@@ -48,8 +48,8 @@ def describe_model(manifest: Manifest, facts: Mapping[str, str]) -> Tables:
     if manifest.postprocessing:
         steps = tuple((str(n), str(step)) for n, step in enumerate(manifest.postprocessing, 1))
         tables["What is done to labels"] = Table(("", ""), steps, text_columns=2)
-    if manifest.members:
-        tables["Where the weights come from"] = _member_table(manifest.members)
+    if manifest.trained:
+        tables["Where the weights come from"] = _member_table(manifest.trained)
     if data is not None:
         tables |= _training_scans(data)
     return tables

@@ -75,7 +75,7 @@ def fold_numbers(folder: Path) -> tuple[int, ...]:
 
 def deployed_checkpoint(run: Path) -> Path:
     """Return the checkpoint that a finished run is deployed by."""
-    return run / f"{read_run_manifest(run).members[0].checkpoint}.keras"
+    return run / f"{read_run_manifest(run).trained[0].checkpoint}.keras"
 
 
 def read_held_out(folder: Path, number: int) -> HeldOut:

@@ -27,7 +27,7 @@ class RunSummary:
     @property
     def training(self) -> TrainingFacts:
         """What training came to."""
-        return self.manifest.members[0]
+        return self.manifest.trained[0]
 
     def scores_of(self, part: str) -> PartScores:
         """Return the scores of a part; a RunError names the commands that make them."""

@@ -1,0 +1,1 @@
+"""Trained models of nnU-Net as files of ours: read, assembled, proven; neither torch nor Keras."""
