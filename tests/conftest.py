@@ -58,6 +58,15 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_nnunet() -> Path:
+    """The folder of nnU-Net's models, cases and answers, where there is one."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "nnunet"
+    if not folder.is_dir():
+        pytest.skip("no models of nnU-Net: ../shared/nnunet does not stand beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def browse(tmp_path_factory):
     """Open a page in headless Chromium; gives its DOM after scripts ran, and console messages."""
     names = ("chromium", "chromium-browser", "google-chrome")
