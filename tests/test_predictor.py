@@ -21,8 +21,9 @@ from vol3dseg.inference import DEVICES, FORMAT_NAMES, PRECISIONS, SEG, batch
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
+from vol3dseg.inference.tiling.blending import tile_weights
 from vol3dseg.inference.tiling.planner import Planner
-from vol3dseg.inference.tiling.run_tiles import gaussian_weights, run_tiles
+from vol3dseg.inference.tiling.run_tiles import run_tiles
 from vol3dseg.model.model_file import read_model, with_manifest
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.model.tiling_rule import Tiling
@@ -65,7 +66,7 @@ def test_blending_weights_sum_to_one(manifest_of, shape, tile, overlap):
 
 
 def test_gaussian_weights_fall_off_from_the_middle_and_stay_positive():
-    weights = gaussian_weights((9, 8, 7), sigma=0.125, floor=1e-3)
+    weights = tile_weights((9, 8, 7), Tiling.of((9, 8, 7)))
     assert weights.shape == (9, 8, 7)
     assert weights[4, 3, 3] == weights.max()
     assert weights.min() == np.float32(1e-3)

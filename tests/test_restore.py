@@ -39,8 +39,9 @@ def grids(seed, spacing):
     spacing=st.sampled_from([None, 0.7, 1.3, 3.0]),
     keep=st.booleans(),
     threads=st.sampled_from([1, 2]),
+    axes=st.sampled_from([(0, 1, 2), (1, 0, 2), (2, 0, 1)]),
 )
-def test_row_by_row_equals_all_at_once(labels, seed, spacing, keep, threads):
+def test_row_by_row_equals_all_at_once(labels, seed, spacing, keep, threads, axes):
     working, source = grids(seed, spacing)
     rng = np.random.default_rng(seed)
     probabilities = rng.random((3, *working.shape)).astype(np.float32)
@@ -51,11 +52,11 @@ def test_row_by_row_equals_all_at_once(labels, seed, spacing, keep, threads):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_CHUNK", 300)  # several chunks in each step
-        home = Restorer(working, source, SOFTMAX, labels, keep, threads)
+        home = Restorer(working, source, SOFTMAX, labels, keep, threads, axes)
         first = 0
-        while first < working.shape[0]:
+        while first < working.shape[axes[0]]:
             stop = first + int(rng.integers(1, 6))
-            rows = probabilities[:, first:stop].copy()
+            rows = np.moveaxis(probabilities, 1 + axes[0], 1)[:, first:stop].copy()
             home.add(rows)
             rows[:] = np.nan  # the caller may use it again
             first = stop

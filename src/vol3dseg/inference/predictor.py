@@ -198,12 +198,20 @@ class Predictor:
         plan, before = self.plan(working, source, keep_probabilities), resident_mb()
         scan = Scan(source, keep_probabilities)
         restorer = Restorer(
-            working, source, manifest.outputs, manifest.labels, keep_probabilities, self._threads
+            working,
+            source,
+            manifest.outputs,
+            manifest.labels,
+            keep_probabilities,
+            self._threads,
+            plan.row_axes,
         )
         started, restore = time.perf_counter(), 0.0
         planned_mb = None
         try:
-            for rows in run_tiles(prepared.array, self.backend, manifest, plan, progress):
+            for rows in run_tiles(
+                prepared.array, self.backend, manifest, plan, progress, self._threads
+            ):
                 finished = time.perf_counter()
                 restorer.add(finite(rows))
                 restore += time.perf_counter() - finished

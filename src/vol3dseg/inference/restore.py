@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import in_memory
 from vol3dseg.model.outputs import Outputs
 from vol3dseg.space.axes import AxisMap, axis_maps
+from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet
 from vol3dseg.space.resampling import resample_part
@@ -22,9 +23,10 @@ CHUNK_MB = 30.0  # that a thread takes for them, and its share of a portion
 class Restorer:
     """Resamples rows of probabilities to the grid of the scan as they come, and keeps only labels.
 
-    The axes of both grids are parallel. `labels` are (i, j, k) class indices on `source`, decided
-    after interpolation; background outside of the working grid. They are complete when all rows
-    have been added.
+    The axes of both grids are parallel. Rows come along the first of `row_axes`, which are the axes
+    of the working grid as arrays of rows have them. `labels` are (i, j, k) class indices on
+    `source`, decided after interpolation; background outside of the working grid. They are complete
+    when all rows have been added.
     """
 
     def __init__(
@@ -35,13 +37,17 @@ class Restorer:
         labels: LabelSet,
         keep_probabilities: bool = False,
         threads: int = 1,
+        row_axes: Shape = (0, 1, 2),
     ) -> None:
         self._outputs, self._names = outputs, labels
         background = outputs.background
-        self._maps = axis_maps(working, source)
+        i, j, k = axis_maps(working, source)
+        i, j, k = (replace(m, axis=row_axes.index(m.axis)) for m in (i, j, k))
+        self._maps = i, j, k
+        across = (working.shape[axis] for axis in row_axes[1:])
         self._axis = next(t for t, m in enumerate(self._maps) if m.axis == 0)
         self._need = _needs(self._maps[self._axis])
-        self._waiting = np.zeros((len(background), 0, *working.shape[1:]), dtype=np.float32)
+        self._waiting = np.zeros((len(background), 0, *across), dtype=np.float32)
         self._first = 0  # row that `_waiting` begins with
         self._todo = ~self._maps[self._axis].outside
         self._threads = threads
@@ -61,7 +67,7 @@ class Restorer:
         return None if self._kept is None else np.moveaxis(self._kept, 0, -1)
 
     def add(self, rows: NDArray[np.float32]) -> None:
-        """Take the next (channel, rows, j, k) probabilities; the array may be reused afterwards."""
+        """Take the next (channel, rows, ...) probabilities; the array may be reused afterwards."""
         if all(m.is_indexing for m in self._maps) and self._kept is None:
             decided = np.empty(rows.shape[1:], dtype=np.uint8)
             for row in range(len(decided)):  # of a size that stays in the processor's cache

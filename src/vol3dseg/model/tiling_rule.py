@@ -29,6 +29,15 @@ class Tiling(Frozen):
         The Gaussian's middle and its smallest values: in the middle of the tile, and no less than
         `floor`; or at voxel n // 2, in float16, where the smallest that is not zero stands for
         zeros.
+    order : (3,) tuple of "i", "j", "k"
+        Axes from the slowest to the fastest: tiles are run, and outputs added up, in this order.
+    sums : "float32" or "float16"
+        What weighted outputs are added up in: nnU-Net's float16 rounds logits where weights are
+        small, and takes half of the memory.
+    blends : "outputs" or "features"
+        What is blended: outputs; or, where they are far fewer, the features that the network's last
+        convolution (1x1x1) makes outputs of, once they are on the grid of the scan. That is the
+        same in exact numbers, and neither is rounded to float16.
     skip_empty : bool
         Whether a tile with nothing but zeros in it is background without being computed.
     padding : "zeros"
@@ -44,15 +53,20 @@ class Tiling(Frozen):
     sigma: Annotated[Amount, Field(ge=1e-3, le=1e3)] = 0.125
     floor: Annotated[Share, Field(ge=1e-6)] = 1e-3
     weights: Literal["centred", "nnunet"] = "centred"
+    order: Annotated[tuple[Axis, Axis, Axis], Once] = ("i", "j", "k")
+    sums: Literal["float32", "float16"] = "float32"
+    blends: Literal["outputs", "features"] = "outputs"
     skip_empty: bool = True
     padding: Literal["zeros"] = "zeros"
     mirrorable: Annotated[tuple[Axis, ...], Once] = ()
     mirror: Annotated[tuple[Axis, ...], Once] = ()
 
     @model_validator(mode="after")
-    def _known_views(self) -> "Tiling":
+    def _consistent(self) -> "Tiling":
         if unknown := sorted(set(self.mirror) - set(self.mirrorable)):
             raise ValueError(f"tiles cannot be mirrored along {unknown}, which training never was")
+        if self.blends == "features" and (self.skip_empty or self.sums != "float32"):
+            raise ValueError("features are blended of all tiles, in float32")
         return self
 
     @classmethod
@@ -63,19 +77,29 @@ class Tiling(Frozen):
 
     @classmethod
     def of_nnunet(
-        cls, patch: Shape, step_size: float = 0.5, mirrorable: tuple[Axis, ...] = ()
+        cls,
+        patch: Shape,
+        step_size: float = 0.5,
+        mirrorable: tuple[Axis, ...] = (),
+        order: tuple[Axis, Axis, Axis] = ("k", "j", "i"),
+        blends: Literal["outputs", "features"] = "outputs",
     ) -> "Tiling":
-        """Return the tiling that nnU-Net's predictor has, with its `tile_step_size` and mirroring.
+        """Return the tiling of nnU-Net's predictor, with its `tile_step_size` and mirroring.
 
-        All that is in a tile is computed, and views are averaged, as it does unless told otherwise.
+        `order` is that of its arrays: k, j, i, permuted by the plans' transpose_forward. All tiles
+        are computed and views are averaged, as it does unless told otherwise.
         """
+        views = tuple(axis for axis in order if axis in mirrorable)
         return cls(
             step=cls.of(patch, 1 - step_size).step,
             spread=step_size,
             weights="nnunet",
+            order=order,
+            sums="float32" if blends == "features" else "float16",
+            blends=blends,
             skip_empty=False,
-            mirrorable=mirrorable,
-            mirror=mirrorable,
+            mirrorable=views,
+            mirror=views,
         )
 
     @property

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.inference import Tiles
-from vol3dseg.inference.tiling.tile_plan import Plan, by, divisions, multiple_of, multiples
+from vol3dseg.inference.tiling.blending import handing_on_mb
+from vol3dseg.inference.tiling.tile_plan import (
+    Plan,
+    by,
+    divisions,
+    multiple_of,
+    multiples,
+    spread_evenly,
+)
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.space.box import Shape
 
@@ -37,6 +45,12 @@ class Planner:
     most_mb: float = math.inf  # that the network may take
     fixed_mb: float = 0.0  # memory of the network that does not depend on the tile
     tiles: Tiles = "exact"
+    features: int | None = None  # that are blended, if it is not the outputs
+
+    @property
+    def channels(self) -> int:
+        """How many numbers of each voxel are blended."""
+        return self.features or len(self.manifest.outputs.channels)
 
     def plan(self, shape: Shape, memory_mb: float) -> Plan | None:
         """Return a cheap plan for a prepared volume, with the widest halo that is affordable.
@@ -57,7 +71,12 @@ class Planner:
 
     def blended(self, shape: Shape) -> Plan:
         """Return the plan with overlapping training patches, even if memory is too small."""
-        return self._with_overlap(shape, self.manifest.recipe.patch_size)
+        return self._with_overlap(shape, self.manifest.recipe.patch_size, self._orders()[0])
+
+    def _orders(self) -> list[Shape]:
+        """Return the manifest's order of axes, and others by which rows come along another axis."""
+        i, j, k = ("ijk".index(axis) for axis in self.manifest.tiling.order)
+        return [(i, j, k), (j, i, k), (k, i, j)]
 
     def with_halo(self, shape: Shape, halo: int, memory_mb: float) -> Plan | None:
         """Return the cheapest plan with a halo of at least this width, None if none fits.
@@ -81,7 +100,8 @@ class Planner:
         """Give plans with overlapping tiles: of training patches; of smaller ones, if allowed."""
         patch, network = self.manifest.recipe.patch_size, self.manifest.network
         if not network.local:
-            yield self.blended(shape)
+            for order in self._orders():
+                yield self._with_overlap(shape, patch, order)
         elif self.tiles == "any":
             sides = range(max(patch), 0, -min(network.divisor))
             cubes = (multiples((side, side, side), network.divisor) for side in sides)
@@ -89,13 +109,18 @@ class Planner:
             for a, b, c in sizes:
                 yield self._with_overlap(shape, (a, b, c))
 
-    def _with_overlap(self, shape: Shape, size: Shape) -> Plan:
-        i, j, k = self.manifest.tiling.step_of(size, self.manifest.recipe.patch_size)
+    def _with_overlap(self, shape: Shape, size: Shape, order: Shape = (0, 1, 2)) -> Plan:
+        tiling = self.manifest.tiling
+        i, j, k = tiling.step_of(size, self.manifest.recipe.patch_size)
         count = math.prod(
-            1 if extent <= side else 1 + -(-(extent - side) // each)
+            (1 if extent <= side else 1 + -(-(extent - side) // each))
+            if tiling.spread is None
+            else len(spread_evenly(extent, side, tiling.spread))
             for extent, side, each in zip(shape, size, (i, j, k), strict=True)
         )
-        rows_mb = size[0] * self._row_mb(shape, 1)  # with one of weights
+        across = math.prod(shape) // shape[order[0]]
+        row_mb = across * (self.channels + 1) * np.dtype(tiling.sums).itemsize / _MB  # with weights
+        rows_mb = size[order[0]] * row_mb + handing_on_mb(across * self.channels, tiling)
         each = self.bytes_per_voxel + 2 * _FLOAT  # weights, and what is multiplied by them
         memory_mb = math.prod(size) * each / _MB + rows_mb + self.fixed_mb
         return Plan(
@@ -105,8 +130,10 @@ class Planner:
             memory_mb,
             padded=shape,
             step=(i, j, k),
+            spread=tiling.spread,
             cost=self._cost_of_blending(size),
-            views=self.manifest.tiling.views,
+            views=tiling.views,
+            order=order,
         )
 
     def _cost_of_blending(self, size: Shape) -> str:
@@ -157,10 +184,9 @@ class Planner:
             views=self.manifest.tiling.views,
         )
 
-    def _row_mb(self, shape: Shape, more: int = 0) -> float:
-        """Return the memory of a row of the result, and of `more` channels beside it [MB]."""
-        numbers = len(self.manifest.outputs.channels) + more
-        return shape[1] * shape[2] * numbers * _FLOAT / _MB
+    def _row_mb(self, shape: Shape) -> float:
+        """Return the memory of a row of the result [MB]."""
+        return shape[1] * shape[2] * self.channels * _FLOAT / _MB
 
 
 def _products(axes: Sequence[NDArray[np.integer]]) -> NDArray[np.float64]:

@@ -4,27 +4,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, groupby
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vol3dseg.inference.runtimes.session import Backend
+from vol3dseg.inference.tiling.blending import Array, Window
 from vol3dseg.inference.tiling.tile_plan import Plan, Tile
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.tiling_rule import Axis
-from vol3dseg.space.box import Box, Shape, read_padded
+from vol3dseg.space.box import Box, read_padded
 
-Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]
-
-
-def gaussian_weights(tile: Shape, sigma: float, floor: float) -> Array:
-    """Return the weight of each voxel of a tile, highest in its middle, never zero.
-
-    Voxels near the border see less of their surroundings, so they count less: from near 1 down to
-    `floor`, see `model.manifest.Tiling`.
-    """
-    axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n * sigma)) ** 2) for n in tile]
-    product: NDArray[np.float64] = np.einsum("i,j,k->ijk", *axes)
-    return np.maximum(product, floor).astype(np.float32)
 
 
 def run_tiles(
@@ -33,20 +21,23 @@ def run_tiles(
     manifest: Manifest,
     plan: Plan,
     progress: Progress = lambda done, total: None,
+    threads: int = 1,
 ) -> Iterator[Array]:
     """Run a network over a volume as planned; give rows of the result as they are finished.
 
-    A tile with nothing but zeros in it is not computed. Its outputs are those that the network has
-    for a tile of zeros, in the middle, where outputs depend on the receptive field alone (and, if
-    the plan is exact, where the tile does not touch the volume's border); otherwise background. A
-    volume with nothing in it is background.
+    A tile with nothing but zeros in it is not computed, unless the manifest says that all are. Its
+    outputs are those that the network has for a tile of zeros, in the middle, where outputs depend
+    on the receptive field alone (and, if the plan is exact, where the tile does not touch the
+    volume's border); otherwise background. A volume with nothing in it is background.
 
-    The image is (i, j, k, c). Yields the (channel, rows, j, k) probabilities of the next rows along
-    i, good until the next are asked for; `progress` gets the tiles done and their number.
+    The image is (i, j, k, c). Yields the (channel, rows, ...) values of the next rows, with axes as
+    `plan.row_axes` has them, good until the next are asked for; `progress` gets the tiles done and
+    their number. Outputs are added up by `threads`.
     """
     runner = _Runner(image, mirrored(backend, manifest.tiling.mirror), manifest, plan, progress)
-    rows = [list(row) for _, row in groupby(plan.tiles, key=lambda tile: tile.read.start[0])]
-    yield from (_blended if plan.blended else _side_by_side)(rows, runner)
+    axis = plan.order[0]
+    rows = [list(row) for _, row in groupby(plan.tiles, key=lambda tile: tile.read.start[axis])]
+    yield from _blended(rows, runner, threads) if plan.blended else _side_by_side(rows, runner)
 
 
 def mirrored(backend: Backend, axes: Sequence[Axis]) -> Backend:
@@ -75,11 +66,11 @@ class _Runner:
         self.plan = plan
         self.tiling = manifest.tiling
         self._background = manifest.outputs.background
-        self.channels = len(self._background)
         self._image = np.moveaxis(image, -1, 0)
         self._backend = backend
         self._progress = progress
         self._done, self._total = 0, len(plan.tiles)
+        self._skips = manifest.tiling.skip_empty
         self._nothing: Array | None = None if image.any() else self._background
 
     def outputs(self, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Array]]:
@@ -97,9 +88,11 @@ class _Runner:
         if self._nothing is None:
             self._nothing = self._of_nothing(patch)
         answer = self._nothing[:, None, None, None]
-        return np.broadcast_to(answer, (self.channels, *tile.read.shape))
+        return np.broadcast_to(answer, (len(self._background), *tile.read.shape))
 
     def _may_skip(self, tile: Tile) -> bool:
+        if not self._skips:
+            return False
         if not self.plan.exact or self._nothing is self._background:
             return True
         # Layers pad with zeros at the border, which is not what they hold elsewhere.
@@ -124,42 +117,31 @@ def _patch(image: Array, box: Box) -> Array:
 
 def _side_by_side(rows: list[list[Tile]], runner: _Runner) -> Iterator[Array]:
     heights = [row[0].keep.shape[0] for row in rows]
-    slab = None if all(len(row) == 1 for row in rows) else _zeros(runner, runner.channels, heights)
+    alone, slab = all(len(row) == 1 for row in rows), None
     for row, height in zip(rows, heights, strict=True):
         for tile, output in runner.outputs(row):
             found = output[:, *tile.keep.relative_to(tile.read).slices]
-            if slab is None:
+            if alone:
                 yield found
             else:
+                if slab is None:
+                    sides = (len(output), max(heights), *runner.plan.shape[1:])
+                    slab = np.zeros(sides, dtype=np.float32)
                 slab[:, :height, *tile.keep.slices[1:]] = found
             del output, found  # rather than hold them beside the next
         if slab is not None:
             yield slab[:, :height]
 
 
-def _blended(rows: list[list[Tile]], runner: _Runner) -> Iterator[Array]:
-    """Sum weighted outputs in a window as high as a tile, which moves from row to row."""
-    plan = runner.plan
-    weights = gaussian_weights(plan.size, runner.tiling.sigma, runner.tiling.floor)
-    height = min(plan.size[0], plan.shape[0])
-    total, norm = _zeros(runner, runner.channels, [height]), _zeros(runner, 1, [height])
-    firsts = [row[0].keep.start[0] for row in rows]
-    for first, following, row in zip(firsts, [*firsts[1:], plan.shape[0]], rows, strict=True):
+def _blended(rows: list[list[Tile]], runner: _Runner, threads: int) -> Iterator[Array]:
+    plan, window = runner.plan, None
+    axis = plan.order[0]
+    firsts = [row[0].keep.start[axis] for row in rows]
+    for following, row in zip([*firsts[1:], plan.shape[axis]], rows, strict=True):
         for tile, output in runner.outputs(row):
-            kept = tile.keep.relative_to(tile.read).slices
-            window = tile.keep.shifted((-first, 0, 0)).slices
-            norm[0][window] += weights[kept]
-            for sums, values in zip(total, output, strict=True):
-                sums[window] += values[kept] * weights[kept]
-            del output, values
-        finished = following - first
-        total[:, :finished] /= norm[:, :finished]
-        yield total[:, :finished]
-        for sums in (*total, *norm):
-            for place in range(height - finished):  # one by one: together they would be copied
-                sums[place] = sums[place + finished]
-            sums[height - finished :] = 0
-
-
-def _zeros(runner: _Runner, numbers: int, heights: Iterable[int]) -> Array:
-    return np.zeros((numbers, max(heights), *runner.plan.shape[1:]), dtype=np.float32)
+            if window is None:
+                window = Window(plan, runner.tiling, len(output), threads)
+            window.add(tile, output)
+            del output  # rather than hold it beside the next
+        if window is not None:
+            yield from window.finish(following)

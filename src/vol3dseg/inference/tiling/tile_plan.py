@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
+
 from vol3dseg.space.box import Box, Shape, grid_boxes
 
 
@@ -37,6 +39,8 @@ class Plan:
         The volume with the zeros behind it, where tiles with a halo end [voxels].
     step : (3,) tuple of int or None
         From tile to tile, where tiles overlap and are averaged by Gaussian weights [voxels].
+    spread : float or None
+        The most from tile to tile, as a share of their side, where they are spread evenly instead.
     halo : (3,) tuple of int
         Computed around a tile and thrown away, on each side inside the volume [voxels].
     exact : bool
@@ -46,6 +50,8 @@ class Plan:
         network knows training patches only.
     views : int
         Mirrored ones of each tile that the network runs on, the tile itself among them.
+    order : (3,) tuple of int
+        Axes from the slowest to the fastest; rows of the result come along the first.
     """
 
     shape: Shape
@@ -54,15 +60,23 @@ class Plan:
     memory_mb: float
     padded: Shape
     step: Shape | None = None
+    spread: float | None = None
     halo: Shape = (0, 0, 0)
     exact: bool = False
     cost: str = ""
     views: int = 1
+    order: Shape = (0, 1, 2)
 
     @property
     def blended(self) -> bool:
         """Whether overlapping tiles are averaged."""
         return self.step is not None
+
+    @property
+    def row_axes(self) -> Shape:
+        """Axes of the volume in the order in which rows of the result have them."""
+        first, *others = self.order[0], *sorted(self.order[1:])
+        return first, others[0], others[1]
 
     @property
     def warning(self) -> str:
@@ -71,14 +85,21 @@ class Plan:
 
     @property
     def tiles(self) -> list[Tile]:
-        """All tiles, in order of i, then j, then k; together they keep every voxel."""
+        """All tiles, in the order of the axes; together they keep every voxel."""
         if self.step:
+            boxes = self._boxes(self.step)
+            boxes.sort(key=lambda box: [box.start[axis] for axis in self.order])
             whole = Box.whole(self.shape)
-            boxes = grid_boxes(self.shape, self.size, self.step)
             return [Tile(box, box.intersection(whole)) for box in boxes]
         axes = zip(self.padded, self.size, self.halo, self.shape, strict=True)
         places = product(*(_places(n, size, halo, kept) for n, size, halo, kept in axes))
         return [Tile(_box(read for read, _ in p), _box(keep for _, keep in p)) for p in places]
+
+    def _boxes(self, step: Shape) -> list[Box]:
+        if self.spread is None:
+            return list(grid_boxes(self.shape, self.size, step))
+        i, j, k = map(spread_evenly, self.shape, self.size, [self.spread] * 3)
+        return [Box.at(start, self.size) for start in product(i, j, k)]
 
     @property
     def what(self) -> str:
@@ -86,7 +107,8 @@ class Plan:
         count, size = self.computed // math.prod(self.size), by(self.size)
         views = f", in {self.views} mirrored views" if self.views > 1 else ""
         if self.step:
-            return f"{count} tiles of {size} voxels, {by(self.step)} apart, blended{views}"
+            apart = f"{'' if self.spread is None else 'at most '}{by(self.step)} apart"
+            return f"{count} tiles of {size} voxels, {apart}, blended{views}"
         if count == 1:
             return f"one pass over {size} voxels{views}"
         halo = by(self.halo) if len(set(self.halo)) > 1 else self.halo[0]
@@ -117,6 +139,18 @@ def divisions(extent: int, divisor: int, halo: int) -> list[tuple[int, int]]:
         if kept + 2 * halo < found[-1][1]:
             found.append((-(-inner // kept), kept + 2 * halo))
     return found
+
+
+def spread_evenly(extent: int, side: int, share: float) -> list[int]:
+    """Return where tiles of an axis begin that are spread over it, at most this share apart.
+
+    Places are rounded to the next voxel, halves to an even one, as in nnU-Net's
+    `compute_steps_for_sliding_window`. One tile with the volume in its middle covers a short axis.
+    """
+    if extent <= side:
+        return [-((side - extent) // 2)]
+    count = math.ceil((extent - side) / (side * share)) + 1
+    return [int(np.rint((extent - side) / (count - 1) * number)) for number in range(count)]
 
 
 def multiple_of(extent: int, divisor: int) -> int:

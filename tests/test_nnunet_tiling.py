@@ -1,0 +1,184 @@
+"""Tiles as nnU-Net's predictor lays, weights and adds them up, against loops written out here."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from vol3dseg.inference.tiling.blending import tile_weights
+from vol3dseg.inference.tiling.planner import Planner
+from vol3dseg.inference.tiling.run_tiles import run_tiles
+from vol3dseg.inference.tiling.tile_plan import spread_evenly
+from vol3dseg.model.tiling_rule import Tiling
+
+PATCH = (8, 12, 6)
+half = np.float16
+
+
+@pytest.fixture
+def adopted(manifest_for):
+    """Return the manifest of a network of 2 channels and 3 outputs that nnU-Net has trained."""
+
+    def make(patch=PATCH, **tiling):
+        found = manifest_for(2, 3, patch, 1)
+        changes = {
+            "tiling": Tiling.of_nnunet(patch, **tiling),
+            "outputs": found.outputs.model_copy(update={"values": "logits"}),
+            "network": found.network.model_copy(update={"local": False}),
+        }
+        return found.model_copy(update=changes)
+
+    return make
+
+
+def network(patches):
+    """Outputs that depend on the place in the tile and on all of it, as with instance norm."""
+    ramp = np.linspace(-1, 2, patches[0, 0].size, dtype=np.float32).reshape(patches.shape[2:])
+    first, second = patches[:, :1], patches[:, 1:]
+    mean = patches.mean(axis=(2, 3, 4), keepdims=True)[:, :1]
+    return np.concatenate([first + ramp, second * ramp, mean - first], axis=1).astype(np.float32)
+
+
+def image(shape, seed=0):
+    return np.random.default_rng(seed).normal(0, 3, (*shape, 2)).astype(np.float32)
+
+
+def result(array, manifest, plan=None, threads=1):
+    """Return the (channel, i, j, k) result of blended tiles."""
+    plan = plan or Planner(manifest, bytes_per_voxel=1).blended(array.shape[:3])
+    rows = [np.array(row) for row in run_tiles(array, network, manifest, plan, threads=threads)]
+    return np.moveaxis(np.concatenate(rows, axis=1), [1, 2, 3], [1 + a for a in plan.row_axes])
+
+
+def written_out(array, patch, share, axes, order=(2, 1, 0), kind=half):
+    """Pad, place, mirror, weigh and add up in `kind`, one tile after the other."""
+    low = [max(0, side - n) // 2 for n, side in zip(array.shape, patch, strict=False)]
+    high = [max(0, side - n) - a for n, side, a in zip(array.shape, patch, low, strict=False)]
+    padded = np.pad(array, [*zip(low, high, strict=True), (0, 0)])
+    starts = []
+    for extent, side in zip(padded.shape, patch, strict=False):
+        count = int(np.ceil((extent - side) / (side * share))) + 1
+        apart = (extent - side) / max(1, count - 1)
+        starts.append([round(apart * n) for n in range(count)])  # halves to even
+    weights = tile_weights(patch, Tiling.of_nnunet(patch))
+    total, norm = np.zeros((3, *padded.shape[:3]), kind), np.zeros(padded.shape[:3], kind)
+    for place in product(*(starts[axis] for axis in order)):
+        start = [place[order.index(axis)] for axis in range(3)]
+        box = tuple(slice(a, a + n) for a, n in zip(start, patch, strict=True))
+        tile = np.moveaxis(padded[box], -1, 0)[None].copy()
+        views = [c for n in range(len(axes) + 1) for c in combinations(axes, n)]
+        found = np.float32(0)
+        for view in views:
+            found = found + np.flip(network(np.flip(tile, view).copy()), view)
+        found = found[0] / np.float32(len(views))
+        for channel in range(3):
+            added = total[channel][box].astype(np.float32) + found[channel] * weights
+            total[channel][box] = added.astype(kind)
+        norm[box] = (norm[box].astype(np.float32) + weights).astype(kind)
+    means = (total.astype(np.float32) / norm.astype(np.float32)).astype(kind)
+    inside = tuple(slice(a, a + n) for a, n in zip(low, array.shape, strict=False))
+    return means[:, *inside].astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("extent", "side", "share", "starts"),
+    [
+        pytest.param(110, 64, 0.5, [0, 23, 46], id="nnU-Net's own example"),
+        # From compute_steps_for_sliding_window of nnunetv2 2.8.1.
+        pytest.param(62, 40, 0.5, [0, 11, 22], id="no multiple"),
+        pytest.param(100, 56, 0.5, [0, 22, 44], id="wider steps would do"),
+        pytest.param(13, 8, 0.5, [0, 2, 5], id="half to even"),
+        pytest.param(26, 7, 0.5, [0, 3, 6, 10, 13, 16, 19], id="odd side"),
+        pytest.param(300, 128, 0.8, [0, 86, 172], id="less overlap"),
+        pytest.param(40, 40, 0.5, [0], id="as large as a tile"),
+        pytest.param(33, 40, 0.5, [-3], id="smaller, the larger part of the zeros behind it"),
+    ],
+)
+def test_tiles_are_spread_over_the_extent(extent, side, share, starts):
+    assert spread_evenly(extent, side, share) == starts
+
+
+def test_weights_are_a_filtered_point_in_float16():
+    ndimage = pytest.importorskip("scipy.ndimage")
+    for size in [(40, 56, 40), (16, 9, 20), (5, 7, 1)]:
+        point = np.zeros(size)
+        point[tuple(n // 2 for n in size)] = 1
+        filtered = ndimage.gaussian_filter(point, [n / 8 for n in size], mode="constant")
+        expected = (10 * filtered / filtered.max()).astype(np.float32).astype(half)
+        expected[expected == 0] = expected[expected > 0].min()
+        found = tile_weights(size, Tiling.of_nnunet(size))
+        np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
+SHAPES = [(8, 12, 6), (20, 30, 17), (5, 40, 4), (3, 2, 1), (16, 13, 25)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("share", [0.5, 0.8])
+@pytest.mark.parametrize("mirrorable", [(), ("j",), ("i", "j", "k")], ids=len)
+def test_sums_equal_those_written_out_bit_for_bit(adopted, shape, share, mirrorable):
+    array = image(shape)
+    found = result(array, adopted(step_size=share, mirrorable=mirrorable))
+    axes = [2 + "ijk".index(axis) for axis in "kji" if axis in mirrorable]
+    np.testing.assert_array_equal(found, written_out(array, PATCH, share, axes))
+
+
+@pytest.mark.parametrize("order", ["ijk", "jki", "kij"])
+def test_the_order_of_axes_is_that_of_the_sums(adopted, order):
+    array = image((20, 30, 17))
+    found = result(array, adopted(order=tuple(order)), threads=2)
+    axes = tuple("ijk".index(axis) for axis in order)
+    np.testing.assert_array_equal(found, written_out(array, PATCH, 0.5, [], axes))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_rows_along_another_axis_differ_by_rounding_only(adopted, axis):
+    array, manifest = image((20, 30, 17)), adopted(mirrorable=("i", "k"))
+    tiling = manifest.tiling.model_copy(update={"sums": "float32"})
+    manifest = manifest.model_copy(update={"tiling": tiling})
+    planner = Planner(manifest, bytes_per_voxel=1)
+    plan = next(plan for plan in planner._blended((20, 30, 17)) if plan.order[0] == axis)
+    expected = written_out(array, PATCH, 0.5, [4, 2], kind=np.float32)
+    np.testing.assert_allclose(result(array, manifest, plan), expected, rtol=0, atol=2e-5)
+
+
+def test_the_window_lies_along_another_axis_where_that_takes_less(adopted):
+    """As nnU-Net has it where there is memory, along the longest axis where there is not."""
+    shape, manifest = (60, 20, 10), adopted()
+    planner = Planner(manifest, bytes_per_voxel=1)
+    assert planner.plan(shape, 1e6).order == (2, 1, 0)
+    least = planner.smallest(shape)
+    assert least.order[0] == 0
+    assert planner.plan(shape, least.memory_mb) == least
+    assert planner.plan(shape, 0.99 * least.memory_mb) is None
+
+
+def test_tiles_of_zeros_are_computed(adopted):
+    seen = []
+
+    def counting(patches):
+        seen.append(patches.any())
+        return network(patches)
+
+    array, manifest = np.zeros((20, 12, 6, 2), np.float32), adopted()
+    plan = Planner(manifest, bytes_per_voxel=1).blended((20, 12, 6))
+    rows = list(run_tiles(array, counting, manifest, plan))
+    assert seen == [False] * len(plan.tiles)
+    assert any(row.any() for row in rows)
+    seen.clear()
+    skipping = manifest.tiling.model_copy(update={"skip_empty": True})
+    list(run_tiles(array, counting, manifest.model_copy(update={"tiling": skipping}), plan))
+    assert not seen
+
+
+def test_plans_count_the_tiles_that_are_run(adopted):
+    for shape in SHAPES:
+        plan = Planner(adopted(), bytes_per_voxel=1).blended(shape)
+        assert plan.computed == len(plan.tiles) * np.prod(PATCH)
+
+
+def test_features_are_blended_without_rounding():
+    assert Tiling.of_nnunet(PATCH, blends="features").sums == "float32"
+    with pytest.raises(ValidationError, match="of all tiles, in float32"):
+        Tiling(step=(4, 4, 4), blends="features")
