@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core._pydantic_core import list_all_errors
 
 import vol3dseg
+from vol3dseg import export
 from vol3dseg.config import load_config
 from vol3dseg.errors import ModelError
 from vol3dseg.schema import _WORDS, parse_json, problems
@@ -42,11 +43,12 @@ MODEL = re.compile(
 
 def models():
     """Yield all models as module and name."""
-    root = Path(vol3dseg.__file__).parent
-    for file in sorted(root.rglob("*.py")):
-        module = ".".join(("vol3dseg", *file.relative_to(root).with_suffix("").parts))
-        for name in MODEL.findall(file.read_text(encoding="utf-8")):
-            yield pytest.param((module, name), id=f"{file.stem}.{name}")
+    packages = {package.__name__: Path(package.__file__).parent for package in (vol3dseg, export)}
+    for package, root in packages.items():
+        for file in sorted(root.rglob("*.py")):
+            module = ".".join((package, *file.relative_to(root).with_suffix("").parts))
+            for name in MODEL.findall(file.read_text(encoding="utf-8")):
+                yield pytest.param((module, name), id=f"{file.stem}.{name}")
 
 
 @pytest.fixture
