@@ -7,27 +7,40 @@ from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource, given_twice, require_distinct, spelled
 from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.layouts.dicom_folders import DICOM
+from vol3dseg.datasets.layouts.nnunet import numbered_case, numbered_cases
 from vol3dseg.datasets.layouts.plain_files import FILES, case_of_file
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DatasetError
 from vol3dseg.formats.dicom.series import holds_files
 
 
-def gather_cases(inputs: Sequence[Path], modalities: Sequence[str]) -> list[Case]:
+def gather_cases(
+    inputs: Sequence[Path], modalities: Sequence[str], numbered: bool = False
+) -> list[Case]:
     """Return the cases of several inputs for a model that needs these modalities.
 
     An input is what `find_cases` takes, or one image, a file or a folder with one DICOM series,
-    where the model needs no other. Raises DatasetError where one is neither, or two cases have the
-    same name.
+    where the model needs no other. For models of nnU-Net, files may be `numbered` by its channels.
+    Raises DatasetError where one is neither, or two cases have the same name.
     """
     cases: list[Case] = []
     for path in inputs:
-        if path.is_dir() or layout_of(path):
+        if numbered and (found := _numbered(path, modalities)):
+            cases += found
+        elif path.is_dir() or layout_of(path):
             cases += find_cases(path, modalities)
         else:
             cases.append(_single_file(path, modalities))
     require_distinct(cases)
     return cases
+
+
+def _numbered(path: Path, modalities: Sequence[str]) -> list[Case]:
+    """Return cases of files that are numbered by channel; none where they are not."""
+    if path.is_dir():
+        return numbered_cases(path, modalities)
+    one = numbered_case(path, modalities[0]) if path.exists() and len(modalities) == 1 else None
+    return [one] if one else []
 
 
 def one_case(images: Sequence[str], case_id: str) -> Case:

@@ -105,8 +105,9 @@ def _chosen(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> di
     several = [inputs] if isinstance(inputs, str | Path | Case) else inputs
     given = [each for each in several if isinstance(each, Case)]
     paths = [Path(each) for each in several if not isinstance(each, Case)]
-    modalities = predictor.manifest.recipe.modalities
-    cases = allow_repairs([*given, *gather_cases(paths, modalities)], options.repair)
+    recipe = predictor.manifest.recipe
+    found = gather_cases(paths, recipe.modalities, numbered=recipe.kind == "nnunet")
+    cases = allow_repairs([*given, *found], options.repair)
     require_distinct(cases)
     if options.split is None:
         return {"": cases}

@@ -17,6 +17,7 @@ from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import Progress, mirrored, run_tiles
 from vol3dseg.inference.tiling.tile_plan import Plan, by, multiples
 from vol3dseg.machine import resident_mb, usable_cores
+from vol3dseg.model.adopted_notes import axes_warnings, unproven
 from vol3dseg.model.components import postprocess
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.postprocessing import Change
@@ -234,14 +235,15 @@ class Predictor:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which differences from the training data `warnings` cannot see."""
+        """What `warnings` cannot see, and what nobody has proven of the model."""
         known = self.manifest.training_data
-        return () if known is None else known.notes
+        return (() if known is None else known.notes) + unproven(self.manifest)
 
     def warnings(self, appearance: Appearance) -> tuple[str, ...]:
         """Return in which ways a scan differs from the training data."""
         known = self.manifest.training_data
-        return () if known is None else known.warnings(appearance)
+        turned = axes_warnings(self.manifest, appearance.axes)
+        return turned + (() if known is None else known.warnings(appearance))
 
     def part_of(self, appearance: Appearance) -> str:
         """Return in which part of the split of its training a scan was; empty where in none."""

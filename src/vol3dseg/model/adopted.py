@@ -6,9 +6,14 @@ from pydantic import AfterValidator
 
 from vol3dseg.schema import Count, Frozen, Name, Once, Positive, Share
 
-PER_MILLION = 10  # voxels that may differ: where two classes are equal but for float16's rounding
-FEW = 3  # voxels that may differ of any number
+_PER_MILLION = 10  # voxels that may differ: where two classes are equal but for float16's rounding
+_FEW = 3  # voxels that may differ of any number
 _ENDS = {"L": "x", "R": "x", "A": "y", "P": "y", "I": "z", "S": "z"}
+
+
+def most_differing(voxels: int) -> int:
+    """Return how many of so many voxels may have another label, as rounding explains."""
+    return max(_FEW, voxels * _PER_MILLION // 10**6)
 
 
 def _directions(codes: str) -> str:
@@ -79,11 +84,6 @@ class Proof(Frozen):
     mirror: Annotated[tuple[Literal["i", "j", "k"], ...], Once] = ()
     provider: str
     versions: dict[str, str]
-
-    @property
-    def allowed(self) -> int:
-        """How many voxels may differ."""
-        return max(FEW, self.voxels * PER_MILLION // 10**6)
 
     @property
     def per_million(self) -> float:

@@ -11,9 +11,12 @@ from google.protobuf.message import Message
 from pydantic import Field
 
 from vol3dseg.errors import ModelError, RunError
+from vol3dseg.model.adopted import AdoptedFacts
 from vol3dseg.model.manifest import METADATA_KEY, Manifest, parse_manifest, read_run_manifest
 from vol3dseg.model.network_check import require_known_steps, require_sound_network
 from vol3dseg.model.onnx_bytes import read_onnx
+from vol3dseg.model.replay_case import METADATA_KEY as REPLAY_KEY
+from vol3dseg.model.replay_case import ReplayCase
 from vol3dseg.preprocessing.index import FILE_NAME, Index, load_index
 from vol3dseg.schema import Count, Frozen, parse_json
 
@@ -41,6 +44,7 @@ class ModelFile:
     manifest: Manifest
     sha256: str  # of the content
     standalone: Standalone | None = None  # how it is called, if it is not a network alone
+    replay: str | None = None  # the small case that it carries, as JSON
 
 
 def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
@@ -70,7 +74,7 @@ def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
     manifest, sha256 = parse_manifest(text, path), hashlib.sha256(content).hexdigest()
     if call is None:
         require_sound_network(model, manifest, path)
-        return ModelFile(content, manifest, sha256)
+        return ModelFile(content, manifest, sha256, replay=properties.get(REPLAY_KEY))
     require_known_steps(model, path)
     standalone = parse_json(
         Standalone,
@@ -135,6 +139,9 @@ def _describe_file(model: ModelFile) -> Described:
     facts: dict[str, Any] = {"sha256": model.sha256, "bytes": len(model.content)}
     quantised, members = model.manifest.quantisation, len(model.manifest.members)
     kind = "model" if quantised is None else f"{quantised.precision} model"
+    adopted = [facts for facts in model.manifest.members if isinstance(facts, AdoptedFacts)]
+    if adopted:
+        kind += f", adopted from {adopted[0].framework}"
     if members > 1:
         kind += f", the average of {members} networks"
     if model.standalone is not None:
@@ -143,10 +150,15 @@ def _describe_file(model: ModelFile) -> Described:
     return Described(kind, model.manifest, facts)
 
 
-def with_manifest(model: onnx.ModelProto, manifest: Manifest) -> bytes:
-    """Return the bytes of `model` with `manifest` as its only metadata."""
+def with_manifest(
+    model: onnx.ModelProto, manifest: Manifest, replay: ReplayCase | None = None
+) -> bytes:
+    """Return the bytes of `model` with `manifest`, and a case to replay, as its only metadata."""
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.model_dump_json()})
+    said = {METADATA_KEY: manifest.model_dump_json()}
+    if replay is not None:
+        said[REPLAY_KEY] = replay.model_dump_json()
+    onnx.helper.set_model_props(model, said)
     return bytes(model.SerializeToString())
 
 

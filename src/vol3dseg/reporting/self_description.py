@@ -4,14 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from vol3dseg.model.manifest import Manifest, TrainingFacts
+from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import Described
-from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.preprocessing.index import CaseEntry, Index
 from vol3dseg.quality.appearance import AXES, PERCENTS
 from vol3dseg.quality.training_data import TrainingData
 from vol3dseg.recipe import ModelRecipe, NnunetRecipe
 from vol3dseg.reporting.document import UNDEFINED, Table, number
+from vol3dseg.reporting.network_description import member_table, network_facts, proof_table
+from vol3dseg.reporting.wording import facts_table, listed, times, worded
 from vol3dseg.space.labels import LabelSet
 
 Tables = dict[str, Table]  # by their titles
@@ -31,7 +32,7 @@ def tables_of(found: Described) -> Tables:
         facts = {"size": f"{found.facts['bytes'] / 1e6:.1f} MB", "SHA-256": found.facts["sha256"]}
     if call := found.facts.get("standalone"):
         facts["called with"] = f"{', '.join(call['inputs'])}; axes closest to {call['axes']}"
-        facts["gives"] = f"{call['output']}: {_said(call['values'])}"
+        facts["gives"] = f"{call['output']}: {worded(call['values'])}"
     return describe_model(found.content, facts)
 
 
@@ -39,8 +40,8 @@ def describe_model(manifest: Manifest, facts: Mapping[str, str]) -> Tables:
     """Return what is to be known of a model or a run; `facts` are of its file."""
     data = manifest.training_data
     tables = {
-        "": _facts({**facts, **_network(manifest)}),
-        "What is done to a scan": _facts(_steps(manifest.recipe)),
+        "": facts_table({**facts, **network_facts(manifest)}),
+        "What is done to a scan": facts_table(_steps(manifest.recipe)),
         "Classes": _class_table(manifest.labels),
     }
     if columns := _class_columns(manifest):
@@ -48,8 +49,10 @@ def describe_model(manifest: Manifest, facts: Mapping[str, str]) -> Tables:
     if manifest.postprocessing:
         steps = tuple((str(n), str(step)) for n, step in enumerate(manifest.postprocessing, 1))
         tables["What is done to labels"] = Table(("", ""), steps, text_columns=2)
-    if manifest.trained:
-        tables["Where the weights come from"] = _member_table(manifest.trained)
+    if manifest.members:
+        tables["Where the weights come from"] = member_table(manifest)
+    if manifest.proof is not None:
+        tables[f"Agreement with {manifest.proof.framework}"] = proof_table(manifest.proof)
     if data is not None:
         tables |= _training_scans(data)
     return tables
@@ -72,8 +75,8 @@ def describe_prepared(index: Index) -> Tables:
         "fingerprint": index.fingerprint[:12],
     }
     tables = {
-        "": _facts(facts),
-        "What was done to the scans": _facts(_steps(index.recipe)),
+        "": facts_table(facts),
+        "What was done to the scans": facts_table(_steps(index.recipe)),
         "Classes": _class_table(index.labels),
         "What is known of them": _by_class(index.labels, columns),
     }
@@ -87,44 +90,6 @@ def describe_prepared(index: Index) -> Tables:
     return tables
 
 
-def _network(manifest: Manifest) -> dict[str, str]:
-    """Return what the network is, and how well it does, in words."""
-    outputs, tiling, network = manifest.outputs, manifest.tiling, manifest.network
-    found = {
-        "network": _said(network.architecture),
-        "input": f"{', '.join(manifest.recipe.modalities)}; sides are multiples of "
-        f"{_by(network.divisor)}",
-        "output": f"{outputs.kind} of {', '.join(outputs.channels)}",
-        "tiles": "of any size"
-        if network.local
-        else f"{_by(manifest.recipe.patch_size)} voxels, {_by(tiling.step)} apart",
-        "mirrored views": _views(tiling),
-    }
-    if (scores := manifest.validation) is not None:
-        mean = "undefined" if scores.mean_dice is None else number(scores.mean_dice)
-        said = f"mean Dice {mean} on {scores.cases} whole scans"
-        found["validation"] = ", ".join([said, *scores.notes])
-    if (int8 := manifest.quantisation) is not None:
-        found[int8.precision] = (
-            f"Dice {int8.dice_drop:.4f} below float32 on {int8.cases} scans, "
-            f"{int8.label_agreement:.4%} of voxels alike"
-        )
-    if (parity := manifest.parity) is not None:
-        found["equals Keras"] = (
-            f"up to {parity.max_abs_difference:.1e} in probability on {parity.patches} patches, "
-            f"{parity.label_agreement:.4%} of voxels alike"
-        )
-    made = manifest.provenance
-    by = f"vol3dseg {made.versions.get('vol3dseg', 'of unknown version')}"
-    return {**found, "made": f"{made.created} by {by}", "fingerprint": manifest.fingerprint[:12]}
-
-
-def _views(tiling: Tiling) -> str:
-    """Return which mirrored views are averaged; empty where none can be."""
-    ways = [("always along", tiling.mirror), ("with --mirror along", tiling.mirrorable)]
-    return next((f"{how} {', '.join(axes)}" for how, axes in ways if axes), "")
-
-
 def _steps(recipe: ModelRecipe) -> dict[str, str]:
     """Return the steps of a recipe, in the order in which they are done."""
     if isinstance(recipe, NnunetRecipe):
@@ -133,13 +98,13 @@ def _steps(recipe: ModelRecipe) -> dict[str, str]:
     return {
         "modalities": ", ".join(recipe.modalities),
         "axes": f"closest to {recipe.orientation}",
-        "bias correction": _said({"method": n4.method, **n4.model_dump(exclude_defaults=True)})
+        "bias correction": worded({"method": n4.method, **n4.model_dump(exclude_defaults=True)})
         if n4
         else "none",
         "crop": recipe.crop,
-        "spacing": f"{_by(spacing_mm)} mm, {recipe.interpolation}" if spacing_mm else "as it is",
+        "spacing": f"{times(spacing_mm)} mm, {recipe.interpolation}" if spacing_mm else "as it is",
         "normalisation": _normalised(recipe),
-        "patch": f"{_by(recipe.patch_size)} voxels",
+        "patch": f"{times(recipe.patch_size)} voxels",
     }
 
 
@@ -147,15 +112,15 @@ def _steps_of_nnunet(recipe: NnunetRecipe) -> dict[str, str]:
     """Return the steps of nnU-Net's preprocessing, in the order in which they are done."""
     turned = recipe.orientation != "stored"
     resampled = recipe.images.method != "none"
-    how = _said(recipe.images.model_dump())
+    how = worded(recipe.images.model_dump())
     return {
         "modalities": ", ".join(recipe.modalities),
         "axes": f"closest to {recipe.orientation}" if turned else "as the file stores them",
         "crop": recipe.crop,
         "normalisation": _normalised(recipe),
-        "spacing": f"{_by(recipe.spacing_mm)} mm, {how}" if resampled else "as it is",
-        "outputs": f"to the grid of the scan, {_said(recipe.outputs.model_dump())}",
-        "patch": f"{_by(recipe.patch_size)} voxels",
+        "spacing": f"{times(recipe.spacing_mm)} mm, {how}" if resampled else "as it is",
+        "outputs": f"to the grid of the scan, {worded(recipe.outputs.model_dump())}",
+        "patch": f"{times(recipe.patch_size)} voxels",
     }
 
 
@@ -163,7 +128,7 @@ def _normalised(recipe: ModelRecipe) -> str:
     """Return how intensities are normalised, and which where not all are so."""
     scaled: dict[str, list[str]] = {}
     for modality, step in recipe.normalisation.items():
-        scaled.setdefault(_said(step.model_dump()), []).append(modality)
+        scaled.setdefault(worded(step.model_dump()), []).append(modality)
     return "; ".join(
         f"{how} ({', '.join(of)})" if len(scaled) > 1 else how for how, of in scaled.items()
     )
@@ -194,7 +159,7 @@ def _class_table(labels: LabelSet) -> Table:
         (c.name, c.values_in_words, str(c.write), c.codes.type.meaning if c.codes else "")
         for c in labels.classes
     ]
-    rows += [("not judged", _list(labels.ignore), "", "")] if labels.ignore else []
+    rows += [("not judged", listed(labels.ignore), "", "")] if labels.ignore else []
     rows += [(name, " + ".join(of), "", "") for name, of in labels.regions.items()]
     head = ("class or region", "read, or made of", "written", "in DICOM")[: 3 + coded]
     return Table(head, tuple(row[: len(head)] for row in rows), text_columns=len(head))
@@ -205,24 +170,6 @@ def _by_class(labels: LabelSet, columns: Mapping[str, Mapping[str, str]]) -> Tab
     names = dict.fromkeys((*labels.foreground, *labels.regions))
     rows = ((name, *(each.get(name, "") for each in columns.values())) for name in names)
     return Table(("class or region", *columns), tuple(rows))
-
-
-def _member_table(members: Sequence[TrainingFacts]) -> Table:
-    """Return where the weights of each network come from."""
-    rows = [
-        (
-            f"{facts.checkpoint_in_words}, {facts.epoch} of {facts.epochs}",
-            ", ".join(f"{count} {part}" for part, count in facts.cases.items()),
-            f"{facts.loss}, {facts.optimizer}, batch {facts.batch_size}, seed {facts.seed}",
-            UNDEFINED if facts.val_loss is None else number(facts.val_loss),
-            UNDEFINED if facts.val_volume_dice is None else number(facts.val_volume_dice),
-        )
-        for facts in members
-    ]
-    columns = ("checkpoint, epoch", "cases", "how", "val_loss", "val_volume_dice")
-    # The measure that few trainings have is left out where none has it.
-    shown = 4 + any(facts.val_volume_dice is not None for facts in members)
-    return Table(columns[:shown], tuple(row[:shown] for row in rows), text_columns=3)
 
 
 def _training_scans(data: TrainingData) -> Tables:
@@ -270,24 +217,6 @@ def _to_look_at(index: Index) -> Iterable[tuple[str, str]]:
             yield case.id, "; ".join(said)
     yield from ((name, f"left out: {why}") for name, why in index.left_out.items())
     yield from ((name, f"failed: {why}") for name, why in index.failed.items())
-
-
-def _facts(facts: Mapping[str, str]) -> Table:
-    return Table(("", ""), tuple((k, v) for k, v in facts.items() if v), text_columns=2)
-
-
-def _said(values: Mapping[str, object]) -> str:
-    """Return settings in words, in a line; what is not set is left out."""
-    names = {name: "" if name == "method" else f"{name.replace('_', ' ')} " for name in values}
-    return ", ".join(names[k] + _list(v) for k, v in values.items() if v is not None)
-
-
-def _list(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _by(lengths: Iterable[float]) -> str:
-    return " × ".join(f"{length:g}" for length in lengths)
 
 
 def _texts(values: Iterable[float]) -> tuple[str, ...]:

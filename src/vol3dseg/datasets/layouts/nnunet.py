@@ -12,13 +12,14 @@ What a number stands for is read from `dataset.json` and never guessed.
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, field_validator, model_validator
 
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.layouts.layout import Layout, Numbered, Search, is_there
+from vol3dseg.datasets.layouts.layout import Layout, Numbered, Search, image_files, is_there
 from vol3dseg.errors import DatasetError
 from vol3dseg.schema import read_json
 
@@ -77,6 +78,32 @@ def _find(folder: Path, search: Search) -> list[Case]:
     if not cases and not search.problems:
         search.problems.append(f"{_IMAGES} holds no file <id>_0000{description.file_ending}")
     return cases
+
+
+def numbered_cases(folder: Path, modalities: Sequence[str]) -> list[Case]:
+    """Return the cases of a folder of images named as nnU-Net's predictor takes them.
+
+    Numbers stand for `modalities`, in their order. None where not all images are so named. Raises
+    DatasetError where a case is incomplete.
+    """
+    found, channels = _numbered(folder), dict(enumerate(modalities))
+    known = all(int(match["number"]) in channels for match in found)
+    if not found or not known or len(found) < len(image_files(folder)):
+        return []
+    problems: list[str] = []
+    description = _Description(channel_names=channels, file_ending=found[0]["suffix"])
+    cases = _cases(folder, None, description, problems)
+    if problems:
+        raise DatasetError("; ".join(problems), where=folder, expected=NNUNET.rule)
+    return cases
+
+
+def numbered_case(file: Path, modality: str) -> Case | None:
+    """Return the case of an image <id>_0000.nii.gz; None where it is not so named."""
+    match = _NUMBERED.fullmatch(file.name)
+    if match is None or int(match["number"]):
+        return None
+    return Case(match["id"], match["id"], {modality: ImageSource(file)})
 
 
 def _text(path: Path) -> str:

@@ -1,0 +1,59 @@
+"""At which step a deployed model and nnU-Net part, where their labels differ: stage by stage."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.export.nnunet.own_run import OwnResults
+from vol3dseg.export.nnunet.plans import Plans
+from vol3dseg.inference.predictor import Predictor
+from vol3dseg.preprocessing.prepare import prepare
+from vol3dseg.space.volume import Volume
+
+_IMAGE = 1e-3  # largest difference of a prepared voxel, in deviations
+_NETWORK = 1e-3  # of logits, as a share of the largest
+_SURE = 0.05  # of probabilities, which float16 sums change by less
+
+Array = NDArray[Any]
+
+
+def step_where_they_part(
+    predictor: Predictor, volume: Volume, theirs: OwnResults, case: str, plans: Plans
+) -> str:
+    """Return in words the first step whose results differ by more than rounding."""
+    prepared = prepare(volume, predictor.manifest.recipe)
+    own = np.moveaxis(prepared.volume.array, -1, 0)
+    image = _along_file(theirs.array(case, "image"), plans)
+    if own.shape != image.shape:
+        return f"the prepared image: {own.shape[1:]} voxels here, {image.shape[1:]} in nnU-Net"
+    if (apart := _largest(own, image)) > _IMAGE:
+        return f"the prepared image, by up to {apart:.2g}"
+    patch, logits = (_along_file(theirs.array(case, n), plans) for n in ("patch", "patch_logits"))
+    given = predictor.backend(np.ascontiguousarray(patch[None]))[0]
+    if (apart := _largest(given, logits)) > _NETWORK * max(1.0, float(np.abs(logits).max())):
+        return f"the network, by up to {apart:.2g} in a logit"
+    there = prepared.volume.geometry  # as if the scan lay on the grid that the network sees
+    found = predictor.segment(prepared.volume, there, keep_probabilities=True).probabilities
+    blended = _probabilities(_along_file(theirs.array(case, "logits"), plans), predictor)
+    ours = np.empty_like(blended) if found is None else np.moveaxis(found, -1, 0)
+    if (apart := _largest(ours, blended)) > _SURE:
+        return f"the blending of tiles, by up to {apart:.2g} in probability"
+    return "resampling to the grid of the scan, or the choice of the largest"
+
+
+def _along_file(array: Array, plans: Plans) -> Array:
+    """Bring (channel, ...) from the network's axes to i, j, k."""
+    return array.transpose(0, *plans.along_file((1, 2, 3)))
+
+
+def _largest(ours: Array, theirs: Array) -> float:
+    return float(np.abs(ours.astype(np.float32) - theirs).max(initial=0))
+
+
+def _probabilities(logits: Array, predictor: Predictor) -> Array:
+    values = logits.astype(np.float64)
+    if predictor.manifest.outputs.kind == "sigmoid":
+        return np.asarray(1 / (1 + np.exp(-values)))
+    weights = np.exp(values - values.max(axis=0))
+    return np.asarray(weights / weights.sum(axis=0))

@@ -1,0 +1,258 @@
+"""The proof that an adopted model gives the labels that nnU-Net gives, on whole scans.
+
+nnU-Net sums logits in float16, so that voxels between two classes may fall to either: a few in a
+million differ, and no more may. Beyond that nothing is written, and the step is named where the two
+part.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.reading import read_volume
+from vol3dseg.datasets.selection import gather_cases, label_files
+from vol3dseg.errors import DatasetError, ParityError, some_of
+from vol3dseg.evaluation.overlap import DICE, confusion, counts_of
+from vol3dseg.export.nnunet.model_folder import ModelFolder
+from vol3dseg.export.nnunet.own_run import OwnResults, nnunet_says
+from vol3dseg.export.nnunet.parting import step_where_they_part
+from vol3dseg.export.nnunet.plans import Plans
+from vol3dseg.formats import read_labels
+from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.inference.predictor import Prediction, Predictor
+from vol3dseg.model.adopted import Proof, most_differing
+from vol3dseg.model.manifest import Manifest
+from vol3dseg.model.provenance import installed_versions
+from vol3dseg.model.replay_case import ReplayCase, cropped, pack, small_part
+from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.resampling import reoriented
+from vol3dseg.space.volume import Volume
+
+FRAMEWORK = "nnU-Net"
+_MOST_PROBABILITIES = 2**28  # numbers that are held of a case
+_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+_PACKAGES = ("nnunetv2", "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "numpy")
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a model is proven on.
+
+    Parameters
+    ----------
+    cases : sequence of Path
+        What `vol3dseg predict` takes.
+    against : Path or None
+        Label maps that nnU-Net has written of them; None runs nnU-Net.
+    keep : bool
+        Whether a small part of a case goes into the model file, to be replayed elsewhere.
+    """
+
+    cases: Sequence[Path]
+    against: Path | None = None
+    keep: bool = True
+
+
+def prove(
+    predictor: Predictor, evidence: Evidence, folder: ModelFolder, plans: Plans, tell: Tell
+) -> tuple[Proof, ReplayCase | None]:
+    """Compare with nnU-Net on all cases.
+
+    Raises
+    ------
+    ParityError
+        More labels differ than rounding explains.
+    DatasetError
+        There are no such cases, or no label maps of theirs.
+    ModelError, MissingExtraError
+        nnU-Net fails, or is not installed.
+    """
+    manifest = predictor.manifest
+    cases = gather_cases(evidence.cases, manifest.recipe.modalities, numbered=True)
+    with _their_labels(cases, evidence, folder, manifest) as (labels, own):
+        classes, small = len(manifest.labels.classes), _Smallest()
+        total, apart = np.zeros((classes, classes), dtype=np.int64), None
+        by_case = {}
+        for case in cases:
+            volume = read_volume(case, manifest.recipe.modalities)
+            theirs = read_labels(labels[case.id], manifest.labels.of_predictions(ours=True))
+            if not volume.geometry.fits(theirs.geometry):
+                raise DatasetError(
+                    f"lies on {theirs.geometry}",
+                    where=labels[case.id],
+                    expected=f"the grid of the scan, {volume.geometry}",
+                    remedy="give the label maps that nnU-Net wrote of these very cases",
+                )
+            found = _predicted(predictor, volume, own is not None)
+            matrix = confusion(theirs.array, found.segmentation.array, classes)
+            by_case[case] = int(matrix.sum() - matrix.trace())
+            total += matrix
+            tell(f"case {case.id}: {_differ(by_case[case], theirs.array.size)}")
+            if own is not None and found.probabilities is not None:
+                probabilities = own.array(case.id, "probabilities")
+                apart = max(apart or 0.0, _apart(found, probabilities, manifest, volume))
+            small.offer(volume, theirs)
+        voxels, differing = int(total.sum()), sum(by_case.values())
+        if differing > most_differing(voxels):
+            case = max(by_case, key=lambda each: by_case[each])
+            step = _parting(predictor, case, own, labels[case.id], folder, plans)
+            raise ParityError(
+                f"not written: {_differ(differing, voxels)} from {FRAMEWORK}'s; {step}",
+                where=folder.path,
+                expected=f"at most {most_differing(voxels)}",
+                remedy="please report it with plans.json and dataset.json",
+            )
+        replay = small.packed(predictor, folder, own is not None) if evidence.keep else None
+    proof = Proof(
+        against="label maps" if evidence.against else "run",
+        framework=FRAMEWORK,
+        cases=len(cases),
+        voxels=voxels,
+        differing=differing,
+        dice=_dice(total, manifest.labels),
+        max_abs_difference=None if apart is None else min(1.0, apart),
+        mirror=manifest.tiling.mirror,
+        provider=predictor.origin.provider,
+        versions=installed_versions(*_PACKAGES),
+    )
+    return proof, replay
+
+
+@contextmanager
+def _their_labels(
+    cases: Sequence[Case], evidence: Evidence, folder: ModelFolder, manifest: Manifest
+) -> Iterator[tuple[Mapping[str, Path], OwnResults | None]]:
+    """Give the label maps of nnU-Net by case, and what else it has written."""
+    if evidence.against is not None:
+        labels = label_files(evidence.against)
+        if lacking := [case.id for case in cases if case.id not in labels]:
+            raise DatasetError(
+                f"has no label map of {some_of(lacking)}",
+                where=evidence.against,
+                expected="<id>.nii.gz of each case, as nnUNetv2_predict writes them",
+                remedy="give the cases that it was run on",
+            )
+        yield labels, None
+        return
+    mirror, files = bool(manifest.tiling.mirror), {c.id: _files(c, manifest) for c in cases}
+    with nnunet_says(folder, files, mirror) as own:
+        yield {case.id: own.labels(case.id) for case in cases}, own
+
+
+def _files(case: Case, manifest: Manifest) -> list[Path]:
+    """Return the files of a case that nnU-Net can read, in order of the channels."""
+    sources = case.select(manifest.recipe.modalities).images
+    files = [sources[name].path for name in manifest.recipe.modalities]
+    strange = [file for file in files if not file.name.endswith(_SUFFIXES)]
+    if strange or any(source.channel is not None for source in sources.values()):
+        raise DatasetError(
+            "is not what nnU-Net can read itself",
+            where=(strange or files)[0],
+            expected=f"a file of its own for each channel: {', '.join(_SUFFIXES)}",
+            remedy="convert it, or compare with --against",
+        )
+    return files
+
+
+def _predicted(predictor: Predictor, volume: Volume, with_probabilities: bool) -> Prediction:
+    numbers = volume.array[..., 0].size * len(predictor.manifest.outputs.channels)
+    return predictor(volume, with_probabilities and numbers <= _MOST_PROBABILITIES)
+
+
+def _apart(found: Prediction, theirs: NDArray[Any], manifest: Manifest, volume: Volume) -> float:
+    """Return the largest difference of probabilities; theirs have the axes channel, k, j, i."""
+    source, worst = volume.geometry, 0.0
+    there = source if manifest.recipe.orientation == "stored" else source.canonical()
+    for channel, array in enumerate(theirs):
+        ours = found.probabilities[..., channel]  # type: ignore[index]
+        seen = ours if there is source else reoriented(ours, source, there)
+        worst = max(worst, float(np.abs(seen - array.T).max(initial=0)))
+    return worst
+
+
+def _differ(differing: int, voxels: int) -> str:
+    return f"{differing} of {voxels} voxels differ"
+
+
+def _dice(matrix: NDArray[np.int64], labels: LabelSet) -> dict[str, float | None]:
+    members = {name: labels.indices([name]) for name in labels.foreground}
+    members |= {name: labels.indices(of) for name, of in labels.regions.items()}
+    found = {name: DICE(counts_of(matrix, of)) for name, of in members.items()}
+    return {name: None if isnan(value) else value for name, value in found.items()}
+
+
+def _parting(
+    predictor: Predictor,
+    case: Case,
+    own: OwnResults | None,
+    labels: Path,
+    folder: ModelFolder,
+    plans: Plans,
+) -> str:
+    """Return where the two part, in words, on the case that differs most."""
+    manifest = predictor.manifest
+    volume = read_volume(case, manifest.recipe.modalities)
+    if own is not None:
+        mirror, files = bool(manifest.tiling.mirror), {case.id: _files(case, manifest)}
+        with nnunet_says(folder, files, mirror, stages=True) as stages:
+            step = step_where_they_part(predictor, volume, stages, case.id, plans)
+        return f"they part at {step}"
+    theirs = read_labels(labels, manifest.labels.of_predictions(ours=True)).array
+    tiling = manifest.tiling
+    axes = () if tiling.mirror else tiling.mirrorable
+    other = manifest.model_copy(update={"tiling": tiling.model_copy(update={"mirror": axes})})
+    found = Predictor(predictor.backend, other)(volume).segmentation.array
+    if np.count_nonzero(found != theirs) <= most_differing(theirs.size):
+        return (
+            f"they agree with {'--mirror' if axes else '--no-mirror'}, so they were made that way"
+        )
+    return "--verify says at which step they part"
+
+
+@dataclass(slots=True)
+class _Smallest:
+    """The smallest case that has labels, to be replayed elsewhere."""
+
+    volume: Volume | None = None
+    theirs: Segmentation | None = None
+
+    def offer(self, volume: Volume, theirs: Segmentation) -> None:
+        """Take a case if it is better than the one that is held."""
+        if self.volume is None or self.theirs is None or _rank(theirs) < _rank(self.theirs):
+            self.volume, self.theirs = volume, theirs
+
+    def packed(self, predictor: Predictor, folder: ModelFolder, run: bool) -> ReplayCase | None:
+        """Return it, or the part of it that is small enough, with the labels that must come."""
+        if self.volume is None or self.theirs is None:
+            return None
+        box = small_part(self.volume, self.theirs)
+        if box.shape == self.volume.geometry.shape:
+            return pack(self.volume, self.theirs, "framework")
+        part = cropped(self.volume, box)
+        if run:
+            return pack(part, _said_of(part, predictor.manifest, folder), "framework")
+        return pack(part, predictor(part).segmentation, "vol3dseg")
+
+
+def _rank(segmentation: Segmentation) -> tuple[bool, int]:
+    return not segmentation.array.any(), segmentation.array.size
+
+
+def _said_of(part: Volume, manifest: Manifest, folder: ModelFolder) -> Segmentation:
+    """Return nnU-Net's labels of a part of a scan, as a scan of its own."""
+    with tempfile.TemporaryDirectory(prefix="vol3dseg-") as place:
+        files = [Path(place) / f"part_{n:04d}.nii.gz" for n in range(len(part.modalities))]
+        for channel, file in enumerate(files):
+            nifti.write(file, part.array[..., channel], part.geometry)
+        with nnunet_says(folder, {"part": files}, bool(manifest.tiling.mirror)) as own:
+            found = read_labels(own.labels("part"), manifest.labels.of_predictions(ours=True))
+    return replace(found, geometry=part.geometry, labels=manifest.labels)
