@@ -26,6 +26,7 @@ from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.inference.deciding import Decision
 from vol3dseg.inference.restore import Restorer
 from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.model.outputs import Softmax
@@ -130,8 +131,8 @@ def _plain_prepare(volume: Volume) -> NDArray[np.float32]:
 
 
 def _home(prepared: Prepared, scores: NDArray[np.float32], labels: LabelSet) -> NDArray[np.uint8]:
-    outputs = Softmax(classes=labels.names)
-    home = Restorer(prepared.volume.geometry, prepared.source, outputs, labels, threads=2)
+    decision = Decision(Softmax(classes=labels.names), labels)
+    home = Restorer(prepared.volume.geometry, prepared.source, decision, threads=2)
     for start in range(0, scores.shape[1], _ROWS):
         home.add(scores[:, start : start + _ROWS])
     return home.labels

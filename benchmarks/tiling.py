@@ -19,6 +19,7 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.evaluation.scoring import evaluate_case, summarise
 from vol3dseg.inference import DEVICES
+from vol3dseg.inference.deciding import Decision
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.restore import Restorer
@@ -53,8 +54,8 @@ def main(model: Path, dataset: Path, device: str) -> None:
             first = found if first is None else first
             unlike = float(np.mean(found.argmax(-1) != first.argmax(-1)))
             apart.setdefault(name, []).append((float(np.abs(found - first).max()), unlike))
-            outputs = predictor.manifest.outputs
-            home = Restorer(prepared.volume.geometry, prepared.source, outputs, labels)
+            decision = Decision(predictor.manifest.outputs, labels)
+            home = Restorer(prepared.volume.geometry, prepared.source, decision)
             home.add(np.moveaxis(found, -1, 0))
             prediction = Segmentation(home.labels, prepared.source, labels)
             scores.setdefault(name, []).append(evaluate_case(case.id, reference, prediction))

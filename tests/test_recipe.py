@@ -5,6 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vol3dseg.errors import ConfigError, DatasetError, MemoryLimitError, RecipeMismatch
+from vol3dseg.inference.deciding import Decision
 from vol3dseg.inference.restore import Restorer
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
@@ -190,9 +191,8 @@ def test_probabilities_sum_to_one_at_home(labels, geometry, spacing_mm, seed):
     prepared = prepare(Volume(array, geometry, ("t1",)), recipe(spacing_mm=spacing_mm))
     working = prepared.volume.geometry
     probabilities = rng.random((3, *working.shape)).astype(np.float32)
-    restorer = Restorer(
-        working, geometry, Softmax(classes=("a", "b", "c")), labels, keep_probabilities=True
-    )
+    decision = Decision(Softmax(classes=("a", "b", "c")), labels)
+    restorer = Restorer(working, geometry, decision, keep_probabilities=True)
     restorer.add(probabilities / probabilities.sum(axis=0))
     home = restorer.probabilities
     np.testing.assert_allclose(home.sum(axis=-1), 1, atol=1e-5)

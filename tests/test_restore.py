@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vol3dseg.inference import restore as module
+from vol3dseg.inference.deciding import Decision
 from vol3dseg.inference.restore import Restorer
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.space.box import Box
@@ -52,7 +53,7 @@ def test_row_by_row_equals_all_at_once(labels, seed, spacing, keep, threads, axe
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_CHUNK", 300)  # several chunks in each step
-        home = Restorer(working, source, SOFTMAX, labels, keep, threads, axes)
+        home = Restorer(working, source, Decision(SOFTMAX, labels), keep, threads, axes)
         first = 0
         while first < working.shape[axes[0]]:
             stop = first + int(rng.integers(1, 6))
@@ -70,7 +71,7 @@ def test_row_by_row_equals_all_at_once(labels, seed, spacing, keep, threads, axe
 def test_what_waits_is_a_few_rows_and_not_the_volume(labels):
     source = Geometry((60, 8, 8), np.diag([1.0, 1, 1, 1]))
     working = source.with_spacing((2.0, 1.0, 1.0))
-    home = Restorer(working, source, Softmax(classes=("a", "b")), labels)
+    home = Restorer(working, source, Decision(Softmax(classes=("a", "b")), labels))
     for _ in range(working.shape[0]):
         home.add(np.full((2, 1, 8, 8), 0.5, dtype=np.float32))
         assert home._waiting.shape[1] <= 2

@@ -18,6 +18,7 @@ from vol3dseg.inference.runtimes.session import Session, require_values
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.machine import give_back_at_once, reset_peak
 from vol3dseg.model.components import require_library
+from vol3dseg.model.head import Head, take_head
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import ModelFile, read_model
 from vol3dseg.model.tiling_rule import Tiling
@@ -99,11 +100,14 @@ def load_predictor(
         model = replace(model, manifest=_as_asked(model.manifest, overlap, mirror, postprocess))
         if model.manifest.postprocessing:
             require_library()
+        head = None
+        if model.manifest.tiling.blends == "features":
+            model, head = _without_head(model)
         session = open_session(model.content, device, threads, precision, lean)
-        require_values(session, model.manifest)
+        require_values(session, model.manifest, head.features if head else None)
     except ModelError as error:
         raise error.at(path) from error
-    made = make_predictor(model, session, max_memory_mb, threads, tiles)
+    made = make_predictor(model, session, max_memory_mb, threads, tiles, head)
     made.origin = Origin(path.stem, model.sha256, session.provider)
     return made
 
@@ -114,16 +118,22 @@ def make_predictor(
     max_memory_mb: float | None = None,
     threads: int = 0,
     tiles: Tiles = "exact",
+    head: Head | None = None,
 ) -> Predictor:
-    """Make a predictor of a model that is read and loaded; see `load_predictor`."""
+    """Make a predictor of a model that is read and loaded; see `load_predictor`.
+
+    `head` is what has been taken off the model.
+    """
     model.manifest.recipe.require_extras()
     graph, manifest = onnx.load_model_from_string(model.content), model.manifest
     each = session.bytes_per_voxel(footprint(graph, manifest.network.divisor))
+    features = head.features if head else None
     if manifest.tiling.mirror:  # a mirrored input, the sum of the outputs and a view turned back
-        each += 2 * _FLOAT * (len(manifest.outputs.channels) + len(manifest.recipe.modalities))
+        given = features or len(manifest.outputs.channels)
+        each += 2 * _FLOAT * (given + len(manifest.recipe.modalities))
     most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
     fixed_mb = _LAID_OUT * len(model.content) / _MB
-    planner = Planner(manifest, each, most_mb, fixed_mb, tiles)
+    planner = Planner(manifest, each, most_mb, fixed_mb, tiles, features)
     return Predictor(
         session,
         manifest,
@@ -132,7 +142,14 @@ def make_predictor(
         threads,
         session.release,
         measurable=not session.on_gpu,
+        head=head,
     )
+
+
+def _without_head(model: ModelFile) -> tuple[ModelFile, Head]:
+    graph = onnx.load_model_from_string(model.content)
+    head = take_head(graph)
+    return replace(model, content=graph.SerializeToString()), head
 
 
 def _as_asked(

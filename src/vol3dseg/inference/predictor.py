@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import in_memory
 from vol3dseg.inference.allowance import Allowance, Scan
+from vol3dseg.inference.deciding import Decision
 from vol3dseg.inference.restore import Restorer
 from vol3dseg.inference.runtimes.session import Backend, finite
 from vol3dseg.inference.tiling.planner import Planner
@@ -19,6 +20,7 @@ from vol3dseg.inference.tiling.tile_plan import Plan, by, multiples
 from vol3dseg.machine import resident_mb, usable_cores
 from vol3dseg.model.adopted_notes import axes_warnings, unproven
 from vol3dseg.model.components import postprocess
+from vol3dseg.model.head import Head
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.postprocessing import Change
 from vol3dseg.preprocessing.prepare import prepare
@@ -79,7 +81,7 @@ class Predictor:
     Parameters
     ----------
     backend : Backend
-        Patches in, probabilities out: a `Session`, a Keras model, a lambda in tests.
+        Patches in, probabilities or logits out: a `Session`, a Keras model, a lambda in tests.
     manifest : Manifest
         Recipe, labels and tiling.
     planner : Planner or None
@@ -93,6 +95,8 @@ class Predictor:
         Gives back what the runtime keeps between runs; called after each where memory is limited.
     measurable : bool
         Whether the kernel sees what the network takes, as it does not on a GPU.
+    head : Head or None
+        What makes outputs of features, if those are what the backend gives.
 
     Attributes
     ----------
@@ -109,10 +113,12 @@ class Predictor:
         threads: int = 0,
         release: Callable[[], None] = lambda: None,
         measurable: bool = True,
+        head: Head | None = None,
     ) -> None:
         self.origin = Origin()
         self.backend = backend
         self.manifest = manifest
+        self._head = head
         self._threads = threads or usable_cores()
         self._seconds_per_voxel: float | None = None
         run = mirrored(backend, manifest.tiling.mirror)
@@ -201,8 +207,7 @@ class Predictor:
         restorer = Restorer(
             working,
             source,
-            manifest.outputs,
-            manifest.labels,
+            Decision(manifest.outputs, manifest.labels, self._head),
             keep_probabilities,
             self._threads,
             plan.row_axes,
@@ -265,7 +270,8 @@ class Predictor:
             Nothing fits into the memory that is given.
         """
         if self._allowance is None:
-            return Planner(self.manifest, bytes_per_voxel=0).blended(working.shape)
+            features = self._head.features if self._head else None
+            return Planner(self.manifest, 0, features=features).blended(working.shape)
         return self._allowance.plan(working.shape, Scan(source, keep_probabilities))
 
     def expected_seconds(self, plan: Plan) -> float:

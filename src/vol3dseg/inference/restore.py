@@ -1,6 +1,6 @@
-"""Restore rows of probabilities on the working grid to labels on the grid of the scan."""
+"""Restore rows of values on the working grid to labels on the grid of the scan."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -8,20 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import in_memory
-from vol3dseg.model.outputs import Outputs
-from vol3dseg.space.axes import AxisMap, axis_maps
+from vol3dseg.inference.deciding import Decision
+from vol3dseg.space.axes import AxisMap, AxisMaps, axis_maps
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.labels import LabelSet
 from vol3dseg.space.resampling import resample_part
 
-_PORTION = 2**22  # probabilities that are copied to those that wait
+_PORTION = 2**22  # values that are copied to those that wait
 _CHUNK = 2**19  # voxels of the scan's grid at once
+_CHUNK_OF_FEATURES = 2**23  # numbers: all of a voxel are needed at once
 CHUNK_MB = 30.0  # that a thread takes for them, and its share of a portion
+FEATURES_MB = _CHUNK_OF_FEATURES * 4 / 2**20  # that a thread takes beside that, of features
 
 
 class Restorer:
-    """Resamples rows of probabilities to the grid of the scan as they come, and keeps only labels.
+    """Resamples rows of values to the grid of the scan as they come, and keeps only labels.
 
     The axes of both grids are parallel. Rows come along the first of `row_axes`, which are the axes
     of the working grid as arrays of rows have them. `labels` are (i, j, k) class indices on
@@ -33,33 +34,34 @@ class Restorer:
         self,
         working: Geometry,
         source: Geometry,
-        outputs: Outputs,
-        labels: LabelSet,
+        decision: Decision,
         keep_probabilities: bool = False,
         threads: int = 1,
         row_axes: Shape = (0, 1, 2),
     ) -> None:
-        self._outputs, self._names = outputs, labels
-        background = outputs.background
+        self._decision, self._threads = decision, threads
         i, j, k = axis_maps(working, source)
-        i, j, k = (replace(m, axis=row_axes.index(m.axis)) for m in (i, j, k))
-        self._maps = i, j, k
-        across = (working.shape[axis] for axis in row_axes[1:])
+        self._maps, covered = _covered(replace(m, axis=row_axes.index(m.axis)) for m in (i, j, k))
         self._axis = next(t for t, m in enumerate(self._maps) if m.axis == 0)
         self._need = _needs(self._maps[self._axis])
-        self._waiting = np.zeros((len(background), 0, *across), dtype=np.float32)
+        across = (working.shape[axis] for axis in row_axes[1:])
+        self._waiting = np.zeros((decision.channels, 0, *across), dtype=np.float32)
         self._first = 0  # row that `_waiting` begins with
-        self._todo = ~self._maps[self._axis].outside
-        self._threads = threads
+        self._todo = np.ones(len(self._need), dtype=bool)
+        self._chunk = _CHUNK if decision.head is None else _CHUNK_OF_FEATURES // decision.channels
         self._kept: NDArray[np.float32] | None = None
+        self._kept_inside: NDArray[np.float32] | None = None
         sides = " x ".join(map(str, source.shape))
         with in_memory(
             f"labels of {sides} voxels{' and their probabilities' * keep_probabilities}"
         ):
             self.labels: NDArray[np.uint8] = np.zeros(source.shape, dtype=np.uint8)
+            self._inside = self.labels[covered]
             if keep_probabilities:
+                background = decision.background
                 self._kept = np.empty((len(background), *source.shape), dtype=np.float32)
                 self._kept[:] = background[:, None, None, None]
+                self._kept_inside = self._kept[:, *covered]
 
     @property
     def probabilities(self) -> NDArray[np.float32] | None:
@@ -67,11 +69,11 @@ class Restorer:
         return None if self._kept is None else np.moveaxis(self._kept, 0, -1)
 
     def add(self, rows: NDArray[np.float32]) -> None:
-        """Take the next (channel, rows, ...) probabilities; the array may be reused afterwards."""
+        """Take the next (channel, rows, ...) values; the array may be reused afterwards."""
         if all(m.is_indexing for m in self._maps) and self._kept is None:
             decided = np.empty(rows.shape[1:], dtype=np.uint8)
             for row in range(len(decided)):  # of a size that stays in the processor's cache
-                decided[row] = self._outputs.decide(rows[:, row], self._names)
+                decided[row] = self._decision.decide(iter(rows[:, row]), decided[row].shape)
             self._place(decided, self._first)
             self._first += rows.shape[1]
             return
@@ -101,34 +103,40 @@ class Restorer:
             ours.append(slice(int(inside[0]), int(inside[-1]) + 1))
             theirs.append(_steps(int(at[inside[0]]), int(at[inside[-1]])))
         turned = np.moveaxis(labels, [m.axis for m in self._maps], [0, 1, 2])
-        self.labels[tuple(ours)] = turned[tuple(theirs)]
+        self._inside[tuple(ours)] = turned[tuple(theirs)]
 
     def _chunks(self, ready: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
         """Cut the rows of the scan's grid that are ready into ranges."""
         where = np.flatnonzero(ready)
         if where.size:
-            plane = self.labels.size // self.labels.shape[self._axis]
-            step = max(1, _CHUNK // plane)
+            plane = self._inside.size // self._inside.shape[self._axis]
+            step = max(1, self._chunk // max(1, plane))
             stop = int(where[-1]) + 1
             yield from ((n, min(n + step, stop)) for n in range(int(where[0]), stop, step))
 
     def _restore(self, known: NDArray[np.float32], first: int, start: int, stop: int) -> None:
-        own = replace(self._maps[self._axis], first=start, count=stop - start)
+        own = self._maps[self._axis]
+        own = replace(own, first=own.first + start, count=stop - start)
         a, b, c = (own if t == self._axis else m for t, m in enumerate(self._maps))
         low = int(self._need[start:stop, 0].min()) - first
         high = int(self._need[start:stop, 1].max()) - first
         place: tuple[slice, ...] = (slice(None),) * self._axis + (slice(start, stop),)
-        background = self._outputs.background
+        values = (resample_part(each, first + low, (a, b, c)) for each in known[:, low:high])
+        kept = None if self._kept_inside is None else self._kept_inside[:, *place]
+        labels = self._inside[place]
+        labels[...] = self._decision.decide(values, labels.shape, kept)
 
-        def channels() -> Iterator[NDArray[np.float32]]:
-            for index, values in enumerate(known[:, low:high]):
-                fill = float(background[index])
-                found = resample_part(values, first + low, (a, b, c), fill=fill)
-                if self._kept is not None:
-                    self._kept[index][place] = found
-                yield found
 
-        self.labels[place] = self._outputs.decide(channels(), self._names)
+def _covered(maps: Iterable[AxisMap]) -> tuple[AxisMaps, tuple[slice, slice, slice]]:
+    """Return axis maps of that part of the target which the source covers, and where it lies."""
+    found = []
+    for axis_map in maps:
+        inside = np.flatnonzero(~axis_map.outside)
+        start, stop = (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, 0)
+        own = replace(axis_map, first=axis_map.first + start, count=stop - start)
+        found.append((own, slice(start, stop)))
+    (i, i_range), (j, j_range), (k, k_range) = found
+    return (i, j, k), (i_range, j_range, k_range)
 
 
 def _needs(axis_map: AxisMap) -> NDArray[np.intp]:

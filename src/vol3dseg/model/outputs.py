@@ -55,9 +55,22 @@ class Softmax(Frozen):
         best = next(several)
         found: NDArray[np.uint8] = np.zeros(best.shape, dtype=np.uint8)
         for index, values in enumerate(several, start=1):
-            np.putmask(found, values > best, np.uint8(index))
-            best = np.maximum(best, values)
+            larger = values > best
+            if larger.any():
+                np.putmask(found, larger, np.uint8(index))
+                best = np.maximum(best, values)
         return found
+
+    def decide_each(self, values: Channel, labels: LabelSet) -> NDArray[np.uint8]:
+        """Return the class index of each voxel of (voxel, channel) values, as `decide` does."""
+        return np.asarray(values.argmax(axis=1), dtype=np.uint8)
+
+    def make_probabilities(self, values: Channel) -> None:
+        """Turn (channel, ...) values into probabilities, in place."""
+        if self.values == "logits":
+            values -= values.max(axis=0)
+            np.exp(values, out=values)
+            values /= values.sum(axis=0)
 
     def margin(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how far each voxel of (channel, ...) values is from another decision."""
@@ -146,6 +159,18 @@ class Sigmoid(Frozen):
             painted = np.uint8(labels.index(region.paints))
             found = np.where(values > self.cut, painted, found)
         return found
+
+    def decide_each(self, values: Channel, labels: LabelSet) -> NDArray[np.uint8]:
+        """Return the class index of each voxel of (voxel, channel) values, as `decide` does."""
+        return self.decide(values.T, labels)
+
+    def make_probabilities(self, values: Channel) -> None:
+        """Turn (channel, ...) values into probabilities, in place."""
+        if self.values == "logits":
+            with np.errstate(over="ignore"):  # what is far from 0 becomes 0
+                np.exp(-values, out=values)
+            values += 1
+            np.reciprocal(values, out=values)
 
     def margin(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how far each voxel of (channel, ...) values is from another decision."""

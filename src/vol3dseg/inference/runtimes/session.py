@@ -83,8 +83,10 @@ def finite(found: NDArray[np.float32]) -> NDArray[np.float32]:
     return found
 
 
-def require_values(session: Session, manifest: Manifest) -> None:
+def require_values(session: Session, manifest: Manifest, features: int | None = None) -> None:
     """Run a network once on the smallest input that it takes, of noise.
+
+    So many `features` are expected of one whose last layer has been taken off.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def require_values(session: Session, manifest: Manifest) -> None:
         found = finite(session(noise))
     except DeviceError as error:
         raise ModelError(error.found, expected=f"a network of {channels} channels") from error
-    shape = (1, len(outputs.channels), *sides)
+    shape = (1, features or len(outputs.channels), *sides)
     if found.shape != shape or found.dtype != np.float32:
         raise ModelError(f"gives {found.dtype} of {found.shape}", expected=f"float32 of {shape}")
     if outputs.values == "logits":
