@@ -23,7 +23,7 @@ from vol3dseg.model.components import postprocess
 from vol3dseg.model.head import Head
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.postprocessing import Change
-from vol3dseg.preprocessing.prepare import prepare
+from vol3dseg.preprocessing.prepare import maps_home, prepare
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
@@ -211,6 +211,7 @@ class Predictor:
             keep_probabilities,
             self._threads,
             plan.row_axes,
+            maps_home(manifest.recipe, working, source),
         )
         started, restore = time.perf_counter(), 0.0
         planned_mb = None

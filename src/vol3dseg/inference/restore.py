@@ -24,7 +24,8 @@ FEATURES_MB = _CHUNK_OF_FEATURES * 4 / 2**20  # that a thread takes beside that,
 class Restorer:
     """Resamples rows of values to the grid of the scan as they come, and keeps only labels.
 
-    The axes of both grids are parallel. Rows come along the first of `row_axes`, which are the axes
+    The axes of both grids are parallel, and `maps` say how they are interpolated: linearly, where
+    there are none. Rows come along the first of `row_axes`, which are the axes
     of the working grid as arrays of rows have them. `labels` are (i, j, k) class indices on
     `source`, decided after interpolation; background outside of the working grid. They are complete
     when all rows have been added.
@@ -38,9 +39,10 @@ class Restorer:
         keep_probabilities: bool = False,
         threads: int = 1,
         row_axes: Shape = (0, 1, 2),
+        maps: AxisMaps | None = None,
     ) -> None:
         self._decision, self._threads = decision, threads
-        i, j, k = axis_maps(working, source)
+        i, j, k = maps or axis_maps(working, source)
         self._maps, covered = _covered(replace(m, axis=row_axes.index(m.axis)) for m in (i, j, k))
         self._axis = next(t for t, m in enumerate(self._maps) if m.axis == 0)
         self._need = _needs(self._maps[self._axis])

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import DatasetError, in_memory
 from vol3dseg.machine import usable_cores
+from vol3dseg.preprocessing.nnunet_steps import nnunet_maps_home, oriented, prepare_as_nnunet
 from vol3dseg.quality.appearance import Appearance, measure_appearance
 from vol3dseg.recipe import ModelRecipe, NnunetRecipe, own_recipe
 from vol3dseg.recipe.cropping import AXES, WrittenBox, nonzero_box, write_nonzero_box
-from vol3dseg.space.axes import axis_maps
+from vol3dseg.space.axes import AxisMaps, axis_maps
 from vol3dseg.space.box import Box, Shape
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.label_resampling import interpolate_labels, nearest_labels, resample_labels
@@ -54,21 +55,17 @@ def prepare(
     than any scan has), IntensityError (no bias field is found), MemoryLimitError,
     MissingExtraError.
     """
-    recipe = own_recipe(recipe, "preparing a scan")
     missing = [m for m in recipe.modalities if m not in volume.modalities]
     if missing:
         raise DatasetError(
             f"the scan has {volume.modalities}, {missing} is missing",
             expected=f"{recipe.modalities}, as the recipe says",
         )
+    if isinstance(recipe, NnunetRecipe):
+        return _prepared_as_nnunet(volume, recipe, afford)
     canonical = volume.geometry.canonical()
     grid = canonical.with_spacing(recipe.spacing_mm) if recipe.spacing_mm else canonical
-    views = {
-        name: reoriented(
-            volume.array[..., volume.modalities.index(name)], volume.geometry, canonical
-        )
-        for name in recipe.modalities
-    }
+    views = _views(volume, recipe, canonical)
     with ThreadPoolExecutor(usable_cores()) as pool:
         appearance = pool.submit(measure_appearance, views, volume.geometry)
         if recipe.crop == "none":
@@ -94,6 +91,35 @@ def prepare(
             resample_along(image, maps, each=step.fitted(image), out=target)
     prepared = Volume(np.moveaxis(array, 0, -1), grid.cropped(box), recipe.modalities)
     return Prepared(prepared, volume.geometry, grid, box, boxes, appearance.result())
+
+
+def _views(volume: Volume, recipe: ModelRecipe, grid: Geometry) -> dict[str, NDArray[np.float32]]:
+    """Return each modality with its axes as those of `grid`, without a copy."""
+    return {
+        name: reoriented(volume.array[..., volume.modalities.index(name)], volume.geometry, grid)
+        for name in recipe.modalities
+    }
+
+
+def _prepared_as_nnunet(
+    volume: Volume, recipe: NnunetRecipe, afford: Callable[[Shape], None]
+) -> Prepared:
+    grid = oriented(recipe, volume.geometry)
+    images = _views(volume, recipe, volume.geometry.canonical())
+    with ThreadPoolExecutor(1) as pool:
+        appearance = pool.submit(measure_appearance, images, volume.geometry)
+        prepared = prepare_as_nnunet(_views(volume, recipe, grid), grid, recipe, afford)
+    whole = Box.whole(prepared.geometry.shape)
+    boxes = dict.fromkeys(recipe.modalities, whole)
+    working = prepared.geometry
+    return Prepared(prepared, volume.geometry, working, whole, boxes, appearance.result())
+
+
+def maps_home(recipe: ModelRecipe, working: Geometry, source: Geometry) -> AxisMaps:
+    """Return how outputs come from the working grid of a scan to its own."""
+    if isinstance(recipe, NnunetRecipe):
+        return nnunet_maps_home(recipe, working, source)
+    return axis_maps(working, source)
 
 
 def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:

@@ -7,6 +7,7 @@ NIfTI; an affine maps the index of a voxel's centre to the world.
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -36,6 +37,9 @@ class Geometry:
         Voxels along i, j, k.
     affine : (4, 4) array
         From voxel index to world RAS+ [mm].
+    stated_mm : (3,) tuple of float or None
+        Spacing as the header states it beside the affine, whose columns are of that length but for
+        rounding [mm]. It does not count where grids are compared.
 
     Raises
     ------
@@ -46,8 +50,11 @@ class Geometry:
 
     shape: Shape
     affine: NDArray[np.float64]
+    stated_mm: Spacing | None
 
-    def __init__(self, shape: tuple[int, ...], affine: ArrayLike) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], affine: ArrayLike, stated_mm: Spacing | None = None
+    ) -> None:
         matrix = np.array(affine, dtype=np.float64)
         if len(shape) != 3 or min(shape) < 1:
             wanted = "three axes of at least one voxel"
@@ -64,6 +71,7 @@ class Geometry:
         matrix.setflags(write=False)
         object.__setattr__(self, "shape", (int(shape[0]), int(shape[1]), int(shape[2])))
         object.__setattr__(self, "affine", matrix)
+        object.__setattr__(self, "stated_mm", stated_mm)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Geometry):
@@ -88,6 +96,11 @@ class Geometry:
         """Distance between neighbouring voxel centres along i, j, k [mm], from the affine."""
         i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
         return i, j, k
+
+    @property
+    def header_spacing_mm(self) -> Spacing:
+        """Spacing as the header states it, or from the affine where it does not [mm]."""
+        return self.stated_mm or self.spacing_mm
 
     @property
     def voxel_volume_mm3(self) -> float:
@@ -121,13 +134,15 @@ class Geometry:
         orientation = nib.orientations.io_orientation(self.affine)
         affine = self.affine @ nib.orientations.inv_ornt_aff(orientation, self.shape)
         order = np.argsort(orientation[:, 0])
-        return Geometry(tuple(int(self.shape[a]) for a in order), affine)
+        i, j, k = order.tolist()
+        stated = self.stated_mm and (self.stated_mm[i], self.stated_mm[j], self.stated_mm[k])
+        return Geometry((self.shape[i], self.shape[j], self.shape[k]), affine, stated)
 
     def cropped(self, box: Box) -> "Geometry":
         """Return the grid of `box`, which may reach beyond this one."""
         affine = self.affine.copy()
         affine[:3, 3] = self.affine[:3, :3] @ box.start + self.affine[:3, 3]
-        return Geometry(box.shape, affine)
+        return Geometry(box.shape, affine, self.stated_mm)
 
     def with_spacing(self, spacing_mm: Spacing) -> "Geometry":
         """Return the grid of another spacing over the same field of view.
@@ -150,11 +165,31 @@ class Geometry:
         ratio = np.array(spacing_mm) / self.spacing_mm
         ratio[np.abs(ratio - 1) < _PART] = 1.0
         sides = np.maximum(np.ceil(np.array(self.shape) / ratio - _PART), 1)
-        if sides.max() > _LONGEST or sides.prod() > _MOST:
+        return self._sampled(sides, ratio)
+
+    def stretched(self, sides: tuple[int, int, int]) -> "Geometry":
+        """Return the grid of other numbers of voxels whose outer edges are those of this one.
+
+        Parameters
+        ----------
+        sides : (3,) tuple of int
+            New voxels along i, j, k.
+
+        Raises
+        ------
+        GridError
+            There would be none along an axis, or more than any scan has.
+        """
+        return self._sampled(np.array(sides), np.array(self.shape) / np.maximum(sides, 1))
+
+    def _sampled(self, sides: NDArray[Any], ratio: NDArray[np.float64]) -> "Geometry":
+        """Return the grid of `sides` voxels, each `ratio` times as long as those of this one."""
+        if sides.min() < 1 or sides.max() > _LONGEST or sides.prod(dtype=float) > _MOST:
+            spacing_mm = ratio * self.spacing_mm
             raise GridError(
                 f"{self} would be {'x'.join(f'{n:.4g}' for n in sides)} voxels if resampled to "
                 f"{'x'.join(f'{s:.4g}' for s in spacing_mm)} mm",
-                expected=f"at most {_LONGEST} along an axis, and {_MOST} in all",
+                expected=f"1 to {_LONGEST} along an axis, and at most {_MOST} in all",
                 remedy="mend the spacing in the header, or prepare with a coarser one",
             )
         shape = sides.astype(int)

@@ -51,6 +51,11 @@ def in_portions(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
         yield tuple(array[start : start + _PORTION] for array in flat)
 
 
+def slowest_first(array: NDArray[Any]) -> list[int]:
+    """Return the axes of an array, those whose voxels lie farthest apart in memory first."""
+    return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+
+
 def _fastest(array: NDArray[Any]) -> int:
     """Return the axis whose voxels lie closest together, the last of equals."""
     steps = [abs(step) for step in array.strides]

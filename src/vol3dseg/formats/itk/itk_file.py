@@ -90,8 +90,12 @@ def _geometry(path: Path, header: TextHeader, intake: Intake, shape: tuple[int, 
     if min(header.spacing_mm, default=1.0) <= 0:
         found = f"header says a spacing of {header.spacing_mm} mm"
         raise unusable(found, "positive numbers", path)
+    stated_mm = None
+    if len(header.spacing_mm) == 3:
+        i, j, k = header.spacing_mm
+        stated_mm = (i, j, k)
     try:
-        geometry = Geometry(shape, header.affine)
+        geometry = Geometry(shape, header.affine, stated_mm)
     except GridError as error:
         raise error.at(path) from error
     if not header.oriented:

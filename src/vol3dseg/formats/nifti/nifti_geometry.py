@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import GridError
 from vol3dseg.formats.streams import unfit_file
-from vol3dseg.space.geometry import Geometry, corners, unusable
+from vol3dseg.space.geometry import Geometry, Spacing, corners, unusable
 from vol3dseg.space.intake import Intake
 
 _UNITS = {1: ("metres", 1e3), 2: ("millimetres", 1.0), 3: ("micrometres", 1e-3)}  # `xyzt_units`
@@ -23,7 +23,9 @@ _APART = 0.5  # voxels that sform and qform may differ by: programs round either
 def geometry_of(header: Any, shape: tuple[int, ...], path: Path, intake: Intake) -> Geometry:
     """Return the grid that a header places an array of `shape` on; refuse one of no use."""
     with np.errstate(invalid="ignore", over="ignore"):
-        grid = partial(_grid, shape, _mm(header, shape, path, intake), path)
+        mm = _mm(header, shape, path, intake)
+        i, j, k = np.abs(header["pixdim"][1:4].astype(float) * mm).tolist()
+        grid = partial(_grid, shape, mm, (i, j, k), path)
         sform = grid(header.get_sform()) if header["sform_code"] > 0 else None
         try:
             qform = grid(_qform(header, path)) if header["qform_code"] > 0 else None
@@ -85,9 +87,11 @@ def _qform(header: Any, path: Path) -> NDArray[np.float64]:
         raise unusable(found, "a length of at most 1", path, "export it again") from error
 
 
-def _grid(shape: tuple[int, ...], mm: float, path: Path, affine: NDArray[Any]) -> Geometry:
+def _grid(
+    shape: tuple[int, ...], mm: float, stated_mm: Spacing, path: Path, affine: NDArray[Any]
+) -> Geometry:
     try:
-        return Geometry(shape, affine * np.array([mm, mm, mm, 1])[:, None])
+        return Geometry(shape, affine * np.array([mm, mm, mm, 1])[:, None], stated_mm)
     except GridError as error:
         raise error.at(path) from error
 

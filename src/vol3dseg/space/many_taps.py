@@ -1,0 +1,117 @@
+"""Interpolation with many taps along each axis, as of splines: products with small matrices.
+
+A block of target voxels along an axis is a matrix of weights times the source voxels around it.
+Factors are kept so small that BLAS stays in the thread that calls it, since this process may not be
+given all cores.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3dseg.machine import usable_cores
+from vol3dseg.space.axes import AxisMap, AxisMaps
+from vol3dseg.space.memory_layout import contiguous, copy_voxels
+
+Image = NDArray[np.float32]
+Part = tuple[slice, slice, slice]
+_BLOCK = 16  # target voxels along an axis
+_SMALL = 2**18  # multiplications: OpenBLAS takes more threads for more
+_CHUNK = 2**18  # source voxels that are read at once
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some target voxels along an axis, the source voxels that they come from, and the weights."""
+
+    target: slice
+    source: slice
+    weights: NDArray[np.float32]  # (target, source)
+
+
+def resample_by_products(
+    read: Callable[[Part], Image],
+    maps: AxisMaps,
+    out: Image,
+    order: Sequence[int],
+    limits: tuple[float, float],
+    alone: int | None = None,
+) -> None:
+    """Bring an image to another grid with the same axes, portion by portion.
+
+    `read` gives a part of the (i, j, k) source, whose axes in memory have this `order`, the slowest
+    first. The result is kept within `limits`; but where one axis is interpolated `alone`, each
+    plane across it is interpolated first and kept within its own range, and what is between planes
+    has no limits.
+    """
+    if alone is not None:
+        order = [alone, *(axis for axis in order if axis != alone)]
+    place = np.argsort(order).tolist()
+    along, *across = (list(_blocks(maps[axis])) for axis in order)
+    _, wide, deep = (maps[axis].size for axis in order)
+    target = out.transpose(order)
+
+    def part(rows: slice, columns: slice) -> Image:
+        i, j, k = ((rows, columns, slice(None))[at] for at in place)
+        return contiguous(read((i, j, k)).transpose(order))
+
+    def portion(own: _Block) -> None:
+        inside = replace(own, target=slice(0, len(own.weights)), source=slice(None))
+        if alone is None:
+            step = max(1, _CHUNK // (own.weights.shape[1] * deep))
+            found = np.empty((len(own.weights), wide, deep), dtype=np.float32)
+            for first in range(0, wide, step):
+                columns = slice(first, first + step)
+                found[:, columns] = _product(part(own.source, columns), 0, [inside])
+            np.clip(_products(found, across), *limits, out=target[own.target])
+        else:
+            planes = part(own.source, slice(None))
+            ends = (end(planes, axis=(1, 2), keepdims=True) for end in (np.min, np.max))
+            planes = np.clip(_products(planes, across), *ends)
+            copy_voxels(target[own.target], _product(planes, 0, [inside]))
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        list(pool.map(portion, along))
+
+
+def _products(array: Image, across: Sequence[Sequence[_Block]]) -> Image:
+    """Interpolate along the second axis, and then along the third."""
+    for axis, blocks in enumerate(across, start=1):
+        array = _product(array, axis, blocks)
+    return array
+
+
+def _product(array: Image, axis: int, blocks: Sequence[_Block]) -> Image:
+    """Interpolate along one axis of an array without gaps."""
+    before, behind = array.shape[:axis], array.shape[axis + 1 :]
+    given = array.reshape(prod(before), array.shape[axis], prod(behind))
+    result = np.empty((len(given), blocks[-1].target.stop, given.shape[2]), dtype=np.float32)
+    for block in blocks:
+        source, target = given[:, block.source], result[:, block.target]
+        step = max(1, _SMALL // block.weights.size)
+        if given.shape[2] == 1:  # rows of the fastest axis
+            for at in range(0, len(given), step):
+                rows = source[at : at + step, :, 0]
+                np.matmul(rows, block.weights.T, out=target[at : at + step, :, 0])
+        else:
+            for at in range(0, given.shape[2], step):
+                columns = source[..., at : at + step]
+                np.matmul(block.weights, columns, out=target[..., at : at + step])
+    return result.reshape(*before, result.shape[1], *behind)
+
+
+def _blocks(axis_map: AxisMap) -> Iterator[_Block]:
+    """Cut the target voxels of an axis into blocks."""
+    taps, weights = axis_map.taps()
+    for first in range(0, axis_map.count, _BLOCK):
+        stop = min(first + _BLOCK, axis_map.count)
+        target, number = np.nonzero(weights[first:stop])
+        source = taps[first:stop][target, number]
+        low, high = int(source.min()), int(source.max()) + 1
+        matrix = np.zeros((stop - first, high - low), dtype=np.float32)
+        np.add.at(matrix, (target, source - low), weights[first:stop][target, number])
+        yield _Block(slice(first, stop), slice(low, high), matrix)

@@ -1,0 +1,145 @@
+"""Logits of a model from nnU-Net come home row by row as they do all at once, plainly written."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vol3dseg.inference import restore as module
+from vol3dseg.inference.deciding import Decision
+from vol3dseg.inference.restore import Restorer
+from vol3dseg.model.outputs import Softmax
+from vol3dseg.preprocessing.prepare import maps_home, prepare
+from vol3dseg.recipe import NnunetRecipe
+from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.volume import Volume
+
+LOGITS = Softmax(values="logits", classes=("a", "b", "c"))
+
+
+def recipe_of(spacing_mm, outputs, orientation="stored"):
+    return NnunetRecipe.model_validate(
+        {
+            "kind": "nnunet", "modalities": ["m"], "orientation": orientation,
+            "spacing_mm": spacing_mm, "normalisation": {"m": {"method": "none"}},
+            "images": {"method": "spline", "order": 1}, "outputs": outputs,
+            "patch_size": (8, 8, 8),
+        }
+    )  # fmt: skip
+
+
+def matrix_of(size, count, nearest):
+    """Return (count, size) weights: linear with edges repeated, or all on the nearest."""
+    places = np.clip(float(size) / count * (np.arange(count) + 0.5) - 0.5, 0, size - 1)
+    if nearest:
+        return np.eye(size)[np.floor(places + 0.5).astype(int)]
+    return np.maximum(1 - np.abs(places[:, None] - np.arange(size)), 0)
+
+
+def brought_home(logits, crop, nearest):
+    """Return (channel, i, j, k) logits on a crop box of some shape."""
+    matrices = [
+        matrix_of(size, count, axis == nearest)
+        for axis, (size, count) in enumerate(zip(logits.shape[1:], crop, strict=True))
+    ]
+    return np.einsum("cijk,ai,bj,dk->cabd", logits, *matrices)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(4, 16)] * 3),
+    source_mm=st.tuples(*[st.sampled_from([0.6, 1.0, 1.3])] * 3),
+    target_mm=st.tuples(*[st.sampled_from([0.7, 1.0, 2.0, 5.0])] * 3),
+    outputs=st.sampled_from([(1, None), (1, False), (1, True), (0, False)]),
+    order=st.permutations(range(3)),
+    signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),
+    orientation=st.sampled_from(["stored", "RAS"]),
+    threads=st.sampled_from([1, 2]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_labels_are_those_of_the_whole_at_once(
+    labels, shape, source_mm, target_mm, outputs, order, signs, orientation, threads, seed
+):
+    rng = np.random.default_rng(seed)
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, list(order)] * signs * source_mm
+    affine[:3, 3] = rng.uniform(-90, 90, 3)
+    image = np.zeros(shape, "f4")
+    start = [int(rng.integers(0, n // 3 + 1)) for n in shape]
+    stop = [int(rng.integers(2 * n // 3 + 1, n + 1)) for n in shape]
+    box = tuple(map(slice, start, stop))
+    image[box] = 1
+    degree, separate = outputs
+    step = {"method": "spline", "order": degree, "separate_z": separate}
+    recipe = recipe_of(target_mm, step, orientation)
+    scan = Volume(image[..., None], Geometry(shape, affine, source_mm), ("m",))
+    turn = list(range(3)) if orientation == "stored" else np.argsort(order).tolist()
+    there_mm = [source_mm[axis] for axis in turn]
+    crop = [stop[axis] - start[axis] for axis in turn]
+    if min(round(n * a / b) for n, a, b in zip(crop, there_mm, target_mm, strict=True)) < 1:
+        return
+    prepared = prepare(scan, recipe)
+    working = prepared.volume.geometry
+    logits = rng.normal(size=(3, *working.shape)).astype("f4")
+
+    far = [max(mm) / min(mm) > 3 for mm in (target_mm, there_mm)]
+    deciding = target_mm if far[0] or separate else there_mm
+    alone = None
+    if (any(far) if separate is None else separate) and deciding.count(max(deciding)) == 1:
+        alone = deciding.index(max(deciding))
+    home = (
+        brought_home(logits, crop, alone)
+        if degree
+        else np.stack([nearest_of(each, crop) for each in logits])
+    )
+    flips = [slice(None, None, 1 if orientation == "stored" else signs[axis]) for axis in turn]
+    values = np.moveaxis(home[(slice(None), *flips)], [1, 2, 3], [axis + 1 for axis in turn])
+    nothing = np.array([99, -99, -99])[:, None, None, None]
+    expected = np.full((3, *shape), nothing, dtype=float)
+    expected[(slice(None), *box)] = values
+
+    for keep in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "_CHUNK", 200)
+            maps = maps_home(recipe, working, prepared.source)
+            rows_along = tuple(rng.permutation(3).tolist())
+            turned = logits.transpose(0, *(axis + 1 for axis in rows_along))
+            restorer = Restorer(
+                working, prepared.source, Decision(LOGITS, labels), keep, threads, rows_along, maps
+            )
+            first = 0
+            while first < turned.shape[1]:
+                rows = turned[:, first : first + int(rng.integers(1, 6))].copy()
+                first += rows.shape[1]
+                restorer.add(rows)
+        if keep:
+            found = np.moveaxis(restorer.probabilities, -1, 0)
+            shares = np.exp(expected) / np.exp(expected).sum(axis=0)
+            np.testing.assert_allclose(found, shares, atol=2e-6)
+        differing = restorer.labels != expected.argmax(axis=0)
+        margin = np.diff(np.sort(expected, axis=0), axis=0)[-1]
+        assert not (differing & (margin > 1e-5)).any()
+
+
+def nearest_of(values, crop):
+    """Return the nearest value along all axes."""
+    matrices = [
+        matrix_of(size, count, True) for size, count in zip(values.shape, crop, strict=True)
+    ]
+    return np.einsum("ijk,ai,bj,dk->abd", values, *matrices)
+
+
+@pytest.mark.parametrize("way", ["spline", "torch"])
+@pytest.mark.parametrize("spacing", [0.5, 2.0])
+def test_what_waits_is_a_few_rows(labels, way, spacing):
+    outputs = {"method": way, **({"order": 1} if way == "spline" else {})}
+    recipe = recipe_of((spacing, 1.0, 1.0), outputs)
+    image = np.ones((60, 8, 8, 1), dtype="f4")
+    prepared = prepare(Volume(image, Geometry((60, 8, 8), np.eye(4)), ("m",)), recipe)
+    working = prepared.volume.geometry
+    maps = maps_home(recipe, working, prepared.source)
+    home = Restorer(working, prepared.source, Decision(LOGITS, labels), maps=maps)
+    for _ in range(working.shape[0]):
+        home.add(np.full((3, 1, 8, 8), [[[[0.0]]], [[[1.0]]], [[[0.5]]]], dtype="f4"))
+        assert home._waiting.shape[1] <= 3
+    assert (home.labels == 1).all()
