@@ -9,6 +9,7 @@ import sys
 import click
 
 from vol3dseg import __version__
+from vol3dseg.cli.adopt import adopt
 from vol3dseg.cli.check import check
 from vol3dseg.cli.compare import compare
 from vol3dseg.cli.cross_validate import cross_validate
@@ -73,6 +74,7 @@ for command in (
     train,
     cross_validate,
     export_onnx,
+    adopt,
     predict,
     evaluate,
     compare,

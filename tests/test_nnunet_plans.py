@@ -5,46 +5,20 @@ import json
 import numpy as np
 import pytest
 
+from tests.nnunet_folders import CT, DATASET, FULLRES, PLANS, RESAMPLING
 from vol3dseg.errors import ModelError
 from vol3dseg.export.nnunet.model_folder import find_model
 from vol3dseg.export.nnunet.nnunet_labels import read_description
 from vol3dseg.export.nnunet.plans import read_plans
 from vol3dseg.export.nnunet.plans_recipe import recipe_of
 
-RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
-FULLRES = {
-    "preprocessor_name": "DefaultPreprocessor",
-    "patch_size": [16, 48, 56],
-    "spacing": [4.0, 1.0, 1.5],
-    "normalization_schemes": ["CTNormalization", "ZScoreNormalization"],
-    "use_mask_for_norm": [False, True],
-    "resampling_fn_data": "resample_data_or_seg_to_shape",
-    "resampling_fn_data_kwargs": RESAMPLING,
-    "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-    "resampling_fn_probabilities_kwargs": {**RESAMPLING, "order": 1},
-    "batch_size": 2,
-}
-CT = {"mean": 80.5, "std": 21.5, "percentile_00_5": 27.0, "percentile_99_5": 134.0, "max": 159.0}
-PLANS = {
-    "dataset_name": "Dataset502_Aniso",
-    "plans_name": "nnUNetPlans",
-    "image_reader_writer": "SimpleITKIO",
-    "transpose_forward": [2, 0, 1],
-    "label_manager": "LabelManager",
-    "foreground_intensity_properties_per_channel": {"0": CT, "1": CT},
-    "configurations": {"3d_fullres": FULLRES},
-}
-DATASET = {
-    "channel_names": {"0": "CT", "1": "T2"},
-    "labels": {"background": 0, "tumour": 1, "core": 2},
-    "file_ending": ".nii.gz",
-}
 REGIONS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
 
 
 def recipe(tmp_path, name="3d_fullres", fullres=None, **changes):
     """The recipe of plans with these changes."""
-    content = {**PLANS, "configurations": {"3d_fullres": {**FULLRES, **(fullres or {})}}, **changes}
+    chosen = {**FULLRES, **(fullres or {})}
+    content = {**PLANS, "configurations": {"3d_fullres": chosen}, **changes}
     path = tmp_path / "plans.json"
     path.write_text(json.dumps(content))
     return recipe_of(read_plans(path, name, 2), ("CT", "T2"))
@@ -74,7 +48,7 @@ def test_axes_of_the_network_become_those_of_the_file(tmp_path):
 def test_what_plans_say_becomes_a_recipe(tmp_path):
     made = recipe(tmp_path)
     assert made.spacing_mm == (4.0, 1.5, 1.0)
-    assert made.patch_size == (16, 56, 48)
+    assert made.patch_size == (8, 24, 24)
     assert made.orientation == "stored"
     assert made.windows == {"CT": (27.0, 134.0)}
     assert made.normalisation["T2"].inside == "mask"
@@ -86,10 +60,10 @@ def test_readers_that_turn_scans_give_ras(tmp_path):
 
 
 def test_a_configuration_inherits_and_overrides(tmp_path):
-    small = {"inherits_from": "3d_fullres", "patch_size": [8, 24, 24]}
+    small = {"inherits_from": "3d_fullres", "patch_size": [4, 12, 16]}
     both = {"3d_fullres": FULLRES, "small": small}
     made = recipe(tmp_path, "small", configurations=both)
-    assert (made.patch_size, made.spacing_mm) == ((8, 24, 24), (4.0, 1.5, 1.0))
+    assert (made.patch_size, made.spacing_mm) == ((4, 16, 12), (4.0, 1.5, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -122,6 +96,7 @@ def test_scans_may_keep_their_spacing(tmp_path):
 
 def test_older_plans_say_intensities_by_modality(tmp_path):
     older = {k: v for k, v in PLANS.items() if not k.startswith("foreground")}
+    older["configurations"] = {"3d_fullres": FULLRES}
     older["foreground_intensity_properties_by_modality"] = {"0": CT, "1": CT}
     path = tmp_path / "plans.json"
     path.write_text(json.dumps(older))

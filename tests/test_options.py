@@ -1,5 +1,6 @@
 """What commands share: tables in the terminal, and files that text goes into, whatever it holds."""
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -44,13 +45,22 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
-def test_every_command_refuses_what_is_given_twice(name):
-    assert isinstance(cli.commands[name], Once)
-    output = {"demo": "--folder"}.get(name, "-o")
-    if output not in {o for p in cli.commands[name].params for o in p.opts}:
+def every_command(group=cli, words=()):
+    """Commands with the words that call them, those of groups too."""
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from every_command(command, (*words, name))
+        else:
+            yield pytest.param((*words, name), command, id=" ".join((*words, name)))
+
+
+@pytest.mark.parametrize(("words", "command"), list(every_command()))
+def test_every_command_refuses_what_is_given_twice(words, command):
+    assert isinstance(command, Once)
+    output = {"demo": "--folder"}.get(words[0], "-o")
+    if output not in {o for p in command.params for o in p.opts}:
         return
-    found = CliRunner().invoke(cli, [name, output, "a", output, "b"])
+    found = CliRunner().invoke(cli, [*words, output, "a", output, "b"])
     assert found.exit_code == 2
     assert "is given twice; it takes one" in found.output
 

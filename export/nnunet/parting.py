@@ -35,7 +35,8 @@ def step_where_they_part(
         return f"the network, by up to {apart:.2g} in a logit"
     there = prepared.volume.geometry  # as if the scan lay on the grid that the network sees
     found = predictor.segment(prepared.volume, there, keep_probabilities=True).probabilities
-    blended = _probabilities(_along_file(theirs.array(case, "logits"), plans), predictor)
+    blended = _along_file(theirs.array(case, "logits"), plans).astype(np.float32)
+    predictor.manifest.outputs.make_probabilities(blended)
     ours = np.empty_like(blended) if found is None else np.moveaxis(found, -1, 0)
     if (apart := _largest(ours, blended)) > _SURE:
         return f"the blending of tiles, by up to {apart:.2g} in probability"
@@ -49,11 +50,3 @@ def _along_file(array: Array, plans: Plans) -> Array:
 
 def _largest(ours: Array, theirs: Array) -> float:
     return float(np.abs(ours.astype(np.float32) - theirs).max(initial=0))
-
-
-def _probabilities(logits: Array, predictor: Predictor) -> Array:
-    values = logits.astype(np.float64)
-    if predictor.manifest.outputs.kind == "sigmoid":
-        return np.asarray(1 / (1 + np.exp(-values)))
-    weights = np.exp(values - values.max(axis=0))
-    return np.asarray(weights / weights.sum(axis=0))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vol3dseg.datasets.layouts.table import write_table as write_table
     from vol3dseg.datasets.reading import read_case as read_case
     from vol3dseg.errors import Vol3dSegError as Vol3dSegError
+    from vol3dseg.export.nnunet.adopting import adopt_nnunet as adopt_nnunet
     from vol3dseg.export.to_onnx import export_onnx as export_onnx
     from vol3dseg.formats import read_labels as read_labels
     from vol3dseg.formats import write_labels as write_labels
@@ -58,6 +59,7 @@ _HOMES = {
     "train": "vol3dseg.training.fit",
     "cross_validate": "vol3dseg.training.cross_validation",
     "export_onnx": "vol3dseg.export.to_onnx",
+    "adopt_nnunet": "vol3dseg.export.nnunet.adopting",
     "describe": "vol3dseg.model.model_file",
     "load_predictor": "vol3dseg.inference.loading",
     "predict": "vol3dseg.inference.predicting",

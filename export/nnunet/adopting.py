@@ -1,0 +1,212 @@
+"""Adopt a trained model of nnU-Net: read it, assemble its manifest, prove it, write one file."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import onnx
+
+from vol3dseg.errors import ModelError
+from vol3dseg.export.nnunet.architecture import architecture_of
+from vol3dseg.export.nnunet.checkpoint import Checkpoint, read_checkpoint
+from vol3dseg.export.nnunet.model_folder import ModelFolder, Which, find_model
+from vol3dseg.export.nnunet.network import write_network
+from vol3dseg.export.nnunet.nnunet_labels import read_description
+from vol3dseg.export.nnunet.own_run import require_nnunet
+from vol3dseg.export.nnunet.plans import Plans, read_plans
+from vol3dseg.export.nnunet.plans_recipe import recipe_of
+from vol3dseg.export.nnunet.proof import FRAMEWORK, Evidence, prove
+from vol3dseg.files import require_writable, write_bytes
+from vol3dseg.formats.opening import open_volume
+from vol3dseg.inference import Device
+from vol3dseg.inference.loading import make_predictor, open_session
+from vol3dseg.inference.predictor import Origin
+from vol3dseg.model.adopted import AdoptedFacts
+from vol3dseg.model.ensemble import average
+from vol3dseg.model.head import what_to_blend
+from vol3dseg.model.manifest import Manifest
+from vol3dseg.model.model_file import ModelFile, with_manifest
+from vol3dseg.model.network_check import require_sound_network
+from vol3dseg.model.provenance import provenance
+from vol3dseg.model.tiling_rule import Axis, Tiling
+
+Tell = Callable[[str], None]
+_AXES: tuple[Axis, Axis, Axis] = ("i", "j", "k")
+_PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino")
+
+
+def adopt_nnunet(
+    folder: str | Path,
+    output: str | Path,
+    *,
+    folds: Sequence[str | int] = (),
+    checkpoint: Which = "final",
+    configuration: str | None = None,
+    mirror: bool = True,
+    cases: Sequence[str | Path] = (),
+    against: str | Path | None = None,
+    keep_case: bool = True,
+    training_scan: str | Path | None = None,
+    device: Device = "auto",
+    progress: Tell = lambda line: None,
+) -> Manifest:
+    """Turn a trained model of nnU-Net v2 into one self-describing ONNX file; needs no torch.
+
+    Parameters
+    ----------
+    folder : str or Path
+        TRAINER__PLANS__CONFIGURATION, with plans.json, dataset.json and fold_0; or a folder with
+        nothing else of the kind in it.
+    output : str or Path
+    folds : sequence of str or int
+        Whose logits are averaged; none takes all that are numbered, as nnU-Net does.
+    checkpoint : "final" or "best"
+    configuration : str or None
+        Where neither the checkpoint nor the folder's name says which of the plans' it is.
+    mirror : bool
+        Average over mirrored views unless told otherwise when predicting, as nnU-Net does.
+    cases : sequence of str or Path
+        Scans on which it must give nnU-Net's labels, as `predict` takes them. Without any, nothing
+        is proven, and the model says so.
+    against : str or Path or None
+        Label maps that nnU-Net has written of these cases. None runs nnU-Net on them, which the
+        extra [nnunet] brings.
+    keep_case : bool
+        Keep a small part of one of them in the file, for `vol3dseg info --replay`.
+    training_scan : str or Path or None
+        One of its training scans, whose axes `predict` then compares others with.
+    device : "auto", "cpu", "cuda", "tensorrt" or "openvino"
+        What the proof runs on.
+    progress : callable
+        Called with a line of text now and then.
+
+    Returns
+    -------
+    Manifest
+        As it stands in the file.
+
+    Raises
+    ------
+    ModelError
+        It is no such model, or one that cannot be carried: the message says what of it.
+    FileFormatError
+        A checkpoint is damaged, or holds what is not on the closed list.
+    ParityError
+        More labels differ from nnU-Net's than rounding explains. Nothing is written then.
+    MissingExtraError
+        nnU-Net is to be run and is not installed.
+
+    Examples
+    --------
+    >>> adopt_nnunet("nnUNetTrainer__nnUNetPlans__3d_fullres", "model.onnx")  # doctest: +SKIP
+    """
+    output = Path(output)
+    require_writable(output.parent, [output.name])
+    if cases and against is None:
+        require_nnunet()
+    if against is not None and not cases:
+        raise ModelError(
+            "label maps are given, and no scans that they are of",
+            where=against,
+            remedy="give the scans with --cases",
+        )
+    model = find_model(Path(folder), [str(fold) for fold in folds], checkpoint)
+    graph, manifest, plans = _assembled(model, configuration, mirror, progress)
+    if training_scan is not None:
+        axes = open_volume(Path(training_scan)).geometry(None).axis_codes
+        manifest = manifest.model_copy(update={"training_axes": axes})
+    require_sound_network(graph, manifest, output)
+    replay = None
+    if cases:
+        content = with_manifest(graph, manifest)
+        file = ModelFile(content, manifest, hashlib.sha256(content).hexdigest())
+        session = open_session(content, device)
+        predictor = make_predictor(file, session)
+        predictor.origin = Origin(output.stem, file.sha256, session.provider)
+        given = Evidence(
+            [Path(each) for each in cases], None if against is None else Path(against), keep_case
+        )
+        proof, replay = prove(predictor, given, model, plans, progress)
+        manifest = manifest.model_copy(update={"proof": proof})
+    write_bytes(output, with_manifest(graph, manifest, replay))
+    return manifest
+
+
+def _assembled(
+    model: ModelFolder, configuration: str | None, mirror: bool, tell: Tell
+) -> tuple[onnx.ModelProto, Manifest, Plans]:
+    """Return the network of all folds, what the file says of itself, and the plans."""
+    description = read_description(model.dataset)
+    (first, *others) = model.checkpoints.values()
+    opening = read_checkpoint(first)
+    chosen = _configuration(opening, model, configuration, first)
+    plans = read_plans(model.plans, chosen, len(description.modalities))
+    recipe = recipe_of(plans, description.modalities)
+    architecture = architecture_of(plans.network, model.plans)
+    ends = len(description.modalities), len(description.outputs.channels)
+    graphs, members = [], []
+    for fold, found in zip(
+        model.checkpoints, chain([opening], map(read_checkpoint, others)), strict=True
+    ):
+        path = model.checkpoints[fold]
+        if _configuration(found, model, configuration, path) != chosen:
+            raise ModelError(
+                "is of another configuration than the first fold", where=path, expected=chosen
+            )
+        graphs.append(write_network(architecture, found.state, *ends, plans.file_axes))
+        members.append(_facts(found, plans, fold, path.name))
+        tell(f"fold {fold}: {found.trainer}, {path.name}, epoch {found.epoch}")
+    for note in description.notes:
+        tell(f"note: {note}")
+    first_axis, second_axis, third_axis = (_AXES[n] for n in plans.file_axes)
+    order = first_axis, second_axis, third_axis
+    mirrorable = tuple(order[axis] for axis in opening.mirror_axes or ())
+    graph = graphs[0] if len(graphs) == 1 else average(graphs)
+    blends = what_to_blend(graph)
+    tiling = Tiling.of_nnunet(recipe.patch_size, mirrorable=mirrorable, order=order, blends=blends)
+    manifest = Manifest(
+        recipe=recipe,
+        fingerprint=recipe.fingerprint,
+        labels=description.labels,
+        network=architecture.facts(plans.file_axes),
+        outputs=description.outputs,
+        tiling=tiling if mirror else tiling.model_copy(update={"mirror": ()}),
+        members=tuple(members),
+        provenance=provenance(*_PACKAGES),
+    )
+    return graph, manifest, plans
+
+
+def _configuration(found: Checkpoint, model: ModelFolder, asked: str | None, path: Path) -> str:
+    """Return which configuration a checkpoint is of, as it says itself, the folder or the user."""
+    said = found.init_args.get("configuration") or model.configuration
+    if asked and said and asked != said:
+        raise ModelError(
+            f"is of the configuration {said}",
+            where=path,
+            expected=f"{asked}, as asked for",
+            remedy="leave out --configuration",
+        )
+    if not (chosen := str(asked or said or "")):
+        raise ModelError(
+            "does not say of which configuration it is",
+            where=path,
+            expected="TRAINER__PLANS__CONFIGURATION as the name of its folder",
+            remedy="say it with --configuration",
+        )
+    return chosen
+
+
+def _facts(found: Checkpoint, plans: Plans, fold: str, name: str) -> AdoptedFacts:
+    return AdoptedFacts(
+        framework=FRAMEWORK,
+        dataset=plans.dataset,
+        plans=plans.name,
+        configuration=plans.configuration,
+        trainer=found.trainer,
+        fold=fold,
+        checkpoint=name,
+        epoch=found.epoch,
+        sha256=found.sha256,
+    )
