@@ -17,7 +17,7 @@ from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend, is_ins
 from vol3dseg.inference.runtimes.session import Session, require_values
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.machine import give_back_at_once, reset_peak
-from vol3dseg.model.components import require_library
+from vol3dseg.model.components import component_library
 from vol3dseg.model.head import Head, take_head
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import ModelFile, read_model
@@ -99,7 +99,7 @@ def load_predictor(
     try:
         model = replace(model, manifest=_as_asked(model.manifest, overlap, mirror, postprocess))
         if model.manifest.postprocessing:
-            require_library()
+            component_library()
         head = None
         if model.manifest.tiling.blends == "features":
             model, head = _without_head(model)

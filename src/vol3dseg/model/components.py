@@ -63,6 +63,12 @@ def crop_to(array: Labels, members: Iterable[int]) -> tuple[Box, Mask] | None:
     return None if box is None else (box, np.ascontiguousarray(mask[box.slices]))
 
 
+def component_library() -> Any:
+    """Return the package that finds components; `MissingExtraError` where it is not installed."""
+    # 19 MB that only models with post-processing need.
+    return load_extra("cc3d", "postprocess")
+
+
 def components(mask: Mask) -> tuple[Components, Sizes]:
     """Return the component of each voxel, from 1 on in memory's order, and the voxels of each.
 
@@ -71,7 +77,7 @@ def components(mask: Mask) -> tuple[Components, Sizes]:
     odd = [(0, side % 2) for side in mask.shape]
     if any(more for _, more in odd):  # cc3d 4.1 makes room for one component in 2 x 2 x 2 voxels
         mask = np.pad(mask, odd)
-    found, count = _library().connected_components(
+    found, count = component_library().connected_components(
         mask, connectivity=26, binary_image=True, return_N=True
     )
     i, j, k = (side - more for side, (_, more) in zip(mask.shape, odd, strict=True))
@@ -84,7 +90,7 @@ def holes(mask: Mask) -> tuple[Components, Mask]:
     The mask, which is inverted, touches all faces of its array, so what is beyond is outside.
     """
     np.logical_not(mask, out=mask)
-    found, count = _library().connected_components(
+    found, count = component_library().connected_components(
         mask, connectivity=6, binary_image=True, return_N=True
     )
     enclosed = np.ones(count + 1, dtype=np.bool_)
@@ -93,16 +99,6 @@ def holes(mask: Mask) -> tuple[Components, Mask]:
         for end in (0, -1):
             enclosed[found.take(end, axis)] = False
     return found, enclosed
-
-
-def require_library() -> None:
-    """Raise `MissingExtraError` if the package is missing, before work is done."""
-    _library()
-
-
-def _library() -> Any:
-    # 19 MB that only models with post-processing need.
-    return load_extra("cc3d", "postprocess")
 
 
 def not_largest(sizes: Sizes) -> Mask:

@@ -1,13 +1,14 @@
 """A plan: a config for a data set, by stated rules, with the reason of every choice."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vol3dseg.config import Config
 from vol3dseg.datasets.case import Case, allow_repairs
@@ -27,6 +28,7 @@ from vol3dseg.planning.draft import Draft, Limits, settled
 from vol3dseg.planning.fingerprint import Fingerprint, take_fingerprint
 from vol3dseg.planning.grid_rules import choose_spacing
 from vol3dseg.planning.learning_rules import (
+    Parts,
     choose_augment,
     choose_length,
     choose_parts,
@@ -183,14 +185,7 @@ def plan_for(
     spacing, spacing_mm = choose_spacing(found)
     shapes = found.shapes(spacing.value, cropped=crop.value == "nonzero")
     parts = choose_parts(found.subjects)
-    per_subject = len(found.cases) / found.subjects
-    i, j, k = (round(n) for n in np.median(shapes, axis=0).tolist())
-    work = Workload(
-        round(parts.training * per_subject),
-        round(parts.validation * per_subject),
-        (i, j, k),
-        float(np.prod(shapes, axis=1).mean()),
-    )
+    work = _workload(found, shapes, parts)
     fixed = [
         *choose_labels(found, stated),
         _modalities(found),
@@ -213,20 +208,32 @@ def plan_for(
         choose_augment(covered),
         *_precision(speed),
     ]
+    choices += choose_length(config_of(choices), work, speed, limits.seconds)
     config = config_of(choices)
-    choices += choose_length(config, work, speed, limits.seconds)
-    config = config_of(choices)
-    memory, seconds = work.memory(config, speed), work.seconds(config, speed)
     notes = (*found.notes, *([parts.why] if not parts.validation else []))
-    head = _head(found, folder, memory, seconds, notes)
-    said = patch_warnings(config, shapes.tolist())
+    said = (*patch_warnings(config, shapes.tolist()), *_too_long(config, work, speed, limits))
+    made = Plan(config, "", work, speed, notes, said)
+    return replace(made, text=yaml_of_choices(choices, _head(found, folder, made)))
+
+
+def _workload(found: Fingerprint, shapes: NDArray[np.float64], parts: Parts) -> Workload:
+    per_subject = len(found.cases) / found.subjects
+    i, j, k = (round(n) for n in np.median(shapes, axis=0).tolist())
+    return Workload(
+        round(parts.training * per_subject),
+        round(parts.validation * per_subject),
+        (i, j, k),
+        float(np.prod(shapes, axis=1).mean()),
+    )
+
+
+def _too_long(config: Config, work: Workload, speed: Speed, limits: Limits) -> Iterator[str]:
+    seconds = work.seconds(config, speed)
     if seconds > limits.seconds:
-        said.append(
+        yield (
             f"training takes {seconds / 60:.0f} minutes, more than {limits.seconds / 60:.0f}: one "
             "epoch, and what goes before it and after it, takes no less"
         )
-    text = yaml_of_choices(choices, head)
-    return Plan(config, text, work, speed, notes, tuple(said))
 
 
 def _modalities(found: Fingerprint) -> Choice:
@@ -258,18 +265,13 @@ def _precision(speed: Speed) -> list[Choice]:
     return [Choice("training.precision", speed.precision, "the quicker here, as measured")]
 
 
-def _head(
-    found: Fingerprint,
-    folder: Path | None,
-    memory: MemoryEstimate,
-    seconds: float,
-    notes: Sequence[str],
-) -> list[str]:
+def _head(found: Fingerprint, folder: Path | None, made: Plan) -> list[str]:
     named = f" for {folder_name(folder)}" if folder else ""
     return [
         f"A plan{named}, by the rules of docs/plan.md: an ordinary config, to be edited or not.",
         f"{_counted(len(found.cases), 'labelled case', 'labelled cases')} of "
         f"{_counted(found.subjects, 'subject', 'subjects')}. Training takes about "
-        f"{memory.total_mb / 1024:.1f} GB and {seconds / 60:.0f} minutes on this machine.",
-        *(f"Note: {note}" for note in notes),
+        f"{made.memory.total_mb / 1024:.1f} GB and {made.seconds / 60:.0f} minutes on this "
+        "machine.",
+        *(f"Note: {note}" for note in made.notes),
     ]

@@ -19,23 +19,41 @@ from vol3dseg.planning.workload import Workload
 
 def design_choices(chosen: Design, work: Workload, memory_mb: float, given: bool) -> list[Choice]:
     """Return patch, batch, width and levels; `given` says whether somebody set the memory."""
+    return [
+        _patch(
+            chosen,
+            work,
+            f"{memory_mb:.0f} MB, " + ("as given" if given else "85 % of what is free"),
+        ),
+        *_levels(chosen),
+        _width(chosen),
+        Choice(
+            "training.batch_size",
+            chosen.batch,
+            f"2, doubled up to {LARGEST_BATCH} as long as it fits, {STEPS_TO_DOUBLE} steps are "
+            f"left, and it shows at most {100 * BATCH_SHARE:.0f} % of the data set's voxels "
+            "(nnU-Net's share)",
+        ),
+    ]
+
+
+def _patch(chosen: Design, work: Workload, limit: str) -> Choice:
     sides = "x".join(map(str, work.shape))
     patch = " x ".join(map(str, chosen.patch))
-    limit = f"{memory_mb:.0f} MB, " + ("as given" if given else "85 % of what is free")
     covers = math.prod(min(1.0, p / n) for p, n in zip(chosen.patch, work.shape, strict=True))
-    width = f"halved for want of memory, from 16 to {chosen.width}"
-    if chosen.width not in NARROWER:
-        width = f"16, or {WIDE} where memory and at least {STEPS_TO_WIDEN} steps allow it"
+    return Choice(
+        "recipe.patch_size",
+        list(chosen.patch),
+        f"the median scan has {sides} voxels on the working grid; {patch} show "
+        f"{100 * covers:.0f} % of it. The axis that covers most of its scan gives way until a "
+        f"batch of two fits into {limit}, and time for {FEWEST_STEPS} steps is left; multiples "
+        f"of {list(chosen.levels.divisor)}",
+    )
+
+
+def _levels(chosen: Design) -> list[Choice]:
     levels = chosen.levels
     return [
-        Choice(
-            "recipe.patch_size",
-            list(chosen.patch),
-            f"the median scan has {sides} voxels on the working grid; {patch} show "
-            f"{100 * covers:.0f} % of it. The axis that covers most of its scan gives way until a "
-            f"batch of two fits into {limit}, and time for {FEWEST_STEPS} steps is left; multiples "
-            f"of {list(levels.divisor)}",
-        ),
         Choice(
             "model.depth",
             levels.depth,
@@ -53,12 +71,11 @@ def design_choices(chosen: Design, work: Workload, memory_mb: float, given: bool
             f"of each level: 1 along an axis whose spacing is {WITHIN:g} times the finest or more, "
             "else 3",
         ),
-        Choice("model.width", chosen.width, width),
-        Choice(
-            "training.batch_size",
-            chosen.batch,
-            f"2, doubled up to {LARGEST_BATCH} as long as it fits, {STEPS_TO_DOUBLE} steps are "
-            f"left, and it shows at most {100 * BATCH_SHARE:.0f} % of the data set's voxels "
-            "(nnU-Net's share)",
-        ),
     ]
+
+
+def _width(chosen: Design) -> Choice:
+    why = f"halved for want of memory, from 16 to {chosen.width}"
+    if chosen.width not in NARROWER:
+        why = f"16, or {WIDE} where memory and at least {STEPS_TO_WIDEN} steps allow it"
+    return Choice("model.width", chosen.width, why)

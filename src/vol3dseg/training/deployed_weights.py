@@ -1,5 +1,6 @@
 """Which weights are judged, saved and deployed, where training goes on with others."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ def deployed_weights(training: TrainingConfig) -> "DeployedWeights | None":
     return None if training.ema is None else AveragedWeights(training.ema)
 
 
-class DeployedWeights(keras.callbacks.Callback):  # type: ignore[misc]
+class DeployedWeights(keras.callbacks.Callback, ABC):  # type: ignore[misc]
     """Put the weights to deploy into the model from the end of an epoch's last step to `go_on`.
 
     It must come before all callbacks that judge or save the model; they find in `raw` the weights
@@ -49,9 +50,9 @@ class DeployedWeights(keras.callbacks.Callback):  # type: ignore[misc]
             assign(self.model, self.raw)
             self.raw = None
 
+    @abstractmethod
     def weights(self) -> Sequence[Any]:
         """Return the weights to deploy, in the order of `model.weights`."""
-        raise NotImplementedError
 
 
 class AveragedWeights(DeployedWeights):
