@@ -40,7 +40,7 @@ from vol3dseg.cli.training_bar import TrainingBar
     "--validation",
     type=click.FloatRange(min=0, max=1, max_open=True),
     help="Share of the subjects that a fold learns from which is kept back for choosing the epoch."
-    "  [default: the config's split.validation]",
+    "  [default: the config's split.validation; 0 where the config chooses nothing by it]",
 )
 @click.option("--resume", is_flag=True, help="Go on; finished folds are left as they are.")
 @training_options

@@ -270,6 +270,19 @@ def test_a_share_of_what_is_learned_from_may_choose_the_epoch(prepared, tmp_path
     assert [len(split.part(part)) for part in ("train", "validation", "test")] == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("chooses", "kept"), [(True, 1), (False, 0)])
+def test_cases_are_kept_back_only_where_they_choose_something(
+    prepared, config, chooses, kept, tmp_path
+):
+    half = config.split.model_copy(update={"validation": 0.5, "folds": 3})
+    config = config.model_copy(update={"split": half})
+    stop, changes = stopping("| part"), {"model_checkpoint": chooses}
+    with pytest.raises(Stopped):
+        vol3dseg.cross_validate(prepared, tmp_path, config, changes=changes, progress=stop)
+    split = read_split(tmp_path / "fold-1" / "split.json")
+    assert [len(split.part(part)) for part in ("train", "validation")] == [2 - kept, kept]
+
+
 def test_what_the_machine_chose_for_one_fold_holds_for_all(prepared, config, tmp_path):
     small = {"micro_batch": 1, "precision": "float32"}
     for fold, changes, at in ((1, small, "epoch 1/2"), (2, {}, "| part")):

@@ -154,6 +154,12 @@ class TrainingConfig(Frozen):
         """What chooses the best epoch: the lowest `val_loss`, or the highest Dice of volumes."""
         return "val_loss" if self.validate_every is None else "val_volume_dice"
 
+    @property
+    def judges(self) -> list[str]:
+        """The keys that are set and cannot do without validation cases."""
+        keys = ("reduce_lr_on_plateau", "early_stopping", "validate_every")
+        return [key for key, value in self if key in keys and value is not None]
+
     @model_validator(mode="after")
     def _consistent(self) -> "TrainingConfig":
         if self.micro_batch is not None and self.batch_size % self.micro_batch:

@@ -107,7 +107,7 @@ def cross_validate(
         A file of folds in the form of nnU-Net's splits_final.json, instead of folds that are drawn.
     validation : float or None
         Share of the subjects that a fold learns from which is kept back for choosing the epoch;
-        None takes the config's `split.validation`.
+        None takes the config's `split.validation`, or none where the config chooses nothing by it.
     changes : mapping or None
         Of fields of the config's section `training`, such as `epochs`.
     resume : bool
@@ -199,8 +199,10 @@ def _plan(
     count = folds or whole.split.folds
     if named is not None:
         count = len(read_folds(named))
-    facts: dict[str, object] = {"file": named, "folds": count, "fold": None}
-    facts |= {} if validation is None else {"validation": validation}
+    if validation is None:
+        chooses = whole.training.model_checkpoint or whole.training.judges
+        validation = whole.split.validation if chooses else 0.0
+    facts = {"file": named, "folds": count, "fold": None, "validation": validation}
     data = whole.model_dump(mode="json")
     data["split"].update(facts)
     chosen = parse_config(data, "the config of the folds")

@@ -197,12 +197,10 @@ def _micro_batch(config: Config, network: NetworkSize, data: RunData) -> MicroBa
 
 
 def _require_validation(config: Config, data: RunData) -> None:
-    training = config.training
-    keys = ("reduce_lr_on_plateau", "early_stopping", "validate_every")
-    given = [key for key, value in training if key in keys and value is not None]
-    if given and not data.validation:
+    judges = config.training.judges
+    if judges and not data.validation:
         raise RunError(
-            f"the split has no validation cases, and training.{' and training.'.join(given)} "
+            f"the split has no validation cases, and training.{' and training.'.join(judges)} "
             "must judge by some",
             remedy="raise split.validation, or set them to null",
         )
