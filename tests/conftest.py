@@ -1,3 +1,4 @@
+import csv
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, settings
 
-from vol3dseg.config import load_config
+from vol3dseg.config import Config, load_config
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.predictor import Origin
 from vol3dseg.inference.record import Record
@@ -259,6 +260,22 @@ def config_path(tmp_path, recipe):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(data))
     return path
+
+
+def small_config(recipe, model=None, split=None, **training):
+    """Return a config of a network that trains in a second."""
+    data = load_config("crops32").model_dump(mode="json")
+    data["recipe"] = recipe if isinstance(recipe, dict) else recipe.model_dump(mode="json")
+    data["split"] = {"validation": 0.3, "test": 0.0} | (split or {})
+    data["model"] = {"depth": 1, "width": 4} | (model or {})
+    data["training"] = {"epochs": 1, "batch_size": 2, "steps_per_epoch": 1} | training
+    return Config.model_validate(data)
+
+
+def log_of(run):
+    """Return the rows of a run's log."""
+    with (run / "training.log").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from vol3dseg.config import Config, load_config
+from tests.conftest import small_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_case
 from vol3dseg.errors import ModelError, RunError
@@ -25,19 +25,16 @@ from vol3dseg.training.fit import train  # noqa: E402
 SPACING = (1.5, 1.25, 0.8)  # so that scans and prepared cases lie on different grids
 
 
-def small_config(recipe, **training):
-    data = load_config("crops32").model_dump(mode="json")
-    data["recipe"] = recipe.model_dump(mode="json") | {"spacing_mm": SPACING}
-    data["recipe"]["patch_size"] = (8, 8, 8)
-    data["split"] = {"validation": 0.3, "test": 0.0}
-    data["model"] = {"depth": 1}
-    data["training"] = {"epochs": 2, "batch_size": 2, "steps_per_epoch": 2, **training}
-    return Config.model_validate(data)
+def config_of(recipe, **training):
+    changed = {"spacing_mm": SPACING, "patch_size": (8, 8, 8)}
+    recipe = recipe.model_dump(mode="json") | changed
+    training = {"epochs": 2, "steps_per_epoch": 2, **training}
+    return small_config(recipe, {"width": 16}, **training)
 
 
 @pytest.fixture
 def config(recipe):
-    return small_config(recipe)
+    return config_of(recipe)
 
 
 @pytest.fixture
@@ -119,7 +116,7 @@ def test_an_interrupted_run_goes_on_with_the_network_given_again(prepared, tmp_p
 
 
 def test_a_model_may_be_given_as_such_and_begins_with_its_weights(prepared, tmp_path, recipe):
-    config = small_config(recipe, epochs=1, learning_rate=1e-12)
+    config = config_of(recipe, epochs=1, learning_rate=1e-12)
     model = network(config, 2, 4)
     before = model.get_weights()
     train(prepared, tmp_path / "run", config, network=model)

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from vol3dseg.config import Config, ModelConfig, load_config
+from tests.conftest import small_config
+from vol3dseg.config import ModelConfig
 from vol3dseg.errors import ModelError
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.preprocessing.prepare_dataset import preprocess
@@ -172,15 +173,9 @@ def test_a_checkpoint_holds_all_levels_and_is_loaded_as_it_is_deployed(tmp_path)
 
 
 def config_of(recipe, **training):
-    data = load_config("crops32").model_dump(mode="json")
-    data["recipe"] = recipe.model_dump(mode="json")
-    data["split"] = {"validation": 0.3, "test": 0.0}
-    data["model"] = {"depth": 3, "width": 4, "norm": "batch"}
-    data["training"] = {
-        "deep_supervision": True, "epochs": 2, "batch_size": 2, "steps_per_epoch": 2,
-        "deterministic": True, "precision": "float32", **training,
-    }  # fmt: skip
-    return Config.model_validate(data)
+    model, training = {"depth": 3}, {"deep_supervision": True, "epochs": 2, **training}
+    training |= {"steps_per_epoch": 2, "deterministic": True, "precision": "float32"}
+    return small_config(recipe, model, **training)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Epochs that are logged elsewhere too: in MLflow, and for TensorBoard."""
 
-import csv
 import os
 import sys
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vol3dseg.config import Config, load_config
+from tests.conftest import log_of, small_config
 from vol3dseg.errors import RunError
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.training.mlflow_log import _Epochs, mlflow_log
@@ -99,22 +98,13 @@ class PowerCutError(Exception):
 
 @pytest.fixture
 def config(recipe):
-    data = load_config("crops32").model_dump(mode="json")
-    data |= {"recipe": recipe.model_dump(mode="json"), "model": {"depth": 1, "width": 4}}
-    data["split"] = {"validation": 0.3, "test": 0.0}
-    data["training"] = {"epochs": 3, "batch_size": 2, "steps_per_epoch": 1}
-    return Config.model_validate(data)
+    return small_config(recipe, epochs=3)
 
 
 @pytest.fixture
 def prepared(shared_brats_folder, tmp_path, config):
     preprocess(shared_brats_folder, tmp_path / "prepared", config)
     return tmp_path / "prepared"
-
-
-def log_of(run):
-    with (run / "training.log").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def events_of(tf, folder):

@@ -1,12 +1,11 @@
 """A finished run goes on to more epochs, and stays what it is until the longer one is whole."""
 
-import csv
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from vol3dseg.config import Config, load_config
+from tests.conftest import log_of, small_config
 from vol3dseg.errors import RunError
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 
@@ -36,14 +35,8 @@ class PowerCutError(Exception):
 
 
 def make_config(recipe, epochs, **training):
-    data = load_config("crops32").model_dump(mode="json")
-    data |= {"recipe": recipe.model_dump(mode="json"), "model": {"depth": 1, "width": 4}}
-    data["split"] = {"validation": 0.3, "test": 0.0}
-    data["training"] = {
-        "epochs": epochs, "batch_size": 2, "steps_per_epoch": 2, "deterministic": True,
-        "schedule": "constant", "early_stopping": None, **training,
-    }  # fmt: skip
-    return Config.model_validate(data)
+    training = {"epochs": epochs, "steps_per_epoch": 2, "deterministic": True, **training}
+    return small_config(recipe, {"norm": "instance"}, **training)
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +63,6 @@ def run(finished, tmp_path):
 def _fresh_session():
     yield
     keras.backend.clear_session()
-
-
-def log_of(run):
-    with (run / "training.log").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def records(run):

@@ -10,8 +10,9 @@ from onnx import helper, numpy_helper
 pytest.importorskip("onnxruntime")
 pytest.importorskip("tensorflow")
 
+from tests.conftest import small_config
 from vol3dseg.cli.export_onnx import export_onnx
-from vol3dseg.config import Config, ModelConfig, load_config
+from vol3dseg.config import Config, ModelConfig
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.splits import Split
@@ -341,12 +342,7 @@ def run(shared_brats_folder, tmp_path_factory, recipe):
     @cache
     def run(norm):
         folder = tmp_path_factory.mktemp(norm)
-        data = load_config("crops32").model_dump(mode="json")
-        data["recipe"] = recipe.model_dump(mode="json")
-        data["split"] = {"validation": 0.3, "test": 0.0}
-        data["model"] = {"depth": 1, "width": 4, "norm": norm}
-        data["training"] |= {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1}
-        config = Config.model_validate(data)
+        config = small_config(recipe, {"norm": norm}, batch_size=1)
         preprocess(shared_brats_folder, folder / "P", config)
         train(folder / "P", folder / "run", config)
         return folder / "run"

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from vol3dseg.config import Config, load_config
+from tests.conftest import small_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_case
 from vol3dseg.errors import ConfigError
@@ -29,16 +29,12 @@ REGIONS = ("whole tumour", "tumour core", "enhancing tumour")
 
 
 def config_of(recipe, **training):
-    data = load_config("crops32").model_dump(mode="json")
-    data["recipe"] = recipe.model_dump(mode="json")
-    data["split"] = {"validation": 0.3, "test": 0.0}
-    data["model"] = {"depth": 1, "width": 4, "norm": "batch"}
-    data["training"] = {
-        "targets": "regions", "class_weights": {"tumour core": 2.0}, "epochs": 3, "batch_size": 2,
+    training = {
+        "targets": "regions", "class_weights": {"tumour core": 2.0}, "epochs": 3,
         "steps_per_epoch": 6, "learning_rate": 0.01, "foreground": 1.0, "deterministic": True,
         **training,
     }  # fmt: skip
-    return Config.model_validate(data)
+    return small_config(recipe, **training)
 
 
 @pytest.fixture(scope="module")

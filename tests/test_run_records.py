@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vol3dseg.config import Config, load_config
+from tests.conftest import small_config
 from vol3dseg.errors import ConfigError, RunError, Vol3dSegError
 from vol3dseg.formats import open_volume
 from vol3dseg.formats.nifti import nifti_file as nifti
@@ -32,12 +32,7 @@ CHANGED = r"prepared cases have changed since the run began: Case_002; expected 
 
 @pytest.fixture(scope="module")
 def config(recipe):
-    data = load_config("crops32").model_dump(mode="json")
-    data["recipe"] = recipe.model_dump(mode="json")
-    data["split"] = {"validation": 0.3, "test": 0.0}
-    data["model"] = {"depth": 1, "width": 2}
-    data["training"] |= {"epochs": 1, "batch_size": 1, "steps_per_epoch": 1, "augment": None}
-    return Config.model_validate(data)
+    return small_config(recipe, {"width": 2}, batch_size=1, augment=None)
 
 
 @pytest.fixture(scope="module")

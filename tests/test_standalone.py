@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import small_config
 from vol3dseg.cli.export_onnx import export_onnx
-from vol3dseg.config import Config, load_config
+from vol3dseg.config import load_config
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ModelError, ParityError
@@ -390,12 +391,7 @@ def run(brats_folder, tmp_path, recipe, labels):
     from vol3dseg.training.fit import train
 
     def run(norm):
-        data = load_config("crops32").model_dump(mode="json")
-        data["recipe"] = recipe.model_dump(mode="json")
-        data["split"] = {"validation": 0.3, "test": 0.0}
-        data["model"] = {"depth": 1, "width": 4, "norm": norm}
-        data["training"] |= {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1}
-        config = Config.model_validate(data)
+        config = small_config(recipe, {"norm": norm}, batch_size=1)
         preprocess(brats_folder, tmp_path / "P", config)
         train(tmp_path / "P", tmp_path / "run", config)
         return tmp_path / "run"

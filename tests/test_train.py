@@ -1,13 +1,13 @@
 """A training run from end to end, small: what it leaves, that it repeats, that it can go on."""
 
-import csv
 import json
 import shutil
 
 import numpy as np
 import pytest
 
-from vol3dseg.config import Config, ModelConfig, load_config
+from tests.conftest import log_of, small_config
+from vol3dseg.config import Config, ModelConfig
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.errors import ParityError, RecipeMismatch, RunError, StoreError
@@ -32,23 +32,9 @@ RUN_FILES = {
 }  # fmt: skip
 
 
-def make_config(recipe, **training):
-    data = load_config("crops32").model_dump(mode="json")
-    data["recipe"] = recipe.model_dump(mode="json")
-    data["split"] = {"validation": 0.3, "test": 0.0}
-    norm = training.pop("norm", "instance")
-    data["model"] = {"depth": 1, "width": 4, "norm": norm}
-    data["training"] = {
-        "epochs": 3,
-        "batch_size": 2,
-        "steps_per_epoch": 2,
-        "deterministic": True,
-        "schedule": "constant",
-        "reduce_lr_on_plateau": None,
-        "early_stopping": None,
-        **training,
-    }
-    return Config.model_validate(data)
+def make_config(recipe, norm="instance", **training):
+    training = {"epochs": 3, "steps_per_epoch": 2, "deterministic": True, **training}
+    return small_config(recipe, {"norm": norm}, **training)
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +68,6 @@ def run(finished, tmp_path):
 def _fresh_session():
     yield
     keras.backend.clear_session()
-
-
-def log_of(run):
-    with (run / "training.log").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vol3dseg.config import Config, ModelConfig, load_config
+from tests.conftest import small_config
+from vol3dseg.config import Config, ModelConfig
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 
 pytest.importorskip("tensorflow")
@@ -34,11 +35,8 @@ def config(tmp_path, recipe):
     """Write a small config under a name."""
 
     def write(name, **training):
-        data = load_config("crops32").model_dump(mode="json")
-        data["recipe"] = recipe.model_dump(mode="json")
-        data["split"] = {"validation": training.pop("validation", 0.3), "test": 0.0}
-        data["model"] = {"depth": 1, "width": 4}
-        data["training"] |= {"epochs": 1, "batch_size": 2, "steps_per_epoch": 1, **training}
+        split = {"validation": training.pop("validation", 0.3)}
+        data = small_config(recipe, split=split, **training).model_dump(mode="json")
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(data), encoding="utf-8")
         return path

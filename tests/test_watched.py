@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vol3dseg.config import Config, EarlyStoppingConfig, TrainingConfig, load_config
+from tests.conftest import small_config
+from vol3dseg.config import EarlyStoppingConfig, TrainingConfig, load_config
 from vol3dseg.errors import OutputError, RunError
 from vol3dseg.files import write_text
 from vol3dseg.preprocessing.prepare_dataset import preprocess
@@ -97,11 +98,7 @@ def test_a_batch_is_described_by_what_was_drawn_for_it():
 def test_a_training_names_the_cases_of_its_patches_and_saves_nothing(
     shared_brats_folder, tmp_path, recipe
 ):
-    data = load_config("crops32").model_dump(mode="json")
-    data |= {"recipe": recipe.model_dump(mode="json"), "model": {"depth": 1, "width": 2}}
-    data["split"] = {"validation": 0.3, "test": 0.0}
-    data["training"] = {"epochs": 2, "batch_size": 2, "micro_batch": 1, "steps_per_epoch": 3}
-    config = Config.model_validate(data)
+    config = small_config(recipe, {"width": 2}, epochs=2, micro_batch=1, steps_per_epoch=3)
     preprocess(shared_brats_folder, tmp_path / "prepared", config)
 
     def loss(label, logits):

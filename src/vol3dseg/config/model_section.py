@@ -55,7 +55,7 @@ class ModelConfig(Frozen):
     max_width: Annotated[Positive, Field(le=4096)] = 320
     strides: tuple[tuple[Stride, Stride, Stride], ...] | None = None
     kernels: tuple[tuple[KernelSide, KernelSide, KernelSide], ...] | None = None
-    norm: Literal["batch", "instance", "weight"] = "instance"
+    norm: Literal["batch", "instance", "weight"] = "batch"
     encoder: Literal["plain", "residual"] = "plain"
     blocks: tuple[Annotated[Positive, Field(le=16)], ...] | None = None
     dropout: Annotated[Share, Field(lt=1)] = 0.0
