@@ -371,6 +371,11 @@ def test_a_config_may_extend_another(tmp_path):
     assert {n.method for n in config.recipe.normalisation.values()} == {"window"}
 
 
+def test_a_config_may_say_nothing_but_what_it_extends(tmp_path):
+    write_yaml(tmp_path / "same.yaml", "extends: crops32\n")
+    assert load_config(tmp_path / "same.yaml") == load_config("crops32")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

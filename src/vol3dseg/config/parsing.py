@@ -60,7 +60,7 @@ def _complete(name: str, folder: Path | None, generations: int) -> tuple[object,
             f"{_MOST_GENERATIONS} generations and no circle of configs that extend each other",
         )
     base, _ = _complete(parent, beside, generations - 1)
-    return _merged(base, own), source
+    return _merged(base, own) if own else base, source
 
 
 def _merged(base: object, own: object) -> object:
