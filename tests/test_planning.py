@@ -346,7 +346,7 @@ def test_a_network_is_chosen_by_its_own_speed():
 
 def test_patches_that_grow_and_volumes_that_are_judged_count_in_the_time():
     made = planned(SETS["large"])
-    plain, work = made.config, made.work
+    plain, work = made.config.chosen(grow_patch=None), made.work
     judged = plain.chosen(validate_every=1, validation_volumes=2)
     grown = plain.chosen(grow_patch=GrowPatchConfig(start=0.5, stages=2, epochs=0.5))
     seconds = [work.seconds(config, FAST) for config in (grown, plain, judged)]

@@ -14,7 +14,7 @@ FEWEST_STEPS = 500  # that a patch of this size must leave time for
 STEPS_TO_DOUBLE = 750  # left after the batch is doubled
 STEPS_TO_WIDEN = 2000  # left with 32 filters
 SMALLEST = 32**3  # voxels: time does not make patches smaller
-BATCH, LARGEST_BATCH = 2, 8
+BATCH, LARGEST_BATCH = 2, 4
 BATCH_SHARE = 0.05  # of all voxels of the data set that a batch may hold (nnU-Net's)
 
 
@@ -49,7 +49,7 @@ def design(
     Patches begin with the scan, or 256^3 voxels of equal sides in mm where that is smaller along an
     axis, rounded up to what the levels divide by. The axis that covers most of its scan gives way
     until batches of two fit into memory and there is time for 500 steps; time makes none smaller
-    than 32^3 voxels. Then the batch doubles up to 8 as long as it fits, 750 steps are left, and it
+    than 32^3 voxels. Then the batch doubles to 4 as long as it fits, 750 steps are left, and it
     shows at most 5 % of all voxels; last, the width doubles if 2000 steps are left.
     """
     chosen = _largest(spacing_mm, shape, room)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vol3dseg.config import Config
 from vol3dseg.planning.choices import Choice
 from vol3dseg.planning.fingerprint import Fingerprint
-from vol3dseg.planning.workload import Speed, Workload
+from vol3dseg.planning.workload import Speed, Workload, growth_share
 
 FEWEST_TO_VALIDATE = 3  # subjects: with fewer all are learned from
 MANY = 50  # subjects
@@ -104,7 +104,7 @@ def choose_augment(covered: float) -> Choice:
 
 def choose_length(config: Config, work: Workload, speed: Speed, seconds: float) -> list[Choice]:
     """Return epochs, and steps of an epoch where it would be too short or too long."""
-    step_s = work.step_s(config, speed)
+    step_s = work.step_s(config, speed) * growth_share(config)
     natural = work.steps(config)
     affordable = max(0.0, seconds - work.around_s(config, speed)) / step_s
     total = max(1, min(MOST_STEPS, int(affordable)))
@@ -127,6 +127,7 @@ def choose_length(config: Config, work: Workload, speed: Speed, seconds: float) 
     why = (
         f"{seconds / 60:.4g} minutes, of which {work.around_s(config, speed):.0f} s go before the "
         f"first epoch and after the last; an epoch is {steps} steps of {step_s:.3g} s"
+        + " in the mean" * (config.training.grow_patch is not None)
         + (f" and {each_s - steps * step_s:.2g} s of validation" if work.validation else "")
         + f" ({speed.how}). At most {MOST_EPOCHS}"
     )

@@ -30,7 +30,7 @@ def design_choices(chosen: Design, work: Workload, memory_mb: float, given: bool
         Choice(
             "training.batch_size",
             chosen.batch,
-            f"2, doubled up to {LARGEST_BATCH} as long as it fits, {STEPS_TO_DOUBLE} steps are "
+            f"2, or {LARGEST_BATCH} where it fits, {STEPS_TO_DOUBLE} steps are "
             f"left, and it shows at most {100 * BATCH_SHARE:.0f} % of the data set's voxels "
             "(nnU-Net's share)",
         ),

@@ -12,10 +12,15 @@ _REASONS: dict[str, tuple[Any, str]] = {
     ),
     "training.loss": ("dice_cross_entropy", "the sum that nnU-Net trains with"),
     "training.optimizer": ("adamw", "as in the preset hippocampus"),
-    "training.learning_rate": (2.0e-3, "as in the preset hippocampus"),
+    "training.learning_rate": (1.4e-3, "as in the preset hippocampus"),
     "training.schedule": (
         "cosine",
         "falls to 0 with the last epoch, so neither plateau nor early stopping is needed",
+    ),
+    "training.ema": (0.99, "the mean of about the last hundred changes of the weights is deployed"),
+    "training.grow_patch": (
+        {"start": 0.4, "stages": 4, "epochs": 0.75},
+        "small patches first: twice as many steps in the same time (docs/training.md)",
     ),
     "training.clip_norm": (1.0, "a step that a bad batch makes stays a small one"),
     "training.model_checkpoint": (
