@@ -147,7 +147,7 @@ def test_predict_records_mirrored_views_and_goes_on_in_the_same(
     graph = graph_of(2, 4)
     path, out = tmp_path / "m.onnx", tmp_path / "O"
     path.write_bytes(with_manifest(graph, manifest.model_copy(update={"tiling": tiling})))
-    assert "with --mirror along i, k" in vol3dseg("info", path).stdout
+    assert "along i, k, with --mirror" in vol3dseg("info", path).stdout
     words = ("predict", path, brats_folder, "-o", out, "--device", "cpu")
     done = vol3dseg(*words, "--mirror")
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from vol3dseg.inference.tiling.blending import tile_weights
+from vol3dseg.inference.tiling.blending import round_to_half, tile_weights
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import run_tiles
 from vol3dseg.inference.tiling.tile_plan import spread_evenly
@@ -163,9 +163,9 @@ def test_tiles_of_zeros_are_computed(adopted):
 
     array, manifest = np.zeros((20, 12, 6, 2), np.float32), adopted()
     plan = Planner(manifest, bytes_per_voxel=1).blended((20, 12, 6))
-    rows = list(run_tiles(array, counting, manifest, plan))
+    found = [row.any() for row in run_tiles(array, counting, manifest, plan)]
+    assert all(found)
     assert seen == [False] * len(plan.tiles)
-    assert any(row.any() for row in rows)
     seen.clear()
     skipping = manifest.tiling.model_copy(update={"skip_empty": True})
     list(run_tiles(array, counting, manifest.model_copy(update={"tiling": skipping}), plan))
@@ -182,3 +182,15 @@ def test_features_are_blended_without_rounding():
     assert Tiling.of_nnunet(PATCH, blends="features").sums == "float32"
     with pytest.raises(ValidationError, match="of all tiles, in float32"):
         Tiling(step=(4, 4, 4), blends="features")
+
+
+def test_numbers_are_rounded_as_float16_holds_them():
+    rng = np.random.default_rng(0)
+    sizes = [rng.normal(size=20_000) * 10.0**power for power in range(-9, 4)]
+    ties = np.arange(-4000, 4000) / 2**25  # halfway between numbers below the least normal one
+    more = [ties, 1 + np.arange(8000) / 2**11, [0.0, -0.0, 2.0**-14, 2.0**-24, 2.0**-25, 65504.0]]
+    values = np.concatenate([*sizes, *more]).astype(np.float32)
+    expected = values.astype(half).astype(np.float32)
+    for array in (values, np.repeat(values[:, None], 2, axis=1)[:, 1]):
+        round_to_half(array)
+        np.testing.assert_array_equal(array, expected)

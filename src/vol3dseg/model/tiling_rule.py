@@ -32,8 +32,8 @@ class Tiling(Frozen):
     order : (3,) tuple of "i", "j", "k"
         Axes from the slowest to the fastest: tiles are run, and outputs added up, in this order.
     sums : "float32" or "float16"
-        What weighted outputs are added up in: nnU-Net's float16 rounds logits where weights are
-        small, and takes half of the memory.
+        What sums of weighted outputs, and means, are rounded to. nnU-Net's float16 leaves whole
+        numbers of logits near the corners of a volume, where weights are small.
     blends : "outputs" or "features"
         What is blended: outputs; or, where they are far fewer, the features that the network's last
         convolution (1x1x1) makes outputs of, once they are on the grid of the scan. That is the

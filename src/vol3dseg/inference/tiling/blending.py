@@ -1,6 +1,5 @@
 """Overlapping tiles as one volume: weighted outputs are added up in a window that moves along."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,16 +12,10 @@ from vol3dseg.space.box import Shape
 Array = NDArray[np.float32]
 
 _NNUNET_PEAK = 10.0  # of nnU-Net's weights, which keeps more of them above float16's zero
-_PORTION = 2**22  # numbers in float16 that are handed on in float32 at once
-_ROWS = 4  # or as many rows, so that few are kept twice while their neighbours come
-_SLAB = 2**17  # voxels of a channel that are weighted at once: they stay in the processor's cache
-
-
-def handing_on_mb(numbers: int, tiling: Tiling) -> float:
-    """Return the memory of rows as they are handed on, of so many numbers each [MB]."""
-    if tiling.sums == "float32":
-        return 0.0
-    return max(_ROWS * numbers, _PORTION) * 4 / 2**20
+_SLAB = 2**16  # voxels of a channel that are weighted at once: they stay in the processor's cache
+_EXPONENT = np.int32(0x7F800000)  # bits of float32
+_LEAST_NORMAL = np.float32(2.0**-14)  # of float16; below, numbers are as far apart as there
+_SHIFT = np.float32(1.5 * 2.0**13)  # float32 has 13 bits more
 
 
 def tile_weights(tile: Shape, tiling: Tiling) -> Array:
@@ -51,12 +44,13 @@ class Window:
     def __init__(self, plan: Plan, tiling: Tiling, channels: int, threads: int = 1) -> None:
         self._axis, self._threads = plan.order[0], threads
         self._weights = tile_weights(plan.size, tiling)
+        self._rounds = tiling.sums == "float16"
         self._first = 0  # row that the window begins with
-        self.height = min(plan.size[self._axis], plan.shape[self._axis])
+        self._height = min(plan.size[self._axis], plan.shape[self._axis])
         sides = list(plan.shape)
-        sides[self._axis] = self.height
-        kind = np.dtype(tiling.sums)
-        self._total, self._norm = (np.zeros((n, *sides), dtype=kind) for n in (channels, 1))
+        sides[self._axis] = self._height
+        self._total = np.zeros((channels, *sides), dtype=np.float32)
+        self._norm = np.zeros(sides, dtype=np.float32)
 
     def add(self, tile: Tile, output: Array) -> None:
         """Add the (channel, i, j, k) output of a tile."""
@@ -65,14 +59,10 @@ class Window:
         offset[self._axis] = -self._first
         window = tile.keep.shifted(offset).slices
         weights = self._weights[kept]
-        self._norm[0][window] += weights
+        self._add(self._norm[window], weights)
 
         def weighted(channel: int) -> None:
-            sums, values = self._total[channel][window], output[channel][kept]
-            step = max(1, _SLAB // weights[0].size)
-            for start in range(0, len(weights), step):
-                slab = slice(start, start + step)
-                sums[slab] += values[slab] * weights[slab]
+            self._add(self._total[channel][window], weights, output[channel][kept])
 
         if self._threads == 1:
             for channel in range(len(output)):
@@ -81,24 +71,55 @@ class Window:
         with ThreadPoolExecutor(self._threads) as pool:
             list(pool.map(weighted, range(len(output))))
 
-    def finish(self, stop: int) -> Iterator[Array]:
-        """Give the (channel, rows, ...) means up to row `stop`, and move the window there.
+    def _add(self, sums: Array, weights: Array, values: Array | None = None) -> None:
+        """Add weighted values, or weights alone, slab by slab."""
+        step = max(1, _SLAB // weights[0].size)
+        products = np.empty_like(weights[:step])
+        for start in range(0, len(weights), step):
+            slab = slice(start, start + step)
+            found = weights[slab]
+            if values is not None:
+                found = np.multiply(values[slab], found, out=products[: len(found)])
+            sums[slab] += found
+            if self._rounds:
+                round_to_half(sums[slab])
 
-        They are good until the next are asked for.
-        """
+    def finish(self, stop: int) -> Array:
+        """Return the (channel, rows, ...) means up to row `stop`, good until `move_to` it."""
+        total, norm = self._rows()
         count = stop - self._first
-        total, norm = (np.moveaxis(each, 1 + self._axis, 1) for each in (self._total, self._norm))
-        total[:, :count] /= norm[:, :count]
-        if total.dtype == np.float32:
-            yield total[:, :count]
-        else:
-            step = max(_ROWS, _PORTION // total[:, 0].size)
-            for start in range(0, count, step):
-                yield total[:, start : min(start + step, count)].astype(np.float32)
-        kept = self.height - count
-        for sums in (*total, *norm):
+        for sums in total:
+            for row in range(count):
+                sums[row] /= norm[row]
+                if self._rounds:
+                    round_to_half(sums[row])
+        return total[:, :count]
+
+    def move_to(self, stop: int) -> None:
+        """Let the window begin with row `stop`."""
+        total, norm = self._rows()
+        count = stop - self._first
+        kept = self._height - count
+        for sums in (*total, norm):
             for start in range(0, kept, count):  # none overlaps what it moves to
                 rows = min(count, kept - start)
                 sums[start : start + rows] = sums[start + count : start + count + rows]
             sums[kept:] = 0
         self._first = stop
+
+    def _rows(self) -> tuple[Array, Array]:
+        """Return sums and weights with the axis of rows in front of those of the volume."""
+        return np.moveaxis(self._total, 1 + self._axis, 1), np.moveaxis(self._norm, self._axis, 0)
+
+
+def round_to_half(values: Array) -> None:
+    """Round to the nearest number of float16, of two the even one, in place.
+
+    Numbers are pushed up to where float32 has no more bits than that. Numpy's own conversion takes
+    many times as long, longest of all for small numbers, of which tiles are full.
+    """
+    power = (values.view(np.int32) & _EXPONENT).view(np.float32)
+    np.maximum(power, _LEAST_NORMAL, out=power)
+    power *= _SHIFT
+    values += power
+    values -= power

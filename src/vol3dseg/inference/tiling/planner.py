@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.inference import Tiles
-from vol3dseg.inference.tiling.blending import handing_on_mb
 from vol3dseg.inference.tiling.tile_plan import (
     Plan,
     by,
@@ -119,8 +118,7 @@ class Planner:
             for extent, side, each in zip(shape, size, (i, j, k), strict=True)
         )
         across = math.prod(shape) // shape[order[0]]
-        row_mb = across * (self.channels + 1) * np.dtype(tiling.sums).itemsize / _MB  # with weights
-        rows_mb = size[order[0]] * row_mb + handing_on_mb(across * self.channels, tiling)
+        rows_mb = size[order[0]] * across * (self.channels + 1) * _FLOAT / _MB  # one of weights
         each = self.bytes_per_voxel + 2 * _FLOAT  # weights, and what is multiplied by them
         memory_mb = math.prod(size) * each / _MB + rows_mb + self.fixed_mb
         return Plan(

@@ -144,4 +144,5 @@ def _blended(rows: list[list[Tile]], runner: _Runner, threads: int) -> Iterator[
             window.add(tile, output)
             del output  # rather than hold it beside the next
         if window is not None:
-            yield from window.finish(following)
+            yield window.finish(following)
+            window.move_to(following)
