@@ -233,6 +233,7 @@ def test_a_container_within_itself(tmp_path):
         pytest.param({"shape": (2, 2), "strides": (1, 23)}, "beside", id="a step too wide"),
         pytest.param({"shape": (-1, -4), "strides": (1, 1)}, "beside", id="sides below zero"),
         pytest.param({"shape": (2,), "strides": (1, 1)}, "beside", id="another number of steps"),
+        pytest.param({"shape": (True, 4), "strides": (4, 1)}, "bool stands where int", id="true"),
         pytest.param({"shape": (1,) * 9}, "beside", id="nine axes"),
         pytest.param({"count": 25}, "has 96 bytes; expected 25 numbers of 4", id="another number"),
         pytest.param({"count": -1}, "beside", id="less than no numbers"),
@@ -281,7 +282,7 @@ WHOLE = zipped(members(), zip64=True)
         pytest.param(pickle.dumps({"state_dict": {}}, 2), "not a whole file", id="before the zip"),
         pytest.param(
             torch_file({"state_dict": {}, "plans": {}}),
-            "holds no 'network_weights' but .*state_dict.*nnU-Net v1",
+            "holds no 'network_weights', but 'state_dict', 'plans';.* nnU-Net v1",
             id="of nnU-Net v1",
         ),
         pytest.param(torch_file([1]), "holds no 'network_weights'", id="a list"),

@@ -166,7 +166,8 @@ def architecture_of(configuration: Mapping[str, Any], where: object) -> Architec
     ModelError
         It is none that can be carried: a 2-D one, a cascade, another class, other layers.
     """
-    if len(configuration.get("patch_size", ())) == 2:
+    patch = configuration.get("patch_size")
+    if isinstance(patch, list | tuple) and len(patch) == 2:
         raise _unknown("a 2-D configuration", where)
     if configuration.get("previous_stage"):
         raise _unknown(f"a cascade on {quoted(str(configuration['previous_stage']))}", where)

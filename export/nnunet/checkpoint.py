@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import FileFormatError, in_memory, reading
+from vol3dseg.errors import FileFormatError, in_memory, reading, some_of
 from vol3dseg.export.nnunet.torch_names import Array, Dtype, Storage, Tensor, Text
 from vol3dseg.export.nnunet.torch_pickle import read_pickle
 from vol3dseg.export.nnunet.torch_zip import TorchZip
@@ -72,9 +72,11 @@ def _read(file: BufferedReader) -> Checkpoint:
         )
     said = read_pickle(bytes(members.read(pickles[0])))
     if not isinstance(said, dict) or not isinstance(said.get("network_weights"), dict):
-        found = [key for key in said if isinstance(key, str)][:5] if isinstance(said, dict) else ""
+        keys = (
+            [quoted(key) for key in said if isinstance(key, str)] if isinstance(said, dict) else []
+        )
         raise FileFormatError(
-            f"holds no 'network_weights' but {quoted(str(found))}",
+            f"holds no 'network_weights', but {some_of(keys) or 'something else'}",
             expected=_EXPECTED,
             remedy="nnU-Net v1 and other programs keep theirs otherwise; give the folder of a v2 "
             "model",

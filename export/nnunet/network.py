@@ -49,7 +49,7 @@ def write_network(
     Raises
     ------
     ModelError
-        A weight is missing, of another size, not finite, or unknown.
+        A weight is missing, of another size, not finite, or unknown; it names no file.
     """
     writer = _Writer(architecture, state, axes)
     skips = writer.encoder(channels)

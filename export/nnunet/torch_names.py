@@ -74,7 +74,7 @@ def damaged(what: str) -> FileFormatError:
 
 def expect(kind: type[_T], value: object) -> _T:
     """Return a value that is of a type, or refuse its pickle."""
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise damaged(f"{type(value).__name__} stands where {kind.__name__} should")
     return value
 

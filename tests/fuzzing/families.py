@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tests.fuzzing.checkpoint_fields import set_member
+from tests.fuzzing.checkpoint_samples import adopt, checkpoint_samples
 from tests.fuzzing.dicom_elements import set_element
 from tests.fuzzing.dicom_samples import LABELS, seg_samples, series_samples
 from tests.fuzzing.message_fields import set_manifest_value, set_onnx_field, set_value
@@ -60,8 +62,15 @@ def _records() -> Family:
     return Family("records", record_samples(), use, (*BYTES, *TEXT, *(set_value,) * 3 * len(BYTES)))
 
 
-# How many of 140 files: NIfTI and DICOM are what archives hold.
-SHARES = {"nifti": 40, "dicom": 35, "seg": 9, "nrrd": 8, "mha": 8, "onnx": 20, "records": 20}
+def _checkpoints() -> Family:
+    return Family("pth", checkpoint_samples(), adopt, (*BYTES, *(set_member,) * 9 * len(BYTES)))
+
+
+# How many of 148 files: NIfTI and DICOM are what archives hold.
+SHARES = {
+    **{"nifti": 40, "dicom": 35, "seg": 9, "nrrd": 8, "mha": 8},
+    **{"onnx": 20, "records": 20, "pth": 8},
+}
 FAMILIES: dict[str, Callable[[], Family]] = {
     "nifti": _nifti,
     "dicom": _dicom,
@@ -70,4 +79,5 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     "mha": _metaimage,
     "onnx": _model,
     "records": _records,
+    "pth": _checkpoints,
 }
