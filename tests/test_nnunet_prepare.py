@@ -1,12 +1,22 @@
 """A scan prepared as nnU-Net does it, against the same steps written plainly for whole arrays."""
 
+import tracemalloc
+
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vol3dseg.datasets.reading import read_case
 from vol3dseg.errors import DatasetError, GridError, IntensityError
+from vol3dseg.preprocessing.nnunet_steps import (
+    nnunet_preparing_bytes,
+    oriented,
+    prepare_as_nnunet,
+)
 from vol3dseg.preprocessing.prepare import maps_home, prepare
+from vol3dseg.preprocessing.preparing_memory import largest_working_shape, preparing_takes_mb
 from vol3dseg.recipe import NnunetRecipe
 from vol3dseg.recipe.nnunet_resampling import SplineResampling, axis_alone
 from vol3dseg.space.box import Box
@@ -172,6 +182,51 @@ def test_axes_stay_as_stored_or_are_turned():
     np.testing.assert_array_equal(
         turned.volume.array, stored.volume.array.transpose(1, 2, 0, 3)[::-1]
     )
+
+
+@pytest.mark.parametrize("codes", ["RAS", "PIR", "LSA"])
+def test_a_turned_scan_has_the_spacing_that_nibabel_writes(tmp_path, codes):
+    affine = np.eye(4)
+    affine[:3, :3] = nib.eulerangles.euler2mat(0.1, 0.2, -0.1) @ np.diag([1.3, 0.7, 2.9])
+    image = nib.Nifti1Image(np.ones((4, 5, 6), "f4"), affine)
+    wanted = nib.orientations.axcodes2ornt(codes)
+    image = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), wanted))
+    nib.save(image, tmp_path / "a.nii.gz")
+    volume, _ = read_case({"a": tmp_path / "a.nii.gz"})
+    read = nib.load(tmp_path / "a.nii.gz")
+    assert volume.geometry.header_spacing_mm == tuple(map(float, read.header.get_zooms()))
+    turned = read.as_reoriented(nib.io_orientation(read.affine))
+    found = oriented(recipe_of({"a": KEPT}, orientation="RAS"), volume.geometry)
+    assert found.header_spacing_mm == tuple(map(float, turned.header.get_zooms()))
+
+
+def test_pixdim_counts_where_it_differs_from_the_affine(tmp_path):
+    image = nib.Nifti1Image(np.ones((8, 8, 8), "f4"), np.eye(4))
+    image.header["pixdim"][1:4] = (2, 1, 1)
+    nib.save(image, tmp_path / "a.nii.gz")
+    volume, _ = read_case({"a": tmp_path / "a.nii.gz"})
+    recipe = recipe_of({"a": KEPT}, images=LINEAR, outputs=LINEAR)
+    assert prepare(volume, recipe).volume.geometry.shape == (16, 8, 8)
+
+
+@pytest.mark.parametrize("separate", [None, True])
+@pytest.mark.parametrize("inside", ["box", "mask"])
+def test_memory_is_what_is_said_of_it(inside, separate):
+    image = np.asfortranarray(np.random.default_rng(0).random((120, 110, 90)).astype("f4") + 1)
+    grid = Geometry(image.shape, np.diag([1, 1, 2.0, 1]))
+    step = {"method": "spline", "order": 3, "separate_z": separate}
+    recipe = recipe_of(
+        {"a": {"method": "zscore", "inside": inside}}, (0.9, 1.1, 1.9), images=step, outputs=LINEAR
+    )
+    shape = largest_working_shape(recipe, grid)
+    assert shape == (133, 100, 95)
+    tracemalloc.start()
+    found = prepare_as_nnunet({"a": image}, grid, recipe, lambda shape: None).array
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    said = nnunet_preparing_bytes(recipe, grid, shape)
+    assert peak - found.nbytes < said + 2**20
+    assert preparing_takes_mb(recipe, grid, shape) > said / 2**20
 
 
 @settings(max_examples=50, deadline=None)

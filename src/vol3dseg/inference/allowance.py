@@ -18,8 +18,9 @@ from vol3dseg.inference.restore import CHUNK_MB, FEATURES_MB
 from vol3dseg.inference.runtimes.session import Backend
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.tile_plan import Plan, multiples
-from vol3dseg.machine import available_mb, give_back, peak_mb, reset_peak, resident_mb, usable_cores
+from vol3dseg.machine import available_mb, give_back, peak_mb, reset_peak, resident_mb
 from vol3dseg.model.components import BYTES_PER_VOXEL
+from vol3dseg.preprocessing.preparing_memory import largest_working_shape, preparing_takes_mb
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
 
@@ -34,12 +35,9 @@ _PROBES = ((96, 48), (80, 48), (64, 32))  # voxels a side of two runs; the first
 _SURELY = 1.3  # times what is counted, before it is measured
 # Beside arrays, measured by `python -m benchmarks.limits`.
 _READING_MB = 10.0
-_PREPARING_MB = 20.0
-_RESAMPLING_MB = 35.0  # each thread
 _TURNING_MB = 5.0  # labels to the axes of the scan, row by row
 _COMPONENTS_MB = 10.0
 _WRITING_MB = 20.0
-_N4_MB, _N4_IMAGES = 110.0, 6  # SimpleITK, and copies of an image in each thread
 _ROOM = 1.02  # of a limit that is said to do: no two runs take quite the same
 _STEP_MB = 10  # of a limit that is said to do [10^6 bytes]
 
@@ -100,13 +98,14 @@ class Allowance:
         self._measure()
         certain = shape is not None or self.planner.manifest.recipe.crop == "none"
         read_mb = 0.0 if shape is None else self._images_mb(scan.source.shape)
-        needs = self._needs(scan, shape or self._largest(scan), self._resident_mb() - read_mb)
+        shape = shape or largest_working_shape(self.planner.manifest.recipe, scan.source)
+        needs = self._needs(scan, shape, self._resident_mb() - read_mb)
         if not certain:
             kept = ("loading the model", "reading the scan")
             if all(needs[stage] <= self.most_mb for stage in kept):
                 return
         if max(needs.values()) > self.most_mb:
-            raise self._refusal(needs, scan, shape or self._largest(scan))
+            raise self._refusal(needs, scan, shape)
 
     def plan(self, shape: Shape, scan: Scan) -> Plan:
         """Return how a prepared scan, which is resident, goes through the network; or refuse it."""
@@ -170,34 +169,20 @@ class Allowance:
             return 0.0
         return math.prod(scan.source.shape) * BYTES_PER_VOXEL / _MB + _COMPONENTS_MB
 
-    def _largest(self, scan: Scan) -> Shape:
-        """Return the working shape of a scan of which nothing is cropped."""
-        grid, spacing = scan.source.canonical(), self.planner.manifest.recipe.spacing_mm
-        return (grid.with_spacing(spacing) if spacing else grid).shape
-
     def _needs(self, scan: Scan, shape: Shape, base_mb: float) -> dict[str, float]:
         """Return what the process takes in each stage; `base_mb` is without the scan [MB]."""
         scan_mb, prepared_mb = self._images_mb(scan.source.shape), self._images_mb(shape)
         labels_mb = math.prod(scan.source.shape) / _MB
+        preparing_mb = preparing_takes_mb(self.planner.manifest.recipe, scan.source, shape)
         kept_mb = base_mb + prepared_mb + scan_mb * scan.held + self._results_mb(scan)
         return {
             "loading the model": self._loading_mb,
             "reading the scan": base_mb + scan_mb + _READING_MB,
-            "preparing it": base_mb + scan_mb + prepared_mb + self._preparing_mb(scan),
+            "preparing it": base_mb + scan_mb + prepared_mb + preparing_mb,
             "the network": kept_mb + self.planner.smallest(shape).memory_mb,
             "post-processing": kept_mb + self._components_mb(scan),
             "writing labels": kept_mb + labels_mb + _WRITING_MB,
         }
-
-    def _preparing_mb(self, scan: Scan) -> float:
-        recipe, threads = self.planner.manifest.recipe, usable_cores()
-        taken = _PREPARING_MB
-        if recipe.spacing_mm is not None:
-            taken += _RESAMPLING_MB * threads
-        if recipe.bias_correction is not None:
-            image_mb = math.prod(scan.source.shape) * _FLOAT / _MB
-            taken += _N4_MB + _N4_IMAGES * image_mb * min(threads, len(recipe.modalities))
-        return taken
 
     def _refusal(self, needs: dict[str, float], scan: Scan, shape: Shape) -> MemoryLimitError:
         stage = max(needs, key=lambda name: needs[name])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
+from math import prod
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from vol3dseg.space.axes import AxisMap, AxisMaps, axis_maps
 from vol3dseg.space.box import Box, Shape
 from vol3dseg.space.enclosed import fill_holes
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.many_taps import Part, resample_by_products
+from vol3dseg.space.many_taps import Part, portion_bytes, resample_by_products
 from vol3dseg.space.memory_layout import copy_voxels, slowest_first
 from vol3dseg.space.stretched_axes import StretchedAxis, Way
 from vol3dseg.space.volume import Volume
@@ -31,7 +32,12 @@ _IN_MASK = ZScoreOfScan(method="zscore", inside="mask")
 
 def oriented(recipe: NnunetRecipe, source: Geometry) -> Geometry:
     """Return the grid of a scan with the axes that the network was trained on."""
-    return source if recipe.orientation == "stored" else source.canonical()
+    turned = source.canonical()
+    if recipe.orientation == "stored" or turned == source:
+        return source
+    # nibabel, which turns scans for nnU-Net, writes them a header from the affine.
+    i, j, k = map(float, np.array(turned.spacing_mm, dtype=np.float32))
+    return Geometry(turned.shape, turned.affine, (i, j, k))
 
 
 def new_shape(recipe: NnunetRecipe, crop: Geometry) -> Shape:
@@ -50,7 +56,8 @@ def prepare_as_nnunet(
     afford: Callable[[Shape], None],
 ) -> Volume:
     """Bring images, (i, j, k) on one grid, to what the network sees; see `prepare`."""
-    boxes = [found for image in images.values() if (found := _nonzero_box(image))]
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        boxes = [box for box in pool.map(_nonzero_box, images.values()) if box]
     box = reduce(Box.union, boxes) if boxes else Box.whole(grid.shape)
     crop = grid.cropped(box)
     working = crop.stretched(new_shape(recipe, crop))
@@ -75,6 +82,25 @@ def prepare_as_nnunet(
     for target, image, scale, inside in zip(array, cropped.values(), scales, masks, strict=True):
         _resample(_Normalised(image, scale, inside), recipe, crop, working, target)
     return Volume(np.moveaxis(array, 0, -1), working, tuple(images))
+
+
+def largest_nnunet_grid(recipe: NnunetRecipe, source: Geometry) -> Geometry:
+    """Return the working grid of a scan of which nothing is cropped."""
+    grid = oriented(recipe, source)
+    return grid.stretched(new_shape(recipe, grid))
+
+
+def nnunet_preparing_bytes(recipe: NnunetRecipe, source: Geometry, working: Shape) -> int:
+    """Return what preparing a scan takes, at most, beside the scan and the result."""
+    grid = oriented(recipe, source)
+    voxels, threads = prod(grid.shape), usable_cores()
+    taken = 2 * 4 * _PLANES * voxels // min(grid.shape) * threads
+    found = _maps(recipe, grid, working)
+    if found is not None:
+        taken = max(taken, threads * portion_bytes(*found))
+    if _IN_MASK in recipe.normalisation.values():
+        taken += voxels + voxels // 2  # and bits of it
+    return taken
 
 
 def nnunet_maps_home(recipe: NnunetRecipe, working: Geometry, source: Geometry) -> AxisMaps:
@@ -132,26 +158,38 @@ def _resample(
     image: _Normalised, recipe: NnunetRecipe, crop: Geometry, working: Geometry, out: Image
 ) -> None:
     """Put an image, normalised, onto the working grid."""
-    step = recipe.images
-    if working.shape == crop.shape or isinstance(step, NoResampling):
+    found = _maps(recipe, crop, working.shape)
+    if found is None:
         with ThreadPoolExecutor(usable_cores()) as pool:
             list(pool.map(lambda part: copy_voxels(out[part], image(part)), _parts(image.image)))
         return
-    alone = axis_alone(step, crop.header_spacing_mm, recipe.spacing_mm)
-    ways = ways_of(step, alone)
-    i, j, k = map(StretchedAxis.between, range(3), crop.shape, working.shape, ways)
+    maps, alone = found
     # Only splines go beyond the values that they are between; planes are limited by themselves.
-    beyond = alone is None and "cubic" in ways
+    beyond = alone is None and "cubic" in (axis_map.way for axis_map in maps)
     limits = image.limits() if beyond else (-np.inf, np.inf)
-    resample_by_products(image, (i, j, k), out, slowest_first(image.image), limits, alone)
+    resample_by_products(image, maps, out, slowest_first(image.image), limits, alone)
+
+
+def _maps(
+    recipe: NnunetRecipe, crop: Geometry, working: Shape
+) -> tuple[tuple[StretchedAxis, StretchedAxis, StretchedAxis], int | None] | None:
+    """Return how images come to the working grid, and along which axis alone; None: unchanged."""
+    step = recipe.images
+    if working == crop.shape or isinstance(step, NoResampling):
+        return None
+    alone = axis_alone(step, crop.header_spacing_mm, recipe.spacing_mm)
+    sizes = zip(range(3), crop.shape, working, ways_of(step, alone), strict=True)
+    i, j, k = (StretchedAxis.between(*of) for of in sizes)
+    return (i, j, k), alone
 
 
 def _nonzero_box(image: Image) -> Box | None:
     """Return the box of what is not zero, None where all is; without a mask of the whole."""
     slow = slowest_first(image)[0]
-    seen = np.zeros_like(image.take(0, axis=slow), dtype=np.bool_)
-    hit = np.zeros(image.shape[slow], dtype=np.bool_)
-    for number, plane in enumerate(np.moveaxis(image, slow, 0)):
+    planes = np.moveaxis(image, slow, 0)
+    seen = np.zeros_like(planes[0], dtype=np.bool_)
+    hit = np.zeros(len(planes), dtype=np.bool_)
+    for number, plane in enumerate(planes):
         inside = plane != 0
         hit[number] = inside.any()
         seen |= inside

@@ -8,6 +8,7 @@ given all cores.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import permutations
 from math import prod
 
 import numpy as np
@@ -20,6 +21,7 @@ from vol3dseg.space.memory_layout import contiguous, copy_voxels
 Image = NDArray[np.float32]
 Part = tuple[slice, slice, slice]
 _BLOCK = 16  # target voxels along an axis
+_PLANES = 4  # those along an axis that is interpolated alone
 _SMALL = 2**18  # multiplications: OpenBLAS takes more threads for more
 _CHUNK = 2**18  # source voxels that are read at once
 
@@ -51,7 +53,8 @@ def resample_by_products(
     if alone is not None:
         order = [alone, *(axis for axis in order if axis != alone)]
     place = np.argsort(order).tolist()
-    along, *across = (list(_blocks(maps[axis])) for axis in order)
+    along = list(_blocks(maps[order[0]], _BLOCK if alone is None else _PLANES))
+    across = [list(_blocks(maps[axis])) for axis in order[1:]]
     _, wide, deep = (maps[axis].size for axis in order)
     target = out.transpose(order)
 
@@ -70,12 +73,27 @@ def resample_by_products(
             np.clip(_products(found, across), *limits, out=target[own.target])
         else:
             planes = part(own.source, slice(None))
-            ends = (end(planes, axis=(1, 2), keepdims=True) for end in (np.min, np.max))
-            planes = np.clip(_products(planes, across), *ends)
+            ends = [end(planes, axis=(1, 2), keepdims=True) for end in (np.min, np.max)]
+            planes = _products(planes, across)
+            np.clip(planes, *ends, out=planes)
             copy_voxels(target[own.target], _product(planes, 0, [inside]))
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(portion, along))
+
+
+def portion_bytes(maps: AxisMaps, alone: int | None = None) -> int:
+    """Return what a thread takes for `resample_by_products`, at most, beside what it reads."""
+    most = 0
+    for slow, wide, deep in permutations(range(3)):
+        if alone in (None, slow):
+            a, b = maps[wide], maps[deep]
+            rows = _BLOCK
+            if alone is not None:
+                rows = max(block.weights.shape[1] for block in _blocks(maps[slow], _PLANES))
+            first, last = a.size * b.size + a.count * b.size, a.count * (b.size + b.count)
+            most = max(most, rows * max(first, last))
+    return 4 * (most + _CHUNK)
 
 
 def _products(array: Image, across: Sequence[Sequence[_Block]]) -> Image:
@@ -104,11 +122,11 @@ def _product(array: Image, axis: int, blocks: Sequence[_Block]) -> Image:
     return result.reshape(*before, result.shape[1], *behind)
 
 
-def _blocks(axis_map: AxisMap) -> Iterator[_Block]:
+def _blocks(axis_map: AxisMap, length: int = _BLOCK) -> Iterator[_Block]:
     """Cut the target voxels of an axis into blocks."""
     taps, weights = axis_map.taps()
-    for first in range(0, axis_map.count, _BLOCK):
-        stop = min(first + _BLOCK, axis_map.count)
+    for first in range(0, axis_map.count, length):
+        stop = min(first + length, axis_map.count)
         target, number = np.nonzero(weights[first:stop])
         source = taps[first:stop][target, number]
         low, high = int(source.min()), int(source.max()) + 1
