@@ -5,13 +5,14 @@ import json
 
 import pytest
 
-from benchmarks import fold_runs, trial_accuracy, trial_norms
+from benchmarks import fold_runs, trial_accuracy, trial_configs
 from benchmarks.fold_runs import Contender, difference_table, differences, together
-from benchmarks.trial_norms import equal_minutes, report, require_comparable
+from benchmarks.trial_configs import equal_minutes, report, require_comparable
 from vol3dseg.config import load_config
 from vol3dseg.reporting.score_files import CASE_MEAN, PartScores
 
 pytest.importorskip("scipy")
+EPOCHS = load_config("hippocampus").training.epochs
 CASES = [f"case{number}" for number in range(12)]
 
 
@@ -125,26 +126,26 @@ def test_configs_of_other_patches_are_no_pair():
         require_comparable(configs)
 
 
-def test_a_trial_of_norms_in_pieces(command, tmp_path, monkeypatch, capsys):
+def test_a_trial_of_configs_in_pieces(command, tmp_path, monkeypatch, capsys):
     paths = []
     for name, norm in (("better", "batch"), ("worse", "instance")):
         paths.append(str(tmp_path / f"{name}.yaml"))
         (tmp_path / f"{name}.yaml").write_text(f"extends: hippocampus\nmodel: {{norm: {norm}}}\n")
-    monkeypatch.setattr(trial_norms, "_step_s", lambda config, measure: 1.0)
+    monkeypatch.setattr(trial_configs, "_patch_s", lambda config, measure: 1.0)
     words = argparse.Namespace(
         dataset=tmp_path / "data", output=tmp_path / "out", configs=paths, folds=4, fold=[1, 2],
         seed=[0, 1], hours=0.0,
     )  # fmt: skip
-    trial_norms.main(words)
+    trial_configs.main(words)
     assert "8 trainings are left; call again" in capsys.readouterr().out
     words.hours = 1.0
-    trial_norms.main(words)
+    trial_configs.main(words)
     said = capsys.readouterr().out
     assert "| better - worse | +0.0500 [+0.0500, +0.0500] | +0.0500" in said
-    assert "| better | 35 | 4 |" in said
+    assert f"| better | {EPOCHS} | 4 |" in said
     assert len(command) == 9
     assert [w[3].split("/")[-2] for w in command[1:3]] == ["better", "worse"]
-    trial_norms.main(words)
+    trial_configs.main(words)
     assert len(command) == 9
 
 
@@ -164,5 +165,5 @@ def test_accuracy_is_held_against_the_others(command, tmp_path, capsys):
 
 def test_a_report_before_anything_is_done(tmp_path):
     text = report([contender("one", tmp_path), contender("two", tmp_path)], [0], [1])
-    assert "| one | 35 | 0 | - |" in text
+    assert f"| one | {EPOCHS} | 0 | - |" in text
     assert "difference" not in text

@@ -1,11 +1,12 @@
 """Which config is better at equal minutes: folds or seeds of each in turn, paired over cases.
 
-python -m benchmarks.trial_norms DATASET OUTPUT CONFIG CONFIG... [--folds 5] [--fold K]...
+python -m benchmarks.trial_configs DATASET OUTPUT CONFIG CONFIG... [--folds 5] [--fold K]...
     [--seed S]... [--hours H]
 
 A config is a preset or a file; the first tells the minutes: the others get as many epochs as take
-equally long, by their measured steps. Configs take turns, so the trial may be stopped at any moment
-and called again: what is done stays, and pairs are compared over what both have done.
+equally long, by their measured steps and by how their patches grow. Configs take turns, so the
+trial may be stopped at any moment and called again: what is done stays, and pairs are compared over
+what both have done.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from vol3dseg.config import Config, load_config
 from vol3dseg.files import write_text
 from vol3dseg.planning.network_size import flops_per_patch
 from vol3dseg.planning.step_speed import Measure, measuring
+from vol3dseg.planning.workload import growth_share
 
 _PROBES = 3  # of each config, in turn
 
@@ -56,18 +58,17 @@ def main(words: argparse.Namespace) -> None:
 
 
 def require_comparable(configs: dict[str, Config]) -> None:
-    """Refuse configs that do not learn from the same patches in equal steps."""
+    """Refuse configs that do not learn from the same prepared cases."""
     (first, one), *others = configs.items()
     for name, other in others:
-        alike = one.recipe == other.recipe and one.labels == other.labels
-        if not alike or one.training.batch_size != other.training.batch_size:
-            raise SystemExit(f"{name}: another recipe, labels or batch than {first}")
+        if one.recipe != other.recipe or one.labels != other.labels:
+            raise SystemExit(f"{name}: another recipe or labels than {first}")
 
 
-def equal_minutes(step_s: dict[str, float], epochs: int) -> dict[str, int]:
+def equal_minutes(patch_s: dict[str, float], epochs: int) -> dict[str, int]:
     """Return the epochs of each config that take as long as those of the first."""
-    first = next(iter(step_s.values()))
-    return {name: max(1, round(epochs * first / seconds)) for name, seconds in step_s.items()}
+    first = next(iter(patch_s.values()))
+    return {name: max(1, round(epochs * first / seconds)) for name, seconds in patch_s.items()}
 
 
 def report(found: Sequence[Contender], seeds: Sequence[int], folds: Sequence[int]) -> str:
@@ -94,23 +95,23 @@ def _epochs(configs: dict[str, Config], path: Path) -> dict[str, int]:
     if known.keys() != configs.keys():
         with measuring() as measure:
             times = [
-                {name: _step_s(config, measure) for name, config in configs.items()}
+                {name: _patch_s(config, measure) for name, config in configs.items()}
                 for _ in range(_PROBES)
             ]
-        step_s = {name: statistics.median(each[name] for each in times) for name in configs}
-        known = equal_minutes(step_s, next(iter(configs.values())).training.epochs)
+        patch_s = {name: statistics.median(each[name] for each in times) for name in configs}
+        known = equal_minutes(patch_s, next(iter(configs.values())).training.epochs)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(known, indent=1) + "\n")
-        said = ", ".join(f"{name} {seconds:.3f}" for name, seconds in step_s.items())
-        sys.stdout.write(f"a step takes [s]: {said}\n")
+        said = ", ".join(f"{name} {seconds:.4f}" for name, seconds in patch_s.items())
+        sys.stdout.write(f"a patch takes in the mean [s]: {said}\n")
     return known
 
 
-def _step_s(config: Config, measure: Measure) -> float:
+def _patch_s(config: Config, measure: Measure) -> float:
     speed = measure(config)
     if not speed.how.startswith("measured"):
         raise SystemExit(f"steps could not be measured: {speed.how}")
-    return config.training.batch_size * flops_per_patch(config) / speed.flops_per_s
+    return flops_per_patch(config) * growth_share(config) / speed.flops_per_s
 
 
 if __name__ == "__main__":
