@@ -81,7 +81,7 @@ def prove(
     with _their_labels(cases, evidence, folder, manifest) as (labels, own):
         classes, small = len(manifest.labels.classes), _Smallest()
         total, apart = np.zeros((classes, classes), dtype=np.int64), None
-        by_case = {}
+        by_case: dict[str, int] = {}
         for case in cases:
             volume = read_volume(case, manifest.recipe.modalities)
             theirs = read_labels(labels[case.id], manifest.labels.of_predictions(ours=True))
@@ -94,16 +94,16 @@ def prove(
                 )
             found = _predicted(predictor, volume, own is not None)
             matrix = confusion(theirs.array, found.segmentation.array, classes)
-            by_case[case] = int(matrix.sum() - matrix.trace())
+            by_case[case.id] = int(matrix.sum() - matrix.trace())
             total += matrix
-            tell(f"case {case.id}: {_differ(by_case[case], theirs.array.size)}")
+            tell(f"case {case.id}: {_differ(by_case[case.id], theirs.array.size)}")
             if own is not None and found.probabilities is not None:
                 probabilities = own.array(case.id, "probabilities")
                 apart = max(apart or 0.0, _apart(found, probabilities, manifest, volume))
             small.offer(volume, theirs)
         voxels, differing = int(total.sum()), sum(by_case.values())
         if differing > most_differing(voxels):
-            case = max(by_case, key=lambda each: by_case[each])
+            case = max(cases, key=lambda each: by_case[each.id])
             step = _parting(predictor, case, own, labels[case.id], folder, plans)
             raise ParityError(
                 f"not written: {_differ(differing, voxels)} from {FRAMEWORK}'s; {step}",
