@@ -7,12 +7,14 @@ from numpy.typing import NDArray
 
 from vol3dseg.export.nnunet.own_run import OwnResults
 from vol3dseg.export.nnunet.plans import Plans
-from vol3dseg.inference.predictor import Predictor
+from vol3dseg.inference.predictor import Prediction, Predictor
+from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.space.volume import Volume
 
 _IMAGE = 1e-3  # largest difference of a prepared voxel, in deviations
 _NETWORK = 1e-3  # of logits, as a share of the largest
+_TIE = 2.0**-6  # between two logits: two of float16's steps from 8 to 16
 _SURE = 0.05  # of probabilities, which float16 sums change by less
 
 Array = NDArray[Any]
@@ -21,26 +23,43 @@ Array = NDArray[Any]
 def step_where_they_part(
     predictor: Predictor, volume: Volume, theirs: OwnResults, case: str, plans: Plans
 ) -> str:
-    """Return in words the first step whose results differ by more than rounding."""
+    """Return in words the first step whose results differ by more than rounding explains."""
     prepared = prepare(volume, predictor.manifest.recipe)
     own = np.moveaxis(prepared.volume.array, -1, 0)
     image = _along_file(theirs.array(case, "image"), plans)
     if own.shape != image.shape:
-        return f"the prepared image: {own.shape[1:]} voxels here, {image.shape[1:]} in nnU-Net"
+        return f"in the prepared image, of {own.shape[1:]} voxels and not {image.shape[1:]}"
     if (apart := _largest(own, image)) > _IMAGE:
-        return f"the prepared image, by up to {apart:.2g}"
+        return f"in the prepared image, by up to {apart:.2g}"
     patch, logits = (_along_file(theirs.array(case, n), plans) for n in ("patch", "patch_logits"))
     given = predictor.backend(np.ascontiguousarray(patch[None]))[0]
     if (apart := _largest(given, logits)) > _NETWORK * max(1.0, float(np.abs(logits).max())):
-        return f"the network, by up to {apart:.2g} in a logit"
+        return f"in the network, by up to {apart:.2g} in a logit"
     there = prepared.volume.geometry  # as if the scan lay on the grid that the network sees
     found = predictor.segment(prepared.volume, there, keep_probabilities=True).probabilities
     blended = _along_file(theirs.array(case, "logits"), plans).astype(np.float32)
     predictor.manifest.outputs.make_probabilities(blended)
     ours = np.empty_like(blended) if found is None else np.moveaxis(found, -1, 0)
     if (apart := _largest(ours, blended)) > _SURE:
-        return f"the blending of tiles, by up to {apart:.2g} in probability"
-    return "resampling to the grid of the scan, or the choice of the largest"
+        return f"in the blending of tiles, by up to {apart:.2g} in probability"
+    return "in resampling to the grid of the scan, or in the choice of the largest"
+
+
+def equal_but_for_rounding(
+    found: Prediction, theirs: NDArray[np.uint8], manifest: Manifest
+) -> bool:
+    """Tell whether labels differ only where float16, in which nnU-Net adds up, decides."""
+    differing = found.segmentation.array != theirs
+    if found.probabilities is None:
+        return False
+    likely = np.maximum(found.probabilities[differing].astype(np.float64), 1e-30)
+    if manifest.outputs.kind == "softmax":
+        logits = np.log(likely)
+        pairs = (found.segmentation.array[differing], theirs[differing])
+        ours, other = (logits[np.arange(len(logits)), each] for each in pairs)
+        return bool((np.abs(ours - other) <= _TIE).all())
+    unlikely = np.maximum(1 - likely, 1e-30)
+    return bool((np.abs(np.log(likely / unlikely)).min(axis=1) <= _TIE).all())
 
 
 def _along_file(array: Array, plans: Plans) -> Array:

@@ -6,14 +6,15 @@ from pydantic import AfterValidator
 
 from vol3dseg.schema import Count, Frozen, Name, Once, Positive, Share
 
-_PER_MILLION = 10  # voxels that may differ: where two classes are equal but for float16's rounding
-_FEW = 3  # voxels that may differ of any number
+_PER_MILLION = 10  # voxels that may differ, wherever
+_TIES_PER_MILLION = 50  # that may differ if all are where labels are equal but for rounding
+_FEW = 3  # that may differ of any number
 _ENDS = {"L": "x", "R": "x", "A": "y", "P": "y", "I": "z", "S": "z"}
 
 
-def most_differing(voxels: int) -> int:
-    """Return how many of so many voxels may have another label, as rounding explains."""
-    return max(_FEW, voxels * _PER_MILLION // 10**6)
+def most_differing(voxels: int, ties: bool = False) -> int:
+    """Return how many of so many voxels may have another label, if they are `ties` or whichever."""
+    return max(_FEW, voxels * (_TIES_PER_MILLION if ties else _PER_MILLION) // 10**6)
 
 
 def _directions(codes: str) -> str:

@@ -25,18 +25,14 @@ def axes_warnings(manifest: Manifest, axes: str) -> tuple[str, ...]:
     """
     if manifest.recipe.orientation == "RAS":
         return ()
-    known, advice = manifest.training_axes, "store it as they are, and it is segmented as they were"
+    known = manifest.training_axes
+    said = f"its axes are stored as {axes}, and this network sees a scan as it is stored"
     if known is not None:
-        if axes == known:
-            return ()
-        return (
-            f"its axes are stored as {axes}, those of the training scans as {known}, and this "
-            f"network sees them as they are stored; {advice}",
-        )
+        advice = f"the training scans were stored as {known}: bring it into those axes first"
+        return () if axes == known else (f"{said}; {advice}",)
     if all(axis in ends for axis, ends in zip(axes, _USUAL, strict=True)):
         return ()
     return (
-        f"its axes are stored as {axes}; most scans are stored left-right, front-back, up-down, "
-        f"such as LPS or RAS, and this network sees them as they are stored: if the training scans "
-        f"were not {axes}, {advice}",
+        f"{said}; most are stored left-right, front-back, up-down (LPS, RAS): unless the training "
+        f"scans were stored as {axes} too, bring it into their axes first",
     )
