@@ -25,7 +25,7 @@ def made(kind=PLAIN, seed=0, **changes):
 
 
 def written(architecture, state, axes=(0, 1, 2)):
-    return write_network(architecture, state, CHANNELS, OUTPUTS, axes)
+    return write_network(architecture, state, CHANNELS, OUTPUTS, axes, "fold_0/a.pth")
 
 
 def session(model):
@@ -131,6 +131,7 @@ def test_the_graph_is_one_that_a_predictor_takes(manifest):
 def refused(architecture, state, match):
     with pytest.raises(ModelError, match=match) as caught:
         written(architecture, state)
+    assert str(caught.value).startswith("fold_0/a.pth: ")
     assert str(caught.value).isprintable()
 
 

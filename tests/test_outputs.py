@@ -207,9 +207,9 @@ def test_an_average_is_a_model_that_says_of_how_many(
 
 def test_more_than_onnx_can_hold_is_refused(networks, monkeypatch):
     each = networks[0].ByteSize()
-    monkeypatch.setattr(ensemble, "MOST_BYTES", 2 * each)
+    monkeypatch.setattr(ensemble, "_MOST", 2 * each)
     average(networks[:1] * 2)
-    with pytest.raises(ModelError, match=r"3 networks take .*every fold by itself, with --each"):
+    with pytest.raises(ModelError, match=r"3 networks take .*; take fewer folds \(--folds\), or"):
         average(networks[:1] * 3)
 
 

@@ -154,7 +154,7 @@ def _assembled(
             raise ModelError(
                 "is of another configuration than the first fold", where=path, expected=chosen
             )
-        graphs.append(write_network(architecture, found.state, *ends, plans.file_axes))
+        graphs.append(write_network(architecture, found.state, *ends, plans.file_axes, path))
         members.append(_facts(found, plans, fold, path.name))
         tell(f"fold {fold}: {found.trainer}, {path.name}, epoch {found.epoch}")
     for note in description.notes:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from vol3dseg.errors import ModelError, some_of
 from vol3dseg.export.nnunet.architecture import Architecture, Stage, along
@@ -33,6 +33,7 @@ def write_network(
     channels: int,
     outputs: int,
     axes: tuple[int, int, int],
+    where: object = "",
 ) -> onnx.ModelProto:
     """Return the graph of a network: `image` (n, channel, i, j, k) to `logits` of any such size.
 
@@ -45,28 +46,29 @@ def write_network(
         Of the image, and of the logits.
     axes : (3,) tuple of int
         Which of i, j, k (0, 1, 2) each axis of nnU-Net's network is: `Plans.file_axes`.
+    where : object
+        The checkpoint, for messages.
 
     Raises
     ------
     ModelError
-        A weight is missing, of another size, not finite, or unknown; it names no file.
+        A weight is missing, of another size, not finite, or unknown.
     """
-    writer = _Writer(architecture, state, axes)
-    skips = writer.encoder(channels)
-    writer.head(writer.decoder(skips), outputs)
-    writer.refuse_unused()
-    ends = [
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", count, "i", "j", "k"])
-        for name, count in (("image", channels), ("logits", outputs))
-    ]
-    graph = helper.make_graph(
-        writer.nodes, architecture.kind, ends[:1], ends[1:], list(writer.constants.values())
-    )
-    opset = helper.make_opsetid("", _OPSET)
-    model = helper.make_model(
-        graph, producer_name="vol3dseg", opset_imports=[opset], ir_version=_IR_VERSION
-    )
-    onnx.checker.check_model(model, full_check=True)
+    model = onnx.ModelProto(ir_version=_IR_VERSION, producer_name="vol3dseg")
+    model.opset_import.append(helper.make_opsetid("", _OPSET))
+    model.graph.name = architecture.kind
+    for ends, name, count in (
+        (model.graph.input, "image", channels),
+        (model.graph.output, "logits", outputs),
+    ):
+        sides: list[str | int | None] = ["n", count, "i", "j", "k"]
+        ends.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sides))
+    writer = _Writer(model.graph, architecture, state, axes)
+    try:
+        writer.head(writer.decoder(writer.encoder(channels)), outputs)
+        writer.refuse_unused()
+    except ModelError as error:
+        raise error.at(where) from None
     return model
 
 
@@ -82,12 +84,12 @@ class _Writer:
 
     def __init__(
         self,
+        graph: onnx.GraphProto,
         architecture: Architecture,
         state: Mapping[str, NDArray[Any]],
         axes: tuple[int, int, int],
     ) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, onnx.TensorProto] = {}
+        self._graph, self._written = graph, set[str]()
         self._network, self._state, self._axes = architecture, state, axes
 
     def encoder(self, channels: int) -> list[_Value]:
@@ -132,10 +134,10 @@ class _Writer:
         unknown = []
         for name, weights in self._state.items():
             level = _OTHER_HEAD.fullmatch(name)
-            if name in self.constants or (level and int(level[1]) < last):
+            if name in self._written or (level and int(level[1]) < last):
                 continue
             twin = _first_name(name)
-            if twin not in self.constants:
+            if twin not in self._written:
                 unknown.append(quoted(name))
             elif not _equal(weights, self._state[twin]):
                 raise ModelError(
@@ -236,7 +238,8 @@ class _Writer:
         **attributes: Any,
     ) -> _Value:
         made = _Value(given or name, channels)
-        self.nodes.append(helper.make_node(kind, inputs, [made.name], name=name, **attributes))
+        node = helper.make_node(kind, inputs, [made.name], name=name, **attributes)
+        self._graph.node.append(node)
         return made
 
     def _weights(self, name: str, shape: tuple[int, ...]) -> str:
@@ -266,7 +269,11 @@ class _Writer:
         return name
 
     def _constant(self, name: str, values: NDArray[np.float32]) -> None:
-        self.constants[name] = numpy_helper.from_array(values, name)
+        tensor = self._graph.initializer.add()  # in its place at once: it may be large
+        tensor.name, tensor.data_type = name, onnx.TensorProto.FLOAT
+        tensor.dims.extend(values.shape)
+        tensor.raw_data = values.astype("<f4", copy=False).tobytes()
+        self._written.add(name)
 
 
 def _first_name(name: str) -> str:

@@ -7,6 +7,8 @@ import onnx
 from vol3dseg.errors import ModelError
 from vol3dseg.model.onnx_bytes import MOST_BYTES
 
+_MOST = MOST_BYTES - 2**24  # of networks; a manifest and a case to replay come on top
+
 
 def average(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
     """Put several graphs into one whose output is the mean of theirs.
@@ -26,38 +28,48 @@ def average(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
                 expected=f"that of the first, {_interface(first)}",
             )
     size = sum(model.ByteSize() for model in models)
-    if size > MOST_BYTES:
+    if size > _MOST:
         raise ModelError(
             f"{len(models)} networks take {size / 2**20:.0f} MB together",
             where=first.graph.name,
-            expected=f"at most {MOST_BYTES / 2**20:.0f} MB, which ONNX can hold in one file",
-            remedy="export every fold by itself, with --each",
+            expected=f"at most {_MOST / 2**20:.0f} MB, which ONNX can hold in one file",
+            remedy="take fewer folds (--folds), or export each by itself (--each)",
         )
     (image,), (output,) = first.graph.input, first.graph.output
-    nodes, weights, total = [], [], ""
+    mean = onnx.ModelProto(ir_version=first.ir_version, producer_name="vol3dseg")
+    mean.opset_import.extend(first.opset_import)
+    graph, total = mean.graph, ""
+    graph.name = f"mean of {len(models)}"
+    graph.input.append(image)
+    graph.output.append(output)
     for number, model in enumerate(models):
-        prefix = f"member_{number}/"
-        part = onnx.compose.add_prefix(model, prefix).graph
-        for node in part.node:
-            node.input[:] = [image.name if n == prefix + image.name else n for n in node.input]
-        nodes += part.node
-        weights += part.initializer
-        total, before = prefix + output.name, total
+        _add_member(graph, model.graph, f"member_{number}/")
+        total, before = f"member_{number}/{output.name}", total
         if before:
-            total = f"sum_{number}"
-            nodes.append(onnx.helper.make_node("Add", [before, prefix + output.name], [total]))
+            total, added = f"sum_{number}", total
+            graph.node.append(onnx.helper.make_node("Add", [before, added], [total]))
     share = onnx.helper.make_tensor("share", onnx.TensorProto.FLOAT, [], [1 / len(models)])
-    nodes.append(onnx.helper.make_node("Mul", [total, share.name], [output.name]))
-    name = f"mean of {len(models)}"
-    graph = onnx.helper.make_graph(nodes, name, [image], [output], [*weights, share])
-    mean = onnx.helper.make_model(
-        graph,
-        producer_name="vol3dseg",
-        ir_version=first.ir_version,
-        opset_imports=first.opset_import,
-    )
-    onnx.checker.check_model(mean, full_check=True)
+    graph.initializer.append(share)
+    graph.node.append(onnx.helper.make_node("Mul", [total, share.name], [output.name]))
     return mean
+
+
+def _add_member(graph: onnx.GraphProto, member: onnx.GraphProto, prefix: str) -> None:
+    """Put a network into a graph, all its names but that of the input with a prefix.
+
+    Weights are copied once and never held twice: there may be two gigabytes of them.
+    """
+    image = member.input[0].name
+    for node in member.node:
+        made = graph.node.add()
+        made.CopyFrom(node)
+        made.name = node.name and prefix + node.name
+        made.input[:] = [n if n in ("", image) else prefix + n for n in node.input]
+        made.output[:] = [n and prefix + n for n in node.output]
+    for tensor in member.initializer:
+        weights = graph.initializer.add()
+        weights.CopyFrom(tensor)
+        weights.name = prefix + tensor.name
 
 
 def _interface(model: onnx.ModelProto) -> str:
