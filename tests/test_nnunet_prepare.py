@@ -209,6 +209,17 @@ def test_pixdim_counts_where_it_differs_from_the_affine(tmp_path):
     assert prepare(volume, recipe).volume.geometry.shape == (16, 8, 8)
 
 
+@pytest.mark.parametrize("stated", [0, -1, np.nan, np.inf, 1e-12, 1e30])
+def test_a_header_that_states_no_length_does_not_count(stated):
+    scan = scan_of(np.ones((4, 4, 4)), stated_mm=(stated, 1.0, 1.0))
+    recipe = recipe_of({"a": KEPT}, (0.5, 1.0, 1.0), images=LINEAR, outputs=LINEAR)
+    assert prepare(scan, recipe).volume.geometry.shape == (8, 4, 4)
+    fine = recipe_of({"a": KEPT}, (1e-9, 1.0, 1.0), images=LINEAR, outputs=LINEAR)
+    for length in (1.0, 1e4):
+        with pytest.raises(GridError, match=r"at most .* in all"):
+            prepare(scan_of(np.ones((4, 4, 4)), stated_mm=(length, 1.0, 1.0)), fine)
+
+
 @pytest.mark.parametrize("separate", [None, True])
 @pytest.mark.parametrize("inside", ["box", "mask"])
 def test_memory_is_what_is_said_of_it(inside, separate):

@@ -75,8 +75,9 @@ class ZScoreOfScan(Frozen):
         count = image.size if mask is None else int(np.count_nonzero(mask))
         sums = (np.add.reduce(v, dtype=np.float64) for v in _planes(image, mask))
         mean = np.float32(sum(sums) / max(count, 1))
-        squares = (np.add.reduce((v - mean) ** 2, dtype=np.float64) for v in _planes(image, mask))
-        deviation = max(np.float32(np.sqrt(sum(squares) / max(count, 1))), _LEAST)
+        wide = (np.square(v - mean, dtype=np.float64) for v in _planes(image, mask))
+        squares = sum(np.add.reduce(values) for values in wide)
+        deviation = max(np.float32(np.sqrt(squares / max(count, 1))), _LEAST)
 
         def scale(voxels: Image, inside: Mask | None) -> None:
             voxels -= mean

@@ -7,7 +7,6 @@ NIfTI; an affine maps the index of a voxel's centre to the world.
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -39,7 +38,8 @@ class Geometry:
         From voxel index to world RAS+ [mm].
     stated_mm : (3,) tuple of float or None
         Spacing as the header states it beside the affine, whose columns are of that length but for
-        rounding [mm]. It does not count where grids are compared.
+        rounding [mm]. It does not count where grids are compared, and is left out where it holds
+        what is no length.
 
     Raises
     ------
@@ -71,7 +71,8 @@ class Geometry:
         matrix.setflags(write=False)
         object.__setattr__(self, "shape", (int(shape[0]), int(shape[1]), int(shape[2])))
         object.__setattr__(self, "affine", matrix)
-        object.__setattr__(self, "stated_mm", stated_mm)
+        sound = stated_mm and all(_CLOSEST <= length <= _FARTHEST for length in stated_mm)
+        object.__setattr__(self, "stated_mm", stated_mm if sound else None)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Geometry):
@@ -180,11 +181,12 @@ class Geometry:
         GridError
             There would be none along an axis, or more than any scan has.
         """
-        return self._sampled(np.array(sides), np.array(self.shape) / np.maximum(sides, 1))
+        wanted = np.array(sides, dtype=np.float64)
+        return self._sampled(wanted, np.array(self.shape) / np.maximum(wanted, 1))
 
-    def _sampled(self, sides: NDArray[Any], ratio: NDArray[np.float64]) -> "Geometry":
+    def _sampled(self, sides: NDArray[np.float64], ratio: NDArray[np.float64]) -> "Geometry":
         """Return the grid of `sides` voxels, each `ratio` times as long as those of this one."""
-        if sides.min() < 1 or sides.max() > _LONGEST or sides.prod(dtype=float) > _MOST:
+        if sides.min() < 1 or sides.max() > _LONGEST or sides.prod() > _MOST:
             spacing_mm = ratio * self.spacing_mm
             raise GridError(
                 f"{self} would be {'x'.join(f'{n:.4g}' for n in sides)} voxels if resampled to "
