@@ -7,6 +7,8 @@ import numpy as np
 from tests.nnunet_networks import configuration, state_of
 from tests.torch_files import Tensor, nnunet_checkpoint, torch_file
 from vol3dseg.export.nnunet.architecture import architecture_of
+from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.space.geometry import Geometry
 
 RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
 FULLRES = {
@@ -35,6 +37,18 @@ DATASET = {
     "labels": {"background": 0, "tumour": 1, "core": 2},
     "file_ending": ".nii.gz",
 }
+SHAPE = (14, 40, 36)
+GRID = Geometry(SHAPE, np.diag([-4.0, -1.5, 1.0, 1.0]))
+
+
+def make_cases(folder):
+    """Write two scans of two channels, as nnU-Net's predictor takes them; returns the folder."""
+    for name in ("a", "b"):
+        rng = np.random.default_rng(ord(name))
+        for channel in range(2):
+            image = rng.integers(20, 140, SHAPE).astype(np.int16)
+            nifti.write(folder / f"{name}_000{channel}.nii.gz", image, GRID)
+    return folder
 
 
 def make_model(place, folds=("0",), dataset=None, plans=None, fullres=None, **checkpoint):

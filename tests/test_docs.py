@@ -21,6 +21,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from tests.nnunet_folders import make_cases, make_model
 from vol3dseg.cli.main import cli
 from vol3dseg.config import Config, load_config, parse_config
 from vol3dseg.config.parsing import dump_config
@@ -147,6 +148,8 @@ def shelf(tmp_path_factory, dicom_series, graph_of, manifest_of):
     make_own_data(shelf / "DATASET", own)
     (own / "own.yaml").write_text(dump_config(quick("hippocampus")))
     train_on(own / "own_data", own, quick("hippocampus"))
+    make_nnunet(shelf / "docs" / "adopt.md")
+    shutil.copytree(shelf / "docs" / "adopt.md", shelf / "docs" / "coming-from-nnunet.md")
     return shelf
 
 
@@ -173,6 +176,18 @@ def make_own_data(phantoms, folder):
         for name in ("own_data/images", "new_scans"):
             (folder / name).mkdir(parents=True, exist_ok=True)
             shutil.copy(case.images["t1"].path, folder / name / f"{case.id}.nii.gz")
+
+
+def make_nnunet(folder):
+    """A trained model of nnU-Net, scans, and label maps that stand for what it says of them."""
+    import vol3dseg
+
+    make_cases(folder / "imagesTs")
+    shutil.copytree(make_model(folder / "trained"), folder / "MODEL_FOLDER")
+    vol3dseg.adopt_nnunet(folder / "MODEL_FOLDER", folder / "adopted.onnx")
+    vol3dseg.predict(folder / "adopted.onnx", folder / "imagesTs", folder / "nnunet_says")
+    shutil.rmtree(folder / "trained")
+    (folder / "adopted.onnx").unlink()
 
 
 def make_patient(folder, dicom_series):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.nnunet_folders import make_model
+from tests.nnunet_folders import GRID, SHAPE, make_cases, make_model
 from vol3dseg.errors import DatasetError, ModelError, ParityError
 from vol3dseg.export.nnunet.adopting import adopt_nnunet
 from vol3dseg.formats import read_labels
@@ -15,9 +15,6 @@ from vol3dseg.inference.replaying import replay
 from vol3dseg.model.adopted import most_differing
 from vol3dseg.space.geometry import Geometry
 
-SHAPE = (14, 40, 36)
-GRID = Geometry(SHAPE, np.diag([-4.0, -1.5, 1.0, 1.0]))
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -27,13 +24,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     """Two scans of two channels, as nnU-Net's predictor takes them."""
-    folder = tmp_path_factory.mktemp("cases")
-    for name in ("a", "b"):
-        rng = np.random.default_rng(ord(name))
-        for channel in range(2):
-            image = rng.integers(20, 140, SHAPE).astype(np.int16)
-            nifti.write(folder / f"{name}_000{channel}.nii.gz", image, GRID)
-    return folder
+    return make_cases(tmp_path_factory.mktemp("cases"))
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +152,26 @@ def nnunet_folder(shared_data):
 @pytest.mark.parametrize(
     ("model", "folds", "cases", "says"),
     [
-        pytest.param("501_Hippo", [0], "hippocampus", "501-fold0-mirrored", id="hippocampus"),
-        pytest.param("502_Aniso", [], "aniso", "502-folds01-mirrored", id="two folds"),
+        pytest.param(
+            "501_Hippo", [0], "hippocampus/axes_0000.nii.gz", "501-fold0-mirrored", id="other axes"
+        ),
         pytest.param("503_Regions", [], "aniso", "503-fold0-mirrored", id="regions"),
+        pytest.param(
+            "501_Hippo",
+            [0],
+            "hippocampus",
+            "501-fold0-mirrored",
+            id="hippocampus",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "502_Aniso",
+            [],
+            "aniso",
+            "502-folds01-mirrored",
+            id="two folds",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_labels_are_those_of_nnunet(nnunet_folder, tmp_path, model, folds, cases, says):
