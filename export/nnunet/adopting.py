@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -20,8 +21,7 @@ from vol3dseg.export.nnunet.proof import FRAMEWORK, Evidence, prove
 from vol3dseg.files import require_writable, write_bytes
 from vol3dseg.formats.opening import open_volume
 from vol3dseg.inference import Device
-from vol3dseg.inference.loading import make_predictor, open_session
-from vol3dseg.inference.predictor import Origin
+from vol3dseg.inference.loading import predictor_of
 from vol3dseg.model.adopted import AdoptedFacts
 from vol3dseg.model.ensemble import average
 from vol3dseg.model.head import what_to_blend
@@ -121,9 +121,8 @@ def adopt_nnunet(
     if cases:
         content = with_manifest(graph, manifest)
         file = ModelFile(content, manifest, hashlib.sha256(content).hexdigest())
-        session = open_session(content, device)
-        predictor = make_predictor(file, session)
-        predictor.origin = Origin(output.stem, file.sha256, session.provider)
+        predictor = predictor_of(file, device)
+        predictor.origin = replace(predictor.origin, name=output.stem)
         given = Evidence(
             [Path(each) for each in cases], None if against is None else Path(against), keep_case
         )

@@ -100,15 +100,29 @@ def load_predictor(
         model = replace(model, manifest=_as_asked(model.manifest, overlap, mirror, postprocess))
         if model.manifest.postprocessing:
             component_library()
-        head = None
-        if model.manifest.tiling.blends == "features":
-            model, head = _without_head(model)
-        session = open_session(model.content, device, threads, precision, lean)
-        require_values(session, model.manifest, head.features if head else None)
+        made = predictor_of(model, device, threads, precision, max_memory_mb, tiles)
     except ModelError as error:
         raise error.at(path) from error
+    made.origin = replace(made.origin, name=path.stem)
+    return made
+
+
+def predictor_of(
+    model: ModelFile,
+    device: Device = "auto",
+    threads: int = 0,
+    precision: Precision = "float32",
+    max_memory_mb: float | None = None,
+    tiles: Tiles = "exact",
+) -> Predictor:
+    """Make a predictor of a model that is read; see `load_predictor`. Its origin has no name."""
+    head, lean = None, max_memory_mb is not None
+    if model.manifest.tiling.blends == "features":
+        model, head = _without_head(model)
+    session = open_session(model.content, device, threads, precision, lean)
+    require_values(session, model.manifest, head.features if head else None)
     made = make_predictor(model, session, max_memory_mb, threads, tiles, head)
-    made.origin = Origin(path.stem, model.sha256, session.provider)
+    made.origin = Origin("", model.sha256, session.provider)
     return made
 
 
