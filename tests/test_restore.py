@@ -11,7 +11,8 @@ from vol3dseg.inference.restore import Restorer
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
-from vol3dseg.space.resampling import resample
+from vol3dseg.space.resampling import resample, resample_part
+from vol3dseg.space.stretched_axes import StretchedAxis
 
 SOFTMAX = Softmax(classes=("a", "b", "c"))
 
@@ -81,3 +82,38 @@ def test_the_first_of_equals_is_the_most_probable(labels):
     tied = np.array([0.4, 0.4, 0.2], dtype=np.float32)[:, None]
     assert SOFTMAX.decide(tied, labels).item() == 0
     assert SOFTMAX.decide(tied[::-1], labels).item() == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    ways=st.tuples(*[st.sampled_from(["linear", "nearest"])] * 3),
+    axes=st.sampled_from([(0, 1, 2), (1, 0, 2), (2, 0, 1)]),
+)
+def test_rows_by_products_equal_sums_over_taps(labels, seed, ways, axes):
+    """Axes in any order and direction, a part of the target covered, rows along any axis."""
+    rng = np.random.default_rng(seed)
+    order, sizes = rng.permutation(3), rng.integers(3, 30, 3)
+    shape = tuple(int(n) for n in rng.integers(8, 40, 3))
+    maps = []
+    for axis, count, way in zip(order, shape, ways, strict=True):
+        begin, stop = int(rng.integers(0, 3)), int(rng.integers(count - 3, count + 1))
+        size, flipped = int(sizes[axis]), bool(rng.integers(2))
+        maps.append(StretchedAxis.between(int(axis), size, count, way, (begin, stop), flipped))
+    values = rng.normal(size=(3, *sizes)).astype(np.float32)
+    outside = np.zeros(shape, dtype=bool)
+    for target, each in enumerate(maps):
+        np.moveaxis(outside, target, 0)[each.outside] = True
+    expected = np.stack([resample_part(each, 0, tuple(maps)) for each in values])
+    working, source = (Geometry(n, np.eye(4)) for n in (tuple(sizes.tolist()), shape))
+    logits = Softmax(classes=("a", "b", "c"), values="logits")
+    home = Restorer(working, source, Decision(logits, labels), True, 2, axes, tuple(maps))
+    rows = np.moveaxis(values, 1 + axes[0], 1)
+    for first in range(0, rows.shape[1], 5):
+        home.add(rows[:, first : first + 5])
+    shares = np.exp(expected) / np.exp(expected).sum(axis=0)
+    shares[:, outside] = np.array([1, 0, 0], dtype=np.float32)[:, None]
+    np.testing.assert_allclose(np.moveaxis(home.probabilities, -1, 0), shares, atol=1e-5)
+    second, first = np.sort(shares, axis=0)[-2:]
+    clear = first - second > 1e-4
+    np.testing.assert_array_equal(home.labels[clear], shares.argmax(axis=0)[clear])

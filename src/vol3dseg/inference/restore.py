@@ -1,6 +1,6 @@
 """Restore rows of values on the working grid to labels on the grid of the scan."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,9 +12,12 @@ from vol3dseg.inference.deciding import Decision
 from vol3dseg.space.axes import AxisMap, AxisMaps, axis_maps
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.many_taps import Block, blocks_of, interpolate_rows
 from vol3dseg.space.resampling import resample_part
 
 _PORTION = 2**22  # values that are copied to those that wait
+_ROWS = 4  # or as many rows, where they are interpolated fast
+_AT_ONCE = 4  # channels that are interpolated together
 _CHUNK = 2**19  # voxels of the scan's grid at once
 _CHUNK_OF_FEATURES = 2**23  # numbers: all of a voxel are needed at once
 CHUNK_MB = 30.0  # that a thread takes for them, and its share of a portion
@@ -24,9 +27,9 @@ FEATURES_MB = _CHUNK_OF_FEATURES * 4 / 2**20  # that a thread takes beside that,
 class Restorer:
     """Resamples rows of values to the grid of the scan as they come, and keeps only labels.
 
-    The axes of both grids are parallel, and `maps` say how they are interpolated: linearly, where
-    there are none. Rows come along the first of `row_axes`, which are the axes
-    of the working grid as arrays of rows have them. `labels` are (i, j, k) class indices on
+    The axes of both grids are parallel, and `maps` say how they are interpolated: as `resample`
+    does, bit for bit, where there are none. Rows come along the first of `row_axes`, which are the
+    axes of the working grid as arrays of rows have them. `labels` are (i, j, k) class indices on
     `source`, decided after interpolation; background outside of the working grid. They are complete
     when all rows have been added.
     """
@@ -46,10 +49,14 @@ class Restorer:
         self._maps, covered = _covered(replace(m, axis=row_axes.index(m.axis)) for m in (i, j, k))
         self._axis = next(t for t, m in enumerate(self._maps) if m.axis == 0)
         self._need = _needs(self._maps[self._axis])
+        # The target's axes in the order of those of rows, and how each comes from them.
+        self._turned = [[m.axis for m in self._maps].index(axis) for axis in range(3)]
+        self._across = maps and [list(blocks_of(self._maps[axis])) for axis in self._turned[1:]]
         across = (working.shape[axis] for axis in row_axes[1:])
         self._waiting = np.zeros((decision.channels, 0, *across), dtype=np.float32)
         self._first = 0  # row that `_waiting` begins with
         self._todo = np.ones(len(self._need), dtype=bool)
+        self._least_rows = _ROWS if maps else 1
         self._chunk = _CHUNK if decision.head is None else _CHUNK_OF_FEATURES // decision.channels
         self._kept: NDArray[np.float32] | None = None
         self._kept_inside: NDArray[np.float32] | None = None
@@ -79,7 +86,7 @@ class Restorer:
             self._place(decided, self._first)
             self._first += rows.shape[1]
             return
-        step = max(1, _PORTION // rows[:, :1].size)
+        step = max(self._least_rows, _PORTION // rows[:, :1].size)
         for start in range(0, rows.shape[1], step):
             self._add(rows[:, start : start + step])
 
@@ -119,14 +126,27 @@ class Restorer:
     def _restore(self, known: NDArray[np.float32], first: int, start: int, stop: int) -> None:
         own = self._maps[self._axis]
         own = replace(own, first=own.first + start, count=stop - start)
-        a, b, c = (own if t == self._axis else m for t, m in enumerate(self._maps))
         low = int(self._need[start:stop, 0].min()) - first
         high = int(self._need[start:stop, 1].max()) - first
         place: tuple[slice, ...] = (slice(None),) * self._axis + (slice(start, stop),)
-        values = (resample_part(each, first + low, (a, b, c)) for each in known[:, low:high])
-        kept = None if self._kept_inside is None else self._kept_inside[:, *place]
         labels = self._inside[place]
+        kept = None if self._kept_inside is None else self._kept_inside[:, *place]
+        if self._across is None:
+            a, b, c = (own if t == self._axis else m for t, m in enumerate(self._maps))
+            values = (resample_part(each, first + low, (a, b, c)) for each in known[:, low:high])
+        else:  # decided as rows lie, and turned afterwards
+            axes = [list(blocks_of(own)), *self._across]
+            labels = labels.transpose(self._turned)
+            kept = None if kept is None else kept.transpose(0, *(1 + t for t in self._turned))
+            values = _interpolated(known[:, low:high], first + low, axes)
         labels[...] = self._decision.decide(values, labels.shape, kept)
+
+
+def _interpolated(
+    known: NDArray[np.float32], start: int, axes: Sequence[Sequence[Block]]
+) -> Iterator[NDArray[np.float32]]:
+    for channel in range(0, len(known), _AT_ONCE):
+        yield from interpolate_rows(known[channel : channel + _AT_ONCE], start, axes)
 
 
 def _covered(maps: Iterable[AxisMap]) -> tuple[AxisMaps, tuple[slice, slice, slice]]:

@@ -27,7 +27,7 @@ _CHUNK = 2**18  # source voxels that are read at once
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class Block:
     """Some target voxels along an axis, the source voxels that they come from, and the weights."""
 
     target: slice
@@ -53,8 +53,8 @@ def resample_by_products(
     if alone is not None:
         order = [alone, *(axis for axis in order if axis != alone)]
     place = np.argsort(order).tolist()
-    along = list(_blocks(maps[order[0]], _BLOCK if alone is None else _PLANES))
-    across = [list(_blocks(maps[axis])) for axis in order[1:]]
+    along = list(blocks_of(maps[order[0]], _BLOCK if alone is None else _PLANES))
+    across = [list(blocks_of(maps[axis])) for axis in order[1:]]
     _, wide, deep = (maps[axis].size for axis in order)
     target = out.transpose(order)
 
@@ -62,7 +62,7 @@ def resample_by_products(
         i, j, k = ((rows, columns, slice(None))[at] for at in place)
         return contiguous(read((i, j, k)).transpose(order))
 
-    def portion(own: _Block) -> None:
+    def portion(own: Block) -> None:
         inside = replace(own, target=slice(0, len(own.weights)), source=slice(None))
         if alone is None:
             step = max(1, _CHUNK // (own.weights.shape[1] * deep))
@@ -90,21 +90,34 @@ def portion_bytes(maps: AxisMaps, alone: int | None = None) -> int:
             a, b = maps[wide], maps[deep]
             rows = _BLOCK
             if alone is not None:
-                rows = max(block.weights.shape[1] for block in _blocks(maps[slow], _PLANES))
+                rows = max(block.weights.shape[1] for block in blocks_of(maps[slow], _PLANES))
             first, last = a.size * b.size + a.count * b.size, a.count * (b.size + b.count)
             most = max(most, rows * max(first, last))
     return 4 * (most + _CHUNK)
 
 
-def _products(array: Image, across: Sequence[Sequence[_Block]]) -> Image:
+def interpolate_rows(rows: Image, start: int, axes: Sequence[Sequence[Block]]) -> Image:
+    """Bring (channel, rows, ...) rows, from `start` on, to another grid with the same axes.
+
+    `axes` are the blocks of each axis; those of rows need no others.
+    """
+    along, *across = axes
+    places = (slice(b.source.start - start, b.source.stop - start) for b in along)
+    own = [replace(block, source=at) for block, at in zip(along, places, strict=True)]
+    for axis, blocks in enumerate((own, *across), start=1):
+        rows = _product(rows, axis, blocks)
+    return rows
+
+
+def _products(array: Image, across: Sequence[Sequence[Block]]) -> Image:
     """Interpolate along the second axis, and then along the third."""
     for axis, blocks in enumerate(across, start=1):
         array = _product(array, axis, blocks)
     return array
 
 
-def _product(array: Image, axis: int, blocks: Sequence[_Block]) -> Image:
-    """Interpolate along one axis of an array without gaps."""
+def _product(array: Image, axis: int, blocks: Sequence[Block]) -> Image:
+    """Interpolate along one axis of an array, best without gaps."""
     before, behind = array.shape[:axis], array.shape[axis + 1 :]
     given = array.reshape(prod(before), array.shape[axis], prod(behind))
     result = np.empty((len(given), blocks[-1].target.stop, given.shape[2]), dtype=np.float32)
@@ -122,7 +135,7 @@ def _product(array: Image, axis: int, blocks: Sequence[_Block]) -> Image:
     return result.reshape(*before, result.shape[1], *behind)
 
 
-def _blocks(axis_map: AxisMap, length: int = _BLOCK) -> Iterator[_Block]:
+def blocks_of(axis_map: AxisMap, length: int = _BLOCK) -> Iterator[Block]:
     """Cut the target voxels of an axis into blocks."""
     taps, weights = axis_map.taps()
     for first in range(0, axis_map.count, length):
@@ -132,4 +145,4 @@ def _blocks(axis_map: AxisMap, length: int = _BLOCK) -> Iterator[_Block]:
         low, high = int(source.min()), int(source.max()) + 1
         matrix = np.zeros((stop - first, high - low), dtype=np.float32)
         np.add.at(matrix, (target, source - low), weights[first:stop][target, number])
-        yield _Block(slice(first, stop), slice(low, high), matrix)
+        yield Block(slice(first, stop), slice(low, high), matrix)
