@@ -16,7 +16,7 @@ from vol3dseg.space.many_taps import Block, blocks_of, interpolate_rows
 from vol3dseg.space.resampling import resample_part
 
 _PORTION = 2**22  # values that are copied to those that wait
-_ROWS = 4  # or as many rows, where they are interpolated fast
+_ROWS = 2  # or as many rows, where they are interpolated fast
 _AT_ONCE = 4  # channels that are interpolated together
 _CHUNK = 2**19  # voxels of the scan's grid at once
 _CHUNK_OF_FEATURES = 2**23  # numbers: all of a voxel are needed at once
@@ -131,6 +131,7 @@ class Restorer:
         place: tuple[slice, ...] = (slice(None),) * self._axis + (slice(start, stop),)
         labels = self._inside[place]
         kept = None if self._kept_inside is None else self._kept_inside[:, *place]
+        values: Iterator[NDArray[np.float32]]
         if self._across is None:
             a, b, c = (own if t == self._axis else m for t, m in enumerate(self._maps))
             values = (resample_part(each, first + low, (a, b, c)) for each in known[:, low:high])
