@@ -235,6 +235,9 @@ def test_a_container_within_itself(tmp_path):
         pytest.param({"shape": (2,), "strides": (1, 1)}, "beside", id="another number of steps"),
         pytest.param({"shape": (True, 4), "strides": (4, 1)}, "bool stands where int", id="true"),
         pytest.param({"shape": (1,) * 9}, "beside", id="nine axes"),
+        pytest.param({"shape": (0,)}, "beside", id="empty"),
+        pytest.param({"shape": (0, 2**62), "strides": (1, 1)}, "beside", id="empty and large"),
+        pytest.param({"shape": (2**700,) * 3}, "beside", id="sides of 700 bits"),
         pytest.param({"count": 25}, "has 96 bytes; expected 25 numbers of 4", id="another number"),
         pytest.param({"count": -1}, "beside", id="less than no numbers"),
     ],
@@ -242,6 +245,12 @@ def test_a_container_within_itself(tmp_path):
 def test_tensors_that_do_not_lie_in_their_storage(tmp_path, change, match):
     tensor = Tensor(np.arange(24.0), **change)
     refused(saved(tmp_path, nnunet_checkpoint({"a": tensor})), match)
+
+
+def test_the_step_along_an_axis_of_one_does_not_matter(tmp_path):
+    tensor = Tensor(np.arange(24.0), shape=(1, 4, 1), strides=(2**62, 6, 2**90))
+    found = read_checkpoint(saved(tmp_path, nnunet_checkpoint({"a": tensor}))).state["a"]
+    assert found.ravel().tolist() == [0, 6, 12, 18]
 
 
 def test_a_storage_that_is_not_there(tmp_path):
@@ -298,6 +307,12 @@ WHOLE = zipped(members(), zip64=True)
             torch_file(nnunet_checkpoint({}, trainer_name=3)),
             "trainer_name is of type int; expected str",
             id="trainer",
+        ),
+        pytest.param(
+            torch_file(nnunet_checkpoint({}, trainer_name="a b\n")), "says trainer_name", id="name"
+        ),
+        pytest.param(
+            torch_file(nnunet_checkpoint({}, current_epoch=2**60)), "says current_epoch", id="epoch"
         ),
         pytest.param(
             torch_file(nnunet_checkpoint({}, inference_allowed_mirroring_axes=(0, 3))),

@@ -27,6 +27,8 @@ _MOST_OF_PICKLE = 2**26  # bytes; 4000 epochs with scores of 117 classes take a 
 _DEEPEST = 32  # of plans and data sets as they stand in a checkpoint
 _MOST_VALUES = 2**20  # of them
 _MOST_AXES = 8
+_MOST_EPOCHS = 10**9
+_LONGEST_NAME = 200  # of a trainer
 _ARRAYS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 
 
@@ -85,9 +87,9 @@ def _read(file: BufferedReader) -> Checkpoint:
     file.seek(0)
     return Checkpoint(
         state=_state(said["network_weights"], storages),
-        trainer=_said(said, "trainer_name", str),
+        trainer=_trainer(_said(said, "trainer_name", str)),
         mirror_axes=_mirror_axes(said.get("inference_allowed_mirroring_axes")),
-        epoch=None if said.get("current_epoch") is None else _said(said, "current_epoch", int),
+        epoch=None if said.get("current_epoch") is None else _epoch(said),
         init_args=_plain(_said(said, "init_args", dict)),
         sha256=hashlib.file_digest(file, "sha256").hexdigest(),
     )
@@ -100,6 +102,23 @@ def _said(said: Mapping[Any, Any], key: str, kind: type) -> Any:
             f"its {key} is of type {type(value).__name__}", expected=kind.__name__
         )
     return value
+
+
+def _trainer(name: str) -> str:
+    if not name.isidentifier() or len(name) > _LONGEST_NAME:
+        raise FileFormatError(
+            f"says trainer_name {quoted(name)}", expected="the name of a class of Python"
+        )
+    return name
+
+
+def _epoch(said: Mapping[Any, Any]) -> int:
+    epoch: int = _said(said, "current_epoch", int)
+    if not 0 <= epoch <= _MOST_EPOCHS:
+        raise FileFormatError(
+            f"says current_epoch {quoted(str(epoch))}", expected=f"0 to {_MOST_EPOCHS}"
+        )
+    return epoch
 
 
 def _mirror_axes(said: object) -> tuple[int, ...] | None:
@@ -147,21 +166,18 @@ class _Storages:
 
     def array(self, name: str, tensor: Tensor) -> NDArray[Any]:
         """Return a tensor as a view of its storage, which it must lie in, no number twice."""
-        sides, steps, storage = tensor.sides, tensor.steps, tensor.storage
-        last = tensor.offset + sum((n - 1) * step for n, step in zip(sides, steps, strict=False))
-        fits = len(sides) == len(steps) <= _MOST_AXES and min((tensor.offset, *sides, *steps)) >= 0
-        if not fits or math.prod(sides) > storage.count or (all(sides) and last >= storage.count):
+        if not _lies_within(tensor):
             raise FileFormatError(
-                f"{quoted(name)} of {quoted(str(sides))} lies beside its {storage.count} numbers",
+                f"{quoted(name)} of {quoted(str(tensor.sides))} lies beside its "
+                f"{tensor.storage.count} numbers",
                 expected="tensors within their storage",
             )
-        numbers = self._numbers(storage)
-        if not all(sides):
-            return np.empty(sides, numbers.dtype)
+        numbers = self._numbers(tensor.storage)
+        steps = zip(tensor.sides, tensor.steps, strict=True)
         return np.lib.stride_tricks.as_strided(
             numbers[tensor.offset :],
-            sides,
-            [step * numbers.itemsize for step in steps],
+            tensor.sides,
+            [step * numbers.itemsize if side > 1 else 0 for side, step in steps],
             writeable=False,
         )
 
@@ -185,6 +201,17 @@ class _Storages:
         native = np.float32 if kind.kind == "f" else kind.newbyteorder("=")
         with np.errstate(over="ignore"):  # what is infinite then is refused as a weight
             return numbers.astype(native, copy=False)
+
+
+def _lies_within(tensor: Tensor) -> bool:
+    """Whether a tensor, which is not empty, has no more numbers than its storage, and those."""
+    sides, steps, count = tensor.sides, tensor.steps, tensor.storage.count
+    if not len(sides) == len(steps) <= _MOST_AXES or min((1, *sides)) < 1:
+        return False
+    if min((tensor.offset, *steps)) < 0 or math.prod(sides) > count:
+        return False
+    last = sum((n - 1) * step for n, step in zip(sides, steps, strict=True))
+    return tensor.offset + last < count
 
 
 def _plain(value: Mapping[Any, Any]) -> dict[str, Any]:
