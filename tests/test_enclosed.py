@@ -1,11 +1,13 @@
 """Holes of a mask are what no path by faces leads out of."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vol3dseg.space.enclosed import fill_holes
+from vol3dseg.space.enclosed import ENCLOSED_BYTES, fill_holes
 
 
 def filled_by_walking(mask):
@@ -62,3 +64,12 @@ def test_a_way_that_turns_back_again_and_again():
     mask[1, 1, 0] = True
     fill_holes(mask)
     assert mask.all()
+
+
+def test_memory_in_noise():
+    mask = np.random.default_rng(0).random((90, 100, 120)) < 0.5
+    tracemalloc.start()
+    fill_holes(mask)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < ENCLOSED_BYTES * mask.size

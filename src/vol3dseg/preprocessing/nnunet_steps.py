@@ -19,7 +19,7 @@ from vol3dseg.recipe.nnunet_recipe import NnunetRecipe
 from vol3dseg.recipe.nnunet_resampling import NoResampling, axis_alone, ways_of
 from vol3dseg.space.axes import AxisMap, AxisMaps, axis_maps
 from vol3dseg.space.box import Box, Shape
-from vol3dseg.space.enclosed import fill_holes
+from vol3dseg.space.enclosed import ENCLOSED_BYTES, fill_holes
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.many_taps import Part, portion_bytes, resample_by_products
 from vol3dseg.space.memory_layout import copy_voxels, slowest_first
@@ -99,7 +99,7 @@ def nnunet_preparing_bytes(recipe: NnunetRecipe, source: Geometry, working: Shap
     if found is not None:
         taken = max(taken, threads * portion_bytes(*found))
     if _IN_MASK in recipe.normalisation.values():
-        taken += voxels + voxels // 2  # and bits of it
+        taken += voxels + int(voxels * ENCLOSED_BYTES)
     return taken
 
 
