@@ -125,11 +125,12 @@ flag = partial(click.option, is_flag=True)
 )
 @repair_option()
 def predict(model: Path, inputs: tuple[Path, ...], output: Path, **chosen: Any) -> None:
-    """Segment scans with MODEL, an ONNX file made by vol3dseg export-onnx.
+    """Segment scans with MODEL, an ONNX file made by vol3dseg export-onnx or vol3dseg adopt.
 
     INPUT is any of: a folder of images, <id>.nii.gz or <id>_<modality>.nii.gz; a dataset folder in
     a known layout, a dataset table (.csv, .json), the folder of one case; or, for a model of one
-    modality, an image file, a folder with a DICOM series or a folder of such folders.
+    modality, an image file, a folder with a DICOM series or a folder of such folders; for a model
+    that was adopted from nnU-Net, a folder of <id>_0000.nii.gz, ... as well.
     DICOM needs the extra [dicom]. Writes OUTPUT/<id>.nii.gz, .nrrd or .mha on the grid of the
     source, and OUTPUT/predictions.json. The headers of all cases are checked first; a case that
     fails is named and the others go on. Needs no TensorFlow.

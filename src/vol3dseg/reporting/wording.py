@@ -12,7 +12,8 @@ def facts_table(facts: Mapping[str, str]) -> Table:
 
 def worded(values: Mapping[str, object]) -> str:
     """Return settings in words, in a line; what is not set is left out."""
-    names = {name: "" if name == "method" else f"{name.replace('_', ' ')} " for name in values}
+    bare = {"method", "network"}  # whose value says what it is
+    names = {name: "" if name in bare else f"{name.replace('_', ' ')} " for name in values}
     return ", ".join(names[k] + listed(v) for k, v in values.items() if v is not None)
 
 

@@ -1,0 +1,89 @@
+"""Where a model and nnU-Net part: each step, made different by itself, is the one that is named."""
+
+import numpy as np
+import pytest
+
+from tests.nnunet_folders import make_cases, make_model
+from vol3dseg.datasets.reading import read_volume
+from vol3dseg.datasets.selection import gather_cases
+from vol3dseg.export.nnunet.adopting import adopt_nnunet
+from vol3dseg.export.nnunet.parting import equal_but_for_rounding, step_where_they_part
+from vol3dseg.export.nnunet.plans import read_plans
+from vol3dseg.inference.loading import load_predictor
+from vol3dseg.preprocessing.prepare import prepare
+
+
+class Stages(dict):
+    """What nnU-Net would have written of a case, by stage."""
+
+    def array(self, case, stage):
+        return self[stage]
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """A predictor, a scan, the plans, and the stages that the predictor itself goes through."""
+    folder = tmp_path_factory.mktemp("parting")
+    model, file = make_model(folder), folder / "m.onnx"
+    adopt_nnunet(model, file, mirror=False)
+    predictor = load_predictor(file, "cpu")
+    plans = read_plans(model / "plans.json", "3d_fullres", 2)
+    modalities = predictor.manifest.recipe.modalities
+    case = gather_cases([make_cases(folder / "cases")], modalities, numbered=True)[0]
+    volume = read_volume(case, modalities)
+
+    def of_network(array):  # from i, j, k, the way nnU-Net goes from k, j, i
+        return array.transpose(0, 3, 2, 1).transpose(
+            0, *(1 + axis for axis in plans.transpose_forward)
+        )
+
+    prepared = prepare(volume, predictor.manifest.recipe)
+    image = np.moveaxis(prepared.volume.array, -1, 0)
+    patch = np.zeros((2, *predictor.manifest.recipe.patch_size), np.float32)
+    patch += np.random.default_rng(0).normal(size=patch.shape)
+    there = predictor.segment(prepared.volume, prepared.volume.geometry, True)
+    blended = np.log(np.moveaxis(there.probabilities, -1, 0).astype(np.float64))
+    stages = {
+        "image": image,
+        "patch": patch,
+        "patch_logits": predictor.backend(patch[None])[0].copy(),
+        "logits": blended,
+    }
+    return predictor, volume, plans, {n: of_network(array) for n, array in stages.items()}
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "said"),
+    [
+        pytest.param("image", lambda a: a + 0.01, "in the prepared image, by up to 0.01", id="own"),
+        pytest.param("image", lambda a: a[:, 1:], "in the prepared image, of ", id="other shape"),
+        pytest.param("patch_logits", lambda a: a * 1.1, "in the network, by up to", id="network"),
+        pytest.param("logits", lambda a: a[::-1], "in the blending of tiles", id="blending"),
+        pytest.param("logits", lambda a: a, "in resampling to the grid", id="all the same"),
+    ],
+)
+def test_the_first_step_that_differs_is_named(known, stage, change, said):
+    predictor, volume, plans, stages = known
+    theirs = Stages(stages | {stage: change(stages[stage])})
+    assert step_where_they_part(predictor, volume, theirs, "a", plans).startswith(said)
+
+
+def test_only_voxels_whose_labels_are_equal_in_value_are_ties(known):
+    predictor, volume, *_ = known
+    found = predictor(volume, keep_probabilities=True)
+    theirs = found.segmentation.array.copy()
+    assert equal_but_for_rounding(found, theirs, predictor.manifest)
+    first = (0, 0, 0)
+    theirs[first] = (theirs[first] + 1) % 3
+    ours, other = found.segmentation.array[first], theirs[first]
+    for apart, tie in ((0.0, True), (0.015, True), (0.02, False)):
+        found.probabilities[first] = 1e-3
+        found.probabilities[(*first, ours)] = 0.4
+        found.probabilities[(*first, other)] = 0.4 * np.exp(-apart)
+        assert equal_but_for_rounding(found, theirs, predictor.manifest) == tie
+
+
+def test_without_probabilities_nothing_is_a_tie(known):
+    predictor, volume, *_ = known
+    found = predictor(volume)
+    assert not equal_but_for_rounding(found, found.segmentation.array, predictor.manifest)
