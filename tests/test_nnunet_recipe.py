@@ -10,6 +10,7 @@ from vol3dseg.model.manifest import parse_manifest
 from vol3dseg.preprocessing.prepare import graph_obstacles
 from vol3dseg.recipe import NnunetRecipe, Recipe, own_recipe
 from vol3dseg.recipe.nnunet_normalisation import CTWindow, ZScoreOfScan
+from vol3dseg.reporting.self_description import describe_model
 
 PLANS = {
     "kind": "nnunet",
@@ -101,3 +102,44 @@ def test_it_is_no_recipe_to_train_by_nor_to_write_into_a_graph():
 def test_the_kind_is_left_out_of_our_fingerprints(recipe):
     assert isinstance(recipe, Recipe)
     assert recipe.model_copy(update={"kind": "vol3dseg"}).fingerprint == recipe.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param(
+            {},
+            {
+                "axes": "as the file stores them",
+                "normalisation": "ct, low 27.0, high 134.0, mean 80.5, deviation 21.5 (ct); "
+                "zscore, inside mask (mr)",
+                "spacing": "1 × 1 × 3.8 mm, cubic; nearest along the coarsest axis where its "
+                "spacing is more than 3 times another",
+            },
+            id="usual",
+        ),
+        pytest.param(
+            {
+                "orientation": "RAS",
+                "images": {"method": "spline", "order": 1, "separate_z": False},
+                "outputs": {"method": "torch", "separate_z": True},
+            },
+            {
+                "axes": "closest to RAS",
+                "spacing": "1 × 1 × 3.8 mm, linear",
+                "outputs": "to the grid of the scan, linear by torch; nearest along the coarsest "
+                "axis",
+            },
+            id="torch",
+        ),
+        pytest.param(
+            {"images": {"method": "none"}, "outputs": {"method": "none"}},
+            {"spacing": "as it is", "outputs": "as they are"},
+            id="kept",
+        ),
+    ],
+)
+def test_what_a_model_says_of_its_steps(manifest, changes, said):
+    theirs = manifest.model_copy(update={"recipe": plans(**changes)})
+    rows = dict(describe_model(theirs, {})["What is done to a scan"].rows)
+    assert said.items() <= rows.items()

@@ -10,6 +10,7 @@ from vol3dseg.preprocessing.index import CaseEntry, Index
 from vol3dseg.quality.appearance import AXES, PERCENTS
 from vol3dseg.quality.training_data import TrainingData
 from vol3dseg.recipe import ModelRecipe, NnunetRecipe
+from vol3dseg.recipe.nnunet_resampling import Resampling
 from vol3dseg.reporting.document import UNDEFINED, Table, number
 from vol3dseg.reporting.network_description import member_table, network_facts, proof_table
 from vol3dseg.reporting.wording import facts_table, listed, times, worded
@@ -111,17 +112,31 @@ def _steps(recipe: ModelRecipe) -> dict[str, str]:
 def _steps_of_nnunet(recipe: NnunetRecipe) -> dict[str, str]:
     """Return the steps of nnU-Net's preprocessing, in the order in which they are done."""
     turned = recipe.orientation != "stored"
-    resampled = recipe.images.method != "none"
-    how = worded(recipe.images.model_dump())
+    images, outputs = _resampled(recipe.images), _resampled(recipe.outputs)
     return {
         "modalities": ", ".join(recipe.modalities),
         "axes": f"closest to {recipe.orientation}" if turned else "as the file stores them",
         "crop": recipe.crop,
         "normalisation": _normalised(recipe),
-        "spacing": f"{times(recipe.spacing_mm)} mm, {how}" if resampled else "as it is",
-        "outputs": f"to the grid of the scan, {worded(recipe.outputs.model_dump())}",
+        "spacing": f"{times(recipe.spacing_mm)} mm, {images}" if images else "as it is",
+        "outputs": f"to the grid of the scan, {outputs}" if outputs else "as they are",
         "patch": f"{times(recipe.patch_size)} voxels",
     }
+
+
+def _resampled(step: Resampling) -> str:
+    """Return in words how nnU-Net resamples; empty where it does not."""
+    if step.method == "none":
+        return ""
+    orders = {0: "nearest", 1: "linear", 3: "cubic"}
+    if step.method == "torch":
+        how, alone = "linear by torch", "nearest"
+    else:
+        how, alone = orders[step.order], orders[step.order_z]
+    if step.separate_z is False:
+        return how
+    ratio = f" where its spacing is more than {step.separate_beyond:g} times another"
+    return f"{how}; {alone} along the coarsest axis{'' if step.separate_z else ratio}"
 
 
 def _normalised(recipe: ModelRecipe) -> str:

@@ -18,8 +18,10 @@ def worded(values: Mapping[str, object]) -> str:
 
 
 def listed(value: object) -> str:
-    """Return a value, or the values of a list, as text."""
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    """Return a value, or the values of a list, as text; of numbers six digits."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(listed, value))
+    return str(float(f"{value:.6g}")) if isinstance(value, float) else str(value)
 
 
 def times(lengths: Iterable[float]) -> str:
