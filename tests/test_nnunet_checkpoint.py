@@ -20,7 +20,7 @@ from tests.torch_files import (
     zipped,
 )
 from vol3dseg.errors import FileFormatError
-from vol3dseg.export.nnunet import torch_pickle
+from vol3dseg.export.nnunet import checkpoint, torch_pickle
 from vol3dseg.export.nnunet.checkpoint import read_checkpoint
 
 RNG = np.random.default_rng(0)
@@ -105,9 +105,8 @@ def test_an_older_zip(tmp_path):
 
 
 def test_no_mirroring_is_said(tmp_path):
-    checkpoint = nnunet_checkpoint({"a": Tensor(np.ones(2))})
-    checkpoint["inference_allowed_mirroring_axes"] = None
-    assert read_checkpoint(saved(tmp_path, checkpoint)).mirror_axes is None
+    said = nnunet_checkpoint({"a": Tensor(np.ones(2))}, inference_allowed_mirroring_axes=None)
+    assert read_checkpoint(saved(tmp_path, said)).mirror_axes is None
 
 
 # ---------------------------------------------------------------- what is not run
@@ -330,6 +329,18 @@ def test_damaged_files(tmp_path, content, match):
     refused(saved(tmp_path, content), match)
 
 
+def test_more_bytes_than_any_network_has(tmp_path, monkeypatch):
+    path = saved(tmp_path, b"")
+    with path.open("r+b") as file:
+        file.truncate(2**35)  # without taking a place on the disk
+    refused(path, "has 34359738368 bytes; expected at most 17179869184")
+    two = nnunet_checkpoint({"a": Tensor(np.ones(30)), "b": Tensor(np.zeros(30))})
+    monkeypatch.setattr(checkpoint, "_MOST_OF_WEIGHTS", 239)
+    refused(saved(tmp_path, two), "weights of many bytes; expected at most 239")
+    monkeypatch.setattr(checkpoint, "_MOST_OF_WEIGHTS", 240)
+    assert list(read_checkpoint(path).state) == ["a", "b"]
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_no_file(tmp_path, folder):
     path = tmp_path / "checkpoint_final.pth"
@@ -340,11 +351,11 @@ def test_no_file(tmp_path, folder):
 
 def test_real_checkpoints(shared_nnunet):
     found = [read_checkpoint(path) for path in sorted(shared_nnunet.rglob("checkpoint_final.pth"))]
-    assert [len(checkpoint.state) for checkpoint in found] == [188] * 5
-    assert {checkpoint.init_args["configuration"] for checkpoint in found} == {"3d_fullres"}
-    for checkpoint in found:
-        assert checkpoint.mirror_axes == (0, 1, 2)
-        head = checkpoint.state["decoder.seg_layers.2.weight"]
+    assert [len(each.state) for each in found] == [188] * 5
+    assert {each.init_args["configuration"] for each in found} == {"3d_fullres"}
+    for each in found:
+        assert each.mirror_axes == (0, 1, 2)
+        head = each.state["decoder.seg_layers.2.weight"]
         assert head.shape[1:] == (8, 1, 1, 1)
         twins = [f"encoder.stages.0.0.convs.0.{name}.weight" for name in ("conv", "all_modules.0")]
-        assert np.shares_memory(*(checkpoint.state[name] for name in twins))
+        assert np.shares_memory(*(each.state[name] for name in twins))

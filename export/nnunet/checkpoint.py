@@ -23,6 +23,8 @@ from vol3dseg.model.operators import quoted
 _EXPECTED = "a checkpoint of nnU-Net v2 (checkpoint_final.pth)"
 _PICKLE = "/data.pkl"
 _PREFIXES = ("module.", "_orig_mod.")  # of networks on several GPUs, and of compiled ones
+_MOST_BYTES = 2**34  # eight times what ONNX can hold: optimizers keep two numbers for each weight
+_MOST_OF_WEIGHTS = 2**32  # bytes of them, of which some may be float64
 _MOST_OF_PICKLE = 2**26  # bytes; 4000 epochs with scores of 117 classes take a third
 _DEEPEST = 32  # of plans and data sets as they stand in a checkpoint
 _MOST_VALUES = 2**20  # of them
@@ -63,6 +65,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _read(file: BufferedReader) -> Checkpoint:
+    if (size := file.seek(0, 2)) > _MOST_BYTES:
+        raise FileFormatError(f"has {size} bytes", expected=f"at most {_MOST_BYTES}")
     members = TorchZip(file)
     pickles = [name for name in members.names if name.endswith(_PICKLE)]
     if len(pickles) != 1:
@@ -157,6 +161,7 @@ class _Storages:
     def __init__(self, members: TorchZip, folder: str) -> None:
         self._members, self._folder = members, folder
         self._read: dict[Storage, NDArray[Any]] = {}
+        self._left = _MOST_OF_WEIGHTS
         order = b"little"
         if f"{folder}/byteorder" in members.names:
             order = bytes(members.read(f"{folder}/byteorder"))
@@ -194,6 +199,11 @@ class _Storages:
             raise FileFormatError(
                 f"its member {quoted(name)} has {self._members.size(name)} bytes",
                 expected=f"{storage.count} numbers of {kind.itemsize}",
+            )
+        self._left -= self._members.size(name)
+        if self._left < 0:
+            raise FileFormatError(
+                "has weights of many bytes", expected=f"at most {_MOST_OF_WEIGHTS} of them"
             )
         numbers = np.frombuffer(self._members.read(name), kind)
         if half:  # the upper half of a float32
