@@ -1,5 +1,6 @@
 """Tiles as nnU-Net's predictor lays, weights and adds them up, against loops written out here."""
 
+from dataclasses import replace
 from itertools import combinations, product
 
 import numpy as np
@@ -194,3 +195,13 @@ def test_numbers_are_rounded_as_float16_holds_them():
     for array in (values, np.repeat(values[:, None], 2, axis=1)[:, 1]):
         round_to_half(array)
         np.testing.assert_array_equal(array, expected)
+
+
+def test_plans_say_what_is_blended_and_count_it(adopted):
+    planner = Planner(adopted(), bytes_per_voxel=1)
+    plan = planner.blended((20, 30, 17))
+    assert plan.what.startswith("80 tiles of 8x12x6 voxels, at most 4x6x3 apart, blended")
+    assert planner.blended((8, 9, 5)).what == "one tile of 8x12x6 voxels"
+    wide = replace(planner, features=40).blended((20, 30, 17))
+    window_mb = 6 * 20 * 30 * (40 - 3) * 4 / 2**20
+    assert wide.memory_mb - plan.memory_mb == pytest.approx(window_mb)

@@ -108,6 +108,8 @@ class Plan:
         views = f", in {self.views} mirrored views" if self.views > 1 else ""
         if self.step:
             apart = f"{'' if self.spread is None else 'at most '}{by(self.step)} apart"
+            if count == 1:
+                return f"one tile of {size} voxels{views}"
             return f"{count} tiles of {size} voxels, {apart}, blended{views}"
         if count == 1:
             return f"one pass over {size} voxels{views}"
