@@ -9,6 +9,7 @@ from benchmarks.bench import Bench, Done, kept
 from benchmarks.table import Section
 from vol3dseg import formats
 from vol3dseg.formats.nifti import nifti_file as nifti
+from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
 
 _SHAPE, _SPACING_MM = (512, 512, 600), (0.8, 0.8, 0.8)
@@ -22,7 +23,7 @@ def ct(bench: Bench, done: Done) -> list[Section]:
     contestants = rows.ct(bench.given, image, _LIMIT_MB)
     found = [bench.measure([contestant], rounds=1)[0] for contestant in contestants]
     maps = {
-        each.contestant.name: formats.openwrite_ct(Path(each.replies[-1].facts["file"])).labels()[0]
+        each.contestant.name: formats.open_volume(Path(each.replies[-1].facts["file"])).labels()[0]
         for each in found
         if not each.problem
     }
@@ -34,11 +35,11 @@ def ct(bench: Bench, done: Done) -> list[Section]:
     ]
 
 
-def write_ct(path: Path) -> Path:
+def write_ct(path: Path, shape: Shape = _SHAPE) -> Path:
     """Write a body with organs of other intensity in air, and noise on it, once."""
     if path.exists():
         return path
-    rng, shape = np.random.default_rng(0), _SHAPE
+    rng = np.random.default_rng(0)
     image = np.full(shape, -1000, dtype=np.int16)
     i, j = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape[:2])
     around = (i[:, None] / 0.85) ** 2 + (j[None] / 0.65) ** 2 < 1

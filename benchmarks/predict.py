@@ -8,14 +8,11 @@ each row is stands in docs/bench.md.
 
 import argparse
 import importlib.util
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +32,7 @@ def main(words: argparse.Namespace) -> None:
     from benchmarks.machine import describe_machine
     from benchmarks.preparing import preparing
     from benchmarks.sections import files, limited, network
-    from benchmarks.table import markdown, stages
+    from benchmarks.table import markdown, stages, write_json
 
     _write_weights(words.weights)
     bench, machine = _bench(words), describe_machine()
@@ -51,7 +48,7 @@ def main(words: argparse.Namespace) -> None:
             sys.stdout.flush()
         if words.json:  # as far as it has come: the rest may fail
             facts = {"machine": machine, "case": bench.referee.case.id, "threads": words.threads}
-            _write(words.json, {**facts, "versions": bench.versions}, list(done.values()))
+            write_json(words.json, {**facts, "versions": bench.versions}, list(done.values()))
     for environment, versions in bench.versions.items():
         sys.stdout.write(f"- {environment}: {_line(versions)}\n")
     if any(row.failed for section in done.values() for row in section.rows):
@@ -102,22 +99,6 @@ def _write_weights(folder: Path) -> None:
     if not python.exists():
         raise SystemExit(f"{folder}: no weights, and no .venv to make them; run: make setup")
     subprocess.run(command, check=True, cwd=_ROOT)
-
-
-def _write(path: Path, facts: Mapping[str, Any], sections: "Sequence[Section]") -> None:
-    from benchmarks.table import ratio
-    from vol3dseg.files import write_text
-
-    found = []
-    for section in sections:
-        data = asdict(section)
-        for row, told in zip(section.rows, data["rows"], strict=True):
-            bases = {name: section.row(name) for name in section.baselines if row.seconds}
-            told["median"] = row.median if row.seconds else None
-            told["ratios"] = {name: ratio(base, row) for name, base in bases.items() if base}
-        found.append(data)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_text(path, json.dumps({"made": now, **facts, "sections": found}, indent=1) + "\n")
 
 
 def _line(facts: Mapping[str, Any]) -> str:

@@ -1,9 +1,14 @@
 """What was measured, as Markdown and as JSON."""
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+from vol3dseg.files import write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class Row:
         Why there is nothing; empty where there is.
     failed : bool
         Whether that is a failure, and not only an environment that nobody has made.
+    outcome : str
+        What stands in place of figures, where not coming to an end is what was found out.
     """
 
     name: str
@@ -43,6 +50,7 @@ class Row:
     facts: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
     failed: bool = False
+    outcome: str = ""
 
     @property
     def median(self) -> float:
@@ -90,7 +98,11 @@ def markdown(section: Section) -> str:
     head = ["contestant", "median [s]", "least [s]", *(f"x {name}" for name in against)]
     head += ["asked", "peak [MB]", "agreement", "how"]
     lines = [_line(head), _line(["---", *["---:"] * (len(head) - 2), "---"])]
-    lines += [_line(_cells(row, section, against)) for row in section.rows if row.seconds]
+    for row in section.rows:
+        if row.seconds:
+            lines.append(_line(_cells(row, section, against)))
+        elif row.outcome:
+            lines.append(_line([row.name, *["-"] * (len(head) - 2), row.outcome]))
     missing = [f"- left out: {row.name}: {row.problem}" for row in section.rows if row.problem]
     notes = [f"- {note}" for note in section.notes]
     blocks = [f"## {section.title}", "\n".join(lines), "\n".join([*notes, *missing])]
@@ -131,3 +143,25 @@ def _cells(row: Row, section: Section, against: Sequence[str]) -> list[str]:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def write_json(path: Path, facts: Mapping[str, Any], sections: Sequence[Section]) -> None:
+    """Write sections with the seconds of every round, medians and ratios, and what else is known.
+
+    Parameters
+    ----------
+    path : Path
+    facts : mapping
+        Of the machine, versions and whatever holds for all sections.
+    sections : sequence of Section
+    """
+    found = []
+    for section in sections:
+        data = asdict(section)
+        for row, told in zip(section.rows, data["rows"], strict=True):
+            bases = {name: section.row(name) for name in section.baselines if row.seconds}
+            told["median"] = row.median if row.seconds else None
+            told["ratios"] = {name: ratio(base, row) for name, base in bases.items() if base}
+        found.append(data)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    write_text(path, json.dumps({"made": now, **facts, "sections": found}, indent=1) + "\n")

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from benchmarks import measuring, rows
 from benchmarks.measuring import Host, measure
-from benchmarks.predict import _write
 from benchmarks.referee import Referee, gflop, prepare_case
 from benchmarks.rows import Contestant, Given
-from benchmarks.table import Row, Section, markdown, ratio, stages
+from benchmarks.table import Row, Section, markdown, ratio, stages, write_json
 from benchmarks.workers import Reply, Worker, WorkerError, environment
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import ModelError
@@ -71,8 +70,10 @@ def test_json_holds_what_the_table_holds(tmp_path):
     absent = Row("absent", "nowhere", problem="none")
     section = Section("Title", [base, row("ours", 1.0, 3.0)], ["theirs"])
     with pytest.raises(ValueError, match="zip"):  # rounds of unequal number cannot be compared
-        _write(path, {}, [section])
-    _write(path, {"threads": 2}, [Section("Title", [base, row("ours", 2.0), absent], ["theirs"])])
+        write_json(path, {}, [section])
+    write_json(
+        path, {"threads": 2}, [Section("Title", [base, row("ours", 2.0), absent], ["theirs"])]
+    )
     told = json.loads(path.read_text(encoding="utf-8"))
     assert told["threads"] == 2
     found = {each["name"]: each for each in told["sections"][0]["rows"]}

@@ -1,6 +1,8 @@
 """A model folder as nnU-Net expects it, round the twin and its weights."""
 
 import json
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,54 @@ def dataset(modalities: list[str], classes: int) -> dict[str, Any]:
         "file_ending": ".nii.gz",
         "overwrite_image_reader_writer": _READER,
     }
+
+
+def plain_unet(
+    widths: list[int], kernels: list[list[int]], strides: list[list[int]]
+) -> dict[str, Any]:
+    """Return what nnU-Net's planner says of a network, at our size."""
+    levels = len(widths)
+    return {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": {
+            "n_stages": levels,
+            "features_per_stage": widths,
+            "conv_op": "torch.nn.modules.conv.Conv3d",
+            "kernel_sizes": kernels,
+            "strides": strides,
+            "n_conv_per_stage": [2] * levels,
+            "n_conv_per_stage_decoder": [2] * (levels - 1),
+            "conv_bias": True,
+            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+
+
+def make_trainer(
+    chosen: dict[str, Any], described: dict[str, Any], *, deep_supervision: bool
+) -> Any:
+    """Return nnU-Net's trainer of plans and dataset.json, with its network and optimizer."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), folder)
+        from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+        given = {**chosen, "continue_training": False}
+        trainer = nnUNetTrainer(given, CONFIGURATION, 0, described, device=torch.device("cpu"))
+        trainer.network = trainer.build_network_architecture(
+            trainer.plans_manager,
+            trainer.configuration_manager,
+            len(described["channel_names"]),
+            len(described["labels"]),
+            deep_supervision,
+        )
+        trainer.optimizer, _ = trainer.configure_optimizers()
+    return trainer
 
 
 def write_folder(

@@ -4,14 +4,18 @@ Network, loss, deep supervision and optimizer are those of its trainer; plans as
 PlainConvUNet of our widths. The trainer leaves autocast to GPUs; here it is put round its step.
 """
 
-import os
-import tempfile
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from benchmarks.contestants.nnunet_folder import CONFIGURATION, dataset, plans
+from benchmarks.contestants.nnunet_folder import (
+    CONFIGURATION,
+    dataset,
+    make_trainer,
+    plain_unet,
+    plans,
+)
 from benchmarks.contestants.protocol import Call, serve
 from benchmarks.contestants.steps import noise
 from benchmarks.contestants.torch_steps import PACKAGES, autocast, layout, training_calls
@@ -37,50 +41,17 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
 
 
 def _trainer(settings: dict[str, Any]) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ |= dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), folder)
-        from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
-        *patch, channels = settings["shape"][1:]
-        chosen = plans(channels, patch, settings["widths"])
-        configuration = chosen["configurations"][CONFIGURATION]
-        configuration |= {"architecture": _architecture(settings), "batch_dice": True}
-        configuration["batch_size"] = settings["shape"][0]
-        names = [f"modality {n}" for n in range(channels)]
-        facts = dataset(names, settings["classes"])
-        chosen["continue_training"] = False
-        trainer = nnUNetTrainer(chosen, CONFIGURATION, 0, facts, device=torch.device("cpu"))
-        managers = trainer.plans_manager, trainer.configuration_manager
-        network = trainer.build_network_architecture(*managers, channels, settings["classes"], True)
-        trainer.network = network.to(memory_format=layout(settings))
-        trainer.optimizer, _ = trainer.configure_optimizers()
-        trainer.loss = trainer._build_loss()
+    *patch, channels = settings["shape"][1:]
+    chosen = plans(channels, patch, settings["widths"])
+    sizes = settings["widths"], settings["kernels"], settings["strides"]
+    configuration = chosen["configurations"][CONFIGURATION]
+    configuration |= {"architecture": plain_unet(*sizes), "batch_dice": True}
+    configuration["batch_size"] = settings["shape"][0]
+    names = [f"modality {n}" for n in range(channels)]
+    trainer = make_trainer(chosen, dataset(names, settings["classes"]), deep_supervision=True)
+    trainer.network = trainer.network.to(memory_format=layout(settings))
+    trainer.loss = trainer._build_loss()
     return trainer
-
-
-def _architecture(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what its planner says of a network, at our size."""
-    levels = len(settings["widths"])
-    return {
-        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        "arch_kwargs": {
-            "n_stages": levels,
-            "features_per_stage": settings["widths"],
-            "conv_op": "torch.nn.modules.conv.Conv3d",
-            "kernel_sizes": settings["kernels"],
-            "strides": settings["strides"],
-            "n_conv_per_stage": [2] * levels,
-            "n_conv_per_stage_decoder": [2] * (levels - 1),
-            "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
-        },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
 
 
 if __name__ == "__main__":

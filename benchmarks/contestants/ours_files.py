@@ -7,7 +7,7 @@ from benchmarks.contestants.ours import PACKAGES, load
 from benchmarks.contestants.protocol import Call, serve
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.inference.batch import predict_cases
-from vol3dseg.inference.predictor import Origin
+from vol3dseg.inference.predictor import Origin, Predictor
 from vol3dseg.inference.record import Record
 
 
@@ -20,11 +20,19 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
         Those of `ours.load`; images : path of each modality's file; output : folder.
     """
     model, predictor, session = load(settings)
+    predictor.origin = Origin("model", model.sha256, session.provider)
+    return {"run": files_to_file(predictor, settings)}
+
+
+def files_to_file(predictor: Predictor, settings: dict[str, Any]) -> Call:
+    """Return what segments the case of the settings; `idle` leaves it at that."""
     case = Case("case", "case", {m: ImageSource(Path(p)) for m, p in settings["images"].items()})
     folder = Path(settings["output"])
-    record = Record.of(model.manifest, Origin("model", model.sha256, session.provider))
+    record = Record.of(predictor.manifest, predictor.origin)
 
-    def run() -> dict[str, Any]:
+    def run(*, idle: bool = False) -> dict[str, Any]:
+        if idle:
+            return {}
         found = predict_cases([case], predictor, folder, record).cases[case.id]
         if found.error:
             raise RuntimeError(found.error)
@@ -33,10 +41,10 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
             "stages": found.seconds,
             "how": found.plan,
             "planned_mb": found.planned_mb,
-            "provider": session.provider,
+            "provider": predictor.origin.provider,
         }
 
-    return {"run": run}
+    return run
 
 
 if __name__ == "__main__":
