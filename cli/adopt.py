@@ -168,6 +168,53 @@ def keras(model: Path, config: str, output: Path, patches: Path) -> None:
     _report(output, manifest)
 
 
+@command("monai", short_help="A bundle of MONAI; needs neither MONAI nor torch.")
+@click.argument("bundle", type=PathType)
+@output_option("the ONNX file")
+@click.option(
+    "--paint",
+    metavar="NAME,NAME,..",
+    help="Of independent channels: the order in which they become one label map, widest first; "
+    "each must lie within those before it.",
+)
+@click.option(
+    "--verify",
+    "cases",
+    type=PathType,
+    multiple=True,
+    metavar="CASE",
+    help="Run MONAI and this model on CASE, as predict takes it; may be given again. Needs "
+    "[monai].",
+)
+@click.option(
+    "--keep-case/--no-keep-case",
+    default=True,
+    show_default=True,
+    help="Keep a small part of such a scan in the file, for info --replay.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    show_default=True,
+    help="What the comparison runs on, as in predict.",
+)
+def monai(bundle: Path, output: Path, paint: str | None, **chosen: Any) -> None:
+    """Turn BUNDLE, a folder with configs and models/model.pt, into one ONNX file.
+
+    Its transforms, network and inferer must be on a closed list: see docs/adopt.md. Expressions in
+    its configs are never evaluated, and of its weights nothing is run.
+
+    With --verify the labels are compared with MONAI's own, voxel by voxel. If more than 10 in a
+    million differ, nothing is written.
+    """
+    from vol3dseg.export.monai.adopting_monai import adopt_monai
+
+    order = [name.strip() for name in paint.split(",")] if paint else []
+    manifest = adopt_monai(bundle, output, paint=order, progress=click.echo, **chosen)
+    _report(output, manifest)
+
+
 def _report(file: Path, manifest: "Manifest") -> None:
     from vol3dseg.model.adopted_notes import unproven
 
@@ -187,3 +234,4 @@ def _report(file: Path, manifest: "Manifest") -> None:
 
 adopt.add_command(nnunet)
 adopt.add_command(keras)
+adopt.add_command(monai)

@@ -36,9 +36,8 @@ BAD_VALUES = [
 ]  # fmt: skip
 # Of a network from elsewhere; nothing computes with it.
 UNBOUND = {"Network.architecture"}
-MODEL = re.compile(
-    r"^class (?!NormalisationStep)(\w+)\((?:Frozen|BaseModel|NormalisationStep)\):", re.MULTILINE
-)
+_BASES = "NormalisationStep|Definition"
+MODEL = re.compile(rf"^class (?!{_BASES})(\w+)\((?:Frozen|BaseModel|{_BASES})\):", re.MULTILINE)
 
 
 def models():

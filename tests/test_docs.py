@@ -21,6 +21,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from tests.monai_bundles import make_bundle
 from tests.nnunet_folders import make_cases, make_model
 from vol3dseg.cli.main import cli
 from vol3dseg.config import Config, load_config, parse_config
@@ -149,6 +150,7 @@ def shelf(tmp_path_factory, dicom_series, graph_of, manifest_of):
     (own / "own.yaml").write_text(dump_config(quick("hippocampus")))
     train_on(own / "own_data", own, quick("hippocampus"))
     make_nnunet(shelf / "docs" / "adopt.md")
+    make_bundle(shelf / "docs" / "adopt.md" / "BUNDLE")
     shutil.copytree(shelf / "docs" / "adopt.md", shelf / "docs" / "coming-from-nnunet.md")
     return shelf
 

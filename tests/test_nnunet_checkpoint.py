@@ -20,8 +20,8 @@ from tests.torch_files import (
     zipped,
 )
 from vol3dseg.errors import FileFormatError
-from vol3dseg.export.nnunet import checkpoint, torch_pickle
 from vol3dseg.export.nnunet.checkpoint import read_checkpoint
+from vol3dseg.export.torch_files import pickle_machine, state
 
 RNG = np.random.default_rng(0)
 
@@ -144,7 +144,7 @@ def test_a_pickle_that_names_os_system_is_inert(tmp_path, protocol):
 @pytest.mark.parametrize("place", ["network_weights", "logging", "init_args", "anything"])
 def test_a_name_that_is_not_known_is_refused_wherever_it_stands(tmp_path, name, place):
     path = saved(tmp_path, nnunet_checkpoint({}, **{place: Call(f"a.{name}", ("x",))}))
-    refused(path, f"asks for 'a.{name}', which is not run; expected numbers.* own trainer")
+    refused(path, f"asks for 'a.{name}', which is not run; expected numbers.* state_dict")
 
 
 @pytest.mark.parametrize(
@@ -195,8 +195,8 @@ MANY = 50_000
     ],
 )
 def test_bombs_are_refused_in_little_time_and_memory(tmp_path, content, match, monkeypatch):
-    monkeypatch.setattr(torch_pickle, "_MOST_MADE", MANY // 2)
-    monkeypatch.setattr(torch_pickle, "_MOST_STEPS", MANY)
+    monkeypatch.setattr(pickle_machine, "_MOST_MADE", MANY // 2)
+    monkeypatch.setattr(pickle_machine, "_MOST_STEPS", MANY)
     path = saved(tmp_path, content)
     started = time.perf_counter()
     tracemalloc.start()
@@ -335,9 +335,9 @@ def test_more_bytes_than_any_network_has(tmp_path, monkeypatch):
         file.truncate(2**35)  # without taking a place on the disk
     refused(path, "has 34359738368 bytes; expected at most 17179869184")
     two = nnunet_checkpoint({"a": Tensor(np.ones(30)), "b": Tensor(np.zeros(30))})
-    monkeypatch.setattr(checkpoint, "_MOST_OF_WEIGHTS", 239)
+    monkeypatch.setattr(state, "_MOST_OF_WEIGHTS", 239)
     refused(saved(tmp_path, two), "weights of many bytes; expected at most 239")
-    monkeypatch.setattr(checkpoint, "_MOST_OF_WEIGHTS", 240)
+    monkeypatch.setattr(state, "_MOST_OF_WEIGHTS", 240)
     assert list(read_checkpoint(path).state) == ["a", "b"]
 
 

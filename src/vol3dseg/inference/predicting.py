@@ -106,7 +106,7 @@ def _chosen(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> di
     given = [each for each in several if isinstance(each, Case)]
     paths = [Path(each) for each in several if not isinstance(each, Case)]
     recipe = predictor.manifest.recipe
-    found = gather_cases(paths, recipe.modalities, numbered=recipe.kind == "nnunet")
+    found = gather_cases(paths, recipe.modalities, numbered=recipe.kind != "vol3dseg")
     cases = allow_repairs([*given, *found], options.repair)
     require_distinct(cases)
     if options.split is None:

@@ -22,6 +22,7 @@ from vol3dseg.model.adopted_notes import axes_warnings, unproven
 from vol3dseg.model.components import postprocess
 from vol3dseg.model.head import Head
 from vol3dseg.model.manifest import Manifest
+from vol3dseg.model.outputs import at_home, bring
 from vol3dseg.model.postprocessing import Change
 from vol3dseg.preprocessing.prepare import maps_home, prepare
 from vol3dseg.quality.appearance import Appearance
@@ -207,7 +208,7 @@ class Predictor:
         restorer = Restorer(
             working,
             source,
-            Decision(manifest.outputs, manifest.labels, self._head),
+            Decision(at_home(manifest.outputs), manifest.labels, self._head),
             keep_probabilities,
             self._threads,
             plan.row_axes,
@@ -220,7 +221,7 @@ class Predictor:
                 prepared.array, self.backend, manifest, plan, progress, self._threads
             ):
                 finished = time.perf_counter()
-                restorer.add(finite(rows))
+                restorer.add(bring(manifest.outputs, finite(rows)))
                 restore += time.perf_counter() - finished
                 del rows  # rather than hold them beside the next
         finally:

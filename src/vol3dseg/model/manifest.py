@@ -210,7 +210,7 @@ class Manifest(Frozen):
 
     Attributes
     ----------
-    recipe : Recipe or NnunetRecipe
+    recipe : Recipe, NnunetRecipe or MonaiRecipe
         Of this model: only its modalities.
     fingerprint : str
         Of the recipe.
@@ -258,11 +258,12 @@ class Manifest(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
-        problems = self.outputs.problems(self.labels)
-        problems += step_problems(self.postprocessing, self.labels)
-        step, patch = self.tiling.step, self.recipe.patch_size
+        labels, step, patch = self.labels, self.tiling.step, self.recipe.patch_size
+        problems = self.outputs.problems(labels) + step_problems(self.postprocessing, labels)
         if not all(a <= b <= 10 * a for a, b in zip(step, patch, strict=True)):
             problems.append(f"tiles of {patch} cannot be {step} apart: a tenth of them to all")
+        if self.outputs.brought == "probabilities" and self.tiling.blends == "features":
+            problems.append("probabilities are brought home, and tiling.blends says features")
         if self.fingerprint != self.recipe.fingerprint:
             problems.append("the recipe does not match its fingerprint")
         if problems:
@@ -289,10 +290,8 @@ def parse_manifest(text: str | bytes, source: str | Path) -> Manifest:
 
 def read_run_manifest(run: Path) -> Manifest:
     """Read manifest.json of a finished run; a RunError says what is wrong with it."""
-    path, wanted = (
-        run / "manifest.json",
-        f"what vol3dseg train {__version__} writes when it is done",
-    )
+    path = run / "manifest.json"
+    wanted = f"what vol3dseg train {__version__} writes when it is done"
     remedy = "write it anew with vol3dseg train --resume"
     manifest = read_json(Manifest, path, RunError, expected=wanted, remedy=remedy)
     if not manifest.trained:

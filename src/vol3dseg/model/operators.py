@@ -73,6 +73,10 @@ OPERATORS: Mapping[str, Mapping[str, _Rule]] = {
     },
     "Concat": {"axis": _CHANNELS},
     "Softmax": {"axis": _CHANNELS},
+    "Resize": {
+        "mode": _one_of(b"linear"),
+        "coordinate_transformation_mode": _one_of(b"half_pixel"),
+    },
     "QuantizeLinear": _ROUNDING,
     "DequantizeLinear": _ROUNDING,
     "Pad": {"mode": _one_of(b"constant")},

@@ -17,6 +17,8 @@ Channel = NDArray[np.float32]
 # What a graph gives, which is blended, averaged over mirrored views and brought to the grid of the
 # scan: the name of its output. Logits become probabilities after all that.
 Values = Literal["probabilities", "logits"]
+# What is brought to the grid of the scan: these values, or probabilities made of them before.
+Brought = Literal["values", "probabilities"]
 _SURE = 128.0  # a logit whose probability is 1 in float32, and that of the others 0
 
 
@@ -29,10 +31,14 @@ class Softmax(Frozen):
         What each channel stands for: the classes of the labels, background first.
     values : "probabilities" or "logits"
         What the network gives.
+    brought : "values" or "probabilities"
+        What is brought to the grid of the scan, and decides there: what the network gives, or
+        probabilities made of it.
     """
 
     kind: Literal["softmax"] = "softmax"
     values: Values = "probabilities"
+    brought: Brought = "values"
     classes: tuple[str, ...]
 
     @property
@@ -116,10 +122,14 @@ class Sigmoid(Frozen):
         What each channel stands for. They are painted over the background in this order.
     values : "probabilities" or "logits"
         What the network gives.
+    brought : "values" or "probabilities"
+        What is brought to the grid of the scan, and decides there: what the network gives, or
+        probabilities made of it.
     """
 
     kind: Literal["sigmoid"] = "sigmoid"
     values: Values = "probabilities"
+    brought: Brought = "values"
     threshold: Annotated[Share, Field(gt=0, lt=1)]
     regions: tuple[Region, ...] = Field(min_length=1)
 
@@ -203,6 +213,22 @@ class Sigmoid(Frozen):
         if unreached:
             problems.append(f"no region paints {unreached}")
         return problems
+
+
+def at_home(outputs: Softmax | Sigmoid) -> Softmax | Sigmoid:
+    """Return what the channels are on the grid of the scan."""
+    return outputs.model_copy(update={"values": "probabilities"}) if _turned(outputs) else outputs
+
+
+def bring(outputs: Softmax | Sigmoid, rows: Channel) -> Channel:
+    """Return (channel, ...) values as they are brought to the grid of the scan, in their place."""
+    if _turned(outputs):
+        outputs.make_probabilities(rows)
+    return rows
+
+
+def _turned(outputs: Softmax | Sigmoid) -> bool:
+    return outputs.brought == "probabilities" and outputs.values == "logits"
 
 
 Outputs = Annotated[Softmax | Sigmoid, Field(discriminator="kind")]

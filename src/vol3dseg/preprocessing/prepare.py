@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import DatasetError, in_memory
 from vol3dseg.machine import usable_cores
+from vol3dseg.preprocessing.monai_transforms import monai_maps_home, prepare_as_monai
 from vol3dseg.preprocessing.nnunet_steps import nnunet_maps_home, oriented, prepare_as_nnunet
 from vol3dseg.quality.appearance import Appearance, measure_appearance
-from vol3dseg.recipe import ModelRecipe, NnunetRecipe, own_recipe
+from vol3dseg.recipe import ModelRecipe, MonaiRecipe, NnunetRecipe, own_recipe
 from vol3dseg.recipe.cropping import AXES, WrittenBox, nonzero_box, write_nonzero_box
 from vol3dseg.space.axes import AxisMaps, axis_maps
 from vol3dseg.space.box import Box, Shape
@@ -61,8 +62,8 @@ def prepare(
             f"the scan has {volume.modalities}, {missing} is missing",
             expected=f"{recipe.modalities}, as the recipe says",
         )
-    if isinstance(recipe, NnunetRecipe):
-        return _prepared_as_nnunet(volume, recipe, afford)
+    if isinstance(recipe, NnunetRecipe | MonaiRecipe):
+        return _prepared_as_others_do(volume, recipe, afford)
     canonical = volume.geometry.canonical()
     grid = canonical.with_spacing(recipe.spacing_mm) if recipe.spacing_mm else canonical
     views = _views(volume, recipe, canonical)
@@ -101,14 +102,19 @@ def _views(volume: Volume, recipe: ModelRecipe, grid: Geometry) -> dict[str, NDA
     }
 
 
-def _prepared_as_nnunet(
-    volume: Volume, recipe: NnunetRecipe, afford: Callable[[Shape], None]
+def _prepared_as_others_do(
+    volume: Volume, recipe: NnunetRecipe | MonaiRecipe, afford: Callable[[Shape], None]
 ) -> Prepared:
-    grid = oriented(recipe, volume.geometry)
+    """Prepare a scan for a network that another framework has trained, as that does it."""
     images = _views(volume, recipe, volume.geometry.canonical())
     with ThreadPoolExecutor(1) as pool:
         appearance = pool.submit(measure_appearance, images, volume.geometry)
-        prepared = prepare_as_nnunet(_views(volume, recipe, grid), grid, recipe, afford)
+        if isinstance(recipe, MonaiRecipe):
+            stored = _views(volume, recipe, volume.geometry)
+            prepared = prepare_as_monai(stored, volume.geometry, recipe, afford)
+        else:
+            grid = oriented(recipe, volume.geometry)
+            prepared = prepare_as_nnunet(_views(volume, recipe, grid), grid, recipe, afford)
     whole = Box.whole(prepared.geometry.shape)
     boxes = dict.fromkeys(recipe.modalities, whole)
     working = prepared.geometry
@@ -119,6 +125,8 @@ def maps_home(recipe: ModelRecipe, working: Geometry, source: Geometry) -> AxisM
     """Return how outputs come from the working grid of a scan to its own."""
     if isinstance(recipe, NnunetRecipe):
         return nnunet_maps_home(recipe, working, source)
+    if isinstance(recipe, MonaiRecipe):
+        return monai_maps_home(recipe, working, source)
     return axis_maps(working, source)
 
 
@@ -131,6 +139,8 @@ def graph_obstacles(recipe: ModelRecipe) -> list[str]:
     """Say why a recipe cannot be written into a graph; empty where it can."""
     if isinstance(recipe, NnunetRecipe):
         return ["its recipe is that of nnU-Net, whose resampling is not written into graphs"]
+    if isinstance(recipe, MonaiRecipe):
+        return ["its recipe is that of MONAI, whose transforms are not written into graphs"]
     found = []
     if recipe.bias_correction is not None:
         found.append(

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Tag
 
 from vol3dseg.errors import ModelError
 from vol3dseg.recipe.definition import Recipe
+from vol3dseg.recipe.monai_recipe import MonaiRecipe
 from vol3dseg.recipe.nnunet_recipe import NnunetRecipe
 
 
@@ -19,7 +20,9 @@ def _kind(recipe: Any) -> str:
 
 
 ModelRecipe: TypeAlias = Annotated[
-    Annotated[Recipe, Tag("vol3dseg")] | Annotated[NnunetRecipe, Tag("nnunet")],
+    Annotated[Recipe, Tag("vol3dseg")]
+    | Annotated[NnunetRecipe, Tag("nnunet")]
+    | Annotated[MonaiRecipe, Tag("monai")],
     Discriminator(_kind),
 ]
 

@@ -9,7 +9,7 @@ from vol3dseg.model.model_file import Described
 from vol3dseg.preprocessing.index import CaseEntry, Index
 from vol3dseg.quality.appearance import AXES, PERCENTS
 from vol3dseg.quality.training_data import TrainingData
-from vol3dseg.recipe import ModelRecipe, NnunetRecipe
+from vol3dseg.recipe import ModelRecipe, MonaiRecipe, NnunetRecipe, Recipe
 from vol3dseg.recipe.nnunet_resampling import Resampling
 from vol3dseg.reporting.document import UNDEFINED, Table, number
 from vol3dseg.reporting.network_description import member_table, network_facts, proof_table
@@ -95,6 +95,8 @@ def _steps(recipe: ModelRecipe) -> dict[str, str]:
     """Return the steps of a recipe, in the order in which they are done."""
     if isinstance(recipe, NnunetRecipe):
         return _steps_of_nnunet(recipe)
+    if isinstance(recipe, MonaiRecipe):
+        return _steps_of_monai(recipe)
     n4, spacing_mm = recipe.bias_correction, recipe.spacing_mm
     return {
         "modalities": ", ".join(recipe.modalities),
@@ -139,7 +141,16 @@ def _resampled(step: Resampling) -> str:
     return f"{how}; {alone} along the coarsest axis{'' if step.separate_z else ratio}"
 
 
-def _normalised(recipe: ModelRecipe) -> str:
+def _steps_of_monai(recipe: MonaiRecipe) -> dict[str, str]:
+    """Return the transforms of a bundle, in the order in which they are done."""
+    return {
+        "modalities": ", ".join(recipe.modalities),
+        **{f"step {number}": str(step) for number, step in enumerate(recipe.steps, start=1)},
+        "patch": f"{times(recipe.patch_size)} voxels",
+    }
+
+
+def _normalised(recipe: Recipe | NnunetRecipe) -> str:
     """Return how intensities are normalised, and which where not all are so."""
     scaled: dict[str, list[str]] = {}
     for modality, step in recipe.normalisation.items():

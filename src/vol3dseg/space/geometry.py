@@ -166,7 +166,7 @@ class Geometry:
         ratio = np.array(spacing_mm) / self.spacing_mm
         ratio[np.abs(ratio - 1) < _PART] = 1.0
         sides = np.maximum(np.ceil(np.array(self.shape) / ratio - _PART), 1)
-        return self._sampled(sides, ratio)
+        return self.sampled(sides, ratio, ratio / 2 - 0.5)
 
     def stretched(self, sides: tuple[int, int, int]) -> "Geometry":
         """Return the grid of other numbers of voxels whose outer edges are those of this one.
@@ -182,10 +182,27 @@ class Geometry:
             There would be none along an axis, or more than any scan has.
         """
         wanted = np.array(sides, dtype=np.float64)
-        return self._sampled(wanted, np.array(self.shape) / np.maximum(wanted, 1))
+        ratio = np.array(self.shape) / np.maximum(wanted, 1)
+        return self.sampled(wanted, ratio, ratio / 2 - 0.5)
 
-    def _sampled(self, sides: NDArray[np.float64], ratio: NDArray[np.float64]) -> "Geometry":
-        """Return the grid of `sides` voxels, each `ratio` times as long as those of this one."""
+    def sampled(
+        self, sides: NDArray[np.float64], ratio: NDArray[np.float64], first: NDArray[np.float64]
+    ) -> "Geometry":
+        """Return the grid of `sides` voxels, each `ratio` times as long as those of this one.
+
+        Parameters
+        ----------
+        sides : (3,) array of whole numbers
+            New voxels along i, j, k.
+        ratio : (3,) array
+        first : (3,) array
+            Where the centre of the first voxel lies [voxels of this grid].
+
+        Raises
+        ------
+        GridError
+            There would be none along an axis, or more than any scan has.
+        """
         if sides.min() < 1 or sides.max() > _LONGEST or sides.prod() > _MOST:
             spacing_mm = ratio * self.spacing_mm
             raise GridError(
@@ -196,7 +213,7 @@ class Geometry:
             )
         shape = sides.astype(int)
         to_old = np.diag([*ratio, 1.0])
-        to_old[:3, 3] = ratio / 2 - 0.5
+        to_old[:3, 3] = first
         return Geometry(tuple(shape.tolist()), self.affine @ to_old)
 
     def fits(self, other: "Geometry", tolerance_voxels: float = 0.1) -> bool:

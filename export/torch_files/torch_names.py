@@ -67,7 +67,7 @@ def damaged(what: str) -> FileFormatError:
     """Return what to raise of a pickle that is not as it should be."""
     return FileFormatError(
         f"its pickle cannot be read: {what}",
-        expected="a checkpoint as nnU-Net writes it",
+        expected="a checkpoint as torch writes it",
         remedy="copy it again",
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vol3dseg.errors import FileFormatError
-from vol3dseg.export.nnunet.torch_names import (
+from vol3dseg.export.torch_files.torch_names import (
     LONGEST_NAME,
     NAMES,
     Array,
@@ -119,8 +119,8 @@ class _Machine:
         if name not in NAMES:
             raise FileFormatError(
                 f"its pickle asks for {quoted(name)}, which is not run",
-                expected="numbers, text and tensors, as nnU-Net itself writes them",
-                remedy="have its author save the checkpoint with nnU-Net's own trainer",
+                expected="numbers, text and tensors",
+                remedy="have its author save the state_dict of the network alone",
             )
         self.push(NAMES[name])
 

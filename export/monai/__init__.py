@@ -1,0 +1,1 @@
+"""Networks that MONAI has trained, adopted: bundles read without MONAI or torch."""
