@@ -27,6 +27,7 @@ from benchmarks.contestants.protocol import Call, serve
 PACKAGES = ("nnunetv2", "torch", "dynamic-network-architectures")
 _READER = "SimpleITKIO"  # what its planner takes for NIfTI
 _SAMPLES = 100_000  # voxels that the last layer is fitted to
+_CT_SHADES, _MOST = 3, 8  # what the scans have: air and two tissues, or a few more
 _LARGEST = 30.0  # logit: nnU-Net adds up ten times as much in float16
 _CT = {"mean": 60.0, "std": 60.0, "percentile_00_5": -60.0, "percentile_99_5": 160.0}
 
@@ -47,7 +48,8 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
         chosen, described = _plans(settings), dataset(modalities, settings["classes"])
         del described["overwrite_image_reader_writer"]
         trainer = make_trainer(chosen, described, deep_supervision=False)
-        _fit_last_layer(trainer.network, _patch(trainer, settings), settings["classes"])
+        seen = min(_CT_SHADES if settings["ct"] else _MOST, settings["classes"])
+        _fit_last_layer(trainer.network, _patch(trainer, settings), seen, settings["classes"])
         trainer.inference_allowed_mirroring_axes = (0, 1, 2)
         (folder / "fold_0").mkdir(parents=True, exist_ok=True)
         (folder / "plans.json").write_text(json.dumps(chosen), encoding="utf-8")
@@ -90,8 +92,11 @@ def _patch(trainer: Any, settings: dict[str, Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(data[:, *window], dtype=np.float32))[None]
 
 
-def _fit_last_layer(network: Any, patch: torch.Tensor, classes: int) -> None:
-    """Let the last layer tell shades of the scan apart, by linear discriminants."""
+def _fit_last_layer(network: Any, patch: torch.Tensor, seen: int, classes: int) -> None:
+    """Let the last layer tell shades of the scan apart, by linear discriminants.
+
+    Shades are spread over the classes; the others are unlikely everywhere, as most organs are.
+    """
     head, seen = network.decoder.seg_layers[-1], []
     hook = head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     with torch.no_grad():
@@ -99,17 +104,18 @@ def _fit_last_layer(network: Any, patch: torch.Tensor, classes: int) -> None:
         hook.remove()
         features = seen[0][0].flatten(1).T.double().numpy()
         kept = np.random.default_rng(0).permutation(len(features))[:_SAMPLES]
-        shades = _shades(patch[0, 0].numpy(), classes).ravel()[kept]
-        weights, bias = _discriminants(features[kept], shades, classes)
+        shades = _shades(patch[0, 0].numpy(), seen).ravel()[kept]
+        labels = shades * ((classes - 1) // (seen - 1))
+        weights, bias = _discriminants(features[kept], labels, classes)
         head.weight.copy_(torch.from_numpy(weights)[..., None, None, None])
         head.bias.copy_(torch.from_numpy(bias))
 
 
-def _shades(image: NDArray[np.float32], classes: int) -> NDArray[np.intp]:
-    """Return which of as many shades as there are classes a voxel has; the darkest are 0."""
+def _shades(image: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Return which of so many shades each voxel has; the darkest are 0."""
     smooth = gaussian_filter(image, 0.7)
     some = np.random.default_rng(0).choice(smooth.ravel(), _SAMPLES).astype(np.float64)
-    centres = np.sort(kmeans2(some, classes, minit="++", seed=0)[0].ravel())
+    centres = np.sort(kmeans2(some, count, minit="++", seed=0)[0].ravel())
     found: NDArray[np.intp] = np.searchsorted((centres[1:] + centres[:-1]) / 2, smooth)
     return found
 
