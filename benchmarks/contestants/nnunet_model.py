@@ -27,7 +27,7 @@ from benchmarks.contestants.protocol import Call, serve
 PACKAGES = ("nnunetv2", "torch", "dynamic-network-architectures")
 _READER = "SimpleITKIO"  # what its planner takes for NIfTI
 _SAMPLES = 100_000  # voxels that the last layer is fitted to
-_CT_SHADES, _MOST = 3, 8  # what the scans have: air and two tissues, or a few more
+_CT_SHADES, _MR_SHADES = 3, 8  # at most: the CT has air and two tissues
 _LARGEST = 30.0  # logit: nnU-Net adds up ten times as much in float16
 _CT = {"mean": 60.0, "std": 60.0, "percentile_00_5": -60.0, "percentile_99_5": 160.0}
 
@@ -48,7 +48,7 @@ def make(settings: dict[str, Any]) -> dict[str, Call]:
         chosen, described = _plans(settings), dataset(modalities, settings["classes"])
         del described["overwrite_image_reader_writer"]
         trainer = make_trainer(chosen, described, deep_supervision=False)
-        seen = min(_CT_SHADES if settings["ct"] else _MOST, settings["classes"])
+        seen = min(_CT_SHADES if settings["ct"] else _MR_SHADES, settings["classes"])
         _fit_last_layer(trainer.network, _patch(trainer, settings), seen, settings["classes"])
         trainer.inference_allowed_mirroring_axes = (0, 1, 2)
         (folder / "fold_0").mkdir(parents=True, exist_ok=True)
@@ -97,12 +97,12 @@ def _fit_last_layer(network: Any, patch: torch.Tensor, seen: int, classes: int) 
 
     Shades are spread over the classes; the others are unlikely everywhere, as most organs are.
     """
-    head, seen = network.decoder.seg_layers[-1], []
-    hook = head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    head, inputs = network.decoder.seg_layers[-1], []
+    hook = head.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
     with torch.no_grad():
         network.eval()(patch)
         hook.remove()
-        features = seen[0][0].flatten(1).T.double().numpy()
+        features = inputs[0][0].flatten(1).T.double().numpy()
         kept = np.random.default_rng(0).permutation(len(features))[:_SAMPLES]
         shades = _shades(patch[0, 0].numpy(), seen).ravel()[kept]
         labels = shades * ((classes - 1) // (seen - 1))
