@@ -43,10 +43,12 @@ def test_all_that_predicting_needs_is_in_the_file(vol3dseg, folder, tmp_path):
     assert (manifest.outputs.values, manifest.network.local) == ("logits", False)
     assert manifest.tiling.order == manifest.tiling.mirror == ("i", "k", "j")
     assert [facts.fold for facts in manifest.members] == ["0", "1"]
+    assert manifest.tiling.members_apart == 2
     assert describe(tmp_path / "model.onnx").kind == (
         "model, adopted from nnU-Net, the average of 2 networks"
     )
     page = vol3dseg("info", tmp_path / "model.onnx").stdout
+    assert "apart; 2 networks, averaged once each is blended" in " ".join(page.split())
     assert not set("{}'\"") & set(page.split("\n", 1)[1])
 
 
@@ -75,6 +77,15 @@ def test_folds_and_configuration_are_chosen(folder, tmp_path):
     with pytest.raises(ModelError, match="of the configuration 3d_fullres; expected 3d_lowres"):
         adopt_nnunet(folder, tmp_path / "n.onnx", configuration="3d_lowres")
     assert not (tmp_path / "n.onnx").exists()
+
+
+def test_folds_of_many_outputs_are_averaged_in_the_graph(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("vol3dseg.export.nnunet.adopting._MOST_APART", 5)
+    said = []
+    made = adopt_nnunet(folder, tmp_path / "m.onnx", progress=said.append)
+    assert (made.tiling.members_apart, len(made.members)) == (1, 2)
+    assert [line for line in said if "folds are averaged before they are blended" in line]
+    assert read_model(tmp_path / "m.onnx").manifest.tiling == made.tiling
 
 
 def test_the_folder_says_the_configuration_where_the_checkpoint_does_not(tmp_path):

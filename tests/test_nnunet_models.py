@@ -63,9 +63,7 @@ def test_labels_are_those_of_nnunet(shared_nnunet, adopted, says, device):
     mirror = None if "mirrored" in says else False
     predictor = load_predictor(adopted(model, folds), device, mirror=mirror)
     differ, voxels, _ = differing(shared_nnunet, predictor, says, cases)
-    # nnU-Net rounds the logits of each fold to float16, a graph of several only their mean.
-    most = 10e-6 if len(folds) == 1 else 15e-6
-    assert differ <= most * voxels
+    assert differ <= 10e-6 * voxels
 
 
 @pytest.mark.parametrize("says", RUNS)

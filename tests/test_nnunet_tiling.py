@@ -45,14 +45,14 @@ def image(shape, seed=0):
     return np.random.default_rng(seed).normal(0, 3, (*shape, 2)).astype(np.float32)
 
 
-def result(array, manifest, plan=None, threads=1):
+def result(array, manifest, plan=None, threads=1, run=network):
     """Return the (channel, i, j, k) result of blended tiles."""
     plan = plan or Planner(manifest, bytes_per_voxel=1).blended(array.shape[:3])
-    rows = [np.array(row) for row in run_tiles(array, network, manifest, plan, threads=threads)]
+    rows = [np.array(row) for row in run_tiles(array, run, manifest, plan, threads=threads)]
     return np.moveaxis(np.concatenate(rows, axis=1), [1, 2, 3], [1 + a for a in plan.row_axes])
 
 
-def written_out(array, patch, share, axes, order=(2, 1, 0), kind=half):
+def written_out(array, patch, share, axes, order=(2, 1, 0), kind=half, run=network):
     """Pad, place, mirror, weigh and add up in `kind`, one tile after the other."""
     low = [max(0, side - n) // 2 for n, side in zip(array.shape, patch, strict=False)]
     high = [max(0, side - n) - a for n, side, a in zip(array.shape, patch, low, strict=False)]
@@ -71,7 +71,7 @@ def written_out(array, patch, share, axes, order=(2, 1, 0), kind=half):
         views = [c for n in range(len(axes) + 1) for c in combinations(axes, n)]
         found = np.float32(0)
         for view in views:
-            found = found + np.flip(network(np.flip(tile, view).copy()), view)
+            found = found + np.flip(run(np.flip(tile, view).copy()), view)
         found = found[0] / np.float32(len(views))
         for channel in range(3):
             added = total[channel][box].astype(np.float32) + found[channel] * weights
@@ -153,6 +153,59 @@ def test_the_window_lies_along_another_axis_where_that_takes_less(adopted):
     assert least.order[0] == 0
     assert planner.plan(shape, least.memory_mb) == least
     assert planner.plan(shape, 0.99 * least.memory_mb) is None
+
+
+def member(number):
+    """One of several networks."""
+    return lambda patches: network(patches) * np.float32(1 + number / 3) + np.float32(number)
+
+
+def of_members(count):
+    """Several networks side by side."""
+    return lambda patches: np.concatenate([member(n)(patches) for n in range(count)], axis=1)
+
+
+@pytest.fixture
+def with_members(adopted):
+    """Return the manifest of so many networks side by side."""
+
+    def make(count, **tiling):
+        found = adopted(members_apart=count, **tiling)
+        return found.model_copy(update={"members": found.members * count})
+
+    return make
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("count", [2, 3])
+def test_members_are_averaged_once_each_is_blended_and_rounded(with_members, shape, count):
+    """As nnU-Net adds up its folds: a sum of two is rounded before the next, then their mean."""
+    array, manifest = image(shape), with_members(count, mirrorable=("i", "k"))
+    found = result(array, manifest, run=of_members(count), threads=2)
+    total = np.zeros((), half)
+    for n in range(count):
+        alone = written_out(array, PATCH, 0.5, [4, 2], run=member(n))
+        total = (total + alone.astype(half)).astype(half)
+    expected = (total.astype(np.float32) / np.float32(count)).astype(half)
+    np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
+def test_members_are_averaged_tile_by_tile_where_memory_is_short(with_members):
+    shape, manifest = (20, 30, 17), with_members(4)
+    planner = Planner(manifest, bytes_per_voxel=1)
+    plenty, least = planner.plan(shape, 1e6), planner.smallest(shape)
+    assert (plenty.members_apart, plenty.warning) == (4, "")
+    assert planner.blended(shape) == plenty
+    short = planner.plan(shape, 0.5 * plenty.memory_mb)
+    assert short.members_apart == least.members_apart == 1
+    assert "averaged before they are blended, not after" in short.warning
+    array = image(shape)
+    found = result(array, manifest, short, run=of_members(4))
+
+    def mean(patches):
+        return of_members(4)(patches).reshape(1, 4, 3, *PATCH).mean(axis=1)
+
+    np.testing.assert_array_equal(found, result(array, with_members(1), short, run=mean))
 
 
 def test_tiles_of_zeros_are_computed(adopted):

@@ -15,10 +15,12 @@ from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.model import ensemble
-from vol3dseg.model.ensemble import average
+from vol3dseg.model.ensemble import average, side_by_side
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import read_model, with_manifest
+from vol3dseg.model.network_check import require_sound_network
 from vol3dseg.model.outputs import Region, Sigmoid, Softmax
+from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
 
@@ -187,6 +189,31 @@ def test_the_average_is_the_mean_of_the_parts(networks):
     assert [n.SerializeToString() for n in networks] == before
 
 
+def test_side_by_side_are_the_outputs_of_all(networks):
+    image = np.random.default_rng(0).normal(0, 1, (2, 1, 12, 10, 8)).astype(np.float32)
+    parts = [OnnxBackend(n.SerializeToString())(image) for n in networks]
+    before = [n.SerializeToString() for n in networks]
+    found = OnnxBackend(side_by_side(networks).SerializeToString())(image)
+    np.testing.assert_allclose(found, np.concatenate(parts, axis=1), rtol=0, atol=1e-6)
+    assert [n.SerializeToString() for n in networks] == before
+
+
+def test_a_manifest_says_of_how_many_networks_a_graph_gives_outputs(networks, manifest_for):
+    facts = manifest_for(1, 4, (8, 8, 8), 2)
+    tiling = facts.tiling.model_copy(update={"skip_empty": False, "members_apart": 3})
+    apart = facts.model_copy(update={"members": facts.members * 3, "tiling": tiling})
+    require_sound_network(side_by_side(networks), apart, "model.onnx")
+    with pytest.raises(ModelError, match=r"\(12 channels.* expected from .*\(4 channels"):
+        require_sound_network(side_by_side(networks), facts, "model.onnx")
+    with pytest.raises(ModelError, match=r"\(4 channels.* expected from .*\(12 channels"):
+        require_sound_network(average(networks), apart, "model.onnx")
+    known = {**apart.model_dump(), "members": facts.members * 2}
+    with pytest.raises(ValidationError, match="3 networks are blended apart, of 2 members"):
+        Manifest.model_validate(known)
+    with pytest.raises(ValidationError, match="by the outputs of all tiles"):
+        Tiling(step=(4, 4, 4), members_apart=2)
+
+
 def test_an_average_is_a_model_that_says_of_how_many(
     networks, manifest_for, vol3dseg, tmp_path, labels
 ):
@@ -211,6 +238,8 @@ def test_more_than_onnx_can_hold_is_refused(networks, monkeypatch):
     average(networks[:1] * 2)
     with pytest.raises(ModelError, match=r"3 networks take .*; take fewer folds \(--folds\), or"):
         average(networks[:1] * 3)
+    with pytest.raises(ModelError, match="3 networks take"):
+        side_by_side(networks[:1] * 3)
 
 
 def test_networks_of_different_interface_are_not_averaged(networks):

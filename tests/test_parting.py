@@ -10,6 +10,8 @@ from vol3dseg.export.nnunet.adopting import adopt_nnunet
 from vol3dseg.export.nnunet.parting import equal_but_for_rounding, step_where_they_part
 from vol3dseg.export.nnunet.plans import read_plans
 from vol3dseg.inference.loading import load_predictor
+from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
+from vol3dseg.model.model_file import read_model
 from vol3dseg.preprocessing.prepare import prepare
 
 
@@ -20,12 +22,23 @@ class Stages(dict):
         return self[stage]
 
 
-@pytest.fixture(scope="module")
-def known(tmp_path_factory):
+MANY = {"labels": {"background": 0, **{f"part {n}": n for n in range(1, 9)}}}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((("0",), None), id="a fold"),
+        pytest.param((("0", "1"), None), id="folds side by side"),
+        pytest.param((("0",), MANY), id="features"),
+    ],
+)
+def known(request, tmp_path_factory):
     """A predictor, a scan, the plans, and the stages that the predictor itself goes through."""
-    folder = tmp_path_factory.mktemp("parting")
-    model, file = make_model(folder), folder / "m.onnx"
-    adopt_nnunet(model, file, mirror=False)
+    folder, (folds, dataset) = tmp_path_factory.mktemp("parting"), request.param
+    model, file = make_model(folder, folds, dataset), folder / "m.onnx"
+    made = adopt_nnunet(model, file, mirror=False)
+    assert (made.tiling.blends == "features") == (dataset is MANY)
     predictor = load_predictor(file, "cpu")
     plans = read_plans(model / "plans.json", "3d_fullres", 2)
     modalities = predictor.manifest.recipe.modalities
@@ -41,12 +54,14 @@ def known(tmp_path_factory):
     image = np.moveaxis(prepared.volume.array, -1, 0)
     patch = np.zeros((2, *predictor.manifest.recipe.patch_size), np.float32)
     patch += np.random.default_rng(0).normal(size=patch.shape)
+    logits = OnnxBackend(read_model(file).content)(patch[None])[0]
+    each = logits.reshape(len(folds), len(made.outputs.channels), *patch.shape[1:])
     there = predictor.segment(prepared.volume, prepared.volume.geometry, True)
     blended = np.log(np.moveaxis(there.probabilities, -1, 0).astype(np.float64))
     stages = {
         "image": image,
         "patch": patch,
-        "patch_logits": predictor.backend(patch[None])[0].copy(),
+        "patch_logits": each.mean(axis=0),
         "logits": blended,
     }
     return predictor, volume, plans, {n: of_network(array) for n, array in stages.items()}

@@ -23,7 +23,7 @@ from vol3dseg.formats.opening import open_volume
 from vol3dseg.inference import Device
 from vol3dseg.inference.loading import predictor_of
 from vol3dseg.model.adopted import AdoptedFacts
-from vol3dseg.model.ensemble import average
+from vol3dseg.model.ensemble import average, side_by_side
 from vol3dseg.model.head import what_to_blend
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import ModelFile, with_manifest
@@ -33,6 +33,10 @@ from vol3dseg.model.tiling_rule import Axis, Tiling
 
 Tell = Callable[[str], None]
 _AXES: tuple[Axis, Axis, Axis] = ("i", "j", "k")
+_MOST_APART = 64  # outputs of all folds that are blended each by itself
+_AVERAGED = (
+    f"folds are averaged before they are blended, since {{}} outputs are more than {_MOST_APART}"
+)
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino")
 
 
@@ -60,7 +64,8 @@ def adopt_nnunet(
         nothing else of the kind in it.
     output : str or Path
     folds : sequence of str or int
-        Whose logits are averaged; none takes all that are numbered, as nnU-Net does.
+        Whose logits are averaged, once each is blended (up to 64 outputs in all, else before);
+        none takes all that are numbered, as nnU-Net does.
     checkpoint : "final" or "best"
     configuration : str or None
         Where neither the checkpoint nor the folder's name says which of the plans' it is.
@@ -161,9 +166,16 @@ def _assembled(
     first_axis, second_axis, third_axis = (_AXES[n] for n in plans.file_axes)
     order = first_axis, second_axis, third_axis
     mirrorable = tuple(order[axis] for axis in opening.mirror_axes or ())
-    graph = graphs[0] if len(graphs) == 1 else average(graphs)
-    blends = what_to_blend(graph)
-    tiling = Tiling.of_nnunet(recipe.patch_size, mirrorable=mirrorable, order=order, blends=blends)
+    graph, apart = _joined(graphs, ends[1])
+    if apart < len(graphs):
+        tell(f"note: {_AVERAGED.format(len(graphs) * ends[1])}")
+    tiling = Tiling.of_nnunet(
+        recipe.patch_size,
+        mirrorable=mirrorable,
+        order=order,
+        blends=what_to_blend(graph),
+        members_apart=apart,
+    )
     manifest = Manifest(
         recipe=recipe,
         fingerprint=recipe.fingerprint,
@@ -175,6 +187,15 @@ def _assembled(
         provenance=provenance(*_PACKAGES),
     )
     return graph, manifest, plans
+
+
+def _joined(graphs: Sequence[onnx.ModelProto], outputs: int) -> tuple[onnx.ModelProto, int]:
+    """Return one graph of all folds, and how many it gives side by side."""
+    if len(graphs) == 1:
+        return graphs[0], 1
+    if len(graphs) * outputs > _MOST_APART:
+        return average(graphs), 1
+    return side_by_side(graphs), len(graphs)
 
 
 def _configuration(found: Checkpoint, model: ModelFolder, asked: str | None, path: Path) -> str:

@@ -32,7 +32,7 @@ def step_where_they_part(
     if (apart := _largest(own, image)) > _IMAGE:
         return f"in the prepared image, by up to {apart:.2g}"
     patch, logits = (_along_file(theirs.array(case, n), plans) for n in ("patch", "patch_logits"))
-    given = predictor.backend(np.ascontiguousarray(patch[None]))[0]
+    given = _outputs(predictor, np.ascontiguousarray(patch[None]))
     if (apart := _largest(given, logits)) > _NETWORK * max(1.0, float(np.abs(logits).max())):
         return f"in the network, by up to {apart:.2g} in a logit"
     there = prepared.volume.geometry  # as if the scan lay on the grid that the network sees
@@ -60,6 +60,17 @@ def equal_but_for_rounding(
         return bool((np.abs(ours - other) <= _TIE).all())
     unlikely = np.maximum(1 - likely, 1e-30)
     return bool((np.abs(np.log(likely / unlikely)).min(axis=1) <= _TIE).all())
+
+
+def _outputs(predictor: Predictor, patch: Array) -> Array:
+    """Return the (channel, i, j, k) outputs of a patch; of several networks, their mean."""
+    given, head = predictor.backend(patch)[0], predictor.head
+    channels, *sides = given.shape
+    if head is None:
+        apart = predictor.manifest.tiling.members_apart
+        return np.asarray(given.reshape(apart, channels // apart, *sides).mean(axis=0))
+    values = [found for _, found in head.apply(iter(given), given[0].size)]
+    return np.concatenate(values).T.reshape(-1, *sides)
 
 
 def _along_file(array: Array, plans: Plans) -> Array:

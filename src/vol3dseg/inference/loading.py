@@ -143,7 +143,7 @@ def make_predictor(
     each = session.bytes_per_voxel(footprint(graph, manifest.network.divisor))
     features = head.features if head else None
     if manifest.tiling.mirror:  # a mirrored input, the sum of the outputs and a view turned back
-        given = features or len(manifest.outputs.channels)
+        given = features or manifest.tiling.graph_channels(manifest.outputs.channels)
         each += 2 * _FLOAT * (given + len(manifest.recipe.modalities))
     most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
     fixed_mb = _LAID_OUT * len(model.content) / _MB

@@ -103,6 +103,8 @@ class Predictor:
     ----------
     origin : Origin
         Empty unless it is made by `load_predictor`.
+    backend, manifest, head
+        As given.
     """
 
     def __init__(
@@ -119,7 +121,7 @@ class Predictor:
         self.origin = Origin()
         self.backend = backend
         self.manifest = manifest
-        self._head = head
+        self.head = head
         self._threads = threads or usable_cores()
         self._seconds_per_voxel: float | None = None
         run = mirrored(backend, manifest.tiling.mirror)
@@ -208,7 +210,7 @@ class Predictor:
         restorer = Restorer(
             working,
             source,
-            Decision(at_home(manifest.outputs), manifest.labels, self._head),
+            Decision(at_home(manifest.outputs), manifest.labels, self.head),
             keep_probabilities,
             self._threads,
             plan.row_axes,
@@ -272,7 +274,7 @@ class Predictor:
             Nothing fits into the memory that is given.
         """
         if self._allowance is None:
-            features = self._head.features if self._head else None
+            features = self.head.features if self.head else None
             return Planner(self.manifest, 0, features=features).blended(working.shape)
         return self._allowance.plan(working.shape, Scan(source, keep_probabilities))
 

@@ -7,7 +7,8 @@ from pydantic import AfterValidator
 from vol3dseg.schema import Count, Frozen, Name, Once, Positive, Share
 
 _PER_MILLION = 10  # voxels that may differ, wherever
-_TIES_PER_MILLION = 50  # that may differ if all are where labels are equal but for rounding
+# That may differ where sums are rounded otherwise, if labels are equal there but for rounding.
+_TIES_PER_MILLION = 50
 _FEW = 3  # that may differ of any number
 _ENDS = {"L": "x", "R": "x", "A": "y", "P": "y", "I": "z", "S": "z"}
 

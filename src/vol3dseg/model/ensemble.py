@@ -1,4 +1,4 @@
-"""Several networks as one: a graph that holds them all and gives the mean of their outputs."""
+"""Several networks as one: a graph of them all, which gives their mean or all that they give."""
 
 from collections.abc import Sequence
 
@@ -17,6 +17,31 @@ def average(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
     the memory of one of them, all the weights, and one more output. Models have one input and one
     output, the same in all, and no inner graphs; they are left as they are. Without metadata.
     """
+    mean, outputs = _together(models, "mean")
+    graph, total = mean.graph, outputs[0]
+    for number, added in enumerate(outputs[1:], start=1):
+        before, total = total, f"sum_{number}"
+        graph.node.append(onnx.helper.make_node("Add", [before, added], [total]))
+    share = onnx.helper.make_tensor("share", onnx.TensorProto.FLOAT, [], [1 / len(models)])
+    graph.initializer.append(share)
+    graph.node.append(onnx.helper.make_node("Mul", [total, share.name], [graph.output[0].name]))
+    return mean
+
+
+def side_by_side(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
+    """Put several graphs into one that gives the channels of all, one model's after another's.
+
+    As in `average`, but for the memory of all outputs.
+    """
+    joined, outputs = _together(models, "all")
+    (end,) = joined.graph.output
+    end.type.tensor_type.shape.dim[1].dim_value *= len(models)
+    joined.graph.node.append(onnx.helper.make_node("Concat", outputs, [end.name], axis=1))
+    return joined
+
+
+def _together(models: Sequence[onnx.ModelProto], what: str) -> tuple[onnx.ModelProto, list[str]]:
+    """Return a graph of all models that makes nothing of their outputs yet, and their names."""
     if not models:
         raise ModelError("there are no graphs to average", expected="at least one")
     first = models[0]
@@ -36,22 +61,16 @@ def average(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
             remedy="take fewer folds (--folds), or export each by itself (--each)",
         )
     (image,), (output,) = first.graph.input, first.graph.output
-    mean = onnx.ModelProto(ir_version=first.ir_version, producer_name="vol3dseg")
-    mean.opset_import.extend(first.opset_import)
-    graph, total = mean.graph, ""
-    graph.name = f"mean of {len(models)}"
-    graph.input.append(image)
-    graph.output.append(output)
+    joined = onnx.ModelProto(ir_version=first.ir_version, producer_name="vol3dseg")
+    joined.opset_import.extend(first.opset_import)
+    joined.graph.name = f"{what} of {len(models)}"
+    joined.graph.input.append(image)
+    joined.graph.output.append(output)
+    outputs = []
     for number, model in enumerate(models):
-        _add_member(graph, model.graph, f"member_{number}/")
-        total, before = f"member_{number}/{output.name}", total
-        if before:
-            total, added = f"sum_{number}", total
-            graph.node.append(onnx.helper.make_node("Add", [before, added], [total]))
-    share = onnx.helper.make_tensor("share", onnx.TensorProto.FLOAT, [], [1 / len(models)])
-    graph.initializer.append(share)
-    graph.node.append(onnx.helper.make_node("Mul", [total, share.name], [output.name]))
-    return mean
+        _add_member(joined.graph, model.graph, f"member_{number}/")
+        outputs.append(f"member_{number}/{output.name}")
+    return joined, outputs
 
 
 def _add_member(graph: onnx.GraphProto, member: onnx.GraphProto, prefix: str) -> None:

@@ -264,6 +264,7 @@ class Manifest(Frozen):
             problems.append(f"tiles of {patch} cannot be {step} apart: a tenth of them to all")
         if self.outputs.brought == "probabilities" and self.tiling.blends == "features":
             problems.append("probabilities are brought home, and tiling.blends says features")
+        problems += self.tiling.member_problems(len(self.members))
         if self.fingerprint != self.recipe.fingerprint:
             problems.append("the recipe does not match its fingerprint")
         if problems:

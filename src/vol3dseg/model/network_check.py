@@ -111,7 +111,8 @@ def _check_ends(model: onnx.ModelProto, manifest: Manifest) -> None:
     """Refuse other names, axes, channels or types of input and output."""
     found = f"{_described(model.graph.input)} to {_described(model.graph.output)}"
     channels, outputs = len(manifest.recipe.modalities), manifest.outputs
-    expected = f"{_end('image', channels)} to {_end(outputs.values, len(outputs.channels))}"
+    given = manifest.tiling.graph_channels(outputs.channels)
+    expected = f"{_end('image', channels)} to {_end(outputs.values, given)}"
     if found != expected:
         raise Unfit(f"goes from {found}", f"from {expected}, as its manifest says")
     far = sorted({node.op_type for node in model.graph.node} & UNBOUNDED)
@@ -150,7 +151,7 @@ def _check_sizes(model: onnx.ModelProto, manifest: Manifest) -> None:
         raise Unfit(f"takes no less than {smallest} voxels", f"at most {_LARGEST} of them")
     sides = tuple(n * side for n, side in zip(_SIDES, smallest, strict=True))
     image = (1, len(manifest.recipe.modalities), *sides)
-    wanted = (1, len(manifest.outputs.channels), *sides)
+    wanted = (1, manifest.tiling.graph_channels(manifest.outputs.channels), *sides)
     found = sizes_of(model, image)
     if found.output != wanted:
         raise Unfit(f"makes {found.output} of {image} voxels", f"{wanted}, as its manifest says")

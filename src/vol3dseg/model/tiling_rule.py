@@ -1,10 +1,11 @@
 """How tiles are laid, blended and mirrored, as a manifest says it."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vol3dseg.schema import Amount, Frozen, Once, Share, Sides
+from vol3dseg.schema import Amount, Frozen, Once, Positive, Share, Sides
 from vol3dseg.space.box import Shape
 
 Axis = Literal["i", "j", "k"]
@@ -38,6 +39,10 @@ class Tiling(Frozen):
         What is blended: outputs; or, where they are far fewer, the features that the network's last
         convolution (1x1x1) makes outputs of, once they are on the grid of the scan. That is the
         same in exact numbers, and neither is rounded to float16.
+    members_apart : int
+        How many networks give their outputs side by side, channels of one after those of the other;
+        each is blended by itself, and what is finished is averaged. 1 of a single network, and of
+        several whose graph averages them.
     skip_empty : bool
         Whether a tile with nothing but zeros in it is background without being computed.
     padding : "zeros"
@@ -56,6 +61,7 @@ class Tiling(Frozen):
     order: Annotated[tuple[Axis, Axis, Axis], Once] = ("i", "j", "k")
     sums: Literal["float32", "float16"] = "float32"
     blends: Literal["outputs", "features"] = "outputs"
+    members_apart: Annotated[Positive, Field(le=64)] = 1
     skip_empty: bool = True
     padding: Literal["zeros"] = "zeros"
     mirrorable: Annotated[tuple[Axis, ...], Once] = ()
@@ -67,6 +73,10 @@ class Tiling(Frozen):
             raise ValueError(f"tiles cannot be mirrored along {unknown}, which training never was")
         if self.blends == "features" and (self.skip_empty or self.sums != "float32"):
             raise ValueError("features are blended of all tiles, in float32")
+        if self.members_apart > 1 and (self.skip_empty or self.blends == "features"):
+            raise ValueError(
+                "several networks side by side are blended by the outputs of all tiles"
+            )
         return self
 
     @classmethod
@@ -83,6 +93,7 @@ class Tiling(Frozen):
         mirrorable: tuple[Axis, ...] = (),
         order: tuple[Axis, Axis, Axis] = ("k", "j", "i"),
         blends: Literal["outputs", "features"] = "outputs",
+        members_apart: int = 1,
     ) -> "Tiling":
         """Return the tiling of nnU-Net's predictor, with its `tile_step_size` and mirroring.
 
@@ -97,6 +108,7 @@ class Tiling(Frozen):
             order=order,
             sums="float32" if blends == "features" else "float16",
             blends=blends,
+            members_apart=members_apart,
             skip_empty=False,
             mirrorable=views,
             mirror=views,
@@ -106,6 +118,16 @@ class Tiling(Frozen):
     def views(self) -> int:
         """How often the network runs on each tile."""
         return int(2 ** len(self.mirror))
+
+    def graph_channels(self, outputs: Sequence[str]) -> int:
+        """Return how many channels the graph gives, where each network has these outputs."""
+        return len(outputs) * self.members_apart
+
+    def member_problems(self, members: int) -> list[str]:
+        """Say in which ways this does not fit so many networks."""
+        apart = self.members_apart
+        fits = apart in (1, members)
+        return [] if fits else [f"{apart} networks are blended apart, of {members} members"]
 
     def step_of(self, size: Shape, patch: Shape) -> Shape:
         """Return the step for tiles of another size than the patch: the same share of it."""

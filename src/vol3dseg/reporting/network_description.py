@@ -50,7 +50,8 @@ def network_facts(manifest: Manifest) -> dict[str, str]:
 
 def _apart(tiling: Tiling) -> str:
     most = "at most " if tiling.spread is not None else ""
-    return f"{most}{times(tiling.step)} apart"
+    several = f"; {tiling.members_apart} networks, averaged once each is blended"
+    return f"{most}{times(tiling.step)} apart" + several * (tiling.members_apart > 1)
 
 
 def _views(tiling: Tiling) -> str:

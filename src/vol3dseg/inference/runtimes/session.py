@@ -100,7 +100,7 @@ def require_values(session: Session, manifest: Manifest, features: int | None = 
         found = finite(session(noise))
     except DeviceError as error:
         raise ModelError(error.found, expected=f"a network of {channels} channels") from error
-    shape = (1, features or len(outputs.channels), *sides)
+    shape = (1, features or manifest.tiling.graph_channels(outputs.channels), *sides)
     if found.shape != shape or found.dtype != np.float32:
         raise ModelError(f"gives {found.dtype} of {found.shape}", expected=f"float32 of {shape}")
     if outputs.values == "logits":

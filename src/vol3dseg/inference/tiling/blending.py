@@ -43,6 +43,7 @@ class Window:
 
     def __init__(self, plan: Plan, tiling: Tiling, channels: int, threads: int = 1) -> None:
         self._axis, self._threads = plan.order[0], threads
+        self._members = plan.members_apart
         self._weights = tile_weights(plan.size, tiling)
         self._rounds = tiling.sums == "float16"
         self._first = 0  # row that the window begins with
@@ -81,19 +82,37 @@ class Window:
             if values is not None:
                 found = np.multiply(values[slab], found, out=products[: len(found)])
             sums[slab] += found
-            if self._rounds:
-                round_to_half(sums[slab])
+            self._round(sums[slab])
 
     def finish(self, stop: int) -> Array:
-        """Return the (channel, rows, ...) means up to row `stop`, good until `move_to` it."""
+        """Return the (channel, rows, ...) means up to row `stop`, good until `move_to` it.
+
+        Of several networks, each has the means of its own, and what comes is the mean of these.
+        """
         total, norm = self._rows()
         count = stop - self._first
         for sums in total:
             for row in range(count):
                 sums[row] /= norm[row]
-                if self._rounds:
-                    round_to_half(sums[row])
-        return total[:, :count]
+                self._round(sums[row])
+        first, *others = np.split(total[:, :count], self._members)
+        if others:
+            self._average(first, others)
+        return first
+
+    def _average(self, first: Array, others: list[Array]) -> None:
+        """Put the mean of all networks into the place of the first."""
+        for channel, mean in enumerate(first):
+            for row, values in enumerate(mean):
+                for other in others:
+                    values += other[channel, row]
+                    self._round(values)
+                values /= np.float32(self._members)
+                self._round(values)
+
+    def _round(self, values: Array) -> None:
+        if self._rounds:
+            round_to_half(values)
 
     def move_to(self, stop: int) -> None:
         """Let the window begin with row `stop`."""

@@ -70,7 +70,8 @@ class Planner:
 
     def blended(self, shape: Shape) -> Plan:
         """Return the plan with overlapping training patches, even if memory is too small."""
-        return self._with_overlap(shape, self.manifest.recipe.patch_size, self._orders()[0])
+        patch, members = self.manifest.recipe.patch_size, self.manifest.tiling.members_apart
+        return self._with_overlap(shape, patch, self._orders()[0], members)
 
     def _orders(self) -> list[Shape]:
         """Return the manifest's order of axes, and others by which rows come along another axis."""
@@ -99,8 +100,9 @@ class Planner:
         """Give plans with overlapping tiles: of training patches; of smaller ones, if allowed."""
         patch, network = self.manifest.recipe.patch_size, self.manifest.network
         if not network.local:
-            for order in self._orders():
-                yield self._with_overlap(shape, patch, order)
+            for members in dict.fromkeys([self.manifest.tiling.members_apart, 1]):
+                for order in self._orders():
+                    yield self._with_overlap(shape, patch, order, members)
         elif self.tiles == "any":
             sides = range(max(patch), 0, -min(network.divisor))
             cubes = (multiples((side, side, side), network.divisor) for side in sides)
@@ -108,7 +110,9 @@ class Planner:
             for a, b, c in sizes:
                 yield self._with_overlap(shape, (a, b, c))
 
-    def _with_overlap(self, shape: Shape, size: Shape, order: Shape = (0, 1, 2)) -> Plan:
+    def _with_overlap(
+        self, shape: Shape, size: Shape, order: Shape = (0, 1, 2), members: int = 1
+    ) -> Plan:
         tiling = self.manifest.tiling
         i, j, k = tiling.step_of(size, self.manifest.recipe.patch_size)
         count = math.prod(
@@ -118,8 +122,10 @@ class Planner:
             for extent, side, each in zip(shape, size, (i, j, k), strict=True)
         )
         across = math.prod(shape) // shape[order[0]]
-        rows_mb = size[order[0]] * across * (self.channels + 1) * _FLOAT / _MB  # one of weights
-        each = self.bytes_per_voxel + 2 * _FLOAT  # weights, and what is multiplied by them
+        numbers = members * self.channels + 1  # one of weights
+        rows_mb = size[order[0]] * across * numbers * _FLOAT / _MB
+        # Weights, and what is multiplied by them.
+        each = self.bytes_per_voxel + 2 * _FLOAT + self._bytes_of_mean(members)
         memory_mb = math.prod(size) * each / _MB + rows_mb + self.fixed_mb
         return Plan(
             shape,
@@ -132,7 +138,13 @@ class Planner:
             cost=self._cost_of_blending(size),
             views=tiling.views,
             order=order,
+            members_apart=members,
+            averaged=not self.manifest.network.local and members < tiling.members_apart,
         )
+
+    def _bytes_of_mean(self, members: int) -> int:
+        """Return what each voxel of a tile takes where outputs of networks are averaged there."""
+        return _FLOAT * self.channels * (members < self.manifest.tiling.members_apart)
 
     def _cost_of_blending(self, size: Shape) -> str:
         recipe, network = self.manifest.recipe, self.manifest.network
@@ -156,7 +168,8 @@ class Planner:
         voxels = _products(sizes)
         computed = voxels * _products(counts)
         rows_mb = (sizes[0] - wide[0] * (counts[0] > 1)) * self._row_mb(shape)
-        memory = voxels * self.bytes_per_voxel / _MB + rows_mb[:, None, None] + self.fixed_mb
+        each = self.bytes_per_voxel + self._bytes_of_mean(1)
+        memory = voxels * each / _MB + rows_mb[:, None, None] + self.fixed_mb
         memory[:, 0, 0] -= rows_mb  # of a tile for each row the network's own answer is the result
         allowed = computed <= _MOST * math.prod(padded)
         cheapest = np.where(allowed & (memory <= memory_mb), computed, np.inf)

@@ -70,6 +70,8 @@ class _Runner:
         self._backend = backend
         self._progress = progress
         self._done, self._total = 0, len(plan.tiles)
+        # Networks side by side whose outputs are averaged tile by tile.
+        self._averaged = manifest.tiling.members_apart // plan.members_apart
         self._skips = manifest.tiling.skip_empty
         self._nothing: Array | None = None if image.any() else self._background
 
@@ -84,7 +86,10 @@ class _Runner:
     def _output(self, tile: Tile) -> Array:
         patch = _patch(self._image, tile.read)
         if patch.any() or not self._may_skip(tile):
-            return np.asarray(self._backend(patch)[0])
+            output = np.asarray(self._backend(patch)[0])
+            if self._averaged == 1:
+                return output
+            return np.asarray(output.reshape(self._averaged, -1, *output.shape[1:]).mean(axis=0))
         if self._nothing is None:
             self._nothing = self._of_nothing(patch)
         answer = self._nothing[:, None, None, None]

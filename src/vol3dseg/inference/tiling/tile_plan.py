@@ -52,6 +52,10 @@ class Plan:
         Mirrored ones of each tile that the network runs on, the tile itself among them.
     order : (3,) tuple of int
         Axes from the slowest to the fastest; rows of the result come along the first.
+    members_apart : int
+        Networks whose outputs are blended each by itself, and averaged then.
+    averaged : bool
+        Whether they are averaged tile by tile instead, since memory is short.
     """
 
     shape: Shape
@@ -66,6 +70,8 @@ class Plan:
     cost: str = ""
     views: int = 1
     order: Shape = (0, 1, 2)
+    members_apart: int = 1
+    averaged: bool = False
 
     @property
     def blended(self) -> bool:
@@ -81,6 +87,11 @@ class Plan:
     @property
     def warning(self) -> str:
         """What it costs in agreement, as is told of every case; empty if it costs nothing."""
+        if self.averaged:
+            return (
+                "labels may differ from those with more memory: outputs of several networks are "
+                "averaged before they are blended, not after"
+            )
         return self.cost and f"labels may differ from those of one pass: {self.cost}"
 
     @property
