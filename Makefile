@@ -11,7 +11,7 @@ PARALLEL := --numprocesses logical --dist loadfile
 
 .PHONY: help setup node demo test test-slow catalogue-page check-gpu format lint types imports light check \
 	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
-	trial-limits trial-first-hour trial-accuracy trial-planning bench-training test-torch \
+	trial-limits trial-first-hour trial-accuracy trial-planning bench-training bench-adopted test-torch \
 	clean
 
 help:  ## Show the targets
@@ -116,6 +116,9 @@ bench: bench-environments  ## Compare predictors on a real case; some 25 minutes
 
 bench-training: setup $(BENCH)/torch/.ready  ## Our training step against nnU-Net's and MONAI's; some 10 minutes
 	$(VENV)/bin/python -m benchmarks.training --json $(BENCH)/training.json
+
+bench-adopted: bench-environments  ## Adopted models beside nnU-Net's own predictor; some two hours
+	$(VENV)/bin/python -m benchmarks.adopted $(BENCH)/adopted --json $(BENCH)/adopted.json
 
 test-torch: setup $(BENCH)/torch-export/.ready  ## Export through Keras' torch backend and compare; some 3 minutes
 	$(VENV)/bin/python -m pytest tests/test_export_through_torch.py
