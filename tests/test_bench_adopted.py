@@ -133,7 +133,8 @@ def test_rows_are_held_against_nnunet_in_time_memory_and_labels(answer):
         "benchmarks.contestants.nnunet_adopted ended with code -9; its last words: nothing",
     ],
 )
-def test_who_needs_more_memory_than_there_is_has_a_row_that_says_so(problem, answer):
+def test_who_needs_more_memory_than_there_is_has_a_row_that_says_so(problem, answer, monkeypatch):
+    monkeypatch.setattr(measuring, "python_of", lambda environment: Path("python"))
     slow = measured(BY_CLASS, answer("slow", 0), seconds=2.0)
     ours = measured("ours, onnxruntime", answer("ours", 0))
     found = section(TINY, False, [measured(NNUNET, problem=problem), slow, ours])
