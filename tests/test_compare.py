@@ -349,7 +349,7 @@ def test_runs_are_named_by_what_they_are(make_run):
 
 
 TAILS = [
-    pytest.param([{"model": {"norm": "batch"}}, {}], ["batch norm", "instance norm"], id="norm"),
+    pytest.param([{"model": {"norm": "instance"}}, {}], ["instance norm", "batch norm"], id="norm"),
     pytest.param(
         [{"learning_rate": 0.01, "seed": 1}, {}],
         ["learning rate 0.01", "learning rate 0.001"],

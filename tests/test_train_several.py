@@ -105,7 +105,8 @@ def test_one_that_fails_does_not_stop_the_others_and_all_resume(prepared, config
 
 
 def test_nothing_starts_where_one_config_is_wrong(prepared, config, tmp_path):
-    wrong = config("wrong", epochs=0)
+    wrong = config("wrong", epochs=31)
+    wrong.write_text(wrong.read_text().replace("epochs: 31", "epochs: 0"))
     code, said = vol3dseg(words(prepared, tmp_path / "runs", [config("right"), wrong]))
     assert code == 1
     assert "wrong.yaml: training.epochs" in said
