@@ -37,7 +37,7 @@ def main(words: argparse.Namespace) -> None:
     sys.stdout.write(f"{machine}; {words.threads} threads, {words.rounds} rounds\n")
     for pair in words.configs or _DATA:
         name, _, data = pair.partition("=")
-        config = load_config(name)
+        config = whole_steps(name)
         folder = words.work.resolve() / Path(name).stem
         prepared, path = _prepared(config, Path(data), folder)
         entries = measure(
@@ -58,6 +58,11 @@ def main(words: argparse.Namespace) -> None:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             facts = {"made": now, "machine": machine, "versions": versions, "configs": done}
             write_text(words.json, json.dumps(facts, indent=1) + "\n")
+
+
+def whole_steps(name: str) -> Config:
+    """Return a config whose every step sees whole patches, as those of the others do."""
+    return load_config(name).chosen(grow_patch=None)
 
 
 def contestants(

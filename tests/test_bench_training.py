@@ -9,7 +9,7 @@ import pytest
 from benchmarks.contestants.steps import noise, seconds_of
 from benchmarks.measuring import Measured
 from benchmarks.rows import Contestant
-from benchmarks.training import BASELINES, contestants
+from benchmarks.training import BASELINES, contestants, whole_steps
 from benchmarks.training_table import Loop, peaks, training_table
 from benchmarks.workers import Reply, python_of
 from vol3dseg.config import load_config
@@ -80,8 +80,10 @@ def test_all_train_a_network_of_the_same_size_on_the_same_batch(preset):
         assert levels == {config.model.depth + 1}
 
 
-def test_ours_trains_in_the_environment_of_make_setup():
-    found = contestants(load_config("hippocampus"), Path("p"), Path("c"), WORDS)[0]
+def test_ours_trains_whole_patches_in_the_environment_of_make_setup():
+    config = whole_steps("hippocampus")
+    assert config.training.grow_patch is None
+    found = contestants(config, Path("p"), Path("c"), WORDS)[0]
     python = python_of(found.environment)
     assert python is None or python.resolve().parents[2] != ROOT / ".bench"
 
