@@ -32,6 +32,21 @@ class FoldsType(click.ParamType[tuple[str, ...]]):
         return folds
 
 
+_keep_case = click.option(
+    "--keep-case/--no-keep-case",
+    default=True,
+    show_default=True,
+    help="Keep a small part of such a scan in the file, for info --replay.",
+)
+_device = click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    show_default=True,
+    help="What the comparison runs on, as in predict.",
+)
+
+
 @click.group(short_help="Turn a model that another program has trained into model.onnx.")
 def adopt() -> None:
     """Turn a model that another program has trained into one self-describing ONNX file.
@@ -89,25 +104,14 @@ def adopt() -> None:
     metavar="CASE",
     help="The scans that --against is of, as predict takes them; may be given again.",
 )
-@click.option(
-    "--keep-case/--no-keep-case",
-    default=True,
-    show_default=True,
-    help="Keep a small part of such a scan in the file, for info --replay.",
-)
+@_keep_case
 @click.option(
     "--training-scan",
     type=PathType,
     metavar="FILE",
     help="One of its training scans: predict then warns of scans stored in other axes.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(DEVICES),
-    default="auto",
-    show_default=True,
-    help="What the comparison runs on, as in predict.",
-)
+@_device
 def nnunet(
     model_folder: Path,
     output: Path,
@@ -186,19 +190,8 @@ def keras(model: Path, config: str, output: Path, patches: Path) -> None:
     help="Run MONAI and this model on CASE, as predict takes it; may be given again. Needs "
     "[monai].",
 )
-@click.option(
-    "--keep-case/--no-keep-case",
-    default=True,
-    show_default=True,
-    help="Keep a small part of such a scan in the file, for info --replay.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(DEVICES),
-    default="auto",
-    show_default=True,
-    help="What the comparison runs on, as in predict.",
-)
+@_keep_case
+@_device
 def monai(bundle: Path, output: Path, paint: str | None, **chosen: Any) -> None:
     """Turn BUNDLE, a folder with configs and models/model.pt, into one ONNX file.
 

@@ -1,6 +1,5 @@
 """Adopt a bundle of MONAI: read it, assemble its manifest, prove it, write one file."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from vol3dseg.export.monai.networks import read_network, write_network
 from vol3dseg.export.monai.transforms import read_preprocessing
 from vol3dseg.files import require_writable, write_bytes
 from vol3dseg.inference import Device
-from vol3dseg.inference.loading import make_predictor, open_session
-from vol3dseg.inference.predictor import Origin
+from vol3dseg.inference.loading import predictor_of
 from vol3dseg.model.adopted import AdoptedFacts
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import ModelFile, with_manifest
@@ -91,11 +89,7 @@ def adopt_monai(
     require_sound_network(graph, manifest, output)
     replay = None
     if cases:
-        content = with_manifest(graph, manifest)
-        file = ModelFile(content, manifest, hashlib.sha256(content).hexdigest())
-        session = open_session(content, device)
-        predictor = make_predictor(file, session)
-        predictor.origin = Origin(output.stem, file.sha256, session.provider)
+        predictor = predictor_of(ModelFile.of(with_manifest(graph, manifest), manifest), device)
         proof, replay = prove(predictor, [Path(each) for each in cases], own, keep_case, progress)
         manifest = manifest.model_copy(update={"proof": proof})
     write_bytes(output, with_manifest(graph, manifest, replay))

@@ -1,8 +1,6 @@
 """Adopt a trained model of nnU-Net: read it, assemble its manifest, prove it, write one file."""
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -124,10 +122,7 @@ def adopt_nnunet(
     require_sound_network(graph, manifest, output)
     replay = None
     if cases:
-        content = with_manifest(graph, manifest)
-        file = ModelFile(content, manifest, hashlib.sha256(content).hexdigest())
-        predictor = predictor_of(file, device)
-        predictor.origin = replace(predictor.origin, name=output.stem)
+        predictor = predictor_of(ModelFile.of(with_manifest(graph, manifest), manifest), device)
         given = Evidence(
             [Path(each) for each in cases], None if against is None else Path(against), keep_case
         )

@@ -46,6 +46,11 @@ class ModelFile:
     standalone: Standalone | None = None  # how it is called, if it is not a network alone
     replay: str | None = None  # the small case that it carries, as JSON
 
+    @classmethod
+    def of(cls, content: bytes, manifest: Manifest) -> "ModelFile":
+        """Return a network alone, as it would be read from a file of these bytes."""
+        return cls(content, manifest, hashlib.sha256(content).hexdigest())
+
 
 def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
     """Read an ONNX file that vol3dseg exported, a network alone unless standalones are allowed.

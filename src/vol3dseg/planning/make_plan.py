@@ -194,8 +194,8 @@ def plan_for(
         choose_normalisation(found),
         Choice("split.validation", parts.share, parts.why),
         Choice("split.test", 0.0, "none: nothing is chosen by the validation cases either"),
-        *recommended("model", parts.validation > 0),
-        *recommended("training", parts.validation > 0),
+        *recommended("model"),
+        *recommended("training"),
         *_machine(limits),
     ]
     draft = Draft(fixed, work, limits, len(found.cases))

@@ -31,19 +31,10 @@ _REASONS: dict[str, tuple[Any, str]] = {
 }
 
 
-# What needs validation cases; left out where there are none.
-_JUDGING = {
-    "training.validate_every",
-    "training.validation_volumes",
-    "training.reduce_lr_on_plateau",
-    "training.early_stopping",
-}
-
-
-def recommended(section: str, validated: bool) -> list[Choice]:
-    """Return the choices of a section, such as "training"; `validated`: if there are such cases."""
+def recommended(section: str) -> list[Choice]:
+    """Return the choices of a section, such as "training"."""
     return [
         Choice(key, value, why)
         for key, (value, why) in _REASONS.items()
-        if key.partition(".")[0] == section and (validated or key not in _JUDGING)
+        if key.partition(".")[0] == section
     ]
