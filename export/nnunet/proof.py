@@ -84,14 +84,7 @@ def prove(
         by_case: dict[str, int] = {}
         for case in cases:
             volume = read_volume(case, manifest.recipe.modalities)
-            theirs = read_labels(labels[case.id], manifest.labels.of_predictions(ours=True))
-            if not volume.geometry.fits(theirs.geometry):
-                raise DatasetError(
-                    f"lies on {theirs.geometry}",
-                    where=labels[case.id],
-                    expected=f"the grid of the scan, {volume.geometry}",
-                    remedy="give the label maps that nnU-Net wrote of these very cases",
-                )
+            theirs = _theirs(labels[case.id], volume, manifest.labels)
             found = _predicted(predictor, volume, own is not None)
             matrix = confusion(theirs.array, found.segmentation.array, classes)
             by_case[case.id] = int(matrix.sum() - matrix.trace())
@@ -130,6 +123,19 @@ def prove(
         versions=installed_versions(*_PACKAGES),
     )
     return proof, replay
+
+
+def _theirs(file: Path, volume: Volume, labels: LabelSet) -> Segmentation:
+    """Return nnU-Net's label map of a scan, which must lie on its grid."""
+    theirs = read_labels(file, labels.of_predictions(ours=True))
+    if not volume.geometry.fits(theirs.geometry):
+        raise DatasetError(
+            f"lies on {theirs.geometry}",
+            where=file,
+            expected=f"the grid of the scan, {volume.geometry}",
+            remedy="give the label maps that nnU-Net wrote of these very cases",
+        )
+    return theirs
 
 
 @contextmanager
