@@ -9,7 +9,7 @@ from vol3dseg.inference import restore as module
 from vol3dseg.inference.deciding import Decision
 from vol3dseg.inference.restore import Restorer
 from vol3dseg.model.outputs import Softmax
-from vol3dseg.preprocessing.prepare import maps_home, prepare
+from vol3dseg.preprocessing.prepare import keeps_type, maps_home, prepare
 from vol3dseg.recipe import NnunetRecipe
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
@@ -143,3 +143,24 @@ def test_what_waits_is_a_few_rows(labels, way, spacing):
         home.add(np.full((3, 1, 8, 8), [[[[0.0]]], [[[1.0]]], [[[0.5]]]], dtype="f4"))
         assert home._waiting.shape[1] <= 3
     assert (home.labels == 1).all()
+
+
+@pytest.mark.parametrize(("way", "rounds"), [("spline", True), ("torch", False)])
+def test_outputs_are_rounded_on_the_way_as_nnunet_does(labels, way, rounds):
+    """Its splines keep float16, where one voxel in a few is equal in two classes."""
+    recipe = recipe_of((1.5, 1.5, 1.5), {"method": way, **({"order": 1} if rounds else {})})
+    assert keeps_type(recipe) == rounds
+    image = np.ones((17, 20, 22, 1), dtype="f4")
+    prepared = prepare(Volume(image, Geometry((17, 20, 22), np.eye(4)), ("m",)), recipe)
+    working = prepared.volume.geometry
+    near = np.random.default_rng(0).normal(20, 0.05, (3, *working.shape)).astype(np.float16)
+    maps = maps_home(recipe, working, prepared.source)
+    home = Restorer(
+        working, prepared.source, Decision(LOGITS, labels), True, maps=maps, rounds=rounds
+    )
+    home.add(near.astype("f4"))
+    exact = brought_home(near.astype(float), (17, 20, 22), None)
+    rounded = exact.astype(np.float16)
+    expected = (rounded if rounds else exact).argmax(axis=0)
+    assert (rounded.argmax(axis=0) != exact.argmax(axis=0)).mean() > 0.02
+    assert (home.labels != expected).sum() <= 2

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from vol3dseg.inference.tiling.blending import round_to_half, tile_weights
+from vol3dseg.inference.halves import round_to_half
+from vol3dseg.inference.tiling.blending import tile_weights
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import run_tiles
 from vol3dseg.inference.tiling.tile_plan import spread_evenly

@@ -24,7 +24,7 @@ from vol3dseg.model.head import Head
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.outputs import at_home, bring
 from vol3dseg.model.postprocessing import Change
-from vol3dseg.preprocessing.prepare import maps_home, prepare
+from vol3dseg.preprocessing.prepare import keeps_type, maps_home, prepare
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
@@ -215,6 +215,7 @@ class Predictor:
             self._threads,
             plan.row_axes,
             maps_home(manifest.recipe, working, source),
+            manifest.tiling.sums == "float16" and keeps_type(manifest.recipe),
         )
         started, restore = time.perf_counter(), 0.0
         planned_mb = None

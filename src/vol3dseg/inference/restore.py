@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import in_memory
 from vol3dseg.inference.deciding import Decision
+from vol3dseg.inference.halves import round_to_half
 from vol3dseg.space.axes import AxisMap, AxisMaps, axis_maps
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
@@ -28,10 +29,10 @@ class Restorer:
     """Resamples rows of values to the grid of the scan as they come, and keeps only labels.
 
     The axes of both grids are parallel, and `maps` say how they are interpolated: as `resample`
-    does, bit for bit, where there are none. Rows come along the first of `row_axes`, which are the
-    axes of the working grid as arrays of rows have them. `labels` are (i, j, k) class indices on
-    `source`, decided after interpolation; background outside of the working grid. They are complete
-    when all rows have been added.
+    does, bit for bit, where there are none; then they are rounded to float16, if it `rounds`. Rows
+    come along the first of `row_axes`, which are the axes of the working grid as arrays of rows
+    have them. `labels` are (i, j, k) class indices on `source`, decided after interpolation;
+    background outside of the working grid. They are complete when all rows have been added.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Restorer:
         threads: int = 1,
         row_axes: Shape = (0, 1, 2),
         maps: AxisMaps | None = None,
+        rounds: bool = False,
     ) -> None:
-        self._decision, self._threads = decision, threads
+        self._decision, self._threads, self._rounds = decision, threads, rounds
         i, j, k = maps or axis_maps(working, source)
         self._maps, covered = _covered(replace(m, axis=row_axes.index(m.axis)) for m in (i, j, k))
         self._axis = next(t for t, m in enumerate(self._maps) if m.axis == 0)
@@ -140,6 +142,8 @@ class Restorer:
             labels = labels.transpose(self._turned)
             kept = None if kept is None else kept.transpose(0, *(1 + t for t in self._turned))
             values = _interpolated(known[:, low:high], first + low, axes)
+        if self._rounds:
+            values = map(round_to_half, values)
         labels[...] = self._decision.decide(values, labels.shape, kept)
 
 

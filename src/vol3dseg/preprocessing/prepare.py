@@ -130,6 +130,15 @@ def maps_home(recipe: ModelRecipe, working: Geometry, source: Geometry) -> AxisM
     return axis_maps(working, source)
 
 
+def keeps_type(recipe: ModelRecipe) -> bool:
+    """Tell whether outputs are as exact on a scan's own grid as they came, not more.
+
+    nnU-Net's splines give float16 where logits are that, and the first of equal ones wins; torch's
+    interpolation gives float32.
+    """
+    return isinstance(recipe, NnunetRecipe) and recipe.outputs.method == "spline"
+
+
 def box_of(boxes: Mapping[str, Box], modalities: Iterable[str]) -> Box:
     """Return the box over the non-zero boxes of these modalities."""
     return reduce(Box.union, (boxes[name] for name in modalities))

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.inference.halves import round_to_half
 from vol3dseg.inference.tiling.tile_plan import Plan, Tile
 from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.space.box import Shape
@@ -13,9 +14,6 @@ Array = NDArray[np.float32]
 
 _NNUNET_PEAK = 10.0  # of nnU-Net's weights, which keeps more of them above float16's zero
 _SLAB = 2**16  # voxels of a channel that are weighted at once: they stay in the processor's cache
-_EXPONENT = np.int32(0x7F800000)  # bits of float32
-_LEAST_NORMAL = np.float32(2.0**-14)  # of float16; below, numbers are as far apart as there
-_SHIFT = np.float32(1.5 * 2.0**13)  # float32 has 13 bits more
 
 
 def tile_weights(tile: Shape, tiling: Tiling) -> Array:
@@ -129,16 +127,3 @@ class Window:
     def _rows(self) -> tuple[Array, Array]:
         """Return sums and weights with the axis of rows in front of those of the volume."""
         return np.moveaxis(self._total, 1 + self._axis, 1), np.moveaxis(self._norm, self._axis, 0)
-
-
-def round_to_half(values: Array) -> None:
-    """Round to the nearest number of float16, of two the even one, in place.
-
-    Numbers are pushed up to where float32 has no more bits than that. Numpy's own conversion takes
-    many times as long, longest of all for small numbers, of which tiles are full.
-    """
-    power = (values.view(np.int32) & _EXPONENT).view(np.float32)
-    np.maximum(power, _LEAST_NORMAL, out=power)
-    power *= _SHIFT
-    values += power
-    values -= power
