@@ -113,6 +113,11 @@ class _Crop(Frozen):
     lazy: _NotLazy = False
 
 
+def _resampled(a: _Spacing) -> MonaiStep:
+    # Without a type it is computed as the image is held, which is float32.
+    return Resample(spacing_mm=a.pixdim, precision=a.dtype or "float32")
+
+
 def _scaled(a: _Range) -> MonaiStep:
     return ScaleRange(low=a.a_min, high=a.a_max, to_low=a.b_min, to_high=a.b_max, clip=a.clip)
 
@@ -134,7 +139,7 @@ _KNOWN: Mapping[str, tuple[type[Frozen], Callable[[Any], MonaiStep | None]]] = {
     "ToTensor": (_Typed, lambda a: None),
     "CastToType": (_Typed, lambda a: None),
     "Orientation": (_Orientation, lambda a: TurnToRAS()),
-    "Spacing": (_Spacing, lambda a: Resample(spacing_mm=a.pixdim)),
+    "Spacing": (_Spacing, _resampled),
     "ScaleIntensityRange": (_Range, _scaled),
     "ScaleIntensity": (_Scale, _own_range),
     "NormalizeIntensity": (_Normalize, lambda a: Standardise(**a.model_dump(exclude={"dtype"}))),

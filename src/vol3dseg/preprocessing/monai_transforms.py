@@ -4,19 +4,22 @@ Grids are those of MONAI 1.6: `Spacingd` keeps the centre of the first voxel and
 between the outermost centres to whole voxels; `Invertd` goes back by the same interpolation.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import IntensityError, in_memory
+from vol3dseg.machine import usable_cores
 from vol3dseg.recipe.monai_recipe import MonaiRecipe
-from vol3dseg.recipe.monai_steps import CropToPositive, Resample, TurnToRAS
+from vol3dseg.recipe.monai_steps import CropToPositive, Resample, Standardise, TurnToRAS
 from vol3dseg.space.axes import AxisMaps, axis_maps
 from vol3dseg.space.box import Box, Shape, read_padded
 from vol3dseg.space.geometry import Geometry, corners
-from vol3dseg.space.resampling import reoriented, resample_along
+from vol3dseg.space.resampling import reoriented
 from vol3dseg.space.sampled_axes import SampledAxis
+from vol3dseg.space.torch_sampling import PLANE_BYTES, sample_as_torch
 from vol3dseg.space.volume import Volume
 
 _TOLERANCE = 1e-3  # mm, and of affines: MONAI's AFFINE_TOL
@@ -32,26 +35,75 @@ def prepare_as_monai(
     afford: Callable[[Shape], None],
 ) -> Volume:
     """Bring (i, j, k) images, as stored, to what the network sees; see `prepare`."""
-    afford(_before_crop(recipe, source).shape)
+    afford(largest_monai_grid(recipe, source).shape)
     what = f"{len(images)} images of {source.shape} voxels"
     with in_memory(what, remedy="crop the scan, or use a machine with more"):
-        array, grid = np.stack([*images.values()]), source
+        # Views are of the scan as read, and stay as they are; an array may be written into.
+        held: Sequence[Images] | Images = [*images.values()]
+        grid = source
         for step in recipe.steps:
             if isinstance(step, TurnToRAS):
                 there = grid.canonical()
-                array = np.stack([reoriented(image, grid, there) for image in array])
+                held = [reoriented(image, grid, there) for image in held]
                 grid = there
             elif isinstance(step, Resample):
                 there = _spaced(grid, step)
-                array = array if there is grid else _resampled(array, grid, there)
+                if there is not grid:
+                    transform = np.linalg.solve(grid.affine, there.affine)
+                    held = sample_as_torch([*held], transform, there.shape, step.precision)
                 grid = there
             elif isinstance(step, CropToPositive):
-                box = _positive_box(array, step)
-                array = np.stack([read_padded(image, box) for image in array])
+                box = _positive_box(held, step)
+                afford(box.shape)
+                held = _cropped(held, box)
                 grid = grid.cropped(box)
             else:
-                step.apply(array)
-    return Volume(np.moveaxis(array, 0, -1), grid, tuple(images))
+                held = _own(held)
+                step.apply(held)
+        return Volume(np.moveaxis(_own(held), 0, -1), grid, tuple(images))
+
+
+def _own(held: Sequence[Images] | Images) -> Images:
+    return held if isinstance(held, np.ndarray) else np.stack(held)
+
+
+def largest_monai_grid(recipe: MonaiRecipe, source: Geometry) -> Geometry:
+    """Return the working grid that a scan would have if nothing were cropped."""
+    grid = source
+    for step in recipe.steps:
+        if isinstance(step, TurnToRAS):
+            grid = grid.canonical()
+        elif isinstance(step, Resample):
+            grid = _spaced(grid, step)
+    return grid
+
+
+def monai_preparing_bytes(recipe: MonaiRecipe, source: Geometry, working: Shape) -> int:
+    """Return what preparing a scan takes, at most, beside the scan and the result."""
+    each = 4 * len(recipe.modalities)  # of a voxel
+    grid, voxels, views, held, most = source, prod(source.shape), True, 0, 0
+    for step in recipe.steps:
+        made, more = 0, 0
+        if isinstance(step, TurnToRAS):
+            grid, views = grid.canonical(), True
+        elif isinstance(step, Resample):
+            there = _spaced(grid, step)
+            if there is not grid:
+                grid, voxels = there, prod(there.shape)
+                made = each * voxels
+                more = PLANE_BYTES * prod(there.shape[1:]) * usable_cores()
+        elif isinstance(step, CropToPositive):
+            most = max(most, held + 2 * voxels)
+            voxels = prod(working)
+            made, more = each * voxels, 4 * voxels
+        else:
+            made = each * voxels if views else 0
+            if isinstance(step, Standardise) and step.nonzero:
+                more = 5 * voxels * (1 if step.channel_wise else len(recipe.modalities))
+        most = max(most, held + made + more)
+        if made:
+            held, views = made, False
+    return max(0, most - each * prod(working))
 
 
 def monai_maps_home(recipe: MonaiRecipe, working: Geometry, source: Geometry) -> AxisMaps:
@@ -59,7 +111,7 @@ def monai_maps_home(recipe: MonaiRecipe, working: Geometry, source: Geometry) ->
 
     What was cropped is zero in all outputs, and is so before it is interpolated.
     """
-    whole = _before_crop(recipe, source)
+    whole = largest_monai_grid(recipe, source)
     start = np.rint(np.linalg.solve(whole.affine, working.affine)[:3, 3]).astype(int).tolist()
     i, j, k = (
         SampledAxis(
@@ -71,16 +123,6 @@ def monai_maps_home(recipe: MonaiRecipe, working: Geometry, source: Geometry) ->
     return i, j, k
 
 
-def _before_crop(recipe: MonaiRecipe, grid: Geometry) -> Geometry:
-    """Return the working grid that a scan would have if nothing were cropped."""
-    for step in recipe.steps:
-        if isinstance(step, TurnToRAS):
-            grid = grid.canonical()
-        elif isinstance(step, Resample):
-            grid = _spaced(grid, step)
-    return grid
-
-
 def _spaced(grid: Geometry, step: Resample) -> Geometry:
     """Return the grid of another spacing; the same where MONAI takes it for the same.
 
@@ -90,32 +132,37 @@ def _spaced(grid: Geometry, step: Resample) -> Geometry:
     now, then = np.array(grid.spacing_mm), np.array(step.spacing_mm)
     then = np.where(np.abs(now - then) <= _TOLERANCE, now, then)
     linear, shape = grid.affine[:3, :3], np.array(grid.shape)
-    straight = linear @ np.linalg.inv(np.linalg.cholesky(linear.T @ linear).T) @ np.diag(then)
-    ends = corners(grid.shape)[:3]
-    places = np.linalg.solve(straight, linear) @ ends
+    affine = np.eye(4)
+    affine[:3, :3] = linear @ np.linalg.inv(np.linalg.cholesky(linear.T @ linear).T) @ np.diag(then)
+    ends = corners(grid.shape)
+    places = (np.linalg.solve(affine, grid.affine) @ ends)[:3]
     sides = np.asarray(np.round(np.ptp(places, axis=1) + 1))
     ratio = then / now
     same = np.abs(ratio - 1) <= _TOLERANCE + _RELATIVE
     if np.array_equal(sides, shape) and same.all():
         return grid
+    shape_there = grid.sampled(sides, ratio, np.zeros(3)).shape
     outermost = np.abs(places - places.min(axis=1, keepdims=True)).max(axis=0) <= _ROUNDED
-    first = ends[:, outermost.argmax()] if outermost.any() else (shape - ratio * sides) / 2
-    return grid.sampled(sides, ratio, first.astype(np.float64))
+    if outermost.any():
+        affine[:3, 3] = (grid.affine @ ends)[:3, outermost.argmax()]
+    else:
+        affine[:3, 3] = linear @ (shape / 2) + grid.affine[:3, 3] - affine[:3, :3] @ (sides / 2)
+    return Geometry(shape_there, affine)
 
 
-def _resampled(array: Images, grid: Geometry, there: Geometry) -> Images:
-    i, j, k = (
-        SampledAxis(
-            axis=m.axis, offset=m.offset, scale=m.scale, size=m.size, first=0, count=m.count,
-            low=0, high=m.size - 1,
-        )
-        for m in axis_maps(grid, there)
-    )  # fmt: skip
-    return np.stack([resample_along(image, (i, j, k)) for image in array])
+def _cropped(images: Sequence[Images] | Images, box: Box) -> Images:
+    made = np.empty((len(images), *box.shape), dtype=np.float32)
+    for target, image in zip(made, images, strict=True):
+        target[...] = read_padded(image, box)
+    return made
 
 
-def _positive_box(array: Images, step: CropToPositive) -> Box:
-    found = Box.around(np.asarray((array > 0).any(axis=0)))
+def _positive_box(images: Sequence[Images] | Images, step: CropToPositive) -> Box:
+    shape = images[0].shape
+    positive = np.zeros(shape, dtype=np.bool_)
+    for image in images:
+        positive |= image > 0
+    found = Box.around(positive)
     if found is None:
         raise IntensityError(
             "holds nothing above 0 to crop to",
@@ -124,7 +171,7 @@ def _positive_box(array: Images, step: CropToPositive) -> Box:
         )
     start, stop = np.array(found.start) - step.margin, np.array(found.stop) + step.margin
     if step.inside:
-        start, stop = np.maximum(start, 0), np.minimum(stop, array.shape[1:])
+        start, stop = np.maximum(start, 0), np.minimum(stop, shape)
     sides = -(-(stop - start) // step.divisible) * np.array(step.divisible)
     start -= (sides - (stop - start)) // 2
     i, j, k = start.tolist()

@@ -3,8 +3,9 @@
 from math import prod
 
 from vol3dseg.machine import usable_cores
+from vol3dseg.preprocessing.monai_transforms import largest_monai_grid, monai_preparing_bytes
 from vol3dseg.preprocessing.nnunet_steps import largest_nnunet_grid, nnunet_preparing_bytes
-from vol3dseg.recipe import ModelRecipe, NnunetRecipe
+from vol3dseg.recipe import ModelRecipe, MonaiRecipe, NnunetRecipe
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
 
@@ -20,6 +21,8 @@ def largest_working_shape(recipe: ModelRecipe, source: Geometry) -> Shape:
     """Return the working shape of a scan of which nothing is cropped."""
     if isinstance(recipe, NnunetRecipe):
         return largest_nnunet_grid(recipe, source).shape
+    if isinstance(recipe, MonaiRecipe):
+        return largest_monai_grid(recipe, source).shape
     grid = source.canonical()
     return (grid.with_spacing(recipe.spacing_mm) if recipe.spacing_mm else grid).shape
 
@@ -32,6 +35,8 @@ def preparing_takes_mb(recipe: ModelRecipe, source: Geometry, working: Shape) ->
     threads = usable_cores()
     if isinstance(recipe, NnunetRecipe):
         return _PREPARING_MB + nnunet_preparing_bytes(recipe, source, working) / _MB
+    if isinstance(recipe, MonaiRecipe):
+        return _PREPARING_MB + monai_preparing_bytes(recipe, source, working) / _MB
     taken = _PREPARING_MB
     if recipe.spacing_mm is not None:
         taken += _RESAMPLING_MB * threads

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from vol3dseg.schema import Count, Frozen, Millimetres, Positive, Real
+from vol3dseg.space.torch_sampling import Precision
 
 Images = NDArray[np.float32]  # (channel, i, j, k)
 _Side = Annotated[Count, Field(le=2**15)]
@@ -31,10 +32,13 @@ class Resample(Frozen):
     ----------
     spacing_mm : (3,) tuple of float
         Along the axes as they are by then [mm].
+    precision : "float64" or "float32"
+        What it is computed with.
     """
 
     step: Literal["spacing"] = "spacing"
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres]
+    precision: Precision = "float64"
 
     def __str__(self) -> str:
         sides = " x ".join(f"{side:g}" for side in self.spacing_mm)
@@ -170,17 +174,31 @@ class Standardise(Frozen):
     def apply(self, images: Images) -> None:
         """Standardise in place."""
         for number, part in enumerate(images if self.channel_wise else [images]):
-            inside = part != 0 if self.nonzero else None
-            values = part.reshape(-1) if inside is None else part[inside]
-            if not values.size:
-                continue
-            mean = self.subtrahend[number] if self.subtrahend else values.mean(dtype=np.float64)
-            deviation = self.divisor[number] if self.divisor else values.std(dtype=np.float64)
-            values = (values - np.float32(mean)) / np.float32(deviation or 1.0)
-            if inside is None:
-                part[...] = values.reshape(part.shape)
-            else:
-                part[inside] = values
+            self._apply(part, number)
+
+    def _apply(self, part: Images, number: int) -> None:
+        inside = part != 0 if self.nonzero else None
+        values = part if inside is None else part[inside]
+        if not values.size:
+            return
+        mean = self.subtrahend[number] if self.subtrahend else values.mean(dtype=np.float64)
+        deviation = self.divisor[number] if self.divisor else _deviation(values)
+        values -= np.float32(mean)
+        values /= np.float32(deviation or 1.0)
+        if inside is not None:
+            part[inside] = values
+
+
+def _deviation(values: Images) -> float:
+    """Return the standard deviation in float64, without all values in that type at once."""
+    mean, total = values.mean(dtype=np.float64), 0.0
+    portions = np.nditer(
+        values, flags=["external_loop", "buffered"], op_flags=["readonly"], op_dtypes=["float64"]
+    )
+    with portions:
+        for portion in portions:
+            total += float(np.square(portion - mean).sum())
+    return float(np.sqrt(total / values.size))
 
 
 MonaiStep = Annotated[
