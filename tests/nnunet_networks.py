@@ -45,19 +45,21 @@ def state_of(architecture, channels, outputs, rng):
     def numbers(name, *shape):
         state[name] = rng.normal(0, 0.4, shape).astype(np.float32)
 
-    def layer(name, before, features, kernel, bias=architecture.bias):
+    def layer(name, before, features, kernel, bias=architecture.bias, dropout=architecture.dropout):
         numbers(f"{name}.conv.weight", features, before, *kernel)
-        kept = ["weight"]
         if bias:
             numbers(f"{name}.conv.bias", features)
-            kept.append("bias")
         if architecture.affine:
             numbers(f"{name}.norm.weight", features)
             numbers(f"{name}.norm.bias", features)
-            for part in ("weight", "bias"):
-                state[f"{name}.all_modules.1.{part}"] = state[f"{name}.norm.{part}"]
-        for part in kept:
-            state[f"{name}.all_modules.0.{part}"] = state[f"{name}.conv.{part}"]
+        if architecture.statistics:
+            numbers(f"{name}.norm.running_mean", features)
+            state[f"{name}.norm.running_var"] = rng.uniform(0.2, 2, features).astype(np.float32)
+            state[f"{name}.norm.num_batches_tracked"] = np.array(7)
+        for module, place in (("conv", 0), ("norm", 2 if dropout else 1)):
+            own = f"{name}.{module}."
+            for key in [key for key in state if key.startswith(own)]:
+                state[f"{name}.all_modules.{place}.{key.removeprefix(own)}"] = state[key]
 
     stages, before = architecture.stages, channels
     if architecture.residual:
@@ -67,12 +69,19 @@ def state_of(architecture, channels, outputs, rng):
         for block in range(stage.blocks):
             if architecture.residual:
                 name = f"encoder.stages.{number}.blocks.{block}"
-                layer(f"{name}.conv1", before, stage.features, stage.kernel)
-                layer(f"{name}.conv2", stage.features, stage.features, stage.kernel)
+                within = stage.bottleneck
+                if within:
+                    layer(f"{name}.conv1", before, within, (1, 1, 1), dropout=False)
+                    layer(f"{name}.conv2", within, within, stage.kernel)
+                    layer(f"{name}.conv3", within, stage.features, (1, 1, 1), dropout=False)
+                else:
+                    layer(f"{name}.conv1", before, stage.features, stage.kernel)
+                    layer(f"{name}.conv2", *[stage.features] * 2, stage.kernel, dropout=False)
                 if before != stage.features:
                     place = int(not block and stage.stride != (1, 1, 1))
                     one = (1, 1, 1)
-                    layer(f"{name}.skip.{place}", before, stage.features, one, bias=False)
+                    name = f"{name}.skip.{place}"
+                    layer(name, before, stage.features, one, bias=False, dropout=False)
             else:
                 name = f"encoder.stages.{number}.0.convs.{block}"
                 layer(name, before, stage.features, stage.kernel)
@@ -98,8 +107,9 @@ def run(architecture, state, image):
 
     def layer(name, values, stride=(1, 1, 1), activated=True):
         values = convolved(values, state, f"{name}.conv", stride)
-        scale, shift = (state.get(f"{name}.norm.{part}") for part in ("weight", "bias"))
-        values = normed(values, scale, shift, architecture.epsilon)
+        parts = ("weight", "bias", "running_mean", "running_var")
+        found = [state.get(f"{name}.norm.{part}") for part in parts]
+        values = normed(values, *found, architecture.epsilon)
         return activate(values) if activated else values
 
     def activate(values):
@@ -115,7 +125,12 @@ def run(architecture, state, image):
                 values = layer(f"encoder.stages.{number}.0.convs.{block}", values, stride)
                 continue
             name = f"encoder.stages.{number}.blocks.{block}"
-            inner = layer(f"{name}.conv2", layer(f"{name}.conv1", values, stride), activated=False)
+            if stage.bottleneck:
+                inner = layer(f"{name}.conv2", layer(f"{name}.conv1", values), stride)
+                inner = layer(f"{name}.conv3", inner, activated=False)
+            else:
+                inner = layer(f"{name}.conv1", values, stride)
+                inner = layer(f"{name}.conv2", inner, activated=False)
             skip = pooled(values, stride)
             for place in (0, 1):
                 if f"{name}.skip.{place}.conv.weight" in state:
@@ -154,10 +169,16 @@ def pooled(values, stride):
     return values.reshape(count, *split).mean(axis=(2, 4, 6))
 
 
-def normed(values, scale, shift, epsilon):
+def normed(values, scale, shift, mean, variance, epsilon):
+    """Norm by statistics of training, or else by those of the values."""
     axes = (1, 2, 3)
-    centred = values - values.mean(axis=axes, keepdims=True)
-    found = centred / np.sqrt((centred**2).mean(axis=axes, keepdims=True) + epsilon)
+    if mean is None:
+        mean, variance = values.mean(axis=axes), values.var(axis=axes)
+    found = (values - along_channels(mean)) / np.sqrt(along_channels(variance) + epsilon)
     if scale is None:
         return found
-    return found * scale[:, None, None, None] + shift[:, None, None, None]
+    return found * along_channels(scale) + along_channels(shift)
+
+
+def along_channels(values):
+    return values[:, None, None, None].astype(np.float64)

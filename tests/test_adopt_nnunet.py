@@ -53,6 +53,25 @@ def test_all_that_predicting_needs_is_in_the_file(vol3dseg, folder, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("trainer", "own"),
+    [
+        ("nnUNetTrainer_DASegOrd0_NoMirroring", True),
+        ("nnUNetTrainerAdan3en4", True),
+        ("nnUNetTrainer_probabilisticOversampling_033", True),
+        ("nnUNetTrainerMish", False),
+        ("MynnUNetTrainer", False),
+    ],
+)
+def test_trainers_that_may_have_built_another_network_are_named(tmp_path, trainer, own):
+    said = []
+    folder = make_model(tmp_path, trainer_name=trainer)
+    adopt_nnunet(folder, tmp_path / "model.onnx", progress=said.append)
+    notes = [line for line in said if line.startswith("note: ")]
+    assert bool(notes) != own
+    assert own or notes[0].startswith(f"note: {trainer} is no trainer of nnU-Net's own; ")
+
+
+@pytest.mark.parametrize(
     ("axes", "mirrored"),
     [((0, 1, 2), ("i", "k", "j")), ((0,), ("i",)), ((1,), ("k",)), ((), ()), (None, ())],
 )

@@ -134,23 +134,18 @@ REFUSED = [
     pytest.param(without("strides"), "strides is missing", id="no strides"),
     pytest.param(changed(attention=True), "unknown key 'attention'", id="an unknown argument"),
     pytest.param(
-        changed(norm_op="torch.nn.modules.batchnorm.BatchNorm3d"),
+        changed(norm_op="torch.nn.GroupNorm"),
         "norm_op: expected 'torch.nn.modules.instancenorm.InstanceNorm3d'",
-        id="batch norm",
+        id="group norm",
     ),
     pytest.param(
         changed(conv_op="torch.nn.modules.conv.Conv2d"), "conv_op: expected", id="2-D convolutions"
     ),
     pytest.param(
-        changed(dropout_op="torch.nn.Dropout3d"), "dropout_op: expected null", id="dropout"
+        changed(dropout_op="torch.nn.Threshold"), "dropout_op: expected 'torch.nn", id="dropout"
     ),
     pytest.param(changed(nonlin="torch.nn.GELU"), "nonlin: expected 'torch.nn.Le", id="activation"),
     pytest.param(changed(nonlin_first=True), "nonlin_first: expected False", id="norms last"),
-    pytest.param(
-        changed(norm_op_kwargs={"track_running_stats": True}),
-        "track_running_stats",
-        id="kept statistics",
-    ),
     pytest.param(
         changed(kernel_sizes=[[1, 3, 3]] * 2),
         "3 levels, and values for .*'kernel_sizes': 2",
@@ -184,9 +179,32 @@ def test_what_is_not_carried_is_refused_by_name(said, match):
     assert said == before
 
 
-def test_a_residual_encoder_of_other_blocks_is_refused():
-    block = f"{ARCHITECTURES[:30]}building_blocks.residual.BottleneckD"
-    with pytest.raises(ModelError, match="block: expected null"):
-        architecture_of(configuration(RESIDUAL, block=block), "plans.json")
-    with pytest.raises(ModelError, match="bottleneck_channels: expected null"):
-        architecture_of(configuration(RESIDUAL, bottleneck_channels=4), "plans.json")
+def test_blocks_of_residual_encoders():
+    blocks = f"{ARCHITECTURES[:30]}building_blocks.residual."
+    narrow = {"block": f"{blocks}BottleneckD"}
+    found = architecture_of(configuration(RESIDUAL, **narrow, bottleneck_channels=4), "plans.json")
+    assert [stage.bottleneck for stage in found.stages] == [4, 4, 4]
+    assert found.facts((0, 1, 2)).architecture["stages"][0]["bottleneck"] == 4
+    usual = {"block": f"{blocks}BasicBlockD", "bottleneck_channels": 4}  # of the other alone
+    plain = architecture_of(configuration(RESIDUAL), "plans.json")
+    assert architecture_of(configuration(RESIDUAL, **usual), "plans.json") == plain
+    for channels, count in ((None, 0), ([4, 4], 2)):
+        said = configuration(RESIDUAL, **narrow, bottleneck_channels=channels)
+        with pytest.raises(ModelError, match=f"3 levels, and bottleneck_channels of {count}"):
+            architecture_of(said, "plans.json")
+    with pytest.raises(ModelError, match=r"block: expected .*BottleneckD"):
+        architecture_of(configuration(RESIDUAL, block=f"{blocks}Mine"), "plans.json")
+
+
+def test_norms_are_as_torch_makes_them():
+    def made(op, **options):
+        found = architecture_of(
+            configuration(norm_op=f"torch.nn.{op}", norm_op_kwargs=options), "a"
+        )
+        return found.statistics, found.affine
+
+    assert made("BatchNorm3d") == (True, True)
+    assert made("BatchNorm3d", affine=False, momentum=None) == (True, False)
+    assert made("BatchNorm3d", track_running_stats=False) == (False, True)  # of one patch
+    assert made("InstanceNorm3d") == (False, False)
+    assert made("InstanceNorm3d", affine=True, track_running_stats=True) == (True, True)

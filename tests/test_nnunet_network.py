@@ -16,6 +16,10 @@ from vol3dseg.model.outputs import Softmax
 
 CHANNELS, OUTPUTS = 2, 4
 PLAIN, RESIDUAL = "PlainConvUNet", "ResidualEncoderUNet"
+BLOCKS = "dynamic_network_architectures.building_blocks.residual."
+NARROW = {"block": f"{BLOCKS}BottleneckD", "bottleneck_channels": [2, 3, 2]}
+BATCH = {"norm_op": "torch.nn.modules.batchnorm.BatchNorm3d"}
+DROPOUT = {"dropout_op": "torch.nn.Dropout3d", "dropout_op_kwargs": {"p": 0.2}}
 DIVISOR = np.array([2, 4, 3])  # of the networks of `configuration`
 
 
@@ -40,6 +44,14 @@ VARIANTS = [
     pytest.param(PLAIN, {"conv_bias": False}, id="no bias"),
     pytest.param(RESIDUAL, {"conv_bias": False}, id="residual, no bias"),
     pytest.param(PLAIN, {"norm_op_kwargs": {"eps": 0.1}}, id="norms that learn nothing"),
+    pytest.param(PLAIN, {**BATCH, "norm_op_kwargs": {"eps": 0.1}}, id="batch norms"),
+    pytest.param(RESIDUAL, {**BATCH, "norm_op_kwargs": None}, id="residual, batch norms"),
+    pytest.param(PLAIN, {**BATCH, "norm_op_kwargs": {"affine": False}}, id="batch norms alone"),
+    pytest.param(PLAIN, {"norm_op_kwargs": {"track_running_stats": True}}, id="kept statistics"),
+    pytest.param(PLAIN, DROPOUT, id="dropout"),
+    pytest.param(RESIDUAL, DROPOUT, id="residual, dropout"),
+    pytest.param(RESIDUAL, {"block": f"{BLOCKS}BasicBlockD"}, id="blocks by name"),
+    pytest.param(RESIDUAL, {**NARROW, **DROPOUT}, id="bottlenecks"),
     pytest.param(PLAIN, {"nonlin": "torch.nn.ReLU"}, id="ReLU"),
     pytest.param(PLAIN, {"nonlin_kwargs": {"negative_slope": 0.3}}, id="a steeper slope"),
 ]
@@ -84,11 +96,11 @@ def test_it_takes_any_size_and_several_at_a_time():
             np.testing.assert_allclose(logits, wanted, atol=2e-5 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("kind", [PLAIN, RESIDUAL])
+@pytest.mark.parametrize(("kind", "blocks"), [(PLAIN, {}), (RESIDUAL, {}), (RESIDUAL, NARROW)])
 @pytest.mark.parametrize("axis", range(3))
-def test_the_receptive_field_is_what_an_impulse_reaches(kind, axis):
+def test_the_receptive_field_is_what_an_impulse_reaches(kind, blocks, axis):
     """Without norms, and with positive weights, of which no two ways cancel out."""
-    architecture, state = made(kind, conv_bias=False)
+    architecture, state = made(kind, conv_bias=False, **blocks)
     ones = {name: np.ones_like(weights) for name, weights in state.items()}
     ones["decoder.seg_layers.1.bias"] = np.zeros(OUTPUTS, np.float32)
     model = written(architecture, ones)
@@ -123,6 +135,18 @@ def test_the_graph_is_one_that_a_predictor_takes(manifest):
             "decoder.seg_layers.1.weight",
             "decoder.seg_layers.1.bias",
         }
+
+
+def test_a_trainer_may_put_batch_norms_in_the_place_of_others():
+    """As nnUNetTrainerBN does, with torch's defaults, whatever the plans say of instance norms."""
+    planned = architecture_of(configuration(norm_op_kwargs={"eps": 0.1}), "plans.json")
+    trained, state = made(**BATCH, norm_op_kwargs=None)
+    assert planned.as_trained(state) == trained
+    assert planned.as_trained(made()[1]) == planned
+    own = {**BATCH, "norm_op_kwargs": {"eps": 0.1}}
+    assert made(**own)[0].as_trained(state).epsilon == 0.1
+    assert trained.facts((0, 1, 2)).architecture["norm"] == "batch"
+    assert not trained.facts((0, 1, 2)).local  # tiles are nnU-Net's
 
 
 # ---------------------------------------------------------------- weights

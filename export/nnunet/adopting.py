@@ -35,6 +35,10 @@ _MOST_APART = 64  # outputs of all folds that are blended each by itself
 _AVERAGED = (
     f"folds are averaged before they are blended, since {{}} outputs are more than {_MOST_APART}"
 )
+_FOREIGN = (
+    "{} is no trainer of nnU-Net's own; where it changes what weights do not show, such as "
+    "activations, this is another network: --verify or --against tells"
+)
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino")
 
 
@@ -142,7 +146,7 @@ def _assembled(
     chosen = _configuration(opening, model, configuration, first)
     plans = read_plans(model.plans, chosen, len(description.modalities))
     recipe = recipe_of(plans, description.modalities)
-    architecture = architecture_of(plans.network, model.plans)
+    architecture = architecture_of(plans.network, model.plans).as_trained(opening.state)
     ends = len(description.modalities), len(description.outputs.channels)
     graphs, members = [], []
     for fold, found in zip(
@@ -156,7 +160,8 @@ def _assembled(
         graphs.append(write_network(architecture, found.state, *ends, plans.file_axes, path))
         members.append(_facts(found, plans, fold, path.name))
         tell(f"fold {fold}: {found.trainer}, {path.name}, epoch {found.epoch}")
-    for note in description.notes:
+    notes = [] if opening.own_trainer else [_FOREIGN.format(opening.trainer)]
+    for note in [*notes, *description.notes]:
         tell(f"note: {note}")
     first_axis, second_axis, third_axis = (_AXES[n] for n in plans.file_axes)
     order = first_axis, second_axis, third_axis

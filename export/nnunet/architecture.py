@@ -3,18 +3,24 @@
 Lengths are along the axes of nnU-Net's network; `Architecture.along` turns them into ours.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import Field, Strict, ValidationError
+from pydantic import ValidationError
 
 from vol3dseg.errors import ModelError
+from vol3dseg.export.nnunet.network_arguments import (
+    EPSILON,
+    ActivationOptions,
+    Arguments,
+    NormOptions,
+)
 from vol3dseg.model.manifest import Network
 from vol3dseg.model.operators import quoted
 from vol3dseg.model.reach import Level, reach
-from vol3dseg.schema import Frozen, problems
+from vol3dseg.schema import problems
 from vol3dseg.space.box import Shape
 
 Kind = Literal["PlainConvUNet", "ResidualEncoderUNet"]
@@ -23,52 +29,8 @@ _KINDS: tuple[Kind, ...] = get_args(Kind)
 _EXPECTED = "PlainConvUNet or ResidualEncoderUNet of 3d_fullres or 3d_lowres"
 _REMEDY = "run this model with nnU-Net itself, or train one of these"
 _LARGEST_DIVISOR = 4096  # of a side, as a manifest allows
-_Count = Annotated[int, Strict(), Field(ge=1, le=64)]
-_Channels = Annotated[int, Strict(), Field(ge=1, le=2**14)]
-_Triple = tuple[_Count, _Count, _Count]
 _PER_LEVEL = ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage")
 _BLOCKS = "n_blocks_per_stage"
-
-
-class _NormOptions(Frozen):
-    eps: Annotated[float, Strict(), Field(gt=0, le=1)] = 1e-5
-    affine: bool = False
-    momentum: Annotated[float, Strict(), Field(ge=0, le=1)] = 0.1  # of statistics not kept
-    track_running_stats: Literal[False] = False
-
-
-class _ActivationOptions(Frozen):
-    inplace: bool = False
-    negative_slope: Annotated[float, Strict(), Field(ge=-10, le=10)] = 0.01
-
-
-class _Arguments(Frozen):
-    """`arch_kwargs` of plans, with a list where they give one number for all levels."""
-
-    n_stages: Annotated[int, Strict(), Field(ge=2, le=16)]
-    features_per_stage: tuple[_Channels, ...]
-    conv_op: Literal["torch.nn.modules.conv.Conv3d", "torch.nn.Conv3d"]
-    kernel_sizes: tuple[_Triple, ...]
-    strides: tuple[_Triple, ...]
-    n_conv_per_stage: tuple[_Count, ...]  # of a residual encoder: blocks
-    n_conv_per_stage_decoder: tuple[_Count, ...]
-    conv_bias: bool = False
-    norm_op: Literal["torch.nn.modules.instancenorm.InstanceNorm3d", "torch.nn.InstanceNorm3d"]
-    norm_op_kwargs: _NormOptions | None = None
-    dropout_op: None = None
-    dropout_op_kwargs: None = None
-    nonlin: Literal[
-        "torch.nn.LeakyReLU",
-        "torch.nn.modules.activation.LeakyReLU",
-        "torch.nn.ReLU",
-        "torch.nn.modules.activation.ReLU",
-    ]
-    nonlin_kwargs: _ActivationOptions | None = None
-    nonlin_first: Literal[False] = False
-    deep_supervision: bool = False
-    stem_channels: _Channels | None = None
-    block: None = None
-    bottleneck_channels: None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +40,9 @@ class Stage:
     features: int
     kernel: Shape
     stride: Shape  # from the level above
-    blocks: int  # convolutions, or residual blocks of two
+    blocks: int  # convolutions, or residual blocks
     decoder: int  # convolutions; 0 at the bottom
+    bottleneck: int = 0  # features within a block of three convolutions; 0 of a block of two
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +53,9 @@ class Architecture:
     stages: tuple[Stage, ...]  # the finest first
     stem: int  # features before the first level of a residual encoder; 0 of a plain one
     bias: bool
-    epsilon: float  # of instance norm
+    dropout: bool
+    statistics: bool  # whether norms keep those of training, as batch norms do
+    epsilon: float  # of norms
     affine: bool
     slope: float  # of the activation below zero; 0 of ReLU
 
@@ -98,6 +63,15 @@ class Architecture:
     def residual(self) -> bool:
         """Whether its encoder has residual blocks."""
         return self.kind == "ResidualEncoderUNet"
+
+    def as_trained(self, weights: Collection[str]) -> "Architecture":
+        """Return it with the norms that weights of these names are of.
+
+        nnUNetTrainerBN puts batch norms in the place of those that plans name.
+        """
+        if self.statistics or not any(name.endswith(".running_mean") for name in weights):
+            return self
+        return replace(self, statistics=True, epsilon=EPSILON, affine=True)
 
     def facts(self, axes: Sequence[int]) -> Network:
         """Return what a manifest says of it, where its axis n is axis `axes[n]` of ours."""
@@ -107,6 +81,7 @@ class Architecture:
                 "kernel": along(stage.kernel, axes),
                 "stride": along(stage.stride, axes),
                 "residual_blocks" if self.residual else "convolutions": stage.blocks,
+                **({"bottleneck": stage.bottleneck} if stage.bottleneck else {}),
                 "decoder_convolutions": stage.decoder,
             }
             for stage in self.stages
@@ -115,7 +90,7 @@ class Architecture:
         return Network(
             architecture={
                 "network": self.kind,
-                "norm": "instance",
+                "norm": "batch" if self.statistics else "instance",
                 "activation": "leaky_relu" if self.slope else "relu",
                 "stages": stages,
             },
@@ -134,7 +109,8 @@ class Architecture:
         levels: list[Level] = []
         for stage in self.stages:
             half, stride = stage.kernel[axis] // 2, stage.stride[axis]
-            convolutions = 2 * stage.blocks if self.residual else stage.blocks
+            wide = 2 if self.residual and not stage.bottleneck else 1  # of each block
+            convolutions = wide * stage.blocks
             if levels:
                 convolutions -= 1  # which steps down
             elif self.residual:
@@ -176,11 +152,11 @@ def architecture_of(configuration: Mapping[str, Any], where: object) -> Architec
     if isinstance(count, int) and 2 <= count <= 16:
         arguments = _listed(arguments, count)
     try:
-        found = _Arguments.model_validate(arguments)
+        found = Arguments.model_validate(arguments)
     except ValidationError as error:
-        raise _unknown(
-            f"a {kind} that is not carried ({problems(error, _Arguments)})", where
-        ) from (error)
+        raise _unknown(f"a {kind} that is not carried ({problems(error, Arguments)})", where) from (
+            error
+        )
     return _checked(kind, found, where)
 
 
@@ -225,7 +201,7 @@ def _older(configuration: Mapping[str, Any]) -> dict[str, Any]:
 def _listed(arguments: Mapping[str, Any], count: int) -> dict[str, Any]:
     """Return arguments with a value for each level and axis, where they give one for all."""
     listed = dict(arguments)
-    for name in (*_PER_LEVEL, "n_conv_per_stage_decoder"):
+    for name in (*_PER_LEVEL, "n_conv_per_stage_decoder", "bottleneck_channels"):
         value = listed.get(name)
         if isinstance(value, int):
             value = [value] * (count - (name == "n_conv_per_stage_decoder"))
@@ -236,7 +212,7 @@ def _listed(arguments: Mapping[str, Any], count: int) -> dict[str, Any]:
     return listed
 
 
-def _checked(kind: Kind, said: _Arguments, where: object) -> Architecture:
+def _checked(kind: Kind, said: Arguments, where: object) -> Architecture:
     """Return the network of valid arguments that fit each other."""
     lengths = {name: len(getattr(said, name)) for name in _PER_LEVEL}
     lengths["n_conv_per_stage_decoder"] = len(said.n_conv_per_stage_decoder) + 1
@@ -249,30 +225,42 @@ def _checked(kind: Kind, said: _Arguments, where: object) -> Architecture:
             "volume changes its size",
             where,
         )
-    decoder = [*reversed(said.n_conv_per_stage_decoder), 0]
     levels = zip(
         said.features_per_stage,
         said.kernel_sizes,
         said.strides,
         said.n_conv_per_stage,
-        decoder,
+        [*reversed(said.n_conv_per_stage_decoder), 0],
+        _bottlenecks(said, where),
         strict=True,
     )
-    norm = said.norm_op_kwargs or _NormOptions()
-    leaky, options = said.nonlin.endswith("LeakyReLU"), said.nonlin_kwargs or _ActivationOptions()
+    norm, batch = said.norm_op_kwargs or NormOptions(), "BatchNorm" in said.norm_op
+    leaky, options = said.nonlin.endswith("LeakyReLU"), said.nonlin_kwargs or ActivationOptions()
     stem = said.stem_channels or said.features_per_stage[0]
     made = Architecture(
         kind=kind,
         stages=tuple(Stage(*level) for level in levels),
         stem=stem if kind == "ResidualEncoderUNet" else 0,
         bias=said.conv_bias,
+        dropout=said.dropout_op is not None,
+        statistics=batch if norm.track_running_stats is None else norm.track_running_stats,
         epsilon=norm.eps,
-        affine=norm.affine,
+        affine=batch if norm.affine is None else norm.affine,
         slope=options.negative_slope if leaky else 0.0,
     )
     if max(made._divisor) > _LARGEST_DIVISOR:
         raise _unknown(f"strides that make {list(made._divisor)} voxels one", where)
     return made
+
+
+def _bottlenecks(said: Arguments, where: object) -> tuple[int, ...]:
+    """Return the features within the blocks of each level, 0 of those that have none."""
+    if said.block is None or said.block.endswith("BasicBlockD"):
+        return (0,) * said.n_stages
+    found = said.bottleneck_channels or ()
+    if len(found) != said.n_stages:
+        raise _unknown(f"{said.n_stages} levels, and bottleneck_channels of {len(found)}", where)
+    return found
 
 
 def _unknown(found: str, where: object) -> ModelError:

@@ -4,6 +4,7 @@ Read without torch, by a closed list of types; see `torch_files` and docs/securi
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedReader
@@ -23,6 +24,14 @@ _DEEPEST = 32  # of plans and data sets as they stand in a checkpoint
 _MOST_VALUES = 2**20  # of them
 _MOST_EPOCHS = 10**9
 _LONGEST_NAME = 200  # of a trainer
+# Words of which nnU-Net's own trainers are named: epochs, augmentation, losses and the like. None
+# changes what weights do not show.
+_OWN_TRAINER = re.compile(
+    "nnUNetTrainer(_?([0-9]+epochs?|[0-9]+ep|Benchmark|noDataLoading|NoDA|DA5|DA|Seg|[oO]rd0"
+    "|NoMirroring|onlyMirror01|noDummy2DDA|(Dice|CE|DiceCE|Topk10|DiceTopK10)Loss|LS01|noSmooth"
+    "|CosAnneal|warmup|BN|NoDeepSupervision|(Vanilla)?Ada[mn]([0-9]en[0-9])?"
+    "|probabilisticOversampling|0[0-9]{2}))*"
+)
 _ARRAYS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 
 
@@ -36,6 +45,11 @@ class Checkpoint:
     epoch: int | None  # how many were trained
     init_args: Mapping[str, Any]  # configuration, fold, plans and dataset_json, as plain values
     sha256: str  # of the file
+
+    @property
+    def own_trainer(self) -> bool:
+        """Whether nnU-Net brings its trainer, by the name."""
+        return _OWN_TRAINER.fullmatch(self.trainer) is not None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

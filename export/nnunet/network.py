@@ -136,7 +136,9 @@ class _Writer:
             level = _OTHER_HEAD.fullmatch(name)
             if name in self._written or (level and int(level[1]) < last):
                 continue
-            twin = _first_name(name)
+            if self._network.statistics and name.endswith(".num_batches_tracked"):
+                continue
+            twin = self._first_name(name)
             if twin not in self._written:
                 unknown.append(quoted(name))
             elif not _equal(weights, self._state[twin]):
@@ -151,10 +153,15 @@ class _Writer:
             )
 
     def _block(self, name: str, value: _Value, stage: Stage, stride: Shape) -> _Value:
-        """Write two convolutions, beside which their input is pooled and projected as needed."""
+        """Write its convolutions, beside which their input is pooled and projected as needed."""
         features, skip, at = stage.features, value, 0
-        inner = self._layer(f"{name}.conv1", value, features, stage.kernel, stride)
-        inner = self._layer(f"{name}.conv2", inner, features, stage.kernel, activated=False)
+        if within := stage.bottleneck:
+            inner = self._layer(f"{name}.conv1", value, within, _ONE)
+            inner = self._layer(f"{name}.conv2", inner, within, stage.kernel, stride)
+            inner = self._layer(f"{name}.conv3", inner, features, _ONE, activated=False)
+        else:
+            inner = self._layer(f"{name}.conv1", value, features, stage.kernel, stride)
+            inner = self._layer(f"{name}.conv2", inner, features, stage.kernel, activated=False)
         if stride != _ONE:
             sides = along(stride, self._axes)
             window: dict[str, Any] = {"kernel_shape": sides, "strides": sides}
@@ -165,6 +172,12 @@ class _Writer:
             skip = self._layer(projected, skip, features, _ONE, bias=False, activated=False)
         added = self._add("Add", f"{name}.added", [inner.name, skip.name], features)
         return self._activation(name, added)
+
+    def _first_name(self, name: str) -> str:
+        """Return the name that torch lists first for weights that stand in several modules."""
+        name = name.removeprefix("decoder.") if name.startswith("decoder.encoder.") else name
+        norms = r"\.all_modules\.[12]\." if self._network.dropout else r"\.all_modules\.1\."
+        return re.sub(norms, ".norm.", name.replace(".all_modules.0.", ".conv."))
 
     def _layer(
         self,
@@ -218,9 +231,13 @@ class _Writer:
         else:
             for each, number in zip(names, (1, 0), strict=True):
                 self._constant(each, np.full(shape, number, np.float32))
+        kind = "InstanceNormalization"
+        if self._network.statistics:
+            kind = "BatchNormalization"
+            kept = (f"{name}.running_mean", f"{name}.running_var")
+            names += [self._weights(each, shape) for each in kept]
         epsilon = self._network.epsilon
-        scaled = [value.name, *names]
-        return self._add("InstanceNormalization", name, scaled, value.channels, epsilon=epsilon)
+        return self._add(kind, name, [value.name, *names], value.channels, epsilon=epsilon)
 
     def _activation(self, name: str, value: _Value) -> _Value:
         if self._network.slope:
@@ -274,12 +291,6 @@ class _Writer:
         tensor.dims.extend(values.shape)
         tensor.raw_data = values.astype("<f4", copy=False).tobytes()
         self._written.add(name)
-
-
-def _first_name(name: str) -> str:
-    """Return the name that torch lists first for weights that stand in several modules."""
-    name = name.removeprefix("decoder.") if name.startswith("decoder.encoder.") else name
-    return name.replace(".all_modules.0.", ".conv.").replace(".all_modules.1.", ".norm.")
 
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
