@@ -9,6 +9,7 @@ from tests.nnunet_folders import make_model
 from tests.torch_files import Call, nnunet_checkpoint, torch_file
 from vol3dseg.errors import ModelError
 from vol3dseg.export.nnunet.adopting import adopt_nnunet
+from vol3dseg.inference.loading import load_predictor
 from vol3dseg.model.model_file import describe, read_model
 
 REGIONS = {
@@ -98,13 +99,12 @@ def test_folds_and_configuration_are_chosen(folder, tmp_path):
     assert not (tmp_path / "n.onnx").exists()
 
 
-def test_folds_of_many_outputs_are_averaged_in_the_graph(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("vol3dseg.export.nnunet.adopting._MOST_APART", 5)
-    said = []
-    made = adopt_nnunet(folder, tmp_path / "m.onnx", progress=said.append)
-    assert (made.tiling.members_apart, len(made.members)) == (1, 2)
-    assert [line for line in said if "folds are averaged before they are blended" in line]
-    assert read_model(tmp_path / "m.onnx").manifest.tiling == made.tiling
+def test_folds_of_many_outputs_are_blended_apart_too(tmp_path):
+    many = {"labels": {"background": 0, **{f"part {n}": n for n in range(1, 40)}}}
+    made = adopt_nnunet(make_model(tmp_path, ("0", "1"), many), tmp_path / "m.onnx")
+    assert (made.tiling.members_apart, made.tiling.sums) == (2, "float16")
+    head = load_predictor(tmp_path / "m.onnx", "cpu").head
+    assert (head.weights.shape[:2], head.outputs) == ((2, 40), 80)
 
 
 def test_the_folder_says_the_configuration_where_the_checkpoint_does_not(tmp_path):

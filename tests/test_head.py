@@ -1,15 +1,15 @@
-"""The last convolution apart from the rest: features are blended and brought home instead."""
+"""The last convolution apart from the rest: outputs are made of features as they are added up."""
+
+from functools import partial
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from vol3dseg.errors import ModelError
-from vol3dseg.inference import restore as restore_module
-from vol3dseg.inference.deciding import Decision
 from vol3dseg.inference.loading import load_predictor
-from vol3dseg.model.head import take_head, what_to_blend
+from vol3dseg.model.ensemble import average, side_by_side
+from vol3dseg.model.head import take_head
 from vol3dseg.model.model_file import with_manifest
 from vol3dseg.model.outputs import Region, Sigmoid, Softmax
 from vol3dseg.model.tiling_rule import Tiling
@@ -22,9 +22,9 @@ PATCH, FEATURES, OUTPUTS = (8, 12, 6), 3, 9
 LABELS = LabelSet(classes=[Label(name=f"c{n}", read=(n,), write=n) for n in range(OUTPUTS)])
 
 
-def graph_of(outputs=OUTPUTS, features=FEATURES, bias=True, last=(1, 1, 1), more=()):
+def graph_of(outputs=OUTPUTS, features=FEATURES, bias=True, last=(1, 1, 1), more=(), seed=0):
     """A convolution, an instance norm and a leaky ReLU, then a last convolution to logits."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     weights = {
         "w0": rng.normal(0, 0.3, (features, 1, 3, 3, 3)),
         "scale": np.ones(features),
@@ -60,7 +60,7 @@ def graph_of(outputs=OUTPUTS, features=FEATURES, bias=True, last=(1, 1, 1), more
 def adopted(manifest_of):
     """Return the manifest of such a network, whose working grid is coarser than the scan."""
 
-    def make(blends, outputs=None, **tiling):
+    def make(outputs=None, sums="float16", members=1, **tiling):
         recipe = Recipe(
             modalities=("m",),
             normalisation={"method": "zscore"},
@@ -68,43 +68,55 @@ def adopted(manifest_of):
             spacing_mm=(1.5, 1.5, 2.0),
         )
         made = manifest_of(recipe, LABELS)
-        # Float32 sums of both, so that they differ by rounding alone.
-        rule = Tiling.of_nnunet(PATCH, blends=blends, **tiling)
+        rule = Tiling.of_nnunet(PATCH, members_apart=members, **tiling)
         facts = {"local": False, "divisor": (1, 1, 1)}
         return made.model_copy(
             update={
                 "network": made.network.model_copy(update=facts),
                 "outputs": outputs or Softmax(classes=LABELS.names, values="logits"),
-                "tiling": rule.model_copy(update={"sums": "float32"}),
+                "tiling": rule.model_copy(update={"sums": sums}),
+                "members": made.members * members,
             }
         )
 
     return make
 
 
-def run(graph, features):
+def run(graph):
     """Return what a graph makes of a small image."""
     runtime = pytest.importorskip("onnxruntime")
     session = runtime.InferenceSession(graph.SerializeToString())
     image = np.random.default_rng(1).normal(0, 1, (1, 1, 5, 6, 7)).astype(np.float32)
-    assert session.get_outputs()[0].name == ("features" if features else "logits")
-    return session.run(None, {"image": image})[0]
+    return session.run(None, {"image": image})[0][0]
+
+
+def joined(count, *args, **facts):
+    graphs = [graph_of(*args, seed=seed, **facts) for seed in range(count)]
+    return graphs[0] if count == 1 else side_by_side(graphs)
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("outputs", "features"), [(9, 3), (117, 32), (2, 40), (1, 1)])
-def test_a_head_makes_of_features_what_the_network_makes(bias, outputs, features):
-    graph = graph_of(outputs, features, bias)
-    whole = run(graph, False)[0].reshape(outputs, -1).T
-    head = take_head(graph)
+@pytest.mark.parametrize("networks", [1, 3])
+@pytest.mark.parametrize(("outputs", "features"), [(9, 3), (117, 32), (3, 2)])
+@pytest.mark.parametrize("most", [1, 4, 1000])
+def test_a_head_makes_of_features_what_networks_make(
+    monkeypatch, bias, networks, outputs, features, most
+):
+    monkeypatch.setattr("vol3dseg.model.head._SMALL", 50 * features)
+    graph = joined(networks, outputs, features, bias)
+    whole = run(graph)
+    head = take_head(graph, networks)
     onnx.checker.check_model(graph, full_check=True)
-    made = run(graph, True)[0]
-    assert head.features == len(made) == features
-    parts = list(head.apply(iter(made), made[0].size))
-    np.testing.assert_allclose(
-        np.concatenate([values for _, values in parts]), whole, rtol=0, atol=2e-5
-    )
-    assert [n for part, _ in parts for n in range(part.start, part.stop)] == [*range(210)]
+    made = run(graph)
+    assert head.features == len(made) == networks * features
+    assert head.outputs == len(whole) == networks * outputs
+    groups = list(head.groups(most))
+    assert [n for each in groups for n in range(each.start, each.stop)] == [*range(head.outputs)]
+    found = np.concatenate([head.apply(made, group) for group in groups])
+    np.testing.assert_allclose(found, whole, rtol=0, atol=2e-5)
+    mean = whole.reshape(networks, outputs, *whole.shape[1:]).mean(axis=0)
+    found = head.averaged.apply(made, slice(0, outputs))
+    np.testing.assert_allclose(found, mean, rtol=0, atol=2e-5)
 
 
 REGIONS = Sigmoid(
@@ -112,28 +124,45 @@ REGIONS = Sigmoid(
     regions=tuple(Region(name=f"r{n}", members=(n,), paints=n) for n in LABELS.names[1:]),
     values="logits",
 )
+GRID = Geometry((24, 30, 20), np.diag([-1.0, 1.2, 1.0, 1]))
+
+
+def smallest(planner, working, *_):
+    return planner.smallest(working.shape)
+
+
+@pytest.fixture
+def both(monkeypatch, tmp_path):
+    """Return what a model predicts with its last layer apart, and as it is."""
+
+    def predict(graph, manifest, device="cpu", most_members=99):
+        pytest.importorskip("onnxruntime" if device == "cpu" else "openvino")
+        array = np.random.default_rng(2).normal(0, 1, (*GRID.shape, 1)).astype(np.float32)
+        array[:3] = 0
+        path = tmp_path / "m.onnx"
+        path.write_bytes(with_manifest(graph, manifest))
+        found = []
+        for taken in (True, False):
+            if not taken:
+                monkeypatch.setattr("vol3dseg.inference.loading.take_head", lambda *_: None)
+            predictor = load_predictor(path, device)
+            assert (predictor.head is not None) == taken
+            volume = Volume(array, GRID, ("m",))
+            if most_members == 1:  # as where memory is short
+                predictor.plan = partial(smallest, predictor._allowance.planner)
+            found.append(predictor(volume, keep_probabilities=True))
+            assert len(found[-1].plan.tiles) > 8
+        return found
+
+    return predict
 
 
 @pytest.mark.parametrize("mirrorable", [(), ("i", "k")], ids=len)
 @pytest.mark.parametrize("outputs", [None, REGIONS], ids=["softmax", "sigmoid"])
 @pytest.mark.parametrize("device", ["cpu", "openvino"])
-def test_blended_features_become_the_labels_of_blended_outputs(
-    adopted, tmp_path, outputs, mirrorable, device
-):
-    pytest.importorskip("onnxruntime" if device == "cpu" else "openvino")
-    grid = Geometry((24, 30, 20), np.diag([-1.0, 1.2, 1.0, 1]))
-    array = np.random.default_rng(2).normal(0, 1, (*grid.shape, 1)).astype(np.float32)
-    array[:3] = 0
-    found = {}
-    for blends in ("outputs", "features"):
-        path = tmp_path / f"{blends}.onnx"
-        manifest = adopted(blends, outputs, mirrorable=mirrorable)
-        graph = graph_of(len(manifest.outputs.channels))
-        path.write_bytes(with_manifest(graph, manifest))
-        predictor = load_predictor(path, device)
-        found[blends] = predictor(Volume(array, grid, ("m",)), keep_probabilities=True)
-    ours, theirs = found["features"], found["outputs"]
-    assert len(ours.plan.tiles) > 8
+def test_labels_are_those_without_a_head(adopted, both, outputs, mirrorable, device):
+    manifest = adopted(outputs, "float32", mirrorable=mirrorable)
+    ours, theirs = both(graph_of(len(manifest.outputs.channels)), manifest, device)
     np.testing.assert_allclose(ours.probabilities, theirs.probabilities, rtol=0, atol=2e-5)
     assert (ours.segmentation.array != theirs.segmentation.array).mean() < 1e-4
     assert len(np.unique(ours.segmentation.array)) > 4
@@ -141,48 +170,44 @@ def test_blended_features_become_the_labels_of_blended_outputs(
         np.testing.assert_allclose(ours.probabilities.sum(axis=3), 1, atol=1e-5)
 
 
-def test_voxels_are_decided_in_any_number_of_parts(monkeypatch, labels):
-    """Chunks of a plane, and blocks that do not fit into them, change nothing."""
-    head = take_head(graph_of(len(labels.names)))
-    decision = Decision(Softmax(classes=labels.names, values="logits"), labels, head)
-    features = np.random.default_rng(3).normal(0, 1, (FEATURES, 9, 7, 11)).astype(np.float32)
-    logits = np.einsum("fo,f...->o...", head.weights[:-1], features)
-    expected = (logits + head.weights[-1][:, None, None, None]).argmax(axis=0)
-    monkeypatch.setattr(restore_module, "_CHUNK_OF_FEATURES", 100)
-    monkeypatch.setattr("vol3dseg.model.head._SMALL", 200)
-    monkeypatch.setattr("vol3dseg.model.head._CACHED", 300)
-    grid = Geometry((9, 7, 11), np.eye(4))
-    for keep in (False, True):
-        home = restore_module.Restorer(grid, grid, decision, keep, threads=2)
-        for row in range(9):
-            home.add(features[:, row : row + 1])
-        np.testing.assert_array_equal(home.labels, expected)
-    shares = np.exp(logits + head.weights[-1][:, None, None, None])
-    shares /= shares.sum(axis=0)
-    np.testing.assert_allclose(home.probabilities, np.moveaxis(shares, 0, -1), rtol=0, atol=1e-6)
+@pytest.mark.parametrize("most_members", [99, 1], ids=["apart", "averaged"])
+def test_sums_of_several_networks_are_rounded_as_those_without_a_head(adopted, both, most_members):
+    """Logits that differ by 1e-6 are now and then rounded to the next number of float16."""
+    manifest = adopted(members=3, mirrorable=("j",))
+    ours, theirs = both(joined(3), manifest, most_members=most_members)
+    assert ours.plan.members_apart == min(3, most_members)
+    same = ours.probabilities == theirs.probabilities
+    assert same.mean() > 0.95
+    np.testing.assert_allclose(ours.probabilities, theirs.probabilities, rtol=0, atol=0.01)
+    assert (ours.segmentation.array != theirs.segmentation.array).mean() < 1e-3
+
+
+WIDER = [helper.make_node("Identity", ["logits"], ["same"])]
 
 
 @pytest.mark.parametrize(
-    ("graph", "expected"),
+    ("graph", "networks"),
     [
-        pytest.param(graph_of(117, 32), "features", id="far more outputs"),
-        pytest.param(graph_of(25, 32), "outputs", id="fewer outputs"),
-        pytest.param(graph_of(60, 32), "outputs", id="not twice as many"),
-        pytest.param(graph_of(64, 32), "features", id="twice as many"),
-        pytest.param(graph_of(64, 8, last=(3, 3, 3)), "outputs", id="a wider kernel"),
-        pytest.param(
-            graph_of(64, 8, more=[helper.make_node("Identity", ["logits"], ["same"])]),
-            "outputs",
-            id="something behind it",
-        ),
+        pytest.param(graph_of(32, 32), 1, id="as many outputs"),
+        pytest.param(graph_of(25, 32), 1, id="fewer outputs"),
+        pytest.param(graph_of(64, 8, last=(3, 3, 3)), 1, id="a wider kernel"),
+        pytest.param(graph_of(64, 8, more=WIDER), 1, id="something behind it"),
+        pytest.param(joined(2, 25, 32), 2, id="fewer outputs of two"),
+        pytest.param(joined(2, 64, 8, more=WIDER), 2, id="something behind those of two"),
+        pytest.param(joined(2, 64, 8), 3, id="of two and not three"),
+        pytest.param(average([graph_of(64, 8, seed=n) for n in (0, 1)]), 2, id="an average"),
     ],
 )
-def test_features_are_blended_where_they_are_far_fewer(graph, expected):
-    assert what_to_blend(graph) == expected
+def test_a_network_without_such_an_end_is_left_as_it_is(graph, networks):
+    before = graph.SerializeToString()
+    assert take_head(graph, networks) is None
+    assert graph.SerializeToString() == before
 
 
-def test_a_network_without_such_an_end_is_refused_by_name(adopted, tmp_path):
-    path = tmp_path / "wide.onnx"
-    path.write_bytes(with_manifest(graph_of(last=(3, 3, 3)), adopted("features")))
-    with pytest.raises(ModelError, match=r"wide\.onnx: ends in another layer than a convolution"):
-        load_predictor(path, "cpu")
+def test_a_model_that_leaves_out_tiles_keeps_its_head(adopted, tmp_path):
+    """Of such tiles it is outputs that are known."""
+    pytest.importorskip("onnxruntime")
+    manifest, path = adopted(), tmp_path / "m.onnx"
+    tiling = manifest.tiling.model_copy(update={"skip_empty": True})
+    path.write_bytes(with_manifest(graph_of(), manifest.model_copy(update={"tiling": tiling})))
+    assert load_predictor(path, "cpu").head is None

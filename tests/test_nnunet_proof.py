@@ -10,7 +10,6 @@ from vol3dseg.formats import read_labels
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.predicting import predict
-from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.replaying import replay
 from vol3dseg.model.adopted import most_differing
 from vol3dseg.space.geometry import Geometry
@@ -98,37 +97,8 @@ def test_label_maps_made_in_the_other_way_are_recognised(
     assert adopted(model, tmp_path / "m.onnx", cases, theirs / made, mirror=not mirror).proof
 
 
-@pytest.mark.parametrize("most_apart", [pytest.param(6, id="apart"), pytest.param(5, id="mean")])
-def test_ties_are_told_from_other_voxels(cases, tmp_path, monkeypatch, most_apart):
-    """Where sums are not rounded as nnU-Net does, more may differ, if two outputs are equal."""
-    monkeypatch.setattr("vol3dseg.export.nnunet.adopting._MOST_APART", most_apart)
-    model, file = make_model(tmp_path, ("0", "1")), tmp_path / "m.onnx"
-    adopt_nnunet(model, file, mirror=False)
-    predict(load_predictor(file, "cpu"), cases, tmp_path / "says")
-    call = Predictor.__call__
-
-    def tied(self, volume, keep_probabilities=False, **more):
-        found = call(self, volume, True, **more)
-        array, equal = found.segmentation.array, found.probabilities
-        array.ravel()[:5] = (array.ravel()[:5] + 1) % 3
-        equal.reshape(-1, 3)[:5] = 1 / 3
-        return found
-
-    monkeypatch.setattr(Predictor, "__call__", tied)
-    monkeypatch.setattr(
-        "vol3dseg.export.nnunet.proof.most_differing", lambda voxels, ties=False: 50 if ties else 3
-    )
-    if most_apart == 5:
-        made = adopted(model, file, cases, tmp_path / "says", mirror=False)
-        assert made.proof.differing == 10
-        return
-    with pytest.raises(ParityError, match="not written: 10 of"):
-        adopted(model, file, cases, tmp_path / "says", mirror=False)
-
-
 def test_how_many_may_differ():
     assert [most_differing(n) for n in (10, 10**6, 10**7)] == [3, 10, 100]
-    assert most_differing(10**6, ties=True) == 50
 
 
 def test_label_maps_of_other_scans_are_refused(model, cases, theirs, tmp_path):

@@ -5,10 +5,9 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
-from vol3dseg.inference.halves import round_to_half
-from vol3dseg.inference.tiling.blending import tile_weights
+from vol3dseg.inference.halves import pack, round_to_half, unpack
+from vol3dseg.inference.tiling.blending import Window, tile_weights
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import run_tiles
 from vol3dseg.inference.tiling.tile_plan import spread_evenly
@@ -233,12 +232,6 @@ def test_plans_count_the_tiles_that_are_run(adopted):
         assert plan.computed == len(plan.tiles) * np.prod(PATCH)
 
 
-def test_features_are_blended_without_rounding():
-    assert Tiling.of_nnunet(PATCH, blends="features").sums == "float32"
-    with pytest.raises(ValidationError, match="of all tiles, in float32"):
-        Tiling(step=(4, 4, 4), blends="features")
-
-
 def test_numbers_are_rounded_as_float16_holds_them():
     rng = np.random.default_rng(0)
     sizes = [rng.normal(size=20_000) * 10.0**power for power in range(-9, 4)]
@@ -247,8 +240,28 @@ def test_numbers_are_rounded_as_float16_holds_them():
     values = np.concatenate([*sizes, *more]).astype(np.float32)
     expected = values.astype(half).astype(np.float32)
     for array in (values, np.repeat(values[:, None], 2, axis=1)[:, 1]):
+        codes = np.empty(array.shape, np.uint16)
+        pack(array, codes)
+        np.testing.assert_array_equal(codes, array.astype(half).view(np.uint16))
+        np.testing.assert_array_equal(unpack(codes), expected)
         round_to_half(array)
         np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("value", [65520.0, 1e9, 3e38, np.inf, -np.inf, np.nan])
+def test_numbers_that_float16_cannot_hold_are_not_finite(value):
+    codes = np.zeros(1, np.uint16)
+    pack(np.array([value], np.float32), codes)
+    assert not np.isfinite(unpack(codes)).any()
+
+
+def test_all_numbers_of_float16_come_back():
+    every = np.arange(2**16, dtype=np.uint16).view(half)
+    every = every[np.isfinite(every)].astype(np.float32)
+    codes = np.zeros((len(every), 2), np.uint16)
+    pack(every, codes[:, 1])
+    np.testing.assert_array_equal(codes[:, 1].view(half), every)
+    np.testing.assert_array_equal(np.signbit(unpack(codes[:, 1])), np.signbit(every))
 
 
 def test_plans_say_what_is_blended_and_count_it(adopted):
@@ -256,6 +269,28 @@ def test_plans_say_what_is_blended_and_count_it(adopted):
     plan = planner.blended((20, 30, 17))
     assert plan.what.startswith("80 tiles of 8x12x6 voxels, at most 4x6x3 apart, blended")
     assert planner.blended((8, 9, 5)).what == "one tile of 8x12x6 voxels"
-    wide = replace(planner, features=40).blended((20, 30, 17))
-    window_mb = 6 * 20 * 30 * (40 - 3) * 4 / 2**20
-    assert wide.memory_mb - plan.memory_mb == pytest.approx(window_mb)
+
+
+def test_sums_of_float16_take_half_of_the_window(adopted):
+    manifest = adopted()
+    wide = manifest.tiling.model_copy(update={"sums": "float32"})
+    plans = [
+        Planner(m, bytes_per_voxel=1).blended((20, 30, 17))
+        for m in (manifest, manifest.model_copy(update={"tiling": wide}))
+    ]
+    window_mb = 6 * 20 * 30 * (3 + 1) * 2 / 2**20
+    assert plans[1].memory_mb - plans[0].memory_mb == pytest.approx(window_mb)
+    sums = [
+        Window(plan, m.tiling, 3)._total.nbytes
+        for plan, m in zip(
+            plans, (manifest, manifest.model_copy(update={"tiling": wide})), strict=True
+        )
+    ]
+    assert sums == [6 * 20 * 30 * 3 * n for n in (2, 4)]
+
+
+def test_means_of_tiles_with_features_need_no_memory(with_members):
+    shape = (20, 30, 17)
+    planner = Planner(with_members(4), bytes_per_voxel=1)
+    plans = [replace(planner, features=given).smallest(shape) for given in (False, True)]
+    assert plans[0].memory_mb - plans[1].memory_mb == pytest.approx(np.prod(PATCH) * 3 * 4 / 2**20)

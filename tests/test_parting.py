@@ -7,7 +7,7 @@ from tests.nnunet_folders import make_cases, make_model
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases
 from vol3dseg.export.nnunet.adopting import adopt_nnunet
-from vol3dseg.export.nnunet.parting import equal_but_for_rounding, step_where_they_part
+from vol3dseg.export.nnunet.parting import step_where_they_part
 from vol3dseg.export.nnunet.plans import read_plans
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
@@ -31,6 +31,7 @@ MANY = {"labels": {"background": 0, **{f"part {n}": n for n in range(1, 9)}}}
         pytest.param((("0",), None), id="a fold"),
         pytest.param((("0", "1"), None), id="folds side by side"),
         pytest.param((("0",), MANY), id="features"),
+        pytest.param((("0", "1"), MANY), id="features of folds"),
     ],
 )
 def known(request, tmp_path_factory):
@@ -38,8 +39,8 @@ def known(request, tmp_path_factory):
     folder, (folds, dataset) = tmp_path_factory.mktemp("parting"), request.param
     model, file = make_model(folder, folds, dataset), folder / "m.onnx"
     made = adopt_nnunet(model, file, mirror=False)
-    assert (made.tiling.blends == "features") == (dataset is MANY)
     predictor = load_predictor(file, "cpu")
+    assert (predictor.head is not None) == (dataset is MANY)
     plans = read_plans(model / "plans.json", "3d_fullres", 2)
     modalities = predictor.manifest.recipe.modalities
     case = gather_cases([make_cases(folder / "cases")], modalities, numbered=True)[0]
@@ -81,24 +82,3 @@ def test_the_first_step_that_differs_is_named(known, stage, change, said):
     predictor, volume, plans, stages = known
     theirs = Stages(stages | {stage: change(stages[stage])})
     assert step_where_they_part(predictor, volume, theirs, "a", plans).startswith(said)
-
-
-def test_only_voxels_whose_labels_are_equal_in_value_are_ties(known):
-    predictor, volume, *_ = known
-    found = predictor(volume, keep_probabilities=True)
-    theirs = found.segmentation.array.copy()
-    assert equal_but_for_rounding(found, theirs, predictor.manifest)
-    first = (0, 0, 0)
-    theirs[first] = (theirs[first] + 1) % 3
-    ours, other = found.segmentation.array[first], theirs[first]
-    for apart, tie in ((0.0, True), (0.015, True), (0.02, False)):
-        found.probabilities[first] = 1e-3
-        found.probabilities[(*first, ours)] = 0.4
-        found.probabilities[(*first, other)] = 0.4 * np.exp(-apart)
-        assert equal_but_for_rounding(found, theirs, predictor.manifest) == tie
-
-
-def test_without_probabilities_nothing_is_a_tie(known):
-    predictor, volume, *_ = known
-    found = predictor(volume)
-    assert not equal_but_for_rounding(found, found.segmentation.array, predictor.manifest)

@@ -21,8 +21,7 @@ from vol3dseg.formats.opening import open_volume
 from vol3dseg.inference import Device
 from vol3dseg.inference.loading import predictor_of
 from vol3dseg.model.adopted import AdoptedFacts
-from vol3dseg.model.ensemble import average, side_by_side
-from vol3dseg.model.head import what_to_blend
+from vol3dseg.model.ensemble import side_by_side
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import ModelFile, with_manifest
 from vol3dseg.model.network_check import require_sound_network
@@ -31,10 +30,6 @@ from vol3dseg.model.tiling_rule import Axis, Tiling
 
 Tell = Callable[[str], None]
 _AXES: tuple[Axis, Axis, Axis] = ("i", "j", "k")
-_MOST_APART = 64  # outputs of all folds that are blended each by itself
-_AVERAGED = (
-    f"folds are averaged before they are blended, since {{}} outputs are more than {_MOST_APART}"
-)
 _FOREIGN = (
     "{} is no trainer of nnU-Net's own; where it changes what weights do not show, such as "
     "activations, this is another network: --verify or --against tells"
@@ -66,8 +61,8 @@ def adopt_nnunet(
         nothing else of the kind in it.
     output : str or Path
     folds : sequence of str or int
-        Whose logits are averaged, once each is blended (up to 64 outputs in all, else before);
-        none takes all that are numbered, as nnU-Net does.
+        Whose logits are averaged, once each is blended; none takes all that are numbered, as
+        nnU-Net does.
     checkpoint : "final" or "best"
     configuration : str or None
         Where neither the checkpoint nor the folder's name says which of the plans' it is.
@@ -166,15 +161,11 @@ def _assembled(
     first_axis, second_axis, third_axis = (_AXES[n] for n in plans.file_axes)
     order = first_axis, second_axis, third_axis
     mirrorable = tuple(order[axis] for axis in opening.mirror_axes or ())
-    graph, apart = _joined(graphs, ends[1])
-    if apart < len(graphs):
-        tell(f"note: {_AVERAGED.format(len(graphs) * ends[1])}")
     tiling = Tiling.of_nnunet(
         recipe.patch_size,
         mirrorable=mirrorable,
         order=order,
-        blends=what_to_blend(graph),
-        members_apart=apart,
+        members_apart=len(graphs),
     )
     manifest = Manifest(
         recipe=recipe,
@@ -186,16 +177,8 @@ def _assembled(
         members=tuple(members),
         provenance=provenance(*_PACKAGES),
     )
+    graph = side_by_side(graphs) if len(graphs) > 1 else graphs[0]
     return graph, manifest, plans
-
-
-def _joined(graphs: Sequence[onnx.ModelProto], outputs: int) -> tuple[onnx.ModelProto, int]:
-    """Return one graph of all folds, and how many it gives side by side."""
-    if len(graphs) == 1:
-        return graphs[0], 1
-    if len(graphs) * outputs > _MOST_APART:
-        return average(graphs), 1
-    return side_by_side(graphs), len(graphs)
 
 
 def _configuration(found: Checkpoint, model: ModelFolder, asked: str | None, path: Path) -> str:

@@ -7,14 +7,12 @@ from numpy.typing import NDArray
 
 from vol3dseg.export.nnunet.own_run import OwnResults
 from vol3dseg.export.nnunet.plans import Plans
-from vol3dseg.inference.predictor import Prediction, Predictor
-from vol3dseg.model.manifest import Manifest
+from vol3dseg.inference.predictor import Predictor
 from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.space.volume import Volume
 
 _IMAGE = 1e-3  # largest difference of a prepared voxel, in deviations
 _NETWORK = 1e-3  # of logits, as a share of the largest
-_TIE = 2.0**-6  # between two logits: two of float16's steps from 8 to 16
 _SURE = 0.05  # of probabilities, which float16 sums change by less
 
 Array = NDArray[Any]
@@ -45,32 +43,13 @@ def step_where_they_part(
     return "in resampling to the grid of the scan, or in the choice of the largest"
 
 
-def equal_but_for_rounding(
-    found: Prediction, theirs: NDArray[np.uint8], manifest: Manifest
-) -> bool:
-    """Tell whether labels differ only where float16, in which nnU-Net adds up, decides."""
-    differing = found.segmentation.array != theirs
-    if found.probabilities is None:
-        return False
-    likely = np.maximum(found.probabilities[differing].astype(np.float64), 1e-30)
-    if manifest.outputs.kind == "softmax":
-        logits = np.log(likely)
-        pairs = (found.segmentation.array[differing], theirs[differing])
-        ours, other = (logits[np.arange(len(logits)), each] for each in pairs)
-        return bool((np.abs(ours - other) <= _TIE).all())
-    unlikely = np.maximum(1 - likely, 1e-30)
-    return bool((np.abs(np.log(likely / unlikely)).min(axis=1) <= _TIE).all())
-
-
 def _outputs(predictor: Predictor, patch: Array) -> Array:
     """Return the (channel, i, j, k) outputs of a patch; of several networks, their mean."""
     given, head = predictor.backend(patch)[0], predictor.head
-    channels, *sides = given.shape
-    if head is None:
-        apart = predictor.manifest.tiling.members_apart
-        return np.asarray(given.reshape(apart, channels // apart, *sides).mean(axis=0))
-    values = [found for _, found in head.apply(iter(given), given[0].size)]
-    return np.concatenate(values).T.reshape(-1, *sides)
+    apart = predictor.manifest.tiling.members_apart
+    if head is not None:
+        given = np.concatenate([head.apply(given, group) for group in head.groups(head.outputs)])
+    return np.asarray(given.reshape(apart, -1, *given.shape[1:]).mean(axis=0))
 
 
 def _along_file(array: Array, plans: Plans) -> Array:

@@ -1,8 +1,8 @@
 """The proof that an adopted model gives the labels that nnU-Net gives, on whole scans.
 
 nnU-Net sums logits in float16, so that voxels between two classes may fall to either: a few in a
-million differ, and no more may; some more where sums are not rounded as it does, of many classes.
-Beyond that nothing is written, and the step is named where the two part.
+million differ, and no more may. Beyond that nothing is written, and the step is named where the two
+part.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ from vol3dseg.errors import DatasetError, ParityError, some_of
 from vol3dseg.evaluation.overlap import DICE, confusion, counts_of
 from vol3dseg.export.nnunet.model_folder import ModelFolder
 from vol3dseg.export.nnunet.own_run import OwnResults, nnunet_says
-from vol3dseg.export.nnunet.parting import equal_but_for_rounding, step_where_they_part
+from vol3dseg.export.nnunet.parting import step_where_they_part
 from vol3dseg.export.nnunet.plans import Plans
 from vol3dseg.formats import read_labels
 from vol3dseg.formats.nifti import nifti_file as nifti
@@ -95,13 +95,8 @@ def prove(
                 apart = max(apart or 0.0, _apart(found, probabilities, manifest, volume))
             small.offer(volume, theirs)
         voxels, differing = int(total.sum()), sum(by_case.values())
-        unlike = [case for case in cases if by_case[case.id]]
-        if differing > most_differing(voxels) and (
-            _rounds_alike(manifest)
-            or differing > most_differing(voxels, ties=True)
-            or not all(_ties(predictor, case, labels[case.id]) for case in unlike)
-        ):
-            case = max(unlike, key=lambda each: by_case[each.id])
+        if differing > most_differing(voxels):
+            case = max(cases, key=lambda each: by_case[each.id])
             step, remedy = _parting(predictor, case, own, labels[case.id], folder, plans)
             raise ParityError(
                 f"not written: {_differ(differing, voxels)} from {FRAMEWORK}'s, {step}",
@@ -221,27 +216,13 @@ def _parting(
     tiling = manifest.tiling
     axes = () if tiling.mirror else tiling.mirrorable
     other = manifest.model_copy(update={"tiling": tiling.model_copy(update={"mirror": axes})})
-    found = Predictor(predictor.backend, other)(volume).segmentation.array
-    if np.count_nonzero(found != theirs) <= most_differing(theirs.size, ties=True):
+    found = Predictor(predictor.backend, other, head=predictor.head)(volume).segmentation.array
+    if np.count_nonzero(found != theirs) <= most_differing(theirs.size):
         option = "--mirror" if axes else "--no-mirror"
         made = "with mirrored views" if axes else "without mirrored views (--disable_tta)"
         return f"which were made {made}", f"adopt it with {option}"
     others = "see that they are of these folds and this checkpoint, with a step size of 0.5"
     return "with mirrored views and without", f"{others}; --verify says at which step they part"
-
-
-def _rounds_alike(manifest: Manifest) -> bool:
-    """Tell whether each fold's sums are rounded as nnU-Net rounds them."""
-    tiling = manifest.tiling
-    return tiling.sums == "float16" and tiling.members_apart == len(manifest.members)
-
-
-def _ties(predictor: Predictor, case: Case, labels: Path) -> bool:
-    """Tell whether all that differs of a case is where both labels are equal but for rounding."""
-    volume = read_volume(case, predictor.manifest.recipe.modalities)
-    theirs = read_labels(labels, predictor.manifest.labels.of_predictions(ours=True))
-    found = _predicted(predictor, volume, with_probabilities=True)
-    return equal_but_for_rounding(found, theirs.array, predictor.manifest)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from vol3dseg.errors import MemoryLimitError
 from vol3dseg.inference import TILES
-from vol3dseg.inference.restore import CHUNK_MB, FEATURES_MB
+from vol3dseg.inference.restore import CHUNK_MB
 from vol3dseg.inference.runtimes.session import Backend
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.tile_plan import Plan, multiples
@@ -157,10 +157,6 @@ class Allowance:
         each = 1 + len(manifest.outputs.channels) * _FLOAT * scan.keep_probabilities
         resampled = manifest.recipe.spacing_mm is not None or scan.keep_probabilities
         restoring_mb = CHUNK_MB * self._threads if resampled else _TURNING_MB
-        if self.planner.features:
-            _, j, k = sorted(scan.source.shape)
-            plane_mb = j * k * self.planner.features * _FLOAT / _MB
-            restoring_mb += max(FEATURES_MB, plane_mb) * self._threads
         return math.prod(scan.source.shape) * each / _MB + restoring_mb
 
     def _components_mb(self, scan: Scan) -> float:

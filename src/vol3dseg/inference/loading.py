@@ -116,9 +116,7 @@ def predictor_of(
     tiles: Tiles = "exact",
 ) -> Predictor:
     """Make a predictor of a model that is read; see `load_predictor`. Its origin has no name."""
-    head, lean = None, max_memory_mb is not None
-    if model.manifest.tiling.blends == "features":
-        model, head = _without_head(model)
+    (model, head), lean = _without_head(model), max_memory_mb is not None
     session = open_session(model.content, device, threads, precision, lean)
     require_values(session, model.manifest, head.features if head else None)
     made = make_predictor(model, session, max_memory_mb, threads, tiles, head)
@@ -141,13 +139,13 @@ def make_predictor(
     model.manifest.recipe.require_extras()
     graph, manifest = onnx.load_model_from_string(model.content), model.manifest
     each = session.bytes_per_voxel(footprint(graph, manifest.network.divisor))
-    features = head.features if head else None
     if manifest.tiling.mirror:  # a mirrored input, the sum of the outputs and a view turned back
-        given = features or manifest.tiling.graph_channels(manifest.outputs.channels)
+        outputs = manifest.tiling.graph_channels(manifest.outputs.channels)
+        given = head.features if head else outputs
         each += 2 * _FLOAT * (given + len(manifest.recipe.modalities))
     most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
     fixed_mb = _LAID_OUT * len(model.content) / _MB
-    planner = Planner(manifest, each, most_mb, fixed_mb, tiles, features)
+    planner = Planner(manifest, each, most_mb, fixed_mb, tiles, head is not None)
     return Predictor(
         session,
         manifest,
@@ -160,10 +158,14 @@ def make_predictor(
     )
 
 
-def _without_head(model: ModelFile) -> tuple[ModelFile, Head]:
+def _without_head(model: ModelFile) -> tuple[ModelFile, Head | None]:
+    """Take the last layer off where blended tiles take less without it; none is left out there."""
+    tiling = model.manifest.tiling
+    if model.manifest.network.local or tiling.skip_empty:
+        return model, None
     graph = onnx.load_model_from_string(model.content)
-    head = take_head(graph)
-    return replace(model, content=graph.SerializeToString()), head
+    head = take_head(graph, tiling.members_apart)
+    return (replace(model, content=graph.SerializeToString()) if head else model), head
 
 
 def _as_asked(

@@ -210,7 +210,7 @@ class Predictor:
         restorer = Restorer(
             working,
             source,
-            Decision(at_home(manifest.outputs), manifest.labels, self.head),
+            Decision(at_home(manifest.outputs), manifest.labels),
             keep_probabilities,
             self._threads,
             plan.row_axes,
@@ -221,7 +221,7 @@ class Predictor:
         planned_mb = None
         try:
             for rows in run_tiles(
-                prepared.array, self.backend, manifest, plan, progress, self._threads
+                prepared.array, self.backend, manifest, plan, progress, self._threads, self.head
             ):
                 finished = time.perf_counter()
                 restorer.add(bring(manifest.outputs, finite(rows)))
@@ -275,8 +275,7 @@ class Predictor:
             Nothing fits into the memory that is given.
         """
         if self._allowance is None:
-            features = self.head.features if self.head else None
-            return Planner(self.manifest, 0, features=features).blended(working.shape)
+            return Planner(self.manifest, 0).blended(working.shape)
         return self._allowance.plan(working.shape, Scan(source, keep_probabilities))
 
     def expected_seconds(self, plan: Plan) -> float:

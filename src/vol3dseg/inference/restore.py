@@ -20,9 +20,7 @@ _PORTION = 2**22  # values that are copied to those that wait
 _ROWS = 2  # or as many rows, where they are interpolated fast
 _AT_ONCE = 4  # channels that are interpolated together
 _CHUNK = 2**19  # voxels of the scan's grid at once
-_CHUNK_OF_FEATURES = 2**23  # numbers: all of a voxel are needed at once
 CHUNK_MB = 30.0  # that a thread takes for them, and its share of a portion
-FEATURES_MB = _CHUNK_OF_FEATURES * 4 / 2**20  # that a thread takes beside that, of features
 
 
 class Restorer:
@@ -59,7 +57,6 @@ class Restorer:
         self._first = 0  # row that `_waiting` begins with
         self._todo = np.ones(len(self._need), dtype=bool)
         self._least_rows = _ROWS if maps else 1
-        self._chunk = _CHUNK if decision.head is None else _CHUNK_OF_FEATURES // decision.channels
         self._kept: NDArray[np.float32] | None = None
         self._kept_inside: NDArray[np.float32] | None = None
         sides = " x ".join(map(str, source.shape))
@@ -121,7 +118,7 @@ class Restorer:
         where = np.flatnonzero(ready)
         if where.size:
             plane = self._inside.size // self._inside.shape[self._axis]
-            step = max(1, self._chunk // max(1, plane))
+            step = max(1, _CHUNK // max(1, plane))
             stop = int(where[-1]) + 1
             yield from ((n, min(n + step, stop)) for n in range(int(where[0]), stop, step))
 

@@ -6,16 +6,14 @@ from pydantic import AfterValidator
 
 from vol3dseg.schema import Count, Frozen, Name, Once, Positive, Share
 
-_PER_MILLION = 10  # voxels that may differ, wherever
-# That may differ where sums are rounded otherwise, if labels are equal there but for rounding.
-_TIES_PER_MILLION = 50
+_PER_MILLION = 10  # voxels that may differ
 _FEW = 3  # that may differ of any number
 _ENDS = {"L": "x", "R": "x", "A": "y", "P": "y", "I": "z", "S": "z"}
 
 
-def most_differing(voxels: int, ties: bool = False) -> int:
-    """Return how many of so many voxels may have another label, if they are `ties` or whichever."""
-    return max(_FEW, voxels * (_TIES_PER_MILLION if ties else _PER_MILLION) // 10**6)
+def most_differing(voxels: int) -> int:
+    """Return how many of so many voxels may have another label."""
+    return max(_FEW, voxels * _PER_MILLION // 10**6)
 
 
 def _directions(codes: str) -> str:

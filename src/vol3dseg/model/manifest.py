@@ -262,8 +262,6 @@ class Manifest(Frozen):
         problems = self.outputs.problems(labels) + step_problems(self.postprocessing, labels)
         if not all(a <= b <= 10 * a for a, b in zip(step, patch, strict=True)):
             problems.append(f"tiles of {patch} cannot be {step} apart: a tenth of them to all")
-        if self.outputs.brought == "probabilities" and self.tiling.blends == "features":
-            problems.append("probabilities are brought home, and tiling.blends says features")
         problems += self.tiling.member_problems(len(self.members))
         if self.fingerprint != self.recipe.fingerprint:
             problems.append("the recipe does not match its fingerprint")

@@ -67,10 +67,6 @@ class Softmax(Frozen):
                 best = np.maximum(best, values)
         return found
 
-    def decide_each(self, values: Channel, labels: LabelSet) -> NDArray[np.uint8]:
-        """Return the class index of each voxel of (voxel, channel) values, as `decide` does."""
-        return np.asarray(values.argmax(axis=1), dtype=np.uint8)
-
     def make_probabilities(self, values: Channel) -> None:
         """Turn (channel, ...) values into probabilities, in place."""
         if self.values == "logits":
@@ -169,10 +165,6 @@ class Sigmoid(Frozen):
             painted = np.uint8(labels.index(region.paints))
             found = np.where(values > self.cut, painted, found)
         return found
-
-    def decide_each(self, values: Channel, labels: LabelSet) -> NDArray[np.uint8]:
-        """Return the class index of each voxel of (voxel, channel) values, as `decide` does."""
-        return self.decide(values.T, labels)
 
     def make_probabilities(self, values: Channel) -> None:
         """Turn (channel, ...) values into probabilities, in place."""

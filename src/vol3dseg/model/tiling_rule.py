@@ -35,10 +35,6 @@ class Tiling(Frozen):
     sums : "float32" or "float16"
         What sums of weighted outputs, and means, are rounded to. nnU-Net's float16 leaves whole
         numbers of logits near the corners of a volume, where weights are small.
-    blends : "outputs" or "features"
-        What is blended: outputs; or, where they are far fewer, the features that the network's last
-        convolution (1x1x1) makes outputs of, once they are on the grid of the scan. That is the
-        same in exact numbers, and neither is rounded to float16.
     members_apart : int
         How many networks give their outputs side by side, channels of one after those of the other;
         each is blended by itself, and what is finished is averaged. 1 of a single network, and of
@@ -60,7 +56,6 @@ class Tiling(Frozen):
     weights: Literal["centred", "nnunet"] = "centred"
     order: Annotated[tuple[Axis, Axis, Axis], Once] = ("i", "j", "k")
     sums: Literal["float32", "float16"] = "float32"
-    blends: Literal["outputs", "features"] = "outputs"
     members_apart: Annotated[Positive, Field(le=64)] = 1
     skip_empty: bool = True
     padding: Literal["zeros"] = "zeros"
@@ -71,12 +66,8 @@ class Tiling(Frozen):
     def _consistent(self) -> "Tiling":
         if unknown := sorted(set(self.mirror) - set(self.mirrorable)):
             raise ValueError(f"tiles cannot be mirrored along {unknown}, which training never was")
-        if self.blends == "features" and (self.skip_empty or self.sums != "float32"):
-            raise ValueError("features are blended of all tiles, in float32")
-        if self.members_apart > 1 and (self.skip_empty or self.blends == "features"):
-            raise ValueError(
-                "several networks side by side are blended by the outputs of all tiles"
-            )
+        if self.members_apart > 1 and self.skip_empty:
+            raise ValueError("of several networks side by side all tiles are blended")
         return self
 
     @classmethod
@@ -92,7 +83,6 @@ class Tiling(Frozen):
         step_size: float = 0.5,
         mirrorable: tuple[Axis, ...] = (),
         order: tuple[Axis, Axis, Axis] = ("k", "j", "i"),
-        blends: Literal["outputs", "features"] = "outputs",
         members_apart: int = 1,
     ) -> "Tiling":
         """Return the tiling of nnU-Net's predictor, with its `tile_step_size` and mirroring.
@@ -106,8 +96,7 @@ class Tiling(Frozen):
             spread=step_size,
             weights="nnunet",
             order=order,
-            sums="float32" if blends == "features" else "float16",
-            blends=blends,
+            sums="float16",
             members_apart=members_apart,
             skip_empty=False,
             mirrorable=views,

@@ -1,19 +1,23 @@
 """Overlapping tiles as one volume: weighted outputs are added up in a window that moves along."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.inference.halves import round_to_half
+from vol3dseg.inference.halves import pack, round_to_half, unpack
 from vol3dseg.inference.tiling.tile_plan import Plan, Tile
+from vol3dseg.model.head import Head
 from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.space.box import Shape
 
 Array = NDArray[np.float32]
 
 _NNUNET_PEAK = 10.0  # of nnU-Net's weights, which keeps more of them above float16's zero
-_SLAB = 2**16  # voxels of a channel that are weighted at once: they stay in the processor's cache
+_SLAB = 2**15  # numbers that are weighted at once: they stay in the processor's cache
+_HANDED_ON = 2**22  # numbers that are finished at once, or a row
 
 
 def tile_weights(tile: Shape, tiling: Tiling) -> Array:
@@ -37,19 +41,25 @@ def tile_weights(tile: Shape, tiling: Tiling) -> Array:
 
 
 class Window:
-    """Sums of weighted outputs as high as a tile, over the rows along the plan's first axis."""
+    """Sums of weighted outputs as high as a tile, over the rows along the plan's first axis.
 
-    def __init__(self, plan: Plan, tiling: Tiling, channels: int, threads: int = 1) -> None:
-        self._axis, self._threads = plan.order[0], threads
+    Those that are rounded to float16 are kept as such. With a `head`, tiles hold features.
+    """
+
+    def __init__(
+        self, plan: Plan, tiling: Tiling, channels: int, head: Head | None = None, threads: int = 1
+    ) -> None:
+        self._axis, self._threads, self._head = plan.order[0], threads, head
         self._members = plan.members_apart
         self._weights = tile_weights(plan.size, tiling)
-        self._rounds = tiling.sums == "float16"
+        self._halves = tiling.sums == "float16"
         self._first = 0  # row that the window begins with
         self._height = min(plan.size[self._axis], plan.shape[self._axis])
         sides = list(plan.shape)
         sides[self._axis] = self._height
-        self._total = np.zeros((channels, *sides), dtype=np.float32)
-        self._norm = np.zeros(sides, dtype=np.float32)
+        kind = np.uint16 if self._halves else np.float32
+        self._total: NDArray[Any] = np.zeros((channels, *sides), dtype=kind)
+        self._norm: NDArray[Any] = np.zeros(sides, dtype=kind)
 
     def add(self, tile: Tile, output: Array) -> None:
         """Add the (channel, i, j, k) output of a tile."""
@@ -57,60 +67,75 @@ class Window:
         offset = [0, 0, 0]
         offset[self._axis] = -self._first
         window = tile.keep.shifted(offset).slices
-        weights = self._weights[kept]
-        self._add(self._norm[window], weights)
-
-        def weighted(channel: int) -> None:
-            self._add(self._total[channel][window], weights, output[channel][kept])
-
-        if self._threads == 1:
-            for channel in range(len(output)):
-                weighted(channel)
-            return
-        with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(weighted, range(len(output))))
-
-    def _add(self, sums: Array, weights: Array, values: Array | None = None) -> None:
-        """Add weighted values, or weights alone, slab by slab."""
+        weights, output = self._weights[kept], output[:, *kept]
+        total, norm = self._total[:, *window], self._norm[window]
         step = max(1, _SLAB // weights[0].size)
-        products = np.empty_like(weights[:step])
-        for start in range(0, len(weights), step):
-            slab = slice(start, start + step)
-            found = weights[slab]
-            if values is not None:
-                found = np.multiply(values[slab], found, out=products[: len(found)])
-            sums[slab] += found
-            self._round(sums[slab])
 
-    def finish(self, stop: int) -> Array:
-        """Return the (channel, rows, ...) means up to row `stop`, good until `move_to` it.
+        def rows(start: int) -> None:
+            own = slice(start, start + step)
+            self._add(norm[own], weights[own].copy())
+            for channels, values in self._outputs(output[:, own]):
+                values *= weights[own]
+                self._add(total[channels, own], values)
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(rows, range(0, len(weights), step)))
+
+    def _outputs(self, given: Array) -> Iterator[tuple[slice, Array]]:
+        """Give some channels after the others of a part of a tile, each in a new array."""
+        step = max(1, _SLAB // given[0].size)
+        if self._head is not None:
+            features = np.ascontiguousarray(given)
+            for channels in self._head.groups(step):
+                yield channels, self._head.apply(features, channels)
+            return
+        for start in range(0, len(given), step):
+            channels = slice(start, start + step)
+            yield channels, np.array(given[channels])
+
+    def _add(self, sums: NDArray[Any], values: Array) -> None:
+        if self._halves:
+            values += unpack(sums)
+            pack(values, sums)
+        else:
+            sums += values
+
+    def finished(self, stop: int) -> Iterator[Array]:
+        """Give the (channel, rows, ...) means up to row `stop`, some rows after the others.
 
         Of several networks, each has the means of its own, and what comes is the mean of these.
         """
         total, norm = self._rows()
         count = stop - self._first
-        for sums in total:
-            for row in range(count):
-                sums[row] /= norm[row]
-                self._round(sums[row])
-        first, *others = np.split(total[:, :count], self._members)
-        if others:
-            self._average(first, others)
-        return first
+        step = max(1, _HANDED_ON // total[:, 0].size)
+        for start in range(0, count, step):
+            part = slice(start, min(start + step, count))
+            yield self._means(total[:, part], self._read(norm[part]))
 
-    def _average(self, first: Array, others: list[Array]) -> None:
-        """Put the mean of all networks into the place of the first."""
-        for channel, mean in enumerate(first):
-            for row, values in enumerate(mean):
-                for other in others:
-                    values += other[channel, row]
-                    self._round(values)
-                values /= np.float32(self._members)
-                self._round(values)
+    def _means(self, total: NDArray[Any], norm: Array) -> Array:
+        members = np.split(total, self._members)
+        means = np.zeros((len(members[0]), *norm.shape), dtype=np.float32)
 
-    def _round(self, values: Array) -> None:
-        if self._rounds:
-            round_to_half(values)
+        def of(channel: int) -> None:
+            mean = means[channel]
+            for member in members:
+                found = self._read(member[channel])
+                found /= norm
+                mean += self._rounded(found)
+                self._rounded(mean)
+            if len(members) > 1:
+                mean /= np.float32(len(members))
+                self._rounded(mean)
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(of, range(len(means))))
+        return means
+
+    def _read(self, sums: NDArray[Any]) -> Array:
+        return unpack(sums) if self._halves else np.array(sums)
+
+    def _rounded(self, values: Array) -> Array:
+        return round_to_half(values) if self._halves else values
 
     def move_to(self, stop: int) -> None:
         """Let the window begin with row `stop`."""
@@ -124,6 +149,6 @@ class Window:
             sums[kept:] = 0
         self._first = stop
 
-    def _rows(self) -> tuple[Array, Array]:
+    def _rows(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return sums and weights with the axis of rows in front of those of the volume."""
         return np.moveaxis(self._total, 1 + self._axis, 1), np.moveaxis(self._norm, self._axis, 0)

@@ -31,7 +31,8 @@ _NARROWER = (64, 48, 32, 16)
 # A plan may compute at most this many times what the cheapest one computes, if others are allowed;
 # and no halo shall compute more than this many times what one pass does.
 _AFFORDABLE, _MOST = 1.5, 4.0
-_FLOAT = 4  # bytes
+_FLOAT, _HALF = 4, 2  # bytes
+_HANDED_ON = 8  # rows at most that are finished, or wait to be brought to the grid of the scan
 _MB = 2**20
 
 
@@ -44,12 +45,12 @@ class Planner:
     most_mb: float = math.inf  # that the network may take
     fixed_mb: float = 0.0  # memory of the network that does not depend on the tile
     tiles: Tiles = "exact"
-    features: int | None = None  # that are blended, if it is not the outputs
+    features: bool = False  # whether tiles hold features, which outputs are made of bit by bit
 
     @property
     def channels(self) -> int:
-        """How many numbers of each voxel are blended."""
-        return self.features or len(self.manifest.outputs.channels)
+        """How many numbers of each voxel are the result."""
+        return len(self.manifest.outputs.channels)
 
     def plan(self, shape: Shape, memory_mb: float) -> Plan | None:
         """Return a cheap plan for a prepared volume, with the widest halo that is affordable.
@@ -123,9 +124,10 @@ class Planner:
         )
         across = math.prod(shape) // shape[order[0]]
         numbers = members * self.channels + 1  # one of weights
-        rows_mb = size[order[0]] * across * numbers * _FLOAT / _MB
-        # Weights, and what is multiplied by them.
-        each = self.bytes_per_voxel + 2 * _FLOAT + self._bytes_of_mean(members)
+        sums = _HALF if tiling.sums == "float16" else _FLOAT
+        rows_mb = min(size[order[0]], shape[order[0]]) * across * numbers * sums / _MB
+        rows_mb += _HANDED_ON * across * self.channels * _FLOAT / _MB
+        each = self.bytes_per_voxel + _FLOAT + self._bytes_of_mean(members)  # weights, and means
         memory_mb = math.prod(size) * each / _MB + rows_mb + self.fixed_mb
         return Plan(
             shape,
@@ -144,7 +146,8 @@ class Planner:
 
     def _bytes_of_mean(self, members: int) -> int:
         """Return what each voxel of a tile takes where outputs of networks are averaged there."""
-        return _FLOAT * self.channels * (members < self.manifest.tiling.members_apart)
+        averaged = members < self.manifest.tiling.members_apart and not self.features
+        return _FLOAT * self.channels * averaged
 
     def _cost_of_blending(self, size: Shape) -> str:
         recipe, network = self.manifest.recipe, self.manifest.network

@@ -8,6 +8,7 @@ import numpy as np
 from vol3dseg.inference.runtimes.session import Backend
 from vol3dseg.inference.tiling.blending import Array, Window
 from vol3dseg.inference.tiling.tile_plan import Plan, Tile
+from vol3dseg.model.head import Head
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.tiling_rule import Axis
 from vol3dseg.space.box import Box, read_padded
@@ -22,6 +23,7 @@ def run_tiles(
     plan: Plan,
     progress: Progress = lambda done, total: None,
     threads: int = 1,
+    head: Head | None = None,
 ) -> Iterator[Array]:
     """Run a network over a volume as planned; give rows of the result as they are finished.
 
@@ -32,9 +34,10 @@ def run_tiles(
 
     The image is (i, j, k, c). Yields the (channel, rows, ...) values of the next rows, with axes as
     `plan.row_axes` has them, good until the next are asked for; `progress` gets the tiles done and
-    their number. Outputs are added up by `threads`.
+    their number. Outputs are added up by `threads`; a `head` makes them of what the backend gives.
     """
-    runner = _Runner(image, mirrored(backend, manifest.tiling.mirror), manifest, plan, progress)
+    run = mirrored(backend, manifest.tiling.mirror)
+    runner = _Runner(image, run, manifest, plan, progress, head)
     axis = plan.order[0]
     rows = [list(row) for _, row in groupby(plan.tiles, key=lambda tile: tile.read.start[axis])]
     yield from _blended(rows, runner, threads) if plan.blended else _side_by_side(rows, runner)
@@ -61,7 +64,13 @@ class _Runner:
     """Runs tiles, and skips empty ones."""
 
     def __init__(
-        self, image: Array, backend: Backend, manifest: Manifest, plan: Plan, progress: Progress
+        self,
+        image: Array,
+        backend: Backend,
+        manifest: Manifest,
+        plan: Plan,
+        progress: Progress,
+        head: Head | None,
     ) -> None:
         self.plan = plan
         self.tiling = manifest.tiling
@@ -72,6 +81,7 @@ class _Runner:
         self._done, self._total = 0, len(plan.tiles)
         # Networks side by side whose outputs are averaged tile by tile.
         self._averaged = manifest.tiling.members_apart // plan.members_apart
+        self.head = head.averaged if head and self._averaged > 1 else head
         self._skips = manifest.tiling.skip_empty
         self._nothing: Array | None = None if image.any() else self._background
 
@@ -87,7 +97,7 @@ class _Runner:
         patch = _patch(self._image, tile.read)
         if patch.any() or not self._may_skip(tile):
             output = np.asarray(self._backend(patch)[0])
-            if self._averaged == 1:
+            if self._averaged == 1 or self.head:
                 return output
             return np.asarray(output.reshape(self._averaged, -1, *output.shape[1:]).mean(axis=0))
         if self._nothing is None:
@@ -145,9 +155,10 @@ def _blended(rows: list[list[Tile]], runner: _Runner, threads: int) -> Iterator[
     for following, row in zip([*firsts[1:], plan.shape[axis]], rows, strict=True):
         for tile, output in runner.outputs(row):
             if window is None:
-                window = Window(plan, runner.tiling, len(output), threads)
+                channels = runner.head.outputs if runner.head else len(output)
+                window = Window(plan, runner.tiling, channels, runner.head, threads)
             window.add(tile, output)
             del output  # rather than hold it beside the next
         if window is not None:
-            yield window.finish(following)
+            yield from window.finished(following)
             window.move_to(following)
