@@ -19,11 +19,13 @@ def main(crops: Path, whole: Path, folder: Path) -> None:
     config = folder / "config.yaml"
     changed_config("crops32", {}, config)
     seconds = learn(crops, config, folder)
-    judge(folder, crops, "test", "--split", folder / "run" / "split.json", "--part", "test")
+    test = ("--split", folder / "run" / "split.json", "--part", "test")
+    judge(folder, crops, "test", *test)
+    judge(folder, crops, "test-mirrored", *test, "--mirror")
     judge(folder, whole, "whole", "--picture")
     for path in sorted((folder / "predictions-whole").glob("*.nii.gz")):
         _check(path, next(whole.rglob(path.name.replace(".nii.gz", "_t1.nii.gz"))))
-    for name in ("test", "whole"):
+    for name in ("test", "test-mirrored", "whole"):
         table = (folder / f"report-{name}" / "summary.md").read_text(encoding="utf-8")
         sys.stdout.write(f"\n{name}:\n{table}\n")
     sys.stdout.write(", ".join(f"{step} {s:.0f} s" for step, s in seconds.items()) + "\n")

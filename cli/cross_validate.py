@@ -1,10 +1,13 @@
 """`vol3dseg cross-validate`."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from vol3dseg.cli.logger_options import logger_options
 from vol3dseg.cli.options import (
     PathType,
     command,
@@ -14,6 +17,9 @@ from vol3dseg.cli.options import (
     training_options,
 )
 from vol3dseg.cli.training_bar import TrainingBar
+
+if TYPE_CHECKING:
+    from vol3dseg.training.watching import Logger
 
 
 @command("cross-validate", short_help="Train on folds, each judged on what it had not seen.")
@@ -44,6 +50,7 @@ from vol3dseg.cli.training_bar import TrainingBar
 )
 @click.option("--resume", is_flag=True, help="Go on; finished folds are left as they are.")
 @training_options
+@logger_options
 def cross_validate(
     prepared: Path,
     output: Path,
@@ -56,6 +63,7 @@ def cross_validate(
     seed: int | None,
     deterministic: bool,
     epochs: int | None,
+    loggers: Sequence["Logger"],
 ) -> None:
     """Train a network for each fold of PREPARED, and judge it on the subjects held out.
 
@@ -81,6 +89,7 @@ def cross_validate(
             resume=resume,
             progress=bar.line,
             show=bar.step,
+            loggers=loggers,
         )
     if found is not None:
         by_fold, pooled = fold_table(found.rows, intervals=False), pooled_dice(found.pooled)

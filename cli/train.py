@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vol3dseg.cli.logger_options import logger_options
 from vol3dseg.cli.options import PathType, command, output_option, show_table, training_options
 from vol3dseg.cli.training_bar import TrainingBar
 from vol3dseg.errors import ConfigError
@@ -34,15 +35,7 @@ if TYPE_CHECKING:
     help="Go on with interrupted runs, and to more epochs with finished ones that have fewer.",
 )
 @training_options
-@click.option(
-    "--tensorboard", is_flag=True, help="Log for TensorBoard too, in OUTPUT. Needs [tensorboard]."
-)
-@click.option(
-    "--mlflow",
-    is_flag=True,
-    help="Log in MLflow too, where its environment says, such as MLFLOW_TRACKING_URI. "
-    "Needs [mlflow].",
-)
+@logger_options
 def train(
     prepared: Path,
     output: Path,
@@ -51,8 +44,7 @@ def train(
     seed: int | None,
     deterministic: bool,
     epochs: int | None,
-    tensorboard: bool,
-    mlflow: bool,
+    loggers: Sequence["Logger"],
 ) -> None:
     """Train a 3-D U-Net on PREPARED, a folder made by vol3dseg preprocess.
 
@@ -70,7 +62,6 @@ def train(
         "epochs": epochs,
         "deterministic": deterministic or None,
     }
-    loggers = _loggers(tensorboard, mlflow)
     if len(configs) > 1:
         _train_several(prepared, output, configs, resume, changes, loggers)
         return
@@ -117,21 +108,6 @@ def _train_several(
     show_table("Runs", ["run", "outcome"], rows, words=["outcome"])
     if not all_finished:
         raise SystemExit(1)
-
-
-def _loggers(tensorboard: bool, mlflow: bool) -> list["Logger"]:
-    """Return what was asked for, once it is known that its packages are there."""
-    from vol3dseg.training.mlflow_log import load_mlflow, mlflow_log
-    from vol3dseg.training.tensorboard_log import load_tensorboard, tensorboard_log
-
-    chosen: list[Logger] = []
-    if tensorboard:
-        load_tensorboard()
-        chosen.append(tensorboard_log)
-    if mlflow:
-        load_mlflow()
-        chosen.append(mlflow_log)
-    return chosen
 
 
 def _report(manifest: "Manifest", run: Path) -> None:

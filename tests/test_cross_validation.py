@@ -307,3 +307,12 @@ def test_members_that_are_not_alike_are_refused(finished, tmp_path):
     other = manifest.model_copy(update={"network": network})
     with pytest.raises(RunError, match=r"folds 1 and 2 differ in network\.divisor: "):
         require_alike({1: manifest, 2: other}, tmp_path)
+
+
+def test_each_fold_is_logged_as_a_run_of_its_own(prepared, tmp_path):
+    pytest.importorskip("tensorboard")
+    words = ["cross-validate", str(prepared), "-o", str(tmp_path / "CV"), "--epochs", "1"]
+    outcome = CliRunner().invoke(cli, [*words, "--tensorboard"])
+    assert outcome.exit_code == 0, outcome.output
+    for number in (1, 2):
+        assert list((tmp_path / "CV" / f"fold-{number}" / "tensorboard" / "train").iterdir())

@@ -67,6 +67,9 @@ def test_more_of_anything_takes_more():
     assert all(less < more for less, more in pairwise(c.estimate.total_mb for c in choices))
     batch = chosen(one, None, network=replace(NETWORK, batch_norm=True))
     assert batch.estimate.total_mb < choices[0].estimate.total_mb
+    averaged = chosen(config_with(batch_size=1, ema=0.99), None)
+    copy_mb = averaged.estimate.network_mb - choices[0].estimate.network_mb
+    assert copy_mb == pytest.approx(NETWORK.weights * 4 / 2**20)
     few = chosen(config_with(), None, CASES[:3]).estimate.patches_mb
     assert chosen(config_with(), None).estimate.patches_mb > few
 

@@ -19,7 +19,7 @@ from vol3dseg.planning.fingerprint import Fingerprint
 from vol3dseg.planning.grid_rules import target_spacing, topology
 from vol3dseg.planning.make_plan import plan_for
 from vol3dseg.planning.patch_fit import patch_warnings
-from vol3dseg.planning.workload import Speed, growth_share
+from vol3dseg.planning.workload import Speed, growth_share, step_share
 from vol3dseg.space.labels import Label, LabelSet
 
 FAST = Speed(1e11, start_s=20.0, how="given by a test")
@@ -241,9 +241,9 @@ def test_how_many_patches_are_drawn_for_a_class(facts, share):
 
 def test_more_time_is_used():
     short, long = (planned(SETS["large"], Limits(8192, 60 * m)) for m in (10, 100))
-    assert short.config.training.epochs <= long.config.training.epochs
     assert math.prod(short.config.recipe.patch_size) < math.prod(long.config.recipe.patch_size)
-    assert long.seconds > 0.8 * 6000
+    assert 0.8 * 600 < short.seconds <= 600
+    assert 0.8 * 6000 < long.seconds <= 6000
 
 
 def test_a_faster_machine_has_a_wider_network():
@@ -355,6 +355,6 @@ def test_patches_that_grow_and_volumes_that_are_judged_count_in_the_time():
     assert seconds[2] > 1.02 * seconds[1]
     assert growth_share(plain) == 1
     data = config_with((64, 64, 64)).chosen(grow_patch=grown.training.grow_patch)
-    assert growth_share(data) == pytest.approx(0.5 / 8 + 0.5)
+    assert growth_share(data) == pytest.approx(0.5 * step_share(1 / 8) + 0.5)
     same = GrowPatchConfig(start=0.5, stages=2, epochs=0.5, batch="voxels")
     assert growth_share(plain.chosen(grow_patch=same)) == 1

@@ -74,7 +74,7 @@ def test_steps_that_become_slower_count_within_an_epoch():
 
 
 def test_steps_of_small_patches_tell_what_whole_ones_take():
-    timing = Timing(epochs=4, first=0, steps=4, judged=0, work=[0.25, 0.25, 1, 1])
+    timing = Timing(epochs=4, first=0, steps=4, judged=0, shares=[0.25, 0.25, 1, 1])
     for now in (0.0, 0.5, 1.0, 1.5):
         timing.step_ended(now)
     assert timing.step_s == pytest.approx(2.0)

@@ -67,7 +67,10 @@ def estimate_memory(
     kept = min(training_mb, cache_mb) + min(validation_mb, cache_mb // 4)
     ahead = kept + _ahead_mb(config, at_once)
     bytes_each = _BYTES.get(config.training.precision, _FLOAT)
-    return MemoryEstimate(start_mb, _network_mb(network, at_once, bytes_each), ahead)
+    network_mb = _network_mb(network, at_once, bytes_each)
+    if config.training.ema is not None:  # a copy of its own
+        network_mb += network.weights * _FLOAT / MB
+    return MemoryEstimate(start_mb, network_mb, ahead)
 
 
 def voxel_bytes(config: Config) -> int:

@@ -33,7 +33,7 @@ from vol3dseg.training.training_state import (
     require_same_config,
     require_same_data,
 )
-from vol3dseg.training.watching import Progress, Show, quiet
+from vol3dseg.training.watching import Logger, Progress, Show, quiet
 from vol3dseg.written import require_ours
 
 FOLDS_NAME = "splits.json"
@@ -81,6 +81,7 @@ def cross_validate(
     resume: bool = False,
     progress: Progress = quiet,
     show: Show = quiet,
+    loggers: Sequence[Logger] = (),
 ) -> CrossValidation | None:
     """Train a network for each fold, and judge each on the subjects that it had not seen.
 
@@ -115,6 +116,8 @@ def cross_validate(
     progress, show : callable
         Called with lines of text, and with the steps of a training as they are made. They must be
         functions of a module, since other processes call them too.
+    loggers : sequence of callable
+        As of `train`; each fold is a run of its own to them.
 
     Returns
     -------
@@ -145,7 +148,7 @@ def cross_validate(
         progress(f"\nfold {number} of {len(plan.splits)} -> {fold_folder(plan.folder, number)}")
         for path in reversed(pooled_paths(plan.folder)[-2:]):  # of folds that were others
             remove_ours(path)
-        outcome = _complete(plan, number, progress, show)
+        outcome = _complete(plan, number, progress, show, loggers)
         if not outcome.finished:
             failed[number] = outcome.said
             progress(f"fold {number} {outcome.said}")
@@ -161,18 +164,24 @@ def cross_validate(
     return pool_folds(plan.prepared, plan.folder, plan.index, plan.config, plan.splits, progress)
 
 
-def _complete(plan: _Plan, number: int, progress: Progress, show: Show) -> Outcome:
-    # Imports TensorFlow, in the process of the fold alone.
-    config = plan.alike(number)
-    return apart(_complete_fold, plan.prepared, plan.folder, number, config, progress, show)
+def _complete(
+    plan: _Plan, number: int, progress: Progress, show: Show, loggers: Sequence[Logger]
+) -> Outcome:
+    told = (progress, show, loggers)
+    return apart(_complete_fold, plan.prepared, plan.folder, number, plan.alike(number), told)
 
 
 def _complete_fold(
-    prepared: Path, folder: Path, number: int, config: Config, progress: Progress, show: Show
+    prepared: Path,
+    folder: Path,
+    number: int,
+    config: Config,
+    told: tuple[Progress, Show, Sequence[Logger]],
 ) -> Outcome:
+    # Imports TensorFlow, in the process of the fold alone.
     from vol3dseg.training.judging_folds import complete_fold
 
-    return complete_fold(prepared, folder, number, config, progress, show)
+    return complete_fold(prepared, folder, number, config, *told)
 
 
 def _plan(

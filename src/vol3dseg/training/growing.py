@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from vol3dseg.config import Config
+from vol3dseg.planning.workload import step_share
 from vol3dseg.space.box import Shape
 
 
@@ -49,12 +50,12 @@ def patches_of(stages: Sequence[Stage], steps: int, batch: int) -> tuple[Shape, 
     return now.size, range(first, first + now.patches)
 
 
-def work_of(config: Config) -> list[float]:
-    """Return how many voxels a step of each epoch sees, where 1 is a step of whole patches."""
+def step_shares(config: Config) -> list[float]:
+    """Return the share of the time of whole patches that a step of each epoch takes."""
     training, stages = config.training, stages_of(config)
     whole = math.prod(config.recipe.patch_size) * training.at_once
     drawn = [patches_of(stages, 1, epoch) for epoch in range(training.epochs)]
-    return [math.prod(size) * len(numbers) / whole for size, numbers in drawn]
+    return [step_share(math.prod(size) * len(numbers) / whole) for size, numbers in drawn]
 
 
 def describe_growth(stages: Sequence[Stage]) -> str | None:

@@ -1,5 +1,6 @@
 """One fold of a cross-validation: train it, then segment what it holds out and score that."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from vol3dseg.config import Config
@@ -28,19 +29,25 @@ from vol3dseg.training.held_out import (
 from vol3dseg.training.results import keras_predictor
 from vol3dseg.training.several import Outcome, as_outcome
 from vol3dseg.training.training_state import LAST, goes_on, read_origin
-from vol3dseg.training.watching import Progress, Show
+from vol3dseg.training.watching import Logger, Progress, Show
 from vol3dseg.written import sha256_file
 
 
 @as_outcome
 def complete_fold(
-    prepared: Path, folder: Path, number: int, config: Config, progress: Progress, show: Show
+    prepared: Path,
+    folder: Path,
+    number: int,
+    config: Config,
+    progress: Progress,
+    show: Show,
+    loggers: Sequence[Logger],
 ) -> Outcome:
     """Do what is missing of a fold: all of it, the rest of its training, or its scores."""
     run = fold_folder(folder, number)
     if not (run / "manifest.json").is_file() or goes_on(run, config):
         resume = (run / LAST).is_file()
-        train(prepared, run, config, resume=resume, progress=progress, show=show)
+        train(prepared, run, config, resume=resume, progress=progress, show=show, loggers=loggers)
     if not is_judged(folder, number, deployed_checkpoint(run)):
         judge_fold(prepared, folder, number, progress)
     return Outcome("finished", finished=True, manifest=read_run_manifest(run))

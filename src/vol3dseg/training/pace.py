@@ -8,7 +8,7 @@ import numpy as np
 
 from vol3dseg.config import VOLUME_DICE, Config
 from vol3dseg.training.backend import keras
-from vol3dseg.training.growing import work_of
+from vol3dseg.training.growing import step_shares
 from vol3dseg.training.timing import Step, Timing, duration
 
 _SHOWN = ("loss", "dice", "val_loss", "val_dice", VOLUME_DICE)
@@ -49,7 +49,7 @@ class Pace(keras.callbacks.Callback):  # type: ignore[misc]
         self._training = training = config.training
         self._epoch, self._steps, self._judged = first, steps, judged
         batches, every = _PAIR * judged / training.at_once, training.validate_every or 1
-        self._timing = Timing(training.epochs, first, steps, batches, every, work_of(config))
+        self._timing = Timing(training.epochs, first, steps, batches, every, step_shares(config))
         self._say, self._show, self._clock = say, show, clock
         self._told = False
 

@@ -56,8 +56,8 @@ class Timing:
         comes after its steps until one epoch has ended.
     every : int
         After how many epochs comes what does not come after each: the mean over so many counts.
-    work : sequence of float
-        What a step of each epoch computes, where 1 is a step of whole patches; empty for all 1.
+    shares : sequence of float
+        Of the time of a step of whole patches that one of each epoch takes; empty for all 1.
     """
 
     def __init__(
@@ -67,13 +67,15 @@ class Timing:
         steps: int,
         judged: float,
         every: int = 1,
-        work: Sequence[float] = (),
+        shares: Sequence[float] = (),
     ) -> None:
-        self._work = [*work] or [1.0] * epochs
+        self._shares = [*shares] or [1.0] * epochs
         self._done = first
         self._steps, self._left_in_epoch = steps, steps
         self._judged = judged
-        self._seconds: deque[float] = deque(maxlen=max(steps, _ENOUGH))  # the latest, by work
+        self._seconds: deque[float] = deque(
+            maxlen=max(steps, _ENOUGH)
+        )  # the latest, as if of whole patches
         self._last: float | None = None
         self._rests: deque[float] = deque(maxlen=every)  # what came after the steps of epochs [s]
 
@@ -99,14 +101,14 @@ class Timing:
         rest_s = self._judged * _FORWARD * step_s
         if self._rests:
             rest_s = sum(self._rests) / len(self._rests)
-        left = self._work[self._done :]
+        left = self._shares[self._done :]
         steps = self._left_in_epoch * sum(left[:1]) + self._steps * sum(left[1:])
         return steps * step_s + len(left) * rest_s
 
     def step_ended(self, now: float) -> None:
         """Count a step; the moment that the one before, or the epoch before, ended is known."""
         if self._last is not None:
-            self._seconds.append((now - self._last) / self._work[self._done])
+            self._seconds.append((now - self._last) / self._shares[self._done])
         self._last = now
         self._left_in_epoch -= 1
 
