@@ -18,10 +18,12 @@ from vol3dseg.inference.runtimes.session import Session, require_values
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.machine import give_back_at_once, reset_peak
 from vol3dseg.model.components import component_library
+from vol3dseg.model.exact_norms import write_exact_norms
 from vol3dseg.model.head import Head, take_head
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import ModelFile, read_model
 from vol3dseg.model.tiling_rule import Tiling
+from vol3dseg.recipe import Recipe
 
 _LAID_OUT = 4.0  # times the weights: runtimes lay them out for their kernels, size by size
 _GPU_MB = 4096.0  # of a GPU's own memory, unless a limit is given
@@ -117,6 +119,7 @@ def predictor_of(
 ) -> Predictor:
     """Make a predictor of a model that is read; see `load_predictor`. Its origin has no name."""
     (model, head), lean = _without_head(model), max_memory_mb is not None
+    model = _with_exact_norms(model, device, precision)
     session = open_session(model.content, device, threads, precision, lean)
     require_values(session, model.manifest, head.features if head else None)
     made = make_predictor(model, session, max_memory_mb, threads, tiles, head)
@@ -166,6 +169,19 @@ def _without_head(model: ModelFile) -> tuple[ModelFile, Head | None]:
     graph = onnx.load_model_from_string(model.content)
     head = take_head(graph, tiling.members_apart)
     return (replace(model, content=graph.SerializeToString()) if head else model), head
+
+
+def _with_exact_norms(model: ModelFile, device: Device, precision: Precision) -> ModelFile:
+    """Let an adopted model's norms be as exact as torch's, where that is not lost again.
+
+    Models of our own keep giving what they gave.
+    """
+    on_gpu = device in ("cuda", "tensorrt") or (device == "auto" and has_cuda())
+    if on_gpu or precision != "float32" or isinstance(model.manifest.recipe, Recipe):
+        return model
+    graph = onnx.load_model_from_string(model.content)
+    written = write_exact_norms(graph)
+    return replace(model, content=graph.SerializeToString()) if written else model
 
 
 def _as_asked(
