@@ -49,26 +49,25 @@ class Window:
     def __init__(
         self, plan: Plan, tiling: Tiling, channels: int, head: Head | None = None, threads: int = 1
     ) -> None:
-        self._axis, self._threads, self._head = plan.order[0], threads, head
+        self._axes, self._threads, self._head = plan.row_axes, threads, head
         self._members = plan.members_apart
-        self._weights = tile_weights(plan.size, tiling)
+        self._weights = tile_weights(plan.size, tiling).transpose(self._axes).copy()
         self._halves = tiling.sums == "float16"
         self._first = 0  # row that the window begins with
-        self._height = min(plan.size[self._axis], plan.shape[self._axis])
-        sides = list(plan.shape)
-        sides[self._axis] = self._height
+        rows, *across = (plan.shape[axis] for axis in self._axes)
+        self._height = min(len(self._weights), rows)
         kind = np.uint16 if self._halves else np.float32
-        self._total: NDArray[Any] = np.zeros((channels, *sides), dtype=kind)
-        self._norm: NDArray[Any] = np.zeros(sides, dtype=kind)
+        # In memory as rows are handed on: what is read of a window is more than lies together else.
+        self._total: NDArray[Any] = np.zeros((channels, self._height, *across), dtype=kind)
+        self._norm: NDArray[Any] = np.zeros((self._height, *across), dtype=kind)
 
     def add(self, tile: Tile, output: Array) -> None:
         """Add the (channel, i, j, k) output of a tile."""
-        kept = tile.keep.relative_to(tile.read).slices
-        offset = [0, 0, 0]
-        offset[self._axis] = -self._first
-        window = tile.keep.shifted(offset).slices
-        weights, output = self._weights[kept], output[:, *kept]
-        total, norm = self._total[:, *window], self._norm[window]
+        kept, place = tile.keep.relative_to(tile.read).slices, tile.keep.slices
+        kept, (first, *across) = self._turned(kept), self._turned(place)
+        window = slice(first.start - self._first, first.stop - self._first), *across
+        output = output.transpose(0, *(1 + axis for axis in self._axes))[:, *kept]
+        weights, total, norm = self._weights[kept], self._total[:, *window], self._norm[window]
         step = max(1, _SLAB // weights[0].size)
 
         def rows(start: int) -> None:
@@ -81,6 +80,9 @@ class Window:
         with ThreadPoolExecutor(self._threads) as pool:
             list(pool.map(rows, range(0, len(weights), step)))
 
+    def _turned(self, slices: tuple[slice, ...]) -> tuple[slice, ...]:
+        return tuple(slices[axis] for axis in self._axes)
+
     def _outputs(self, given: Array) -> Iterator[tuple[slice, Array]]:
         """Give some channels after the others of a part of a tile, each in a new array."""
         step = max(1, _SLAB // given[0].size)
@@ -91,7 +93,7 @@ class Window:
             return
         for start in range(0, len(given), step):
             channels = slice(start, start + step)
-            yield channels, np.array(given[channels])
+            yield channels, np.array(given[channels], order="C")
 
     def _add(self, sums: NDArray[Any], values: Array) -> None:
         if self._halves:
@@ -105,24 +107,26 @@ class Window:
 
         Of several networks, each has the means of its own, and what comes is the mean of these.
         """
-        total, norm = self._rows()
         count = stop - self._first
-        step = max(1, _HANDED_ON // total[:, 0].size)
+        step = max(1, _HANDED_ON // self._total[:, 0].size)
         for start in range(0, count, step):
             part = slice(start, min(start + step, count))
-            yield self._means(total[:, part], self._read(norm[part]))
+            yield self._means(self._total[:, part], self._read(self._norm[part]))
 
     def _means(self, total: NDArray[Any], norm: Array) -> Array:
         members = np.split(total, self._members)
-        means = np.zeros((len(members[0]), *norm.shape), dtype=np.float32)
+        means = np.empty((len(members[0]), *norm.shape), dtype=np.float32)
 
         def of(channel: int) -> None:
             mean = means[channel]
-            for member in members:
+            for number, member in enumerate(members):
                 found = self._read(member[channel])
                 found /= norm
-                mean += self._rounded(found)
-                self._rounded(mean)
+                self._rounded(found)
+                if number:
+                    found += mean
+                    self._rounded(found)
+                mean[:] = found
             if len(members) > 1:
                 mean /= np.float32(len(members))
                 self._rounded(mean)
@@ -139,16 +143,9 @@ class Window:
 
     def move_to(self, stop: int) -> None:
         """Let the window begin with row `stop`."""
-        total, norm = self._rows()
         count = stop - self._first
         kept = self._height - count
-        for sums in (*total, norm):
-            for start in range(0, kept, count):  # none overlaps what it moves to
-                rows = min(count, kept - start)
-                sums[start : start + rows] = sums[start + count : start + count + rows]
+        for sums in (*self._total, self._norm):
+            sums[:kept] = sums[count:]
             sums[kept:] = 0
         self._first = stop
-
-    def _rows(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return sums and weights with the axis of rows in front of those of the volume."""
-        return np.moveaxis(self._total, 1 + self._axis, 1), np.moveaxis(self._norm, self._axis, 0)
