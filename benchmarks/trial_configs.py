@@ -28,10 +28,9 @@ from vol3dseg.planning.workload import growth_share
 _PROBES = 3  # of each config, in turn
 
 
-def main(words: argparse.Namespace) -> None:
+def trial(configs: dict[str, Config], words: argparse.Namespace) -> None:
     """Train what is missing, for so many hours, and print what is known by then."""
     ends = time.monotonic() + 3600 * words.hours
-    configs = {Path(name).stem: load_config(name) for name in words.configs}
     require_comparable(configs)
     epochs = _epochs(configs, words.output / "epochs.json")
     found = [
@@ -41,10 +40,10 @@ def main(words: argparse.Namespace) -> None:
     for each in found:
         each.write_config()
     prepared = found[0].prepare(words.dataset)
-    folds = words.fold or list(range(1, words.folds + 1))
+    folds, seeds = words.fold or list(range(1, words.folds + 1)), words.seed or [0]
     todo = [
         (each, seed, fold)
-        for seed in words.seed
+        for seed in seeds
         for fold in folds
         for each in found
         if not each.is_done(seed, fold)
@@ -54,7 +53,7 @@ def main(words: argparse.Namespace) -> None:
             sys.stdout.write(f"\n{len(todo) - number} trainings are left; call again\n")
             break
         each.complete(prepared, seed, fold, words.folds)
-    sys.stdout.write(f"\n{report(found, words.seed, folds)}")
+    sys.stdout.write(f"\n{report(found, seeds, folds)}")
 
 
 def require_comparable(configs: dict[str, Config]) -> None:
@@ -114,15 +113,20 @@ def _patch_s(config: Config, measure: Measure) -> float:
     return flops_per_patch(config) * growth_share(config) / speed.flops_per_s
 
 
+def parser(about: str | None) -> argparse.ArgumentParser:
+    """Return what reads the words that every such trial takes."""
+    made = argparse.ArgumentParser(description=str(about).splitlines()[0])
+    made.add_argument("dataset", type=Path)
+    made.add_argument("output", type=Path)
+    made.add_argument("--folds", type=int, default=5)
+    made.add_argument("--fold", type=int, action="append", help="only these; all unless given")
+    made.add_argument("--seed", type=int, action="append", help="of training; 0 unless given")
+    made.add_argument("--hours", type=float, default=1000.0, help="after which none is begun")
+    return made
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("configs", nargs="+", metavar="CONFIG")
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--fold", type=int, action="append", help="only these; all unless given")
-    parser.add_argument("--seed", type=int, action="append", help="of training; 0 unless given")
-    parser.add_argument("--hours", type=float, default=1000.0, help="after which none is begun")
-    arguments = parser.parse_args()
-    arguments.seed = arguments.seed or [0]
-    main(arguments)
+    reading = parser(__doc__)
+    reading.add_argument("configs", nargs="+", metavar="CONFIG")
+    arguments = reading.parse_args()
+    trial({Path(name).stem: load_config(name) for name in arguments.configs}, arguments)

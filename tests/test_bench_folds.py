@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks import fold_runs, trial_accuracy, trial_configs
 from benchmarks.fold_runs import Contender, difference_table, differences, together
-from benchmarks.trial_configs import equal_minutes, report, require_comparable
+from benchmarks.trial_configs import equal_minutes, report, require_comparable, trial
+from benchmarks.trial_norms import norms
 from vol3dseg.config import load_config
 from vol3dseg.reporting.score_files import CASE_MEAN, PartScores
 
@@ -126,26 +127,36 @@ def test_configs_of_other_patches_are_no_pair():
         require_comparable(configs)
 
 
+def test_norms_are_all_that_differs():
+    preset = load_config("crops32")
+    every = norms(preset, width=4, epochs=10)
+    require_comparable(every)
+    assert [each.model.norm for each in every.values()] == ["batch", "batch", "instance", "weight"]
+    assert [each.training.freeze_norms for each in every.values()] == [None, 0.1, None, None]
+    assert {(each.model.width, each.training.epochs) for each in every.values()} == {(4, 10)}
+    alike = {"freeze_norms": None, "epochs": preset.training.epochs}
+    for each in every.values():
+        assert each.training.model_copy(update=alike) == preset.training
+
+
 def test_a_trial_of_configs_in_pieces(command, tmp_path, monkeypatch, capsys):
-    paths = []
-    for name, norm in (("better", "batch"), ("worse", "instance")):
-        paths.append(str(tmp_path / f"{name}.yaml"))
-        (tmp_path / f"{name}.yaml").write_text(f"extends: hippocampus\nmodel: {{norm: {norm}}}\n")
+    every = norms(load_config("hippocampus"), width=16, epochs=EPOCHS)
+    configs = {"better": every["batch"], "worse": every["instance"]}
     monkeypatch.setattr(trial_configs, "_patch_s", lambda config, measure: 1.0)
     words = argparse.Namespace(
-        dataset=tmp_path / "data", output=tmp_path / "out", configs=paths, folds=4, fold=[1, 2],
-        seed=[0, 1], hours=0.0,
+        dataset=tmp_path / "data", output=tmp_path / "out", folds=4, fold=[1, 2], seed=[0, 1],
+        hours=0.0,
     )  # fmt: skip
-    trial_configs.main(words)
+    trial(configs, words)
     assert "8 trainings are left; call again" in capsys.readouterr().out
     words.hours = 1.0
-    trial_configs.main(words)
+    trial(configs, words)
     said = capsys.readouterr().out
     assert "| better - worse | +0.0500 [+0.0500, +0.0500] | +0.0500" in said
     assert f"| better | {EPOCHS} | 4 |" in said
     assert len(command) == 9
     assert [w[3].split("/")[-2] for w in command[1:3]] == ["better", "worse"]
-    trial_configs.main(words)
+    trial(configs, words)
     assert len(command) == 9
 
 

@@ -23,7 +23,9 @@ def config_with(patch=(16, 16, 8), **model):
     data = load_config("hippocampus").model_dump(mode="json")
     data["recipe"]["patch_size"] = list(patch)
     data["model"] = {"depth": 2, "width": 4, "norm": "batch", **model}
-    data["training"] |= {"batch_size": 2, "precision": "float32", "grow_patch": None}
+    data["training"] |= {
+        "batch_size": 2, "precision": "float32", "grow_patch": None, "deep_supervision": False,
+    }  # fmt: skip
     return parse_config(data, "test")
 
 

@@ -98,13 +98,14 @@ def test_a_memory_that_nothing_fits_into_is_refused():
 
 
 def test_the_hippocampus_comes_out_as_its_preset():
-    made = planned(SETS["isotropic"], speed=FAST.faster(1.5)).config
+    made = planned(SETS["isotropic"], speed=FAST.faster(8)).config
     preset = load_config("hippocampus")
     assert made.training.batch_size == preset.training.batch_size
     for key in ("patch_size", "crop", "spacing_mm", "normalisation"):
         theirs = {"MRI": preset.recipe.normalisation["MRI"]} if key == "normalisation" else None
         assert getattr(made.recipe, key) == (theirs or getattr(preset.recipe, key))
-    assert (made.model.depth, made.model.width) == (3, 16)
+    assert (made.model.depth, made.model.width) == (preset.model.depth, preset.model.width)
+    assert made.training.deep_supervision == preset.training.deep_supervision
     assert made.training.foreground == 0
     assert made.training.augment.flip_axes == ()
 

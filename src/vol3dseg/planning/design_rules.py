@@ -10,6 +10,7 @@ from vol3dseg.space.box import Shape
 LARGEST = 256**3  # voxels of a patch to begin with, of equal sides in mm (nnU-Net's)
 WIDTH, WIDE = 16, 32
 NARROWER = (8, 4)  # where memory allows no more
+SUPERVISED = 3  # depth from which on the loss is taken at coarser levels as well
 FEWEST_STEPS = 500  # that a patch of this size must leave time for
 STEPS_TO_DOUBLE = 750  # left after the batch is doubled
 STEPS_TO_WIDEN = 2000  # left with 32 filters

@@ -10,6 +10,7 @@ from vol3dseg.planning.design_rules import (
     NARROWER,
     STEPS_TO_DOUBLE,
     STEPS_TO_WIDEN,
+    SUPERVISED,
     WIDE,
     Design,
 )
@@ -27,6 +28,11 @@ def design_choices(chosen: Design, work: Workload, memory_mb: float, given: bool
         ),
         *_levels(chosen),
         _width(chosen),
+        Choice(
+            "training.deep_supervision",
+            chosen.levels.depth >= SUPERVISED,
+            f"with a depth of {SUPERVISED} or more, coarser levels learn as well (nnU-Net's rule)",
+        ),
         Choice(
             "training.batch_size",
             chosen.batch,
