@@ -227,6 +227,8 @@ def test_names_that_nobody_can_type_are_mended_and_said(tmp_path):
     assert found.modalities == ("MR 0", "MR 1")
     assert found.labels.names == ("background", "a_b", "label 2", "x_y")
     assert "'a\\nb' is called 'a_b'" in found.notes
+    found = description(tmp_path, labels={"background": 0, "a/": 1, "a_": 2, "a_ 2": 3})
+    assert found.labels.names == ("0 background", "1 a_", "2 a_", "3 a_ 2")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,12 @@ def test_names_that_nobody_can_type_are_mended_and_said(tmp_path):
         pytest.param({"labels": {"background": 0, "a": 1, "b": 1}}, "each once", id="twice"),
         pytest.param({"labels": {"a": 0, "b": 1}}, "no background", id="no background"),
         pytest.param({"labels": {"background": 1, "b": 0}}, "no background", id="background 1"),
-        pytest.param({"labels": {"background": 0, "a": "x"}}, "labels.a", id="text"),
+        pytest.param(
+            {"labels": {"background": 0, "a": "x"}},
+            r"labels.a.0: expected a whole number, found 'x'; expected dataset",
+            id="text",
+        ),
+        pytest.param({"labels": {"background": 0, "a": []}}, "labels.a: expected at", id="empty"),
         pytest.param(
             {"labels": {"background": 0, **{f"c{n}": n for n in range(1, 256)}}},
             "256 classes",

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
 
 from vol3dseg.errors import ModelError, reading
 from vol3dseg.model.outputs import Outputs, Region, Sigmoid, Softmax
@@ -20,11 +28,18 @@ from vol3dseg.space.labels import Label, LabelSet
 
 FILE_NAME = "dataset.json"
 _BACKGROUND, _IGNORE = "background", "ignore"
-_LONGEST = 255
+_LONGEST = 255  # characters of a name
+_LARGEST = 255  # value of a voxel
 _REPLACED = "_"  # stands for what no name of ours may hold
 
+
+def _listed(said: Any) -> Any:
+    """Return the values of a label or region as a list, of which nnU-Net may give one alone."""
+    return said if isinstance(said, list | tuple) else [said]
+
+
 Value = Annotated[int, Strict(), Field(ge=0, lt=2**31)]
-_Values = Annotated[tuple[Value, ...], Field(min_length=1)]
+_Values = Annotated[tuple[Value, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 
 class _Dataset(BaseModel):
@@ -33,7 +48,7 @@ class _Dataset(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     channel_names: dict[str, str] = Field(min_length=1, max_length=64)
-    labels: dict[str, Value | _Values] = Field(min_length=2, max_length=2**16)
+    labels: dict[str, _Values] = Field(min_length=2, max_length=2**16)
     regions_class_order: _Values | None = None
     file_ending: str = ".nii.gz"
 
@@ -86,18 +101,17 @@ def read_description(path: Path) -> Description:
     channels = [found.channel_names[str(n)] for n in range(len(found.channel_names))]
     modalities = _usable(channels, "channel")
     labels = dict(found.labels)
-    ignored = labels.pop(_IGNORE, None)
-    if labels.get(_BACKGROUND) != 0:
+    ignored = labels.pop(_IGNORE, ())
+    if labels.get(_BACKGROUND) != (0,):
         raise _unfit(path, "labels have no background of value 0")
-    if ignored is not None and not isinstance(ignored, int):
+    if len(ignored) > 1:
         raise _unfit(path, f"the label to ignore has several values {list(ignored)}")
-    regional = any(isinstance(value, tuple) and len(value) > 1 for value in labels.values())
+    regional = any(len(values) > 1 for values in labels.values())
     make = _regions if regional else _classes
     made, outputs, named = make(path, labels, found.regions_class_order)
-    if ignored is not None:
-        if ignored in made.by_value:
-            raise _unfit(path, f"the label to ignore, {ignored}, is that of a class too")
-        made = made.model_copy(update={"ignore": (ignored,)})
+    if made.by_value.keys() & set(ignored):
+        raise _unfit(path, f"the label to ignore, {ignored[0]}, is that of a class too")
+    made = made.model_copy(update={"ignore": ignored})
     names = {**dict(zip(channels, modalities, strict=True)), **named}
     notes = [f"{old!r} is called {new!r}" for old, new in names.items() if old != new]
     unnamed = [name for name in made.foreground if name not in named.values()]
@@ -109,12 +123,11 @@ def read_description(path: Path) -> Description:
 _Made = tuple[LabelSet, Outputs, dict[str, str]]
 
 
-def _classes(path: Path, labels: Mapping[str, int | _Values], order: _Values | None) -> _Made:
+def _classes(path: Path, labels: Mapping[str, _Values], order: _Values | None) -> _Made:
     """Return a class for each label; their values are the indices of the network's channels."""
-    values = {name: v[0] if isinstance(v, tuple) and v else v for name, v in labels.items()}
-    by_value = sorted(values.items(), key=lambda item: item[1])
-    if [value for _, value in by_value] != list(range(len(by_value))):
-        found = ", ".join(f"{name} {value}" for name, value in by_value)
+    by_value = sorted(labels.items(), key=lambda item: item[1])
+    if [values for _, values in by_value] != [(n,) for n in range(len(by_value))]:
+        found = ", ".join(f"{name} {value}" for name, (value,) in by_value)
         raise _unfit(path, f"labels are {found:.200}", "0, 1, 2, ... without a gap, each once")
     _require_few(path, len(by_value))
     names = _usable([name for name, _ in by_value], "label")
@@ -124,57 +137,55 @@ def _classes(path: Path, labels: Mapping[str, int | _Values], order: _Values | N
     return made, Softmax(values="logits", classes=made.names), called
 
 
-def _regions(path: Path, labels: Mapping[str, int | _Values], order: _Values | None) -> _Made:
+def _regions(path: Path, labels: Mapping[str, _Values], order: _Values | None) -> _Made:
     """Return the classes that regions paint, and a channel for each region."""
-    regions = {name: _set(value) for name, value in labels.items() if _set(value) != {0}}
+    given = {name: set(values) for name, values in labels.items() if set(values) != {0}}
+    painted = _checked_order(path, given, order)
+    called = dict(zip(given, _usable(list(given), "region"), strict=True))
+    regions = {called[name]: values for name, values in given.items()}
+    read = _read_as(regions, painted)
+    if bare := [value for value in painted if not read[value]]:
+        found = f"nothing that is labelled becomes {bare}: other regions cover theirs"
+        raise _unfit(path, found, "regions that differ")
+    alone = {value: [n for n, of in regions.items() if of == set(read[value])] for value in read}
+    names = {value: found[0] if found else f"label {value}" for value, found in alone.items()}
+    classes = [Label(name=names[n], read=read[n], write=n) for n in sorted(painted)]
+    members = {
+        name: tuple(c.name for c in classes if of & set(c.read)) for name, of in regions.items()
+    }
+    whole = {c.name: set(c.read) for c in classes}
+    unions = {  # but those that are a class, or that no classes make up
+        name: members[name]
+        for name, of in regions.items()
+        if name not in whole and of == set().union(*(whole[each] for each in members[name]))
+    }
+    background = Label(name=_BACKGROUND, read=(0,), write=0)
+    channels = tuple(
+        Region(name=name, members=of, paints=names[value])
+        for (name, of), value in zip(members.items(), painted, strict=True)
+    )
+    made = LabelSet(classes=(background, *classes), regions=unions)
+    return made, Sigmoid(values="logits", threshold=0.5, regions=channels), called
+
+
+def _checked_order(
+    path: Path, regions: Mapping[str, set[int]], order: _Values | None
+) -> tuple[int, ...]:
+    """Return what each region paints; ModelError where these do not fit each other."""
     if order is None or len(order) != len(regions):
         said = "nothing" if order is None else f"{list(order)}"
         wanted = f"a value for each of {len(regions)} regions"
         raise _unfit(path, f"regions_class_order is {said:.100}", wanted)
-    if 0 in order or len(set(order)) < len(order) or max(order) > 255:
+    if 0 in order or len(set(order)) < len(order) or max(order) > _LARGEST:
         found = f"regions_class_order is {list(order)!s:.100}"
-        raise _unfit(path, found, "values of 1 to 255, another for each region")
-    if any(0 in members or not members for members in regions.values()):
-        raise _unfit(path, "a region holds the background, or nothing")
+        raise _unfit(path, found, f"values of 1 to {_LARGEST}, another for each region")
+    if any(0 in members for members in regions.values()):
+        raise _unfit(path, "a region holds the background")
     _require_few(path, len(order) + 1)
-    names = dict(zip(regions, _usable(list(regions), "region"), strict=True))
-    read = _read_as(regions, order)
-    if bare := [value for value in order if not read[value]]:
-        found = f"nothing that is labelled becomes {bare}: other regions cover theirs"
-        raise _unfit(path, found, "regions that differ")
-    called = {
-        value: next((names[n] for n, of in regions.items() if of == set(read[value])), "")
-        for value in order
-    }
-    classes = [
-        Label(name=called[value] or f"label {value}", read=read[value], write=value)
-        for value in sorted(order)
-    ]
-    members = {
-        names[name]: tuple(c.name for c in classes if of & set(c.read))
-        for name, of in regions.items()
-    }
-    unions = {  # but those that are a class, or that no classes make up
-        names[name]: members[names[name]]
-        for name, of in regions.items()
-        if of == {v for c in classes if c.name in members[names[name]] for v in c.read}
-        and names[name] not in called.values()
-    }
-    background = Label(name=_BACKGROUND, read=(0,), write=0)
-    made = LabelSet(classes=(background, *classes), regions=unions)
-    written = {c.write: c.name for c in classes}
-    channels = tuple(
-        Region(name=name, members=of, paints=written[value])
-        for (name, of), value in zip(members.items(), order, strict=True)
-    )
-    return made, Sigmoid(values="logits", threshold=0.5, regions=channels), names
+    return order
 
 
-def _set(value: int | _Values) -> set[int]:
-    return {value} if isinstance(value, int) else set(value)
-
-
-def _read_as(regions: Mapping[str, set[int]], order: _Values) -> dict[int, _Values]:
+def _read_as(regions: Mapping[str, set[int]], order: Sequence[int]) -> dict[int, tuple[int, ...]]:
     """Return which values of training label maps become each that is written: the last painted."""
     becomes: dict[int, int] = {}
     for members, painted in zip(regions.values(), order, strict=True):
@@ -190,15 +201,18 @@ def _usable(names: Sequence[str], kind: str) -> tuple[str, ...]:
     ]
     shown = [name if name.strip() else f"{kind} {n}" for n, name in enumerate(shown)]
     often = Counter(shown)
-    return tuple(f"{name} {n}" if often[name] > 1 else name for n, name in enumerate(shown))
+    found = [f"{name} {n}" if often[name] > 1 else name for n, name in enumerate(shown)]
+    if len(set(found)) < len(found):  # one was called so before
+        found = [f"{n} {name}" for n, name in enumerate(shown)]
+    return tuple(found)
 
 
 def _require_few(path: Path, count: int) -> None:
-    if count > 255:
+    if count > _LARGEST:
         raise ModelError(
             f"has {count} classes",
             where=path,
-            expected="at most 255 with the background, which a byte a voxel tells apart",
+            expected=f"at most {_LARGEST} with the background, which a byte a voxel tells apart",
             remedy="run it with nnU-Net",
         )
 

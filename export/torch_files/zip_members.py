@@ -21,6 +21,8 @@ _LOCATOR = struct.Struct("<4sLQL")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _LARGE, _LARGE_SHORT = 2**32 - 1, 2**16 - 1  # stand for "see the longer field"
+_PICKLE = b"\x80"  # that one of these begins with
+_EXPECTED = "a zip file with nothing compressed in it, as torch has written it since 1.6"
 _ENCRYPTED = 0x2041  # any of these flags
 _PIECE = 2**24
 
@@ -44,6 +46,12 @@ class TorchZip:
 
     def __init__(self, file: BufferedReader) -> None:
         self._file = file
+        if _bytes(file, 0, min(1, file.seek(0, 2))) == _PICKLE:
+            raise FileFormatError(
+                "is a bare pickle, as torch wrote checkpoints before 1.6",
+                expected=_EXPECTED,
+                remedy="load it with torch where you trust it, and save it again with torch.save",
+            )
         self._members = dict(_members(file))
 
     @property
@@ -172,6 +180,6 @@ def _unpacked(form: struct.Struct, content: bytes, magic: bytes) -> tuple[int, .
 def _damaged(what: str) -> FileFormatError:
     return FileFormatError(
         f"not a whole file of torch: {what}",
-        expected="a zip file with nothing compressed in it, as torch has written it since 1.6",
+        expected=_EXPECTED,
         remedy="copy the checkpoint again",
     )
