@@ -7,13 +7,14 @@ import onnx
 from pydantic import ValidationError
 
 from vol3dseg.errors import FileFormatError, ModelError
-from vol3dseg.export.monai.arguments import component
+from vol3dseg.export.monai.arguments import Component, component
 from vol3dseg.export.monai.bundle import Bundle, read_bundle
 from vol3dseg.export.monai.inferer import read_inferer
 from vol3dseg.export.monai.monai_postprocessing import describe, read_postprocessing
 from vol3dseg.export.monai.monai_proof import prove
 from vol3dseg.export.monai.monai_run import FRAMEWORK, OwnModel, require_monai
 from vol3dseg.export.monai.networks import read_network, write_network
+from vol3dseg.export.monai.networks.network_definition import Definition
 from vol3dseg.export.monai.transforms import read_preprocessing
 from vol3dseg.files import require_writable, write_bytes
 from vol3dseg.inference import Device
@@ -25,6 +26,7 @@ from vol3dseg.model.network_check import require_sound_network
 from vol3dseg.model.provenance import provenance
 from vol3dseg.recipe import MonaiRecipe
 from vol3dseg.schema import problems
+from vol3dseg.space.box import Shape
 
 Tell = Callable[[str], None]
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino")
@@ -102,38 +104,22 @@ def _assembled(bundle: Bundle, paint: Sequence[str]) -> tuple[onnx.ModelProto, M
     before = read_preprocessing(config)
     after = read_postprocessing(config, before.steps)
     inferer = read_inferer(config)
-    said = component(config, config.part("network_def", "network"), "network_def")
-    if said is None:
-        raise config.refuse("its network_def is disabled", expected="a network")
-    network = read_network(config, said)
-    ends = (network.in_channels, network.out_channels)
-    if ends != (len(metadata.modalities), len(metadata.channels)):
-        named = f"{len(metadata.modalities)} and {len(metadata.channels)}"
-        raise config.refuse(
-            f"its network has {ends[0]} and {ends[1]} channels",
-            expected=f"{named}, as metadata.json names",
-            remedy="correct either",
-        )
+    said, network = _network(bundle, inferer.patch_size)
     described = describe(config, after, metadata.channels, paint)
     try:
         graph = write_network(network, bundle.state, described.order)
     except (ModelError, FileFormatError) as error:
         raise error.at(bundle.weights) from error
-    facts = network.facts()
-    patch = inferer.patch_size
-    if any(side % least for side, least in zip(patch, facts.divisor, strict=True)):
-        wanted = f"multiples of {facts.divisor}"
-        raise config.refuse(f"roi_size of its inferer is {patch}", expected=wanted)
     try:
         recipe = MonaiRecipe(
             kind="monai", modalities=tuple(metadata.modalities), steps=before.steps,
-            patch_size=patch,
+            patch_size=inferer.patch_size,
         )  # fmt: skip
         manifest = Manifest(
             recipe=recipe,
             fingerprint=recipe.fingerprint,
             labels=described.labels,
-            network=facts,
+            network=network.facts(),
             outputs=described.outputs,
             tiling=inferer.tiling,
             members=(_facts(bundle, said.name),),
@@ -150,6 +136,28 @@ def _assembled(bundle: Bundle, paint: Sequence[str]) -> tuple[onnx.ModelProto, M
         described.order,
     )
     return graph, manifest, own
+
+
+def _network(bundle: Bundle, patch: Shape) -> tuple[Component, Definition]:
+    """Return the network that a bundle defines, which takes its channels and such patches."""
+    config, metadata = bundle.config, bundle.metadata
+    said = component(config, config.part("network_def", "network"), "network_def")
+    if said is None:
+        raise config.refuse("its network_def is disabled", expected="a network")
+    network = read_network(config, said)
+    ends = (network.in_channels, network.out_channels)
+    if ends != (len(metadata.modalities), len(metadata.channels)):
+        named = f"{len(metadata.modalities)} and {len(metadata.channels)}"
+        raise config.refuse(
+            f"its network has {ends[0]} and {ends[1]} channels",
+            expected=f"{named}, as metadata.json names",
+            remedy="correct either",
+        )
+    divisor = network.facts().divisor
+    if any(side % least for side, least in zip(patch, divisor, strict=True)):
+        wanted = f"multiples of {divisor}"
+        raise config.refuse(f"roi_size of its inferer is {patch}", expected=wanted)
+    return said, network
 
 
 def _facts(bundle: Bundle, network: str) -> AdoptedFacts:

@@ -5,7 +5,6 @@ a million nothing is written, and the step is named where the two part.
 """
 
 from collections.abc import Callable, Sequence
-from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,19 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases
 from vol3dseg.errors import DatasetError, ParityError
-from vol3dseg.evaluation.overlap import DICE, confusion, counts_of
+from vol3dseg.export.agreement import Agreement, differ, largest_difference
 from vol3dseg.export.monai.monai_run import FRAMEWORK, OwnModel, OwnResults, monai_says
 from vol3dseg.inference.predictor import Prediction, Predictor
-from vol3dseg.model.adopted import Proof, most_differing
+from vol3dseg.model.adopted import Proof
 from vol3dseg.model.outputs import bring
-from vol3dseg.model.provenance import installed_versions
 from vol3dseg.model.replay_case import ReplayCase, cropped, pack, small_part
 from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.space.box import Box
-from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume
 
 _SUFFIXES = (".nii.gz", ".nii")  # whose axes and places MONAI reads as we do
-_PACKAGES = ("monai", "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "numpy")
+_PACKAGES = ("monai", "torch")
 _IMAGE = 1e-4  # largest difference of a prepared voxel, as a share of the largest
 _NETWORK = 1e-3  # of logits, likewise
 _BLENDED = 1e-2  # of probabilities
@@ -56,45 +54,30 @@ def prove(
     """
     manifest = predictor.manifest
     cases = gather_cases(inputs, manifest.recipe.modalities, numbered=True)
-    total = np.zeros((len(manifest.labels.classes),) * 2, dtype=np.int64)
-    apart, by_case, replay = 0.0, dict[str, int](), None
+    agreement, replay = Agreement(manifest.labels), None
     with monai_says(own, {case.id: _files(case, predictor) for case in cases}) as results:
         for case in cases:
             volume = read_volume(case, manifest.recipe.modalities)
             theirs = _labels(results.array(case.id, "result"), predictor, own)
-            found = predictor(volume, keep_probabilities=True)
-            if theirs.shape != found.segmentation.array.shape:
+            ours = predictor(volume, keep_probabilities=True)
+            if theirs.shape != ours.segmentation.array.shape:
                 where = f"{theirs.shape} voxels, not those of the scan"
                 raise ParityError(f"not written: MONAI's labels of {case.id} have {where}")
-            matrix = confusion(theirs, found.segmentation.array, len(total))
-            total += matrix
-            by_case[case.id] = int(matrix.sum() - matrix.trace())
-            apart = max(apart, _apart(found, results.array(case.id, "values"), predictor, own))
-            tell(f"case {case.id}: {by_case[case.id]} of {theirs.size} voxels differ")
+            tell(agreement.count(case.id, theirs, ours.segmentation.array))
+            values = results.array(case.id, "values")
+            agreement.saw_apart(_apart(ours, values, predictor, own))
             if keep and replay is None:
                 replay = _packed(predictor, volume, theirs)
-        voxels, differing = int(total.sum()), sum(by_case.values())
-        if differing > most_differing(voxels):
-            worst = max(cases, key=lambda each: by_case[each.id])
+        if not agreement.enough:
+            worst = next(case for case in cases if case.id == agreement.worst)
             step = _step_where_they_part(predictor, worst, results, own)
+            found = differ(agreement.differing, agreement.voxels)
             raise ParityError(
-                f"not written: {differing} of {voxels} voxels differ from {FRAMEWORK}'s; they part "
-                f"at {step}",
-                expected=f"at most {most_differing(voxels)}",
+                f"not written: {found} from {FRAMEWORK}'s; they part at {step}",
+                expected=f"at most {agreement.most}",
                 remedy="please report it with the bundle's configs",
             )
-    proof = Proof(
-        against="run",
-        framework=FRAMEWORK,
-        cases=len(cases),
-        voxels=voxels,
-        differing=differing,
-        dice=_dice(total, manifest.labels),
-        max_abs_difference=min(1.0, apart),
-        provider=predictor.origin.provider,
-        versions=installed_versions(*_PACKAGES),
-    )
-    return proof, replay
+    return agreement.proof(predictor, FRAMEWORK, _PACKAGES), replay
 
 
 def _files(case: Case, predictor: Predictor) -> list[Path]:
@@ -139,13 +122,6 @@ def _apart(found: Prediction, values: Array, predictor: Predictor, own: OwnModel
     return float(np.abs(np.moveaxis(ours, -1, 0) - theirs)[:, known].max(initial=0))
 
 
-def _dice(matrix: NDArray[np.int64], labels: LabelSet) -> dict[str, float | None]:
-    members = {name: labels.indices([name]) for name in labels.foreground}
-    members |= {name: labels.indices(of) for name, of in labels.regions.items()}
-    found = {name: DICE(counts_of(matrix, of)) for name, of in members.items()}
-    return {name: None if isnan(value) else value for name, value in found.items()}
-
-
 def _packed(predictor: Predictor, volume: Volume, theirs: NDArray[np.uint8]) -> ReplayCase:
     """Return a case, or the part of it that is small enough, with the labels that must come."""
     said = Segmentation(theirs, volume.geometry, predictor.manifest.labels)
@@ -165,21 +141,22 @@ def _step_where_they_part(
     image, ours = results.array(case.id, "image"), np.moveaxis(prepared.array, -1, 0)
     if ours.shape != image.shape:
         return f"the prepared image: {ours.shape[1:]} voxels here, {image.shape[1:]} in MONAI"
-    if (apart := _largest(ours, image)) > _IMAGE * max(1.0, float(np.abs(image).max())):
+    if (apart := largest_difference(ours, image)) > _IMAGE * max(1.0, float(np.abs(image).max())):
         return f"the prepared image, by up to {apart:.2g}"
     logits = results.array(case.id, "patch_logits")[order]
     given = predictor.backend(results.array(case.id, "patch")[None])[0]
-    if (apart := _largest(given, logits)) > _NETWORK * max(1.0, float(np.abs(logits).max())):
+    if (apart := largest_difference(given, logits)) > _NETWORK * max(
+        1.0, float(np.abs(logits).max())
+    ):
         return f"the network, by up to {apart:.2g} in a logit"
     found = predictor.segment(prepared, prepared.geometry, keep_probabilities=True).probabilities
     blended = results.array(case.id, "logits")[order].astype(np.float32)
     bring(manifest.outputs, blended)
     if manifest.outputs.brought == "values":
         manifest.outputs.make_probabilities(blended)
-    if found is not None and (apart := _largest(np.moveaxis(found, -1, 0), blended)) > _BLENDED:
+    if (
+        found is not None
+        and (apart := largest_difference(np.moveaxis(found, -1, 0), blended)) > _BLENDED
+    ):
         return f"the blending of tiles, by up to {apart:.2g} in probability"
     return "the way to the grid of the scan, or the choice of the class"
-
-
-def _largest(ours: Array, theirs: Array) -> float:
-    return float(np.abs(ours.astype(np.float32) - theirs).max(initial=0))

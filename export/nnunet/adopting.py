@@ -1,6 +1,7 @@
 """Adopt a trained model of nnU-Net: read it, assemble its manifest, prove it, write one file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from vol3dseg.model.model_file import ModelFile, with_manifest
 from vol3dseg.model.network_check import require_sound_network
 from vol3dseg.model.provenance import provenance
 from vol3dseg.model.tiling_rule import Axis, Tiling
+from vol3dseg.recipe import NnunetRecipe
 
 Tell = Callable[[str], None]
 _AXES: tuple[Axis, Axis, Axis] = ("i", "j", "k")
@@ -132,53 +134,87 @@ def adopt_nnunet(
 
 
 def _assembled(
-    model: ModelFolder, configuration: str | None, mirror: bool, tell: Tell
+    model: ModelFolder, asked: str | None, mirror: bool, tell: Tell
 ) -> tuple[onnx.ModelProto, Manifest, Plans]:
     """Return the network of all folds, what the file says of itself, and the plans."""
     description = read_description(model.dataset)
-    (first, *others) = model.checkpoints.values()
-    opening = read_checkpoint(first)
-    chosen = _configuration(opening, model, configuration, first)
-    plans = read_plans(model.plans, chosen, len(description.modalities))
+    folds = _folds(model, asked)
+    first = next(folds)
+    opening = first.checkpoint
+    plans = read_plans(model.plans, first.configuration, len(description.modalities))
     recipe = recipe_of(plans, description.modalities)
     architecture = architecture_of(plans.network, model.plans).as_trained(opening.state)
     ends = len(description.modalities), len(description.outputs.channels)
     graphs, members = [], []
-    for fold, found in zip(
-        model.checkpoints, chain([opening], map(read_checkpoint, others)), strict=True
-    ):
-        path = model.checkpoints[fold]
-        if _configuration(found, model, configuration, path) != chosen:
-            raise ModelError(
-                "is of another configuration than the first fold", where=path, expected=chosen
-            )
-        graphs.append(write_network(architecture, found.state, *ends, plans.file_axes, path))
-        members.append(_facts(found, plans, fold, path.name))
-        tell(f"fold {fold}: {found.trainer}, {path.name}, epoch {found.epoch}")
+    for fold in chain([first], folds):
+        state, path = fold.checkpoint.state, fold.path
+        graphs.append(write_network(architecture, state, *ends, plans.file_axes, path))
+        members.append(fold.facts(plans))
+        tell(f"fold {fold.name}: {fold.checkpoint.trainer}, {path.name}, epoch {members[-1].epoch}")
     notes = [] if opening.own_trainer else [_FOREIGN.format(opening.trainer)]
     for note in [*notes, *description.notes]:
         tell(f"note: {note}")
-    first_axis, second_axis, third_axis = (_AXES[n] for n in plans.file_axes)
-    order = first_axis, second_axis, third_axis
-    mirrorable = tuple(order[axis] for axis in opening.mirror_axes or ())
-    tiling = Tiling.of_nnunet(
-        recipe.patch_size,
-        mirrorable=mirrorable,
-        order=order,
-        members_apart=len(graphs),
-    )
     manifest = Manifest(
         recipe=recipe,
         fingerprint=recipe.fingerprint,
         labels=description.labels,
         network=architecture.facts(plans.file_axes),
         outputs=description.outputs,
-        tiling=tiling if mirror else tiling.model_copy(update={"mirror": ()}),
+        tiling=_tiling(plans, recipe, opening.mirror_axes or (), len(graphs), mirror),
         members=tuple(members),
         provenance=provenance(*_PACKAGES),
     )
     graph = side_by_side(graphs) if len(graphs) > 1 else graphs[0]
     return graph, manifest, plans
+
+
+def _tiling(
+    plans: Plans, recipe: NnunetRecipe, mirrored: Sequence[int], folds: int, mirror: bool
+) -> Tiling:
+    """Return how tiles are laid, where training mirrored these axes of the network."""
+    i, j, k = (_AXES[n] for n in plans.file_axes)
+    order = i, j, k
+    views = tuple(order[axis] for axis in mirrored)
+    tiling = Tiling.of_nnunet(recipe.patch_size, mirrorable=views, order=order, members_apart=folds)
+    return tiling if mirror else tiling.model_copy(update={"mirror": ()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """One of the networks of a model."""
+
+    name: str
+    path: Path
+    checkpoint: Checkpoint
+    configuration: str
+
+    def facts(self, plans: Plans) -> AdoptedFacts:
+        """Return what a manifest says of it."""
+        return AdoptedFacts(
+            framework=FRAMEWORK,
+            dataset=plans.dataset,
+            plans=plans.name,
+            configuration=plans.configuration,
+            trainer=self.checkpoint.trainer,
+            fold=self.name,
+            checkpoint=self.path.name,
+            epoch=self.checkpoint.epoch,
+            sha256=self.checkpoint.sha256,
+        )
+
+
+def _folds(model: ModelFolder, asked: str | None) -> Iterator[_Fold]:
+    """Read one fold after the other, all of the same configuration."""
+    chosen = ""
+    for name, path in model.checkpoints.items():
+        found = read_checkpoint(path)
+        own = _configuration(found, model, asked, path)
+        if chosen and own != chosen:
+            raise ModelError(
+                "is of another configuration than the first fold", where=path, expected=chosen
+            )
+        chosen = own
+        yield _Fold(name, path, found, chosen)
 
 
 def _configuration(found: Checkpoint, model: ModelFolder, asked: str | None, path: Path) -> str:
@@ -199,17 +235,3 @@ def _configuration(found: Checkpoint, model: ModelFolder, asked: str | None, pat
             remedy="say it with --configuration",
         )
     return chosen
-
-
-def _facts(found: Checkpoint, plans: Plans, fold: str, name: str) -> AdoptedFacts:
-    return AdoptedFacts(
-        framework=FRAMEWORK,
-        dataset=plans.dataset,
-        plans=plans.name,
-        configuration=plans.configuration,
-        trainer=found.trainer,
-        fold=fold,
-        checkpoint=name,
-        epoch=found.epoch,
-        sha256=found.sha256,
-    )

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.export.agreement import largest_difference
 from vol3dseg.export.nnunet.own_run import OwnResults
 from vol3dseg.export.nnunet.plans import Plans
 from vol3dseg.inference.predictor import Predictor
@@ -27,18 +28,20 @@ def step_where_they_part(
     image = _along_file(theirs.array(case, "image"), plans)
     if own.shape != image.shape:
         return f"in the prepared image, of {own.shape[1:]} voxels and not {image.shape[1:]}"
-    if (apart := _largest(own, image)) > _IMAGE:
+    if (apart := largest_difference(own, image)) > _IMAGE:
         return f"in the prepared image, by up to {apart:.2g}"
     patch, logits = (_along_file(theirs.array(case, n), plans) for n in ("patch", "patch_logits"))
     given = _outputs(predictor, np.ascontiguousarray(patch[None]))
-    if (apart := _largest(given, logits)) > _NETWORK * max(1.0, float(np.abs(logits).max())):
+    if (apart := largest_difference(given, logits)) > _NETWORK * max(
+        1.0, float(np.abs(logits).max())
+    ):
         return f"in the network, by up to {apart:.2g} in a logit"
     there = prepared.volume.geometry  # as if the scan lay on the grid that the network sees
     found = predictor.segment(prepared.volume, there, keep_probabilities=True).probabilities
     blended = _along_file(theirs.array(case, "logits"), plans).astype(np.float32)
     predictor.manifest.outputs.make_probabilities(blended)
     ours = np.empty_like(blended) if found is None else np.moveaxis(found, -1, 0)
-    if (apart := _largest(ours, blended)) > _SURE:
+    if (apart := largest_difference(ours, blended)) > _SURE:
         return f"in the blending of tiles, by up to {apart:.2g} in probability"
     return "in resampling to the grid of the scan, or in the choice of the largest"
 
@@ -55,7 +58,3 @@ def _outputs(predictor: Predictor, patch: Array) -> Array:
 def _along_file(array: Array, plans: Plans) -> Array:
     """Bring (channel, ...) from the network's axes to i, j, k."""
     return array.transpose(0, *plans.along_file((1, 2, 3)))
-
-
-def _largest(ours: Array, theirs: Array) -> float:
-    return float(np.abs(ours.astype(np.float32) - theirs).max(initial=0))

@@ -9,9 +9,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases, label_files
 from vol3dseg.errors import DatasetError, ParityError, some_of
-from vol3dseg.evaluation.overlap import DICE, confusion, counts_of
+from vol3dseg.export.agreement import Agreement, differ
 from vol3dseg.export.nnunet.model_folder import ModelFolder
 from vol3dseg.export.nnunet.own_run import OwnResults, nnunet_says
 from vol3dseg.export.nnunet.parting import step_where_they_part
@@ -30,7 +29,6 @@ from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.predictor import Prediction, Predictor
 from vol3dseg.model.adopted import Proof, most_differing
 from vol3dseg.model.manifest import Manifest
-from vol3dseg.model.provenance import installed_versions
 from vol3dseg.model.replay_case import ReplayCase, cropped, pack, small_part
 from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.resampling import reoriented
@@ -39,7 +37,7 @@ from vol3dseg.space.volume import Volume
 FRAMEWORK = "nnU-Net"
 _MOST_PROBABILITIES = 2**28  # numbers that are held of a case
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
-_PACKAGES = ("nnunetv2", "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "numpy")
+_PACKAGES = ("nnunetv2", "torch")
 Tell = Callable[[str], None]
 
 
@@ -79,45 +77,28 @@ def prove(
     manifest = predictor.manifest
     cases = gather_cases(evidence.cases, manifest.recipe.modalities, numbered=True)
     with _their_labels(cases, evidence, folder, manifest) as (labels, own):
-        classes, small = len(manifest.labels.classes), _Smallest()
-        total, apart = np.zeros((classes, classes), dtype=np.int64), None
-        by_case: dict[str, int] = {}
+        found, small = Agreement(manifest.labels), _Smallest()
         for case in cases:
             volume = read_volume(case, manifest.recipe.modalities)
             theirs = _theirs(labels[case.id], volume, manifest.labels)
-            found = _predicted(predictor, volume, own is not None)
-            matrix = confusion(theirs.array, found.segmentation.array, classes)
-            by_case[case.id] = int(matrix.sum() - matrix.trace())
-            total += matrix
-            tell(f"case {case.id}: {_differ(by_case[case.id], theirs.array.size)}")
-            if own is not None and found.probabilities is not None:
+            ours = _predicted(predictor, volume, own is not None)
+            tell(found.count(case.id, theirs.array, ours.segmentation.array))
+            if own is not None and ours.probabilities is not None:
                 probabilities = own.array(case.id, "probabilities")
-                apart = max(apart or 0.0, _apart(found, probabilities, manifest, volume))
+                found.saw_apart(_apart(ours, probabilities, manifest, volume))
             small.offer(volume, theirs)
-        voxels, differing = int(total.sum()), sum(by_case.values())
-        if differing > most_differing(voxels):
-            case = max(cases, key=lambda each: by_case[each.id])
+        if not found.enough:
+            case = next(each for each in cases if each.id == found.worst)
             step, remedy = _parting(predictor, case, own, labels[case.id], folder, plans)
             raise ParityError(
-                f"not written: {_differ(differing, voxels)} from {FRAMEWORK}'s, {step}",
+                f"not written: {differ(found.differing, found.voxels)} from {FRAMEWORK}'s, {step}",
                 where=folder.path,
-                expected=f"at most {most_differing(voxels)}",
+                expected=f"at most {found.most}",
                 remedy=remedy,
             )
         replay = small.packed(predictor, folder, own is not None) if evidence.keep else None
-    proof = Proof(
-        against="label maps" if evidence.against else "run",
-        framework=FRAMEWORK,
-        cases=len(cases),
-        voxels=voxels,
-        differing=differing,
-        dice=_dice(total, manifest.labels),
-        max_abs_difference=None if apart is None else min(1.0, apart),
-        mirror=manifest.tiling.mirror,
-        provider=predictor.origin.provider,
-        versions=installed_versions(*_PACKAGES),
-    )
-    return proof, replay
+    against: Literal["label maps", "run"] = "label maps" if evidence.against else "run"
+    return found.proof(predictor, FRAMEWORK, _PACKAGES, against), replay
 
 
 def _theirs(file: Path, volume: Volume, labels: LabelSet) -> Segmentation:
@@ -183,17 +164,6 @@ def _apart(found: Prediction, theirs: NDArray[Any], manifest: Manifest, volume: 
         seen = ours if there is source else reoriented(ours, source, there)
         worst = max(worst, float(np.abs(seen - array.T).max(initial=0)))
     return worst
-
-
-def _differ(differing: int, voxels: int) -> str:
-    return f"{differing} of {voxels} voxels differ"
-
-
-def _dice(matrix: NDArray[np.int64], labels: LabelSet) -> dict[str, float | None]:
-    members = {name: labels.indices([name]) for name in labels.foreground}
-    members |= {name: labels.indices(of) for name, of in labels.regions.items()}
-    found = {name: DICE(counts_of(matrix, of)) for name, of in members.items()}
-    return {name: None if isnan(value) else value for name, value in found.items()}
 
 
 def _parting(
