@@ -12,6 +12,7 @@ from vol3dseg.model.outputs import Softmax
 from vol3dseg.preprocessing.prepare import keeps_type, maps_home, prepare
 from vol3dseg.recipe import NnunetRecipe
 from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.labels import Label, LabelSet
 from vol3dseg.space.volume import Volume
 
 LOGITS = Softmax(values="logits", classes=("a", "b", "c"))
@@ -164,3 +165,42 @@ def test_outputs_are_rounded_on_the_way_as_nnunet_does(labels, way, rounds):
     expected = (rounded if rounds else exact).argmax(axis=0)
     assert (rounded.argmax(axis=0) != exact.argmax(axis=0)).mean() > 0.02
     assert (home.labels != expected).sum() <= 2
+
+
+@pytest.mark.parametrize("spread", [0.02, 3.0, 30.0], ids=["near ties", "mixed", "far apart"])
+@pytest.mark.parametrize("level", [-20.0, 0.0, 20.0])
+def test_channels_that_are_left_out_would_not_have_decided(monkeypatch, spread, level):
+    """All 40 interpolated and rounded, against those that may be the largest in each part."""
+    names = tuple(f"c{n}" for n in range(40))
+    many = LabelSet(classes=[Label(name=name, read=(n,), write=n) for n, name in enumerate(names)])
+    recipe = recipe_of((1.5, 1.5, 1.5), {"method": "spline", "order": 1})
+    scan = Volume(np.ones((40, 50, 30, 1), "f4"), Geometry((40, 50, 30), np.eye(4)), ("m",))
+    prepared = prepare(scan, recipe)
+    working, rng = prepared.volume.geometry, np.random.default_rng(0)
+    places = [np.arange(n, dtype="f4") for n in working.shape]
+    logits = np.empty((40, *working.shape), "f4")
+    for channel in logits:  # each largest somewhere, without noise that would hide it elsewhere
+        far = [(at - rng.uniform(0, len(at))) ** 2 for at in places]
+        channel[:] = -np.sqrt(sum(np.ix_(*far)))
+    logits = (level + spread * logits / 10).astype(np.float16).astype("f4")
+    maps, found, interpolated = maps_home(recipe, working, prepared.source), [], []
+    whole = module.interpolate_rows
+
+    def counting(rows, *more):
+        interpolated[-1] += whole(rows, *more).size
+        return whole(rows, *more)
+
+    monkeypatch.setattr(module, "interpolate_rows", counting)
+    monkeypatch.setattr(module, "_STRIP", 1)
+    for few in (8, 40):
+        monkeypatch.setattr("vol3dseg.inference.deciding._FEW", few)
+        interpolated.append(0)
+        decision = Decision(Softmax(values="logits", classes=names), many)
+        home = Restorer(working, prepared.source, decision, maps=maps, rounds=True)
+        for row in range(working.shape[0]):
+            home.add(logits[:, row : row + 1])
+        found.append(home.labels)
+    # Products of other sizes round halfway numbers otherwise now and then.
+    assert (found[0] != found[1]).sum() <= (2 if spread < 1 else 0)
+    assert len(np.unique(found[0])) > 20
+    assert interpolated[0] < (0.6 if spread == 30 else 1.01) * interpolated[1]

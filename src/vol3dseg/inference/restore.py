@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from vol3dseg.space.resampling import resample_part
 
 _PORTION = 2**22  # values that are copied to those that wait
 _ROWS = 2  # or as many rows, where they are interpolated fast
-_AT_ONCE = 4  # channels that are interpolated together
+_AT_ONCE = 4  # channels that are interpolated together, or as many as make so many numbers
+_CACHED = 2**18
+_STRIP = 4  # blocks of an axis in which channels are compared before they are interpolated
 _CHUNK = 2**19  # voxels of the scan's grid at once
 CHUNK_MB = 30.0  # that a thread takes for them, and its share of a portion
 
@@ -51,7 +54,10 @@ class Restorer:
         self._need = _needs(self._maps[self._axis])
         # The target's axes in the order of those of rows, and how each comes from them.
         self._turned = [[m.axis for m in self._maps].index(axis) for axis in range(3)]
-        self._across = maps and [list(blocks_of(self._maps[axis])) for axis in self._turned[1:]]
+        # Of many channels few can be the largest in a small part of the grid.
+        self._compares = decision.compares and not keep_probabilities and _are_means(self._maps)
+        count = _STRIP if self._compares else None
+        self._across = maps and [_strips(self._maps[axis], count) for axis in self._turned[1:]]
         across = (working.shape[axis] for axis in row_axes[1:])
         self._waiting = np.zeros((decision.channels, 0, *across), dtype=np.float32)
         self._first = 0  # row that `_waiting` begins with
@@ -130,25 +136,72 @@ class Restorer:
         place: tuple[slice, ...] = (slice(None),) * self._axis + (slice(start, stop),)
         labels = self._inside[place]
         kept = None if self._kept_inside is None else self._kept_inside[:, *place]
-        values: Iterator[NDArray[np.float32]]
         if self._across is None:
             a, b, c = (own if t == self._axis else m for t, m in enumerate(self._maps))
             values = (resample_part(each, first + low, (a, b, c)) for each in known[:, low:high])
-        else:  # decided as rows lie, and turned afterwards
-            axes = [list(blocks_of(own)), *self._across]
-            labels = labels.transpose(self._turned)
-            kept = None if kept is None else kept.transpose(0, *(1 + t for t in self._turned))
-            values = _interpolated(known[:, low:high], first + low, axes)
+            labels[...] = self._decided(values, labels.shape, kept)
+            return
+        # Decided as rows lie, and turned afterwards.
+        labels = labels.transpose(self._turned)
+        kept = None if kept is None else kept.transpose(0, *(1 + t for t in self._turned))
+        along = list(blocks_of(own))
+        for wide, deep in product(*self._across):
+            there = np.s_[..., wide.target, deep.target]
+            rows = known[:, low:high, wide.source, deep.source]
+            chosen: NDArray[np.intp] | None = None
+            if self._compares:
+                chosen = self._decision.contenders(rows)
+                rows = rows[chosen]
+            part, axes = labels[there], (along, wide.blocks, deep.blocks)
+            values = _interpolated(rows, first + low, axes, part.size)
+            found = self._decided(values, part.shape, None if kept is None else kept[there])
+            part[...] = found if chosen is None else chosen[found]
+
+    def _decided(
+        self,
+        values: Iterator[NDArray[np.float32]],
+        shape: tuple[int, ...],
+        kept: NDArray[np.float32] | None,
+    ) -> NDArray[np.uint8]:
         if self._rounds:
             values = map(round_to_half, values)
-        labels[...] = self._decision.decide(values, labels.shape, kept)
+        return self._decision.decide(values, shape, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Strip:
+    """Blocks beside each other along an axis, as places in what they read and make together."""
+
+    source: slice
+    target: slice
+    blocks: list[Block]
+
+
+def _strips(axis_map: AxisMap, count: int | None) -> list[_Strip]:
+    """Cut an axis into strips of so many blocks; None makes it one."""
+    every, found = list(blocks_of(axis_map)), []
+    for start in range(0, len(every), count or len(every)):
+        blocks = every[start : start + (count or len(every))]
+        low, first = min(b.source.start for b in blocks), blocks[0].target.start
+        source = slice(low, max(b.source.stop for b in blocks))
+        own = [
+            replace(
+                block,
+                source=slice(block.source.start - low, block.source.stop - low),
+                target=slice(block.target.start - first, block.target.stop - first),
+            )
+            for block in blocks
+        ]
+        found.append(_Strip(source, slice(first, blocks[-1].target.stop), own))
+    return found
 
 
 def _interpolated(
-    known: NDArray[np.float32], start: int, axes: Sequence[Sequence[Block]]
+    known: NDArray[np.float32], start: int, axes: Sequence[Sequence[Block]], voxels: int
 ) -> Iterator[NDArray[np.float32]]:
-    for channel in range(0, len(known), _AT_ONCE):
-        yield from interpolate_rows(known[channel : channel + _AT_ONCE], start, axes)
+    step = max(_AT_ONCE, _CACHED // max(1, voxels))
+    for channel in range(0, len(known), step):
+        yield from interpolate_rows(known[channel : channel + step], start, axes)
 
 
 def _covered(maps: Iterable[AxisMap]) -> tuple[AxisMaps, tuple[slice, slice, slice]]:
@@ -161,6 +214,11 @@ def _covered(maps: Iterable[AxisMap]) -> tuple[AxisMaps, tuple[slice, slice, sli
         found.append((own, slice(start, stop)))
     (i, i_range), (j, j_range), (k, k_range) = found
     return (i, j, k), (i_range, j_range, k_range)
+
+
+def _are_means(maps: AxisMaps) -> bool:
+    """Tell whether all that is interpolated lies between what it comes from."""
+    return all(m.is_indexing or bool((m.taps()[1] >= 0).all()) for m in maps)
 
 
 def _needs(axis_map: AxisMap) -> NDArray[np.intp]:
