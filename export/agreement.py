@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.evaluation.overlap import DICE, confusion, counts_of
-from vol3dseg.inference.predictor import Predictor
+from vol3dseg.inference.predictor import Prediction, Predictor
 from vol3dseg.model.adopted import Proof, most_differing
 from vol3dseg.model.provenance import installed_versions
 from vol3dseg.space.labels import LabelSet
+from vol3dseg.space.volume import Volume
 
+_MOST_PROBABILITIES = 2**28  # numbers
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "openvino", "numpy")
 
 
@@ -91,6 +93,12 @@ class Agreement:
         members |= {name: self.labels.indices(of) for name, of in self.labels.regions.items()}
         found = {name: DICE(counts_of(self._matrix, of)) for name, of in members.items()}
         return {name: None if isnan(value) else value for name, value in found.items()}
+
+
+def predicted(predictor: Predictor, volume: Volume, with_probabilities: bool = True) -> Prediction:
+    """Return what a model gives; probabilities only where they are not too many to be held."""
+    numbers = volume.array[..., 0].size * len(predictor.manifest.outputs.channels)
+    return predictor(volume, with_probabilities and numbers <= _MOST_PROBABILITIES)
 
 
 def differ(differing: int, voxels: int) -> str:

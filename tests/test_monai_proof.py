@@ -60,8 +60,9 @@ def stages(file, scan, regions=False):
     """What MONAI would have written, its channels in order, if it gave what the model gives."""
     predictor = load_predictor(file, "cpu")
     manifest = predictor.manifest
-    image, _ = read_image(scan)
-    volume = Volume(image.astype(np.float32).reshape(*SHAPE, 1), GRID, manifest.recipe.modalities)
+    image, grid = read_image(scan)
+    image = image.astype(np.float32).reshape(*grid.shape, 1)
+    volume = Volume(image, grid, manifest.recipe.modalities)
     prepared = prepare(volume, manifest.recipe).volume
     back = [PAINT.index(name) for name in NAMES] if regions else [0, 1]
     channels = np.moveaxis(prepared.array, -1, 0)
@@ -86,11 +87,11 @@ def stages(file, scan, regions=False):
 def says(monkeypatch, tmp_path):
     """Lets MONAI be installed, and say what it is given."""
 
-    def let(arrays):
+    def let(arrays, of_part=None):
         @contextmanager
         def run(own, cases):
-            for case in cases:
-                for stage, array in arrays.items():
+            for case, files in cases.items():
+                for stage, array in (of_part(*files) if case == "part" else arrays).items():
                     np.save(tmp_path / f"{case}.{stage}.npy", array)
             yield OwnResults(tmp_path)
 
@@ -127,11 +128,11 @@ def test_agreement_is_proven_and_kept(own, says, scan, tmp_path):
 def test_a_large_scan_is_kept_in_part(own, says, scan, tmp_path, monkeypatch):
     monkeypatch.setattr(replay_case, "_MOST_NUMBERS", 6**3 + 1)
     bundle, arrays = own
-    says(arrays)
+    says(arrays, lambda file: stages(tmp_path / "plain.onnx", file))
     adopt_monai(bundle, tmp_path / "m.onnx", cases=[scan], device="cpu")
     again = replay(tmp_path / "m.onnx", "cpu")
     assert (again.differing, again.voxels) == (0, 6**3)
-    assert "MONAI says" not in str(again)
+    assert "MONAI says" in str(again)
 
 
 def test_a_few_voxels_are_rounding_and_no_more(own, says, scan, tmp_path):
@@ -163,7 +164,7 @@ def wrong_blending(arrays):
 
 
 STEPS = {
-    "grid": (other_grid, r"the prepared image.*\(16, 8, 12\) .*\(15, 8, 12\)"),
+    "grid": (other_grid, r"the prepared image, of \(16, 8, 12\) voxels and not \(15, 8, 12\)"),
     "image": (wrong_image, "the prepared image, by up to 0.01"),
     "network": (wrong_network, "the network, by up to 0.1 in a logit"),
     "blending": (wrong_blending, r"the blending of tiles, by up to .* in probability"),
@@ -220,7 +221,7 @@ def test_values_that_are_not_on_the_grid_of_the_scan_are_not_compared(says, scan
     arrays["values"] = arrays["values"][:, 1:]
     says(arrays)
     proof = adopt_monai(bundle, tmp_path / "m.onnx", cases=[scan]).proof
-    assert (proof.differing, proof.max_abs_difference or 0) == (0, 0)
+    assert (proof.differing, proof.max_abs_difference) == (0, None)
 
 
 def test_cases_must_be_what_monai_reads_alike(own, says, scan, tmp_path):

@@ -1,5 +1,7 @@
 """Where a model and nnU-Net part: each step, made different by itself, is the one that is named."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,9 @@ from tests.nnunet_folders import make_cases, make_model
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases
 from vol3dseg.export.nnunet.adopting import adopt_nnunet
-from vol3dseg.export.nnunet.parting import step_where_they_part
+from vol3dseg.export.nnunet.own_run import along_file
 from vol3dseg.export.nnunet.plans import read_plans
+from vol3dseg.export.parting import step_where_they_part
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 from vol3dseg.model.model_file import read_model
@@ -81,4 +84,5 @@ def known(request, tmp_path_factory):
 def test_the_first_step_that_differs_is_named(known, stage, change, said):
     predictor, volume, plans, stages = known
     theirs = Stages(stages | {stage: change(stages[stage])})
-    assert step_where_they_part(predictor, volume, theirs, "a", plans).startswith(said)
+    along = partial(along_file, theirs, "a", plans)
+    assert step_where_they_part(predictor, volume, along, sure=0.05).startswith(said)

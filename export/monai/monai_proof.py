@@ -5,6 +5,7 @@ a million nothing is written, and the step is named where the two part.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,19 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases
 from vol3dseg.errors import DatasetError, ParityError
-from vol3dseg.export.agreement import Agreement, differ, largest_difference
+from vol3dseg.export.agreement import Agreement, differ, predicted
+from vol3dseg.export.kept_case import Smallest, files_of
 from vol3dseg.export.monai.monai_run import FRAMEWORK, OwnModel, OwnResults, monai_says
+from vol3dseg.export.parting import step_where_they_part
 from vol3dseg.inference.predictor import Prediction, Predictor
 from vol3dseg.model.adopted import Proof
-from vol3dseg.model.outputs import bring
-from vol3dseg.model.replay_case import ReplayCase, cropped, pack, small_part
-from vol3dseg.preprocessing.prepare import prepare
-from vol3dseg.space.box import Box
+from vol3dseg.model.replay_case import ReplayCase
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume
 
 _SUFFIXES = (".nii.gz", ".nii")  # whose axes and places MONAI reads as we do
 _PACKAGES = ("monai", "torch")
-_IMAGE = 1e-4  # largest difference of a prepared voxel, as a share of the largest
-_NETWORK = 1e-3  # of logits, likewise
-_BLENDED = 1e-2  # of probabilities
+_SURE = 1e-2  # of probabilities, which sums over tiles change by less
 Array = NDArray[Any]
 
 
@@ -54,29 +52,33 @@ def prove(
     """
     manifest = predictor.manifest
     cases = gather_cases(inputs, manifest.recipe.modalities, numbered=True)
-    agreement, replay = Agreement(manifest.labels), None
+    agreement, small = Agreement(manifest.labels), Smallest()
     with monai_says(own, {case.id: _files(case, predictor) for case in cases}) as results:
         for case in cases:
             volume = read_volume(case, manifest.recipe.modalities)
             theirs = _labels(results.array(case.id, "result"), predictor, own)
-            ours = predictor(volume, keep_probabilities=True)
+            ours = predicted(predictor, volume)
             if theirs.shape != ours.segmentation.array.shape:
                 where = f"{theirs.shape} voxels, not those of the scan"
                 raise ParityError(f"not written: MONAI's labels of {case.id} have {where}")
             tell(agreement.count(case.id, theirs, ours.segmentation.array))
             values = results.array(case.id, "values")
-            agreement.saw_apart(_apart(ours, values, predictor, own))
-            if keep and replay is None:
-                replay = _packed(predictor, volume, theirs)
+            if (apart := _apart(ours, values, predictor, own)) is not None:
+                agreement.saw_apart(apart)
+            small.offer(volume, Segmentation(theirs, volume.geometry, manifest.labels))
         if not agreement.enough:
             worst = next(case for case in cases if case.id == agreement.worst)
-            step = _step_where_they_part(predictor, worst, results, own)
+            volume = read_volume(worst, manifest.recipe.modalities)
+            theirs_at = partial(_in_order, results, worst.id, own)
+            step = step_where_they_part(predictor, volume, theirs_at, _SURE)
             found = differ(agreement.differing, agreement.voxels)
             raise ParityError(
-                f"not written: {found} from {FRAMEWORK}'s; they part at {step}",
+                f"not written: {found} from {FRAMEWORK}'s, and first {step}",
                 expected=f"at most {agreement.most}",
                 remedy="please report it with the bundle's configs",
             )
+    ask = partial(_said_of, predictor=predictor, own=own)
+    replay = small.packed(predictor, ask) if keep else None
     return agreement.proof(predictor, FRAMEWORK, _PACKAGES), replay
 
 
@@ -110,11 +112,11 @@ def _labels(result: Array, predictor: Predictor, own: OwnModel) -> NDArray[np.ui
     return found
 
 
-def _apart(found: Prediction, values: Array, predictor: Predictor, own: OwnModel) -> float:
-    """Return the largest difference of probabilities, where MONAI has any on the scan's grid."""
+def _apart(found: Prediction, values: Array, predictor: Predictor, own: OwnModel) -> float | None:
+    """Return the largest difference of probabilities, if MONAI has any on the scan's grid."""
     outputs, ours = predictor.manifest.outputs, found.probabilities
     if ours is None or values.shape[1:] != ours.shape[:3]:
-        return 0.0
+        return None
     theirs = values[list(own.order)].astype(np.float32)
     known = theirs.any(axis=0)  # not cropped
     if outputs.brought == "values":
@@ -122,41 +124,14 @@ def _apart(found: Prediction, values: Array, predictor: Predictor, own: OwnModel
     return float(np.abs(np.moveaxis(ours, -1, 0) - theirs)[:, known].max(initial=0))
 
 
-def _packed(predictor: Predictor, volume: Volume, theirs: NDArray[np.uint8]) -> ReplayCase:
-    """Return a case, or the part of it that is small enough, with the labels that must come."""
-    said = Segmentation(theirs, volume.geometry, predictor.manifest.labels)
-    box = small_part(volume, said)
-    if box == Box.whole(volume.geometry.shape):
-        return pack(volume, said, "framework")
-    part = cropped(volume, box)
-    return pack(part, predictor(part).segmentation, "vol3dseg")
+def _said_of(part: Volume, predictor: Predictor, own: OwnModel) -> Segmentation:
+    """Return MONAI's labels of a part of a scan, as a scan of its own."""
+    with files_of(part) as files, monai_says(own, {"part": files}) as results:
+        found = _labels(results.array("part", "result"), predictor, own)
+    return Segmentation(found, part.geometry, predictor.manifest.labels)
 
 
-def _step_where_they_part(
-    predictor: Predictor, case: Case, results: OwnResults, own: OwnModel
-) -> str:
-    """Return in words the first step whose results differ by more than rounding."""
-    manifest, order = predictor.manifest, list(own.order)
-    prepared = prepare(read_volume(case, manifest.recipe.modalities), manifest.recipe).volume
-    image, ours = results.array(case.id, "image"), np.moveaxis(prepared.array, -1, 0)
-    if ours.shape != image.shape:
-        return f"the prepared image: {ours.shape[1:]} voxels here, {image.shape[1:]} in MONAI"
-    if (apart := largest_difference(ours, image)) > _IMAGE * max(1.0, float(np.abs(image).max())):
-        return f"the prepared image, by up to {apart:.2g}"
-    logits = results.array(case.id, "patch_logits")[order]
-    given = predictor.backend(results.array(case.id, "patch")[None])[0]
-    if (apart := largest_difference(given, logits)) > _NETWORK * max(
-        1.0, float(np.abs(logits).max())
-    ):
-        return f"the network, by up to {apart:.2g} in a logit"
-    found = predictor.segment(prepared, prepared.geometry, keep_probabilities=True).probabilities
-    blended = results.array(case.id, "logits")[order].astype(np.float32)
-    bring(manifest.outputs, blended)
-    if manifest.outputs.brought == "values":
-        manifest.outputs.make_probabilities(blended)
-    if (
-        found is not None
-        and (apart := largest_difference(np.moveaxis(found, -1, 0), blended)) > _BLENDED
-    ):
-        return f"the blending of tiles, by up to {apart:.2g} in probability"
-    return "the way to the grid of the scan, or the choice of the class"
+def _in_order(results: OwnResults, case: str, own: OwnModel, stage: str) -> Array:
+    """Return a stage of a case with channels in our order."""
+    found = results.array(case, stage)
+    return found[list(own.order)] if "logits" in stage else found

@@ -5,7 +5,6 @@ by its ConfigParser, which evaluates; the weights are those that were read witho
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.errors import ModelError
 from vol3dseg.export.monai.arguments import Component
 from vol3dseg.export.monai.transforms import IMAGE, Transform
+from vol3dseg.export.own_process import run_apart
 from vol3dseg.extras import load_extra
 
 EXTRA, FRAMEWORK = "monai", "MONAI"
@@ -78,16 +77,7 @@ def monai_says(own: OwnModel, cases: Mapping[str, Sequence[Path]]) -> Iterator[O
             "cases": {name: [str(file.resolve()) for file in of] for name, of in cases.items()},
             "output": output,
         }
-        command = [sys.executable, "-W", "ignore", "-m", _MODULE]
-        done = subprocess.run(
-            command, input=json.dumps(job), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-            raise ModelError(
-                f"MONAI failed on it ({said[-1] if said else f'exit {done.returncode}'})",
-                remedy="see that the bundle runs on these cases with MONAI",
-            )
+        run_apart(_MODULE, job, FRAMEWORK, "see that the bundle runs on these cases with MONAI")
         yield OwnResults(Path(output))
 
 

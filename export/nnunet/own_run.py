@@ -5,7 +5,6 @@ our closed list first, so that one that holds anything but numbers never comes h
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from vol3dseg.errors import ModelError
 from vol3dseg.export.nnunet.model_folder import ModelFolder
+from vol3dseg.export.nnunet.plans import Plans
+from vol3dseg.export.own_process import run_apart
 from vol3dseg.extras import load_extra
 
 EXTRA = "nnunet"
@@ -59,6 +59,11 @@ class OwnResults:
         return np.load(self.folder / f"{case}.{stage}.npy")
 
 
+def along_file(own: OwnResults, case: str, plans: Plans, stage: str) -> Any:
+    """Return (channel, i, j, k) of a stage, whose axes are those that the network sees."""
+    return own.array(case, stage).transpose(0, *plans.along_file((1, 2, 3)))
+
+
 def require_nnunet() -> None:
     """Raise MissingExtraError where nnU-Net or torch is not installed."""
     load_extra("torch", EXTRA)
@@ -84,17 +89,8 @@ def nnunet_says(
             stages=stages,
             output=output,
         )
-        command = [sys.executable, "-W", "ignore", "-m", _MODULE]
-        done = subprocess.run(
-            command, input=json.dumps(asdict(job)), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-            raise ModelError(
-                f"nnU-Net failed on it ({said[-1] if said else f'exit {done.returncode}'})",
-                where=folder.path,
-                remedy="see that nnUNetv2_predict runs on these cases",
-            )
+        remedy = "see that nnUNetv2_predict runs on these cases"
+        run_apart(_MODULE, asdict(job), "nnU-Net", remedy, folder.path)
         yield OwnResults(Path(output))
 
 

@@ -5,10 +5,10 @@ million differ, and no more may. Beyond that nothing is written, and the step is
 part.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,23 +19,23 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases, label_files
 from vol3dseg.errors import DatasetError, ParityError, some_of
-from vol3dseg.export.agreement import Agreement, differ
+from vol3dseg.export.agreement import Agreement, differ, predicted
+from vol3dseg.export.kept_case import Smallest, files_of
 from vol3dseg.export.nnunet.model_folder import ModelFolder
-from vol3dseg.export.nnunet.own_run import OwnResults, nnunet_says
-from vol3dseg.export.nnunet.parting import step_where_they_part
+from vol3dseg.export.nnunet.own_run import OwnResults, along_file, nnunet_says
 from vol3dseg.export.nnunet.plans import Plans
+from vol3dseg.export.parting import step_where_they_part
 from vol3dseg.formats import read_labels
-from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.predictor import Prediction, Predictor
 from vol3dseg.model.adopted import Proof, most_differing
 from vol3dseg.model.manifest import Manifest
-from vol3dseg.model.replay_case import ReplayCase, cropped, pack, small_part
+from vol3dseg.model.replay_case import ReplayCase
 from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.resampling import reoriented
 from vol3dseg.space.volume import Volume
 
 FRAMEWORK = "nnU-Net"
-_MOST_PROBABILITIES = 2**28  # numbers that are held of a case
+_SURE = 0.05  # of probabilities, which float16 sums change by less
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 _PACKAGES = ("nnunetv2", "torch")
 Tell = Callable[[str], None]
@@ -77,11 +77,11 @@ def prove(
     manifest = predictor.manifest
     cases = gather_cases(evidence.cases, manifest.recipe.modalities, numbered=True)
     with _their_labels(cases, evidence, folder, manifest) as (labels, own):
-        found, small = Agreement(manifest.labels), _Smallest()
+        found, small = Agreement(manifest.labels), Smallest()
         for case in cases:
             volume = read_volume(case, manifest.recipe.modalities)
             theirs = _theirs(labels[case.id], volume, manifest.labels)
-            ours = _predicted(predictor, volume, own is not None)
+            ours = predicted(predictor, volume, own is not None)
             tell(found.count(case.id, theirs.array, ours.segmentation.array))
             if own is not None and ours.probabilities is not None:
                 probabilities = own.array(case.id, "probabilities")
@@ -96,7 +96,8 @@ def prove(
                 expected=f"at most {found.most}",
                 remedy=remedy,
             )
-        replay = small.packed(predictor, folder, own is not None) if evidence.keep else None
+        ask = partial(_said_of, manifest=manifest, folder=folder) if own is not None else None
+        replay = small.packed(predictor, ask) if evidence.keep else None
     against: Literal["label maps", "run"] = "label maps" if evidence.against else "run"
     return found.proof(predictor, FRAMEWORK, _PACKAGES, against), replay
 
@@ -150,11 +151,6 @@ def _files(case: Case, manifest: Manifest) -> list[Path]:
     return files
 
 
-def _predicted(predictor: Predictor, volume: Volume, with_probabilities: bool) -> Prediction:
-    numbers = volume.array[..., 0].size * len(predictor.manifest.outputs.channels)
-    return predictor(volume, with_probabilities and numbers <= _MOST_PROBABILITIES)
-
-
 def _apart(found: Prediction, theirs: NDArray[Any], manifest: Manifest, volume: Volume) -> float:
     """Return the largest difference of probabilities; theirs have the axes channel, k, j, i."""
     source, worst = volume.geometry, 0.0
@@ -180,7 +176,8 @@ def _parting(
     if own is not None:
         mirror, files = bool(manifest.tiling.mirror), {case.id: _files(case, manifest)}
         with nnunet_says(folder, files, mirror, stages=True) as stages:
-            step = step_where_they_part(predictor, volume, stages, case.id, plans)
+            theirs_at = partial(along_file, stages, case.id, plans)
+            step = step_where_they_part(predictor, volume, theirs_at, _SURE)
         return f"and first {step}", "please report it with plans.json and dataset.json"
     theirs = read_labels(labels, manifest.labels.of_predictions(ours=True)).array
     tiling = manifest.tiling
@@ -195,41 +192,9 @@ def _parting(
     return "with mirrored views and without", f"{others}; --verify says at which step they part"
 
 
-@dataclass(slots=True)
-class _Smallest:
-    """The smallest case that has labels, to be replayed elsewhere."""
-
-    volume: Volume | None = None
-    theirs: Segmentation | None = None
-
-    def offer(self, volume: Volume, theirs: Segmentation) -> None:
-        """Take a case if it is better than the one that is held."""
-        if self.volume is None or self.theirs is None or _rank(theirs) < _rank(self.theirs):
-            self.volume, self.theirs = volume, theirs
-
-    def packed(self, predictor: Predictor, folder: ModelFolder, run: bool) -> ReplayCase | None:
-        """Return it, or the part of it that is small enough, with the labels that must come."""
-        if self.volume is None or self.theirs is None:
-            return None
-        box = small_part(self.volume, self.theirs)
-        if box.shape == self.volume.geometry.shape:
-            return pack(self.volume, self.theirs, "framework")
-        part = cropped(self.volume, box)
-        if run:
-            return pack(part, _said_of(part, predictor.manifest, folder), "framework")
-        return pack(part, predictor(part).segmentation, "vol3dseg")
-
-
-def _rank(segmentation: Segmentation) -> tuple[bool, int]:
-    return not segmentation.array.any(), segmentation.array.size
-
-
 def _said_of(part: Volume, manifest: Manifest, folder: ModelFolder) -> Segmentation:
     """Return nnU-Net's labels of a part of a scan, as a scan of its own."""
-    with tempfile.TemporaryDirectory(prefix="vol3dseg-") as place:
-        files = [Path(place) / f"part_{n:04d}.nii.gz" for n in range(len(part.modalities))]
-        for channel, file in enumerate(files):
-            nifti.write(file, part.array[..., channel], part.geometry)
-        with nnunet_says(folder, {"part": files}, bool(manifest.tiling.mirror)) as own:
-            found = read_labels(own.labels("part"), manifest.labels.of_predictions(ours=True))
+    mirror = bool(manifest.tiling.mirror)
+    with files_of(part) as files, nnunet_says(folder, {"part": files}, mirror) as own:
+        found = read_labels(own.labels("part"), manifest.labels.of_predictions(ours=True))
     return replace(found, geometry=part.geometry, labels=manifest.labels)
