@@ -153,6 +153,11 @@ def test_the_window_lies_along_another_axis_where_that_takes_less(adopted):
     assert least.order[0] == 0
     assert planner.plan(shape, least.memory_mb) == least
     assert planner.plan(shape, 0.99 * least.memory_mb) is None
+    assert planner.plan(shape, 1e6).warning == ""
+    assert "sums in float16 are added up along other axes first" in least.warning
+    tiling = manifest.tiling.model_copy(update={"sums": "float32"})
+    exact = replace(planner, manifest=manifest.model_copy(update={"tiling": tiling}))
+    assert exact.smallest(shape).warning == ""
 
 
 def member(number):

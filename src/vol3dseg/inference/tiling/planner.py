@@ -142,6 +142,7 @@ class Planner:
             order=order,
             members_apart=members,
             averaged=not self.manifest.network.local and members < tiling.members_apart,
+            reordered=tiling.sums == "float16" and order != self._orders()[0],
         )
 
     def _bytes_of_mean(self, members: int) -> int:

@@ -12,6 +12,9 @@ import numpy as np
 
 from vol3dseg.space.box import Box, Shape, grid_boxes
 
+_AVERAGED = "outputs of several networks are averaged before they are blended, not after"
+_REORDERED = "sums in float16 are added up along other axes first"
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -56,6 +59,8 @@ class Plan:
         Networks whose outputs are blended each by itself, and averaged then.
     averaged : bool
         Whether they are averaged tile by tile instead, since memory is short.
+    reordered : bool
+        Whether sums that are rounded are added up in another order of axes than the manifest's.
     """
 
     shape: Shape
@@ -72,6 +77,7 @@ class Plan:
     order: Shape = (0, 1, 2)
     members_apart: int = 1
     averaged: bool = False
+    reordered: bool = False
 
     @property
     def blended(self) -> bool:
@@ -87,11 +93,9 @@ class Plan:
     @property
     def warning(self) -> str:
         """What it costs in agreement, as is told of every case; empty if it costs nothing."""
-        if self.averaged:
-            return (
-                "labels may differ from those with more memory: outputs of several networks are "
-                "averaged before they are blended, not after"
-            )
+        short = [_AVERAGED] * self.averaged + [_REORDERED] * self.reordered
+        if short:
+            return f"labels may differ from those with more memory: {' and '.join(short)}"
         return self.cost and f"labels may differ from those of one pass: {self.cost}"
 
     @property
