@@ -62,6 +62,23 @@ def test_norms_are_exact_where_most_of_a_volume_is_one_value(device):
     assert apart[1] < apart[0] / 20  # else there is no need of it
 
 
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+def test_averages_are_exact_too_as_group_norms_need_them(device):
+    pytest.importorskip("onnxruntime" if device == "cpu" else "openvino")
+    model, image = network(), mostly_air()
+    node = helper.make_node("GlobalAveragePool", ["image"], ["logits"])
+    model.graph.node[0].CopyFrom(node)
+    wanted = image.astype(np.float64).mean(axis=(2, 3, 4), keepdims=True)
+    apart = []
+    for _ in range(2):
+        session = loading.open_session(model.SerializeToString(), device)
+        apart.append(np.abs(session(image) - wanted).max())
+        assert write_exact_norms(model) == (len(apart) == 1)
+    onnx.checker.check_model(model, full_check=True)
+    assert apart[1] < 5e-6
+    assert apart[1] < apart[0] / 3
+
+
 def test_all_else_of_a_graph_stays():
     model = network()
     before = weights_of(model)

@@ -15,6 +15,7 @@ from vol3dseg.errors import ModelError
 from vol3dseg.export.monai.arguments import Component
 from vol3dseg.export.monai.bundle_config import BundleConfig
 from vol3dseg.export.monai.networks import read_network, write_network
+from vol3dseg.model.head import take_head
 
 KNOWN = json.loads((Path(__file__).parent / "monai_networks.json").read_text())
 
@@ -69,6 +70,21 @@ def test_sides_are_multiples_of_the_divisor(tmp_path, name):
     graph = write_network(network, state_of(known["weights"]), order)
     image = numbers("image", (1, network.in_channels, *(2 * side for side in divisor)))
     assert run(graph, image).shape[2:] == image.shape[2:]
+
+
+def test_of_many_classes_features_can_be_blended(tmp_path):
+    """The last layer is found, so that tiles hold its features and not 40 outputs."""
+    known, count = KNOWN["BasicUNet"], 40
+    network = network_of(tmp_path, {**known["arguments"], "out_channels": count})
+    weights = {**known["weights"], "final_conv.bias": [count]}
+    weights["final_conv.weight"] = [count, *weights["final_conv.weight"][1:]]
+    graph = write_network(network, state_of(weights), tuple(range(count)))
+    image = numbers("image", (1, network.in_channels, *known["size"]))
+    whole = run(graph, image)[0]
+    head = take_head(graph)
+    assert (head.outputs, head.features) == (count, network.features[-1])
+    features = run(graph, image)[0]
+    assert np.allclose(head.apply(features, slice(0, count)), whole, atol=1e-4)
 
 
 def test_groups_must_divide_the_channels(tmp_path):

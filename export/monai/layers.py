@@ -78,7 +78,7 @@ class Layers:
 
     def model(self, kind: str, image: int, logits: Value) -> onnx.ModelProto:
         """Return the whole: `image` (n, channel, i, j, k) to `logits` of any such size."""
-        self._nodes.append(helper.make_node("Identity", [logits.name], ["logits"], name="logits"))
+        self._nodes[-1].output[0] = "logits"  # of the node that made them
         ends = [
             helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", count, "i", "j", "k"])
             for name, count in (("image", image), ("logits", logits.channels))
