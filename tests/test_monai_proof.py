@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from tests.monai_bundles import (
+    ARGMAX,
     INVERT,
     SIGMOID,
+    SOFTMAX,
     SPLEEN,
     THRESHOLD,
     UNET,
@@ -222,6 +224,27 @@ def test_values_that_are_not_on_the_grid_of_the_scan_are_not_compared(says, scan
     says(arrays)
     proof = adopt_monai(bundle, tmp_path / "m.onnx", cases=[scan]).proof
     assert (proof.differing, proof.max_abs_difference) == (0, None)
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_probabilities_are_compared_whenever_they_are_made(says, scan, tmp_path, active):
+    """Here after the way home: what was cropped has all outputs alike."""
+    steps = [INVERT, *([SOFTMAX] if active else []), ARGMAX]
+    cropped = [*SPLEEN["preprocessing"]["transforms"][:-1], transform("CropForegroundd")]
+    changes = {"preprocessing": composed(*cropped), "postprocessing": composed(*steps)}
+    bundle = make_bundle(tmp_path / "b", **changes)
+    adopt_monai(bundle, tmp_path / "plain.onnx")
+    arrays = stages(tmp_path / "plain.onnx", scan)
+    if not active:
+        arrays["values"] = logits_of(arrays["values"], regions=False)
+    arrays["values"][:, :2] = 0.5 if active else 0
+    says(arrays)
+    proof = adopt_monai(bundle, tmp_path / "m.onnx", cases=[scan]).proof
+    assert proof.max_abs_difference < 1e-5
+    arrays["values"][:, 5, 5, 5] *= 0.5 if active else -1
+    says(arrays)
+    proof = adopt_monai(bundle, tmp_path / "n.onnx", cases=[scan]).proof
+    assert proof.max_abs_difference > 0.1
 
 
 def test_cases_must_be_what_monai_reads_alike(own, says, scan, tmp_path):

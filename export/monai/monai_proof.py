@@ -118,8 +118,9 @@ def _apart(found: Prediction, values: Array, predictor: Predictor, own: OwnModel
     if ours is None or values.shape[1:] != ours.shape[:3]:
         return None
     theirs = values[list(own.order)].astype(np.float32)
-    known = theirs.any(axis=0)  # not cropped
-    if outputs.brought == "values":
+    known = theirs.any(axis=0)  # what was cropped is 0, or by softmax one number for all channels
+    known &= (theirs.min(axis=0) < theirs.max(axis=0)) | (len(theirs) == 1)
+    if not any(each.name == "Activations" for each in own.after):
         outputs.make_probabilities(theirs)
     return float(np.abs(np.moveaxis(ours, -1, 0) - theirs)[:, known].max(initial=0))
 
