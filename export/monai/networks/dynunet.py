@@ -7,15 +7,7 @@ from typing import Annotated, Any
 from numpy.typing import NDArray
 from pydantic import Field, Strict, model_validator
 
-from vol3dseg.export.monai.layers import (
-    ONE,
-    Activation,
-    Channels,
-    Layers,
-    Norm,
-    Triple,
-    Value,
-)
+from vol3dseg.export.monai.layers import ONE, Activation, Channels, Layers, Norm, Triple, Value
 from vol3dseg.export.monai.networks.network_definition import Definition
 from vol3dseg.space.box import Shape
 

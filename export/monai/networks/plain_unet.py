@@ -5,15 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, model_validator
 
-from vol3dseg.export.monai.layers import (
-    ONE,
-    Activation,
-    Channels,
-    Layers,
-    Norm,
-    Triple,
-    Value,
-)
+from vol3dseg.export.monai.layers import ONE, Activation, Channels, Layers, Norm, Triple, Value
 from vol3dseg.export.monai.networks.network_definition import Definition
 from vol3dseg.space.box import Shape
 
