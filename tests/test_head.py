@@ -127,8 +127,8 @@ REGIONS = Sigmoid(
 GRID = Geometry((24, 30, 20), np.diag([-1.0, 1.2, 1.0, 1]))
 
 
-def smallest(planner, working, *_):
-    return planner.smallest(working.shape)
+def averaged(planner, working, *_):
+    return next(p for p in planner._blended(working.shape) if p.members_apart == 1)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def both(monkeypatch, tmp_path):
             assert (predictor.head is not None) == taken
             volume = Volume(array, GRID, ("m",))
             if most_members == 1:  # as where memory is short
-                predictor.plan = partial(smallest, predictor._allowance.planner)
+                predictor.plan = partial(averaged, predictor._allowance.planner)
             found.append(predictor(volume, keep_probabilities=True))
             assert len(found[-1].plan.tiles) > 8
         return found

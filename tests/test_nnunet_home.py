@@ -204,3 +204,51 @@ def test_channels_that_are_left_out_would_not_have_decided(monkeypatch, spread, 
     assert (found[0] != found[1]).sum() <= (2 if spread < 1 else 0)
     assert len(np.unique(found[0])) > 20
     assert interpolated[0] < (0.6 if spread == 30 else 1.01) * interpolated[1]
+
+
+@pytest.mark.parametrize("spacing", [1.0, 1.7, 0.6], ids=["same", "coarser", "finer"])
+@pytest.mark.parametrize("orientation", ["stored", "RAS"])
+@pytest.mark.parametrize("rows_along", [(0, 1, 2), (2, 0, 1)], ids=str)
+@pytest.mark.parametrize("classes", [3, 12])
+@pytest.mark.parametrize("keep", [False, True], ids=["labels", "probabilities"])
+def test_bands_are_restored_as_the_whole(spacing, orientation, rows_along, classes, keep):
+    """Of each band nothing is known beside it and the voxel behind it."""
+    names = tuple(f"c{n}" for n in range(classes))
+    known = LabelSet(classes=[Label(name=n, read=(v,), write=v) for v, n in enumerate(names)])
+    recipe = recipe_of((spacing,) * 3, {"method": "spline", "order": 1}, orientation)
+    image = np.zeros((20, 26, 18, 1), "f4")
+    image[2:, 1:-3, :-2] = 1
+    affine = np.array([[0, -1, 0, 5], [0, 0, -1, 6], [1, 0, 0, 7], [0, 0, 0, 1.0]])
+    prepared = prepare(Volume(image, Geometry((20, 26, 18), affine), ("m",)), recipe)
+    working = prepared.volume.geometry
+    logits = np.random.default_rng(0).normal(size=(classes, *working.shape)).astype("f4")
+    turned = logits.transpose(0, *(axis + 1 for axis in rows_along))
+    decision = Decision(Softmax(values="logits", classes=names), known)
+    homes = [
+        Restorer(
+            working,
+            prepared.source,
+            decision,
+            keep,
+            row_axes=rows_along,
+            maps=maps_home(recipe, working, prepared.source),
+        )
+        for _ in range(2)
+    ]
+    whole, parts = homes
+    whole.add(turned.copy())
+    for across in (1, 2):
+        parts.labels[:] = 0
+        extent = turned.shape[1 + across]
+        ends = [0, 1, extent // 2, extent - 1, extent]
+        for band in map(range, ends, ends[1:]):
+            parts.begin(band, rows_along[across])
+            rows = np.full_like(turned, np.nan)
+            right = np.s_[..., band.start : band.stop + 1, :][: 4 if across == 1 else 2]
+            rows[right] = turned[right]
+            for row in range(0, rows.shape[1], 4):
+                parts.add(rows[:, row : row + 4])
+        assert (parts.labels != whole.labels).sum() <= 1
+        assert len(np.unique(parts.labels)) == classes
+        if keep:
+            np.testing.assert_allclose(parts.probabilities, whole.probabilities, atol=1e-6)

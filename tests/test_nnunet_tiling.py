@@ -147,17 +147,60 @@ def test_rows_along_another_axis_differ_by_rounding_only(adopted, axis):
 def test_the_window_lies_along_another_axis_where_that_takes_less(adopted):
     """As nnU-Net has it where there is memory, along the longest axis where there is not."""
     shape, manifest = (60, 20, 10), adopted()
-    planner = Planner(manifest, bytes_per_voxel=1)
+    tiling = manifest.tiling.model_copy(update={"sums": "float32"})
+    planner = Planner(manifest.model_copy(update={"tiling": tiling}), bytes_per_voxel=1)
     assert planner.plan(shape, 1e6).order == (2, 1, 0)
     least = planner.smallest(shape)
     assert least.order[0] == 0
     assert planner.plan(shape, least.memory_mb) == least
     assert planner.plan(shape, 0.99 * least.memory_mb) is None
-    assert planner.plan(shape, 1e6).warning == ""
-    assert "sums in float16 are added up along other axes first" in least.warning
-    tiling = manifest.tiling.model_copy(update={"sums": "float32"})
-    exact = replace(planner, manifest=manifest.model_copy(update={"tiling": tiling}))
-    assert exact.smallest(shape).warning == ""
+
+
+def in_bands(array, manifest, plan, run=network):
+    """Return the result of each band, where it is right, beside each other."""
+    rows_of, axis, found = plan.row_axes, plan.band_axis, None
+    for part in plan.parts:
+        rows = np.concatenate([np.array(r) for r in run_tiles(array, run, manifest, part)], axis=1)
+        whole = np.moveaxis(rows, [1, 2, 3], [1 + a for a in rows_of])
+        found = np.full_like(whole, np.nan) if found is None else found
+        (band,) = part.bands
+        right = [slice(None)] * 4
+        right[1 + axis] = slice(band.start, min(band.stop + 1, plan.shape[axis]))
+        both = found[tuple(right)]
+        assert (np.isnan(both) | (both == whole[tuple(right)])).all()
+        found[tuple(right)] = whole[tuple(right)]
+        whole[tuple(right)] = 0
+        assert not whole.any()
+    return found
+
+
+@pytest.mark.parametrize("order", ["kji", "ijk", "jki"])
+@pytest.mark.parametrize("bands", [2, 3, 6])
+def test_bands_give_the_same_sums_bit_for_bit(adopted, order, bands):
+    array, manifest = image((20, 30, 17)), adopted(order=tuple(order))
+    axes = tuple("ijk".index(axis) for axis in order)
+    planner = Planner(manifest, bytes_per_voxel=1)
+    plan = planner._with_overlap((20, 30, 17), PATCH, axes, bands=bands)
+    assert len(plan.bands) == bands
+    assert plan.computed == sum(len(p.tiles) for p in plan.parts) * np.prod(PATCH)
+    assert plan.computed > planner.blended((20, 30, 17)).computed
+    whole = result(array, manifest)
+    np.testing.assert_array_equal(in_bands(array, manifest, plan), whole)
+
+
+def test_sums_of_float16_are_added_up_in_bands_where_memory_is_short(adopted):
+    """In their order of axes, which decides how they are rounded; so labels are the same."""
+    shape = (60, 20, 10)
+    planner = Planner(adopted(), bytes_per_voxel=1)
+    plenty, least = planner.plan(shape, 1e6), planner.smallest(shape)
+    assert (plenty.bands, len(least.bands), least.warning) == ((), 6, "")
+    assert least.order == plenty.order
+    assert "blended in 6 bands" in str(least)
+    between = planner.plan(shape, 0.999 * plenty.memory_mb)
+    assert [list(band) for band in between.bands] == [[*range(30)], [*range(30, 60)]]
+    assert between.box.shape == shape
+    assert [part.box.shape[0] for part in between.parts] == [31, 30]
+    assert planner.plan(shape, 0.99 * least.memory_mb) is None
 
 
 def member(number):

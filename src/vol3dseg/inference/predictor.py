@@ -15,7 +15,7 @@ from vol3dseg.inference.deciding import Decision
 from vol3dseg.inference.restore import Restorer
 from vol3dseg.inference.runtimes.session import Backend, finite
 from vol3dseg.inference.tiling.planner import Planner
-from vol3dseg.inference.tiling.run_tiles import Progress, mirrored, run_tiles
+from vol3dseg.inference.tiling.run_tiles import Progress, mirrored, run_bands
 from vol3dseg.inference.tiling.tile_plan import Plan, by, multiples
 from vol3dseg.machine import resident_mb, usable_cores
 from vol3dseg.model.adopted_notes import axes_warnings, unproven
@@ -220,9 +220,10 @@ class Predictor:
         started, restore = time.perf_counter(), 0.0
         planned_mb = None
         try:
-            for rows in run_tiles(
-                prepared.array, self.backend, manifest, plan, progress, self._threads, self.head
-            ):
+            for rows in run_bands(
+                prepared.array, self.backend, manifest, plan,
+                restorer.begin, progress, self._threads, self.head,
+            ):  # fmt: skip
                 finished = time.perf_counter()
                 restorer.add(bring(manifest.outputs, finite(rows)))
                 restore += time.perf_counter() - finished

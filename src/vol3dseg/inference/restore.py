@@ -49,33 +49,60 @@ class Restorer:
     ) -> None:
         self._decision, self._threads, self._rounds = decision, threads, rounds
         i, j, k = maps or axis_maps(working, source)
-        self._maps, covered = _covered(replace(m, axis=row_axes.index(m.axis)) for m in (i, j, k))
-        self._axis = next(t for t, m in enumerate(self._maps) if m.axis == 0)
-        self._need = _needs(self._maps[self._axis])
+        turned = [replace(m, axis=row_axes.index(m.axis)) for m in (i, j, k)]
+        self._whole, covered = _covered(turned)
         # The target's axes in the order of those of rows, and how each comes from them.
-        self._turned = [[m.axis for m in self._maps].index(axis) for axis in range(3)]
+        self._turned = [[m.axis for m in self._whole].index(axis) for axis in range(3)]
+        self._axis = self._turned[0]
+        self._need = _needs(self._whole[self._axis])
+        self._row_axes = row_axes
         # Of many channels few can be the largest in a small part of the grid.
-        self._compares = decision.compares and not keep_probabilities and _are_means(self._maps)
-        count = _STRIP if self._compares else None
-        self._across = maps and [_strips(self._maps[axis], count) for axis in self._turned[1:]]
+        self._compares = decision.compares and not keep_probabilities and _are_means(self._whole)
+        self._by_products = maps is not None
         across = (working.shape[axis] for axis in row_axes[1:])
-        self._waiting = np.zeros((decision.channels, 0, *across), dtype=np.float32)
-        self._first = 0  # row that `_waiting` begins with
-        self._todo = np.ones(len(self._need), dtype=bool)
+        self._nothing = np.zeros((decision.channels, 0, *across), dtype=np.float32)
         self._least_rows = _ROWS if maps else 1
         self._kept: NDArray[np.float32] | None = None
-        self._kept_inside: NDArray[np.float32] | None = None
+        self._all_kept: NDArray[np.float32] | None = None
         sides = " x ".join(map(str, source.shape))
         with in_memory(
             f"labels of {sides} voxels{' and their probabilities' * keep_probabilities}"
         ):
             self.labels: NDArray[np.uint8] = np.zeros(source.shape, dtype=np.uint8)
-            self._inside = self.labels[covered]
+            self._all_inside = self.labels[covered]
             if keep_probabilities:
                 background = decision.background
                 self._kept = np.empty((len(background), *source.shape), dtype=np.float32)
                 self._kept[:] = background[:, None, None, None]
-                self._kept_inside = self._kept[:, *covered]
+                self._all_kept = self._kept[:, *covered]
+        self.begin()
+
+    def begin(self, band: range | None = None, axis: int = 0) -> None:
+        """Let rows come from the first on, to restore what begins in a band of the working grid.
+
+        The band lies along an axis across rows; None restores everything.
+        """
+        place, maps = [slice(None)] * 3, list(self._whole)
+        if band is not None:
+            target = self._turned[self._row_axes.index(axis)]
+            start = _needs(maps[target])[:, 0]
+            owned = np.flatnonzero((start >= band.start) & (start < band.stop))
+            first, stop = (int(owned[0]), int(owned[-1]) + 1) if owned.size else (0, 0)
+            place[target] = slice(first, stop)
+            maps[target] = replace(
+                maps[target], first=maps[target].first + first, count=stop - first
+            )
+        a, b, c = maps
+        self._maps: AxisMaps = (a, b, c)
+        self._inside = self._all_inside[tuple(place)]
+        self._kept_inside = None if self._all_kept is None else self._all_kept[:, *place]
+        self._across: list[list[_Strip]] | None = None
+        if self._by_products:
+            count = _STRIP if self._compares else None
+            self._across = [_strips(self._maps[axis], count) for axis in self._turned[1:]]
+        self._waiting = self._nothing
+        self._first = 0  # row that `_waiting` begins with
+        self._todo = np.ones(len(self._need), dtype=bool)
 
     @property
     def probabilities(self) -> NDArray[np.float32] | None:
@@ -136,6 +163,7 @@ class Restorer:
         place: tuple[slice, ...] = (slice(None),) * self._axis + (slice(start, stop),)
         labels = self._inside[place]
         kept = None if self._kept_inside is None else self._kept_inside[:, *place]
+        values: Iterator[NDArray[np.float32]]
         if self._across is None:
             a, b, c = (own if t == self._axis else m for t, m in enumerate(self._maps))
             values = (resample_part(each, first + low, (a, b, c)) for each in known[:, low:high])
@@ -179,9 +207,10 @@ class _Strip:
 
 def _strips(axis_map: AxisMap, count: int | None) -> list[_Strip]:
     """Cut an axis into strips of so many blocks; None makes it one."""
-    every, found = list(blocks_of(axis_map)), []
-    for start in range(0, len(every), count or len(every)):
-        blocks = every[start : start + (count or len(every))]
+    every: list[Block] = list(blocks_of(axis_map))
+    found, step = [], count or max(1, len(every))
+    for start in range(0, len(every), step):
+        blocks = every[start : start + step]
         low, first = min(b.source.start for b in blocks), blocks[0].target.start
         source = slice(low, max(b.source.stop for b in blocks))
         own = [

@@ -124,11 +124,12 @@ def grid_boxes(shape: Shape, size: Shape, step: Shape) -> Iterator[Box]:
     if any(not 1 <= s <= n for s, n in zip(step, size, strict=True)):
         found, wanted = f"step {step} does not fit boxes of {size}", "1 to the box's size"
         raise GridError(found, expected=wanted, remedy="choose another step")
-    for start in product(*map(_origins, shape, size, step)):
+    for start in product(*map(origins, shape, size, step)):
         yield Box.at(_shape(start), size)
 
 
-def _origins(extent: int, size: int, step: int) -> list[int]:
+def origins(extent: int, size: int, step: int) -> list[int]:
+    """Return where the boxes of `grid_boxes` begin along an axis."""
     if extent <= size:
         return [-((size - extent) // 2)]
     return [*range(0, extent - size, step), extent - size]

@@ -11,7 +11,7 @@ from vol3dseg.inference.halves import pack, round_to_half, unpack
 from vol3dseg.inference.tiling.tile_plan import Plan, Tile
 from vol3dseg.model.head import Head
 from vol3dseg.model.tiling_rule import Tiling
-from vol3dseg.space.box import Shape
+from vol3dseg.space.box import Box, Shape
 
 Array = NDArray[np.float32]
 
@@ -54,7 +54,9 @@ class Window:
         self._weights = tile_weights(plan.size, tiling).transpose(self._axes).copy()
         self._halves = tiling.sums == "float16"
         self._first = 0  # row that the window begins with
-        rows, *across = (plan.shape[axis] for axis in self._axes)
+        self._box = plan.box
+        self._across = tuple(plan.shape[axis] for axis in self._axes[1:])
+        rows, *across = (self._box.shape[axis] for axis in self._axes)
         self._height = min(len(self._weights), rows)
         kind = np.uint16 if self._halves else np.float32
         # In memory as rows are handed on: what is read of a window is more than lies together else.
@@ -63,8 +65,8 @@ class Window:
 
     def add(self, tile: Tile, output: Array) -> None:
         """Add the (channel, i, j, k) output of a tile."""
-        kept, place = tile.keep.relative_to(tile.read).slices, tile.keep.slices
-        kept, (first, *across) = self._turned(kept), self._turned(place)
+        kept = self._turned(tile.keep.relative_to(tile.read))
+        first, *across = self._turned(tile.keep.relative_to(self._box))
         window = slice(first.start - self._first, first.stop - self._first), *across
         output = output.transpose(0, *(1 + axis for axis in self._axes))[:, *kept]
         weights, total, norm = self._weights[kept], self._total[:, *window], self._norm[window]
@@ -80,8 +82,8 @@ class Window:
         with ThreadPoolExecutor(self._threads) as pool:
             list(pool.map(rows, range(0, len(weights), step)))
 
-    def _turned(self, slices: tuple[slice, ...]) -> tuple[slice, ...]:
-        return tuple(slices[axis] for axis in self._axes)
+    def _turned(self, box: Box) -> tuple[slice, ...]:
+        return tuple(box.slices[axis] for axis in self._axes)
 
     def _outputs(self, given: Array) -> Iterator[tuple[slice, Array]]:
         """Give some channels after the others of a part of a tile, each in a new array."""
@@ -106,6 +108,7 @@ class Window:
         """Give the (channel, rows, ...) means up to row `stop`, some rows after the others.
 
         Of several networks, each has the means of its own, and what comes is the mean of these.
+        Rows are whole; beside the plan's band they hold zeros.
         """
         count = stop - self._first
         step = max(1, _HANDED_ON // self._total[:, 0].size)
@@ -115,10 +118,11 @@ class Window:
 
     def _means(self, total: NDArray[Any], norm: Array) -> Array:
         members = np.split(total, self._members)
-        means = np.empty((len(members[0]), *norm.shape), dtype=np.float32)
+        means = np.zeros((len(members[0]), len(norm), *self._across), dtype=np.float32)
+        inside = (slice(None), *self._turned(self._box)[1:])
 
         def of(channel: int) -> None:
-            mean = means[channel]
+            mean = means[channel][inside]
             for number, member in enumerate(members):
                 found = self._read(member[channel])
                 found /= norm

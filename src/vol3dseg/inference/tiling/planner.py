@@ -9,7 +9,8 @@ is asked for. Elsewhere tiles are training patches, and overlapping ones are ble
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,6 @@ from vol3dseg.inference.tiling.tile_plan import (
     divisions,
     multiple_of,
     multiples,
-    spread_evenly,
 )
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.space.box import Shape
@@ -34,6 +34,7 @@ _AFFORDABLE, _MOST = 1.5, 4.0
 _FLOAT, _HALF = 4, 2  # bytes
 _HANDED_ON = 8  # rows at most that are finished, or wait to be brought to the grid of the scan
 _MB = 2**20
+_MOST_BANDS = 6  # beyond that most tiles are computed several times
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,13 @@ class Planner:
         """Give plans with overlapping tiles: of training patches; of smaller ones, if allowed."""
         patch, network = self.manifest.recipe.patch_size, self.manifest.network
         if not network.local:
-            for members in dict.fromkeys([self.manifest.tiling.members_apart, 1]):
-                for order in self._orders():
-                    yield self._with_overlap(shape, patch, order, members)
+            members = dict.fromkeys([self.manifest.tiling.members_apart, 1])
+            if self.manifest.tiling.sums == "float16":  # whose order decides how they are rounded
+                for apart, bands in product(members, range(1, _MOST_BANDS + 1)):
+                    yield self._with_overlap(shape, patch, self._orders()[0], apart, bands)
+            else:
+                for apart, order in product(members, self._orders()):
+                    yield self._with_overlap(shape, patch, order, apart)
         elif self.tiles == "any":
             sides = range(max(patch), 0, -min(network.divisor))
             cubes = (multiples((side, side, side), network.divisor) for side in sides)
@@ -112,38 +117,59 @@ class Planner:
                 yield self._with_overlap(shape, (a, b, c))
 
     def _with_overlap(
-        self, shape: Shape, size: Shape, order: Shape = (0, 1, 2), members: int = 1
+        self,
+        shape: Shape,
+        size: Shape,
+        order: Shape = (0, 1, 2),
+        members: int = 1,
+        bands: int = 1,
     ) -> Plan:
         tiling = self.manifest.tiling
-        i, j, k = tiling.step_of(size, self.manifest.recipe.patch_size)
-        count = math.prod(
-            (1 if extent <= side else 1 + -(-(extent - side) // each))
-            if tiling.spread is None
-            else len(spread_evenly(extent, side, tiling.spread))
-            for extent, side, each in zip(shape, size, (i, j, k), strict=True)
-        )
-        across = math.prod(shape) // shape[order[0]]
-        numbers = members * self.channels + 1  # one of weights
-        sums = _HALF if tiling.sums == "float16" else _FLOAT
-        rows_mb = min(size[order[0]], shape[order[0]]) * across * numbers * sums / _MB
-        rows_mb += _HANDED_ON * across * self.channels * _FLOAT / _MB
-        each = self.bytes_per_voxel + _FLOAT + self._bytes_of_mean(members)  # weights, and means
-        memory_mb = math.prod(size) * each / _MB + rows_mb + self.fixed_mb
-        return Plan(
+        plan = Plan(
             shape,
             size,
-            count * math.prod(size),
-            memory_mb,
+            0,
+            0.0,
             padded=shape,
-            step=(i, j, k),
+            step=tiling.step_of(size, self.manifest.recipe.patch_size),
             spread=tiling.spread,
             cost=self._cost_of_blending(size),
             views=tiling.views,
             order=order,
             members_apart=members,
             averaged=not self.manifest.network.local and members < tiling.members_apart,
-            reordered=tiling.sums == "float16" and order != self._orders()[0],
         )
+        if bands > 1:
+            ends = [shape[plan.band_axis] * n // bands for n in range(bands + 1)]
+            plan = replace(plan, bands=tuple(map(range, ends, ends[1:])))
+        return replace(plan, computed=self._computed(plan), memory_mb=self._blended_mb(plan))
+
+    def _computed(self, plan: Plan) -> int:
+        """Return the voxels of all overlapping tiles of a plan."""
+        tiles, axis = list(plan.starts), plan.band_axis
+        if plan.bands:
+            ends = [part.box for part in plan.parts]
+            tiles[axis] = [
+                start
+                for box in ends
+                for start in tiles[axis]
+                if start < box.stop[axis] and start + plan.size[axis] > box.start[axis]
+            ]
+        return math.prod(map(len, tiles)) * math.prod(plan.size)
+
+    def _blended_mb(self, plan: Plan) -> float:
+        """Return what the network takes for a tile, and the window and finished rows [MB]."""
+        first, members = plan.order[0], plan.members_apart
+        across = [
+            math.prod(s) // s[first] for s in (plan.shape, *(p.box.shape for p in plan.parts))
+        ]
+        numbers = members * self.channels + 1  # one of weights
+        sums = _HALF if self.manifest.tiling.sums == "float16" else _FLOAT
+        height = min(plan.size[first], plan.shape[first])
+        rows_mb = height * max(across[1:]) * numbers * sums / _MB
+        rows_mb += _HANDED_ON * across[0] * self.channels * _FLOAT / _MB
+        each = self.bytes_per_voxel + _FLOAT + self._bytes_of_mean(members)  # weights, and means
+        return math.prod(plan.size) * each / _MB + rows_mb + self.fixed_mb
 
     def _bytes_of_mean(self, members: int) -> int:
         """Return what each voxel of a tile takes where outputs of networks are averaged there."""

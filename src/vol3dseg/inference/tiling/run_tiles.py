@@ -1,5 +1,6 @@
 """A network over a volume of any size, tile by tile; finished rows are handed on at once."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, groupby
 
@@ -14,6 +15,32 @@ from vol3dseg.model.tiling_rule import Axis
 from vol3dseg.space.box import Box, read_padded
 
 Progress = Callable[[int, int], None]
+
+
+def run_bands(
+    image: Array,
+    backend: Backend,
+    manifest: Manifest,
+    plan: Plan,
+    begin: Callable[[range, int], None],
+    progress: Progress,
+    threads: int,
+    head: Head | None,
+) -> Iterator[Array]:
+    """Give the rows of one band of a plan after the other, or all; see `run_tiles`.
+
+    `begin` gets each band, and the axis that it lies along, before the first of its rows.
+    """
+    before, total = 0, plan.computed // math.prod(plan.size)
+
+    def told(done: int, _: int) -> None:
+        progress(before + done, total)
+
+    for part in plan.parts:
+        if part.bands:
+            begin(part.bands[0], part.band_axis)
+        yield from run_tiles(image, backend, manifest, part, told, threads, head)
+        before += len(part.tiles)
 
 
 def run_tiles(

@@ -5,15 +5,14 @@ All tiles of a plan have one size, for which runtimes make their code once.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
-from vol3dseg.space.box import Box, Shape, grid_boxes
+from vol3dseg.space.box import Box, Shape, origins
 
 _AVERAGED = "outputs of several networks are averaged before they are blended, not after"
-_REORDERED = "sums in float16 are added up along other axes first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,9 @@ class Plan:
         Networks whose outputs are blended each by itself, and averaged then.
     averaged : bool
         Whether they are averaged tile by tile instead, since memory is short.
-    reordered : bool
-        Whether sums that are rounded are added up in another order of axes than the manifest's.
+    bands : tuple of range
+        Voxels along `band_axis` that are blended one range after the other, all rows of each, since
+        memory is short; tiles that lie in two are computed twice.
     """
 
     shape: Shape
@@ -77,7 +77,7 @@ class Plan:
     order: Shape = (0, 1, 2)
     members_apart: int = 1
     averaged: bool = False
-    reordered: bool = False
+    bands: tuple[range, ...] = ()
 
     @property
     def blended(self) -> bool:
@@ -91,30 +91,55 @@ class Plan:
         return first, others[0], others[1]
 
     @property
+    def band_axis(self) -> int:
+        """The longest axis across rows."""
+        return max(self.row_axes[1:], key=lambda axis: self.shape[axis])
+
+    @property
+    def parts(self) -> "list[Plan]":
+        """A plan for each band; itself where there is one at most."""
+        return [replace(self, bands=(band,)) for band in self.bands] or [self]
+
+    @property
+    def box(self) -> Box:
+        """What is blended: of bands also the voxel behind them, which is interpolated with them."""
+        start, stop = [0, 0, 0], list(self.shape)
+        if self.bands:
+            axis = self.band_axis
+            start[axis] = self.bands[0].start
+            stop[axis] = min(self.bands[-1].stop + 1, self.shape[axis])
+        return Box(_three(start), _three(stop))
+
+    @property
     def warning(self) -> str:
         """What it costs in agreement, as is told of every case; empty if it costs nothing."""
-        short = [_AVERAGED] * self.averaged + [_REORDERED] * self.reordered
-        if short:
-            return f"labels may differ from those with more memory: {' and '.join(short)}"
+        if self.averaged:
+            return f"labels may differ from those with more memory: {_AVERAGED}"
         return self.cost and f"labels may differ from those of one pass: {self.cost}"
 
     @property
     def tiles(self) -> list[Tile]:
-        """All tiles, in the order of the axes; together they keep every voxel."""
+        """All tiles, in the order of the axes; together they keep every voxel of `box`."""
         if self.step:
-            boxes = self._boxes(self.step)
+            boxes = [Box.at(start, self.size) for start in product(*self.starts)]
             boxes.sort(key=lambda box: [box.start[axis] for axis in self.order])
-            whole = Box.whole(self.shape)
-            return [Tile(box, box.intersection(whole)) for box in boxes]
+            tiles = [Tile(box, box.intersection(self.box)) for box in boxes]
+            return [tile for tile in tiles if math.prod(tile.keep.shape)]
         axes = zip(self.padded, self.size, self.halo, self.shape, strict=True)
         places = product(*(_places(n, size, halo, kept) for n, size, halo, kept in axes))
         return [Tile(_box(read for read, _ in p), _box(keep for _, keep in p)) for p in places]
 
-    def _boxes(self, step: Shape) -> list[Box]:
-        if self.spread is None:
-            return list(grid_boxes(self.shape, self.size, step))
-        i, j, k = map(spread_evenly, self.shape, self.size, [self.spread] * 3)
-        return [Box.at(start, self.size) for start in product(i, j, k)]
+    @property
+    def starts(self) -> tuple[list[int], list[int], list[int]]:
+        """Where overlapping tiles begin along each axis."""
+        axes = zip(self.shape, self.size, self.step or self.size, strict=True)
+        i, j, k = (
+            origins(extent, side, step)
+            if self.spread is None
+            else spread_evenly(extent, side, self.spread)
+            for extent, side, step in axes
+        )
+        return i, j, k
 
     @property
     def what(self) -> str:
@@ -125,7 +150,8 @@ class Plan:
             apart = f"{'' if self.spread is None else 'at most '}{by(self.step)} apart"
             if count == 1:
                 return f"one tile of {size} voxels{views}"
-            return f"{count} tiles of {size} voxels, {apart}, blended{views}"
+            bands = f" in {len(self.bands)} bands" if self.bands else ""
+            return f"{count} tiles of {size} voxels, {apart}, blended{bands}{views}"
         if count == 1:
             return f"one pass over {size} voxels{views}"
         halo = by(self.halo) if len(set(self.halo)) > 1 else self.halo[0]
@@ -191,6 +217,11 @@ def _places(extent: int, size: int, halo: int, kept: int) -> list[tuple[range, r
         (range(start, start + size), range(min(low, kept), min(high, kept)))
         for start, low, high in zip(starts, edges, edges[1:], strict=False)
     ]
+
+
+def _three(numbers: list[int]) -> Shape:
+    i, j, k = numbers
+    return i, j, k
 
 
 def _box(ranges: Iterable[range]) -> Box:
