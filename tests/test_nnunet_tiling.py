@@ -188,6 +188,13 @@ def test_bands_give_the_same_sums_bit_for_bit(adopted, order, bands):
     np.testing.assert_array_equal(in_bands(array, manifest, plan), whole)
 
 
+def test_no_band_is_empty(adopted):
+    planner = Planner(adopted(), bytes_per_voxel=1)
+    plan = planner._with_overlap((20, 3, 2), PATCH, (0, 1, 2), bands=6)
+    assert [list(band) for band in plan.bands] == [[0], [1], [2]]
+    assert planner._with_overlap((20, 1, 1), PATCH, (0, 1, 2), bands=6).parts[0].bands == ()
+
+
 def test_sums_of_float16_are_added_up_in_bands_where_memory_is_short(adopted):
     """In their order of axes, which decides how they are rounded; so labels are the same."""
     shape = (60, 20, 10)

@@ -139,7 +139,7 @@ class Planner:
             members_apart=members,
             averaged=not self.manifest.network.local and members < tiling.members_apart,
         )
-        if bands > 1:
+        if (bands := min(bands, shape[plan.band_axis])) > 1:
             ends = [shape[plan.band_axis] * n // bands for n in range(bands + 1)]
             plan = replace(plan, bands=tuple(map(range, ends, ends[1:])))
         return replace(plan, computed=self._computed(plan), memory_mb=self._blended_mb(plan))
