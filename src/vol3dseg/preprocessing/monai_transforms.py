@@ -113,14 +113,23 @@ def monai_maps_home(recipe: MonaiRecipe, working: Geometry, source: Geometry) ->
     """
     whole = largest_monai_grid(recipe, source)
     start = np.rint(np.linalg.solve(whole.affine, working.affine)[:3, 3]).astype(int).tolist()
+    exact = np.linalg.solve(working.affine, source.affine)
     i, j, k = (
         SampledAxis(
-            axis=m.axis, offset=m.offset, scale=m.scale, size=m.size, first=0, count=m.count,
+            axis=m.axis,
+            offset=_whole(exact[m.axis, 3]),
+            scale=_whole(exact[m.axis, t]),
+            size=m.size, first=0, count=m.count,
             low=-start[m.axis], high=whole.shape[m.axis] - 1 - start[m.axis],
         )
-        for m in axis_maps(working, source)
+        for t, m in enumerate(axis_maps(working, source))
     )  # fmt: skip
     return i, j, k
+
+
+def _whole(value: float) -> float:
+    """Return the whole number that a value is but for rounding."""
+    return round(value) * 1.0 if abs(value - round(value)) < _ROUNDED / 10 else float(value)
 
 
 def _spaced(grid: Geometry, step: Resample) -> Geometry:

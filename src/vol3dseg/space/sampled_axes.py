@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.space.axes import AxisMap
 
+_LATTICE = 2.0**30  # positions per voxel
 _BEYOND = 1e-6  # of a voxel, by which rounding may put a place beyond the last one
 
 
@@ -20,6 +21,15 @@ class SampledAxis(AxisMap):
 
     low: int
     high: int
+
+    @property
+    def coordinates(self) -> NDArray[np.float64]:
+        """The (count,) source indices of all target voxels, rounded to a billionth of a voxel.
+
+        By a millionth, as headers round, a voxel may have some weight beside what was cropped.
+        """
+        exact = self.offset + self.scale * np.arange(self.first, self.first + self.count)
+        return np.asarray(np.rint(exact * _LATTICE) / _LATTICE)
 
     @property
     def is_indexing(self) -> bool:
