@@ -76,7 +76,7 @@ light: $(LIGHT)/.ready  ## Run the tests of deployment where TensorFlow is absen
 
 check: lint types imports test light  ## All of the above that CI runs
 
-trial-hippocampus: setup  ## Train on the hippocampus cases with a test part; about 35 minutes
+trial-hippocampus: setup  ## Train on the hippocampus cases with a test part; about 25 minutes
 	$(VENV)/bin/python -m benchmarks.trial_hippocampus $(SHARED)/hippocampus
 
 trial-crops: setup  ## Train on the BraTS crops, predict the two whole cases
@@ -101,7 +101,7 @@ trial-limits: setup  ## Hold the peak of predict against --max-memory, over scan
 trial-first-hour: setup  ## Type docs/own-data.md, on renamed hippocampus cases; some 5 minutes
 	$(VENV)/bin/python -m benchmarks.first_hour $(SHARED)/hippocampus
 
-trial-accuracy: setup  ## Cross-validate on the hippocampus cases, five folds; up to two and a half hours
+trial-accuracy: setup  ## Cross-validate on the hippocampus cases, five folds; some hour and three quarters
 	$(VENV)/bin/python -m benchmarks.trial_accuracy $(SHARED)/hippocampus
 
 trial-norms: setup  ## Train each norm on five folds at equal minutes, hippocampus and crops; some two hours
