@@ -107,6 +107,7 @@ def quick(preset):
     data["split"] = {"validation": 0.2, "test": 0.15}
     data["model"] |= {"width": 2, "depth": 2, "norm": "batch"}
     data["training"] |= {"epochs": 1, "steps_per_epoch": 2, "batch_size": 1, "micro_batch": 1}
+    data["training"]["deep_supervision"] = False
     return Config.model_validate(data)
 
 
