@@ -98,7 +98,7 @@ def test_a_memory_that_nothing_fits_into_is_refused():
 
 
 def test_the_hippocampus_comes_out_as_its_preset():
-    made = planned(SETS["isotropic"], speed=FAST.faster(8)).config
+    made = planned(SETS["isotropic"], speed=FAST.faster(5)).config
     preset = load_config("hippocampus")
     assert made.training.batch_size == preset.training.batch_size
     for key in ("patch_size", "crop", "spacing_mm", "normalisation"):

@@ -9,7 +9,7 @@ from vol3dseg.planning.choices import Choice, config_of
 from vol3dseg.planning.design_rules import Design, Room, design, patches
 from vol3dseg.planning.reasons import design_choices
 from vol3dseg.planning.step_speed import Measure
-from vol3dseg.planning.workload import Speed, Workload
+from vol3dseg.planning.workload import Speed, Workload, growth_share
 
 _TRIAL_SIDE = 64  # voxels
 _ROUNDS = 3  # of measuring what was chosen
@@ -48,7 +48,7 @@ class Draft:
         def steps(design: Design) -> float:
             config = self.config(design)
             left = limits.seconds - work.around_s(config, speed)
-            return left / work.step_s(config, speed)
+            return left / (work.step_s(config, speed) * growth_share(config))
 
         all_voxels = self.cases * work.voxels
         chosen = design(spacing_mm, work.shape, all_voxels, Room(fits, steps))
