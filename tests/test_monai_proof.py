@@ -25,7 +25,7 @@ from vol3dseg.errors import DatasetError, ModelError, ParityError
 from vol3dseg.export.monai import monai_proof
 from vol3dseg.export.monai.adopting_monai import adopt_monai
 from vol3dseg.export.monai.arguments import Component
-from vol3dseg.export.monai.monai_run import OwnModel, OwnResults, monai_says, said
+from vol3dseg.export.monai.monai_run import OwnModel, OwnResults, has_values, monai_says
 from vol3dseg.formats import read_image, write
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.loading import load_predictor
@@ -251,7 +251,7 @@ def test_what_rounding_leaves_beside_a_crop_is_nothing():
     values = np.zeros((2, 3, 1, 1), np.float32)
     values[:, 0] = [[[3e-17]], [[4e-17]]]
     values[:, 1] = [[[-0.2]], [[-0.1]]]
-    assert said(values).ravel().tolist() == [False, True, False]
+    assert has_values(values).ravel().tolist() == [False, True, False]
 
 
 def test_cases_must_be_what_monai_reads_alike(own, says, scan, tmp_path):

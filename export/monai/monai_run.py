@@ -24,7 +24,7 @@ from vol3dseg.extras import load_extra
 EXTRA, FRAMEWORK = "monai", "MONAI"
 _MODULE = "vol3dseg.export.monai.monai_run"
 _PRED, _WEIGHTS = "pred", "weights.npz"
-_SAID = 1e-6  # of the largest output of a voxel, at least
+_LEAST = 1e-6  # of the largest output of a voxel, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +109,20 @@ def _run(job: Mapping[str, Any]) -> None:
         found[_PRED] = data.MetaTensor(logits.clone(), meta=image.meta)
         for (short, _), transform in zip(job["after"], after, strict=True):
             if short == "AsDiscrete":
-                found[_PRED] *= torch.from_numpy(said(np.asarray(found[_PRED])))
+                found[_PRED] *= torch.from_numpy(has_values(np.asarray(found[_PRED])))
                 stages["values"] = found[_PRED]
             found = transform(found)
         for stage, array in {**stages, "result": found[_PRED]}.items():
             np.save(output / f"{case}.{stage}.npy", np.asarray(array))
 
 
-def said(values: NDArray[Any]) -> NDArray[np.bool_]:
+def has_values(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Return (1, i, j, k): whether the network has said anything in (channel, i, j, k) values.
 
     A voxel that falls exactly beside what was cropped gets some 1e-16 of its neighbours' values, by
     the rounding of its place, and argmax would choose by that.
     """
-    found: NDArray[np.bool_] = np.abs(values).max(axis=0, keepdims=True) >= _SAID
+    found: NDArray[np.bool_] = np.abs(values).max(axis=0, keepdims=True) >= _LEAST
     return found
 
 

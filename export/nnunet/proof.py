@@ -19,7 +19,7 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases, label_files
 from vol3dseg.errors import DatasetError, ParityError, some_of
-from vol3dseg.export.agreement import Agreement, differ, predicted
+from vol3dseg.export.agreement import Agreement, differ, largest_difference, predicted
 from vol3dseg.export.kept_case import Smallest, files_of
 from vol3dseg.export.nnunet.model_folder import ModelFolder
 from vol3dseg.export.nnunet.own_run import OwnResults, along_file, nnunet_says
@@ -158,7 +158,7 @@ def _apart(found: Prediction, theirs: NDArray[Any], manifest: Manifest, volume: 
     for channel, array in enumerate(theirs):
         ours = found.probabilities[..., channel]  # type: ignore[index]
         seen = ours if there is source else reoriented(ours, source, there)
-        worst = max(worst, float(np.abs(seen - array.T).max(initial=0)))
+        worst = max(worst, largest_difference(seen, array.T))
     return worst
 
 

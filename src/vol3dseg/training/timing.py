@@ -73,9 +73,8 @@ class Timing:
         self._done = first
         self._steps, self._left_in_epoch = steps, steps
         self._judged = judged
-        self._seconds: deque[float] = deque(
-            maxlen=max(steps, _ENOUGH)
-        )  # the latest, as if of whole patches
+        # Of the latest steps, as if they were of whole patches.
+        self._seconds: deque[float] = deque(maxlen=max(steps, _ENOUGH))
         self._last: float | None = None
         self._rests: deque[float] = deque(maxlen=every)  # what came after the steps of epochs [s]
 
