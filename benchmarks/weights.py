@@ -35,11 +35,12 @@ from vol3dseg.export.graph import convert
 from vol3dseg.export.quantise import quantise
 from vol3dseg.export.to_onnx import export_onnx
 from vol3dseg.files import atomic_path, write_bytes
-from vol3dseg.model.manifest import Manifest, Network, TrainingFacts
+from vol3dseg.model.manifest import Manifest, Network
 from vol3dseg.model.model_file import read_model, with_manifest
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.model.provenance import provenance
 from vol3dseg.model.tiling_rule import Tiling
+from vol3dseg.model.training_facts import TrainingFacts
 from vol3dseg.recipe import Recipe
 from vol3dseg.space.labels import Label, LabelSet
 from vol3dseg.training.checkpoints import load_checkpoint

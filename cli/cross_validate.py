@@ -63,6 +63,8 @@ def cross_validate(
     seed: int | None,
     deterministic: bool,
     epochs: int | None,
+    parent: Path | None,
+    freeze: str | None,
     loggers: Sequence["Logger"],
 ) -> None:
     """Train a network for each fold of PREPARED, and judge it on the subjects held out.
@@ -85,7 +87,13 @@ def cross_validate(
             fold=fold,
             splits=splits,
             validation=validation,
-            changes={"seed": seed, "epochs": epochs, "deterministic": deterministic or None},
+            changes={
+                "seed": seed,
+                "epochs": epochs,
+                "deterministic": deterministic or None,
+                "freeze": freeze,
+            },
+            parent=parent,
             resume=resume,
             progress=bar.line,
             show=bar.step,

@@ -69,6 +69,18 @@ class SizeType(click.ParamType[float]):
 def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what is often changed of a training without a config of its own."""
     for option in (
+        click.option(
+            "--freeze",
+            type=click.Choice(["encoder"]),
+            help="What keeps the weights that it starts with, not the config's.",
+        ),
+        click.option(
+            "--from",
+            "parent",
+            type=PathType,
+            metavar="MODEL_OR_RUN",
+            help="Start from the weights of a run, or of a model that was exported from one.",
+        ),
         click.option("--epochs", type=click.IntRange(min=1), help="Epochs, not the config's."),
         click.option(
             "--deterministic",

@@ -44,6 +44,8 @@ def train(
     seed: int | None,
     deterministic: bool,
     epochs: int | None,
+    parent: Path | None,
+    freeze: str | None,
     loggers: Sequence["Logger"],
 ) -> None:
     """Train a 3-D U-Net on PREPARED, a folder made by vol3dseg preprocess.
@@ -60,10 +62,11 @@ def train(
     changes: dict[str, object] = {
         "seed": seed,
         "epochs": epochs,
+        "freeze": freeze,
         "deterministic": deterministic or None,
     }
     if len(configs) > 1:
-        _train_several(prepared, output, configs, resume, changes, loggers)
+        _train_several(prepared, output, configs, parent, resume, changes, loggers)
         return
     from vol3dseg.training.run_config import choose_config
 
@@ -75,8 +78,8 @@ def train(
     bar = TrainingBar()
     with closing(bar):
         manifest = fit(
-            prepared, output, config, resume=resume, progress=bar.line, show=bar.step,
-            loggers=loggers,
+            prepared, output, config, parent=parent, resume=resume, progress=bar.line,
+            show=bar.step, loggers=loggers,
         )  # fmt: skip
     _report(manifest, output)
 
@@ -85,6 +88,7 @@ def _train_several(
     prepared: Path,
     runs: Path,
     configs: tuple[str, ...],
+    parent: Path | None,
     resume: bool,
     changes: dict[str, object],
     loggers: Sequence["Logger"],
@@ -97,7 +101,9 @@ def _train_several(
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     rows, all_finished, bar = [], True, TrainingBar()
-    trained = train_several(prepared, runs, named, resume, changes, bar.line, bar.step, loggers)
+    trained = train_several(
+        prepared, runs, named, resume, changes, bar.line, bar.step, loggers, parent
+    )
     for run, outcome in trained:
         if outcome.manifest is not None:
             _report(outcome.manifest, run)

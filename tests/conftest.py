@@ -14,11 +14,12 @@ from vol3dseg.config import Config, load_config
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.inference.predictor import Origin
 from vol3dseg.inference.record import Record
-from vol3dseg.model.manifest import Manifest, Network, TrainingFacts
+from vol3dseg.model.manifest import Manifest, Network
 from vol3dseg.model.model_file import with_manifest
 from vol3dseg.model.outputs import Softmax
 from vol3dseg.model.provenance import provenance
 from vol3dseg.model.tiling_rule import Tiling
+from vol3dseg.model.training_facts import TrainingFacts
 from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Label, LabelSet

@@ -81,8 +81,9 @@ preprocess.callback(data, out / "P", {str(config_path)!r}, workers=1, repair=Fal
 predict({str(model_path)!r}, [data], out / "O")
 evaluate(out / "O", data, out / "R")
 try:
-    options = ("resume", "seed", "deterministic", "epochs", "tensorboard", "mlflow")
-    train.callback(out / "P", out / "run", (), **dict.fromkeys(options))
+    options = {{option.name: None for option in train.params}}
+    options |= {{"prepared": out / "P", "output": out / "run", "configs": ()}}
+    train.callback(**options)
 except MissingExtraError as error:
     print(error)
 """

@@ -32,7 +32,16 @@ def changed(**sections):
 
 def test_presets_are_all_shipped():
     report = [f"report/iteration-{number}" for number in range(1, 5)]
-    names = ["brats2020", "brats2023", "brats2024", "crops32", "demo", "hippocampus", *report]
+    names = [
+        "brats2020",
+        "brats2023",
+        "brats2024",
+        "crops32",
+        "demo",
+        "fine-tune",
+        "hippocampus",
+        *report,
+    ]
     assert preset_names() == names
 
 
@@ -61,10 +70,23 @@ def test_the_reports_iterations_differ_in_its_table_alone(number):
 
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_load_and_come_back(name, tmp_path):
-    config = load_config(name)
+    config = load_config(name, lambda: load_config("crops32"))
     (tmp_path / "c.yaml").write_text(dump_config(config))
     assert load_config(tmp_path / "c.yaml") == config
     assert load_config(str(tmp_path / "c.yaml")).recipe.fingerprint == config.recipe.fingerprint
+
+
+def test_a_config_that_says_only_how_to_train_extends_that_of_the_data(tmp_path):
+    data = load_config("hippocampus")
+    config = load_config("fine-tune", lambda: data)
+    assert (config.labels, config.recipe, config.model) == (data.labels, data.recipe, data.model)
+    assert (config.training.epochs, config.training.grow_patch) == (20, None)
+    assert config.training.augment == data.training.augment
+    (tmp_path / "slow.yaml").write_text("extends: fine-tune\ntraining: {learning_rate: 1.0e-5}\n")
+    slow = load_config(tmp_path / "slow.yaml", lambda: data)
+    assert slow.differences(config) == "training.learning_rate: 1e-05 and 0.0003"
+    with pytest.raises(ConfigError, match=r"preset fine-tune: says how to train.*prepared folder"):
+        load_config("fine-tune")
 
 
 @pytest.mark.parametrize("name", ["brats2020", "brats2023", "crops32", "demo"])

@@ -1,6 +1,6 @@
 """Configs as text: presets by name, YAML files, and what is said of a wrong one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from vol3dseg.schema import problems, suggestion
 _PRESETS = Path(str(resources.files("vol3dseg.configs")))
 # A config may build on another; this many generations are more than anybody can follow.
 _MOST_GENERATIONS = 8
+_HOW_TO_TRAIN = {"split", "model", "training"}
 
 
 def preset_names() -> list[str]:
@@ -22,17 +23,20 @@ def preset_names() -> list[str]:
     return sorted(file.relative_to(_PRESETS).with_suffix("").as_posix() for file in files)
 
 
-def load_config(config: Config | str | Path) -> Config:
+def load_config(config: Config | str | Path, rest: Callable[[], Config] | None = None) -> Config:
     """Read a preset by name, or a YAML file.
 
     A config that says `extends: NAME_OR_FILE` is that one with its own keys in their place; a file
-    is looked for beside the one that names it.
+    is looked for beside the one that names it. One without `labels` and `recipe` says only how to
+    train, and extends `rest`.
 
     Parameters
     ----------
     config : str, Path or Config
         A path is what is a file, or ends in .yaml or .yml; a folder does not hide a preset. A
         config is returned as it is.
+    rest : callable or None
+        Returns the config of the data that are to be trained on, where these are known.
 
     Raises
     ------
@@ -42,6 +46,16 @@ def load_config(config: Config | str | Path) -> Config:
     if isinstance(config, Config):
         return config
     data, source = _complete(str(config), Path(), _MOST_GENERATIONS)
+    if isinstance(data, Mapping) and data and data.keys() <= _HOW_TO_TRAIN:
+        if rest is None:
+            raise ConfigError(
+                "says how to train, and nothing of labels and recipe",
+                where=source,
+                expected="a whole config, or one that extends another",
+                remedy="give it to vol3dseg train or cross-validate, which take the rest from the "
+                "prepared folder",
+            )
+        data = _merged(rest().model_dump(mode="json"), data)
     return parse_config(data, source)
 
 

@@ -78,6 +78,8 @@ class TrainingConfig(Frozen):
         is judged and deployed is the average; training goes on with the weights themselves.
     freeze_norms : float or None
         The last share of all epochs, in which norms use their moving statistics.
+    freeze : "encoder" or None
+        The part of a network of `model` that does not learn; for one that starts from another.
     augment : AugmentConfig or None
     grow_patch : GrowPatchConfig or None
         None trains on patches of the whole `recipe.patch_size` from the first epoch on.
@@ -126,6 +128,7 @@ class TrainingConfig(Frozen):
     clip_norm: Amount | None = Field(default=None, gt=0)
     ema: Annotated[Share, Field(gt=0, lt=1)] | None = None
     freeze_norms: Annotated[Share, Field(gt=0)] | None = None
+    freeze: Literal["encoder"] | None = None
     augment: AugmentConfig | None = AugmentConfig()
     grow_patch: GrowPatchConfig | None = None
     reduce_lr_on_plateau: ReduceLROnPlateauConfig | None = None

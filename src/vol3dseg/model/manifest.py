@@ -12,21 +12,19 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from vol3dseg import __version__
-from vol3dseg.config import VOLUME_DICE, Measure
 from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.adopted import AdoptedFacts, AxisCodes, Proof
 from vol3dseg.model.outputs import Outputs
 from vol3dseg.model.postprocessing import Steps, step_problems
 from vol3dseg.model.provenance import Provenance
 from vol3dseg.model.tiling_rule import Tiling
+from vol3dseg.model.training_facts import TrainingFacts
 from vol3dseg.quality.training_data import TrainingData
 from vol3dseg.recipe import ModelRecipe
 from vol3dseg.schema import (
     Count,
     Frozen,
-    Positive,
     Real,
-    Seed,
     Share,
     Side,
     parse_json,
@@ -60,58 +58,6 @@ class Network(Frozen):
     divisor: tuple[Step, Step, Step]
     receptive_field: tuple[Reach, Reach, Reach]
     local: bool
-
-
-class TrainingFacts(Frozen):
-    """Where the weights of a network come from.
-
-    Attributes
-    ----------
-    data_fingerprint : str
-        SHA-256 over names and contents of the prepared training cases.
-    cases : mapping from part to number of cases
-    checkpoint : "best" or "last"
-        The best epoch, or the last one (no `model_checkpoint` in the config, or nothing to judge
-        by).
-    chosen_by : "val_loss", "val_volume_dice" or None
-        What made it the best: the lowest loss, or the highest Dice of whole volumes. None of the
-        last.
-    epoch : int
-        Of the checkpoint, counted from 1.
-    epochs : int
-        That were trained.
-    val_loss : float or None
-        Of the checkpoint, on the fixed list of validation patches.
-    val_volume_dice : float or None
-        Of the checkpoint: mean foreground Dice of whole volumes, of the validation cases that were
-        segmented while training. None where none were after that epoch.
-    seed : int
-    loss, optimizer : str
-    batch_size : int
-        Patches between two updates of the weights.
-    micro_batch : int
-        Patches that went through the network at once, whose gradients were added up.
-    """
-
-    data_fingerprint: str
-    cases: dict[str, Count]
-    checkpoint: Literal["best", "last"]
-    epoch: Positive
-    epochs: Positive
-    val_loss: Real | None
-    val_volume_dice: Share | None = None
-    chosen_by: Measure | None = None
-    seed: Seed
-    loss: str
-    optimizer: str
-    batch_size: Positive
-    micro_batch: Positive
-
-    @property
-    def checkpoint_in_words(self) -> str:
-        """Which checkpoint it is, with what chose it where that was not `val_loss`: "best"."""
-        by_volumes = self.chosen_by == VOLUME_DICE
-        return self.checkpoint + " by whole volumes" * by_volumes
 
 
 def _where_from(facts: Any) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vol3dseg.model.adopted import AdoptedFacts, Proof
-from vol3dseg.model.manifest import Manifest, TrainingFacts
+from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.tiling_rule import Tiling
+from vol3dseg.model.training_facts import TrainingFacts
 from vol3dseg.reporting.document import UNDEFINED, Table, number
 from vol3dseg.reporting.wording import facts_table, times, worded
 
@@ -104,7 +105,8 @@ def _trained_table(members: Sequence[TrainingFacts]) -> Table:
         (
             f"{facts.checkpoint_in_words}, {facts.epoch} of {facts.epochs}",
             ", ".join(f"{count} {part}" for part, count in facts.cases.items()),
-            f"{facts.loss}, {facts.optimizer}, batch {facts.batch_size}, seed {facts.seed}",
+            f"{facts.loss}, {facts.optimizer}, batch {facts.batch_size}, seed {facts.seed}"
+            + (f", from {facts.parent.name}" if facts.parent else ""),
             UNDEFINED if facts.val_loss is None else number(facts.val_loss),
             UNDEFINED if facts.val_volume_dice is None else number(facts.val_volume_dice),
         )

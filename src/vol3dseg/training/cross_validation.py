@@ -37,6 +37,7 @@ from vol3dseg.training.watching import Logger, Progress, Show, quiet
 from vol3dseg.written import require_ours
 
 FOLDS_NAME = "splits.json"
+_Told = tuple[Progress, Show, Sequence[Logger]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ def cross_validate(
     splits: str | Path | None = None,
     validation: float | None = None,
     changes: Mapping[str, object] | None = None,
+    parent: str | Path | None = None,
     resume: bool = False,
     progress: Progress = quiet,
     show: Show = quiet,
@@ -111,6 +113,9 @@ def cross_validate(
         None takes the config's `split.validation`, or none where the config chooses nothing by it.
     changes : mapping or None
         Of fields of the config's section `training`, such as `epochs`.
+    parent : str, Path or None
+        What every fold starts from, as of `train`. Scores of held-out cases that it has learned
+        from itself say nothing.
     resume : bool
         Go on: finished folds are left as they are, interrupted ones go on after their last epoch.
     progress, show : callable
@@ -148,7 +153,7 @@ def cross_validate(
         progress(f"\nfold {number} of {len(plan.splits)} -> {fold_folder(plan.folder, number)}")
         for path in reversed(pooled_paths(plan.folder)[-2:]):  # of folds that were others
             remove_ours(path)
-        outcome = _complete(plan, number, progress, show, loggers)
+        outcome = _complete(plan, number, parent, (progress, show, loggers))
         if not outcome.finished:
             failed[number] = outcome.said
             progress(f"fold {number} {outcome.said}")
@@ -164,11 +169,9 @@ def cross_validate(
     return pool_folds(plan.prepared, plan.folder, plan.index, plan.config, plan.splits, progress)
 
 
-def _complete(
-    plan: _Plan, number: int, progress: Progress, show: Show, loggers: Sequence[Logger]
-) -> Outcome:
-    told = (progress, show, loggers)
-    return apart(_complete_fold, plan.prepared, plan.folder, number, plan.alike(number), told)
+def _complete(plan: _Plan, number: int, parent: str | Path | None, told: _Told) -> Outcome:
+    config = plan.alike(number)
+    return apart(_complete_fold, plan.prepared, plan.folder, number, config, parent, told)
 
 
 def _complete_fold(
@@ -176,12 +179,13 @@ def _complete_fold(
     folder: Path,
     number: int,
     config: Config,
-    told: tuple[Progress, Show, Sequence[Logger]],
+    parent: str | Path | None,
+    told: _Told,
 ) -> Outcome:
     # Imports TensorFlow, in the process of the fold alone.
     from vol3dseg.training.judging_folds import complete_fold
 
-    return complete_fold(prepared, folder, number, config, *told)
+    return complete_fold(prepared, folder, number, config, parent, *told)
 
 
 def _plan(

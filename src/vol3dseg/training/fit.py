@@ -22,6 +22,7 @@ from vol3dseg.training.curves import CurvesEachEpoch
 from vol3dseg.training.data import RunData, open_data
 from vol3dseg.training.feed import TrainingFeed, dataset
 from vol3dseg.training.growing import describe_growth, stages_of
+from vol3dseg.training.inheriting import require_same_parent, start_from
 from vol3dseg.training.memory_estimate import (
     MemoryEstimate,
     MicroBatch,
@@ -49,6 +50,7 @@ from vol3dseg.training.training_state import (
     Origin,
     TrainingState,
     goes_on,
+    read_origin,
     require_same_data,
     trim_log,
 )
@@ -67,6 +69,7 @@ def train(
     network: Network | None = None,
     loss: Any = None,
     callbacks: Sequence[Any] = (),
+    parent: str | Path | None = None,
     resume: bool = False,
     progress: Progress = quiet,
     show: Show = quiet,
@@ -94,9 +97,12 @@ def train(
     callbacks : sequence of keras.callbacks.Callback
         Called before ours at the end of each epoch, so what they put into its logs is written into
         training.log; what they remember is not kept for a resumed run.
+    parent : str, Path or None
+        A finished run, or an ONNX file that was exported from one: the network starts from its
+        weights, layer by layer where they fit (`training.inheriting`).
     resume : bool
         Go on with an interrupted run, or with a finished one if the config has more epochs now.
-        Give the same network, loss and callbacks again.
+        Give the same network, loss and callbacks again; the parent may be left out.
     progress : callable
         Called with lines of text: what the training will take, and one for each epoch.
     show : callable
@@ -118,7 +124,7 @@ def train(
     StoreError
         The prepared folder does not fit the config.
     ModelError
-        `network` is no such model.
+        `network` is no such model, or `parent` is none that it can start from.
     """
     prepared, run = Path(prepared), Path(run)
     config = choose_config(prepared, config, run if resume else None)
@@ -126,19 +132,33 @@ def train(
         with more_epochs(run, config, progress) as longer:
             return train(
                 prepared, longer, config, network=network, loss=loss, callbacks=callbacks,
-                resume=True, progress=progress, show=show, loggers=of_run(loggers, run),
+                parent=parent, resume=True, progress=progress, show=show,
+                loggers=of_run(loggers, run),
             )  # fmt: skip
     state, config = begin_run(run, config, resume)
     logs = [logger(run, config, state is not None) for logger in loggers]
     data = open_data(prepared, config)
     _require_validation(config, data)
+    if config.training.freeze and parent is None and state is None:
+        raise RunError(
+            f"training.freeze is {config.training.freeze}, and nothing has trained it",
+            where=run,
+            remedy="name the model that it starts from with --from, or set it to null",
+        )
     if state is not None:
         require_same_data(run, data.index, data.split)
+        require_same_parent(run, parent)
         for note in take_over(run):
             progress(note)
         trim_log(run / "training.log", state.epochs)
     model, config, memory = _for_this_machine(config, network, data, progress)
-    origin = origin_of(config, prepared, data)
+    if state is not None:
+        kin = read_origin(run / LAST).parent
+    elif parent is not None:
+        kin = start_from(Path(parent), model, config, list(data.training.values()), progress)
+    else:
+        kin = None
+    origin = origin_of(config, prepared, data, kin)
     write_inputs(run, config, data)
     for line in data.index.unseen:
         progress(f"note: {line}")

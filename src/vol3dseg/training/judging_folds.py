@@ -39,6 +39,7 @@ def complete_fold(
     folder: Path,
     number: int,
     config: Config,
+    parent: str | Path | None,
     progress: Progress,
     show: Show,
     loggers: Sequence[Logger],
@@ -47,7 +48,10 @@ def complete_fold(
     run = fold_folder(folder, number)
     if not (run / "manifest.json").is_file() or goes_on(run, config):
         resume = (run / LAST).is_file()
-        train(prepared, run, config, resume=resume, progress=progress, show=show, loggers=loggers)
+        train(
+            prepared, run, config, parent=parent, resume=resume, progress=progress, show=show,
+            loggers=loggers,
+        )  # fmt: skip
     if not is_judged(folder, number, deployed_checkpoint(run)):
         judge_fold(prepared, folder, number, progress)
     return Outcome("finished", finished=True, manifest=read_run_manifest(run))

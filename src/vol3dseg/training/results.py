@@ -12,10 +12,11 @@ from vol3dseg.datasets.splits import PARTS
 from vol3dseg.errors import RunError
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.model.manifest import Manifest, Network, TrainingFacts, ValidationScores
+from vol3dseg.model.manifest import Manifest, Network, ValidationScores
 from vol3dseg.model.outputs import Outputs, Sigmoid, Softmax
 from vol3dseg.model.provenance import provenance
 from vol3dseg.model.tiling_rule import Tiling
+from vol3dseg.model.training_facts import TrainingFacts
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.reporting.score_report import write_report
 from vol3dseg.training.backend import tf
@@ -137,7 +138,7 @@ def _facts(
     run: Path, config: Config, data: RunData, kind: Literal["best", "last"]
 ) -> TrainingFacts:
     deployed, last = read_state(run / f"{kind}.keras"), read_state(run / "last.keras")
-    training = config.training
+    training, origin = config.training, last.origin
     return TrainingFacts(
         data_fingerprint=data.index.data_fingerprint(data.split.train),
         cases={name: len(data.split.part(name)) for name in PARTS},
@@ -148,6 +149,7 @@ def _facts(
         val_volume_dice=deployed.val_volume_dice,
         chosen_by=training.best_by if kind == "best" else None,
         micro_batch=training.at_once,
+        parent=origin.parent if origin else None,
         **training.model_dump(include={"seed", "loss", "optimizer", "batch_size"}),
     )
 

@@ -17,13 +17,14 @@ def choose_config(
 ) -> Config:
     """Return the config to train with.
 
-    Without `config` it is that of the run `resumed`, or the one that `prepared` was made with.
+    Without `config` it is that of the run `resumed`, or the one that `prepared` was made with,
+    which a config that says only how to train extends.
     `changes` replace fields of its section `training`, except where they are None.
     """
     if isinstance(config, Config):
         chosen = config
     elif config is not None:
-        chosen = load_config(config)
+        chosen = load_config(config, lambda: load_index(prepared).config)
     elif resumed is not None and (last := _last_of(resumed)).is_file():
         chosen = read_origin(last).config
     else:

@@ -6,6 +6,7 @@ from vol3dseg.config import Config, dump_config
 from vol3dseg.errors import RunError, encodable
 from vol3dseg.files import remove_ours, set_aside, write_json, write_text
 from vol3dseg.model.provenance import provenance
+from vol3dseg.model.training_facts import Parent
 from vol3dseg.reporting.figures import save_split
 from vol3dseg.reporting.score_report import report_paths
 from vol3dseg.training.backend import tf
@@ -73,12 +74,12 @@ def take_over(run: Path) -> list[str]:
     ]
 
 
-def origin_of(config: Config, prepared: Path, data: RunData) -> Origin:
+def origin_of(config: Config, prepared: Path, data: RunData, parent: Parent | None) -> Origin:
     """Return what a run is made of; `config` with its micro-batch."""
     learned = (*data.split.train, *data.split.validation)
     contents = {case: data.index.entry(case).contents for case in learned}
     place = Path(encodable(str(prepared.resolve())))
-    return Origin(config=config, prepared=place, split=data.split, contents=contents)
+    return Origin(config=config, prepared=place, split=data.split, contents=contents, parent=parent)
 
 
 def write_inputs(run: Path, config: Config, data: RunData) -> None:

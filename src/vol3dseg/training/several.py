@@ -48,6 +48,7 @@ def train_several(
     progress: Progress = print,
     show: Show = quiet,
     loggers: Sequence[Logger] = (),
+    parent: Path | None = None,
 ) -> Iterator[tuple[Path, Outcome]]:
     """Train one config after the other, each in the run folder of its name.
 
@@ -62,7 +63,8 @@ def train_several(
     }
     for run, config in chosen.items():
         progress(f"\n{run.name} -> {run}")
-        yield run, _train_apart(prepared, run, config, resume, (progress, show, loggers))
+        told = (progress, show, loggers, parent)
+        yield run, _train_apart(prepared, run, config, resume, told)
 
 
 def _train_apart(
@@ -70,7 +72,7 @@ def _train_apart(
     run: Path,
     config: Config,
     resume: bool,
-    told: tuple[Progress, Show, Sequence[Logger]],
+    told: tuple[Progress, Show, Sequence[Logger], Path | None],
 ) -> Outcome:
     """Train in a process of its own, so that what one run breaks or leaves ends with it."""
     if resume and (run / "manifest.json").is_file() and not goes_on(run, config):
@@ -135,10 +137,12 @@ def _train(
     progress: Progress,
     show: Show,
     loggers: Sequence[Logger],
+    parent: Path | None,
 ) -> Outcome:
     from vol3dseg.training.fit import train
 
     manifest = train(
-        prepared, run, config, resume=resume, progress=progress, show=show, loggers=loggers
-    )
+        prepared, run, config, parent=parent, resume=resume, progress=progress, show=show,
+        loggers=loggers,
+    )  # fmt: skip
     return Outcome("finished", finished=True, manifest=manifest)

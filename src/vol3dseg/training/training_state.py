@@ -15,6 +15,7 @@ from vol3dseg.config import Config
 from vol3dseg.datasets.splits import Split
 from vol3dseg.errors import RunError, reading, some_of
 from vol3dseg.files import write_text
+from vol3dseg.model.training_facts import Parent
 from vol3dseg.preprocessing.index import Index
 from vol3dseg.schema import Count, Frozen, Real, parse_json
 
@@ -37,12 +38,15 @@ class Origin(Frozen):
     split : Split
     contents : mapping from case to SHA-256
         Of the prepared training and validation cases.
+    parent : Parent or None
+        The model that the network started from.
     """
 
     config: Config
     prepared: Path
     split: Split
     contents: dict[str, str]
+    parent: Parent | None = None
 
     def changed(self, index: Index) -> list[str]:
         """Return the cases that the run learns from which an index lacks, or has others for."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from vol3dseg.config import Config, load_config
 from vol3dseg.datasets.splits import PARTS, Split, read_split
 from vol3dseg.errors import RunError, some_of
-from vol3dseg.model.manifest import Manifest, TrainingFacts, read_run_manifest
+from vol3dseg.model.manifest import Manifest, read_run_manifest
+from vol3dseg.model.training_facts import TrainingFacts
 from vol3dseg.reporting.figures import read_log
 from vol3dseg.reporting.score_files import SUMMARY_NAME, PartScores, read_part
 

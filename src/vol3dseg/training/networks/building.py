@@ -11,7 +11,7 @@ from vol3dseg.training.backend import keras, tf
 from vol3dseg.training.growing import stages_of
 from vol3dseg.training.memory_estimate import NetworkSize
 from vol3dseg.training.networks.deep_supervision import without_supervision
-from vol3dseg.training.networks.unet import build_unet
+from vol3dseg.training.networks.unet import build_unet, encoder_of
 from vol3dseg.training.precision import in_float32
 
 Head = Literal["softmax", "sigmoid"]
@@ -27,13 +27,12 @@ def build_network(config: Config, network: Network | None = None) -> Any:
     channels, outputs = len(config.model_recipe.modalities), len(config.targets)
     if network is None:
         deep, levels = config.training.deep_supervision, levels_in_float32(config)
-        return build_unet(config.model, channels, outputs, deep, levels)
-    if config.training.deep_supervision:
-        raise ModelError(
-            "training.deep_supervision is on, and the network is not the config's",
-            expected="the U-Net of `model`, whose levels are known",
-            remedy="set it to false, or give your network a loss of its own",
-        )
+        unet = build_unet(config.model, channels, outputs, deep, levels)
+        if config.training.freeze == "encoder":
+            for layer in encoder_of(unet):
+                layer.trainable = False
+        return unet
+    _refuse_what_needs_ours(config)
     given = network if isinstance(network, keras.Model) else network(config, channels, outputs)
     require_network(given, channels, outputs, config.recipe.patch_size)
     if activation_of(given) is not None:
@@ -43,6 +42,22 @@ def build_network(config: Config, network: Network | None = None) -> Any:
             remedy="leave out its last activation; probabilities are made afterwards",
         )
     return given
+
+
+def _refuse_what_needs_ours(config: Config) -> None:
+    training = config.training
+    if training.deep_supervision:
+        raise ModelError(
+            "training.deep_supervision is on, and the network is not the config's",
+            expected="the U-Net of `model`, whose levels are known",
+            remedy="set it to false, or give your network a loss of its own",
+        )
+    if training.freeze:
+        raise ModelError(
+            f"training.freeze is {training.freeze}, and the network is not the config's",
+            expected="the U-Net of `model`, whose parts are known",
+            remedy="set it to null, and `trainable` of your own layers to False",
+        )
 
 
 def levels_in_float32(config: Config) -> frozenset[int]:

@@ -17,6 +17,8 @@ from vol3dseg.training.networks.blocks import (
 )
 from vol3dseg.training.networks.deep_supervision import DeeplySupervised, supervised_levels
 
+_ENCODER = ("stem_", "encoder_", "bottom_")
+
 
 def build_unet(
     config: ModelConfig,
@@ -54,6 +56,11 @@ def build_unet(
         return keras.Model(image, own, name="unet")
     others = [_head(classes, f"head_{n}")(decoded[n]) for n in supervised_levels(config.depth)]
     return DeeplySupervised(image, [own, *others], name="unet")
+
+
+def encoder_of(unet: Any) -> list[Any]:
+    """Return the layers down to the bottom, whichever encoder it is."""
+    return [layer for layer in unet.layers if layer.name.startswith(_ENCODER)]
 
 
 def _head(classes: int, name: str) -> Any:
