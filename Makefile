@@ -11,7 +11,7 @@ PARALLEL := --numprocesses logical --dist loadfile
 
 .PHONY: help setup node demo test test-slow catalogue-page check-gpu format lint types imports light check \
 	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
-	trial-limits trial-first-hour trial-accuracy trial-norms trial-planning bench-training bench-adopted test-torch \
+	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-planning bench-training bench-adopted test-torch \
 	clean
 
 help:  ## Show the targets
@@ -107,6 +107,9 @@ trial-accuracy: setup  ## Cross-validate on the hippocampus cases, five folds; s
 trial-norms: setup  ## Train each norm on five folds at equal minutes, hippocampus and crops; some two hours
 	$(VENV)/bin/python -m benchmarks.trial_norms $(SHARED)/hippocampus trials/norms/hippocampus
 	$(VENV)/bin/python -m benchmarks.trial_norms $(SHARED)/brats20-crops trials/norms/crops --config crops32
+
+trial-few: setup  ## Train on eight crops from scratch and from a model of others; some 20 minutes
+	$(VENV)/bin/python -m benchmarks.trial_few $(SHARED)/brats20-crops
 
 trial-planning: setup  ## Hold memory and time of a few steps against the plans of four data sets; some 10 minutes
 	$(VENV)/bin/python -m benchmarks.planning trials/planning $(SHARED)/hippocampus $(SHARED)/brats \

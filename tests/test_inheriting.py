@@ -29,7 +29,7 @@ from vol3dseg.training.networks.building import build_network  # noqa: E402
 from vol3dseg.training.networks.unet import encoder_of  # noqa: E402
 from vol3dseg.training.parents import parent_sha256, read_parent  # noqa: E402
 
-NORMS = ("batch", "instance")
+NORMS = ("batch", "instance", "weight")
 RESIDUAL = {"encoder": "residual", "depth": 2, "blocks": [1, 2, 1]}
 
 

@@ -112,6 +112,8 @@ def settle_norms(model: Any, patches: Sequence[NDArray[np.float32]]) -> None:
     those of its inputs would compute something else from the first step on.
     """
     norms = [each for each in model.layers if isinstance(each, keras.layers.BatchNormalization)]
+    if not norms:
+        return
     inputs = keras.Model(model.inputs[0], [norm.input for norm in norms])
     sums = [np.zeros((2, norm.gamma.shape[0])) for norm in norms]
     voxels = np.zeros(len(norms))

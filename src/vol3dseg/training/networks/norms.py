@@ -118,11 +118,15 @@ class StandardisedConv3D(keras.layers.Conv3D):  # type: ignore[misc]
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolve with the standardised kernel, which is made in float32 whatever the policy."""
         plain = ops.cast(kernel, "float32")
-        mean, variance = ops.moments(plain, axes=(0, 1, 2, 3), keepdims=True)
-        fan_in = math.prod(kernel.shape[:-1])
-        kept = math.sqrt(2.0 / (1.0 + SLOPE**2))
-        scale = self.gain * kept * ops.rsqrt(variance * fan_in + EPSILON)
-        return super().convolution_op(inputs, ops.cast((plain - mean) * scale, inputs.dtype))
+        mean, scale = _standard(plain)
+        made = (plain - mean) * scale * self.gain
+        return super().convolution_op(inputs, ops.cast(made, inputs.dtype))
+
+    def keep(self, kernel: Any) -> None:
+        """Take a kernel that has mean 0, with the gain that leaves it as it is."""
+        self.kernel.assign(kernel)
+        _, scale = _standard(ops.convert_to_tensor(kernel))
+        self.gain.assign(ops.ravel(1.0 / scale))
 
     def save_own_variables(self, store: Any) -> None:
         """Save the gain too, which Keras' convolutions know nothing of."""
@@ -133,6 +137,14 @@ class StandardisedConv3D(keras.layers.Conv3D):  # type: ignore[misc]
         """Load it."""
         super().load_own_variables(store)
         self.gain.assign(store["gain"])
+
+
+def _standard(kernel: Any) -> tuple[Any, Any]:
+    """Return the mean of each filter, and what makes the variance that it gives out 1."""
+    mean, variance = ops.moments(kernel, axes=(0, 1, 2, 3), keepdims=True)
+    fan_in = math.prod(kernel.shape[:-1])
+    kept = math.sqrt(2.0 / (1.0 + SLOPE**2))
+    return mean, kept * ops.rsqrt(variance * fan_in + EPSILON)
 
 
 def _fused(
