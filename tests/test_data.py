@@ -6,10 +6,11 @@ import pytest
 
 from vol3dseg.config import Config
 from vol3dseg.datasets.signature import Signature
+from vol3dseg.datasets.splits import Split
 from vol3dseg.errors import StoreError
 from vol3dseg.preprocessing.index import CaseEntry, Index
 from vol3dseg.quality.appearance import Appearance
-from vol3dseg.training.data import foreground_ml, labelled_subjects
+from vol3dseg.training.data import RunData, foreground_ml, labelled_subjects, require_classes
 
 NOTHING = Appearance(axes="RAS", spacing_mm=(1, 1, 1), size_mm=(9, 9, 9), modalities={}, pairs=())
 
@@ -63,3 +64,29 @@ def test_cases_without_a_label_map_are_named(index):
     assert told.outside == {"no label map": 1, "failed": 1}
     assert told.unseen == (told.unlabelled, "1 failed in preprocess, and not learned from: c")
     assert not index.model_copy(update={"cases": index.cases[:2]}).unlabelled
+
+
+def divided(index, train, validation=()):
+    split = Split(train=train, validation=validation)
+    cases = dict.fromkeys(validation)
+    return RunData(index, split, {}, {}, {}, cases)
+
+
+def test_a_class_that_no_training_case_has_is_refused_by_name(index):
+    whole = dict.fromkeys(index.labels.names, 5)
+    seen = index.model_copy(update={"cases": (*index.cases, entry("c1", whole))})
+    with pytest.raises(StoreError, match=r"P: no training case has necrotic core, of 1; expected a "
+                       r"case for each class.*split\.stratify"):  # fmt: skip
+        require_classes(divided(seen, ("a1",)), Path("P"))
+    with pytest.raises(StoreError, match="has necrotic core or edema or enhancing, of 1"):
+        require_classes(divided(seen, ("a2",), ("c1",)), Path("P"))
+    assert require_classes(divided(seen, ("a2", "c1")), Path("P")) == []
+
+
+def test_a_class_that_no_validation_case_has_is_named(index):
+    whole = dict.fromkeys(index.labels.names, 5)
+    seen = index.model_copy(update={"cases": (*index.cases, entry("c1", whole))})
+    assert require_classes(divided(seen, ("c1",), ("a1",)), Path("P")) == [
+        "no validation case has necrotic core, so nothing says how well it is found"
+    ]
+    assert require_classes(divided(seen, ("c1", "a1"), ()), Path("P")) == []

@@ -25,6 +25,13 @@ class RunData:
     training: Mapping[str, StoredCase]
     validation: Mapping[str, StoredCase]
 
+    def lacks(self, part: str) -> list[str]:
+        """Return the classes that no case of a part of the split has."""
+        voxels = [self.index.entry(case).class_voxels or {} for case in self.split.part(part)]
+        return [
+            name for name in self.index.labels.foreground if not any(v.get(name) for v in voxels)
+        ]
+
 
 def open_data(prepared: Path, config: Config) -> RunData:
     """Check a prepared folder against the config and open its training and validation cases.
@@ -41,6 +48,22 @@ def open_data(prepared: Path, config: Config) -> RunData:
     training = {name: cases[name] for name in split.train}
     validation = {name: cases[name] for name in split.validation}
     return RunData(index, split, subjects, volumes_ml, training, validation)
+
+
+def require_classes(data: RunData, prepared: Path) -> list[str]:
+    """Refuse a class that no training case has; return notes on those of the validation part."""
+    if missing := data.lacks("train"):
+        raise StoreError(
+            f"no training case has {' or '.join(missing)}, of {len(data.split.train)}",
+            where=prepared,
+            expected="a case for each class: one that is never seen would be learned as nothing",
+            remedy="divide the cases otherwise (split.seed, split.stratify, split.file), or leave "
+            "the class out of labels.classes and prepare again",
+        )
+    unjudged = data.lacks("validation") if data.validation else []
+    return [
+        f"no validation case has {name}, so nothing says how well it is found" for name in unjudged
+    ]
 
 
 def split_of(prepared: Path, index: Index, config: Config) -> Split:

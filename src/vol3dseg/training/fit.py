@@ -19,7 +19,7 @@ from vol3dseg.training.callbacks import make_callbacks
 from vol3dseg.training.checkpoints import restore_checkpoint
 from vol3dseg.training.compiled import compile_network, steps_per_epoch
 from vol3dseg.training.curves import CurvesEachEpoch
-from vol3dseg.training.data import RunData, open_data
+from vol3dseg.training.data import RunData, open_data, require_classes
 from vol3dseg.training.feed import TrainingFeed, dataset
 from vol3dseg.training.growing import describe_growth, stages_of
 from vol3dseg.training.inheriting import require_same_parent, start_from
@@ -139,6 +139,7 @@ def train(
     logs = [logger(run, config, state is not None) for logger in loggers]
     data = open_data(prepared, config)
     _require_validation(config, data)
+    unjudged = require_classes(data, prepared)
     if config.training.freeze and parent is None and state is None:
         raise RunError(
             f"training.freeze is {config.training.freeze}, and nothing has trained it",
@@ -160,7 +161,7 @@ def train(
         kin = None
     origin = origin_of(config, prepared, data, kin)
     write_inputs(run, config, data)
-    for line in data.index.unseen:
+    for line in (*data.index.unseen, *unjudged):
         progress(f"note: {line}")
     progress(split_table(data.split, data.subjects, data.volumes_ml, data.index.outside))
     if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
