@@ -104,9 +104,10 @@ trial-first-hour: setup  ## Type docs/own-data.md, on renamed hippocampus cases;
 trial-accuracy: setup  ## Cross-validate on the hippocampus cases, five folds; some hour and three quarters
 	$(VENV)/bin/python -m benchmarks.trial_accuracy $(SHARED)/hippocampus
 
-trial-norms: setup  ## Train each norm on five folds at equal minutes, hippocampus and crops; some two hours
+trial-norms: setup  ## Train each norm on five folds at equal minutes, hippocampus and crops; some hour and a half
 	$(VENV)/bin/python -m benchmarks.trial_norms $(SHARED)/hippocampus trials/norms/hippocampus
-	$(VENV)/bin/python -m benchmarks.trial_norms $(SHARED)/brats20-crops trials/norms/crops --config crops32
+	$(VENV)/bin/python -m benchmarks.trial_norms $(SHARED)/brats20-crops trials/norms/crops \
+		--config benchmarks/norms_crops.yaml --epochs 14
 
 trial-few: setup  ## Train on eight crops from scratch and from a model of others; some 20 minutes
 	$(VENV)/bin/python -m benchmarks.trial_few $(SHARED)/brats20-crops

@@ -257,7 +257,8 @@ def config_path(tmp_path, recipe):
     """A config for the small cases."""
     data = load_config("crops32").model_dump(mode="json")
     data["recipe"] = recipe.model_dump(mode="json")
-    data["model"]["depth"] = 2
+    data["model"] = {"depth": 2}
+    data["training"]["deep_supervision"] = False
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(data))
     return path

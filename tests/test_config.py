@@ -445,10 +445,12 @@ def test_a_preset_does_not_depend_on_where_one_stands(tmp_path, monkeypatch):
 def test_differences_are_named_by_their_place():
     config = load_config("crops32")
     other = parse_config(
-        {**config.model_dump(mode="json"), "model": {"depth": 2}, "split": {"seed": 4}}, "x"
+        {**config.model_dump(mode="json"), "model": {"depth": 4}, "split": {"seed": 4}}, "x"
     )
     assert config.differences(config) == ""
-    assert config.differences(other) == "split.seed: 0 and 4; model.depth: 3 and 2"
+    assert config.differences(other) == (
+        "split.seed: 0 and 4; model.depth: 3 and 4; model.width: 32 and 16"
+    )
 
 
 def test_an_open_micro_batch_is_that_of_the_run_before():

@@ -100,7 +100,7 @@ def test_no_command_that_trains_speaks_or_leaves_anything(
     config = load_config("crops32").model_dump(mode="json")
     config |= {"recipe": recipe.model_dump(mode="json"), "model": {"depth": 1, "width": 4}}
     config["split"] = {"validation": 0.3, "test": 0.3}
-    config["training"] |= {"epochs": 1, "batch_size": 2, "steps_per_epoch": 1}
+    config["training"] = {"epochs": 1, "batch_size": 2, "steps_per_epoch": 1}
     files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
     for seed, file in enumerate(files):
         config["training"]["seed"] = seed

@@ -20,7 +20,7 @@ def config_of(model, patch=(16, 16, 16), **training):
     data = load_config("crops32").model_dump(mode="json")
     data["recipe"]["patch_size"] = patch
     data["model"] = {"width": 4, "norm": "batch", **model}
-    data["training"] |= training
+    data["training"] = {"optimizer": "adamw", **training}
     return Config.model_validate(data)
 
 
