@@ -171,7 +171,7 @@ class TestBytes:
 
         data = SimpleNamespace(split=Split(train=("a",)), index=None)
         data.index = SimpleNamespace(entry=lambda name: SimpleNamespace(contents="0"))
-        origin = origin_of(Config(labels=labels, recipe=recipe), tmp_path / LATIN, data)
+        origin = origin_of(Config(labels=labels, recipe=recipe), tmp_path / LATIN, data, None)
         assert TOLD.replace("\\", "\\\\") in origin.model_dump_json()
 
     def test_what_is_said_of_a_file(self, tmp_path):
