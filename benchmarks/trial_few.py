@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.fold_runs import difference_table, differences, together
 from benchmarks.straight_line import changed_config, run
 from vol3dseg.config import load_config
-from vol3dseg.config.parsing import dump_config
+from vol3dseg.config.parsing import dump_config, parse_config
 from vol3dseg.datasets.splits import Split
 from vol3dseg.files import write_text
 from vol3dseg.preprocessing.index import load_index
@@ -101,7 +101,7 @@ def _trained(
     split.write(folder / "split.json")
     base = load_config(config, lambda: load_config("crops32")).model_dump(mode="json")
     base["split"] |= {"file": str((folder / "split.json").resolve())}
-    made = type(load_config("crops32")).model_validate(base)
+    made = parse_config(base, str(config))
     write_text(folder / "config.yaml", dump_config(made))
     resume = ["--resume"] if (folder / "run" / "last.keras").is_file() else []
     spent = run(

@@ -140,13 +140,9 @@ def train(
     data = open_data(prepared, config)
     _require_validation(config, data)
     unjudged = require_classes(data, prepared)
-    if config.training.freeze and parent is None and state is None:
-        raise RunError(
-            f"training.freeze is {config.training.freeze}, and nothing has trained it",
-            where=run,
-            remedy="name the model that it starts from with --from, or set it to null",
-        )
-    if state is not None:
+    if state is None:
+        _require_parent(config, parent, run)
+    else:
         require_same_data(run, data.index, data.split)
         require_same_parent(run, parent)
         for note in take_over(run):
@@ -215,6 +211,15 @@ def _micro_batch(config: Config, network: NetworkSize, data: RunData) -> MicroBa
         resident_mb() or _PROGRAM_MB,
         None if on_gpu else available_mb(),
     )
+
+
+def _require_parent(config: Config, parent: str | Path | None, run: Path) -> None:
+    if config.training.freeze and parent is None:
+        raise RunError(
+            f"training.freeze is {config.training.freeze}, and nothing has trained it",
+            where=run,
+            remedy="name the model that it starts from with --from, or set it to null",
+        )
 
 
 def _require_validation(config: Config, data: RunData) -> None:

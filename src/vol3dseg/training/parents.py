@@ -1,6 +1,5 @@
 """The model that a training starts from, a run or an ONNX file of ours, as a Keras network."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,9 @@ def read_parent(path: Path) -> ParentModel:
         return _of_file(read_model(path), path)
     checkpoint, manifest = _checkpoint(path)
     network = load_checkpoint(checkpoint)
-    return ParentModel(path.name, sha256_file(checkpoint), manifest, network, folded=False)
+    return ParentModel(
+        path.resolve().name, sha256_file(checkpoint), manifest, network, folded=False
+    )
 
 
 def _checkpoint(run: Path) -> tuple[Path, Manifest]:
@@ -109,7 +110,7 @@ def _of_file(file: ModelFile, path: Path) -> ParentModel:
             remedy="train one here, or go on with it in the framework that it comes from",
         )
     network = _network_of(manifest, file, path)
-    return ParentModel(path.name, file.sha256, manifest, network, manifest.network.local)
+    return ParentModel(path.resolve().name, file.sha256, manifest, network, manifest.network.local)
 
 
 def _network_of(manifest: Manifest, file: ModelFile, path: Path) -> Any:
@@ -182,17 +183,13 @@ def _norm_after(layer: Any) -> Any:
 
 def _scale_and_shift(convolution: onnx.NodeProto, graph: onnx.GraphProto) -> tuple[str, str]:
     """Return the names of an instance norm's constants, as one node or spelled out."""
-    for node in _after(convolution, graph):
+    for node in (each for each in graph.node if convolution.output[0] in each.input):
         if node.op_type == _NORM:
             return node.input[1], node.input[2]
         if node.op_type == _SPELLED_OUT:
             prefix = node.name.rsplit("_mean_", 1)[0]
             return f"{prefix}_scale", f"{prefix}_shift"
     raise ValueError("a convolution without its norm")
-
-
-def _after(node: onnx.NodeProto, graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    yield from (each for each in graph.node if node.output[0] in each.input)
 
 
 def _difference(network: Any, file: ModelFile, manifest: Manifest) -> float:
