@@ -11,8 +11,8 @@ PARALLEL := --numprocesses logical --dist loadfile
 
 .PHONY: help setup node demo test test-slow catalogue-page check-gpu format lint types imports light check \
 	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
-	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-planning bench-training bench-adopted test-torch \
-	clean
+	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-missing trial-partial trial-planning \
+	bench-training bench-adopted test-torch clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -111,6 +111,12 @@ trial-norms: setup  ## Train each norm on five folds at equal minutes, hippocamp
 
 trial-few: setup  ## Train on eight crops from scratch and from a model of others; some 20 minutes
 	$(VENV)/bin/python -m benchmarks.trial_few $(SHARED)/brats20-crops
+
+trial-missing: setup  ## Train on crops with and without modality dropout, test without each; some 15 minutes
+	$(VENV)/bin/python -m benchmarks.trial_missing $(SHARED)/brats20-crops
+
+trial-partial: setup  ## Train on crops half of which lack a class in their annotation; some 20 minutes
+	$(VENV)/bin/python -m benchmarks.trial_partial $(SHARED)/brats20-crops
 
 trial-planning: setup  ## Hold memory and time of a few steps against the plans of four data sets; some 10 minutes
 	$(VENV)/bin/python -m benchmarks.planning trials/planning $(SHARED)/hippocampus $(SHARED)/brats \

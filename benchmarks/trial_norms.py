@@ -1,4 +1,4 @@
-"""Which norm a network should have, at equal minutes: batch, frozen at last, instance, weights'.
+"""Which norm a network should have, at equal minutes: batch norm or instance norm.
 
 python -m benchmarks.trial_norms DATASET OUTPUT [--config NAME] [--width N] [--epochs N]
     [--folds 5] [--fold K]... [--seed S]... [--hours H]
@@ -11,23 +11,16 @@ from benchmarks.trial_configs import parser, trial
 from vol3dseg.config import Config, load_config
 from vol3dseg.config.parsing import parse_config
 
-# The last stage of growing patches begins before: statistics are those of whole patches.
-_FROZEN = 0.1  # of the epochs
-_NORMS: dict[str, dict[str, dict[str, object]]] = {
-    "batch": {"model": {"norm": "batch"}},
-    "frozen": {"model": {"norm": "batch"}, "training": {"freeze_norms": _FROZEN}},
-    "instance": {"model": {"norm": "instance"}},
-    "weight": {"model": {"norm": "weight"}},
-}
+_NORMS = ("batch", "instance")
 
 
 def norms(config: Config, width: int, epochs: int) -> dict[str, Config]:
     """Return a config with each norm."""
     found = {}
-    for name, changes in _NORMS.items():
+    for name in _NORMS:
         data = config.model_dump(mode="json")
-        data["model"] |= {"width": width, **changes["model"]}
-        data["training"] |= {"epochs": epochs, **changes.get("training", {})}
+        data["model"] |= {"width": width, "norm": name}
+        data["training"]["epochs"] = epochs
         found[name] = parse_config(data, name)
     return found
 

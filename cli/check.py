@@ -73,7 +73,10 @@ def check(
         write_table(cases, table)
     with worker_processes(workers, len(cases)) as executor, progress_bar() as bar:
         task = bar.add_task("checking", total=len(cases))
-        found = checks.check(cases, modalities, labels, executor, lambda: bar.advance(task))
+        found = checks.check(
+            cases, modalities, labels, executor, lambda: bar.advance(task),
+            settings.optional if settings else (),
+        )  # fmt: skip
     layout = layout_of(dataset)
     name = layout.name if layout else ""
     if as_json:

@@ -12,6 +12,7 @@ from vol3dseg import __version__
 from vol3dseg.cli.adopt import adopt
 from vol3dseg.cli.check import check
 from vol3dseg.cli.compare import compare
+from vol3dseg.cli.corrections import corrections
 from vol3dseg.cli.cross_validate import cross_validate
 from vol3dseg.cli.demo import demo
 from vol3dseg.cli.evaluate import evaluate
@@ -78,6 +79,7 @@ for command in (
     predict,
     evaluate,
     compare,
+    corrections,
     info,
     show,
     demo,

@@ -92,6 +92,8 @@ def _report(index: "Index", output: Path) -> None:
             click.echo(f"warning: case {entry.id}: {warning}", err=True)
     for note in by_note({entry.id: entry.notes for entry in index.cases}, len(index.cases)):
         click.echo(f"note: {note}")
+    for line in index.incomplete:
+        click.echo(f"note: {line}")
     if index.unlabelled:
         click.echo(f"note: {index.unlabelled}")
     for case_id, reason in index.left_out.items():

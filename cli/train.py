@@ -71,7 +71,7 @@ def train(
     from vol3dseg.training.run_config import choose_config
 
     name = configs[0] if configs else None
-    config = choose_config(prepared, name, output if resume else None, changes)
+    config = choose_config(prepared, name, output if resume else None, changes, parent)
     # Imports TensorFlow, which takes seconds: not before the config is known to be valid.
     from vol3dseg.training.fit import train as fit
 

@@ -1,7 +1,6 @@
 """What is judged and deployed where training goes on with other weights, and that it can resume."""
 
 import csv
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from vol3dseg.config import TrainingConfig
 from vol3dseg.errors import RunError
 from vol3dseg.training.callbacks import make_callbacks
 from vol3dseg.training.checkpoints import load_checkpoint, read_raw, restore_checkpoint
-from vol3dseg.training.frozen_norms import FrozenNorms
 from vol3dseg.training.named_loss import NamedLoss
 from vol3dseg.training.networks.norms import BatchNormalization
 from vol3dseg.training.optimizers import make_optimizer
@@ -120,8 +118,8 @@ WAYS = [
     ),
     pytest.param(
         2,
-        {"freeze_norms": 0.5, "ema": 0.9, "optimizer": "adamw", "micro_batch": 2, "clip_norm": 0.1},
-        id="averaged in parts, norms just frozen",
+        {"ema": 0.9, "optimizer": "adamw", "micro_batch": 2, "clip_norm": 0.1},
+        id="averaged in parts",
     ),
     pytest.param(
         1,
@@ -200,46 +198,6 @@ def test_what_is_judged_is_what_is_saved(tmp_path, way):
         assert judged == pytest.approx(loss, rel=1e-6)
     raw = read_raw(tmp_path / "run" / "last.keras")
     assert not equal(raw, load_checkpoint(tmp_path / "run" / "last.keras").get_weights())
-
-
-@pytest.mark.parametrize(
-    ("norm", "resting"),
-    [
-        pytest.param(BatchNormalization, {"moving_mean", "moving_variance"}, id="ours"),
-        pytest.param(
-            keras.layers.BatchNormalization,
-            {"moving_mean", "moving_variance", "gamma", "beta"},
-            id="Keras'",
-        ),
-    ],
-)
-def test_frozen_statistics_rest_while_kernels_learn(tmp_path, norm, resting):
-    trace = Trace()
-    fit(tmp_path / "run", settings(freeze_norms=0.5), given=[trace], norm=norm)
-    names = [v.path.split("/")[-1] for v in tiny_model(settings()).weights]
-    before, amid, first, last = trace.ends
-    for name, *values in zip(names, before, amid, first, last, strict=True):
-        moved = [not np.array_equal(a, b) for a, b in pairwise(values)]
-        rests = name in resting
-        assert moved == [True, not rests, not rests]
-
-
-def test_a_layer_with_a_switch_of_its_own_is_told_by_it(tmp_path):
-    seen = []
-
-    class Norm(keras.layers.Layer):
-        frozen = False
-
-        def call(self, inputs, training=False):
-            if training:
-                seen.append(self.frozen)
-            return inputs
-
-    model = keras.Sequential([keras.Input((2, 2, 2, 1)), Norm(), keras.layers.Conv3D(2, 1)])
-    model.compile("sgd", NamedLoss("cross_entropy"))
-    norm = model.layers[0]
-    model.fit(IMAGE, LABEL, epochs=2, callbacks=[FrozenNorms(0.5, epochs=2)], verbose=0)
-    assert (seen[0], seen[-1], norm.frozen) == (False, True, False)
 
 
 def test_weights_to_go_on_with_that_are_damaged_are_refused(tmp_path):

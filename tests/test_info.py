@@ -9,8 +9,9 @@ from vol3dseg.cli.predict import _line
 from vol3dseg.config import load_config
 from vol3dseg.datasets.signature import Signature
 from vol3dseg.inference.record import CaseRecord
-from vol3dseg.model.manifest import Parity, ValidationScores
+from vol3dseg.model.manifest import Parity
 from vol3dseg.model.model_file import Described
+from vol3dseg.model.validation_scores import ValidationScores
 from vol3dseg.preprocessing.index import CaseEntry, Index
 from vol3dseg.quality.appearance import measure_appearance
 from vol3dseg.quality.training_data import describe_data

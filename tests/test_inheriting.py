@@ -28,8 +28,9 @@ from vol3dseg.training.inheriting import settle_norms, start_from  # noqa: E402
 from vol3dseg.training.networks.building import build_network  # noqa: E402
 from vol3dseg.training.networks.unet import encoder_of  # noqa: E402
 from vol3dseg.training.parents import parent_sha256, read_parent  # noqa: E402
+from vol3dseg.training.training_state import read_origin  # noqa: E402
 
-NORMS = ("batch", "instance", "weight")
+NORMS = ("batch", "instance")
 RESIDUAL = {"encoder": "residual", "depth": 2, "blocks": [1, 2, 1]}
 
 
@@ -275,3 +276,24 @@ def test_the_command(parents, prepared, recipe, tmp_path):
     assert f"starts from {path}: 23 of 23 layers\n" in done.output
     shown = CliRunner().invoke(cli, ["info", str(tmp_path / "run")]).output
     assert ", from run" in " ".join(shown.split())
+
+
+def test_folded_norms_are_settled_on_the_cases_that_are_learned_from(parents, prepared, recipe):
+    config = config_of(recipe, {"depth": 2})
+    model, _ = started(parents["batch"] / "model.onnx", prepared, config)
+    norms = [each for each in model.layers if each.name.endswith("_norm")]
+    assert all(np.asarray(each.moving_mean).any() for each in norms)
+
+
+def test_a_config_that_says_how_to_train_takes_the_network_of_the_model(
+    parents, prepared, recipe, tmp_path
+):
+    (tmp_path / "how.yaml").write_text("training: {epochs: 1, learning_rate: 1.0e-4}\n")
+    words = (prepared, tmp_path / "run", tmp_path / "how.yaml")
+    vol3dseg.train(*words, parent=parents["batch"] / "run")
+    config = read_origin(tmp_path / "run" / "last.keras").config
+    assert (config.model.depth, config.training.learning_rate) == (2, 1e-4)
+    assert read_run_manifest(tmp_path / "run").trained[0].parent.anew == ()
+    (tmp_path / "how.yaml").write_text("training: {epochs: 2, learning_rate: 1.0e-4}\n")
+    vol3dseg.train(*words, resume=True)  # goes on with the network that it has
+    assert read_run_manifest(tmp_path / "run").trained[0].epochs == 2

@@ -34,7 +34,7 @@ def config_with(patch=(16, 16, 8), **model):
     [
         {},
         {"norm": "instance", "dropout": 0.1},
-        {"max_width": 6, "norm": "weight"},
+        {"max_width": 6},
         {"strides": [[2, 2, 1], [2, 2, 2]], "kernels": [[3, 3, 1], [3, 3, 1], [3, 3, 3]]},
         {"depth": 1, "strides": [[2, 4, 1]]},
         {"encoder": "residual", "blocks": [1, 2, 3]},

@@ -127,7 +127,7 @@ def test_scans_of_a_few_voxels_are_patches_of_a_network_of_one_level():
     made = planned(SETS["tiny"])
     assert made.config.recipe.patch_size == (6, 5, 4)
     assert made.config.model.strides == ((2, 1, 1),)
-    assert made.warnings == ()
+    assert not any("patch" in warning for warning in made.warnings)
 
 
 def test_single_slices_have_a_network_of_two_dimensions():
@@ -212,14 +212,24 @@ def test_zeros_are_cut_off_where_that_saves_and_loses_no_label(box, outside, cro
     assert planned(fingerprint(box=box, outside=outside)).config.recipe.crop == crop
 
 
+@pytest.mark.parametrize(("subjects", "folds"), [(1, 5), (3, 3), (8, 5), (20, 5)])
+def test_few_subjects_are_all_learned_from_and_the_user_is_warned(subjects, folds):
+    made, usual = planned(fingerprint(subjects)), planned(fingerprint(200))
+    few = subjects < 20
+    assert made.config.split.folds == folds
+    assert few == any("few: on others" in warning for warning in made.warnings)
+    ours, theirs = made.config.training.augment, usual.config.training.augment
+    assert (ours.gamma > theirs.gamma, ours.elastic > 0) == (few, few)
+
+
 @pytest.mark.parametrize(
-    ("subjects", "validation"), [(1, 0), (2, 0), (3, 0.2), (49, 0.2), (50, 0.1)]
+    ("subjects", "validation"), [(1, 0), (2, 0), (19, 0), (20, 0.2), (49, 0.2), (50, 0.1)]
 )
 def test_what_is_kept_for_validation(subjects, validation):
     made = planned(fingerprint(subjects))
     assert made.config.split.validation == validation
     assert made.config.split.test == 0
-    assert (validation == 0) == any("too few" in note for note in made.notes)
+    assert (validation == 0) == any("learned from" in note for note in made.notes)
     training = made.config.training
     assert (training.reduce_lr_on_plateau, training.early_stopping) == (None, None)
     assert not training.model_checkpoint

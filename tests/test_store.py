@@ -163,7 +163,7 @@ def test_other_scans_of_the_same_names_sizes_and_times_are_prepared(
 def test_a_scan_that_is_replaced_while_it_is_read_is_prepared_again(
     brats_folder, tmp_path, recipe, labels, monkeypatch
 ):
-    def read_and_replace(case, modalities):
+    def read_and_replace(case, modalities, *more):
         volume = read_volume(case, modalities)
         path = case.images["flair"].path
         array, grid = formats.read_image(path)

@@ -161,7 +161,12 @@ class TestRefusals:
                 id="id that leads elsewhere",
             ),
             pytest.param(
-                "id,t1\na,a/t1.nii.gz\nb,\n", "row 3: t1 is empty", id="missing modality"
+                "id,t1\na,a/t1.nii.gz\nb,\n", "row 3: names no image; expected one of t1",
+                id="no image",
+            ),
+            pytest.param(
+                "id,t1,t2,t2_nan\na,a/t1.nii.gz,a/t2.nii.gz,\nb,b/t1.nii.gz,,0\n",
+                "row 3: t2_nan: there is no image of t2", id="option of no image",
             ),
             pytest.param(
                 "id,t1\na,a/t1.nii.gz\nb,c/t1.nii.gz\n", "row 3: t1: c/t1.nii.gz is not there",
@@ -312,12 +317,10 @@ class TestRefusals:
         )
         assert refusal(table(text)).split("; ") == [
             "row 3: id 'a' is that of row 2",
-            "row 2: t2 is empty",
             "row 2: t2_volume: found x, expected a whole number from 0",
             "row 3: t2: a/no.nii.gz is not there",
             "row 4: id 'b/c' cannot name files: expected no slash, no dot at its beginning and "
             "nothing invisible",
-            "row 4: t1 is empty",
         ]
 
     def test_quotes_that_do_not_end(self, table):
@@ -417,12 +420,16 @@ class TestWriting:
             "b,b,b/t1.nii.gz,b/t2.nii.gz,\n"
         )
 
-    def test_what_is_missing_is_a_cell_to_fill_in(self, tmp_path):
-        (tmp_path / "t1.nii").touch()
-        (tmp_path / "t2.nii").touch()
+    def test_what_is_missing_is_an_empty_cell(self, tmp_path):
+        for name in ("t1", "t2", "other"):
+            (tmp_path / f"{name}.nii").touch()
         whole = Case("a", "a", {m: ImageSource(tmp_path / f"{m}.nii") for m in ("t1", "t2")})
-        write_table([whole, Case("b", "b", whole.select(["t2"]).images)], tmp_path / "x.csv")
-        assert refusal(tmp_path / "x.csv") == "row 3: t1 is empty"
+        lacking = Case("b", "b", {"t2": ImageSource(tmp_path / "other.nii")})
+        write_table([whole, lacking], tmp_path / "x.csv")
+        assert [case.images for case in find_cases(tmp_path / "x.csv")] == [
+            whole.images,
+            lacking.images,
+        ]
 
     def test_links_in_folders(self, tmp_path):
         """A relative path is meant of the real folder of the table."""

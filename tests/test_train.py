@@ -197,10 +197,10 @@ def test_val_loss_does_not_depend_on_what_memory_was_free(prepared, tmp_path, re
 def test_whole_volumes_choose_the_epoch_and_a_cut_run_ends_like_a_whole_one(
     prepared, tmp_path, recipe
 ):
-    """With all that a run remembers: averages, schedule, norms that rest, volumes judged before."""
+    """With all that a run remembers: averages, schedule, volumes judged before."""
     config = make_config(
         recipe, norm="batch", epochs=4, ema=0.5, optimizer="sgd", schedule="polynomial",
-        warmup_epochs=0.5, freeze_norms=0.25, clip_norm=1.0, validate_every=2, learning_rate=0.05,
+        warmup_epochs=0.5, clip_norm=1.0, validate_every=2, learning_rate=0.05,
         precision="bfloat16",
     )  # fmt: skip
 

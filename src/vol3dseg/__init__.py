@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vol3dseg.recipe import Recipe as Recipe
     from vol3dseg.reporting.comparison.comparison_report import compare_folders as compare_folders
     from vol3dseg.reporting.drawing_files import draw_files as draw_files
+    from vol3dseg.reporting.edited_predictions import collect_corrections as collect_corrections
     from vol3dseg.reporting.inspection.inspection_report import inspect as inspect
     from vol3dseg.reporting.score_predictions import evaluate as evaluate
     from vol3dseg.space.geometry import Geometry as Geometry
@@ -65,6 +66,7 @@ _HOMES = {
     "predict": "vol3dseg.inference.predicting",
     "evaluate": "vol3dseg.reporting.score_predictions",
     "compare_folders": "vol3dseg.reporting.comparison.comparison_report",
+    "collect_corrections": "vol3dseg.reporting.edited_predictions",
     "draw_files": "vol3dseg.reporting.drawing_files",
     "Config": "vol3dseg.config",
     "load_config": "vol3dseg.config",

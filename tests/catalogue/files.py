@@ -111,6 +111,10 @@ def several_faults(data: DataSet) -> None:
     data.rows(*rows, {**data.row, "id": "three", "flair": "nowhere.nii"})
 
 
+def an_empty_cell(data: DataSet) -> None:
+    data.table(t1="")
+
+
 def one_image_as_two(data: DataSet) -> None:
     data.rows({**data.row, "t1": data.row["flair"]})
 

@@ -76,9 +76,17 @@ ROWS = (
         "with one", needs=("pydicom",)),
     Row("F13 pipe", "a named pipe, which would block", files.a_pipe,
         refused="{folder}/cases.csv: row 2: flair: pipe.nii is no file; correct the table"),
-    Row("F14", "an id twice, an empty cell and a missing file in one table", files.several_faults,
-        refused="{folder}/cases.csv: row 3: id 'one' is that of row 2; row 4: t1 is empty; row "
-        "5: flair: nowhere.nii is not there; correct the table"),
+    Row("F14", "an id twice and a missing file in one table", files.several_faults,
+        refused="{folder}/cases.csv: row 3: id 'one' is that of row 2; row 5: flair: nowhere.nii "
+        "is not there; correct the table"),
+    Row("F14 cell", "an empty cell: a modality that the config needs is missing",
+        files.an_empty_cell,
+        refused="modality t1 is missing; found flair; expected flair, t1; add the file, or choose "
+        "other modalities"),
+    Row("F14 model", "the same, of `predict`: one that the model never saw missing",
+        files.an_empty_cell, predict=True,
+        refused="modality t1 is missing; found flair; expected flair, t1; add the file, or choose "
+        "other modalities"),
     Row("F14 image", "one file as two images of a case", files.one_image_as_two,
         refused="{folder}/cases.csv: row 2: flair and t1 are the same image; correct the table"),
     Row("F14 scan", "one scan as two cases", files.one_scan_as_two,

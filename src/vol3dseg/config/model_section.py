@@ -37,10 +37,9 @@ class ModelConfig(Frozen):
         Sides of the convolutions of each level along i, j, k, from the full grid down to the
         bottom [voxels]; 1 looks at no neighbour along an axis, for slices that lie far apart.
         None takes 3 x 3 x 3 everywhere.
-    norm : "batch", "instance" or "weight"
+    norm : "batch" or "instance"
         Batch norm makes outputs depend on their receptive field alone, so the tiles of inference
-        are free to be of any size; instance norm takes its statistics from the whole tile. With
-        "weight" kernels are standardised in place of what they give out, which is local too.
+        are free to be of any size; instance norm takes its statistics from the whole tile.
     encoder : "plain" or "residual"
         Two convolutions at each level, or residual blocks of two (`networks.blocks`).
     blocks : tuple of int, or None
@@ -55,7 +54,7 @@ class ModelConfig(Frozen):
     max_width: Annotated[Positive, Field(le=4096)] = 320
     strides: tuple[tuple[Stride, Stride, Stride], ...] | None = None
     kernels: tuple[tuple[KernelSide, KernelSide, KernelSide], ...] | None = None
-    norm: Literal["batch", "instance", "weight"] = "batch"
+    norm: Literal["batch", "instance"] = "batch"
     encoder: Literal["plain", "residual"] = "plain"
     blocks: tuple[Annotated[Positive, Field(le=16)], ...] | None = None
     dropout: Annotated[Share, Field(lt=1)] = 0.0

@@ -10,6 +10,7 @@ from vol3dseg.schema import Amount, Count, Frozen, Name, Once, Positive, Seed, S
 
 Weight = Annotated[Amount, Field(ge=1e-3, le=1e3)]
 
+MOST_OPTIONAL = 6  # modalities; each choice of them is judged by itself
 VOLUME_DICE = "val_volume_dice"  # its column in training.log
 Measure = Literal["val_loss", "val_volume_dice"]
 
@@ -76,10 +77,11 @@ class TrainingConfig(Frozen):
     ema : float or None
         Share of itself that the moving average of the weights keeps after each change of them. What
         is judged and deployed is the average; training goes on with the weights themselves.
-    freeze_norms : float or None
-        The last share of all epochs, in which norms use their moving statistics.
     freeze : "encoder" or None
         The part of a network of `model` that does not learn; for one that starts from another.
+    modality_dropout : mapping from modality to float
+        Share of patches in which a modality is shown as missing: zeros. A case may lack the
+        modalities that are named; one at least is always there.
     augment : AugmentConfig or None
     grow_patch : GrowPatchConfig or None
         None trains on patches of the whole `recipe.patch_size` from the first epoch on.
@@ -127,8 +129,10 @@ class TrainingConfig(Frozen):
     warmup_epochs: Annotated[Amount, Field(le=100_000)] = 0.0
     clip_norm: Amount | None = Field(default=None, gt=0)
     ema: Annotated[Share, Field(gt=0, lt=1)] | None = None
-    freeze_norms: Annotated[Share, Field(gt=0)] | None = None
     freeze: Literal["encoder"] | None = None
+    modality_dropout: Annotated[
+        dict[Name, Annotated[Share, Field(gt=0, le=0.9)]], Field(max_length=MOST_OPTIONAL)
+    ] = {}
     augment: AugmentConfig | None = AugmentConfig()
     grow_patch: GrowPatchConfig | None = None
     reduce_lr_on_plateau: ReduceLROnPlateauConfig | None = None

@@ -64,7 +64,23 @@ class Config(Frozen):
                 f"training.modalities {sorted(unknown)} are not in recipe.modalities "
                 f"{list(self.recipe.modalities)}"
             )
+        seen = self.model_recipe.modalities
+        if strange := sorted(set(self.training.modality_dropout) - set(seen)):
+            raise ValueError(
+                f"training.modality_dropout names {strange}, and modalities are {list(seen)}"
+            )
+        if len(seen) == 1 and self.training.modality_dropout:
+            raise ValueError(
+                f"training.modality_dropout names {seen[0]}, which is the only modality; leave it "
+                "out: nothing could be seen without it"
+            )
         return self
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The modalities that a case may lack, in the order of the recipe."""
+        chosen = self.training.modality_dropout
+        return tuple(name for name in self.model_recipe.modalities if name in chosen)
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """One case: which files belong to it, and what it may be called. Nothing is loaded here."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -64,6 +64,9 @@ class Case:
         Whether the label map is brought onto the grid of the images.
     label_series : str or None
         Which DICOM series of the folder is the label map; None where it holds only one.
+    annotated : mapping from class to tuple of int, or None
+        The classes that somebody has looked for in the label map, with their values in it; none
+        where the config says them. None stands for all classes.
     repair : bool
         Whether a file that is wrong is read where there is a repair; otherwise it is refused.
     likely_labels : tuple of Path
@@ -77,6 +80,7 @@ class Case:
     label: Path | None = None
     label_resampled: bool = False
     label_series: str | None = None
+    annotated: Mapping[str, tuple[int, ...]] | None = None
     repair: bool = False
     likely_labels: tuple[Path, ...] = field(default=(), compare=False)
 
@@ -84,8 +88,10 @@ class Case:
         for name in ("id", "subject"):
             object.__setattr__(self, name, spelled(getattr(self, name)))
 
-    def select(self, modalities: Iterable[str]) -> "Case":
+    def select(self, modalities: Iterable[str], optional: Collection[str] = ()) -> "Case":
         """Return the case with these modalities only, in this order.
+
+        It may lack `optional` ones, but not all of them.
 
         Raises
         ------
@@ -93,16 +99,18 @@ class Case:
             The case lacks one; the message lists those it has.
         """
         wanted = tuple(modalities)
-        missing = [name for name in wanted if name not in self.images]
-        if missing:
+        chosen = {name: self.images[name] for name in wanted if name in self.images}
+        missing = [name for name in wanted if name not in chosen and name not in optional]
+        if missing or not chosen:
             found = ", ".join(self.images) or "none"
+            without = f", of which {', '.join(optional)} may be missing" if optional else ""
             raise DatasetError(
-                f"modality {', '.join(missing)} is missing; found {found}",
+                f"modality {', '.join(missing or wanted)} is missing; found {found}",
                 where=f"case {self.id}",
-                expected=", ".join(wanted),
+                expected=", ".join(wanted) + without,
                 remedy="add the file, or choose other modalities",
             )
-        return replace(self, images={m: self.images[m] for m in wanted})
+        return replace(self, images=chosen)
 
     @property
     def files(self) -> dict[str, Path]:

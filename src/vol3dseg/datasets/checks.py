@@ -4,7 +4,7 @@ It asks what `vol3dseg.datasets.reading` asks, so what passes is read, and what 
 there in the same words.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import FIT_ID, Case, is_fit_id, modalities_of
+from vol3dseg.datasets.contrast import is_flat, no_contrast
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import over_cases
 from vol3dseg.datasets.reading import differing_label_grid
 from vol3dseg.datasets.sources import SourceFile, by_file, open_label
 from vol3dseg.errors import (
     DatasetError,
-    IntensityError,
     MissingExtraError,
     Vol3dSegError,
     some_of,
@@ -31,7 +30,7 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.label_values import distinct
 from vol3dseg.space.labels import LabelSet, Segmentation, is_labelled
-from vol3dseg.space.volume import Volume, differing_grids
+from vol3dseg.space.volume import differing_grids
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -97,6 +96,7 @@ def check(
     labels: LabelSet | None = None,
     executor: Executor | None = None,
     progress: Callable[[], None] = lambda: None,
+    optional: Collection[str] = (),
 ) -> list[Finding]:
     """Check all files of a data set with all their voxels.
 
@@ -112,6 +112,8 @@ def check(
         Where cases are checked side by side; None checks one after the other here.
     progress : callable
         Called after each case.
+    optional : collection of str
+        Of the modalities, those that a case may lack; which ones it does is a note.
 
     Returns
     -------
@@ -125,7 +127,7 @@ def check(
     """
     cases = find_cases(dataset) if isinstance(dataset, str | Path) else dataset
     expected = modalities_of(cases) if modalities is None else modalities
-    function = partial(check_case, modalities=expected, labels=labels)
+    function = partial(check_case, modalities=expected, labels=labels, optional=optional)
     found: list[Finding] = []
     for findings in over_cases(function, cases, executor, lambda c, e: [Finding.of(e, c)]):
         found += findings
@@ -139,12 +141,13 @@ def check_case(
     modalities: Sequence[str],
     labels: LabelSet | None = None,
     voxels: bool = True,
+    optional: Collection[str] = (),
 ) -> list[Finding]:
     """Return what is found of all files of a case, the most severe first; see `check`.
 
     Without `voxels`, headers alone are checked, which takes hardly any time.
     """
-    found = _Check(case, modalities, labels, voxels).run()
+    found = _Check(case, modalities, labels, voxels, optional).run()
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
@@ -163,14 +166,17 @@ def _unlabelled(cases: Sequence[Case]) -> Iterator[Finding]:
 
 
 def preflight(
-    cases: Sequence[Case], modalities: Sequence[str], labelled: bool = True
+    cases: Sequence[Case],
+    modalities: Sequence[str],
+    labelled: bool = True,
+    optional: Collection[str] = (),
 ) -> dict[str, Refusal]:
     """Return which cases would be refused and why, by id, from headers alone.
 
-    Label maps matter where `labelled`.
+    Label maps matter where `labelled`; `optional` modalities may be missing.
     """
     checked = [case if labelled else replace(case, label=None) for case in cases]
-    function = partial(check_case, modalities=modalities, voxels=False)
+    function = partial(check_case, modalities=modalities, voxels=False, optional=optional)
     refused = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for case, found in zip(cases, pool.map(function, checked), strict=True):
@@ -181,27 +187,6 @@ def preflight(
     return refused
 
 
-def flat_modalities(volume: Volume) -> list[str]:
-    """Return the modalities whose voxels all have one value, so that nothing is to be seen."""
-    return [name for c, name in enumerate(volume.modalities) if _is_flat(volume.array[..., c])]
-
-
-def no_contrast(name: str, where: object = "") -> IntensityError:
-    """Return the error of an image that is flat."""
-    return IntensityError(
-        f"all voxels of {name} have one value",
-        where=where,
-        expected="a scan",
-        remedy="export it again, or leave the case out",
-    )
-
-
-def _is_flat(array: NDArray[np.float32]) -> bool:
-    value = array[0, 0, 0]
-    few = array[:: max(array.shape[0] // 8, 1), :: max(array.shape[1] // 8, 1)]
-    return bool((few == value).all() and (array == value).all())
-
-
 @dataclass(slots=True)
 class _Check:
     """What was found of a case so far."""
@@ -210,13 +195,18 @@ class _Check:
     modalities: Sequence[str]
     labels: LabelSet | None
     voxels: bool
+    optional: Collection[str]
     found: list[Finding] = field(default_factory=list)
     grids: dict[str, Geometry] = field(default_factory=dict)
 
     def run(self) -> list[Finding]:
         with self._errors():
             self._name()
-            self.case.select(self.modalities)
+            present = self.case.select(self.modalities, self.optional).images
+            if lacking := [name for name in self.modalities if name not in present]:
+                may = "is" if len(lacking) == 1 else "are"
+                said = f"{' and '.join(lacking)} {may} missing, as the config allows"
+                self._say("note", f"case {self.case.id}", said)
         images = {n: self.case.images[n] for n in self.modalities if n in self.case.images}
         for names in by_file(images):
             with self._errors():
@@ -271,7 +261,7 @@ class _Check:
         if not self.voxels:
             return
         array, _, replaced = file.read(source)
-        if _is_flat(array):
+        if is_flat(array):
             self._add("error" if self.case.label else "warning", no_contrast(name, source.path))
         if replaced:
             found = f"{replaced} voxels of {name} are NaN or infinite; read as {source.nan:g}"

@@ -1,6 +1,6 @@
 """From the files of a case to arrays on one grid."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -77,9 +77,12 @@ def read_case(
     return volume, read_segmentation(chosen, labels, volume.geometry) if chosen.label else None
 
 
-def read_volume(case: Case, modalities: Iterable[str]) -> Volume:
-    """Read modalities of a case, in the order asked for; raises the errors of `read_case`."""
-    chosen = case.select(modalities)
+def read_volume(case: Case, modalities: Iterable[str], optional: Collection[str] = ()) -> Volume:
+    """Read modalities of a case, in the order asked for; raises the errors of `read_case`.
+
+    Of `optional` ones those are read that the case has.
+    """
+    chosen = case.select(modalities, optional)
     channels = _Channels(len(chosen.images))
     found = _read_images(chosen, channels)
     grids = {name: of.geometry for name, of in found.items()}

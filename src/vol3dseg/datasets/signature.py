@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.errors import DatasetError, FileFormatError
+from vol3dseg.errors import FileFormatError
 from vol3dseg.files import sha256_json
 from vol3dseg.schema import Frozen
 from vol3dseg.written import sha256_file
@@ -15,7 +15,7 @@ class Signature(Frozen):
     """Of which files something was made, and how they were read; SHA-256 of each.
 
     No path, which may hold the name of a patient, can be read from it. Both are empty where a file
-    or a modality was missing.
+    was missing; a modality that the case lacked is part of them.
 
     Attributes
     ----------
@@ -61,14 +61,18 @@ def _digest(
 ) -> str:
     """Return the SHA-256 over what each file is used for, how it is read, and `of` it."""
     try:
-        images = case.select(modalities).images
-        made_of = {name: _made_of(source, of) for name, source in images.items()}
+        made_of: dict[str, object] = {
+            name: _made_of(case.images[name], of) if name in case.images else None
+            for name in modalities
+        }
         if with_label and case.label is not None:
             label = ImageSource(case.label, series=case.label_series)
             made_of["label"] = [*_made_of(label, of), str(case.label_resampled)]
+            if case.annotated is not None:
+                made_of["classes"] = {name: [*own] for name, own in case.annotated.items()}
         elif with_label:
             made_of["label"] = [path.name for path in case.likely_labels]  # are recorded
-    except (OSError, DatasetError, FileFormatError):
+    except (OSError, FileFormatError):
         return ""
     return sha256_json(made_of)
 

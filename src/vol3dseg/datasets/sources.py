@@ -1,6 +1,7 @@
 """The files of a case, opened one by one: the grid and the voxels of an image in them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ from numpy.typing import NDArray
 
 from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
+from vol3dseg.datasets.label_classes import own_labels
 from vol3dseg.errors import DatasetError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
+from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.oblique import resample_image_onto
 
 
@@ -68,7 +71,41 @@ def by_file(images: Mapping[str, ImageSource]) -> list[list[str]]:
     return list(found.values())
 
 
-def open_label(case: Case) -> formats.LabelFile:
+class LabelMap:
+    """The label map of a case: a file, and what its values mean in it."""
+
+    def __init__(self, case: Case, path: Path) -> None:
+        self._case = case
+        self._file = formats.open_labels(path, case.repair, case.label_series)
+
+    @property
+    def path(self) -> Path:
+        """Of the file, or the folder."""
+        return self._file.path
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was corrected in the file so far."""
+        return self._file.notes
+
+    def geometry(self) -> Geometry | None:
+        """Return its own grid; None for a DICOM-SEG, which lies on that of its image."""
+        return self._file.geometry()
+
+    def segmentation(self, labels: LabelSet | None, grid: Geometry | None) -> Segmentation:
+        """Return the classes of all voxels, and which of them nobody has looked for.
+
+        `grid` is that of the images; without `labels`, classes are named by their values. Raises
+        the errors of `read_case`.
+        """
+        if labels is None:
+            return self._file.segmentation(None, grid)
+        own, unannotated = own_labels(self._case, labels)
+        found = self._file.segmentation(own, grid)
+        return replace(found, labels=labels, unannotated=unannotated)
+
+
+def open_label(case: Case) -> LabelMap:
     """Open the label map of a case, without a voxel; raises DatasetError where there is none."""
     if case.label is None:
         raise DatasetError(
@@ -77,7 +114,7 @@ def open_label(case: Case) -> formats.LabelFile:
             expected="one",
             remedy="add it, or leave the case out",
         )
-    return formats.open_labels(case.label, case.repair, case.label_series)
+    return LabelMap(case, case.label)
 
 
 def read_grid(case: Case) -> Geometry:

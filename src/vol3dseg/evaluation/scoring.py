@@ -37,6 +37,7 @@ class CaseScores:
     notes: tuple[str, ...] = ()  # what was put right, or decided, when the two files were read
     ignored_ml: float = 0.0  # of the reference, in no score [ml]
     reference: str = ""  # SHA-256 of its classes: who is compared must have been judged by the same
+    unannotated: tuple[str, ...] = ()  # classes that nobody has looked for: their scores are NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def evaluate_case(
 ) -> CaseScores:
     """Score one case: each foreground class, and each region as the union of its classes.
 
+    Nothing is said of a class that nobody has looked for in the reference, or of a region with one.
     Both lie on one grid (otherwise GridError) and have the same classes; an EvaluationError says
     that they have not, or that a region bears the name of a class that it is not.
     """
@@ -97,25 +99,30 @@ def evaluate_case(
     labels = reference.labels
     matrix = confusion(reference.array, prediction.array, len(labels.classes))
     ml = reference.geometry.voxel_volume_mm3 / 1000
+    ignored_ml = (reference.array.size - int(matrix.sum())) * ml
     structures = {}
+    unseen = list(labels.indices(reference.unannotated))
     for name, indices in _structures(labels).items():
-        counts = counts_of(matrix, indices)
-        structures[name] = {metric.name: metric(counts, empty) for metric in METRICS} | {
-            "reference_ml": (counts.tp + counts.fn) * ml,
+        counts, known = counts_of(matrix, indices), not {*indices} & {*unseen}
+        structures[name] = {m.name: m(counts, empty) if known else nan for m in METRICS} | {
+            "reference_ml": (counts.tp + counts.fn) * ml if known else nan,
             "prediction_ml": (counts.tp + counts.fp) * ml,
         }
+    matrix[0, unseen] = 0  # background that may well be what it is taken for
     read = {"reference": reference.notes, "prediction": prediction.notes}
     notes = tuple(f"{which}: {note}" for which, of in read.items() for note in of)
-    ignored_ml = (reference.array.size - int(matrix.sum())) * ml
     digest = _digest(reference)
-    return CaseScores(case_id, structures, matrix, labels, empty, notes, ignored_ml, digest)
+    return CaseScores(
+        case_id, structures, matrix, labels, empty, notes, ignored_ml, digest, reference.unannotated
+    )
 
 
 def _digest(reference: Segmentation) -> str:
     """Return the SHA-256 of a label map's classes, whatever the order of its axes in the file."""
     grid = reference.geometry
     array = np.ascontiguousarray(reoriented(reference.array, grid, grid.canonical()))
-    return hashlib.sha256(f"{array.shape}".encode() + array.tobytes()).hexdigest()
+    said = f"{array.shape}{reference.unannotated or ''}"
+    return hashlib.sha256(said.encode() + array.tobytes()).hexdigest()
 
 
 def require_same_classes(case_id: str, prediction: LabelSet, reference: LabelSet) -> None:

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.checks import flat_modalities, no_contrast, preflight
+from vol3dseg.datasets.checks import preflight
+from vol3dseg.datasets.contrast import flat_modalities, no_contrast
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.signature import signature
 from vol3dseg.datasets.sources import read_grid
@@ -64,7 +65,10 @@ def predict_cases(
     """
     before = earlier_record(folder)
     claim_outputs(cases, folder, options, before)
-    refused = preflight(cases, predictor.manifest.recipe.modalities, labelled=False)
+    manifest = predictor.manifest
+    refused = preflight(
+        cases, manifest.recipe.modalities, labelled=False, optional=manifest.optional
+    )
     failed = {case_id: CaseRecord(error=why.recorded) for case_id, why in refused.items()}
     good = [case for case in cases if case.id not in refused]
     begun = [*(case.id for case in good), ""]
@@ -147,19 +151,21 @@ def _read_ahead(
 
 def _read(case: Case, predictor: Predictor, options: PredictOptions) -> _Ready:
     started = time.perf_counter()
-    recipe = predictor.manifest.recipe
+    manifest = predictor.manifest
+    recipe, optional = manifest.recipe, manifest.optional
     sources = signature(case, recipe.modalities, with_label=False)  # before a file can change
     with failing_alone(case, "reading"):
         scan = require_room(case, predictor, options)
-        series = _series(case, recipe.modalities[0]) if options.as_seg else None
-        volume = read_volume(case, recipe.modalities)
+        series = _series(case, recipe.modalities) if options.as_seg else None
+        volume = read_volume(case, recipe.modalities, optional)
     read = time.perf_counter()
     with failing_alone(case, "preparing"):
-        prepared = prepare(volume, recipe, partial(predictor.require, scan))
+        prepared = prepare(volume, recipe, partial(predictor.require, scan), optional)
     flat = tuple(no_contrast(name).found for name in flat_modalities(volume))
     record = CaseRecord(
         seconds={"read": read - started, "prepare": time.perf_counter() - read},
         sources=sources,
+        missing=manifest.lacking(volume.modalities),
         replaced=dict(volume.replaced),
         notes=notes_as_text(volume.notes, repaired=False),
         repairs=notes_as_text(volume.notes, repaired=True),
@@ -171,15 +177,16 @@ def _read(case: Case, predictor: Predictor, options: PredictOptions) -> _Ready:
 
 def require_room(case: Case, predictor: Predictor, options: PredictOptions) -> Scan:
     """Refuse a case that does not fit into memory, from its headers; return what is known of it."""
-    grid = read_grid(case.select(predictor.manifest.recipe.modalities))
+    manifest = predictor.manifest
+    grid = read_grid(case.select(manifest.recipe.modalities, manifest.optional))
     scan = Scan(grid, options.probabilities, held=options.draw is not None)
     predictor.require(scan)
     return scan
 
 
-def _series(case: Case, modality: str) -> Series:
-    """Return the series that an image is read from."""
-    source = case.select([modality]).images[modality]
+def _series(case: Case, modalities: Sequence[str]) -> Series:
+    """Return the series that the first image is read from."""
+    source = next(case.images[name] for name in modalities if name in case.images)
     if source.series is None and not source.path.is_dir() and not is_dicom_file(source.path):
         raise FileFormatError(
             "is no DICOM series, which a DICOM-SEG must refer to",

@@ -151,13 +151,13 @@ def explain(
 
     Its record has the plan, time included, and warnings; or the error.
     """
-    recipe = predictor.manifest.recipe
+    recipe, optional = predictor.manifest.recipe, predictor.manifest.optional
     for case in chain.from_iterable(_chosen(predictor, inputs, options).values()):
         try:
             with failing_alone(case, "preparing"):
                 scan = require_room(case, predictor, options)
-                volume = read_volume(case, recipe.modalities)
-                prepared = prepare(volume, recipe, partial(predictor.require, scan))
+                volume = read_volume(case, recipe.modalities, optional)
+                prepared = prepare(volume, recipe, partial(predictor.require, scan), optional)
                 del volume
                 plan = predictor.plan(prepared.volume.geometry, prepared.source)
                 seconds = predictor.expected_seconds(plan)

@@ -24,6 +24,7 @@ from vol3dseg.model.head import Head
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.outputs import at_home, bring
 from vol3dseg.model.postprocessing import Change
+from vol3dseg.model.validation_scores import missing_in_words
 from vol3dseg.preprocessing.prepare import keeps_type, maps_home, prepare
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.space.box import Shape
@@ -158,7 +159,8 @@ class Predictor:
         Parameters
         ----------
         volume : Volume
-            As read from its files; it may have more modalities than the model needs, in any order.
+            As read from its files; it may have more modalities than the model needs, in any order,
+            and lack those of `manifest.optional`.
         keep_probabilities : bool
             They take four bytes for each channel and voxel of the scan.
         progress : callable
@@ -167,13 +169,15 @@ class Predictor:
         Raises
         ------
         DatasetError
-            A modality of the model is missing.
+            A modality is missing that the model cannot do without, or all are.
         MemoryLimitError
             The scan does not fit into the memory that is given.
         """
         started = time.perf_counter()
         scan = Scan(volume.geometry, keep_probabilities, held=True)
-        prepared = prepare(volume, self.manifest.recipe, partial(self.require, scan))
+        manifest = self.manifest
+        afford = partial(self.require, scan)
+        prepared = prepare(volume, manifest.recipe, afford, manifest.optional)
         taken = round(time.perf_counter() - started, 4)
         found = self.segment(prepared.volume, prepared.source, keep_probabilities, progress)
         seconds = {"prepare": taken, **found.seconds}
@@ -251,10 +255,13 @@ class Predictor:
         return (() if known is None else known.notes) + unproven(self.manifest)
 
     def warnings(self, appearance: Appearance) -> tuple[str, ...]:
-        """Return in which ways a scan differs from the training data."""
-        known = self.manifest.training_data
-        turned = axes_warnings(self.manifest, appearance.axes)
-        return turned + (() if known is None else known.warnings(appearance))
+        """Return in which ways a scan differs from the training data, and what it lacks."""
+        manifest, known = self.manifest, self.manifest.training_data
+        lacking = manifest.lacking(appearance.modalities)
+        missing = missing_in_words(lacking, manifest.without)
+        turned = axes_warnings(manifest, appearance.axes)
+        unlike = () if known is None else known.warnings(appearance)
+        return (*filter(None, [missing]), *turned, *unlike)
 
     def part_of(self, appearance: Appearance) -> str:
         """Return in which part of the split of its training a scan was; empty where in none."""

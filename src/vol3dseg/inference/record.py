@@ -53,6 +53,8 @@ class CaseRecord(Frozen):
         In which part of the split of the model's training this very scan was; empty where in none.
     deidentified : bool
         Whether patient and study are blank in a DICOM-SEG.
+    missing : tuple of str
+        Modalities of the model that the scan lacks; `warnings` say what that costs.
     replaced : mapping from modality to int
         Voxels that were NaN or infinite and were replaced, as the dataset table asks for.
     notes, repairs : tuple of str
@@ -79,6 +81,7 @@ class CaseRecord(Frozen):
     sources: Signature = Signature()
     part: str = ""
     deidentified: bool = False
+    missing: tuple[str, ...] = ()
     replaced: dict[str, Count] = {}
     notes: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ the ONNX file under the key `vol3dseg.manifest`. Its schema is this module; `ver
 changes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -19,6 +19,7 @@ from vol3dseg.model.postprocessing import Steps, step_problems
 from vol3dseg.model.provenance import Provenance
 from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.model.training_facts import TrainingFacts
+from vol3dseg.model.validation_scores import ScoresWithout, ValidationScores
 from vol3dseg.quality.training_data import TrainingData
 from vol3dseg.recipe import ModelRecipe
 from vol3dseg.schema import (
@@ -70,27 +71,6 @@ Member: TypeAlias = Annotated[
     Annotated[TrainingFacts, Tag("trained")] | Annotated[AdoptedFacts, Tag("adopted")],
     Discriminator(_where_from),
 ]
-
-
-class ValidationScores(Frozen):
-    """Whole-volume scores on cases that were not learned from, through the deployed predictor.
-
-    Those of the validation part; of a cross-validation, those that its folds hold out.
-
-    Attributes
-    ----------
-    cases : int
-    dice : mapping from class or region to mean Dice, None where no case has it
-    mean_dice : float or None
-        Mean over foreground classes.
-    notes : tuple of str
-        What is to be known of these cases.
-    """
-
-    cases: Count
-    dice: dict[str, Share | None]
-    mean_dice: Share | None
-    notes: tuple[str, ...] = ()
 
 
 class Parity(Frozen):
@@ -173,8 +153,13 @@ class Manifest(Frozen):
         In which its training scans are stored ("LPS"), where the recipe keeps a scan's own axes.
     training_data : TrainingData or None
         What scans are compared with; None where the weights come from no data.
+    optional : tuple of str
+        Modalities that a scan may lack, since training showed patches without them.
     validation : ValidationScores or None
         None where there was no validation part.
+    without : tuple of ScoresWithout
+        The same without each choice of the optional modalities, and with none missing; empty where
+        there are none, or no validation case lacks nothing.
     parity : Parity or None
         None in a run and in an adopted model. Of the float32 graph, if this one is quantised.
     proof : Proof or None
@@ -196,7 +181,9 @@ class Manifest(Frozen):
     members: tuple[Member, ...]
     training_axes: AxisCodes | None = None
     training_data: TrainingData | None = None
+    optional: tuple[str, ...] = ()
     validation: ValidationScores | None = None
+    without: tuple[ScoresWithout, ...] = ()
     parity: Parity | None = None
     proof: Proof | None = None
     quantisation: Quantisation | None = None
@@ -211,9 +198,15 @@ class Manifest(Frozen):
         problems += self.tiling.member_problems(len(self.members))
         if self.fingerprint != self.recipe.fingerprint:
             problems.append("the recipe does not match its fingerprint")
+        if strange := sorted({*self.optional} - {*self.recipe.modalities}):
+            problems.append(f"optional modalities {strange} are none of {self.recipe.modalities}")
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def lacking(self, present: Collection[str]) -> tuple[str, ...]:
+        """Return the modalities of the model that a scan with these ones lacks."""
+        return tuple(name for name in self.recipe.modalities if name not in present)
 
     @property
     def trained(self) -> tuple[TrainingFacts, ...]:

@@ -118,6 +118,13 @@ def take_fingerprint(
             remedy="name label maps as the layout has them, or in the column label of a dataset "
             "table",
         )
+    if own := [case.id for case in labelled if any((case.annotated or {}).values())]:
+        raise DatasetError(
+            f"label maps of {len(own)} cases have values of their own: {some_of(own)}",
+            expected="values that mean the same in every case",
+            remedy="write the section labels by hand and prepare with that config; the rest of the "
+            "plan of one of the data sets may serve",
+        )
     modalities = _common(labelled)
     imaged = frozenset(_spread([case.id for case in labelled], MOST_IMAGED))
     function = partial(measure_case, modalities=modalities, imaged=imaged)

@@ -8,7 +8,8 @@ from vol3dseg.planning.choices import Choice
 from vol3dseg.planning.fingerprint import Fingerprint
 from vol3dseg.planning.workload import Speed, Workload, growth_share
 
-FEWEST_TO_VALIDATE = 3  # subjects: with fewer all are learned from
+FEW = 20  # subjects: of fewer all are learned from, and folds judge them
+FOLDS = 5
 MANY = 50  # subjects
 WHOLE = 0.75  # share of the median scan that a patch covers, from which on it is drawn anywhere
 COMMON = 0.1  # share of voxels that have a class, from which on a third of draws is enough
@@ -17,6 +18,19 @@ MOST_EPOCHS = 1000
 LEAST_EPOCHS = 20  # that the steps there is time for are divided into, at least
 LEAST_STEPS = 20  # of an epoch
 MOST_STEPS = 250_000  # in all: nnU-Net's 1000 epochs of 250
+# About twice as often as else; where hundreds of scans differ by themselves it only slows things.
+_STRONG: dict[str, object] = {
+    "rotation": 0.5,
+    "scaling": 0.5,
+    "elastic": 0.2,
+    "blur": 0.2,
+    "low_resolution": 0.25,
+    "noise": 0.2,
+    "brightness": 0.3,
+    "contrast": 0.3,
+    "gamma": 0.5,
+    "inverted_gamma": 0.2,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +44,14 @@ class Parts:
 
 
 def choose_parts(subjects: int) -> Parts:
-    """Keep a tenth for validation, a fifth where there are fewer than 50; none of one or two."""
-    if subjects < FEWEST_TO_VALIDATE:
-        kept = "1 subject is" if subjects == 1 else f"{subjects} subjects are"
+    """Keep a tenth for validation, a fifth where there are fewer than 50; none of less than 20."""
+    if subjects == 1:
+        why = "1 subject, which is learned from: nothing says how good the model is on others"
+        return Parts(subjects, 0, 0.0, why)
+    if subjects < FEW:
         why = (
-            f"{kept} too few to keep one for validation ({FEWEST_TO_VALIDATE} are needed): all are "
-            "learned from, and nothing says how good the model is on others"
+            f"{subjects} subjects are fewer than {FEW}: all are learned from, and vol3dseg "
+            "cross-validate judges each by a model that has not seen it"
         )
         return Parts(subjects, 0, 0.0, why)
     share = 0.1 if subjects >= MANY else 0.2
@@ -45,6 +61,26 @@ def choose_parts(subjects: int) -> Parts:
         "chosen by them, so they judge the model"
     )
     return Parts(subjects - validation, validation, share, why)
+
+
+def choose_folds(subjects: int) -> list[Choice]:
+    """Return how many folds a cross-validation has, where there are fewer subjects than usual."""
+    if not 1 < subjects < FOLDS:
+        return []
+    why = f"one for each of {subjects} subjects; {FOLDS} of more"
+    return [Choice("split.folds", subjects, why)]
+
+
+def few_in_words(subjects: int) -> list[str]:
+    """Return what is to be expected where there are few subjects; nothing where there are more."""
+    if subjects >= FEW:
+        return []
+    named = "1 subject is" if subjects == 1 else f"{subjects} subjects are"
+    return [
+        f"{named} few: on others the model will be less sure than it is on these, and a mean over "
+        "so few says little. What helps most is more subjects, then a trained model to start from "
+        "(train --from MODEL -c fine-tune)"
+    ]
 
 
 def choose_sampling(found: Fingerprint, covered: float) -> Choice:
@@ -85,21 +121,25 @@ def choose_sampling(found: Fingerprint, covered: float) -> Choice:
     return Choice("training.foreground", value, why)
 
 
-def choose_augment(covered: float) -> Choice:
+def choose_augment(covered: float, subjects: int) -> Choice:
     """Return what is done to patches; `covered` is what one shows of a scan."""
+    chosen: dict[str, object] = {}
     why = (
         "nnU-Net's set, without flips: nothing in files says that left and right may be swapped. "
         "Where they may, add flip_axes: [i]"
     )
+    if subjects < FEW:
+        chosen |= _STRONG
+        why += f". More often, and bent as well, since {subjects} subjects show little that varies"
     if covered < WHOLE:
-        return Choice("training.augment", {}, why)
+        return Choice("training.augment", chosen, why)
     why += (
         f". A patch shows at least {100 * WHOLE:.0f} % of the median scan: rotations and sizes are "
         "changed less, or the ends of scans would show, and more often (as in the preset "
         "hippocampus)"
     )
     gentle = {"rotation": 0.5, "scaling": 0.5, "rotate_degrees": 15, "scale": [0.85, 1.2]}
-    return Choice("training.augment", gentle, why)
+    return Choice("training.augment", chosen | gentle, why)
 
 
 def choose_length(config: Config, work: Workload, speed: Speed, seconds: float) -> list[Choice]:

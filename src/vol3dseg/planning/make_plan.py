@@ -30,9 +30,11 @@ from vol3dseg.planning.grid_rules import choose_spacing
 from vol3dseg.planning.learning_rules import (
     Parts,
     choose_augment,
+    choose_folds,
     choose_length,
     choose_parts,
     choose_sampling,
+    few_in_words,
 )
 from vol3dseg.planning.memory_model import USABLE, MemoryEstimate
 from vol3dseg.planning.patch_fit import patch_warnings
@@ -193,6 +195,7 @@ def plan_for(
         spacing,
         choose_normalisation(found),
         Choice("split.validation", parts.share, parts.why),
+        *choose_folds(found.subjects),
         Choice("split.test", 0.0, "none: nothing is chosen by the validation cases either"),
         *recommended("model"),
         *recommended("training"),
@@ -205,13 +208,17 @@ def plan_for(
         *fixed,
         *design_choices(chosen, work, limits.memory_mb, limits.given),
         choose_sampling(found, covered),
-        choose_augment(covered),
+        choose_augment(covered, found.subjects),
         *_precision(speed),
     ]
     choices += choose_length(config_of(choices), work, speed, limits.seconds)
     config = config_of(choices)
     notes = (*found.notes, *([parts.why] if not parts.validation else []))
-    said = (*patch_warnings(config, shapes.tolist()), *_too_long(config, work, speed, limits))
+    said = (
+        *few_in_words(found.subjects),
+        *patch_warnings(config, shapes.tolist()),
+        *_too_long(config, work, speed, limits),
+    )
     made = Plan(config, "", work, speed, notes, said)
     return replace(made, text=yaml_of_choices(choices, _head(found, folder, made)))
 

@@ -133,10 +133,9 @@ def _plain_block(level: _Level, before: int, model: ModelConfig) -> _Part:
 def _convolved(level: _Level, before: int, model: ModelConfig) -> _Part:
     """Return a convolution of `before` filters and its norm."""
     numbers, weights = level.voxels * level.width, level.kernel * before * level.width
-    # Scale and shift, or gain and bias; batch norm keeps mean and variance too.
+    # Scale and shift; batch norm keeps mean and variance too.
     norm = (4 if model.norm == "batch" else 2) * level.width
-    outputs = numbers if model.norm == "weight" else 2 * numbers
-    return _Part(outputs, weights + norm, level.voxels * weights)
+    return _Part(2 * numbers, weights + norm, level.voxels * weights)
 
 
 def _rectified(level: _Level) -> _Part:

@@ -41,6 +41,10 @@ class CaseEntry(Frozen):
     source_shape : (3,) tuple of int
     source_spacing_mm : (3,) tuple of float
     class_voxels : mapping from class name to voxels of the source, or None without a label map
+    missing : tuple of str
+        Modalities of the recipe that the case lacks.
+    unannotated : tuple of str
+        Classes that nobody has looked for in its label map.
     likely_labels : tuple of str
         Without a label map: files that look like one but are named otherwise, each with its folder.
     appearance : Appearance
@@ -66,6 +70,8 @@ class CaseEntry(Frozen):
     source_shape: Sides
     source_spacing_mm: tuple[Millimetres, Millimetres, Millimetres]
     class_voxels: dict[str, Count] | None
+    missing: tuple[str, ...] = ()
+    unannotated: tuple[str, ...] = ()
     likely_labels: tuple[str, ...] = ()
     appearance: Appearance
     labels_outside: Count = 0
@@ -89,9 +95,10 @@ class CaseEntry(Frozen):
 
     @property
     def volumes_ml(self) -> dict[str, float]:
-        """Volume of each class, background too, in the source [ml]; empty without a label map."""
+        """Volume of each class that was looked for, background too, in the source [ml]."""
         voxel_ml = math.prod(self.source_spacing_mm) / 1000
-        return {name: count * voxel_ml for name, count in (self.class_voxels or {}).items()}
+        known = (self.class_voxels or {}).items()
+        return {name: n * voxel_ml for name, n in known if name not in self.unannotated}
 
 
 class Index(Frozen):
@@ -160,6 +167,22 @@ class Index(Frozen):
             "no label map": unlabelled, "left out": len(self.left_out), "failed": len(self.failed)
         }  # fmt: skip
         return {reason: count for reason, count in counts.items() if count}
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """How many cases lack a modality, by its name, of those that any case lacks."""
+        counts = Counter(name for entry in self.cases for name in entry.missing)
+        return {name: counts[name] for name in self.recipe.modalities if name in counts}
+
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """How many cases lack each modality or class, a line for each that any case lacks."""
+        total = len(self.cases)
+        unseen = Counter(name for entry in self.cases for name in entry.unannotated)
+        return (
+            *(f"{n} of {total} prepared cases lack {name}" for name, n in self.missing.items()),
+            *(f"in {n} of {total} nobody has looked for {name}" for name, n in unseen.items()),
+        )
 
     @property
     def recipe(self) -> Recipe:

@@ -3,7 +3,7 @@
 `vol3dseg preprocess` and `vol3dseg predict` run the same `prepare`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -40,26 +40,31 @@ class Prepared:
     grid: Geometry  # the whole working grid, anchored to the source grid, not to the crop
     box: Box  # the part of `grid` that the volume covers: the union of `boxes`
     boxes: Mapping[str, Box]  # what is not zero in each modality, in voxels of `grid`
-    appearance: Appearance  # of the modalities as read
+    appearance: Appearance  # of the modalities as read; it has none of those that are missing
 
 
 def prepare(
-    volume: Volume, recipe: ModelRecipe, afford: Callable[[Shape], None] = lambda shape: None
+    volume: Volume,
+    recipe: ModelRecipe,
+    afford: Callable[[Shape], None] = lambda shape: None,
+    optional: Collection[str] = (),
 ) -> Prepared:
     """Bring a scan, which may have more modalities than the recipe, to what the network sees.
 
     Each modality is treated by itself (normalised inside its own mask, with its own non-zero box),
-    so a model of one modality sees the same voxels whichever others were prepared with it.
+    so a model of one modality sees the same voxels whichever others were prepared with it. One of
+    the `optional` that the scan lacks is zeros, and has no part in the box.
     `afford` is called with the shape of the result before that is made; it may raise.
 
-    Raises DatasetError (a modality is missing), GridError (the working grid would have more voxels
-    than any scan has), IntensityError (no bias field is found), MemoryLimitError,
+    Raises DatasetError (a modality is missing, or all are), GridError (the working grid would have
+    more voxels than any scan has), IntensityError (no bias field is found), MemoryLimitError,
     MissingExtraError.
     """
-    missing = [m for m in recipe.modalities if m not in volume.modalities]
-    if missing:
+    present = [m for m in recipe.modalities if m in volume.modalities]
+    missing = [m for m in recipe.modalities if m not in (*present, *optional)]
+    if missing or not present:
         raise DatasetError(
-            f"the scan has {volume.modalities}, {missing} is missing",
+            f"the scan has {volume.modalities}, {missing or [*optional]} is missing",
             expected=f"{recipe.modalities}, as the recipe says",
         )
     if isinstance(recipe, NnunetRecipe | MonaiRecipe):
@@ -75,30 +80,32 @@ def prepare(
             box_in = partial(nonzero_box, source=canonical, grid=grid, kernel=recipe.kernel)
             found = pool.map(box_in, views.values())
             boxes = dict(zip(views, found, strict=True))
-        box = box_of(boxes, recipe.modalities)
+        box = box_of(boxes, present)
         afford(box.shape)
-        what = f"{len(views)} images of {box.shape} voxels on the working grid"
+        what = f"{len(recipe.modalities)} images of {box.shape} voxels on the working grid"
         with in_memory(what, remedy="prepare with a coarser spacing, or use a machine with more"):
-            array = np.empty((len(views), *box.shape), dtype=np.float32)
+            array = np.zeros((len(recipe.modalities), *box.shape), dtype=np.float32)
+        targets = [array[recipe.modalities.index(name)] for name in present]
         steps = [recipe.normalisation[name] for name in views]
         images: Iterable[NDArray[np.float32]] = views.values()
         if recipe.bias_correction is not None:
             images = pool.map(recipe.bias_correction.corrected, views.values(), views)
         if grid == canonical:
-            list(pool.map(lambda step, *both: step.apply(box, *both), steps, images, array))
+            list(pool.map(lambda step, *both: step.apply(box, *both), steps, images, targets))
     if grid != canonical:
         maps = axis_maps(canonical, grid, box, recipe.kernel)
-        for target, image, step in zip(array, images, steps, strict=True):
+        for target, image, step in zip(targets, images, steps, strict=True):
             resample_along(image, maps, each=step.fitted(image), out=target)
     prepared = Volume(np.moveaxis(array, 0, -1), grid.cropped(box), recipe.modalities)
     return Prepared(prepared, volume.geometry, grid, box, boxes, appearance.result())
 
 
 def _views(volume: Volume, recipe: ModelRecipe, grid: Geometry) -> dict[str, NDArray[np.float32]]:
-    """Return each modality with its axes as those of `grid`, without a copy."""
+    """Return each modality that is there with its axes as those of `grid`, without a copy."""
     return {
         name: reoriented(volume.array[..., volume.modalities.index(name)], volume.geometry, grid)
         for name in recipe.modalities
+        if name in volume.modalities
     }
 
 

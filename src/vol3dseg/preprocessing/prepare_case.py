@@ -1,6 +1,6 @@
 """One case, read, prepared and written: what a worker process does."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from vol3dseg.config import Config
 from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.checks import flat_modalities, no_contrast
+from vol3dseg.datasets.contrast import flat_modalities, no_contrast
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.datasets.signature import signature
 from vol3dseg.errors import MissingExtraError, OutputError, Vol3dSegError, in_memory
@@ -48,20 +48,21 @@ def prepare_case(case: Case, config: Config, folder: Path) -> Outcome:
 
 
 def _prepared(case: Case, config: Config, folder: Path) -> Outcome:
-    recipe, labels = config.recipe, config.labels
+    recipe, labels, optional = config.recipe, config.labels, config.optional
     # Before the files are read: one that is replaced meanwhile must not count as read.
     sources = signature(case, recipe.modalities, with_label=True)
-    volume = read_volume(case, recipe.modalities)
+    volume = read_volume(case, recipe.modalities, optional)
     for name in flat_modalities(volume):
         raise no_contrast(name, case.images[name].path)
     label = None
     if case.label:
-        label = read_segmentation(case.select(recipe.modalities), labels, volume.geometry)
+        label = read_segmentation(case.select(volume.modalities), labels, volume.geometry)
     class_voxels = dict(zip(labels.names, label.counts(), strict=True)) if label else None
-    why = _left_out(class_voxels, labels)
+    unannotated = label.unannotated if label else ()
+    why = _left_out(class_voxels, unannotated, labels)
     if why:
         return Outcome(case.id, left_out=why)
-    prepared = prepare(volume, recipe)
+    prepared = prepare(volume, recipe, optional=optional)
     notes = {**volume.notes, "label": label.notes if label else ()}
     maps = (prepare_labels(label, prepared), label) if label else None
     file = f"{CASES}/{case.id}.h5"
@@ -80,6 +81,8 @@ def _prepared(case: Case, config: Config, folder: Path) -> Outcome:
         source_shape=prepared.source.shape,
         source_spacing_mm=prepared.source.spacing_mm,
         class_voxels=class_voxels,
+        missing=tuple(name for name in recipe.modalities if name not in volume.modalities),
+        unannotated=unannotated,
         likely_labels=tuple(f"{p.parent.name}/{p.name}" for p in case.likely_labels),
         appearance=prepared.appearance,
         labels_outside=outside,
@@ -98,13 +101,16 @@ def begun(case_id: str) -> str:
 
 def outcome_of(entry: CaseEntry, labels: LabelSet) -> Outcome:
     """Return what becomes of a case that is prepared already: other classes may be required now."""
-    why = _left_out(entry.class_voxels, labels)
+    why = _left_out(entry.class_voxels, entry.unannotated, labels)
     return Outcome(entry.id, left_out=why) if why else Outcome(entry.id, entry)
 
 
-def _left_out(class_voxels: Mapping[str, int] | None, labels: LabelSet) -> str:
+def _left_out(
+    class_voxels: Mapping[str, int] | None, unannotated: Collection[str], labels: LabelSet
+) -> str:
     """Return in words why a case is left out; empty where it is not, or has no label map."""
-    lacking = [name for name in labels.required if class_voxels and not class_voxels[name]]
+    wanted = [name for name in labels.required if name not in unannotated]
+    lacking = [name for name in wanted if class_voxels and not class_voxels[name]]
     return f"lacks the required class {', '.join(lacking)}" if lacking else ""
 
 

@@ -154,7 +154,8 @@ class _Run:
             self._report(self._remove(self._known.pop(name)))
         for name in sorted({case.id for case in cases} - {case.id for case in wanted}):
             self._record(outcome_of(self._known[name], self._config.labels))
-        refused = preflight(wanted, self._config.recipe.modalities)
+        modalities, optional = self._config.recipe.modalities, self._config.optional
+        refused = preflight(wanted, modalities, optional=optional)
         for name, why in refused.items():
             self._record(Outcome(name, failed=why.recorded), Outcome(name, failed=why.message))
         accepted = [case for case in wanted if case.id not in refused]
@@ -222,6 +223,8 @@ class _Run:
         entry = self._known.get(case.id)
         if entry is None or entry.subject != case.subject:
             return False
+        if not {*entry.missing} <= {*self._config.optional}:
+            return False  # it had been allowed to lack more
         wanted = self._config.recipe.modalities
         same = is_current(entry.sources, bool(entry.repairs), case, wanted, with_label=True)
         return same and self._is_whole(entry)

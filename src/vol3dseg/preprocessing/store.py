@@ -2,7 +2,7 @@
 
 ::
 
-    /image/<modality>   (i, j, k) float32, attribute `box`: its non-zero box
+    /image/<modality>   (i, j, k) float32, attribute `box`: its non-zero box; none if missing
     /label              (i, j, k) uint8, class indices
     /source_label       (i, j, k) uint8, class indices on the grid of the scan as read
     /patches/<box>      (n, 3 + classes) int64: origin of a patch, voxels of each class in it
@@ -16,9 +16,9 @@ the start of the box.
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,9 @@ def _fill(
     for name, grid in (("grid", prepared.grid), ("source", prepared.source)):
         file.attrs[f"{name}_shape"], file.attrs[f"{name}_affine"] = grid.shape, grid.affine
     for channel, name in enumerate(prepared.volume.modalities):
-        dataset = _dataset(file, f"image/{name}", prepared.volume.array[..., channel])
-        dataset.attrs["box"] = str(prepared.boxes[name])
+        if name in prepared.boxes:  # and not missing
+            dataset = _dataset(file, f"image/{name}", prepared.volume.array[..., channel])
+            dataset.attrs["box"] = str(prepared.boxes[name])
     if labels is None:
         return
     working, source = labels
@@ -117,24 +118,40 @@ def _reading(path: Path) -> Iterator[Any]:
 
 @dataclass(frozen=True, slots=True)
 class StoredCase:
-    """A prepared case as a model of some modalities sees it: the box over their boxes, no more."""
+    """A prepared case as a model of some modalities sees it: the box over their boxes, no more.
+
+    A modality that is missing is zeros, and has no box. `background` is what stands in labels for
+    voxels of no class; outside of the scan that is 0 always.
+    """
 
     path: Path
-    boxes: Mapping[str, Box]  # of the modalities that the model sees, in voxels of `grid`
+    modalities: tuple[str, ...]  # that the model sees, in the order of its channels
+    boxes: Mapping[str, Box]  # of those that are there, in voxels of `grid`
     stored: Box  # what the file holds, over all modalities
     grid: Geometry  # the whole working grid
     source: Geometry  # the grid of the scan as read
     appearance: Appearance  # of these modalities as read
+    unannotated: tuple[str, ...] = ()  # classes that nobody has looked for
+    background: int = 0
 
     @classmethod
     def open(cls, folder: Path, entry: CaseEntry, modalities: Sequence[str]) -> "StoredCase":
         """Read what is needed to read a case that is checked already: see `open_cases`.
 
-        StoreError: the file is no prepared case, is not that of the entry, or lacks a modality.
+        StoreError: the file is no prepared case, is not that of the entry, or lacks a modality that
+        the entry does not say is missing, or has none of these.
         """
         path = folder / entry.file
+        present = [name for name in modalities if name not in entry.missing]
+        if not present:
+            raise StoreError(
+                f"has none of {', '.join(modalities)}",
+                where=f"case {entry.id}",
+                expected="at least one modality that the model sees",
+                remedy="leave the case out, or train on other modalities",
+            )
         with _reading(path) as file:
-            boxes = {n: Box.parse(file[f"image/{n}"].attrs["box"]) for n in modalities}
+            boxes = {n: Box.parse(file[f"image/{n}"].attrs["box"]) for n in present}
             stored = Box.parse(file.attrs["box"])
             grid, source = (
                 Geometry(tuple(file.attrs[f"{name}_shape"]), file.attrs[f"{name}_affine"])
@@ -147,12 +164,19 @@ class StoredCase:
                 expected=f"{entry.shape} of {entry.source_shape}, as the index says",
                 remedy=_AGAIN,
             )
-        return cls(path, boxes, stored, grid, source, entry.appearance.select(modalities))
+        looks = entry.appearance.select(modalities)
+        unannotated = entry.unannotated
+        return cls(path, tuple(modalities), boxes, stored, grid, source, looks, unannotated)
+
+    def without(self, missing: Collection[str]) -> "StoredCase":
+        """Return the case as if it lacked these modalities too, of which one is left at least."""
+        boxes = {name: box for name, box in self.boxes.items() if name not in missing}
+        return replace(self, boxes=boxes, appearance=self.appearance.select(boxes))
 
     @property
-    def modalities(self) -> tuple[str, ...]:
-        """What the model sees, in the order of its channels."""
-        return tuple(self.boxes)
+    def missing(self) -> list[int]:
+        """Which channels are those of modalities that the case lacks."""
+        return [n for n, name in enumerate(self.modalities) if name not in self.boxes]
 
     @property
     def box(self) -> Box:
@@ -194,7 +218,7 @@ class StoredCase:
         inside = box.intersection(Box.whole(self.shape))
         with _reading(self.path) as file:
             image = np.moveaxis(np.stack(self._channels(file, inside)), 0, -1)
-            label = file["label"][self._place(inside).slices]
+            label = self._labels(file, inside)
         around = box.relative_to(inside)
         return read_padded(image, around), read_padded(label, around)
 
@@ -202,7 +226,7 @@ class StoredCase:
         """Read the label of a patch alone; see `read`."""
         inside = box.intersection(Box.whole(self.shape))
         with _reading(self.path) as file:
-            return read_padded(file["label"][self._place(inside).slices], box.relative_to(inside))
+            return read_padded(self._labels(file, inside), box.relative_to(inside))
 
     def prepared(self) -> Prepared:
         """Return the whole case as `prepare` gave it: what a predictor segments."""
@@ -221,11 +245,23 @@ class StoredCase:
         `labels` say what the class indices mean. StoreError: there is no label map.
         """
         with _reading(self.path) as file:
-            return Segmentation(file["source_label"][()], self.source, labels)
+            array = file["source_label"][()]
+        return Segmentation(array, self.source, labels, unannotated=self.unannotated)
 
     def _channels(self, file: Any, inside: Box) -> list[NDArray[np.float32]]:
         place = self._place(inside).slices
-        return [file[f"image/{name}"][place] for name in self.modalities]
+        return [
+            file[f"image/{name}"][place]
+            if name in self.boxes
+            else np.zeros(inside.shape, np.float32)
+            for name in self.modalities
+        ]
+
+    def _labels(self, file: Any, inside: Box) -> NDArray[np.uint8]:
+        label: NDArray[np.uint8] = file["label"][self._place(inside).slices]
+        if self.background:
+            label[label == 0] = self.background
+        return label
 
     def _place(self, inside: Box) -> Box:
         """Return where a part of this case's box lies in what the file holds."""
@@ -246,7 +282,8 @@ def open_cases(
         labelled = entry.class_voxels is not None
         columns = ORIGIN.stop + len(index.labels.classes) if labelled else 0
         path, names = str(verify(folder, entry)), index.recipe.modalities
-        files.append(CaseFile(path, names, entry.shape, entry.source_shape, columns))
+        there = tuple(name for name in names if name not in entry.missing)
+        files.append(CaseFile(path, there, entry.shape, entry.source_shape, columns))
     for file, words in zip(files, flaws(files), strict=True):
         if words:
             raise StoreError(

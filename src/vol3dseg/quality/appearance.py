@@ -68,8 +68,8 @@ class Appearance(Frozen):
     pairs: tuple[PairAppearance, ...]
 
     def select(self, modalities: Iterable[str]) -> "Appearance":
-        """Return the appearance of these modalities alone."""
-        chosen = {name: self.modalities[name] for name in modalities}
+        """Return the appearance of those of these modalities that the scan has."""
+        chosen = {n: self.modalities[n] for n in modalities if n in self.modalities}
         pairs = tuple(pair for pair in self.pairs if chosen.keys() >= set(pair.names))
         return self.model_copy(update={"modalities": chosen, "pairs": pairs})
 

@@ -56,6 +56,7 @@ class CaseFacts:
     contrasts: Mapping[tuple[str, str], float] = field(default_factory=dict)
     mirrorings: tuple[Mirroring, ...] = ()  # the best axis of each modality and of the mask
     volumes_ml: Mapping[str, float] | None = None  # None without a label map that can be read
+    unannotated: tuple[str, ...] = ()  # classes that nobody has looked for: of those it is 0
     problems: tuple[str, ...] = ()  # what is wrong with the files, in words
     notes: tuple[str, ...] = ()  # what was harmlessly put right in them, or passed over
 
@@ -115,6 +116,7 @@ def measure_contents(
         contrasts=_contrasts(contents, scores, insides),
         mirrorings=mirrorings(ranks, masks),
         volumes_ml=_volumes_ml(contents),
+        unannotated=contents.unannotated,
         problems=contents.problems,
         notes=contents.notes,
     )

@@ -34,6 +34,7 @@ class Contents:
     names: tuple[str, ...]
     problems: tuple[str, ...]  # what cannot be read, and what was repaired to be read
     notes: tuple[str, ...] = ()  # what was harmlessly put right, or passed over
+    unannotated: tuple[str, ...] = ()  # classes that nobody has looked for
 
 
 def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | None) -> Contents:
@@ -63,7 +64,10 @@ def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | No
             said = notes_as_text({**notes, "label": mask.notes}, repaired=False)
             # An empty map has no values to name its classes by.
             names = mask.labels.foreground if labels or mask.array.any() else ()
-            return Contents(mask.geometry, images, mask.array, names, tuple(problems), said)
+            found_wrong, unannotated = tuple(problems), mask.unannotated
+            return Contents(
+                mask.geometry, images, mask.array, names, found_wrong, said, unannotated
+            )
     said = notes_as_text(notes, repaired=False)
     return Contents(geometry, images, None, (), tuple(problems), said)
 

@@ -5,7 +5,7 @@ cases of a data set, a model carries those of its training cases (`vol3dseg.qual
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from itertools import combinations, permutations, product
 from typing import Annotated, Any, NamedTuple
@@ -159,10 +159,17 @@ class Expectations(Frozen):
         values, vectors = np.linalg.eigh(np.reshape(self.correlations, (size, size)))
         return np.asarray(vectors / np.sqrt(values))
 
-    def lacking(self, features: Features) -> tuple[str, ...]:
-        """Return the modalities for whose sake most is missing of what a scan is compared by."""
-        keys = [each.key for each in self.features if each.key not in features]
-        named = Counter(name for key in keys for name in key[1 : 1 + KINDS[key[0]].modalities])
+    def lacking(self, features: Features, modalities: Collection[str]) -> tuple[str, ...]:
+        """Return the modalities for whose sake most is missing of what a scan is compared by.
+
+        The scan has `modalities`; what tells of others is not asked for.
+        """
+        of = {
+            each.key: each.key[1 : 1 + KINDS[each.key[0]].modalities]
+            for each in self.features
+            if each.key not in features
+        }
+        named = Counter(n for names in of.values() if {*names} <= {*modalities} for n in names)
         return tuple(sorted(name for name, n in named.items() if n == max(named.values())))
 
     def deviations(self, features: Features) -> dict[Key, float]:

@@ -61,7 +61,7 @@ class Guard(Frozen):
         return self
 
     def warnings(self, appearance: Appearance) -> tuple[str, ...]:
-        """Say in words how a scan, with the modalities of the model, is unlike the training scans.
+        """Say in words how a scan, with modalities of the model, is unlike the training scans.
 
         What an exchange of two modalities explains is not said again: the rest is judged as if they
         had been exchanged.
@@ -79,7 +79,7 @@ class Guard(Frozen):
         # Roughness is among what the distance is made of.
         if not any(KINDS[key[0]].check == "texture" for key in unusual):
             found += self._unlike(features)
-        if lacking := known.lacking(features):
+        if lacking := known.lacking(features, appearance.modalities):
             found.append(
                 f"{' and '.join(lacking)} cannot be compared with {_OTHERS} in every way: too few "
                 "voxels that are not background, or all of one value"
@@ -109,6 +109,7 @@ def make_guard(training: Sequence[Appearance], validation: Sequence[Appearance])
         return None
     cases, calibrating = ([features_of(each) for each in part] for part in (training, validation))
     expectations = Expectations.learn(cases)
+    names = {name for each in training for name in each.modalities}
     scores = [scores_of(expectations, each) for each in calibrating]
     if len(validation) < FEWEST_CALIBRATED:
         scores += _held_out(cases)
@@ -119,7 +120,7 @@ def make_guard(training: Sequence[Appearance], validation: Sequence[Appearance])
         expectations=expectations,
         limits=limits,
         false_alarms=sum(any(s[c] > limits[c] for c in s) for s in scores) / len(scores),
-        noticed=dict(_noticed(expectations, limits, calibrating, sorted(training[0].modalities))),
+        noticed=dict(_noticed(expectations, limits, calibrating, sorted(names))),
     )
 
 

@@ -219,6 +219,8 @@ def _rare(case: CaseFacts, known: _DataSet) -> Iterator[Reason]:
             yield Reason("orientation", text, 1.5)
     if case.foreground_ml:
         for name, count in known.classes.items():
+            if name in case.unannotated:
+                continue
             lacking = known.labelled - count
             if not (case.volumes_ml or {}).get(name) and _is_rare(lacking, known.labelled):
                 text = f"{MASK} has no {name}; {count} of {known.labelled} cases have it"

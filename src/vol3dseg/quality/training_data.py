@@ -67,11 +67,14 @@ def describe_data(
 ) -> TrainingData:
     """Summarise the training part, and set the guard's limits by the validation part.
 
-    There is at least one training case, and all have the modalities of the model; `volumes_ml` are
-    those of each foreground class in the training cases.
+    There is at least one training case; of each modality, those count that have it. `volumes_ml`
+    are those of each foreground class in the training cases.
     """
-    names = tuple(training[0].modalities)
-    quantiles = {name: [a.modalities[name].quantiles for a in training] for name in names}
+    names = tuple(dict.fromkeys(name for each in training for name in each.modalities))
+    quantiles = {
+        name: [a.modalities[name].quantiles for a in training if name in a.modalities]
+        for name in names
+    }
     guard = make_guard(training, validation)
     return TrainingData(
         cases=len(training),

@@ -1,5 +1,6 @@
 """Tables of an evaluation, as Markdown and for the screen: scores per case, then pooled ones."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -102,7 +103,13 @@ def _notes(cases: Sequence[CaseScores], cohort: Cohort) -> tuple[str, ...]:
     some = [case.ignored_ml for case in cases if case.ignored_ml]
     words = f"{sum(some):.4g} ml in {len(some)} of {len(cases)} cases"
     ignored = [f"Not judged, as labels.ignore says: {words}"] if some else []
-    return (*cohort.in_words(len(cases)), *ignored, *read)
+    unseen = Counter(name for case in cases for name in case.unannotated)
+    partial = [
+        f"Nobody has looked for {name} in {n} of {len(cases)} references: its scores, and those of "
+        "regions with it, rest on the others"
+        for name, n in unseen.items()
+    ]
+    return (*cohort.in_words(len(cases)), *ignored, *partial, *read)
 
 
 def _cases(scored: int, missing: int) -> str:

@@ -12,6 +12,7 @@ from vol3dseg.quality.training_data import TrainingData
 from vol3dseg.recipe import ModelRecipe, MonaiRecipe, NnunetRecipe, Recipe
 from vol3dseg.recipe.nnunet_resampling import Resampling
 from vol3dseg.reporting.document import UNDEFINED, Table, number
+from vol3dseg.reporting.fold_scores import CLASS_MEAN
 from vol3dseg.reporting.network_description import member_table, network_facts, proof_table
 from vol3dseg.reporting.wording import facts_table, listed, times, worded
 from vol3dseg.space.labels import LabelSet
@@ -41,12 +42,14 @@ def describe_model(manifest: Manifest, facts: Mapping[str, str]) -> Tables:
     """Return what is to be known of a model or a run; `facts` are of its file."""
     data = manifest.training_data
     tables = {
-        "": facts_table({**facts, **network_facts(manifest)}),
+        "": facts_table({**facts, **network_facts(manifest), **_optional(manifest)}),
         "What is done to a scan": facts_table(_steps(manifest.recipe)),
         "Classes": _class_table(manifest.labels),
     }
     if columns := _class_columns(manifest):
         tables["What is known of them"] = _by_class(manifest.labels, columns)
+    if manifest.without:
+        tables["Dice of validation cases without some modalities"] = _without(manifest)
     if manifest.postprocessing:
         steps = tuple((str(n), str(step)) for n, step in enumerate(manifest.postprocessing, 1))
         tables["What is done to labels"] = Table(("", ""), steps, text_columns=2)
@@ -72,6 +75,7 @@ def describe_prepared(index: Index) -> Tables:
         "cases": f"{len(cases)} of {len({case.subject for case in cases})} subjects, {labelled} "
         "with a label map",
         "left out, failed": f"{len(index.left_out)}, {len(index.failed)}",
+        "missing": ", ".join(f"{name} of {n} cases" for name, n in index.missing.items()),
         "size": f"{sum(case.bytes for case in cases) / 1e6:,.0f} MB",
         "fingerprint": index.fingerprint[:12],
     }
@@ -163,11 +167,36 @@ def _normalised(recipe: Recipe | NnunetRecipe) -> str:
 def _class_columns(manifest: Manifest) -> dict[str, dict[str, str]]:
     columns: dict[str, dict[str, str]] = {}
     if (scores := manifest.validation) is not None:
-        dice = {n: UNDEFINED if v is None else number(v) for n, v in scores.dice.items()}
-        columns["Dice, validation"] = dice
+        columns["Dice, validation"] = {n: _dice(v) for n, v in scores.dice.items()}
     if (data := manifest.training_data) is not None:
         columns[_VOLUME] = _volumes(data.volumes_ml)
     return columns
+
+
+def _optional(manifest: Manifest) -> dict[str, str]:
+    """Return what a scan may lack; empty words where that is nothing."""
+    some = " and ".join(manifest.optional)
+    every = len(manifest.optional) == len(manifest.recipe.modalities)
+    return {"a scan may lack": f"{some}, but not all at once" if every else some}
+
+
+def _without(manifest: Manifest) -> Table:
+    """Return a row for each choice of modalities that may be missing, the complete scan first."""
+    names = list(manifest.without[0].scores.dice)
+    rows = (
+        (
+            " and ".join(each.missing) or "nothing",
+            str(each.scores.cases),
+            *(_dice(each.scores.dice.get(name)) for name in names),
+            _dice(each.scores.mean_dice),
+        )
+        for each in manifest.without
+    )
+    return Table(("missing", "cases", *names, CLASS_MEAN), tuple(rows))
+
+
+def _dice(value: float | None) -> str:
+    return UNDEFINED if value is None else number(value)
 
 
 def _volumes(volumes_ml: Mapping[str, Range]) -> dict[str, str]:

@@ -259,6 +259,8 @@ class Segmentation:
     labels : LabelSet
     notes : tuple of Note
         What was found in the file and put right.
+    unannotated : tuple of str
+        Classes that nobody has looked for: what is background here may be one of them.
 
     Raises
     ------
@@ -270,6 +272,7 @@ class Segmentation:
     geometry: Geometry
     labels: LabelSet
     notes: tuple[Note, ...] = ()
+    unannotated: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape:

@@ -17,7 +17,6 @@ from vol3dseg.training.deployed_weights import (
     assign,
     deployed_weights,
 )
-from vol3dseg.training.frozen_norms import FrozenNorms
 from vol3dseg.training.training_state import LAST, Origin, TrainingState
 
 
@@ -38,8 +37,6 @@ def make_callbacks(
     """
     deployed = deployed_weights(config)
     before: list[Any] = [LearningRateLog(), *filter(None, [deployed])]
-    if config.freeze_norms is not None:
-        before.append(FrozenNorms(config.freeze_norms, config.epochs))
     before += given
     callbacks = list(before)
     if config.reduce_lr_on_plateau is not None:

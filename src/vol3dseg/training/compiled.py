@@ -9,22 +9,28 @@ from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.training.metrics import metrics_of
 from vol3dseg.training.named_loss import loss_of
 from vol3dseg.training.optimizers import make_optimizer
+from vol3dseg.training.partial_labels import Partial
 
 
 def compile_network(
-    model: Any, config: Config, cases: Sequence[StoredCase], loss: Any = None
+    model: Any,
+    config: Config,
+    cases: Sequence[StoredCase],
+    loss: Any = None,
+    partial: Partial = (),
 ) -> None:
     """Make a network ready to learn from `cases`, by the config's loss or the one given.
 
     A micro-batch smaller than the batch must be set in `config`; Keras' optimizers then average the
-    gradients of as many steps as make a batch before they change a weight.
+    gradients of as many steps as make a batch before they change a weight. `partial` is that of the
+    data (`partial_labels`).
     """
     model.compile(
         optimizer=make_optimizer(
             config.training, steps_per_epoch(cases, config), model.trainable_variables
         ),
-        loss=loss if loss is not None else loss_of(config),
-        metrics=[metrics_of(config)],
+        loss=loss if loss is not None else loss_of(config, partial),
+        metrics=[metrics_of(config, partial)],
         jit_compile=False,  # XLA's 3-D convolutions on the CPU are several times slower
     )
 

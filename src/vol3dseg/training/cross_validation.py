@@ -142,7 +142,8 @@ def cross_validate(
     OutputError
         The output cannot be written, or holds what is not ours.
     """
-    plan = _plan(Path(prepared), Path(output), config, folds, splits, validation, changes)
+    chosen_by = (folds, splits, validation, changes, parent)
+    plan = _plan(Path(prepared), Path(output), config, *chosen_by)
     chosen = _chosen(plan, fold, resume)
     _claim(plan)
     failed = {}
@@ -196,11 +197,12 @@ def _plan(
     splits: str | Path | None,
     validation: float | None,
     changes: Mapping[str, object] | None,
+    parent: str | Path | None,
 ) -> _Plan:
     """Choose config and folds; refuse what does not fit, before anything is trained."""
     begun = [fold_folder(folder, n) for n in fold_numbers(folder)]
     before = next((run for run in begun if (run / LAST).is_file()), None)
-    whole = choose_config(prepared, config, before, changes)
+    whole = choose_config(prepared, config, before, changes, parent)
     if splits is not None and folds is not None:
         raise ConfigError("folds are given twice, by number and as a file", remedy="give one")
     named = whole.split.file if splits is None else Path(splits).resolve()

@@ -6,17 +6,21 @@ from pathlib import Path
 
 from vol3dseg.config import Config
 from vol3dseg.datasets.splits import Split, make_split, split_table
-from vol3dseg.errors import RunError, StoreError
+from vol3dseg.errors import RunError, StoreError, some_of
 from vol3dseg.files import require_writable, write_text
 from vol3dseg.preprocessing.index import Index, load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases
 from vol3dseg.reporting.figures import save_split
+from vol3dseg.training.partial_labels import Partial, partial_of, with_indices
 from vol3dseg.training.run_config import choose_config
 
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """What a run learns from: subjects and foreground volumes [ml] of all labelled cases."""
+    """What a run learns from: subjects and foreground volumes [ml] of all labelled cases.
+
+    `partial` says which classes nobody has looked for in some cases (`partial_labels`).
+    """
 
     index: Index
     split: Split
@@ -24,6 +28,7 @@ class RunData:
     volumes_ml: Mapping[str, float]
     training: Mapping[str, StoredCase]
     validation: Mapping[str, StoredCase]
+    partial: Partial = ()
 
     def lacks(self, part: str) -> list[str]:
         """Return the classes that no case of a part of the split has."""
@@ -41,13 +46,31 @@ def open_data(prepared: Path, config: Config) -> RunData:
     """
     index = load_index(prepared)
     index.require_made_with(config, prepared)
+    _require_modalities(prepared, index, config)
     subjects, volumes_ml = labelled_subjects(prepared, index), foreground_ml(index)
     split = split_of(prepared, index, config)
     modalities = config.model_recipe.modalities
     cases = open_cases(prepared, index, (*split.train, *split.validation), modalities)
+    partial = partial_of(cases.values(), index.labels)
+    cases = with_indices(cases, index.labels, partial)
     training = {name: cases[name] for name in split.train}
     validation = {name: cases[name] for name in split.validation}
-    return RunData(index, split, subjects, volumes_ml, training, validation)
+    return RunData(index, split, subjects, volumes_ml, training, validation, partial)
+
+
+def _require_modalities(prepared: Path, index: Index, config: Config) -> None:
+    """Refuse cases that lack a modality which the model is not taught to do without."""
+    needed = {*config.model_recipe.modalities} - {*config.optional}
+    lacking = {entry.id: sorted(needed & {*entry.missing}) for entry in index.cases}
+    if ids := [name for name, missing in lacking.items() if missing]:
+        names = sorted({name for missing in lacking.values() for name in missing})
+        raise StoreError(
+            f"{len(ids)} of {len(lacking)} cases lack {' or '.join(names)}: {some_of(ids)}",
+            where=prepared,
+            expected="every modality that training.modality_dropout does not name",
+            remedy="name it there with the share of patches in which it is left out, such as 0.25; "
+            "or choose others by training.modalities",
+        )
 
 
 def require_classes(data: RunData, prepared: Path) -> list[str]:

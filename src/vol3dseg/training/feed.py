@@ -8,6 +8,7 @@ from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.training.augment import augmented
 from vol3dseg.training.backend import tf
 from vol3dseg.training.growing import patches_of, stages_of
+from vol3dseg.training.missing_modalities import MissingModalities, without
 from vol3dseg.training.sampling import (
     Batch,
     CaseReader,
@@ -40,6 +41,7 @@ class TrainingFeed:
             training.foreground_by == "voxels",
         )
         self._augment = training.augment
+        self._missing = MissingModalities(config.model_recipe.modalities, training.modality_dropout)
 
     def draws(self, number: int) -> list[Draw]:
         """Return where the patches of a batch are."""
@@ -52,8 +54,11 @@ class TrainingFeed:
 
     def _patch(self, draw: Draw) -> Patch:
         if self._augment is None:
-            return self._reader.patch(draw)
-        return augmented(self._reader, draw, self._augment)
+            image, label = self._reader.patch(draw)
+        else:
+            image, label = augmented(self._reader, draw, self._augment)
+        gone = self._missing.drawn(self._reader.cases[draw.case].missing, draw.rng)
+        return without(image, gone), label
 
 
 def dataset(

@@ -127,7 +127,7 @@ def train(
         `network` is no such model, or `parent` is none that it can start from.
     """
     prepared, run = Path(prepared), Path(run)
-    config = choose_config(prepared, config, run if resume else None)
+    config = choose_config(prepared, config, run if resume else None, parent=parent)
     if resume and goes_on(run, config):
         with more_epochs(run, config, progress) as longer:
             return train(
@@ -139,6 +139,7 @@ def train(
     logs = [logger(run, config, state is not None) for logger in loggers]
     data = open_data(prepared, config)
     _require_validation(config, data)
+    _require_known_loss(loss, data, run)
     unjudged = require_classes(data, prepared)
     if state is None:
         _require_parent(config, parent, run)
@@ -157,12 +158,13 @@ def train(
         kin = None
     origin = origin_of(config, prepared, data, kin)
     write_inputs(run, config, data)
-    for line in (*data.index.unseen, *unjudged):
+    for line in (*data.index.unseen, *data.index.incomplete, *unjudged):
         progress(f"note: {line}")
     progress(split_table(data.split, data.subjects, data.volumes_ml, data.index.outside))
     if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
         write_environment(run, config, prepared, memory)
-        compile_network(model, config, list(data.training.values()), loss)
+        cases = list(data.training.values())
+        compile_network(model, config, cases, loss, data.partial)
         callbacks = (*callbacks, *volume_dice(config, data, model, network is not None))
         with ExitStack() as stack:
             logging = [stack.enter_context(log) for log in logs]
@@ -229,6 +231,15 @@ def _require_validation(config: Config, data: RunData) -> None:
             f"the split has no validation cases, and training.{' and training.'.join(judges)} "
             "must judge by some",
             remedy="raise split.validation, or set them to null",
+        )
+
+
+def _require_known_loss(loss: Any, data: RunData, run: Path) -> None:
+    if loss is not None and data.partial:
+        raise RunError(
+            "a loss of your own is not told in which cases nobody has looked for some classes",
+            where=run,
+            remedy="train with a loss of the config, or on cases in which all were looked for",
         )
 
 

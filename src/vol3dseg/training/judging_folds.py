@@ -90,6 +90,7 @@ def _judge(
         sha256=sha256_file(folder / file),
         sources=entry.sources,
         part="test",
+        missing=predictor.manifest.lacking(prepared.appearance.modalities),
         replaced=entry.replaced,
         notes=entry.notes,
         repairs=entry.repairs,

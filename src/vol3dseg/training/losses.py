@@ -2,15 +2,17 @@
 
 A new loss is a function and its name in `LOSSES` here and in `region_losses`, and one name in
 `vol3dseg.config.TrainingConfig.loss`. It takes an (n, i, j, k) tensor of class indices, an (n, i,
-j, k, class) tensor of logits, and the weights of classes, if they differ; it returns a scalar. All
-start from logits: with the probabilities of a softmax, the gradient of a voxel that is surely wrong
-would be lost to rounding. Voxels whose label is `IGNORED` have no part in any of them.
+j, k, class) tensor of logits, the weights of classes, if they differ, and what `partial_labels`
+says of cases in which nobody has looked for some; it returns a scalar. All start from logits: with
+the probabilities of a softmax, the gradient of a voxel that is surely wrong would be lost to
+rounding. Voxels whose label is `IGNORED` have no part in any of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from vol3dseg.training.backend import keras
+from vol3dseg.training.partial_labels import Partial, allowed_classes
 
 ops = keras.ops
 
@@ -18,18 +20,20 @@ ops = keras.ops
 # predicted, and little, but with a gradient, where it is.
 _SMOOTH = 1.0
 _FOCUS = 2.0
+_NEVER = -1e4  # the logarithm of a probability that is 0 in float32, and whose gradient is finite
 Weights = Sequence[float] | None
 
 
-def cross_entropy(labels: Any, logits: Any, weights: Weights = None) -> Any:
+def cross_entropy(labels: Any, logits: Any, weights: Weights = None, partial: Partial = ()) -> Any:
     """Return the mean over all judged voxels of -log p, p the probability of the true class.
 
-    A voxel counts as much as its true class.
+    A voxel counts as much as its true class. Where that may be one of several, p is their sum, and
+    the voxel counts as much as the background.
     """
-    return _cross_entropy(*_read(labels, logits), weights)
+    return _cross_entropy(_read(labels, logits, partial), weights)
 
 
-def soft_dice(labels: Any, logits: Any, weights: Weights = None) -> Any:
+def soft_dice(labels: Any, logits: Any, weights: Weights = None, partial: Partial = ()) -> Any:
     r"""Return one minus the mean soft Dice of the foreground classes, 0 to 1.
 
     For each class, with g = 1 where it is the true one, p its probability and s = 1:
@@ -39,24 +43,27 @@ def soft_dice(labels: Any, logits: Any, weights: Weights = None) -> Any:
     After Milletari et al., "V-Net", 3DV 2016, with p and g in the denominator instead of their
     squares. Sums run over all voxels of the batch together, not of each patch: a patch often lacks
     a class, and its Dice then says nothing. A class that is in no patch of the batch has D = 1
-    where it gets no probability, and D = s / (sum p + s) otherwise.
+    where it gets no probability, and D = s / (sum p + s) otherwise. A voxel that may be of a class
+    or not is in none of its sums.
     """
-    return _soft_dice(*_read(labels, logits), weights)
+    return _soft_dice(_read(labels, logits, partial), weights)
 
 
-def dice_cross_entropy(labels: Any, logits: Any, weights: Weights = None) -> Any:
+def dice_cross_entropy(
+    labels: Any, logits: Any, weights: Weights = None, partial: Partial = ()
+) -> Any:
     """Return `soft_dice` plus `cross_entropy`, as in Isensee et al., "nnU-Net", 2021."""
-    both = _read(labels, logits)
-    return _soft_dice(*both, weights) + _cross_entropy(*both, weights)
+    read = _read(labels, logits, partial)
+    return _soft_dice(read, weights) + _cross_entropy(read, weights)
 
 
-def focal(labels: Any, logits: Any, weights: Weights = None) -> Any:
+def focal(labels: Any, logits: Any, weights: Weights = None, partial: Partial = ()) -> Any:
     """Return the mean over all judged voxels of -(1 - p)^2 log p, p that of the true class.
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017, with gamma = 2.
     """
-    truth, log_p = _read(labels, logits)
-    return _mean(focused(-ops.sum(truth * log_p, axis=-1)), truth, weights)
+    read = _read(labels, logits, partial)
+    return _mean(focused(_surprise(read)), read, weights)
 
 
 def overlap(truth: Any, probabilities: Any) -> Any:
@@ -80,33 +87,64 @@ def weighted_mean(values: Any, weights: Weights) -> Any:
     return ops.sum(values * ops.convert_to_tensor(shares, values.dtype), axis=-1)
 
 
-def _read(labels: Any, logits: Any) -> tuple[Any, Any]:
-    """Return (voxel, class) tensors: 1 at the true class, and the logarithm of each probability.
+class _Read(NamedTuple):
+    """Labels and logits of a batch as (voxel, class) tensors."""
+
+    truth: Any  # 1 at the true class; all 0 where a voxel is ignored, or its class is not known
+    log_p: Any  # the logarithm of each probability
+    maybe: Any  # 1 at each of several classes that a voxel may be of; None where all are known
+
+
+def _read(labels: Any, logits: Any, partial: Partial) -> _Read:
+    """Return what losses are made of.
 
     A voxel that is ignored has no true class: its index is above all, and its row all 0. Two axes
     in place of five, and one logarithm for all losses, since every pass over these tensors is felt.
     """
     classes = logits.shape[-1]
-    truth = ops.one_hot(ops.reshape(labels, (-1,)), classes, dtype=logits.dtype)
-    return truth, ops.log_softmax(ops.reshape(logits, (-1, classes)), axis=-1)
+    flat = ops.reshape(labels, (-1,))
+    truth = ops.one_hot(flat, classes, dtype=logits.dtype)
+    log_p = ops.log_softmax(ops.reshape(logits, (-1, classes)), axis=-1)
+    if not partial:
+        return _Read(truth, log_p, None)
+    table = allowed_classes(classes, partial)
+    table[:classes] = 0  # of what is not known alone
+    maybe = ops.take(ops.convert_to_tensor(table, logits.dtype), ops.cast(flat, "int32"), axis=0)
+    return _Read(truth, log_p, maybe)
 
 
-def _soft_dice(truth: Any, log_p: Any, weights: Weights) -> Any:
-    judged = ops.sum(truth, axis=-1, keepdims=True)
-    dice = overlap(truth, ops.exp(log_p) * judged)
+def _soft_dice(read: _Read, weights: Weights) -> Any:
+    judged = ops.sum(read.truth, axis=-1, keepdims=True)
+    if read.maybe is not None:
+        unknown = ops.max(read.maybe, axis=-1, keepdims=True)
+        judged = judged + unknown - read.maybe
+    dice = overlap(read.truth, ops.exp(read.log_p) * judged)
     return 1.0 - weighted_mean(dice[1:], None if weights is None else weights[1:])
 
 
-def _cross_entropy(truth: Any, log_p: Any, weights: Weights) -> Any:
-    return _mean(-ops.sum(truth * log_p, axis=-1), truth, weights)
+def _cross_entropy(read: _Read, weights: Weights) -> Any:
+    return _mean(_surprise(read), read, weights)
 
 
-def _mean(values: Any, truth: Any, weights: Weights) -> Any:
+def _surprise(read: _Read) -> Any:
+    """Return -log p of the true class of each voxel, or of all that it may be; 0 if ignored."""
+    known = -ops.sum(read.truth * read.log_p, axis=-1)
+    if read.maybe is None:
+        return known
+    unknown = ops.max(read.maybe, axis=-1)
+    of_several = ops.logsumexp(read.log_p + _NEVER * (1.0 - read.maybe), axis=-1)
+    return known - unknown * of_several
+
+
+def _mean(values: Any, read: _Read, weights: Weights) -> Any:
     """Return the mean of the values of voxels that are judged; 0 where none is."""
+    truth = read.truth
     if weights is None:
         counted = ops.sum(truth, axis=-1)
     else:
         counted = ops.matmul(truth, ops.convert_to_tensor(weights, truth.dtype))
+    if read.maybe is not None:
+        counted = counted + (1.0 if weights is None else weights[0]) * read.maybe[:, 0]
     whole = ops.sum(counted)
     return ops.sum(values * counted) / ops.where(whole > 0, whole, 1.0)
 

@@ -33,6 +33,7 @@ from vol3dseg.config import Config
 from vol3dseg.evaluation.overlap import DICE, IOU, METRICS, Counts
 from vol3dseg.model.outputs import Sigmoid
 from vol3dseg.training.backend import keras, tf
+from vol3dseg.training.partial_labels import Partial, judged_as
 
 
 @keras.saving.register_keras_serializable(package="vol3dseg")
@@ -42,7 +43,9 @@ class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
     Its result has all names of the table; Keras puts each into the logs, and with the prefix `val_`
     those of the validation patches. `class_names` are in the order of outputs, background first.
     Where outputs are of regions, `regions` are their names with the class indices in them, and
-    `paints` the class index that each output paints, in their order.
+    `paints` the class index that each output paints, in their order. `partial` are the class
+    indices that nobody has looked for in some cases (`partial_labels`): background there that is
+    taken for one of them is not counted.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
         class_names: Sequence[str],
         regions: Mapping[str, Sequence[int]] | None = None,
         paints: Sequence[int] | None = None,
+        partial: Partial = (),
         name: str = "confusion",
         dtype: Any = None,
     ) -> None:
@@ -58,6 +62,7 @@ class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
         self.class_names = tuple(class_names)
         self.regions = tuple((region, tuple(of)) for region, of in (regions or {}).items())
         self.paints = None if paints is None else tuple(paints)
+        self.partial = tuple(tuple(each) for each in partial)
         size = len(self.class_names)
         # Counts of voxels soon pass 2**24, where float32 loses ones.
         self.matrix = self.add_variable((size, size), "zeros", dtype="int64", name="matrix")
@@ -69,8 +74,11 @@ class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
         their pairs.
         """
         size = len(self.class_names)
-        predicted = self._decided(y_pred)
-        pairs = tf.reshape(tf.cast(y_true, tf.int32) * size + predicted, [-1])
+        predicted, truth = self._decided(y_pred), tf.cast(y_true, tf.int32)
+        if self.partial:
+            table = tf.constant(judged_as(size, self.partial).ravel())
+            truth = tf.gather(table, truth * size + predicted)
+        pairs = tf.reshape(truth * size + predicted, [-1])
         # As quick as argmax alone; tf.math.confusion_matrix takes four times as long.
         counts = tf.math.bincount(pairs, minlength=size**2, maxlength=size**2, dtype=tf.int64)
         self.matrix.assign_add(tf.reshape(counts, (size, size)))
@@ -107,18 +115,19 @@ class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
             "class_names": list(self.class_names),
             "regions": {name: list(members) for name, members in self.regions},
             "paints": None if self.paints is None else list(self.paints),
+            "partial": [list(each) for each in self.partial],
         }
 
 
-def metrics_of(config: Config) -> ConfusionMetrics:
+def metrics_of(config: Config, partial: Partial = ()) -> ConfusionMetrics:
     """Return the metrics of a config's targets."""
     labels = config.labels
     if config.training.targets == "classes":
-        return ConfusionMetrics(labels.names)
+        return ConfusionMetrics(labels.names, partial=partial)
     outputs = Sigmoid.of(labels)
     regions = {region.name: labels.indices(region.members) for region in outputs.regions}
     paints = labels.indices(region.paints for region in outputs.regions)
-    return ConfusionMetrics(labels.names, regions, paints)
+    return ConfusionMetrics(labels.names, regions, paints, partial)
 
 
 def _dice_of_union(matrix: Any, members: Sequence[int]) -> Any:

@@ -18,7 +18,6 @@ from vol3dseg.model.model_file import ModelFile, read_model
 from vol3dseg.training.backend import keras
 from vol3dseg.training.checkpoints import load_checkpoint
 from vol3dseg.training.networks.building import probabilities
-from vol3dseg.training.networks.norms import StandardisedConv3D
 from vol3dseg.training.networks.unet import build_unet
 from vol3dseg.written import sha256_file
 
@@ -151,10 +150,7 @@ def _fill(network: Any, graph: onnx.GraphProto) -> None:
         # Where two ways part their order may differ; the kernel's shape tells them apart.
         node = next(n for n in left if _kernel(n, constants).shape == layer.kernel.shape)
         left.remove(node)
-        if isinstance(layer, StandardisedConv3D):
-            layer.keep(_kernel(node, constants))
-        else:
-            layer.kernel.assign(_kernel(node, constants))
+        layer.kernel.assign(_kernel(node, constants))
         bias = [constants[name] for name in node.input[2:3]]
         if layer.use_bias:
             layer.bias.assign(bias[0])

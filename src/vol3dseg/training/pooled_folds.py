@@ -12,6 +12,7 @@ from vol3dseg.errors import RunError
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.files import write_text
 from vol3dseg.model.manifest import Manifest, read_run_manifest
+from vol3dseg.model.validation_scores import pooled_without
 from vol3dseg.preprocessing.index import Index
 from vol3dseg.reporting.fold_scores import (
     POOLED,
@@ -177,6 +178,7 @@ def average_manifest(
         "members": tuple(facts for member in members for facts in member.members),
         "training_data": training_scans(config, index, seen),
         "validation": as_validation(pooled, JUDGED),
+        "without": pooled_without([member.without for member in members]),
     }
     return members[0].model_copy(update=facts)
 

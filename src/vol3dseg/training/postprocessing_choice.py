@@ -158,12 +158,20 @@ def _measured(
         postprocess(Segmentation(array, grid, labels), steps)
         around = crop_to(array, every)
         box = (around[0] if around else Box((0, 0, 0), (0, 0, 0))).slices
+        unseen = labels.indices(reference.unannotated)
+        nothing = np.zeros_like(array[box])  # nobody knows what is right of these
         moves = {
-            (name, kind): moves_of(kind, reference.array[box], array[box], members)
+            (name, kind): moves_of(
+                kind,
+                reference.array[box],
+                nothing if {*members} & {*unseen} else array[box],
+                members,
+            )
             for name, members in _movable(names, labels).items()
             for kind in kinds
         }
         matrix = confusion(reference.array, array, len(labels.classes))
+        matrix[0, unseen] = 0  # which may be right
         subject = case_id if subjects is None else subjects[case_id]
         found.append(_Case(subject, matrix, grid.voxel_volume_mm3 / 1000, moves))
     return found

@@ -1,6 +1,7 @@
 """What a finished run is: its checkpoint, its whole-volume scores, its manifest."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +13,12 @@ from vol3dseg.datasets.splits import PARTS
 from vol3dseg.errors import RunError
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.model.manifest import Manifest, Network, ValidationScores
+from vol3dseg.model.manifest import Manifest, Network
 from vol3dseg.model.outputs import Outputs, Sigmoid, Softmax
 from vol3dseg.model.provenance import provenance
 from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.model.training_facts import TrainingFacts
+from vol3dseg.model.validation_scores import ScoresWithout, ValidationScores
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.reporting.score_report import write_report
 from vol3dseg.training.backend import tf
@@ -82,17 +84,57 @@ def describe_run(
         "training_data": training_scans(config, data.index, data.split),
     }
     manifest = describe_model(config, model if given else None).model_copy(update=facts)
-    scores = validate(keras_predictor(model, manifest), data.validation, progress)
+    predictor = keras_predictor(model, manifest)
+    scores = validate(predictor, data.validation, progress)
     if not scores:
         return manifest
+    write_report(run / "scores" / "validation", scores, summarise(scores))
+    found = {
+        "validation": _means(scores),
+        "without": _scores_without(predictor, data.validation, scores, progress),
+    }
+    return manifest.model_copy(update=found)
+
+
+def _scores_without(
+    predictor: Predictor,
+    cases: Mapping[str, StoredCase],
+    scores: Sequence[CaseScores],
+    progress: Callable[[str], None],
+) -> tuple[ScoresWithout, ...]:
+    """Judge each choice of optional modalities that may be missing, on cases that lack nothing."""
+    complete = {name: case for name, case in cases.items() if not case.missing}
+    if not (predictor.manifest.optional and complete):
+        return ()
+    known = [each for each in scores if each.case_id in complete]
+    found = [ScoresWithout(missing=(), scores=_means(known))]
+    for missing in choices(predictor.manifest):
+        told = _saying(f"without {' and '.join(missing)}", progress)
+        shown = {name: case.without(missing) for name, case in complete.items()}
+        means = _means(validate(predictor, shown, told))
+        found.append(ScoresWithout(missing=missing, scores=means))
+    return tuple(found)
+
+
+def _saying(what: str, progress: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda line: progress(f"{what}: {line}")
+
+
+def choices(manifest: Manifest) -> Iterator[tuple[str, ...]]:
+    """Give each choice of modalities that a scan may lack at once, single ones first."""
+    for count in range(1, len(manifest.optional) + 1):
+        for missing in combinations(manifest.optional, count):
+            if len(missing) < len(manifest.recipe.modalities):
+                yield missing
+
+
+def _means(scores: Sequence[CaseScores]) -> ValidationScores:
     summary = summarise(scores)
-    write_report(run / "scores" / "validation", scores, summary)
-    found = ValidationScores(
+    return ValidationScores(
         cases=len(scores),
         dice={name: summary.mean_dice(name) for name in summary.names},
         mean_dice=summary.mean_foreground_dice,
     )
-    return manifest.model_copy(update={"validation": found})
 
 
 def describe_model(config: Config, model: Any = None) -> Manifest:
@@ -124,6 +166,7 @@ def describe_model(config: Config, model: Any = None) -> Manifest:
         outputs=_outputs(config),
         tiling=Tiling.of(recipe.patch_size, mirrorable=augment.flip_axes if augment else ()),
         members=(),
+        optional=config.optional,
         provenance=provenance("tensorflow", "keras", "numpy", "SimpleITK"),
     )
 

@@ -3,10 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vol3dseg.config import Config, load_config, parse_config
+from pydantic import ValidationError
+
+from vol3dseg.config import Config, ModelConfig, load_config, parse_config
 from vol3dseg.errors import ConfigError
+from vol3dseg.model.manifest import read_run_manifest
+from vol3dseg.model.model_file import read_model
 from vol3dseg.preprocessing.index import load_index
-from vol3dseg.training.training_state import LAST, longer_run, read_origin
+from vol3dseg.training.training_state import LAST, Origin, longer_run, read_origin
 
 
 def choose_config(
@@ -14,24 +18,47 @@ def choose_config(
     config: Config | str | Path | None = None,
     resumed: Path | None = None,
     changes: Mapping[str, object] | None = None,
+    parent: str | Path | None = None,
 ) -> Config:
     """Return the config to train with.
 
     Without `config` it is that of the run `resumed`, or the one that `prepared` was made with,
-    which a config that says only how to train extends.
+    which a config that says only how to train extends. In that the network is the one of `parent`,
+    the model that a training starts from, where it is a U-Net of ours.
     `changes` replace fields of its section `training`, except where they are None.
     """
+    last = None if resumed is None else _last_of(resumed)
+    begun = read_origin(last) if last is not None and last.is_file() else None
     if isinstance(config, Config):
         chosen = config
     elif config is not None:
-        chosen = load_config(config, lambda: load_index(prepared).config)
-    elif resumed is not None and (last := _last_of(resumed)).is_file():
-        chosen = read_origin(last).config
+        chosen = load_config(config, lambda: _of_folder(prepared, parent, begun))
+    elif begun is not None:
+        chosen = begun.config
     else:
-        chosen = load_index(prepared).config
+        chosen = _of_folder(prepared, parent, None)
     data = chosen.model_dump(mode="json")
     data["training"].update({k: v for k, v in (changes or {}).items() if v is not None})
     return parse_config(data, "the changed config")
+
+
+def _of_folder(prepared: Path, parent: str | Path | None, begun: Origin | None) -> Config:
+    """Return the config of a prepared folder, with the network of the model that is started from.
+
+    A run that is `begun` goes on with its own.
+    """
+    config = load_index(prepared).config
+    if begun is not None and begun.parent is not None:
+        return config.model_copy(update={"model": begun.config.model})
+    if parent is None:
+        return config
+    path = Path(parent)
+    manifest = read_model(path).manifest if path.is_file() else read_run_manifest(path)
+    try:
+        model = ModelConfig.model_validate(manifest.network.architecture)
+    except ValidationError:  # a network of its maker's own, which is refused where that matters
+        return config
+    return config.model_copy(update={"model": model})
 
 
 def _last_of(run: Path) -> Path:

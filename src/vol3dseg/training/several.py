@@ -58,7 +58,7 @@ def train_several(
     must be what can be sent to other processes, which call them. For `changes` see `choose_config`.
     """
     chosen = {
-        runs / name: choose_config(prepared, config, changes=changes)
+        runs / name: choose_config(prepared, config, changes=changes, parent=parent)
         for name, config in configs.items()
     }
     for run, config in chosen.items():

@@ -15,5 +15,5 @@ def training_scans(config: Config, index: Index, split: Split) -> TrainingData:
     }
     volumes_ml = [index.entry(i).volumes_ml for i in split.train]
     classes = config.labels.foreground
-    by_class = {c: [v[c] for v in volumes_ml] for c in classes}
+    by_class = {c: [v[c] for v in volumes_ml if c in v] for c in classes}
     return describe_data(looks["train"], looks["validation"], by_class).with_seen(looks)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, clashes
+from vol3dseg.datasets.label_classes import with_label_classes
 from vol3dseg.datasets.layouts.bids import BIDS
 from vol3dseg.datasets.layouts.brats import BRATS
 from vol3dseg.datasets.layouts.case_folders import CASE_FOLDERS
@@ -115,6 +116,8 @@ def _unknown(path: Path) -> DatasetError:
 def _checked(layout: Layout, path: Path, search: Search) -> list[Case]:
     cases, problems = sorted(layout.find(path, search), key=lambda c: c.id), search.problems
     root = path if path.is_dir() else path.parent
+    if layout is not TABLE:
+        cases = with_label_classes(cases, root, problems)
     problems += [_clash(same, root) for same in clashes(cases)]
     if problems:
         more = len(problems) - _LISTED

@@ -69,7 +69,7 @@ def write_table(cases: Sequence[Case], path: str | Path) -> None:
     """Write a dataset table, atomically; read back, it gives the same cases.
 
     Paths in it are relative to its folder, with slashes. An image that a case lacks is an empty
-    cell, which has to be filled in before the table can be used. Columns that would be empty in
+    cell. Columns that would be empty in
     every row are left out, but for `subject` and `label`.
 
     Parameters
@@ -249,9 +249,11 @@ def _unwritable(
     problems += [f"id {case.id!r} cannot name files" for case in cases if not is_fit_id(case.id)]
     problems += [f"case {c.id}: {twice}" for c in cases if (twice := given_twice(c.images))]
     problems += _same_scans(cases)
-    return problems + [
-        f"case {case.id}: {name} is resampled onto another image than {modalities[0]}"
-        for case in cases
-        for name, source in case.images.items()
-        if source.onto is not None and source.onto != case.images.get(modalities[0])
-    ]
+    for case in cases:
+        first = next(name for name in modalities if name in case.images)
+        problems += [
+            f"case {case.id}: {name} is resampled onto another image than {first}"
+            for name, source in case.images.items()
+            if source.onto is not None and source.onto != case.images[first]
+        ]
+    return problems

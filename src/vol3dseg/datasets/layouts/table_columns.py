@@ -14,6 +14,13 @@ from typing import Any
 import numpy as np
 
 from vol3dseg.datasets.case import FIT_ID, Case, ImageSource, given_twice, is_fit_id
+from vol3dseg.datasets.label_classes import COLUMN as CLASSES
+from vol3dseg.datasets.label_classes import (
+    EXPECTED,
+    Annotated,
+    label_classes_cell,
+    parse_label_classes,
+)
 from vol3dseg.schema import quoted
 
 ID, SUBJECT, LABEL = "id", "subject", "label"
@@ -59,7 +66,13 @@ OPTIONS = (
     Option("_resample", "onto", _answer, "yes or no", lambda onto: "yes", of_labels=True),
 )
 _SUFFIXES = tuple(option.suffix for option in OPTIONS)
-_FIXED = (ID, SUBJECT, LABEL, *(LABEL + option.suffix for option in OPTIONS if option.of_labels))
+_FIXED = (
+    ID,
+    SUBJECT,
+    LABEL,
+    *(LABEL + option.suffix for option in OPTIONS if option.of_labels),
+    CLASSES,
+)
 
 
 def all_columns(modalities: Sequence[str]) -> list[str]:
@@ -115,26 +128,43 @@ class Row:
     def case(self, modalities: Sequence[str]) -> Case | None:
         """Return the case of the row; None where something is wrong.
 
-        Each modality must have an image; others may be resampled onto the grid of the first.
+        An empty cell is a modality that the case lacks; one of them it must have. Others may be
+        resampled onto the grid of the first.
         """
         name = self._id()
         first: ImageSource | None = None
         images: dict[str, ImageSource] = {}
         for modality in modalities:
+            if not self.cells[modality]:
+                self._require_nothing_of(modality)
+                continue
             images[modality] = self._source(modality, first)
             first = first or images[modality]
+        if not images and not self.problems:
+            self._add(f"names no image; expected one of {', '.join(modalities)}")
         label = self._source(LABEL, first) if self.cells.get(LABEL) else None
         if twice := given_twice(images if label is None else {**images, LABEL: label}):
             self._add(twice)
-        for option in OPTIONS:
-            if label is None and self._value(LABEL, option):
-                self._add(f"{LABEL}{option.suffix}: there is no label map")
+        if label is None:
+            self._require_nothing_of(LABEL)
+        annotated = self._annotated()
+        if annotated and label is None:
+            self._add(f"{CLASSES}: there is no label map")
         if self.problems:
             return None
         subject = self.cells.get(SUBJECT) or name
         if label is None:
             return Case(name, subject, images)
-        return Case(name, subject, images, label.path, label.onto is not None, label.series)
+        resampled = label.onto is not None
+        return Case(name, subject, images, label.path, resampled, label.series, annotated)
+
+    def _require_nothing_of(self, column: str) -> None:
+        """Refuse options of an image or a label map that the case does not have."""
+        for option in OPTIONS:
+            value = self._value(column, option)
+            if value is not None and value is not False:
+                what = "label map" if column == LABEL else f"image of {column}"
+                self._add(f"{column}{option.suffix}: there is no {what}")
 
     def names_a_file(self, column: str) -> bool:
         """Tell whether a cell is the path of something that is there."""
@@ -165,11 +195,18 @@ class Row:
         cell = self.cells[column]
         path = Path(os.path.normpath(self.folder / cell))
         mode = _mode(path)
-        if not cell:
-            self._add(f"{column} is empty")
-        elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
             self._add(f"{column}: {shown(cell)} {'is no file' if mode else 'is not there'}")
         return path
+
+    def _annotated(self) -> Annotated | None:
+        """Return which classes were looked for; None where the cell is empty or not valid."""
+        cell = self.cells.get(CLASSES, "")
+        try:
+            return parse_label_classes(cell) if cell else None
+        except ValueError:
+            self._add(f"{CLASSES}: found {shown(cell)}, expected {EXPECTED}")
+            return None
 
     def _value(self, column: str, option: Option) -> Any:
         """Return the value of an option; None where it is empty, not valid or not there."""
@@ -201,6 +238,8 @@ def cells_of(case: Case, folder: Path) -> dict[str, str]:
         onto = ImageSource(case.label) if case.label_resampled else None
         sources[LABEL] = ImageSource(case.label, series=case.label_series, onto=onto)
     cells = {ID: case.id, SUBJECT: case.subject}
+    if case.annotated is not None:
+        cells[CLASSES] = label_classes_cell(case.annotated)
     for name, source in sources.items():
         cells[name] = _relative(source.path, folder)
         for option in OPTIONS:

@@ -146,7 +146,11 @@ def _killed(case: Case, error: DatasetError) -> CaseFacts:
 
 def _left_out(cases: Sequence[CaseFacts], required: Sequence[str]) -> dict[str, str]:
     lacking = {
-        case.case_id: [name for name in required if not case.volumes_ml.get(name)]
+        case.case_id: [
+            name
+            for name in required
+            if not case.volumes_ml.get(name) and name not in case.unannotated
+        ]
         for case in cases
         if case.volumes_ml is not None
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 from vol3dseg.config import ModelConfig
 from vol3dseg.training.backend import keras
-from vol3dseg.training.networks.norms import SLOPE, StandardisedConv3D, make_norm
+from vol3dseg.training.networks.norms import SLOPE, make_norm
 
 # Said at every layer, since ~/.keras/keras.json may set another default and tf2onnx needs this one.
 FORMAT = "channels_last"
@@ -86,20 +86,18 @@ def _convolved(
     kernel: tuple[int, int, int] | None = None,
 ) -> Any:
     """Append a convolution of a level and its norm."""
-    by_weights = config.norm == "weight"
-    kind = StandardisedConv3D if by_weights else keras.layers.Conv3D
-    x = kind(
+    x = keras.layers.Conv3D(
         config.widths[level],
         kernel or config.level_kernels[level],
         strides=stride,
         padding="same",
         data_format=FORMAT,
-        use_bias=by_weights,  # a norm would take it away and add its own
+        use_bias=False,  # the norm would take it away and adds its own
         kernel_initializer="he_normal",
         dtype="float32" if level in in_float32 else None,
         name=f"{name}_conv",
     )(x)
-    return x if by_weights else make_norm(config, f"{name}_norm")(x)
+    return make_norm(config, f"{name}_norm")(x)
 
 
 def _rectified(x: Any, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Normalisation, of features or of weights, by the names that a config has for it.
+"""Normalisation of features, by the names that a config has for it.
 
 While training, a norm written as arithmetic takes more time than the convolution before it: each
 step of it reads and writes the whole feature map. TensorFlow has one kernel for all of it, with
@@ -10,7 +10,6 @@ by up to a hundredth where most of a million voxels are equal. Those of a batch 
 at inference none are taken so.
 """
 
-import math
 from typing import Any
 
 from vol3dseg.config import ModelConfig
@@ -30,23 +29,14 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """Keras' layer of this name, quicker while it is trained.
 
     Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal
-    covariate shift", 2015. Statistics are in float32 whatever the policy. While `frozen`, training
-    takes those of inference and leaves them as they are; scale and shift go on learning.
+    covariate shift", 2015. Statistics are in float32 whatever the policy.
     """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.frozen = False
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise a (n, i, j, k, c) tensor, and learn the statistics of inference."""
         if not (_QUICK and training and self.trainable):
-            training = training and not self.frozen
             return super().call(inputs, training=training, mask=mask)
-        moving = (self.moving_mean, self.moving_variance) if self.frozen else ()
-        result, mean, variance = _fused(inputs, self.gamma, self.beta, self.epsilon, *moving)
-        if self.frozen:
-            return result
+        result, mean, variance = _fused(inputs, self.gamma, self.beta, self.epsilon)
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
         return result
@@ -99,67 +89,14 @@ class InstanceNormalization(keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), "epsilon": self.epsilon}
 
 
-@keras.saving.register_keras_serializable(package="vol3dseg")
-class StandardisedConv3D(keras.layers.Conv3D):  # type: ignore[misc]
-    """A convolution whose kernels have mean 0 and keep the variance of what they are given.
-
-    Brock et al., "Characterizing signal propagation to close the performance gap in unnormalized
-    ResNets", ICLR 2021: each filter is scaled by its fan-in, by what a rectifier takes away, and by
-    a gain that it learns. No feature map is read for it, and nothing is left of it in ONNX.
-    """
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make kernel and bias as Keras does, and a gain for each filter."""
-        super().build(input_shape)
-        self.gain = self.add_weight(
-            shape=(self.filters,), initializer="ones", name="gain", dtype="float32", autocast=False
-        )
-
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        """Convolve with the standardised kernel, which is made in float32 whatever the policy."""
-        plain = ops.cast(kernel, "float32")
-        mean, scale = _standard(plain)
-        made = (plain - mean) * scale * self.gain
-        return super().convolution_op(inputs, ops.cast(made, inputs.dtype))
-
-    def keep(self, kernel: Any) -> None:
-        """Take a kernel that has mean 0, with the gain that leaves it as it is."""
-        self.kernel.assign(kernel)
-        _, scale = _standard(ops.convert_to_tensor(kernel))
-        self.gain.assign(ops.ravel(1.0 / scale))
-
-    def save_own_variables(self, store: Any) -> None:
-        """Save the gain too, which Keras' convolutions know nothing of."""
-        super().save_own_variables(store)
-        store["gain"] = self.gain
-
-    def load_own_variables(self, store: Any) -> None:
-        """Load it."""
-        super().load_own_variables(store)
-        self.gain.assign(store["gain"])
-
-
-def _standard(kernel: Any) -> tuple[Any, Any]:
-    """Return the mean of each filter, and what makes the variance that it gives out 1."""
-    mean, variance = ops.moments(kernel, axes=(0, 1, 2, 3), keepdims=True)
-    fan_in = math.prod(kernel.shape[:-1])
-    kept = math.sqrt(2.0 / (1.0 + SLOPE**2))
-    return mean, kept * ops.rsqrt(variance * fan_in + EPSILON)
-
-
-def _fused(
-    inputs: Any, scale: Any, shift: Any, epsilon: float, *known: Any
-) -> tuple[Any, Any, Any]:
-    """Return the normalised inputs, and mean and variance of each channel over all samples.
-
-    Those are taken of the inputs, unless they are `known`.
-    """
+def _fused(inputs: Any, scale: Any, shift: Any, epsilon: float) -> tuple[Any, Any, Any]:
+    """Return the normalised inputs, and mean and variance of each channel over all samples."""
     shape, channels = tf.shape(inputs), inputs.shape[-1]
     # The kernel is for images: two of the three axes of a volume are one to it.
     flat = tf.reshape(inputs, (shape[0], shape[1], -1, channels))
-    values = [tf.convert_to_tensor(value) for value in (scale, shift, *known)]
+    values = [tf.convert_to_tensor(value) for value in (scale, shift)]
     result, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-        flat, *values, epsilon=epsilon, is_training=not known
+        flat, *values, epsilon=epsilon, is_training=True
     )
     voxels = tf.cast(tf.reduce_prod(shape[:-1]), tf.float32)
     # It gives the variance of a sample, divided by one less.
