@@ -64,7 +64,8 @@ def test_a_path_may_be_text(name):
 def test_every_command_is_a_function(name):
     """One call a step, whatever the step."""
     names = {
-        "compare": "compare_folders", "info": "describe", "show": "draw_files",
+        "compare": "compare_folders", "corrections": "collect_corrections", "info": "describe",
+        "show": "draw_files",
         "split": "write_split", "demo": "train", "adopt": "adopt_nnunet",
     }  # fmt: skip
     assert inspect.isfunction(found(names.get(name, name.replace("-", "_"))))

@@ -250,10 +250,10 @@ def test_a_bad_case_is_named_and_the_others_go_on(brats_folder, tmp_path, recipe
 def test_a_case_that_does_not_fit_into_memory_is_named_and_the_others_go_on(
     brats_folder, tmp_path, recipe, labels, monkeypatch
 ):
-    def prepare_or_fail(volume, recipe):
+    def prepare_or_fail(volume, recipe, **more):
         if volume.geometry.affine[0, 3] == first.affine[0, 3]:
             raise MemoryError
-        return prepare_volume(volume, recipe)
+        return prepare_volume(volume, recipe, **more)
 
     _, first = formats.read_image(brats_folder / "Case_001" / "Case_001_flair.nii.gz")
     monkeypatch.setattr(prepare_case, "prepare", prepare_or_fail)

@@ -84,8 +84,11 @@ def prepare(
         afford(box.shape)
         what = f"{len(recipe.modalities)} images of {box.shape} voxels on the working grid"
         with in_memory(what, remedy="prepare with a coarser spacing, or use a machine with more"):
-            array = np.zeros((len(recipe.modalities), *box.shape), dtype=np.float32)
-        targets = [array[recipe.modalities.index(name)] for name in present]
+            array = np.empty((len(recipe.modalities), *box.shape), dtype=np.float32)
+        every = dict(zip(recipe.modalities, array, strict=True))
+        targets = [every.pop(name) for name in present]
+        for lacking in every.values():
+            lacking[...] = 0
         steps = [recipe.normalisation[name] for name in views]
         images: Iterable[NDArray[np.float32]] = views.values()
         if recipe.bias_correction is not None:
