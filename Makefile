@@ -11,7 +11,7 @@ PARALLEL := --numprocesses logical --dist loadfile
 
 .PHONY: help setup node demo test test-slow catalogue-page check-gpu format lint types imports light check \
 	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
-	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-missing trial-partial trial-planning \
+	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-missing trial-partial trial-two-stage trial-planning \
 	bench-training bench-adopted test-torch clean
 
 help:  ## Show the targets
@@ -117,6 +117,9 @@ trial-missing: setup  ## Train on crops with and without modality dropout, test 
 
 trial-partial: setup  ## Train on crops half of which lack a class in their annotation; some 20 minutes
 	$(VENV)/bin/python -m benchmarks.trial_partial $(SHARED)/brats20-crops
+
+trial-two-stage: setup  ## A pair of networks against the second alone, on whole cases; some half an hour
+	$(VENV)/bin/python -m benchmarks.trial_two_stage $(SHARED)/brats20-crops $(SHARED)/brats
 
 trial-planning: setup  ## Hold memory and time of a few steps against the plans of four data sets; some 10 minutes
 	$(VENV)/bin/python -m benchmarks.planning trials/planning $(SHARED)/hippocampus $(SHARED)/brats \

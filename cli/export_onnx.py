@@ -8,6 +8,7 @@ import click
 from vol3dseg.cli.options import PathType, command, output_option
 
 if TYPE_CHECKING:
+    from vol3dseg.model.locating import Nothing
     from vol3dseg.model.manifest import Manifest
 
 
@@ -30,6 +31,19 @@ if TYPE_CHECKING:
     help="Convolutions in 8-bit integers, for OpenVINO; refused if mean Dice drops by over 0.002.",
 )
 @click.option(
+    "--locator",
+    type=PathType,
+    metavar="RUN",
+    help="A run of train --locate: one file of both, of which the first finds where to look.",
+)
+@click.option(
+    "--nothing",
+    type=click.Choice(["whole", "empty"]),
+    default="whole",
+    show_default=True,
+    help="With --locator, where it finds nothing: segment the whole scan, or none of it.",
+)
+@click.option(
     "--each",
     is_flag=True,
     help="Of a cross-validation, every fold by itself: fold-1.onnx, fold-2.onnx, ...",
@@ -41,6 +55,8 @@ def export_onnx(
     standalone: bool = False,
     int8: bool = False,
     each: bool = False,
+    locator: Path | None = None,
+    nothing: "Nothing" = "whole",
 ) -> None:
     """Turn the checkpoint of RUN into one ONNX file that carries its manifest.
 
@@ -51,19 +67,22 @@ def export_onnx(
     first; if they differ by more than 1e-4 in probability, nothing is written. With --standalone
     the file does all that vol3dseg predict does to a scan, but reading it: see docs/standalone.md.
     With --int8 it is quantised on training cases and judged on the validation part: see
-    docs/precision.md.
+    docs/precision.md. With --locator it is a pair: see docs/training.md.
     """
     from vol3dseg.export.each_fold import export_folds
     from vol3dseg.export.to_onnx import export_onnx as export
 
+    if locator is not None and (each or standalone or int8):
+        raise click.UsageError("--locator does not go with --each, --standalone or --int8")
     if each:
         made = export_folds(
             run, output, prepared=prepared, standalone=standalone, int8=int8, progress=click.echo
         )
     else:
         manifest = export(
-            run, output, patches=prepared, standalone=standalone, int8=int8, progress=click.echo
-        )
+            run, output, patches=prepared, standalone=standalone, int8=int8,
+            locator=locator, nothing=nothing, progress=click.echo,
+        )  # fmt: skip
         made = {output: manifest}
     for file, manifest in made.items():
         _report(file, manifest, standalone)

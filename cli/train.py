@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Go on with interrupted runs, and to more epochs with finished ones that have fewer.",
 )
+@click.option(
+    "--locate",
+    is_flag=True,
+    help="Train the coarse network that finds where to look, for export-onnx --locator.",
+)
 @training_options
 @logger_options
 def train(
@@ -41,6 +46,7 @@ def train(
     output: Path,
     configs: tuple[str, ...],
     resume: bool,
+    locate: bool,
     seed: int | None,
     deterministic: bool,
     epochs: int | None,
@@ -65,6 +71,11 @@ def train(
         "freeze": freeze,
         "deterministic": deterministic or None,
     }
+    if locate:
+        if len(configs) > 1 or parent or epochs or freeze:
+            raise click.UsageError("--locate takes one config, and neither --from nor --epochs")
+        _train_locator(prepared, output, configs, resume, changes, loggers)
+        return
     if len(configs) > 1:
         _train_several(prepared, output, configs, parent, resume, changes, loggers)
         return
@@ -82,6 +93,27 @@ def train(
             show=bar.step, loggers=loggers,
         )  # fmt: skip
     _report(manifest, output)
+
+
+def _train_locator(
+    prepared: Path,
+    run: Path,
+    configs: tuple[str, ...],
+    resume: bool,
+    changes: dict[str, object],
+    loggers: Sequence["Logger"],
+) -> None:
+    from vol3dseg.training.run_config import choose_config
+
+    config = choose_config(prepared, configs[0] if configs else None, changes=changes)
+    from vol3dseg.training.locator import train_locator
+
+    bar = TrainingBar()
+    with closing(bar):
+        train_locator(
+            prepared, run, config, resume=resume, progress=bar.line, show=bar.step, loggers=loggers
+        )
+    click.echo(f"locator -> {run}")
 
 
 def _train_several(

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.evaluation.overlap import DICE, confusion, counts_of
-from vol3dseg.inference.predictor import Prediction, Predictor
+from vol3dseg.inference.prediction import Prediction
+from vol3dseg.inference.predictor import Predictor
 from vol3dseg.model.adopted import Proof, most_differing
 from vol3dseg.model.provenance import installed_versions
 from vol3dseg.space.labels import LabelSet

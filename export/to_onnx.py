@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from vol3dseg.errors import ModelError, ParityError
 from vol3dseg.export.averaged import is_cross_validation, of_folds
 from vol3dseg.export.graph import EXPORTERS
 from vol3dseg.export.instance_norm import spell_out_imprecise_norms
+from vol3dseg.export.pair import FirstOfPair, first_of_pair
 from vol3dseg.export.parity import check_other_sizes, measure_parity
 from vol3dseg.export.quantise import quantise_proven
 from vol3dseg.export.standalone import LEFT_TO_THE_USER, make_standalone, require_standalone
 from vol3dseg.export.standalone_check import check_standalone
 from vol3dseg.export.trained import Patches, Trained, of_model, of_run, require_judged
 from vol3dseg.files import require_writable, write_bytes
+from vol3dseg.model.locating import Nothing
 from vol3dseg.model.manifest import Manifest, Parity
 from vol3dseg.model.model_file import with_manifest
 from vol3dseg.model.network_check import require_known_steps, require_sound_network
@@ -37,6 +40,8 @@ def export_onnx(
     patches: str | Path | Patches | None = None,
     standalone: bool = False,
     int8: bool = False,
+    locator: str | Path | None = None,
+    nothing: Nothing = "whole",
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """Turn a run, or a network that was trained elsewhere, into one self-describing ONNX file.
@@ -58,6 +63,11 @@ def export_onnx(
     int8 : bool
         Write a graph that computes in 8-bit integers instead (`vol3dseg.export.quantise`). It needs
         a prepared folder.
+    locator : str, Path or None
+        A run of `vol3dseg train --locate`: the file is a pair, of which the first network finds
+        where to look. Not with `standalone` or `int8`.
+    nothing : "whole" or "empty"
+        What a pair does where it finds nothing.
     progress : callable
         Called with a line of text now and then.
 
@@ -79,6 +89,11 @@ def export_onnx(
         labels, or int8 lowers mean Dice by more than 0.002. Nothing is written then.
     """
     require_one_kind(standalone, int8)
+    if locator is not None and (standalone or int8):
+        raise ModelError(
+            "a pair is neither standalone nor in int8",
+            remedy="leave out the locator, or the other option",
+        )
     output = Path(output)
     require_writable(output.parent, [output.name])
     folder = None if patches is None or isinstance(patches, np.ndarray) else Path(patches)
@@ -89,7 +104,11 @@ def export_onnx(
         trained = of_model(source, description, folder, patches is not None)
         if standalone:
             require_standalone(trained.manifest, str(output))
-    return write_trained(trained, output, patches, standalone, int8, progress)
+    first = None
+    if locator is not None:
+        export = partial(export_onnx, progress=progress)
+        first = first_of_pair(Path(locator), trained.manifest, nothing, export, progress)
+    return write_trained(trained, output, patches, standalone, int8, progress, first)
 
 
 def require_one_kind(standalone: bool, int8: bool) -> None:
@@ -108,6 +127,7 @@ def write_trained(
     standalone: bool,
     int8: bool,
     progress: Callable[[str], None],
+    first: FirstOfPair | None = None,
 ) -> Manifest:
     """Write the ONNX file of what is loaded, once it is proven; see `export_onnx`."""
     if int8:
@@ -127,8 +147,10 @@ def write_trained(
         graph, complete = quantise_proven(
             plain, content, complete, seen, trained.open(trained.judged), str(output), progress
         )
-    file = with_manifest(graph, complete)
     require_sound_network(graph, complete, output)
+    if first is not None:
+        complete = complete.model_copy(update={"locating": first.locating})
+    file = with_manifest(graph, complete, locator=first.content if first else None)
     if standalone:
         whole = make_standalone(graph, complete)
         require_known_steps(whole, output)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from vol3dseg.config import Config, load_config
 from vol3dseg.formats.nifti import nifti_file as nifti
-from vol3dseg.inference.predictor import Origin
+from vol3dseg.inference.prediction import Origin
 from vol3dseg.inference.record import Record
 from vol3dseg.model.manifest import Manifest, Network
 from vol3dseg.model.model_file import with_manifest

@@ -22,7 +22,8 @@ from vol3dseg.inference import predictor as predictor_module
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.output_files import PredictOptions
-from vol3dseg.inference.predictor import Origin, Predictor
+from vol3dseg.inference.prediction import Origin
+from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import Record, load_record
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.model.model_file import read_model
@@ -210,7 +211,7 @@ def break_once(request, monkeypatch, predictor):
             return
         module, name = {
             "reading": (batch, "read_volume"),
-            "preparing": (batch, "prepare"),
+            "preparing": (predictor_module, "prepare"),
             "restoring": (predictor_module, "Restorer"),
             "writing": (batch, "write_outputs"),
         }[request.param]

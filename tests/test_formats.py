@@ -26,7 +26,8 @@ from vol3dseg.formats import read_labels
 from vol3dseg.formats.dicom import dicom_file
 from vol3dseg.inference.batch import predict_cases
 from vol3dseg.inference.output_files import PredictOptions
-from vol3dseg.inference.predictor import Origin, Predictor
+from vol3dseg.inference.prediction import Origin
+from vol3dseg.inference.predictor import Predictor
 from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.written import LIST_NAME

@@ -25,6 +25,7 @@ from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.prepare import prepare
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import open_cases
+from vol3dseg.reporting.inspection.survey import survey
 from vol3dseg.training.missing_modalities import MissingModalities, without
 
 DROPOUT = {"t1": 0.5}
@@ -308,3 +309,13 @@ class TestTraining:
         data = open_data(tmp_path / "prepared", config)
         assert len(data.training) + len(data.validation) == 5
         assert load_index(tmp_path / "prepared").missing == {"t1": 1}
+
+
+def test_inspection_expects_what_the_config_does(folder, recipe):
+    cases = find_cases(folder)
+    plain, allowed = (
+        survey(cases, recipe.modalities, optional=optional) for optional in ((), ("t1",))
+    )
+    assert [bool(case.problems) for case in plain.cases] == [False, True, False, False, False]
+    assert not any(case.problems for case in allowed.cases)
+    assert list(allowed.cases[1].modalities) == ["flair"]

@@ -7,7 +7,8 @@ from benchmarks.contestants.ours import PACKAGES, load
 from benchmarks.contestants.protocol import Call, serve
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.inference.batch import predict_cases
-from vol3dseg.inference.predictor import Origin, Predictor
+from vol3dseg.inference.prediction import Origin
+from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import Record
 
 

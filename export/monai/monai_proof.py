@@ -20,7 +20,8 @@ from vol3dseg.export.agreement import Agreement, differ, predicted
 from vol3dseg.export.kept_case import Smallest, files_of
 from vol3dseg.export.monai.monai_run import FRAMEWORK, OwnModel, OwnResults, monai_says
 from vol3dseg.export.parting import step_where_they_part
-from vol3dseg.inference.predictor import Prediction, Predictor
+from vol3dseg.inference.prediction import Prediction
+from vol3dseg.inference.predictor import Predictor
 from vol3dseg.model.adopted import Proof
 from vol3dseg.model.replay_case import ReplayCase
 from vol3dseg.space.labels import Segmentation

@@ -26,7 +26,8 @@ from vol3dseg.export.nnunet.own_run import OwnResults, along_file, nnunet_says
 from vol3dseg.export.nnunet.plans import Plans
 from vol3dseg.export.parting import step_where_they_part
 from vol3dseg.formats import read_labels
-from vol3dseg.inference.predictor import Prediction, Predictor
+from vol3dseg.inference.prediction import Prediction
+from vol3dseg.inference.predictor import Predictor
 from vol3dseg.model.adopted import Proof, most_differing
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.replay_case import ReplayCase

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from vol3dseg.training.cross_validation import cross_validate as cross_validate
     from vol3dseg.training.data import write_split as write_split
     from vol3dseg.training.fit import train as train
+    from vol3dseg.training.locator import train_locator as train_locator
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ _HOMES = {
     "preprocess": "vol3dseg.preprocessing.prepare_dataset",
     "write_split": "vol3dseg.training.data",
     "train": "vol3dseg.training.fit",
+    "train_locator": "vol3dseg.training.locator",
     "cross_validate": "vol3dseg.training.cross_validation",
     "export_onnx": "vol3dseg.export.to_onnx",
     "adopt_nnunet": "vol3dseg.export.nnunet.adopting",

@@ -115,6 +115,14 @@ def an_empty_cell(data: DataSet) -> None:
     data.table(t1="")
 
 
+def a_strange_class(data: DataSet) -> None:
+    data.table(label_classes="edema; 7=liver")
+
+
+def classes_left_out(data: DataSet) -> None:
+    data.table(label_classes="edema")
+
+
 def one_image_as_two(data: DataSet) -> None:
     data.rows({**data.row, "t1": data.row["flair"]})
 

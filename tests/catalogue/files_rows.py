@@ -87,6 +87,14 @@ ROWS = (
         files.an_empty_cell, predict=True,
         refused="modality t1 is missing; found flair; expected flair, t1; add the file, or choose "
         "other modalities"),
+    Row("F14 class", "annotated classes that are not in the config", files.a_strange_class,
+        refused="label_classes names liver, which is no class of the config; expected classes of "
+        "necrotic core, edema, enhancing; correct it, or add the class to labels.classes"),
+    Row("F14 partial", "a value of a class that nobody is said to have looked for",
+        files.classes_left_out,
+        refused="{folder}/label.nii: holds label values 1, 4 (24 voxels); expected those of "
+        "label_classes, 'edema'; name there what they mean as well, such as 7=edema, or mend the "
+        "file"),
     Row("F14 image", "one file as two images of a case", files.one_image_as_two,
         refused="{folder}/cases.csv: row 2: flair and t1 are the same image; correct the table"),
     Row("F14 scan", "one scan as two cases", files.one_scan_as_two,

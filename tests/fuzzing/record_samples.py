@@ -9,7 +9,7 @@ from tests.fuzzing.sample import Sample
 from vol3dseg.config import Config, dump_config, load_config
 from vol3dseg.datasets.signature import Signature
 from vol3dseg.datasets.splits import PARTS, Split, read_split
-from vol3dseg.inference.predictor import Origin
+from vol3dseg.inference.prediction import Origin
 from vol3dseg.inference.record import RECORD_NAME, CaseRecord, Record, load_record
 from vol3dseg.model.model_file import describe
 from vol3dseg.model.postprocessing import Change, FillHoles, KeepLargest, RemoveSmall

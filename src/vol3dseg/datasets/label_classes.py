@@ -81,6 +81,19 @@ def own_labels(case: Case, labels: LabelSet) -> tuple[LabelSet, tuple[str, ...]]
     return made, tuple(name for name in labels.foreground if name not in annotated)
 
 
+def meant_by(case: Case, error: LabelError) -> LabelError:
+    """Return the error of a label map, in its own words where it has more than was looked for."""
+    if case.annotated is None or not error.found.startswith("holds label values"):
+        return error
+    return LabelError(
+        error.found,
+        where=error.where,
+        expected=f"those of {COLUMN}, {label_classes_cell(case.annotated)!r}",
+        remedy="name there what they mean as well, such as "
+        f"7={next(iter(case.annotated))}, or mend the file",
+    )
+
+
 def with_label_classes(cases: Sequence[Case], folder: Path, problems: list[str]) -> list[Case]:
     """Return cases with what `label_classes.csv` in their folder says of them, if it is there.
 

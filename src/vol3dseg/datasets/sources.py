@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from vol3dseg import formats
 from vol3dseg.datasets.case import Case, ImageSource
-from vol3dseg.datasets.label_classes import own_labels
-from vol3dseg.errors import DatasetError
+from vol3dseg.datasets.label_classes import meant_by, own_labels
+from vol3dseg.errors import DatasetError, LabelError
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet, Segmentation
@@ -101,7 +101,10 @@ class LabelMap:
         if labels is None:
             return self._file.segmentation(None, grid)
         own, unannotated = own_labels(self._case, labels)
-        found = self._file.segmentation(own, grid)
+        try:
+            found = self._file.segmentation(own, grid)
+        except LabelError as error:
+            raise meant_by(self._case, error) from error
         return replace(found, labels=labels, unannotated=unannotated)
 
 

@@ -96,9 +96,11 @@ class Allowance:
         if self.most_mb is None:
             return
         self._measure()
-        certain = shape is not None or self.planner.manifest.recipe.crop == "none"
+        manifest = self.planner.manifest
+        cut = manifest.recipe.crop != "none" or manifest.locating is not None
+        certain = shape is not None or not cut
         read_mb = 0.0 if shape is None else self._images_mb(scan.source.shape)
-        shape = shape or largest_working_shape(self.planner.manifest.recipe, scan.source)
+        shape = shape or largest_working_shape(manifest.recipe, scan.source)
         needs = self._needs(scan, shape, self._resident_mb() - read_mb)
         if not certain:
             kept = ("loading the model", "reading the scan")

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case
@@ -36,7 +35,7 @@ from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import CaseRecord, Record, earlier_record
 from vol3dseg.inference.runtimes.session import one_line
 from vol3dseg.machine import peak_mb, reset_peak
-from vol3dseg.preprocessing.prepare import Prepared, prepare
+from vol3dseg.preprocessing.prepare import Prepared
 from vol3dseg.quality.appearance import rounded
 from vol3dseg.space.intake import notes_as_text
 from vol3dseg.space.labels import Segmentation
@@ -160,14 +159,14 @@ def _read(case: Case, predictor: Predictor, options: PredictOptions) -> _Ready:
         volume = read_volume(case, recipe.modalities, optional)
     read = time.perf_counter()
     with failing_alone(case, "preparing"):
-        prepared = prepare(volume, recipe, partial(predictor.require, scan), optional)
+        prepared = predictor.prepare(volume, scan)
     flat = tuple(no_contrast(name).found for name in flat_modalities(volume))
     record = CaseRecord(
         seconds={"read": read - started, "prepare": time.perf_counter() - read},
         sources=sources,
         missing=manifest.lacking(volume.modalities),
         replaced=dict(volume.replaced),
-        notes=notes_as_text(volume.notes, repaired=False),
+        notes=(*notes_as_text(volume.notes, repaired=False), *predictor.notes_on(prepared)),
         repairs=notes_as_text(volume.notes, repaired=True),
         warnings=(*flat, *predictor.warnings(prepared.appearance)),
         part=predictor.part_of(prepared.appearance),
@@ -201,7 +200,7 @@ def _predict_case(
     case: Case, ready: _Ready, predictor: Predictor, folder: Path, options: PredictOptions
 ) -> CaseRecord:
     prepared = ready.prepared
-    prediction = predictor.segment(prepared.volume, prepared.source, options.probabilities)
+    prediction = predictor.result(prepared, options.probabilities)
     writing = time.perf_counter()
     with failing_alone(case, "writing"):
         names = write_outputs(prediction, case, ready.series, folder, options, predictor.origin)

@@ -10,7 +10,8 @@ import onnx
 
 from vol3dseg.errors import DeviceError, ModelError
 from vol3dseg.inference import Device, Precision, Tiles
-from vol3dseg.inference.predictor import Origin, Predictor
+from vol3dseg.inference.prediction import Origin
+from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.runtimes.footprint import footprint
 from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend, has_cuda
 from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend, is_installed
@@ -124,6 +125,8 @@ def predictor_of(
     require_values(session, model.manifest, head.features if head else None)
     made = make_predictor(model, session, max_memory_mb, threads, tiles, head)
     made.origin = Origin("", model.sha256, session.provider)
+    if model.locator is not None:
+        made.locator = predictor_of(model.locator, device, threads, precision, max_memory_mb)
     return made
 
 

@@ -13,7 +13,7 @@ from vol3dseg.formats import FORMATS, NIFTI, Format, format_by_name, write_label
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
 from vol3dseg.formats.dicom.series import Series
 from vol3dseg.inference import SEG
-from vol3dseg.inference.predictor import Origin, Prediction
+from vol3dseg.inference.prediction import Origin, Prediction
 from vol3dseg.inference.record import RECORD_NAME, Record
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume

@@ -1,7 +1,6 @@
 """What `vol3dseg predict` does: choose cases, skip complete ones, segment or explain."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from vol3dseg.inference.record import (
     load_record,
 )
 from vol3dseg.inference.tiling.tile_plan import by
-from vol3dseg.preprocessing.prepare import prepare
 
 _KILLED = "case {}: the run before was killed while it was worked on, perhaps for want of memory"
 _AFTER = "give it more memory, or less to take with --max-memory, and try it again with --resume"
@@ -157,7 +155,7 @@ def explain(
             with failing_alone(case, "preparing"):
                 scan = require_room(case, predictor, options)
                 volume = read_volume(case, recipe.modalities, optional)
-                prepared = prepare(volume, recipe, partial(predictor.require, scan), optional)
+                prepared = predictor.prepare(volume, scan)
                 del volume
                 plan = predictor.plan(prepared.volume.geometry, prepared.source)
                 seconds = predictor.expected_seconds(plan)

@@ -3,20 +3,21 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vol3dseg.errors import in_memory
 from vol3dseg.inference.allowance import Allowance, Scan
 from vol3dseg.inference.deciding import Decision
+from vol3dseg.inference.prediction import Origin, Prediction, background
 from vol3dseg.inference.restore import Restorer
 from vol3dseg.inference.runtimes.session import Backend, finite
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import Progress, mirrored, run_bands
 from vol3dseg.inference.tiling.tile_plan import Plan, by, multiples
+from vol3dseg.inference.where_to_look import region_of, smallest_region
 from vol3dseg.machine import resident_mb, usable_cores
 from vol3dseg.model.adopted_notes import axes_warnings, unproven
 from vol3dseg.model.components import postprocess
@@ -25,56 +26,15 @@ from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.outputs import at_home, bring
 from vol3dseg.model.postprocessing import Change
 from vol3dseg.model.validation_scores import missing_in_words
-from vol3dseg.preprocessing.prepare import keeps_type, maps_home, prepare
+from vol3dseg.preprocessing.prepare import Prepared, keeps_type, maps_home, prepare, whole_grid
 from vol3dseg.quality.appearance import Appearance
+from vol3dseg.recipe import own_recipe
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume
 
 _PROBE = 64  # voxels a side of what is run to learn the speed
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The result of a predictor for one scan.
-
-    Parameters
-    ----------
-    segmentation : Segmentation
-        On the grid of the scan, after post-processing.
-    probabilities : (i, j, k, channel) array of float32, or None
-        On the grid of the scan, where they were asked for; channels as `manifest.outputs` has them.
-        They are what the network says: post-processing changes labels alone.
-    plan : Plan
-        How the network was run.
-    planned_mb : float or None
-        Peak memory of the process that was expected of it [MB]; None where that is not known.
-    seconds : mapping from stage to float
-        Time of "infer" and "restore", and of "postprocess" if there is any [s]; of "prepare" too,
-        where a `Volume` was given.
-    warnings : tuple of str
-        In which ways the scan differs from the training data; where a `Volume` was given.
-    changes : tuple of Change
-        What each step of post-processing has changed.
-    """
-
-    segmentation: Segmentation
-    probabilities: NDArray[np.float32] | None
-    plan: Plan
-    planned_mb: float | None
-    seconds: dict[str, float]
-    warnings: tuple[str, ...] = ()
-    changes: tuple[Change, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a predictor comes from, for records."""
-
-    name: str = ""  # of the model's file, without its suffix
-    sha256: str = ""  # of the file
-    provider: str = ""  # runtime, device and precision
 
 
 class Predictor:
@@ -102,6 +62,8 @@ class Predictor:
 
     Attributes
     ----------
+    locator : Predictor or None
+        The first network of a pair, which finds where to look.
     origin : Origin
         Empty unless it is made by `load_predictor`.
     backend, manifest, head
@@ -120,6 +82,7 @@ class Predictor:
         head: Head | None = None,
     ) -> None:
         self.origin = Origin()
+        self.locator: Predictor | None = None
         self.backend = backend
         self.manifest = manifest
         self.head = head
@@ -174,14 +137,40 @@ class Predictor:
             The scan does not fit into the memory that is given.
         """
         started = time.perf_counter()
-        scan = Scan(volume.geometry, keep_probabilities, held=True)
-        manifest = self.manifest
-        afford = partial(self.require, scan)
-        prepared = prepare(volume, manifest.recipe, afford, manifest.optional)
+        prepared = self.prepare(volume, Scan(volume.geometry, keep_probabilities, held=True))
         taken = round(time.perf_counter() - started, 4)
-        found = self.segment(prepared.volume, prepared.source, keep_probabilities, progress)
+        found = self.result(prepared, keep_probabilities, progress)
         seconds = {"prepare": taken, **found.seconds}
         return replace(found, seconds=seconds, warnings=self.warnings(prepared.appearance))
+
+    def prepare(self, volume: Volume, scan: Scan) -> Prepared:
+        """Bring a scan to what the network sees; of a pair, what the first network finds.
+
+        `scan` says what is asked for, to refuse what will not fit. Raises the errors of a call.
+        """
+        manifest, afford = self.manifest, partial(self.require, scan)
+        prepared = partial(prepare, volume, manifest.recipe, afford, manifest.optional)
+        if self.locator is None or manifest.locating is None:
+            return prepared()
+        grid = whole_grid(own_recipe(manifest.recipe, "a pair"), volume.geometry)
+        box = region_of(self.locator, manifest.locating, volume, grid)
+        if box is None and manifest.locating.nothing == "empty":
+            box = smallest_region(grid)
+            return replace(prepared(within=box), nothing_found=True)
+        return replace(prepared(within=box), nothing_found=box is None)
+
+    def result(
+        self,
+        prepared: Prepared,
+        keep_probabilities: bool = False,
+        progress: Progress = lambda done, total: None,
+    ) -> Prediction:
+        """Segment what `prepare` gave; parameters and errors as of `segment`."""
+        locating = self.manifest.locating
+        if prepared.nothing_found and locating and locating.nothing == "empty":
+            plan = self.plan(prepared.volume.geometry, prepared.source)
+            return background(prepared.source, self.manifest, plan, keep_probabilities)
+        return self.segment(prepared.volume, prepared.source, keep_probabilities, progress)
 
     def segment(
         self,
@@ -247,6 +236,14 @@ class Predictor:
             seconds["postprocess"] = round(time.perf_counter() - started, 4)
         probabilities = restorer.probabilities
         return Prediction(segmentation, probabilities, plan, planned_mb, seconds, (), changes)
+
+    def notes_on(self, prepared: Prepared) -> tuple[str, ...]:
+        """Say what the first network of a pair did not find."""
+        locating = self.manifest.locating
+        if locating is None or not prepared.nothing_found:
+            return ()
+        done = {"whole": "the whole scan was segmented", "empty": "all of it is background"}
+        return (f"nothing was found where to look: {done[locating.nothing]}",)
 
     @property
     def notes(self) -> tuple[str, ...]:

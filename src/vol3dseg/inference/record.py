@@ -8,7 +8,7 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.signature import Signature, is_current
 from vol3dseg.errors import EvaluationError
 from vol3dseg.files import write_text
-from vol3dseg.inference.predictor import Origin
+from vol3dseg.inference.prediction import Origin
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.postprocessing import Change, Steps
 from vol3dseg.model.provenance import installed_versions

@@ -14,6 +14,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from vol3dseg import __version__
 from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.adopted import AdoptedFacts, AxisCodes, Proof
+from vol3dseg.model.locating import Locating
 from vol3dseg.model.outputs import Outputs
 from vol3dseg.model.postprocessing import Steps, step_problems
 from vol3dseg.model.provenance import Provenance
@@ -149,6 +150,8 @@ class Manifest(Frozen):
         What is done to labels on the grid of the scan, in this order.
     members : tuple of TrainingFacts or AdoptedFacts
         One for each network whose outputs are averaged. None of a Keras model trained elsewhere.
+    locating : Locating or None
+        What the first network of a pair is, which finds where to look; None of a single network.
     training_axes : str or None
         In which its training scans are stored ("LPS"), where the recipe keeps a scan's own axes.
     training_data : TrainingData or None
@@ -179,6 +182,7 @@ class Manifest(Frozen):
     tiling: Tiling
     postprocessing: Steps = ()
     members: tuple[Member, ...]
+    locating: Locating | None = None
     training_axes: AxisCodes | None = None
     training_data: TrainingData | None = None
     optional: tuple[str, ...] = ()

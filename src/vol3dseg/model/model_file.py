@@ -12,9 +12,10 @@ from pydantic import Field
 
 from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.adopted import AdoptedFacts
+from vol3dseg.model.locating import LABELS, put_locator, take_locator
 from vol3dseg.model.manifest import METADATA_KEY, Manifest, parse_manifest, read_run_manifest
 from vol3dseg.model.network_check import require_known_steps, require_sound_network
-from vol3dseg.model.onnx_bytes import read_onnx
+from vol3dseg.model.onnx_bytes import parse_onnx, read_onnx
 from vol3dseg.model.replay_case import METADATA_KEY as REPLAY_KEY
 from vol3dseg.model.replay_case import ReplayCase
 from vol3dseg.preprocessing.index import FILE_NAME, Index, load_index
@@ -45,6 +46,7 @@ class ModelFile:
     sha256: str  # of the content
     standalone: Standalone | None = None  # how it is called, if it is not a network alone
     replay: str | None = None  # the small case that it carries, as JSON
+    locator: "ModelFile | None" = None  # the first network of a pair
 
     @classmethod
     def of(cls, content: bytes, manifest: Manifest) -> "ModelFile":
@@ -59,6 +61,15 @@ def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
     outside the ONNX standard.
     """
     content, model = read_onnx(path)
+    return _checked(content, model, path, allow_standalone)
+
+
+def _checked(
+    content: bytes, model: onnx.ModelProto, path: Path, allow_standalone: bool
+) -> ModelFile:
+    sha256, inner = hashlib.sha256(content).hexdigest(), take_locator(model)
+    if inner is not None:  # the network is what is left
+        content = model.SerializeToString()
     properties = {prop.key: prop.value for prop in model.metadata_props}
     text, call = properties.get(METADATA_KEY), properties.get(STANDALONE_KEY)
     if text is None:
@@ -76,10 +87,11 @@ def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
             remedy="export the run again without --standalone",
         )
     _refuse_foreign(model, path)
-    manifest, sha256 = parse_manifest(text, path), hashlib.sha256(content).hexdigest()
+    manifest = parse_manifest(text, path)
     if call is None:
         require_sound_network(model, manifest, path)
-        return ModelFile(content, manifest, sha256, replay=properties.get(REPLAY_KEY))
+        replay, locator = properties.get(REPLAY_KEY), _locator(inner, manifest, path)
+        return ModelFile(content, manifest, sha256, replay=replay, locator=locator)
     require_known_steps(model, path)
     standalone = parse_json(
         Standalone,
@@ -90,6 +102,31 @@ def read_model(path: Path, allow_standalone: bool = False) -> ModelFile:
         remedy="export it again",
     )
     return ModelFile(content, manifest, sha256, standalone)
+
+
+def _locator(content: bytes | None, manifest: Manifest, path: Path) -> ModelFile | None:
+    """Return the first network of a pair, which the manifest must know of, checked as any other."""
+    known = manifest.locating.sha256 if manifest.locating else None
+    found = None if content is None else hashlib.sha256(content).hexdigest()
+    if found != known:
+        raise ModelError(
+            "carries another network to find where to look than its manifest says",
+            where=path,
+            expected="the pair that vol3dseg export-onnx wrote",
+            remedy="export it again",
+        )
+    if content is None:
+        return None
+    locator = _checked(content, parse_onnx(content, path), path, allow_standalone=False)
+    theirs = locator.manifest
+    if theirs.locating or theirs.labels != LABELS or theirs.recipe.kind != "vol3dseg":
+        raise ModelError(
+            "carries a network to find where to look that is none",
+            where=path,
+            expected="one of vol3dseg train --locate",
+            remedy="export it again",
+        )
+    return locator
 
 
 class Described(NamedTuple):
@@ -141,7 +178,8 @@ def describe(path: str | Path) -> Described:
 
 
 def _describe_file(model: ModelFile) -> Described:
-    facts: dict[str, Any] = {"sha256": model.sha256, "bytes": len(model.content)}
+    size = len(model.content) + (len(model.locator.content) if model.locator else 0)
+    facts: dict[str, Any] = {"sha256": model.sha256, "bytes": size}
     quantised, members = model.manifest.quantisation, len(model.manifest.members)
     kind = "model" if quantised is None else f"{quantised.precision} model"
     adopted = [facts for facts in model.manifest.members if isinstance(facts, AdoptedFacts)]
@@ -149,6 +187,8 @@ def _describe_file(model: ModelFile) -> Described:
         kind += f", adopted from {adopted[0].framework}"
     if members > 1:
         kind += f", the average of {members} networks"
+    if model.locator is not None:
+        kind += ", with one that finds where to look"
     if model.standalone is not None:
         kind = "standalone model, from raw intensities to labels"
         facts["standalone"] = model.standalone.model_dump(mode="json")
@@ -156,14 +196,22 @@ def _describe_file(model: ModelFile) -> Described:
 
 
 def with_manifest(
-    model: onnx.ModelProto, manifest: Manifest, replay: ReplayCase | None = None
+    model: onnx.ModelProto,
+    manifest: Manifest,
+    replay: ReplayCase | None = None,
+    locator: bytes | None = None,
 ) -> bytes:
-    """Return the bytes of `model` with `manifest`, and a case to replay, as its only metadata."""
+    """Return the bytes of `model` with `manifest`, and a case to replay, as its only metadata.
+
+    `locator` is the file of the first network of a pair.
+    """
     del model.metadata_props[:]
     said = {METADATA_KEY: manifest.model_dump_json()}
     if replay is not None:
         said[REPLAY_KEY] = replay.model_dump_json()
     onnx.helper.set_model_props(model, said)
+    if locator is not None:
+        put_locator(model, locator)
     return bytes(model.SerializeToString())
 
 

@@ -25,7 +25,13 @@ def read_onnx(path: Path) -> tuple[bytes, onnx.ModelProto]:
     ------
     ModelError
     """
-    content, model = _content(path), onnx.ModelProto()
+    content = _content(path)
+    return content, parse_onnx(content, path)
+
+
+def parse_onnx(content: bytes, path: Path) -> onnx.ModelProto:
+    """Return what the bytes of an ONNX file say; `path` is named in a ModelError."""
+    model = onnx.ModelProto()
     beside = _beside_weights(content)
     if beside > _MOST_BESIDE:
         raise ModelError(
@@ -45,7 +51,7 @@ def read_onnx(path: Path) -> tuple[bytes, onnx.ModelProto]:
             expected=_EXPECTED,
             remedy="copy or export it again",
         )
-    return content, model
+    return model
 
 
 def _content(path: Path) -> bytes:

@@ -46,7 +46,7 @@ class Parts:
 def choose_parts(subjects: int) -> Parts:
     """Keep a tenth for validation, a fifth where there are fewer than 50; none of less than 20."""
     if subjects == 1:
-        why = "1 subject, which is learned from: nothing says how good the model is on others"
+        why = "1 subject is learned from: nothing says how good the model is on others"
         return Parts(subjects, 0, 0.0, why)
     if subjects < FEW:
         why = (

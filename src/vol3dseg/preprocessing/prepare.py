@@ -17,7 +17,7 @@ from vol3dseg.machine import usable_cores
 from vol3dseg.preprocessing.monai_transforms import monai_maps_home, prepare_as_monai
 from vol3dseg.preprocessing.nnunet_steps import nnunet_maps_home, oriented, prepare_as_nnunet
 from vol3dseg.quality.appearance import Appearance, measure_appearance
-from vol3dseg.recipe import ModelRecipe, MonaiRecipe, NnunetRecipe, own_recipe
+from vol3dseg.recipe import ModelRecipe, MonaiRecipe, NnunetRecipe, Recipe, own_recipe
 from vol3dseg.recipe.cropping import AXES, WrittenBox, nonzero_box, write_nonzero_box
 from vol3dseg.space.axes import AxisMaps, axis_maps
 from vol3dseg.space.box import Box, Shape
@@ -41,6 +41,7 @@ class Prepared:
     box: Box  # the part of `grid` that the volume covers: the union of `boxes`
     boxes: Mapping[str, Box]  # what is not zero in each modality, in voxels of `grid`
     appearance: Appearance  # of the modalities as read; it has none of those that are missing
+    nothing_found: bool = False  # by the first network of a pair, which was asked where to look
 
 
 def prepare(
@@ -48,13 +49,16 @@ def prepare(
     recipe: ModelRecipe,
     afford: Callable[[Shape], None] = lambda shape: None,
     optional: Collection[str] = (),
+    within: Box | None = None,
 ) -> Prepared:
     """Bring a scan, which may have more modalities than the recipe, to what the network sees.
 
     Each modality is treated by itself (normalised inside its own mask, with its own non-zero box),
     so a model of one modality sees the same voxels whichever others were prepared with it. One of
-    the `optional` that the scan lacks is zeros, and has no part in the box.
-    `afford` is called with the shape of the result before that is made; it may raise.
+    the `optional` that the scan lacks is zeros, and has no part in the box. `within` is the box of
+    `whole_grid` that is prepared, in place of what is not zero; intensities are still normalised by
+    the whole scan. `afford` is called with the shape of the result before that is made; it may
+    raise.
 
     Raises DatasetError (a modality is missing, or all are), GridError (the working grid would have
     more voxels than any scan has), IntensityError (no bias field is found), MemoryLimitError,
@@ -69,13 +73,12 @@ def prepare(
         )
     if isinstance(recipe, NnunetRecipe | MonaiRecipe):
         return _prepared_as_others_do(volume, recipe, afford)
-    canonical = volume.geometry.canonical()
-    grid = canonical.with_spacing(recipe.spacing_mm) if recipe.spacing_mm else canonical
+    canonical, grid = volume.geometry.canonical(), whole_grid(recipe, volume.geometry)
     views = _views(volume, recipe, canonical)
     with ThreadPoolExecutor(usable_cores()) as pool:
         appearance = pool.submit(measure_appearance, views, volume.geometry)
-        if recipe.crop == "none":
-            boxes = dict.fromkeys(views, Box.whole(grid.shape))
+        if within is not None or recipe.crop == "none":
+            boxes = dict.fromkeys(views, within or Box.whole(grid.shape))
         else:
             box_in = partial(nonzero_box, source=canonical, grid=grid, kernel=recipe.kernel)
             found = pool.map(box_in, views.values())
@@ -101,6 +104,12 @@ def prepare(
             resample_along(image, maps, each=step.fitted(image), out=target)
     prepared = Volume(np.moveaxis(array, 0, -1), grid.cropped(box), recipe.modalities)
     return Prepared(prepared, volume.geometry, grid, box, boxes, appearance.result())
+
+
+def whole_grid(recipe: Recipe, source: Geometry) -> Geometry:
+    """Return the working grid of a scan of which nothing is cut off."""
+    canonical = source.canonical()
+    return canonical.with_spacing(recipe.spacing_mm) if recipe.spacing_mm else canonical
 
 
 def _views(volume: Volume, recipe: ModelRecipe, grid: Geometry) -> dict[str, NDArray[np.float32]]:

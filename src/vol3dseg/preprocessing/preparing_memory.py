@@ -5,6 +5,7 @@ from math import prod
 from vol3dseg.machine import usable_cores
 from vol3dseg.preprocessing.monai_transforms import largest_monai_grid, monai_preparing_bytes
 from vol3dseg.preprocessing.nnunet_steps import largest_nnunet_grid, nnunet_preparing_bytes
+from vol3dseg.preprocessing.prepare import whole_grid
 from vol3dseg.recipe import ModelRecipe, MonaiRecipe, NnunetRecipe
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
@@ -23,8 +24,7 @@ def largest_working_shape(recipe: ModelRecipe, source: Geometry) -> Shape:
         return largest_nnunet_grid(recipe, source).shape
     if isinstance(recipe, MonaiRecipe):
         return largest_monai_grid(recipe, source).shape
-    grid = source.canonical()
-    return (grid.with_spacing(recipe.spacing_mm) if recipe.spacing_mm else grid).shape
+    return whole_grid(recipe, source).shape
 
 
 def preparing_takes_mb(recipe: ModelRecipe, source: Geometry, working: Shape) -> float:

@@ -66,7 +66,8 @@ def _contents(prepared: Prepared, labels: tuple[Segmentation, Segmentation] | No
     """Return what stays the same where LZF, whose table begins as it lies, packs it otherwise."""
     grids = [(grid.shape, grid.affine.tolist()) for grid in (prepared.grid, prepared.source)]
     boxes = {name: str(box) for name, box in prepared.boxes.items()}
-    digest = hashlib.sha256(f"{grids} {prepared.box} {boxes}".encode())
+    unseen = [of.unannotated for of in labels or () if of.unannotated]
+    digest = hashlib.sha256(f"{grids} {prepared.box} {boxes} {unseen or ''}".rstrip().encode())
     for array in (*np.moveaxis(prepared.volume.array, -1, 0), *(s.array for s in labels or ())):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

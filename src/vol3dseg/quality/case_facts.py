@@ -1,6 +1,6 @@
 """The facts of one case: some hundred numbers, no voxels. One case is in memory at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -77,13 +77,14 @@ def measure(
     modalities: tuple[str, ...],
     labels: LabelSet | None = None,
     windows: Mapping[str, Window] = MappingProxyType({}),
+    optional: Collection[str] = (),
 ) -> CaseFacts:
     """Read a case and return its facts; never raises an error of ours, but says it in `problems`.
 
-    `modalities` are those that it should have; without `labels` classes are named "value 1", ...
-    `windows` are those of the config.
+    `modalities` are those that it should have, but for `optional` ones; without `labels` classes
+    are named "value 1", ... `windows` are those of the config.
     """
-    contents = read_contents(case, modalities, labels)
+    contents = read_contents(case, modalities, labels, optional)
     return measure_contents(case.id, case.subject, contents, windows)
 
 

@@ -1,6 +1,6 @@
 """What can be read of one case, and what cannot, in words."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,15 +37,21 @@ class Contents:
     unannotated: tuple[str, ...] = ()  # classes that nobody has looked for
 
 
-def read_contents(case: Case, modalities: tuple[str, ...], labels: LabelSet | None) -> Contents:
+def read_contents(
+    case: Case,
+    modalities: tuple[str, ...],
+    labels: LabelSet | None,
+    optional: Collection[str] = (),
+) -> Contents:
     """Read what can be read of a case; what cannot is said in words.
 
-    `modalities` are those that it should have. Without `labels`, classes are named by their values,
-    or the numbers of their segments.
+    `modalities` are those that it should have, but for `optional` ones. Without `labels`, classes
+    are named by their values, or the numbers of their segments.
     """
     problems: list[str] = []
     notes: dict[str, Sequence[Note]] = {}
-    found = _read_images(case, modalities, problems, notes)
+    wanted = tuple(name for name in modalities if name in case.images or name not in optional)
+    found = _read_images(case, wanted, problems, notes)
     grids = [grid for _, grid in found.values()]
     # The grid that most others fit; the first of equals.
     geometry = max(grids, key=lambda g: sum(g.fits(other) for other in grids), default=None)

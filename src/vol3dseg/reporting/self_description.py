@@ -42,7 +42,7 @@ def describe_model(manifest: Manifest, facts: Mapping[str, str]) -> Tables:
     """Return what is to be known of a model or a run; `facts` are of its file."""
     data = manifest.training_data
     tables = {
-        "": facts_table({**facts, **network_facts(manifest), **_optional(manifest)}),
+        "": facts_table({**facts, **network_facts(manifest), **_how_used(manifest)}),
         "What is done to a scan": facts_table(_steps(manifest.recipe)),
         "Classes": _class_table(manifest.labels),
     }
@@ -173,11 +173,17 @@ def _class_columns(manifest: Manifest) -> dict[str, dict[str, str]]:
     return columns
 
 
-def _optional(manifest: Manifest) -> dict[str, str]:
-    """Return what a scan may lack; empty words where that is nothing."""
-    some = " and ".join(manifest.optional)
+def _how_used(manifest: Manifest) -> dict[str, str]:
+    """Return what a scan may lack, and where is looked; empty words where that is as usual."""
+    some, looks = " and ".join(manifest.optional), ""
     every = len(manifest.optional) == len(manifest.recipe.modalities)
-    return {"a scan may lack": f"{some}, but not all at once" if every else some}
+    if (locating := manifest.locating) is not None:
+        found, then = locating.found, {"whole": "the whole scan", "empty": "nowhere"}
+        looks = (
+            f"in the box that another network finds, and {found.margin_mm:g} mm around it; where "
+            f"it finds nothing ({found.missed} of {found.cases} cases), {then[locating.nothing]}"
+        )
+    return {"a scan may lack": f"{some}, but not all at once" if every else some, "looks": looks}
 
 
 def _without(manifest: Manifest) -> Table:

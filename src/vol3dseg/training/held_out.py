@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from vol3dseg.errors import RunError, some_of
 from vol3dseg.files import sha256_json
 from vol3dseg.formats import NIFTI, read_labels
-from vol3dseg.inference.predictor import Origin
+from vol3dseg.inference.prediction import Origin
 from vol3dseg.inference.record import CaseRecord, Record
 from vol3dseg.model.manifest import Manifest, read_run_manifest
 from vol3dseg.preprocessing.index import load_index

@@ -75,12 +75,13 @@ def inspect(
     require_pillow()
     chosen, source, folder = config and load_config(config), Path(dataset), Path(output)
     modalities = chosen.recipe.modalities if chosen else None
+    optional = chosen.optional if chosen else ()
     labels = chosen.labels if chosen else named_labels(source)
     cases, layout = allow_repairs(find_cases(source, modalities or ()), repair), layout_of(source)
     require_writable(folder, (PAGE_NAME, CASES_NAME, SUSPECTS_NAME))
     with worker_processes(workers, len(cases)) as executor:
         windows = chosen.recipe.windows if chosen else {}
-        found = survey(cases, modalities, labels, executor, progress, windows)
+        found = survey(cases, modalities, labels, executor, progress, windows, optional)
         found = replace(found, title=folder_name(source), layout=layout.name if layout else "")
         gallery = draw_cases(cases, found, labels, sample, executor, progress)
     write_tables(folder, found)

@@ -1,6 +1,6 @@
 """All cases of a data set measured and ranked, and pictures of some of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -112,15 +112,18 @@ def survey(
     executor: Executor | None = None,
     progress: Progress = lambda stage, total: None,
     windows: Mapping[str, Window] | None = None,
+    optional: Collection[str] = (),
 ) -> Survey:
     """Measure all cases and rank them; memory holds facts only, beside one case a process.
 
-    Every case should have the `modalities`; None expects of all what any of them has. Without
-    `labels`, classes are named by their values.
+    Every case should have the `modalities`, but for `optional` ones; None expects of all what any
+    of them has. Without `labels`, classes are named by their values.
     """
     modalities = modalities or modalities_of(cases)
     windows = windows or {}
-    function = partial(measure, modalities=modalities, labels=labels, windows=windows)
+    function = partial(
+        measure, modalities=modalities, labels=labels, windows=windows, optional=optional
+    )
     found = []
     for facts in over_cases(function, cases, executor, _killed):
         found.append(facts)
