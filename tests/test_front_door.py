@@ -15,7 +15,7 @@ from vol3dseg.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [name for name in package.__all__ if name != "__version__"]
-TRAINED = {"train", "export_onnx"}  # whose modules import TensorFlow
+TRAINED = {"train", "train_locator", "export_onnx"}  # whose modules import TensorFlow
 
 
 def found(name):

@@ -55,8 +55,8 @@ def train_locator(
         Go on with an interrupted run.
     progress : callable
         Called with lines of text.
-    **options
-        As of `train`.
+    **options : object
+        As of `train`: show, loggers.
 
     Returns
     -------
