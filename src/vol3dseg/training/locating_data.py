@@ -30,7 +30,7 @@ LONGEST = 96  # voxels of the longest side of a scan
 _COARSER = 2.0  # times the spacing that the scans have, at least
 _DEPTH, _WIDTH = 3, 8
 _TOUCHED = 0.1  # share of a coarse voxel that is labelled, from which on it is
-_STEPS, _EPOCHS = 25, 40
+_STEPS, _EPOCHS = 25, 20
 
 
 def coarse_spacing(cases: Mapping[str, StoredCase]) -> Spacing:
