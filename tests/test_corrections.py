@@ -13,6 +13,7 @@ from vol3dseg.cli.main import cli
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_case
 from vol3dseg.errors import DatasetError, EvaluationError, GridError, LabelError, OutputError
+from vol3dseg.inference.output_files import PredictOptions
 from vol3dseg.inference.predicting import predict
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.reporting.edited_predictions import collect_corrections
@@ -131,6 +132,15 @@ def test_what_cannot_be_right_is_refused(folders, tmp_path, spoil, error, messag
     with pytest.raises(error, match=message):
         collect_corrections(*folders, tmp_path / "out")
     assert not (tmp_path / "out" / "cases.csv").exists()
+
+
+def test_probabilities_that_were_copied_too_are_no_label_maps(brats_folder, model_path, tmp_path):
+    made, edited = tmp_path / "predictions", tmp_path / "edited"
+    predict(model_path, brats_folder, made, PredictOptions(probabilities=True))
+    shutil.copytree(made, edited)
+    edit(edited / "Case_002.nii.gz", mended)
+    found = collect_corrections(made, edited, brats_folder, tmp_path / "out")
+    assert list(found.corrected) == ["Case_002"]
 
 
 def test_nothing_of_others_is_replaced(folders, tmp_path):

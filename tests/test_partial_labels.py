@@ -114,6 +114,17 @@ class TestReading:
         found = [case.annotated for case in find_cases(brats_folder)]
         assert found == [None, {"edema": (), "necrotic core": (1,)}, None]
 
+    @pytest.mark.parametrize("head", ["id,classes", "case,label_classes", "id", ""])
+    def test_a_file_beside_without_its_columns_is_refused(self, brats_folder, head):
+        (brats_folder / "label_classes.csv").write_text(f"{head}\nCase_002,edema\n")
+        with pytest.raises(DatasetError, match="expected the columns id and label_classes"):
+            find_cases(brats_folder)
+
+    def test_spaces_and_short_rows_do_no_harm(self, brats_folder):
+        beside = brats_folder / "label_classes.csv"
+        beside.write_text("id , label_classes\nCase_002, edema\nCase_003\n")
+        assert [c.annotated for c in find_cases(brats_folder)] == [None, {"edema": ()}, None]
+
     def test_a_file_beside_is_refused_with_all_that_is_wrong(self, brats_folder):
         beside = brats_folder / "label_classes.csv"
         beside.write_text(

@@ -1,5 +1,7 @@
 """The choice of post-processing by held-out cases, and the counts that it is made by."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -108,6 +110,14 @@ def test_a_false_blob_far_away_is_removed():
     assert found.before["rim"] < found.after["rim"] == 1
     assert found.before["whole"] < found.after["whole"] == 1
     assert said == [f"post-processing: {gain}"]
+
+
+def test_a_blob_of_what_nobody_has_looked_for_may_be_right():
+    cases = [(n, replace(t, unannotated=("rim",)), f) for n, t, f in made(far_blob)]
+    found, _ = chosen(cases)
+    assert found.steps == ()
+    assert found.before == found.after
+    assert found.before["rim"] == found.before["core"] == 1
 
 
 def test_nothing_is_chosen_where_nothing_helps():

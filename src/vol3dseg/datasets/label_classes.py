@@ -104,7 +104,9 @@ def with_label_classes(cases: Sequence[Case], folder: Path, problems: list[str])
         return list(cases)
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
+        rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(
             f"not CSV in UTF-8 ({error})",
@@ -112,10 +114,17 @@ def with_label_classes(cases: Sequence[Case], folder: Path, problems: list[str])
             expected=f"the columns id and {COLUMN}",
             remedy="save it again",
         ) from error
+    if sorted(columns) != ["id", COLUMN]:  # or a class would be learned as nothing, unseen
+        raise DatasetError(
+            f"has the columns {some_of(columns) or 'of nothing'}",
+            where=path,
+            expected=f"the columns id and {COLUMN}",
+            remedy="correct its first line",
+        )
     said: dict[str, Annotated] = {}
     known = {case.id for case in cases}
     for number, row in enumerate(rows, start=2):
-        name, cell = (row.get("id") or "").strip(), (row.get(COLUMN) or "").strip()
+        name, cell = ((row[key] or "").strip() for key in ("id", COLUMN))
         place = f"{FILE_NAME}, row {number}"
         if name not in known:
             problems.append(f"{place}: there is no case {name!r}")

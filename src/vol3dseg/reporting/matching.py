@@ -76,12 +76,8 @@ class Folders:
         made = record.cases if record else {}
         # A case that failed must not count with the file of an older model.
         failed = {name for name, case in made.items() if case.error}
-        beside = {
-            spelled(label_stem(Path(name)) or "") for case in made.values() for name in case.beside
-        }
-        written = {name: case.file for name, case in made.items()}
-        besides = beside - written.keys()
-        files = label_files(predictions, set(written.values()), besides | failed)
+        written = {case.file for case in made.values()}
+        files = label_files(predictions, written, no_label_maps(made) | failed)
         others = [
             path.name
             for path in sorted(predictions.iterdir())
@@ -120,6 +116,14 @@ class Folders:
         if not labelled:
             return "no label map in the references" if reference else "no reference"
         return ""
+
+
+def no_label_maps(made: Mapping[str, CaseRecord]) -> set[str]:
+    """Return the names, without their endings, of what stands beside predictions."""
+    beside = {
+        spelled(label_stem(Path(name)) or "") for case in made.values() for name in case.beside
+    }
+    return beside - made.keys()
 
 
 def match(
