@@ -25,6 +25,7 @@ from vol3dseg.cli.preprocess import preprocess
 from vol3dseg.cli.show import show
 from vol3dseg.cli.split import split
 from vol3dseg.cli.train import train
+from vol3dseg.cli.view import view
 from vol3dseg.errors import NO_RIGHTS, Vol3dSegError
 
 # What a command says when it is stopped by Ctrl-C, if it can go on.
@@ -82,6 +83,7 @@ for command in (
     corrections,
     info,
     show,
+    view,
     demo,
 ):
     cli.add_command(command)

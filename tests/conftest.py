@@ -69,18 +69,24 @@ def shared_nnunet() -> Path:
 
 
 @pytest.fixture(scope="session")
-def browse(tmp_path_factory):
-    """Open a page in headless Chromium; gives its DOM after scripts ran, and console messages."""
+def chromium():
+    """The program that pages are tested in."""
     names = ("chromium", "chromium-browser", "google-chrome")
     browser = next(filter(None, map(shutil.which, names)), None)
     if browser is None:
         pytest.skip("no headless browser: install chromium to test pages")
+    return browser
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory, chromium):
+    """Open a page in headless Chromium; gives its DOM after scripts ran, and console messages."""
 
     def browse(path: Path, *options: str) -> tuple[str, list[str]]:
         profile = tmp_path_factory.mktemp("browser")
         done = subprocess.run(
             [
-                browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+                chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
                 "--no-first-run", "--disable-background-networking", "--disable-component-update",
                 "--disable-sync", f"--user-data-dir={profile}", "--enable-logging=stderr",
                 "--virtual-time-budget=5000", "--dump-dom", *options, path.resolve().as_uri(),

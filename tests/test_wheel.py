@@ -35,7 +35,7 @@ def test_the_wheel_holds_every_file_under_one_name(tmp_path):
     expected = {
         f"{target}/{path.relative_to(ROOT / source)}"
         for source, target in MAPPED.items()
-        for pattern in ("*.py", "*.yaml", "*.css", "*.js", "py.typed")
+        for pattern in ("*.py", "*.yaml", "*.css", "*.js", "*.html", "*.txt", "py.typed")
         for path in (ROOT / source).rglob(pattern)
     }
     assert {name for name in names if name.startswith("vol3dseg/")} == expected

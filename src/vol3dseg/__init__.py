@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from vol3dseg.training.data import write_split as write_split
     from vol3dseg.training.fit import train as train
     from vol3dseg.training.locator import train_locator as train_locator
+    from vol3dseg.viewing.viewer import view as view
 
 __version__ = "0.1.0"
 
@@ -70,6 +71,7 @@ _HOMES = {
     "compare_folders": "vol3dseg.reporting.comparison.comparison_report",
     "collect_corrections": "vol3dseg.reporting.edited_predictions",
     "draw_files": "vol3dseg.reporting.drawing_files",
+    "view": "vol3dseg.viewing.viewer",
     "Config": "vol3dseg.config",
     "load_config": "vol3dseg.config",
     "Recipe": "vol3dseg.recipe",

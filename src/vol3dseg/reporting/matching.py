@@ -74,10 +74,7 @@ class Folders:
     ) -> "Folders":
         """Look what is there; no label map is opened."""
         made = record.cases if record else {}
-        # A case that failed must not count with the file of an older model.
-        failed = {name for name, case in made.items() if case.error}
-        written = {case.file for case in made.values()}
-        files = label_files(predictions, written, no_label_maps(made) | failed)
+        files = predicted_files(predictions, record)
         others = [
             path.name
             for path in sorted(predictions.iterdir())
@@ -116,6 +113,15 @@ class Folders:
         if not labelled:
             return "no label map in the references" if reference else "no reference"
         return ""
+
+
+def predicted_files(folder: Path, record: Record | None) -> dict[str, Path]:
+    """Return the label maps of a folder of predictions, by case; see `label_files`."""
+    made = record.cases if record else {}
+    # A case that failed must not count with the file of an older model.
+    failed = {name for name, case in made.items() if case.error}
+    written = {case.file for case in made.values()}
+    return label_files(folder, written, no_label_maps(made) | failed)
 
 
 def no_label_maps(made: Mapping[str, CaseRecord]) -> set[str]:

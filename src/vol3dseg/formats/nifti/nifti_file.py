@@ -1,6 +1,7 @@
 """NIfTI files, through nibabel, with the checks that nibabel leaves to its caller."""
 
 from collections import deque
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -55,6 +56,13 @@ def _note_name(file: FileStart, intake: Intake) -> None:
 
 def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     """Write a .nii or .nii.gz file with nothing but the grid in its header; see `formats.write`."""
+    write_stream(path, content(array, geometry))
+
+
+def content(
+    array: NDArray[Any], geometry: Geometry, window: tuple[float, float] | None = None
+) -> Iterator[memoryview]:
+    """Give a file in portions, its header first; `window` tells viewers what is black and white."""
     header = nib.Nifti1Header()
     header.set_data_shape(array.shape)
     header.set_data_dtype(array.dtype)
@@ -63,8 +71,10 @@ def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     header.set_qform(geometry.affine, code=1)
     header.set_slope_inter(1, 0)
     header["vox_offset"] = len(header.binaryblock) + 4  # four zeros: no extensions
+    if window is not None:
+        header["cal_min"], header["cal_max"] = window
     start = bytes(header.binaryblock) + bytes(4)
-    write_stream(path, chain([memoryview(start)], stored_portions(array)))
+    return chain([memoryview(start)], stored_portions(array))
 
 
 NIFTI = Format(

@@ -1,0 +1,1 @@
+"""Cases in a browser: a page on the loopback interface, which reaches nothing else."""
