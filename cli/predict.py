@@ -17,7 +17,7 @@ from vol3dseg.cli.options import (
     progress_bar,
     repair_option,
 )
-from vol3dseg.inference import DEVICES, FORMAT_NAMES, PRECISIONS, SEG, TILES
+from vol3dseg.inference import DEVICES, FORMAT_NAMES, LAYOUTS, PRECISIONS, SEG, TILES
 
 if TYPE_CHECKING:
     from vol3dseg.inference.output_files import Draw, PredictOptions
@@ -108,10 +108,23 @@ flag = partial(click.option, is_flag=True)
     help="Threads on the CPU.  [default: one per core]",
 )
 @flag("--probabilities", help="Write <id>_probabilities.nii.gz as well.")
+@flag(
+    "--uncertainty",
+    help="Write <id>_entropy.nii.gz as well; of several networks also "
+    "<id>_mutual_information.nii.gz, what they disagree about. In nats.",
+)
 @click.option(
     "--format",
     type=click.Choice(FORMAT_NAMES),
     help="Of what is written; dicom-seg needs DICOM.  [default: as the input; nifti for DICOM]",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(LAYOUTS),
+    default="flat",
+    show_default=True,
+    help="Of OUTPUT: files named by their case; or bids, a data set of BIDS derivatives in NIfTI, "
+    "sub-.../anat/sub-..._desc-vol3dseg_dseg.nii.gz.",
 )
 @flag("--deidentify", help="Blank patient and study in DICOM-SEG; no other format carries them.")
 @flag(

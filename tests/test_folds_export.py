@@ -74,6 +74,22 @@ def test_the_average_gives_the_mean_of_what_each_fold_gives(folds, average, shar
         assert "holds out" in manifest.validation.notes[0]
 
 
+def test_the_average_tells_what_its_folds_disagree_about(folds, average, shared_brats_folder):
+    made = export_folds(folds, folds.parent / "apart")
+    case = find_cases(shared_brats_folder)[0]
+    modalities = read_model(average).manifest.recipe.modalities
+    each = [probabilities(file, case, modalities).astype(float) for file in made]
+
+    def entropy(p):
+        return -(p * np.log(np.maximum(p, 1e-30))).sum(axis=-1)
+
+    predictor = vol3dseg.load_predictor(average, device="cpu", uncertainty=True)
+    found = predictor(read_volume(case, modalities)).uncertainty["mutual_information"]
+    expected = entropy(np.mean(each, axis=0)) - np.mean([entropy(p) for p in each], axis=0)
+    assert expected.max() > 1e-4
+    np.testing.assert_allclose(found, expected, atol=3e-6)
+
+
 def test_the_average_knows_its_members(folds, average):
     manifest = read_model(average).manifest
     assert manifest.members == read_run_manifest(folds).members

@@ -128,7 +128,8 @@ def require_writable(folder: Path, names: Collection[str] = ()) -> set[str]:
     """
     with reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        left = remove_leftovers(folder)
+        places = dict.fromkeys([folder, *((folder / name).parent for name in names)])
+        left = set().union(*(remove_leftovers(place) for place in places if place.is_dir()))
         with _temporary_folder(folder) as trial:
             _try_names(trial, names)
     require_ours(folder / name for name in names)
@@ -139,6 +140,7 @@ def _try_names(trial: Path, names: Collection[str]) -> None:
     """Refuse names that the file system does not take, or does not tell apart by their case."""
     for name in names:
         with reporting(trial.parent / name):
+            (trial / name).parent.mkdir(parents=True, exist_ok=True)
             try:
                 (trial / name).touch(exist_ok=False)
             except FileExistsError as error:

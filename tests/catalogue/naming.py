@@ -32,6 +32,21 @@ def instead_of_t1(put):
     return make
 
 
+def called(*ids):
+    """Give several cases of these ids, of several subjects, with the same images."""
+
+    def make(data: DataSet) -> None:
+        rows = []
+        for number, name in enumerate(ids):
+            images = {m: f"{number}_{m}.nii" for m in ("flair", "t1")}
+            for modality, file in images.items():
+                (data.folder / file).write_bytes((data.folder / f"{modality}.nii").read_bytes())
+            rows.append({"id": name, **images})
+        data.rows(*rows)
+
+    return make
+
+
 def a_link(path) -> None:
     path.symlink_to(ANNEX)
 

@@ -8,6 +8,7 @@ FETCH = (
     "or copy it here"
 )
 UNLABELLED = "note: 1 of 1 prepared cases has no label map, and is not learned from: one"
+_BIDS = ("--layout", "bids")
 ROWS = (
     Row("N1", "files in one folder, `<id>_<modality>` and `<id>_seg`",
         naming.placed("one_flair.nii", "one_t1.nii", "one_seg.nii")),
@@ -42,6 +43,18 @@ ROWS = (
         refused="case M\\udcfcller: its name cannot become that of other files; expected text in "
         "UTF-8 with no slash, no dot at its beginning and nothing invisible; rename its folder or "
         "files"),
+    Row("N10", "`predict --layout bids`: ids that BIDS does not tell apart",
+        naming.called("a_1", "a-1"), predict=True, options=_BIDS,
+        refused="--layout bids: one name would be made of a-1 and a_1; expected ids that differ in "
+        "letters or digits, which is all that BIDS allows; rename one of them, or leave out "
+        "--layout"),
+    Row("N10 none", "`predict --layout bids`: an id without a letter or digit of ASCII",
+        naming.called("__"), predict=True, options=_BIDS,
+        refused="--layout bids: no name can be made of __; expected ids with letters from A to Z "
+        "or digits, which is all that BIDS allows; rename these cases, or leave out --layout"),
+    Row("N10 format", "`predict --layout bids --format nrrd`", naming.called("one"), predict=True,
+        options=(*_BIDS, "--format", "nrrd"),
+        refused="--layout bids: the format nrrd; expected nifti; leave out --format, or --layout"),
 )  # fmt: skip
 NAMING = Group(
     "Names and places",

@@ -31,6 +31,8 @@ class Row:
         What it is read as, in words, where that says more than "read".
     predict : bool
         Whether the row is about `predict`; otherwise it is about `preprocess`.
+    options : tuple of str
+        What `predict` is given besides.
     evaluate : tuple of str or None
         What `evaluate` is given besides the folders `predictions` and `references`, where the row
         is about that.
@@ -53,6 +55,7 @@ class Row:
     like: Make | None = as_it_is
     result: str = ""
     predict: bool = False
+    options: tuple[str, ...] = ()
     evaluate: tuple[str, ...] | None = None
     preset: str = "crops32"
     needs: tuple[str, ...] = ()

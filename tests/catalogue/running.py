@@ -66,7 +66,7 @@ def words(row: Row, data: DataSet, config, model) -> list[str]:
         more = [word.format(folder=data.folder) for word in row.evaluate]
         command = ["evaluate", *folders, "-o", data.out, "--config", config, *more]
     elif row.predict:
-        command = ["predict", model, data.given, "-o", data.out]
+        command = ["predict", model, data.given, "-o", data.out, *row.options]
     else:
         command = ["preprocess", data.given, "-o", data.out, "--config", config, "-j", 1]
     return [str(word) for word in command]

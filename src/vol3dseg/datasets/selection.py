@@ -1,6 +1,6 @@
 """Which cases the user means: folders, files, named modalities, a part of a split, references."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from vol3dseg import formats
@@ -73,13 +73,17 @@ def only_part(cases: Sequence[Case], split_file: Path, part: str) -> list[Case]:
 
 
 def label_files(
-    folder: Path, recorded: Collection[str] = (), besides: Collection[str] = ()
+    folder: Path,
+    recorded: Collection[str] = (),
+    besides: Collection[str] = (),
+    called: Mapping[str, str] | None = None,
 ) -> dict[str, Path]:
     """Return the label maps of a folder of files named `<id>.nii.gz`, `<id>.dcm`, ..., by case.
 
-    Files whose names without their endings are in `besides` are none. Where a case has several
-    files, those count that are `recorded`, as in predictions.json. Raises DatasetError where the
-    folder is missing or holds none, or two files are of one case.
+    Files whose names without their endings are in `besides` are none. With `called`, which says the
+    cases of such names, files are looked for in all folders below, as BIDS has them. Where a case
+    has several files, those count that are `recorded`, as in predictions.json. Raises DatasetError
+    where the folder is missing or holds none, or two files are of one case.
     """
     expected = "files <id>.nii.gz, <id>.nrrd, <id>.mha or <id>.dcm"
     if not folder.is_dir():
@@ -87,8 +91,9 @@ def label_files(
             "no such folder", where=folder, expected=expected, remedy="check the path"
         )
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir() if called is None else folder.rglob("*_dseg.*")):
         name = spelled(formats.label_stem(path) or "")
+        name = name if called is None else called.get(name, name)
         if not name or name.startswith(".") or name in besides:
             continue
         if formats.is_companion(path) or (name in found and found[name].name in recorded):

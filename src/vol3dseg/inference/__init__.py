@@ -13,5 +13,6 @@ Tiles = Literal["exact", "close", "any"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 TILES: tuple[Tiles, ...] = get_args(Tiles)
+LAYOUTS = ("flat", "bids")  # of what predict writes
 SEG = "dicom-seg"  # a format of label maps alone
 FORMAT_NAMES = ("nifti", "nrrd", "mha", SEG)

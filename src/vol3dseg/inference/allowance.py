@@ -14,7 +14,7 @@ import numpy as np
 
 from vol3dseg.errors import MemoryLimitError
 from vol3dseg.inference import TILES
-from vol3dseg.inference.restore import CHUNK_MB
+from vol3dseg.inference.restore import CHUNK_MB, measuring_takes_mb
 from vol3dseg.inference.runtimes.session import Backend
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.tile_plan import Plan, multiples
@@ -156,9 +156,12 @@ class Allowance:
     def _results_mb(self, scan: Scan) -> float:
         """Return the memory of labels, kept probabilities and of restoring them [MB]."""
         manifest = self.planner.manifest
-        each = 1 + len(manifest.outputs.channels) * _FLOAT * scan.keep_probabilities
-        resampled = manifest.recipe.spacing_mm is not None or scan.keep_probabilities
+        measured, channels = self.planner.uncertainty, len(manifest.outputs.channels)
+        kept = channels * scan.keep_probabilities + len(measured.names)
+        each = 1 + kept * _FLOAT
+        resampled = manifest.recipe.spacing_mm is not None or kept
         restoring_mb = CHUNK_MB * self._threads if resampled else _TURNING_MB
+        restoring_mb += measuring_takes_mb(measured, channels, scan.source.shape) * self._threads
         return math.prod(scan.source.shape) * each / _MB + restoring_mb
 
     def _components_mb(self, scan: Scan) -> float:

@@ -25,6 +25,7 @@ from vol3dseg.formats.dicom.beginning import is_dicom_file
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.series import Series
 from vol3dseg.inference.allowance import Scan
+from vol3dseg.inference.bids_files import write_dataset
 from vol3dseg.inference.output_files import (
     PredictOptions,
     claim_outputs,
@@ -63,7 +64,7 @@ def predict_cases(
     replace what is not its own, which is known before the first case, or cannot be written.
     """
     before = earlier_record(folder)
-    claim_outputs(cases, folder, options, before)
+    claim_outputs(cases, folder, options, before, predictor.uncertainty.names)
     manifest = predictor.manifest
     refused = preflight(
         cases, manifest.recipe.modalities, labelled=False, optional=manifest.optional
@@ -72,6 +73,9 @@ def predict_cases(
     good = [case for case in cases if case.id not in refused]
     begun = [*(case.id for case in good), ""]
     record = record.with_cases(failed, begun[0])
+    if options.in_bids:
+        beside = write_dataset(folder, cases, record, predictor.origin, options.probabilities)
+        record = record.model_copy(update={"dataset": beside})
     record.save(folder)
     for case_id, why in refused.items():
         progress(case_id, CaseRecord(error=why.message))
@@ -219,7 +223,8 @@ def _predict_case(
         "deidentified": options.deidentified,
     }
     if options.draw and ready.volume:  # after the peak of memory was read
-        drawn = draw_case(options.draw, case, folder, ready.volume, segmentation)
+        picture = options.picture_file(case)
+        drawn = draw_case(options.draw, case, folder, picture, ready.volume, segmentation)
         names += filter(None, [drawn.get("picture")])
         facts |= drawn
     facts["beside"] = {name: sha256_file(folder / name) for name in names[1:]}

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.inference.uncertainty import SURE, EntropySum, Uncertainty, mutual_information
 from vol3dseg.model.outputs import Outputs
 from vol3dseg.space.labels import LabelSet
 
@@ -21,16 +23,18 @@ class Decision:
 
     outputs: Outputs
     labels: LabelSet
+    uncertainty: Uncertainty = SURE
 
     @property
     def channels(self) -> int:
-        """Of rows."""
-        return len(self.outputs.channels)
+        """Of rows: of what decides, and behind it of each network that is told apart."""
+        return len(self.outputs.channels) * (1 + self.uncertainty.members)
 
-    @property
-    def background(self) -> Array:
-        """The probabilities where there is nothing."""
-        return self.outputs.model_copy(update={"values": "probabilities"}).background
+    def nothing(self, probabilities: bool) -> Array:
+        """Return what is kept where there is nothing: probabilities, and no uncertainty of them."""
+        background = self.outputs.model_copy(update={"values": "probabilities"}).background
+        sure = np.zeros(len(self.uncertainty.names), dtype=np.float32)
+        return np.concatenate([background[: len(background) * probabilities], sure])
 
     @property
     def compares(self) -> bool:
@@ -50,19 +54,36 @@ class Decision:
     def decide(
         self, channels: Iterator[Array], shape: tuple[int, ...], kept: Array | None = None
     ) -> NDArray[np.uint8]:
-        """Return the class indices of channels of this shape; probabilities go into `kept`.
+        """Return the class indices of channels of this shape; what is kept goes into `kept`.
 
-        Channels are asked for one after the other; `kept` is (output, *shape).
+        Channels are asked for one after the other; `kept` is (each of `nothing`, *shape).
         """
-        if kept is not None:
-            channels = _copied(channels, kept)
-        found = self.outputs.decide(channels, self.labels)
-        if kept is not None:
-            self.outputs.make_probabilities(kept)
+        own: Iterator[Array] = islice(channels, len(self.outputs.channels))
+        if kept is None:
+            return self.outputs.decide(own, self.labels)
+        probabilities, measured = np.split(kept, [len(kept) - len(self.uncertainty.names)])
+        if len(probabilities):
+            own = _copied(own, probabilities)
+        sums = EntropySum(self.outputs)
+        if len(measured):
+            own = _added(own, sums)
+        found = self.outputs.decide(own, self.labels)
+        if len(probabilities):
+            self.outputs.make_probabilities(probabilities)
+        if len(measured):
+            measured[0] = sums.found
+        if self.uncertainty.members:
+            measured[1] = mutual_information(self.outputs, channels, self.uncertainty.members)
         return found
 
 
 def _copied(channels: Iterator[Array], kept: Array) -> Iterator[Array]:
     for values, place in zip(channels, kept, strict=True):
         place[...] = values
+        yield values
+
+
+def _added(channels: Iterator[Array], sums: EntropySum) -> Iterator[Array]:
+    for values in channels:
+        sums.add(values)
         yield values

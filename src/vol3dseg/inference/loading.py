@@ -17,8 +17,10 @@ from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend, has_cuda
 from vol3dseg.inference.runtimes.openvino_backend import OpenVinoBackend, is_installed
 from vol3dseg.inference.runtimes.session import Session, require_values
 from vol3dseg.inference.tiling.planner import Planner
+from vol3dseg.inference.uncertainty import SURE, Uncertainty
 from vol3dseg.machine import give_back_at_once, reset_peak
 from vol3dseg.model.components import component_library
+from vol3dseg.model.ensemble import tell_apart
 from vol3dseg.model.exact_norms import write_exact_norms
 from vol3dseg.model.head import Head, take_head
 from vol3dseg.model.manifest import Manifest
@@ -42,6 +44,7 @@ def load_predictor(
     overlap: float | None = None,
     mirror: bool | None = None,
     postprocess: bool = True,
+    uncertainty: bool = False,
 ) -> Predictor:
     """Make a predictor of an exported model.
 
@@ -72,6 +75,8 @@ def load_predictor(
         mirrors.
     postprocess : bool
         Do the model's post-processing of labels; False leaves them as the network says.
+    uncertainty : bool
+        Measure the entropy of each voxel, and of several networks their mutual information.
 
     Returns
     -------
@@ -103,7 +108,7 @@ def load_predictor(
         model = replace(model, manifest=_as_asked(model.manifest, overlap, mirror, postprocess))
         if model.manifest.postprocessing:
             component_library()
-        made = predictor_of(model, device, threads, precision, max_memory_mb, tiles)
+        made = predictor_of(model, device, threads, precision, max_memory_mb, tiles, uncertainty)
     except ModelError as error:
         raise error.at(path) from error
     made.origin = replace(made.origin, name=path.stem)
@@ -117,13 +122,17 @@ def predictor_of(
     precision: Precision = "float32",
     max_memory_mb: float | None = None,
     tiles: Tiles = "exact",
+    uncertainty: bool = False,
 ) -> Predictor:
     """Make a predictor of a model that is read; see `load_predictor`. Its origin has no name."""
+    measured = SURE
+    if uncertainty:
+        model, measured = _measured(model)
     (model, head), lean = _without_head(model), max_memory_mb is not None
     model = _with_exact_norms(model, device, precision)
     session = open_session(model.content, device, threads, precision, lean)
-    require_values(session, model.manifest, head.features if head else None)
-    made = make_predictor(model, session, max_memory_mb, threads, tiles, head)
+    require_values(session, model.manifest, head.features if head else None, measured)
+    made = make_predictor(model, session, max_memory_mb, threads, tiles, head, measured)
     made.origin = Origin("", model.sha256, session.provider)
     if model.locator is not None:
         made.locator = predictor_of(model.locator, device, threads, precision, max_memory_mb)
@@ -137,21 +146,22 @@ def make_predictor(
     threads: int = 0,
     tiles: Tiles = "exact",
     head: Head | None = None,
+    uncertainty: Uncertainty = SURE,
 ) -> Predictor:
     """Make a predictor of a model that is read and loaded; see `load_predictor`.
 
-    `head` is what has been taken off the model.
+    `head` is what has been taken off the model; of `uncertainty`, members are told by it.
     """
     model.manifest.recipe.require_extras()
     graph, manifest = onnx.load_model_from_string(model.content), model.manifest
     each = session.bytes_per_voxel(footprint(graph, manifest.network.divisor))
     if manifest.tiling.mirror:  # a mirrored input, the sum of the outputs and a view turned back
-        outputs = manifest.tiling.graph_channels(manifest.outputs.channels)
+        outputs = uncertainty.graph_channels(manifest)
         given = head.features if head else outputs
         each += 2 * _FLOAT * (given + len(manifest.recipe.modalities))
     most_mb = _GPU_MB if session.on_gpu and max_memory_mb is None else math.inf
     fixed_mb = _LAID_OUT * len(model.content) / _MB
-    planner = Planner(manifest, each, most_mb, fixed_mb, tiles, head is not None)
+    planner = Planner(manifest, each, most_mb, fixed_mb, tiles, head is not None, uncertainty)
     return Predictor(
         session,
         manifest,
@@ -161,7 +171,19 @@ def make_predictor(
         session.release,
         measurable=not session.on_gpu,
         head=head,
+        uncertainty=uncertainty,
     )
+
+
+def _measured(model: ModelFile) -> tuple[ModelFile, Uncertainty]:
+    """Let the networks of a model be told apart, where there are several; and say how many are."""
+    several, apart = len(model.manifest.members), model.manifest.tiling.members_apart
+    if several < 2 or apart > 1:
+        return model, Uncertainty(True, apart if apart > 1 else 0)
+    graph = onnx.load_model_from_string(model.content)
+    if not tell_apart(graph, several):
+        return model, Uncertainty(True)
+    return replace(model, content=graph.SerializeToString()), Uncertainty(True, several)
 
 
 def _without_head(model: ModelFile) -> tuple[ModelFile, Head | None]:

@@ -12,15 +12,20 @@ from vol3dseg.files import atomic_path, require_writable
 from vol3dseg.formats import FORMATS, NIFTI, Format, format_by_name, write_labels
 from vol3dseg.formats.dicom.seg_writing import Algorithm, write_seg
 from vol3dseg.formats.dicom.series import Series
-from vol3dseg.inference import SEG
+from vol3dseg.inference import LAYOUTS, SEG
+from vol3dseg.inference.bids_files import bids_file, dataset_files, require_labels
 from vol3dseg.inference.prediction import Origin, Prediction
 from vol3dseg.inference.record import RECORD_NAME, Record
+from vol3dseg.inference.uncertainty import ENTROPY, MUTUAL_INFORMATION
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume
 from vol3dseg.written import require_ours
 
 # Draws a case into a file; returns a note on what is missing from the picture, or nothing.
 Draw = Callable[[Path, Case, Volume, Segmentation], str]
+
+
+VOLUMES = ("probabilities", ENTROPY, MUTUAL_INFORMATION)  # beside label maps
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,15 @@ class PredictOptions:
         Of what is written, one of `inference.FORMAT_NAMES`; None for that of the case's first
         image, by its name. "dicom-seg" refers to the series of the model's first modality;
         probabilities are then in the format of the image, or NIfTI.
+    layout : "flat" or "bids"
+        Of the folder: files named by their case, or derivatives as BIDS has them, in NIfTI.
     deidentify : bool
         Blank patient and study in DICOM-SEG.
     draw : callable or None
         Draws each case into `<id>.png`.
+
+    What a predictor measures of uncertainty is written as well: `<id>_entropy.nii.gz` and
+    `<id>_mutual_information.nii.gz`, (i, j, k) float32.
     """
 
     split: str | Path | None = None
@@ -55,8 +65,23 @@ class PredictOptions:
     resume: bool = False
     probabilities: bool = False
     format: str | None = None
+    layout: str = "flat"
     deidentify: bool = False
     draw: Draw | None = None
+
+    def __post_init__(self) -> None:
+        if self.in_bids and self.format not in (None, NIFTI.name):
+            raise OutputError(
+                f"the format {self.format}",
+                where="--layout bids",
+                expected=NIFTI.name,
+                remedy="leave out --format, or --layout",
+            )
+
+    @property
+    def in_bids(self) -> bool:
+        """Whether what is written is a data set of BIDS."""
+        return self.layout == "bids"
 
     @property
     def as_seg(self) -> bool:
@@ -70,26 +95,51 @@ class PredictOptions:
 
     def format_for(self, case: Case) -> Format:
         """Return the format that images of a case are written in."""
+        if self.in_bids:
+            return NIFTI
         first = next(iter(case.images.values()), None)
         chosen = next((written for written in FORMATS if written.name == self.format), None)
         return chosen or (format_by_name(first.path) if first else None) or NIFTI
 
     def label_file(self, case: Case) -> str:
-        """Return the name of the label map of a case."""
+        """Return the name of the label map of a case, relative to the folder."""
+        if self.in_bids:
+            return bids_file(case, "labels")
         return f"{case.id}{'.dcm' if self.as_seg else self.format_for(case).suffix}"
+
+    def volume_file(self, case: Case, kind: str, written: Format) -> str:
+        """Return the name of probabilities or uncertainty of a case, in a format."""
+        return bids_file(case, kind) if self.in_bids else f"{case.id}_{kind}{written.suffix}"
+
+    def picture_file(self, case: Case) -> str:
+        """Return the name of the picture of a case."""
+        return bids_file(case, "picture") if self.in_bids else f"{case.id}.png"
+
+    def volumes(self, measures: Sequence[str]) -> list[str]:
+        """Return what is written beside label maps in the format of images, by its name."""
+        return [*["probabilities"] * self.probabilities, *measures]
 
 
 def claim_outputs(
-    cases: Sequence[Case], folder: Path, options: PredictOptions, before: Record | None
+    cases: Sequence[Case],
+    folder: Path,
+    options: PredictOptions,
+    before: Record | None,
+    measures: Sequence[str] = (),
 ) -> None:
     """Refuse whatever outputs of these cases would replace that is not theirs, all at once.
 
     Theirs is what an earlier prediction has made of the same case. A foreign file that looks like
-    probabilities or a picture of a case is refused too, though it would stay: it would be taken
-    for those of the new segmentation.
+    probabilities, uncertainty or a picture of a case is refused too, though it would stay: it would
+    be taken for those of the new segmentation.
     """
-    wanted = [(case.id, name) for case in cases for name in output_names(case, options)]
-    looks = [name for case in cases for name in _looking_alike(case)]
+    common = [RECORD_NAME]
+    if options.in_bids:
+        require_labels(cases)
+        common += dataset_files(options.probabilities)
+    _require_same_layout(folder, options, before)
+    wanted = [(case.id, name) for case in cases for name in output_names(case, options, measures)]
+    looks = [name for case in cases for name in _looking_alike(case, options)]
     paths, root = [path for case in cases for path in case.paths], folder.resolve()
     inputs = {p for path in paths for p in (path.resolve(), path.parent.resolve() / path.name)}
     all_names = dict.fromkeys([*(name for _, name in wanted), *looks])
@@ -104,31 +154,34 @@ def claim_outputs(
             where=folder,
             remedy="choose another output folder",
         )
-    names = [RECORD_NAME, *(name for _, name in wanted)]
+    names = [*common, *(name for _, name in wanted)]
     beside = dict.fromkeys([*names, *looks])
     require_ours([folder / name for name in beside], "would replace, or write beside,")
     require_writable(folder, names)
 
 
-def output_names(case: Case, options: PredictOptions) -> list[str]:
-    """Return the names of all files that are written of a case."""
-    names = [options.label_file(case)]
-    if options.probabilities:
-        names.append(_probabilities(case, options.format_for(case)))
-    return [*names, _picture(case)] if options.draw else names
+def _require_same_layout(folder: Path, options: PredictOptions, before: Record | None) -> None:
+    made = before is not None and any(case.file for case in before.cases.values())
+    if before and made and bool(before.dataset) != options.in_bids:
+        raise OutputError(
+            f"holds predictions in the layout {LAYOUTS[bool(before.dataset)]}",
+            where=folder,
+            expected=f"those of --layout {options.layout}, or none",
+            remedy="choose another output folder, or that layout",
+        )
 
 
-def _looking_alike(case: Case) -> list[str]:
+def output_names(case: Case, options: PredictOptions, measures: Sequence[str] = ()) -> list[str]:
+    """Return the names of all files that are written of a case, with these of its uncertainty."""
+    written = options.format_for(case)
+    names = [options.volume_file(case, kind, written) for kind in options.volumes(measures)]
+    return [options.label_file(case), *names, *[options.picture_file(case)] * bool(options.draw)]
+
+
+def _looking_alike(case: Case, options: PredictOptions) -> list[str]:
     """Return the names of all that may stand beside the label map of a case, in any format."""
-    return [*(_probabilities(case, written) for written in FORMATS), _picture(case)]
-
-
-def _picture(case: Case) -> str:
-    return f"{case.id}.png"
-
-
-def _probabilities(case: Case, written: Format) -> str:
-    return f"{case.id}_probabilities{written.suffix}"
+    volumes = (options.volume_file(case, kind, f) for f in FORMATS for kind in VOLUMES)
+    return list(dict.fromkeys([*volumes, options.picture_file(case)]))
 
 
 def write_outputs(
@@ -151,21 +204,21 @@ def write_outputs(
         write_seg(target, segmentation, series, algorithm, deidentify=options.deidentify)
     else:
         write_labels(segmentation, folder / names[0])
-    if options.probabilities:
-        names.append(_probabilities(case, chosen))
-        values = np.asarray(prediction.probabilities)
-        chosen.write(folder / names[1], values, segmentation.geometry)
+    volumes = {"probabilities": prediction.probabilities, **prediction.uncertainty}
+    for kind in options.volumes(list(prediction.uncertainty)):
+        names.append(options.volume_file(case, kind, chosen))
+        chosen.write(folder / names[-1], np.asarray(volumes[kind]), segmentation.geometry)
     return names
 
 
 def draw_case(
-    draw: Draw, case: Case, folder: Path, volume: Volume, segmentation: Segmentation
+    draw: Draw, case: Case, folder: Path, name: str, volume: Volume, segmentation: Segmentation
 ) -> dict[str, str]:
     """Draw a case and return what its record says of the picture; a case does not fail for that."""
-    path = folder / _picture(case)
+    path = folder / name
     try:
         with atomic_path(path) as temporary:
             note = draw(temporary, case, volume, segmentation)
     except Exception as error:  # noqa: BLE001 - a picture must not fail a case whose segmentation is written
         return {"picture_note": f"no picture: {' '.join(str(error).split())}"}
-    return {"picture": path.name, "picture_note": note}
+    return {"picture": name, "picture_note": note}

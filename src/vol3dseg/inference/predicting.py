@@ -122,12 +122,13 @@ def _resumed(
 ) -> tuple[Record, list[Case]]:
     """Return the record with all that is complete, also of other inputs, and what is missing."""
     before, modalities = load_record(folder), predictor.manifest.recipe.modalities
+    measures = predictor.uncertainty.names
     before.require_same_model(record, folder)
 
     def done(case: Case) -> bool:
         return (
             before.is_complete(case, folder, modalities)
-            and before.cases[case.id].written.keys() >= set(output_names(case, options))
+            and before.cases[case.id].written.keys() >= set(output_names(case, options, measures))
             and before.cases[case.id].deidentified == options.deidentified
         )
 

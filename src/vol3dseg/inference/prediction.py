@@ -1,11 +1,13 @@
 """What comes of a scan, and which predictor it comes from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.inference.tiling.tile_plan import Plan
+from vol3dseg.inference.uncertainty import Uncertainty
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.postprocessing import Change
 from vol3dseg.space.geometry import Geometry
@@ -23,6 +25,11 @@ class Prediction:
     probabilities : (i, j, k, channel) array of float32, or None
         On the grid of the scan, where they were asked for; channels as `manifest.outputs` has them.
         They are what the network says: post-processing changes labels alone.
+    uncertainty : mapping from measure to (i, j, k) array of float32
+        Where it was asked for [nat], 0 where the network did not look. "entropy" is Shannon's of
+        the probabilities (1948), of independent regions the sum of the binary ones;
+        "mutual_information" of several networks is the entropy of the mean of their probabilities
+        minus the mean of their entropies (Smith and Gal 2018).
     plan : Plan
         How the network was run.
     planned_mb : float or None
@@ -43,6 +50,7 @@ class Prediction:
     seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+    uncertainty: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,11 @@ class Origin:
 
 
 def background(
-    source: Geometry, manifest: Manifest, plan: Plan, keep_probabilities: bool
+    source: Geometry,
+    manifest: Manifest,
+    plan: Plan,
+    keep_probabilities: bool,
+    uncertainty: Uncertainty,
 ) -> Prediction:
     """Return the result of a scan in which there is nothing, as sure as can be."""
     labels = np.zeros(source.shape, np.uint8)
@@ -66,4 +78,6 @@ def background(
         if outputs.kind == "softmax":
             probabilities[..., 0] = 1
     segmentation = Segmentation(labels, source, manifest.labels)
-    return Prediction(segmentation, probabilities, plan, None, {"infer": 0.0, "restore": 0.0})
+    sure = {name: np.zeros(source.shape, np.float32) for name in uncertainty.names}
+    seconds = {"infer": 0.0, "restore": 0.0}
+    return Prediction(segmentation, probabilities, plan, None, seconds, uncertainty=sure)

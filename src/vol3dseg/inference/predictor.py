@@ -17,7 +17,8 @@ from vol3dseg.inference.runtimes.session import Backend, finite
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.run_tiles import Progress, mirrored, run_bands
 from vol3dseg.inference.tiling.tile_plan import Plan, by, multiples
-from vol3dseg.inference.where_to_look import region_of, smallest_region
+from vol3dseg.inference.uncertainty import SURE, Uncertainty
+from vol3dseg.inference.where_to_look import looked, region_of, smallest_region
 from vol3dseg.machine import resident_mb, usable_cores
 from vol3dseg.model.adopted_notes import axes_warnings, unproven
 from vol3dseg.model.components import postprocess
@@ -59,6 +60,8 @@ class Predictor:
         Whether the kernel sees what the network takes, as it does not on a GPU.
     head : Head or None
         What makes outputs of features, if those are what the backend gives.
+    uncertainty : Uncertainty
+        What is measured of each prediction.
 
     Attributes
     ----------
@@ -66,7 +69,7 @@ class Predictor:
         The first network of a pair, which finds where to look.
     origin : Origin
         Empty unless it is made by `load_predictor`.
-    backend, manifest, head
+    backend, manifest, head, uncertainty
         As given.
     """
 
@@ -80,12 +83,14 @@ class Predictor:
         release: Callable[[], None] = lambda: None,
         measurable: bool = True,
         head: Head | None = None,
+        uncertainty: Uncertainty = SURE,
     ) -> None:
         self.origin = Origin()
         self.locator: Predictor | None = None
         self.backend = backend
         self.manifest = manifest
         self.head = head
+        self.uncertainty = uncertainty
         self._threads = threads or usable_cores()
         self._seconds_per_voxel: float | None = None
         run = mirrored(backend, manifest.tiling.mirror)
@@ -168,8 +173,8 @@ class Predictor:
         """Segment what `prepare` gave; parameters and errors as of `segment`."""
         locating = self.manifest.locating
         if prepared.nothing_found and locating and locating.nothing == "empty":
-            plan = self.plan(prepared.volume.geometry, prepared.source)
-            return background(prepared.source, self.manifest, plan, keep_probabilities)
+            plan, kept = self.plan(prepared.volume.geometry, prepared.source), keep_probabilities
+            return background(prepared.source, self.manifest, plan, kept, self.uncertainty)
         return self.segment(prepared.volume, prepared.source, keep_probabilities, progress)
 
     def segment(
@@ -203,7 +208,7 @@ class Predictor:
         restorer = Restorer(
             working,
             source,
-            Decision(at_home(manifest.outputs), manifest.labels),
+            Decision(at_home(manifest.outputs), manifest.labels, self.uncertainty),
             keep_probabilities,
             self._threads,
             plan.row_axes,
@@ -218,7 +223,7 @@ class Predictor:
                 restorer.begin, progress, self._threads, self.head,
             ):  # fmt: skip
                 finished = time.perf_counter()
-                restorer.add(bring(manifest.outputs, finite(rows)))
+                restorer.add(bring(manifest.outputs, finite(rows), 1 + self.uncertainty.members))
                 restore += time.perf_counter() - finished
                 del rows  # rather than hold them beside the next
         finally:
@@ -234,22 +239,20 @@ class Predictor:
             with in_memory(f"components of {by(source.shape)} voxels"):
                 changes = postprocess(segmentation, manifest.postprocessing)
             seconds["postprocess"] = round(time.perf_counter() - started, 4)
-        probabilities = restorer.probabilities
-        return Prediction(segmentation, probabilities, plan, planned_mb, seconds, (), changes)
+        facts = restorer.probabilities, plan, planned_mb, seconds
+        return Prediction(segmentation, *facts, (), changes, restorer.uncertainty)
 
     def notes_on(self, prepared: Prepared) -> tuple[str, ...]:
-        """Say what the first network of a pair did not find."""
-        locating = self.manifest.locating
-        if locating is None or not prepared.nothing_found:
-            return ()
-        done = {"whole": "the whole scan was segmented", "empty": "all of it is background"}
-        return (f"nothing was found where to look: {done[locating.nothing]}",)
+        """Say what the first network of a pair did not find, and where the second did not look."""
+        locating, measured = self.manifest.locating, self.uncertainty.asked
+        return looked(locating.nothing, prepared.nothing_found, measured) if locating else ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What `warnings` cannot see, and what nobody has proven of the model."""
         known = self.manifest.training_data
-        return (() if known is None else known.notes) + unproven(self.manifest)
+        untold = self.uncertainty.untold(len(self.manifest.members))
+        return (() if known is None else known.notes) + unproven(self.manifest) + untold
 
     def warnings(self, appearance: Appearance) -> tuple[str, ...]:
         """Return in which ways a scan differs from the training data, and what it lacks."""
@@ -280,7 +283,7 @@ class Predictor:
             Nothing fits into the memory that is given.
         """
         if self._allowance is None:
-            return Planner(self.manifest, 0).blended(working.shape)
+            return Planner(self.manifest, 0, uncertainty=self.uncertainty).blended(working.shape)
         return self._allowance.plan(working.shape, Scan(source, keep_probabilities))
 
     def expected_seconds(self, plan: Plan) -> float:

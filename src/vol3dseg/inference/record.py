@@ -1,7 +1,7 @@
 """`predictions.json`: what became of each case, beside the label maps."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from vol3dseg.datasets.case import Case
@@ -65,7 +65,7 @@ class CaseRecord(Frozen):
     picture_note : str
         What is wrong with it, or why there is none though it was asked for; a case does not fail.
     beside : mapping from file to SHA-256
-        What was written besides the label map: probabilities and picture.
+        What was written besides the label map: probabilities, uncertainty and picture.
     """
 
     file: str = ""
@@ -114,6 +114,8 @@ class Record(Frozen):
     versions : mapping from package to version
     parts : mapping from part to tuple of str
         The cases by part of the split that was given; empty without one.
+    dataset : mapping from file to SHA-256
+        What stands beside all cases, where they are written as BIDS has them; else empty.
     begun : str
         The case that is worked on; empty once the run has ended, unless it was killed.
     cases : mapping from case to CaseRecord
@@ -130,6 +132,7 @@ class Record(Frozen):
     channels: tuple[str, ...]
     versions: dict[str, str]
     parts: dict[str, tuple[str, ...]] = {}
+    dataset: dict[str, str] = {}
     begun: str = ""
     cases: dict[str, CaseRecord] = {}
 
@@ -227,8 +230,11 @@ def earlier_record(folder: Path) -> Record | None:
         record = load_record(folder)
     except EvaluationError:
         return None
-    files = {RECORD_NAME: sha256_file(folder / RECORD_NAME)}
+    files = {RECORD_NAME: sha256_file(folder / RECORD_NAME), **record.dataset}
     for case in record.cases.values():
         files |= case.written
-    adopt(folder, files)
+    for below in dict.fromkeys(PurePosixPath(name).parent for name in files):
+        if not below.is_absolute() and ".." not in below.parts:
+            own = {Path(n).name: d for n, d in files.items() if PurePosixPath(n).parent == below}
+            adopt(folder / below, own)
     return record

@@ -1,5 +1,6 @@
 """Restore rows of values on the working grid to labels on the grid of the scan."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from vol3dseg.errors import in_memory
 from vol3dseg.inference.deciding import Decision
 from vol3dseg.inference.halves import round_to_half
+from vol3dseg.inference.uncertainty import Uncertainty
 from vol3dseg.space.axes import AxisMap, AxisMaps, axis_maps
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
@@ -23,7 +25,15 @@ _AT_ONCE = 4  # channels that are interpolated together, or as many as make so m
 _CACHED = 2**18
 _STRIP = 4  # blocks of an axis in which channels are compared before they are interpolated
 _CHUNK = 2**19  # voxels of the scan's grid at once
+_FEWER_AT_ONCE = 2**16  # where all channels of a network are held
 CHUNK_MB = 30.0  # that a thread takes for them, and its share of a portion
+
+
+def measuring_takes_mb(uncertainty: Uncertainty, channels: int, source: Shape) -> float:
+    """Return what a thread takes to measure uncertainty, beside what it takes anyway [MB]."""
+    plane = math.prod(source) // min(source)
+    voxels = max(plane, _FEWER_AT_ONCE if uncertainty.members else _CHUNK)
+    return voxels * uncertainty.arrays(channels) * 4 / 2**20
 
 
 class Restorer:
@@ -57,7 +67,10 @@ class Restorer:
         self._need = _needs(self._whole[self._axis])
         self._row_axes = row_axes
         # Of many channels few can be the largest in a small part of the grid.
-        self._compares = decision.compares and not keep_probabilities and _are_means(self._whole)
+        self._keeps_probabilities = keep_probabilities
+        nothing = decision.nothing(keep_probabilities)
+        self._compares = decision.compares and not len(nothing) and _are_means(self._whole)
+        self._in_strips = self._compares or bool(decision.uncertainty.members)
         self._by_products = maps is not None
         across = (working.shape[axis] for axis in row_axes[1:])
         self._nothing = np.zeros((decision.channels, 0, *across), dtype=np.float32)
@@ -67,13 +80,13 @@ class Restorer:
         sides = " x ".join(map(str, source.shape))
         with in_memory(
             f"labels of {sides} voxels{' and their probabilities' * keep_probabilities}"
+            f"{' and their uncertainty' * decision.uncertainty.asked}"
         ):
             self.labels: NDArray[np.uint8] = np.zeros(source.shape, dtype=np.uint8)
             self._all_inside = self.labels[covered]
-            if keep_probabilities:
-                background = decision.background
-                self._kept = np.empty((len(background), *source.shape), dtype=np.float32)
-                self._kept[:] = background[:, None, None, None]
+            if len(nothing):
+                self._kept = np.empty((len(nothing), *source.shape), dtype=np.float32)
+                self._kept[:] = nothing[:, None, None, None]
                 self._all_kept = self._kept[:, *covered]
         self.begin()
 
@@ -98,7 +111,7 @@ class Restorer:
         self._kept_inside = None if self._all_kept is None else self._all_kept[:, *place]
         self._across: list[list[_Strip]] | None = None
         if self._by_products:
-            count = _STRIP if self._compares else None
+            count = _STRIP if self._in_strips else None
             self._across = [_strips(self._maps[axis], count) for axis in self._turned[1:]]
         self._waiting = self._nothing
         self._first = 0  # row that `_waiting` begins with
@@ -107,7 +120,18 @@ class Restorer:
     @property
     def probabilities(self) -> NDArray[np.float32] | None:
         """Those on `source`, (i, j, k, channel), if they are kept."""
-        return None if self._kept is None else np.moveaxis(self._kept, 0, -1)
+        if self._kept is None or not self._keeps_probabilities:
+            return None
+        count = len(self._kept) - len(self._decision.uncertainty.names)
+        return np.moveaxis(self._kept[:count], 0, -1)
+
+    @property
+    def uncertainty(self) -> dict[str, NDArray[np.float32]]:
+        """What is measured of it on `source`, by its name [nat]."""
+        names = self._decision.uncertainty.names
+        if self._kept is None:
+            return {}
+        return dict(zip(names, self._kept[len(self._kept) - len(names) :], strict=True))
 
     def add(self, rows: NDArray[np.float32]) -> None:
         """Take the next (channel, rows, ...) values; the array may be reused afterwards."""
@@ -151,7 +175,8 @@ class Restorer:
         where = np.flatnonzero(ready)
         if where.size:
             plane = self._inside.size // self._inside.shape[self._axis]
-            step = max(1, _CHUNK // max(1, plane))
+            voxels = _FEWER_AT_ONCE if self._decision.uncertainty.members else _CHUNK
+            step = max(1, voxels // max(1, plane))
             stop = int(where[-1]) + 1
             yield from ((n, min(n + step, stop)) for n in range(int(where[0]), stop, step))
 

@@ -1,6 +1,6 @@
 """From a scan to the box that is worth looking at, by the first network of a pair."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -33,6 +33,18 @@ def region_of(
     if box is None:
         return None
     return on_grid(box, found.geometry, target, locating.found.margin_mm)
+
+
+def looked(
+    nothing: Literal["whole", "empty"], nothing_found: bool, measured: bool
+) -> tuple[str, ...]:
+    """Say what a first network did not find, and what uncertainty is where nobody looked."""
+    if not nothing_found:
+        said = "uncertainty is 0 outside of the box that was looked at"
+        return (said,) * measured
+    done = {"whole": "the whole scan was segmented", "empty": "all of it is background"}
+    sure = ", and its uncertainty 0" * (measured and nothing == "empty")
+    return (f"nothing was found where to look: {done[nothing]}{sure}",)
 
 
 def on_grid(box: Box, source: Geometry, target: Geometry, margin_mm: float = 0.0) -> Box:

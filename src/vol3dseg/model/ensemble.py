@@ -40,6 +40,24 @@ def side_by_side(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
     return joined
 
 
+def tell_apart(mean: onnx.ModelProto, members: int) -> bool:
+    """Let a graph of `average` also give what its networks give, behind their mean; in place.
+
+    Returns whether it is a graph of so many networks; else nothing is changed.
+    """
+    graph, (end,) = mean.graph, mean.graph.output
+    outputs = [f"member_{number}/{end.name}" for number in range(members)]
+    made = {name: node for node in graph.node for name in node.output}
+    if not made.keys() >= {end.name, *outputs} or f"member_{members}/{end.name}" in made:
+        return False
+    whole = f"mean/{end.name}"
+    last = made[end.name]
+    last.output[list(last.output).index(end.name)] = whole
+    end.type.tensor_type.shape.dim[1].dim_value *= 1 + members
+    graph.node.append(onnx.helper.make_node("Concat", [whole, *outputs], [end.name], axis=1))
+    return True
+
+
 def _together(models: Sequence[onnx.ModelProto], what: str) -> tuple[onnx.ModelProto, list[str]]:
     """Return a graph of all models that makes nothing of their outputs yet, and their names."""
     if not models:

@@ -212,10 +212,14 @@ def at_home(outputs: Softmax | Sigmoid) -> Softmax | Sigmoid:
     return outputs.model_copy(update={"values": "probabilities"}) if _turned(outputs) else outputs
 
 
-def bring(outputs: Softmax | Sigmoid, rows: Channel) -> Channel:
-    """Return (channel, ...) values as they are brought to the grid of the scan, in their place."""
+def bring(outputs: Softmax | Sigmoid, rows: Channel, networks: int = 1) -> Channel:
+    """Return (channel, ...) values as they are brought to the grid of the scan, in their place.
+
+    Channels of several networks come one network's after another's.
+    """
     if _turned(outputs):
-        outputs.make_probabilities(rows)
+        for own in np.split(rows, networks):
+            outputs.make_probabilities(own)
     return rows
 
 

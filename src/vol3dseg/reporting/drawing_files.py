@@ -93,8 +93,7 @@ def draw_files(
         volume = Volume.stack({series or label_stem(image) or image.name: (array, grid)})
         maps = [prediction, *([Path(reference)] if reference else [])]
         labels = chosen.labels if chosen else _stated(maps, grid)
-        ours = (prediction.parent / RECORD_NAME).exists()
-        made = labels and labels.of_predictions(ours)
+        made = labels and labels.of_predictions(_recorded(prediction) is not None)
         predicted = read_labels(prediction, made, grid)
         known = [read_labels(path, labels, grid) for path in maps[1:]]
     title, look = label_stem(prediction) or prediction.name, Look(plane, tuple(slices), window)
@@ -104,11 +103,18 @@ def draw_files(
 def _stated(maps: Sequence[Path], grid: Geometry) -> LabelSet | None:
     """Return the labels of label maps as what lies around states them, or as their values are."""
     folder = maps[0].parent
-    if (folder / RECORD_NAME).exists():
-        return load_record(folder).labels
+    if recorded := _recorded(maps[0]):
+        return load_record(recorded).labels
     named = named_labels(folder, folder.parent)
     if named is not None or len(maps) == 1:
         return named
     classes = [c for path in maps for c in read_labels(path, None, grid).labels.classes[1:]]
     remedy = "give label maps, if these are images"
     return numbered_labels("value", {value for c in classes for value in c.read}, remedy, maps[0])
+
+
+def _recorded(prediction: Path) -> Path | None:
+    """Return the folder whose predictions.json is of a label map; in BIDS it is above its own."""
+    folder = prediction.absolute().parent
+    places = [folder, *(list(folder.parents)[:3] if folder.name == "anat" else [])]
+    return next((place for place in places if (place / RECORD_NAME).exists()), None)

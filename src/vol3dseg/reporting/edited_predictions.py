@@ -22,7 +22,7 @@ from vol3dseg.evaluation.overlap import confusion
 from vol3dseg.files import require_writable, write_text
 from vol3dseg.formats import NIFTI, open_labels, write_labels
 from vol3dseg.inference.record import CaseRecord, Record, load_record
-from vol3dseg.reporting.matching import no_label_maps
+from vol3dseg.reporting.matching import called, no_label_maps
 from vol3dseg.schema import Amount, Count, Frozen
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet, Segmentation
@@ -152,7 +152,7 @@ def collect_corrections(
 
 def _edited_files(folder: Path, record: Record) -> dict[str, Path]:
     # A copy of the predictions has their probabilities as well.
-    files = label_files(folder, besides=no_label_maps(record.cases))
+    files = label_files(folder, besides=no_label_maps(record.cases), called=called(record))
     predicted = [name for name, made in record.cases.items() if made.file]
     if strangers := [name for name in files if name not in predicted]:
         raise DatasetError(

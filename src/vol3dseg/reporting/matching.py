@@ -9,6 +9,7 @@ from vol3dseg.datasets.selection import label_files, reference_cases
 from vol3dseg.datasets.splits import PARTS, Split
 from vol3dseg.errors import EvaluationError, some_of
 from vol3dseg.formats import is_companion, label_stem
+from vol3dseg.inference.output_files import VOLUMES
 from vol3dseg.inference.record import RECORD_NAME, CaseRecord, Record
 
 Pair = tuple[str, Path, Case]
@@ -120,8 +121,20 @@ def predicted_files(folder: Path, record: Record | None) -> dict[str, Path]:
     made = record.cases if record else {}
     # A case that failed must not count with the file of an older model.
     failed = {name for name, case in made.items() if case.error}
-    written = {case.file for case in made.values()}
-    return label_files(folder, written, no_label_maps(made) | failed)
+    written = {Path(case.file).name for case in made.values()}
+    named = called(record) if record else None
+    files = label_files(folder, written, no_label_maps(made) | failed, named)
+    if named is not None:  # an older one of a case that failed has no case
+        files = {name: path for name, path in files.items() if name in made}
+    return files
+
+
+def called(record: Record) -> dict[str, str] | None:
+    """Return the cases of label maps by their names; None where they are named like cases."""
+    if not record.dataset:
+        return None
+    files = ((name, Path(case.file)) for name, case in record.cases.items() if case.file)
+    return {spelled(label_stem(path) or ""): name for name, path in files}
 
 
 def no_label_maps(made: Mapping[str, CaseRecord]) -> set[str]:
@@ -129,7 +142,9 @@ def no_label_maps(made: Mapping[str, CaseRecord]) -> set[str]:
     beside = {
         spelled(label_stem(Path(name)) or "") for case in made.values() for name in case.beside
     }
-    return beside - made.keys()
+    # What an older run has left of a case that failed in this one is not named any more.
+    left = {f"{case}_{kind}" for case in made for kind in VOLUMES}
+    return (beside | left) - made.keys()
 
 
 def match(

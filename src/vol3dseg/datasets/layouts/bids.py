@@ -11,7 +11,7 @@ t2star; others are passed over. Where a session has several images of one modali
 the entity `acq`, they are called by it as well: t1_acq-mprage. A label map is a `dseg`
 or a `mask` in the derivatives, which may lie beside a folder `rawdata`. What else looks like one,
 in another pipeline or beside the images, makes a choice that nobody has made, and is refused;
-only brain masks are passed over.
+only brain masks are passed over, and what vol3dseg has predicted.
 """
 
 import re
@@ -142,6 +142,8 @@ def _labels(dataset: Path, parts: Sequence[str], name: str) -> tuple[list[Path],
 
 def _may_be_label(path: Path, name: str, session: str = "") -> bool:
     """Tell whether a file looks like a label map of a case; one that names no session may be."""
+    if "_desc-vol3dseg_" in path.name:
+        return False  # what predict has written there, which nobody has drawn
     rest = path.name.removeprefix(f"{name}_")
     of_another = session.startswith("ses-") and "ses-" in str(path) and session not in str(path)
     return rest != path.name and looks_like_label(rest) and not of_another

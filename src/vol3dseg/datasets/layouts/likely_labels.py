@@ -13,7 +13,8 @@ from vol3dseg.datasets.layouts.layout import is_there, subfolders
 _WORDS = re.compile(
     r"seg|mask|label|lesion|tumou?r|roi|gtv|annot|contour|rtstruct|truth", re.IGNORECASE
 )
-_OTHERS = re.compile(r"brain|prob", re.IGNORECASE)  # masks of the brain, probabilities
+# Masks of the brain, probabilities and what else predict writes beside label maps.
+_OTHERS = re.compile(r"brain|prob|entropy|mutual", re.IGNORECASE)
 
 
 def looks_like_mask(name: str) -> bool:

@@ -16,6 +16,7 @@ from vol3dseg.errors import (
     in_memory,
 )
 from vol3dseg.inference.runtimes.footprint import Footprint
+from vol3dseg.inference.uncertainty import SURE, Uncertainty
 from vol3dseg.model.manifest import Manifest
 
 _TRIAL = 16  # voxels a side, or more
@@ -83,10 +84,16 @@ def finite(found: NDArray[np.float32]) -> NDArray[np.float32]:
     return found
 
 
-def require_values(session: Session, manifest: Manifest, features: int | None = None) -> None:
+def require_values(
+    session: Session,
+    manifest: Manifest,
+    features: int | None = None,
+    uncertainty: Uncertainty = SURE,
+) -> None:
     """Run a network once on the smallest input that it takes, of noise.
 
-    So many `features` are expected of one whose last layer has been taken off.
+    So many `features` are expected of one whose last layer has been taken off, and of `uncertainty`
+    the networks that are told apart.
 
     Raises
     ------
@@ -100,13 +107,14 @@ def require_values(session: Session, manifest: Manifest, features: int | None = 
         found = finite(session(noise))
     except DeviceError as error:
         raise ModelError(error.found, expected=f"a network of {channels} channels") from error
-    shape = (1, features or manifest.tiling.graph_channels(outputs.channels), *sides)
+    shape = (1, features or uncertainty.graph_channels(manifest), *sides)
     if found.shape != shape or found.dtype != np.float32:
         raise ModelError(f"gives {found.dtype} of {found.shape}", expected=f"float32 of {shape}")
     if outputs.values == "logits":
         return
     low, high = found.min(), found.max()
-    sums = found.sum(axis=1) if outputs.kind == "softmax" else np.ones(1)
+    each = found.reshape(-1, len(outputs.channels), *sides)
+    sums = each.sum(axis=1) if outputs.kind == "softmax" else np.ones(1)
     if low < -_ROUNDED or high > 1 + _ROUNDED or np.abs(sums - 1).max() > _ROUNDED:
         raise ModelError(
             f"gives {low:.3g} to {high:.3g}, in sum {sums.min():.3g} to {sums.max():.3g}",

@@ -51,6 +51,7 @@ class Window:
     ) -> None:
         self._axes, self._threads, self._head = plan.row_axes, threads, head
         self._members = plan.members_apart
+        self._told = plan.told > 0 and self._members > 1
         self._weights = tile_weights(plan.size, tiling).transpose(self._axes).copy()
         self._halves = tiling.sums == "float16"
         self._first = 0  # row that the window begins with
@@ -107,7 +108,8 @@ class Window:
     def finished(self, stop: int) -> Iterator[Array]:
         """Give the (channel, rows, ...) means up to row `stop`, some rows after the others.
 
-        Of several networks, each has the means of its own, and what comes is the mean of these.
+        Of several networks, each has the means of its own, and what comes is the mean of these,
+        and the means themselves behind it where the plan says so.
         Rows are whole; beside the plan's band they hold zeros.
         """
         count = stop - self._first
@@ -118,7 +120,9 @@ class Window:
 
     def _means(self, total: NDArray[Any], norm: Array) -> Array:
         members = np.split(total, self._members)
-        means = np.zeros((len(members[0]), len(norm), *self._across), dtype=np.float32)
+        each = len(members[0])
+        count = each * (1 + self._members * self._told)
+        means = np.zeros((count, len(norm), *self._across), dtype=np.float32)
         inside = (slice(None), *self._turned(self._box)[1:])
 
         def of(channel: int) -> None:
@@ -127,6 +131,8 @@ class Window:
                 found = self._read(member[channel])
                 found /= norm
                 self._rounded(found)
+                if self._told:
+                    means[channel + each * (1 + number)][inside] = found
                 if number:
                     found += mean
                     self._rounded(found)
@@ -136,7 +142,7 @@ class Window:
                 self._rounded(mean)
 
         with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(of, range(len(means))))
+            list(pool.map(of, range(each)))
         return means
 
     def _read(self, sums: NDArray[Any]) -> Array:

@@ -23,6 +23,7 @@ from vol3dseg.inference.tiling.tile_plan import (
     multiple_of,
     multiples,
 )
+from vol3dseg.inference.uncertainty import SURE, Uncertainty
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.space.box import Shape
 
@@ -47,11 +48,12 @@ class Planner:
     fixed_mb: float = 0.0  # memory of the network that does not depend on the tile
     tiles: Tiles = "exact"
     features: bool = False  # whether tiles hold features, which outputs are made of bit by bit
+    uncertainty: Uncertainty = SURE
 
     @property
     def channels(self) -> int:
         """How many numbers of each voxel are the result."""
-        return len(self.manifest.outputs.channels)
+        return len(self.manifest.outputs.channels) * (1 + self.uncertainty.members)
 
     def plan(self, shape: Shape, memory_mb: float) -> Plan | None:
         """Return a cheap plan for a prepared volume, with the widest halo that is affordable.
@@ -102,7 +104,9 @@ class Planner:
         """Give plans with overlapping tiles: of training patches; of smaller ones, if allowed."""
         patch, network = self.manifest.recipe.patch_size, self.manifest.network
         if not network.local:
-            members = dict.fromkeys([self.manifest.tiling.members_apart, 1])
+            several = [self.manifest.tiling.members_apart]
+            # Networks that are averaged tile by tile cannot be compared.
+            members = dict.fromkeys(several if self.uncertainty.members else [*several, 1])
             if self.manifest.tiling.sums == "float16":  # whose order decides how they are rounded
                 for apart, bands in product(members, range(1, _MOST_BANDS + 1)):
                     yield self._with_overlap(shape, patch, self._orders()[0], apart, bands)
@@ -138,6 +142,7 @@ class Planner:
             order=order,
             members_apart=members,
             averaged=not self.manifest.network.local and members < tiling.members_apart,
+            told=self.uncertainty.members,
         )
         if (bands := min(bands, shape[plan.band_axis])) > 1:
             ends = [shape[plan.band_axis] * n // bands for n in range(bands + 1)]
@@ -163,7 +168,9 @@ class Planner:
         across = [
             math.prod(s) // s[first] for s in (plan.shape, *(p.box.shape for p in plan.parts))
         ]
-        numbers = members * self.channels + 1  # one of weights
+        apart = self.manifest.tiling.members_apart > 1
+        blended = members * len(self.manifest.outputs.channels) if apart else self.channels
+        numbers = blended + 1  # one of weights
         sums = _HALF if self.manifest.tiling.sums == "float16" else _FLOAT
         height = min(plan.size[first], plan.shape[first])
         rows_mb = height * max(across[1:]) * numbers * sums / _MB
@@ -223,6 +230,7 @@ class Planner:
             exact=exact,
             cost="" if exact else narrow,
             views=self.manifest.tiling.views,
+            told=self.uncertainty.members,
         )
 
     def _row_mb(self, shape: Shape) -> float:

@@ -101,7 +101,7 @@ class _Runner:
     ) -> None:
         self.plan = plan
         self.tiling = manifest.tiling
-        self._background = manifest.outputs.background
+        self._background = np.tile(manifest.outputs.background, 1 + plan.told)
         self._image = np.moveaxis(image, -1, 0)
         self._backend = backend
         self._progress = progress
@@ -126,7 +126,8 @@ class _Runner:
             output = np.asarray(self._backend(patch)[0])
             if self._averaged == 1 or self.head:
                 return output
-            return np.asarray(output.reshape(self._averaged, -1, *output.shape[1:]).mean(axis=0))
+            mean = output.reshape(self._averaged, -1, *output.shape[1:]).mean(axis=0)
+            return np.concatenate([mean, output]) if self.plan.told else np.asarray(mean)
         if self._nothing is None:
             self._nothing = self._of_nothing(patch)
         answer = self._nothing[:, None, None, None]

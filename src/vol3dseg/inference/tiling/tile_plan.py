@@ -61,6 +61,8 @@ class Plan:
     bands : tuple of range
         Voxels along `band_axis` that are blended one range after the other, all rows of each, since
         memory is short; tiles that lie in two are computed twice.
+    told : int
+        Networks whose outputs come behind those of their mean, to be compared.
     """
 
     shape: Shape
@@ -78,6 +80,7 @@ class Plan:
     members_apart: int = 1
     averaged: bool = False
     bands: tuple[range, ...] = ()
+    told: int = 0
 
     @property
     def blended(self) -> bool:
