@@ -57,7 +57,8 @@ def train(
     """Train a 3-D U-Net on PREPARED, a folder made by vol3dseg preprocess.
 
     Needs the [train] extra. The run folder gets the checkpoints, manifest.json, config.yaml,
-    split.json, training.log, curves.png, environment.json and scores/validation.
+    split.json, training.log, training.html, strip.json, environment.json and scores/validation.
+    Open training.html in a browser: it shows curves and predictions while the training runs.
 
     On a terminal a bar shows the epoch that runs, with the time left. What is stopped goes on with
     --resume; a finished run stays as it is until it has the epochs that it goes on to.

@@ -18,7 +18,7 @@ from vol3dseg.reporting import figures
 from vol3dseg.reporting.figures import (
     COLOURS,
     class_colour,
-    save_curves,
+    read_log,
     save_figure,
     save_split,
 )
@@ -72,28 +72,10 @@ def test_split_with_volumes(parts, volumes, scale, tmp_path, monkeypatch):
     save_figure(shown[0], tmp_path / "split.png")
 
 
-LOGS = [
-    pytest.param(
-        "epoch,dice,dice_edema,loss,val_dice,val_dice_edema,val_loss\n"
-        "0,0.1,0.2,1.5,0.1,0.1,1.6\n1,0.4,0.5,1.1,0.3,0.4,1.2\n",
-        id="usual",
-    ),
-    pytest.param("epoch,dice,loss\n0,0.1,1.5\n", id="one epoch without validation"),
-    pytest.param("epoch,loss,val_loss\n0,1.5,\n1,nan,1.2\n", id="no Dice and gaps"),
-]
-
-
-@pytest.mark.parametrize("log", LOGS)
-def test_curves(log, tmp_path):
-    (tmp_path / "training.log").write_text(log)
-    save_curves(tmp_path / "curves.png", tmp_path / "training.log")
-    assert imread(tmp_path / "curves.png").std() > 0.05
-
-
-def test_curves_of_nothing_are_refused(tmp_path):
+def test_a_log_of_nothing_is_refused(tmp_path):
     (tmp_path / "training.log").write_text("")
     with pytest.raises(RunError, match=r"training\.log: holds no epoch"):
-        save_curves(tmp_path / "curves.png", tmp_path / "training.log")
+        read_log(tmp_path / "training.log")
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

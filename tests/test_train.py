@@ -28,7 +28,7 @@ from vol3dseg.training.results import KerasBackend, describe_model  # noqa: E402
 
 RUN_FILES = {
     "best.keras", "last.keras", "manifest.json", "config.yaml", "split.json", "split.png",
-    "training.log", "curves.png", "environment.json", "scores",
+    "training.log", "training.html", "strip.json", "environment.json", "scores",
 }  # fmt: skip
 
 

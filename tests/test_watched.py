@@ -1,4 +1,4 @@
-"""What is seen of a training while it runs, and what ends it: steps, times, curves, a bad batch."""
+"""What is seen of a training while it runs, and what ends it: steps, times, a bad batch."""
 
 import itertools
 import re
@@ -9,8 +9,7 @@ import pytest
 
 from tests.conftest import small_config
 from vol3dseg.config import EarlyStoppingConfig, TrainingConfig, load_config
-from vol3dseg.errors import OutputError, RunError
-from vol3dseg.files import write_text
+from vol3dseg.errors import RunError
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.space.box import Box
 
@@ -20,14 +19,10 @@ pytestmark = pytest.mark.train
 
 import keras  # noqa: E402 - after the skip
 
-from vol3dseg.training import curves as curves_module  # noqa: E402
-from vol3dseg.training.curves import CurvesEachEpoch  # noqa: E402
 from vol3dseg.training.fit import train  # noqa: E402
 from vol3dseg.training.pace import Pace  # noqa: E402
 from vol3dseg.training.sampling import CaseReader, PatchSampler  # noqa: E402
 from vol3dseg.training.stop_on_nan import StopOnNaN, describe_batch  # noqa: E402
-
-LOG = "epoch,loss,dice,val_loss\n0,0.5,0.1,0.6\n1,0.4,0.2,0.5\n"
 
 
 class Moments:
@@ -168,39 +163,3 @@ def test_a_run_that_goes_on_tells_of_the_epochs_left_and_early_stopping_of_the_m
     lines, _ = watched(training, first=2, steps=6, judged=0, step_s=1.5)
     assert lines[0] == "at most about 12 s for the 2 epochs left of 3 steps, 3 s a step"
     assert lines[1].endswith("at most 9 s left")
-
-
-# --- curves ---------------------------------------------------------------------------------------
-
-
-def test_curves_are_drawn_after_an_epoch_unless_that_would_take_too_much(tmp_path, monkeypatch):
-    write_text(tmp_path / "training.log", LOG)
-    clock, drawn, draw = Moments(), [], curves_module.save_curves
-
-    def save(*words):
-        draw(*words)
-        clock.now += 0.3
-        drawn.append(clock.now)
-
-    monkeypatch.setattr(curves_module, "save_curves", save)
-    curves = CurvesEachEpoch(tmp_path, pytest.fail, clock)
-    curves.on_epoch_end(0)
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    for moment in (5.0, 10.0, 15.2, 15.4, 20.0, 31.0):
-        clock.now = moment
-        curves.on_epoch_end(1)
-    assert drawn == pytest.approx([0.3, 15.7, 31.3])
-
-
-def test_a_picture_that_cannot_be_written_ends_no_training(tmp_path):
-    write_text(tmp_path / "training.log", LOG)
-    (tmp_path / "curves.png").write_bytes(b"of somebody else")
-    said = []
-    curves = CurvesEachEpoch(tmp_path, said.append)
-    for epoch in range(2):
-        curves.on_epoch_end(epoch)
-    assert len(said) == 1
-    assert "curves.png, which vol3dseg did not write" in said[0]
-    assert (tmp_path / "curves.png").read_bytes() == b"of somebody else"
-    with pytest.raises(OutputError):
-        curves_module.save_curves(tmp_path / "curves.png", tmp_path / "training.log")

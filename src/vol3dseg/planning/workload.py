@@ -23,7 +23,7 @@ _SINGLE = 2.0  # times as long in float32 as in half precision
 _BLENDED, _TILED = 8.0, 1.5
 # Of a validation volume beside the network: its graph is built for its shape, and it is scored.
 _VOLUME_S = 0.5
-_END_S = 5.0  # curves, manifest and what else is written last
+_END_S = 5.0  # page, manifest and what else is written last
 # Of a step of whole patches, what does not shrink with them: epochs of the preset hippocampus took
 # 4.9, 10.4, 19 and 32 s with 7, 26, 55 and 100 % of its voxels, on two cores in bfloat16.
 _FIXED = 0.1

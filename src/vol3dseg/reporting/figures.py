@@ -1,4 +1,4 @@
-"""Pictures: splits and learning curves, and what all pictures share. Needs [report]."""
+"""Pictures: splits, and what all pictures share; the log of a training. Needs [report]."""
 
 import csv
 import io
@@ -9,10 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from vol3dseg.config import VOLUME_DICE
 from vol3dseg.datasets.splits import PARTS, Split
 from vol3dseg.errors import RunError, reading
-from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.extras import load_extra
 from vol3dseg.files import write_bytes
 
@@ -22,7 +20,6 @@ COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#0072B2", "#E
 # Yellow is lost above all as a thin line.
 LINE_COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")
 VALIDATION = "val_"  # before the names of what Keras logs of the validation patches
-_LINE_WIDTHS = {"": 1.0, VALIDATION: 2.4}  # [pt]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _LONGEST = 16_000  # side of a picture [pixels]; browsers show no more
@@ -49,26 +46,6 @@ def save_split(path: Path, split: Split, volumes_ml: Mapping[str, float]) -> Non
     parts = {name: split.part(name) for name in PARTS}
     _draw_shares(bar, parts)
     _draw_volumes(boxes, {name: [volumes_ml[i] for i in ids] for name, ids in parts.items() if ids})
-    save_figure(figure, path)
-
-
-@drawing
-def save_curves(path: Path, training_log: Path) -> None:
-    """Draw loss and Dice over epochs, for training and validation patches; see `read_log`."""
-    log = read_log(training_log)
-    dice = {c: name or "mean" for c in log if (name := DICE.class_in(c)) is not None}
-    figure = new_figure(11.0, 4.2)
-    axes_of_loss, axes_of_dice = figure.subplots(1, 2)
-    _draw_columns(axes_of_loss, log, {"loss": "loss"})
-    _draw_columns(axes_of_dice, log, dice)
-    if VOLUME_DICE in log:
-        style = {"color": "black", "linestyle": "--", "marker": "o", "markersize": 4}
-        axes_of_dice.plot(*judged_epochs(log[VOLUME_DICE]), **style, label="mean, whole volumes")
-        axes_of_dice.legend(fontsize="small")
-    axes_of_loss.set_ylabel("loss")
-    axes_of_dice.set_ylabel("Dice of patches")
-    axes_of_dice.set_ylim(0, 1)
-    figure.suptitle("training patches: thin lines; validation patches: thick lines", size="medium")
     save_figure(figure, path)
 
 
@@ -139,23 +116,6 @@ def _scale_volumes(axes: Any, volumes_ml: Any) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-
-
-def _draw_columns(axes: Any, log: Mapping[str, Sequence[float]], names: Mapping[str, str]) -> None:
-    """Draw columns of the log under their names: thin for training, thick for validation."""
-    colours = ("black", *LINE_COLOURS)
-    for number, (column, name) in enumerate(names.items()):
-        for prefix, width in _LINE_WIDTHS.items():
-            values = log.get(prefix + column, ())
-            style = {"color": colours[number % len(colours)], "linewidth": width}
-            style["marker"] = "o" if len(values) == 1 else None  # one epoch makes no line
-            label = None if prefix else name
-            axes.plot(*epochs_of(values), label=label, **style)
-    axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3)
-    if names:
-        axes.legend(fontsize="small")
 
 
 def epochs_of(values: Sequence[float]) -> tuple[Any, Any]:

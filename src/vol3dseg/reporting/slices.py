@@ -106,7 +106,7 @@ def slices_of(
                 remedy="choose another --slice or --plane",
             )
     chosen = chosen or _telling(upright, axis, len(prediction.labels.classes))
-    planes = [[_plane(array, axis, place) for array in (image, *upright)] for place in chosen]
+    planes = [[plane_of(array, axis, place) for array in (image, *upright)] for place in chosen]
     name = volume.modalities[0]
     shown = [inside_of(np.ascontiguousarray(grey), name) for grey, *_ in planes]
     box = _filled([*shown, *(label > 0 for _, *labels in planes for label in labels)])
@@ -119,7 +119,7 @@ def slices_of(
     return Slices(tuple(views), plane, total)
 
 
-def _plane(array: NDArray[Any], axis: int, place: int) -> NDArray[Any]:
+def plane_of(array: NDArray[Any], axis: int, place: int) -> NDArray[Any]:
     """Return a slice of an array in RAS axes; front or above is up, right or front is left."""
     return np.flip(array[(slice(None),) * axis + (place,)].T, axis=(0, 1))
 
@@ -129,7 +129,7 @@ def _telling(labels: Sequence[Label], axis: int, classes: int) -> list[int]:
 
     Those have most of what is not seen yet of any class, each class as a share of its largest area.
     """
-    areas = [_areas(label, axis, classes)[:, 1:] for label in labels]
+    areas = [areas_of(label, axis, classes)[:, 1:] for label in labels]
     first = next((each for each in areas if each.any()), None)
     if first is None:
         return [labels[0].shape[axis] // 2]
@@ -145,7 +145,7 @@ def _telling(labels: Sequence[Label], axis: int, classes: int) -> list[int]:
     return sorted(chosen)
 
 
-def _areas(label: Label, axis: int, classes: int) -> NDArray[np.int64]:
+def areas_of(label: Label, axis: int, classes: int) -> NDArray[np.int64]:
     """Return the voxels of each class but the background in each slice; (slices, classes).
 
     They are counted plane by plane as memory has them: along an axis NumPy would count in a copy of

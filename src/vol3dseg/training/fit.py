@@ -13,16 +13,15 @@ from vol3dseg.files import write_text
 from vol3dseg.machine import available_mb, peak_mb, resident_mb
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.planning.patch_fit import patch_warnings
-from vol3dseg.reporting.figures import save_curves
 from vol3dseg.training.backend import keras, tf, unused_gpu
 from vol3dseg.training.callbacks import make_callbacks
 from vol3dseg.training.checkpoints import restore_checkpoint
 from vol3dseg.training.compiled import compile_network, steps_per_epoch
-from vol3dseg.training.curves import CurvesEachEpoch
 from vol3dseg.training.data import RunData, open_data, require_classes
 from vol3dseg.training.feed import TrainingFeed, dataset
 from vol3dseg.training.growing import describe_growth, stages_of
 from vol3dseg.training.inheriting import require_same_parent, start_from
+from vol3dseg.training.live_page import LivePage, PageEachEpoch
 from vol3dseg.training.memory_estimate import (
     MemoryEstimate,
     MicroBatch,
@@ -83,8 +82,8 @@ def train(
         Made by `vol3dseg preprocess`; nothing is written into it.
     run : str or Path
         Gets best.keras, last.keras, manifest.json, config.yaml, split.json, split.png,
-        training.log, curves.png, environment.json and, where there is a validation part,
-        scores/validation/.
+        training.log, training.html, strip.json, environment.json and, where there is a validation
+        part, scores/validation/.
     config : Config, str, Path or None
         A config, a preset's name or a YAML file; None takes that of the resumed run, or the one
         that `prepared` was made with. Its recipe must be the prepared one.
@@ -161,18 +160,18 @@ def train(
     for line in (*data.index.unseen, *data.index.incomplete, *unjudged):
         progress(f"note: {line}")
     progress(split_table(data.split, data.subjects, data.volumes_ml, data.index.outside))
-    if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
-        write_environment(run, config, prepared, memory)
-        cases = list(data.training.values())
-        compile_network(model, config, cases, loss, data.partial)
-        callbacks = (*callbacks, *volume_dice(config, data, model, network is not None))
-        with ExitStack() as stack:
-            logging = [stack.enter_context(log) for log in logs]
-            _fit(model, run, origin, data, state, (callbacks, logging), progress, show)
-        write_environment(run, config, prepared, memory, peak_mb())
-    if (run / "training.log").exists():
-        save_curves(run / "curves.png", run / "training.log")
-    manifest = describe_run(run, config, data, model, network is not None, progress)
+    with LivePage(run, config, data, state.epochs if state else 0, progress) as page:
+        if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
+            write_environment(run, config, prepared, memory)
+            cases = list(data.training.values())
+            compile_network(model, config, cases, loss, data.partial)
+            callbacks = (*callbacks, *volume_dice(config, data, model, network is not None))
+            with ExitStack() as stack:
+                logging = [stack.enter_context(log) for log in logs]
+                _fit(model, run, origin, data, state, (callbacks, logging), progress, show, page)
+            write_environment(run, config, prepared, memory, peak_mb())
+        manifest = describe_run(run, config, data, model, network is not None, progress)
+        page.finished(manifest)
     write_text(run / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
     return manifest
 
@@ -258,6 +257,7 @@ def _fit(
     given: tuple[Sequence[Any], Sequence[Any]],
     progress: Progress,
     show: Show,
+    page: LivePage,
 ) -> None:
     config, training = origin.config, origin.config.training
     first = state.epochs if state else 0
@@ -269,11 +269,12 @@ def _fit(
     validation, validation_steps = _validation(config, data)
     feed = TrainingFeed(config, cases, steps)
     batch_of = describe_batch(feed.draws, list(data.training))
+    pace = Pace(config, first, steps, validation_steps or 0, progress, show)
+    loggers = (*given[1], PageEachEpoch(page, pace))
     callbacks = [
         StopOnNaN(batch_of, steps, training.micro_batches),
-        *make_callbacks(training, run, state, given[0], origin, given[1]),
-        CurvesEachEpoch(run, progress),
-        Pace(config, first, steps, validation_steps or 0, progress, show),
+        *make_callbacks(training, run, state, given[0], origin, loggers),
+        pace,
     ]
     model.fit(
         dataset(feed.batch, count(first * steps), config, training.at_once),

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from vol3dseg.config import Config
 from vol3dseg.files import write_bytes
+from vol3dseg.reporting.strip import STRIP
 from vol3dseg.training.run_folder import take_over
 from vol3dseg.training.training_state import LAST, MANIFEST, longer_run, require_same_config
 from vol3dseg.written import LIST_NAME
 
-_BEGINS_WITH = ("best.keras", "training.log", LAST)  # the last is there when all are
+_BEGINS_WITH = ("best.keras", "training.log", STRIP, LAST)  # the last is there when all are
 
 
 @contextmanager

@@ -85,6 +85,11 @@ class Pace(keras.callbacks.Callback):  # type: ignore[misc]
         self._say("  ".join([f"epoch {epoch + 1}/{self._training.epochs}", *shown]))
 
     @property
+    def left_s(self) -> float | None:
+        """What is left of the training [s]; None as long as it is not known."""
+        return self._timing.left_s
+
+    @property
     def _most(self) -> str:
         return "at most " if self._training.early_stopping else ""
 

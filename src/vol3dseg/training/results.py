@@ -163,7 +163,7 @@ def describe_model(config: Config, model: Any = None) -> Manifest:
         fingerprint=recipe.fingerprint,
         labels=config.labels,
         network=network,
-        outputs=_outputs(config),
+        outputs=outputs_of(config),
         tiling=Tiling.of(recipe.patch_size, mirrorable=augment.flip_axes if augment else ()),
         members=(),
         optional=config.optional,
@@ -171,7 +171,8 @@ def describe_model(config: Config, model: Any = None) -> Manifest:
     )
 
 
-def _outputs(config: Config) -> Outputs:
+def outputs_of(config: Config) -> Outputs:
+    """Return what the outputs of a network of a config are, as a deployed model gives them."""
     if config.training.targets == "regions":
         return Sigmoid.of(config.labels)
     return Softmax(classes=config.labels.names)

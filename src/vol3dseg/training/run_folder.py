@@ -9,6 +9,8 @@ from vol3dseg.model.provenance import provenance
 from vol3dseg.model.training_facts import Parent
 from vol3dseg.reporting.figures import save_split
 from vol3dseg.reporting.score_report import report_paths
+from vol3dseg.reporting.strip import STRIP
+from vol3dseg.reporting.training_page import PAGE
 from vol3dseg.training.backend import tf
 from vol3dseg.training.data import RunData, require_no_run
 from vol3dseg.training.memory_estimate import MemoryEstimate
@@ -26,7 +28,7 @@ _CHECKPOINTS = ("best.keras", LAST)
 _NAMES = (
     *_CHECKPOINTS,
     *("manifest.json", "config.yaml", "split.json", "split.png"),
-    *("training.log", "curves.png", "environment.json"),
+    *("training.log", PAGE, STRIP, "environment.json"),
 )
 
 

@@ -87,6 +87,23 @@ def draw_contents(
     )
 
 
+def draw_plane(
+    grey: NDArray[np.uint8],
+    label: NDArray[np.uint8] | None,
+    size_mm: tuple[float, float],
+    side: int = 144,
+) -> bytes:
+    """Draw one plane, with classes over it, as a WebP file whose longer side has `side` pixels.
+
+    `size_mm` is width and height; rows of the arrays go down.
+    """
+    size = [max(1, round(side * length / max(size_mm))) for length in size_mm]
+    colour = np.repeat(_resized(grey, size, smooth=True)[..., None], 3, axis=2)
+    if label is not None:
+        colour = _painted(colour, _resized(label, size, smooth=False))
+    return _webp([_pillow("Image").fromarray(colour)])
+
+
 class _Upright(NamedTuple):
     """A case in RAS axes, cut to the body; brightness from 0 to 255."""
 
@@ -187,10 +204,10 @@ def _painted(colour: NDArray[np.uint8], label: NDArray[np.uint8]) -> NDArray[np.
 
 
 def _webp(panels: Sequence[Any]) -> bytes:
-    side, stream = panels[0].height, io.BytesIO()
-    row = _pillow("Image").new("RGB", (len(panels) * (side + _GAP) - _GAP, side), "gray")
+    (width, height), stream = panels[0].size, io.BytesIO()
+    row = _pillow("Image").new("RGB", (len(panels) * (width + _GAP) - _GAP, height), "gray")
     for number, panel in enumerate(panels):
-        row.paste(panel, (number * (side + _GAP), 0))
+        row.paste(panel, (number * (width + _GAP), 0))
     row.save(stream, "WEBP", quality=78, method=4)
     return stream.getvalue()
 
