@@ -9,10 +9,10 @@ SHARED ?= ../shared/data
 # A worker for each core, whole files of tests to each, so that what a file prepares is made once.
 PARALLEL := --numprocesses logical --dist loadfile
 
-.PHONY: help setup node demo test test-slow catalogue-page check-gpu format lint types imports light check \
+.PHONY: help setup node demo test test-slow catalogue-page oracle check-gpu format lint types imports light check \
 	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
 	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-missing trial-partial trial-two-stage trial-planning \
-	bench-training bench-adopted test-torch clean
+	bench-training bench-adopted bench-metrics test-torch clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -28,7 +28,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 # tests of deployment are checked here, since an editable install hides the mapped folders.
 $(LIGHT)/.ready: pyproject.toml constraints.txt $(shell find src cli export configs -name '*.py' -o -name '*.yaml')
 	$(PYTHON) -m venv $(LIGHT)
-	$(LIGHT)/bin/python $(PIP_INSTALL) '.[cpu,openvino,postprocess]' build hypothesis import-linter mypy pytest \
+	$(LIGHT)/bin/python $(PIP_INSTALL) '.[cpu,openvino]' build hypothesis import-linter mypy pytest \
 		pytest-xdist setuptools types-PyYAML
 	rm -rf build
 	$(LIGHT)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps .
@@ -45,14 +45,18 @@ demo: setup  ## Run the whole line on phantoms
 	$(VENV)/bin/vol3dseg demo
 
 test: setup  ## Run the tests that take seconds
-	$(VENV)/bin/python -m pytest -m "not slow and not gpu and not alone" $(PARALLEL) $(PYTEST_OPTIONS)
-	$(VENV)/bin/python -m pytest -m "alone and not slow and not gpu" $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest -m "not slow and not gpu and not alone and not elsewhere" $(PARALLEL) $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest -m "alone and not slow and not gpu and not elsewhere" $(PYTEST_OPTIONS)
 
 test-slow: setup  ## Run the tests that take minutes
 	$(VENV)/bin/python -m pytest -m "slow and not gpu"
 
 catalogue-page: setup  ## Write docs/bad-inputs.md from the rows in tests/catalogue
 	$(VENV)/bin/python -m tests.catalogue.page
+
+oracle: setup $(BENCH)/oracle/.ready  ## Hold scores against those of others, write the tables of docs/metrics.md; some 3 minutes
+	$(VENV)/bin/python -m pytest -m oracle --no-skips
+	$(VENV)/bin/python -m tests.oracle.page
 
 check-gpu: setup  ## Run the predictor's tests on CUDA; skips without a GPU
 	$(VENV)/bin/python -m pytest -m gpu
@@ -72,7 +76,7 @@ imports: $(LIGHT)/.ready  ## Check that arrows point one way
 	$(LIGHT)/bin/lint-imports --no-cache
 
 light: $(LIGHT)/.ready  ## Run the tests of deployment where TensorFlow is absent
-	$(LIGHT)/bin/python -m pytest -m "not train and not slow and not gpu and not alone" $(PARALLEL)
+	$(LIGHT)/bin/python -m pytest -m "not train and not slow and not gpu and not alone and not elsewhere" $(PARALLEL)
 
 check: lint types imports test light  ## All of the above that CI runs
 
@@ -137,6 +141,9 @@ bench-training: setup $(BENCH)/torch/.ready  ## Our training step against nnU-Ne
 bench-adopted: bench-environments  ## Adopted models beside nnU-Net's own predictor; some two hours
 	$(VENV)/bin/python -m benchmarks.adopted $(BENCH)/adopted --json $(BENCH)/adopted.json
 
+bench-metrics: setup $(BENCH)/oracle/.ready  ## Distances of a whole case beside MONAI and surface-distance; some 10 minutes
+	$(VENV)/bin/python -m benchmarks.metrics $(SHARED)/brats/BraTS2021_00495
+
 test-torch: setup $(BENCH)/torch-export/.ready  ## Export through Keras' torch backend and compare; some 3 minutes
 	$(VENV)/bin/python -m pytest tests/test_export_through_torch.py
 
@@ -151,6 +158,13 @@ $(BENCH)/onnxruntime-openvino/.ready: PACKAGES = --editable . onnxruntime-openvi
 $(BENCH)/torch/.ready: PACKAGES = torch monai nnunetv2
 
 $(BENCH)/torch-export/.ready: PACKAGES = --editable '.[cpu,torch]'
+
+# Its packages want older ones than ours, so it has constraints of its own.
+$(BENCH)/oracle/.ready: tests/oracle/constraints.txt
+	$(PYTHON) -m venv $(BENCH)/oracle
+	$(BENCH)/oracle/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< \
+		brats-evaluation medpy monai panoptica seg-metrics SimpleITK surface-distance torch
+	touch $@
 
 $(BENCH)/%/.ready: pyproject.toml constraints.txt benchmarks/constraints.txt
 	$(PYTHON) -m venv $(BENCH)/$*

@@ -135,7 +135,7 @@ def differences(
     if not both:
         return ()
     ours, theirs = (together([scores[pair] for pair in both]) for scores in (first, second))
-    return paired_differences(ours, theirs, (*ours.structures, CASE_MEAN))
+    return paired_differences(ours.dice, theirs.dice, (*ours.structures, CASE_MEAN))
 
 
 def difference_table(rows: Mapping[str, Sequence[Difference]]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.fold_runs import Contender, difference_table, differences, together
 from vol3dseg.config import load_config
-from vol3dseg.reporting.intervals import mean_interval
+from vol3dseg.evaluation.intervals import mean_interval
 from vol3dseg.reporting.score_files import PartScores
 
 STRUCTURES = ("anterior", "posterior")

@@ -88,7 +88,7 @@ def report(found: Mapping[str, Mapping[str, PartScores]]) -> str:
             means.append(float(np.mean(means)))
             lines.append(f"| {said} | {way} | {' | '.join(f'{m:.3f}' for m in means)} |")
         rows[f"{said}: {TAUGHT} - {PLAIN}"] = paired_differences(
-            of_ways[TAUGHT], of_ways[PLAIN], (*names, CASE_MEAN)
+            of_ways[TAUGHT].dice, of_ways[PLAIN].dice, (*names, CASE_MEAN)
         )
     return "\n".join(lines) + f"\n\n{difference_table(rows)}"
 

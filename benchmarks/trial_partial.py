@@ -100,7 +100,7 @@ def report(found: dict[str, PartScores]) -> str:
         means = (np.nanmean(list(part.dice[name].values())) for name in names)
         lines.append(f"| {way} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
     rows = {
-        f"{way} - {WHOLE}": paired_differences(part, whole, (*names, CASE_MEAN))
+        f"{way} - {WHOLE}": paired_differences(part.dice, whole.dice, (*names, CASE_MEAN))
         for way, part in found.items()
         if way != WHOLE
     }

@@ -73,7 +73,7 @@ def findings(runs: dict[str, RunSummary]) -> str:
     ]
     for title, first, second in _PAIRS:
         scores = [runs[name].scores_of("test") for name in (first, second)]
-        found = paired_differences(*scores, structures)
+        found = paired_differences(*(each.dice for each in scores), structures)
         lines.append(f"| {title} | " + " | ".join(map(_cell, found)) + " |")
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """`vol3dseg evaluate`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -12,23 +12,51 @@ from vol3dseg.cli.options import (
     output_option,
     repair_option,
     show_table,
+    workers_option,
 )
 
 if TYPE_CHECKING:
-    from vol3dseg.evaluation.overlap import EmptyRule
+    from vol3dseg.evaluation.empty_masks import EmptyRule
+    from vol3dseg.reporting.score_report import Evaluation
 
 
 @command(short_help="Score predictions against references.")
-@click.argument("predictions", type=PathType)
-@click.argument("references", type=PathType)
+@click.argument("folders", type=PathType, nargs=-1, metavar="PREDICTIONS... [REFERENCES]")
+@click.option(
+    "--against",
+    type=PathType,
+    metavar="REFERENCES",
+    help="The references, where several folders of predictions are scored and compared.",
+)
 @output_option("the report folder")
 @config_option("Where label names come from.  [default: predictions.json]")
 @click.option(
     "--empty",
-    type=click.Choice(["undefined", "one"]),
+    type=click.Choice(
+        ["undefined", "one", "brats-2020", "brats-2023", "metrics-reloaded", "diagonal"]
+    ),
     default="undefined",
     show_default=True,
-    help="What a class counts that neither reference nor prediction has; BraTS counts one.",
+    help="What counts where a structure is missing in the reference, the prediction, or both.",
+)
+@click.option(
+    "--surface",
+    type=click.Choice(["area", "voxels", "none"]),
+    default="area",
+    show_default=True,
+    help="What surfaces are: between voxels, by area; the outermost voxels; none: no distances.",
+)
+@click.option(
+    "--tolerance",
+    multiple=True,
+    metavar="MM|NAME=MM",
+    help="Of the surface Dice: for all structures, or for one; may be repeated.  [default: 1]",
+)
+@click.option(
+    "--lesions",
+    metavar="RULE",
+    help="Judge lesions one by one: brats-gli, brats-met, brats-men, brats-ped, brats-ssa, plain, "
+    "or dilation=1,smallest_mm3=5,connectivity=26.",
 )
 @click.option(
     "--split",
@@ -40,15 +68,20 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Leave out, and name, cases that have a prediction or a reference alone.",
 )
+@workers_option()
 @repair_option()
 def evaluate(
-    predictions: Path,
-    references: Path,
+    folders: tuple[Path, ...],
+    against: Path | None,
     output: Path,
     config: str | None,
     empty: "EmptyRule",
+    surface: Literal["area", "voxels", "none"],
+    tolerance: tuple[str, ...],
+    lesions: str | None,
     split: Path | None,
     only_common: bool,
+    workers: int | None,
     repair: bool,
 ) -> None:
     """Score the label maps of PREDICTIONS against those of REFERENCES.
@@ -60,18 +93,62 @@ def evaluate(
     given; a split, here or at predict, says which cases are meant. Writes cases.csv, summary.json
     and summary.md; with --split into a folder for each part that has predictions, and one
     summary.md over them. Needs no TensorFlow.
+
+    Several folders of predictions, with --against REFERENCES, are scored alike, each into a folder
+    of the report, and compared case by case: comparison.md, comparison.json.
     """
-    from vol3dseg.reporting import score_report as report
+    from vol3dseg.evaluation.judging import tolerances
+    from vol3dseg.reporting import predictions_compared as several
+    from vol3dseg.reporting.comparison.paired_differences import require_statistics
     from vol3dseg.reporting.score_predictions import evaluate as score
 
-    found = score(predictions, references, output, config, empty, split, repair, only_common)
+    if against is None and len(folders) != 2:
+        raise click.UsageError(
+            "give one folder of predictions and the references, or --against REFERENCES"
+        )
+    predictions = folders[:1] if against is None else folders
+    references = folders[1] if against is None else against
+    options = (
+        config,
+        empty,
+        split,
+        repair,
+        only_common,
+        None if surface == "none" else surface,
+        *tolerances(tolerance),
+        lesions,
+        workers,
+    )
+    if len(predictions) == 1:
+        _show(score(predictions[0], references, output, *options))
+    else:
+        require_statistics()
+        several.claim_comparison(output)
+        found = {}
+        for name, folder in several.names_of(predictions).items():
+            click.echo(f"\n{name}: {folder}")
+            found[name] = score(folder, references, output / name, *options)
+            _show(found[name])
+        compared = several.compare_evaluations(found, output)
+        for part in next(iter(found.values())).summaries:
+            means = several.mean_table(compared, part)
+            show_table(f"Means and 95 % intervals (cases): {part}", means.columns, means.rows)
+            pairs = several.difference_table(compared, part, brief=True)
+            show_table(f"Differences: {part}", pairs.columns, pairs.rows)
+    click.echo(f"report -> {output}")
+
+
+def _show(found: "Evaluation") -> None:
+    from vol3dseg.reporting import score_report as report
+    from vol3dseg.reporting.shape_tables import rules_in_words
+
     per_case = report.case_table(found)
     show_table(report.PER_CASE, per_case.columns, per_case.rows)
     pooled = report.pooled_table(found.summaries)
     show_table(report.POOLED, pooled.columns, pooled.rows)
     click.echo(report.NOT_COMPARABLE)
+    click.echo(rules_in_words(next(iter(found.summaries.values()))))
     for part in found.without_predictions:
         click.echo(f"left out: part {part} has no predictions")
     for note in found.notes:
         click.echo(f"note: {note}")
-    click.echo(f"report -> {output}")

@@ -35,7 +35,7 @@ def scores(**dice):
 
 def one(first, second):
     """The difference of one class."""
-    (found,) = paired_differences(scores(core=first), scores(core=second), ["core"])
+    (found,) = paired_differences(scores(core=first).dice, scores(core=second).dice, ["core"])
     return found
 
 
@@ -133,7 +133,7 @@ def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
 def test_the_mean_of_classes_is_of_those_that_both_define():
     first = scores(core=[0.9, 0.4], rim=[NAN, 0.6])
     second = scores(core=[0.5, 0.5], rim=[0.0, 0.3])
-    core, rim, mean = paired_differences(first, second, ["core", "rim", CASE_MEAN])
+    core, rim, mean = paired_differences(first.dice, second.dice, ["core", "rim", CASE_MEAN])
     assert (core.cases, rim.cases, mean.cases) == (2, 1, 2)
     assert mean.mean == pytest.approx((0.4 + (-0.1 + 0.3) / 2) / 2)
 
@@ -141,7 +141,7 @@ def test_the_mean_of_classes_is_of_those_that_both_define():
 def test_cases_are_paired_by_name():
     first, second = scores(core=[0.1, 0.2, 0.9]), scores(core=[0.4, 0.9])
     second = PartScores("test", {"core": {"c2": 0.4, "x": 0.0}}, {})
-    (found,) = paired_differences(first, second, ["core"])
+    (found,) = paired_differences(first.dice, second.dice, ["core"])
     assert (found.cases, found.mean) == (1, pytest.approx(0.5))
 
 
@@ -171,7 +171,7 @@ def test_seeds_change_the_interval_a_little_and_nothing_else():
     rng = np.random.default_rng(1)
     first, second = (scores(core=rng.uniform(size=30).tolist()) for _ in range(2))
     (zero,), (again,), (other,) = (
-        paired_differences(first, second, ["core"], seed) for seed in (0, 0, 1)
+        paired_differences(first.dice, second.dice, ["core"], seed) for seed in (0, 0, 1)
     )
     assert zero == again
     assert zero.low != other.low

@@ -18,6 +18,7 @@ from vol3dseg.errors import (
     LabelError,
     MemoryLimitError,
 )
+from vol3dseg.evaluation.judging import Judging
 from vol3dseg.evaluation.overlap import METRICS
 from vol3dseg.evaluation.scoring import describe, evaluate_case, summarise
 from vol3dseg.formats.nifti import nifti_file as nifti
@@ -38,7 +39,7 @@ def segmentation(values, labels, grid=GRID):
 
 def judged(name, reference, prediction, labels, empty="undefined"):
     maps = (segmentation(values, labels) for values in (reference, prediction))
-    return evaluate_case(name, *maps, empty)
+    return evaluate_case(name, *maps, Judging(empty))
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ def test_files_are_read_by_their_values(tmp_path, labels):
     (case,) = evaluate_pairs(pairs, labels)
     assert case.structures["enhancing"]["dice"] == 1
     assert case.empty == "undefined"
-    assert evaluate_pairs(pairs, labels, empty="one")[0].empty == "one"
+    assert evaluate_pairs(pairs, labels, Judging("one"))[0].empty == "one"
 
 
 def test_judging_files_takes_what_reading_them_takes(tmp_path, labels):
@@ -279,7 +280,8 @@ def test_every_metric_stands_in_every_table(tmp_path, case_a):
     write_report(tmp_path, [case_a], summary)
     header = (tmp_path / "cases.csv").read_text().splitlines()[0].split(",")
     assert header == [
-        "case", "structure", *(metric.name for metric in METRICS), "reference_ml", "prediction_ml",
+        "case", "structure", *(metric.name for metric in METRICS), "volume_error",
+        "reference_ml", "prediction_ml",
     ]  # fmt: skip
     table = (tmp_path / "summary.md").read_text()
     data = json.loads((tmp_path / "summary.json").read_text())
@@ -298,7 +300,7 @@ def test_report_of_undefined_scores_has_nulls_and_dashes(tmp_path, labels):
     summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse_constants)
     assert summary["mean_foreground_dice"] is None
     assert summary["structures"]["edema"]["dice"] == {
-        "cases": 0, "mean": None, "median": None, "std": None,
+        "cases": 0, "mean": None, "median": None, "std": None, "low": None, "high": None,
     }  # fmt: skip
     table = (tmp_path / "summary.md").read_text()
     assert "# Scores over 1 case\n" in table
@@ -311,7 +313,7 @@ def test_report_states_the_rule_one(tmp_path, labels):
     write_report(tmp_path, [case], summarise([case]))
     rule = json.loads((tmp_path / "summary.json").read_text())["empty_masks"]
     assert rule["rule"] == "one"
-    assert "count as 1, as in the BraTS challenge" in rule["meaning"]
+    assert "sensitivity and surface Dice count as 1" in rule["meaning"]
     assert rule["meaning"] in (tmp_path / "summary.md").read_text()
 
 
@@ -376,7 +378,7 @@ def test_scores_are_read_back_as_they_were_written(tmp_path, case_a, case_b):
 
 def test_a_rule_that_is_none_is_refused(folders):
     with pytest.raises(
-        EvaluationError, match=r"empty='zero' is no rule; expected undefined or one"
+        EvaluationError, match=r"empty='zero' is no rule for empty masks; expected undefined, one, "
     ):
         evaluate(*folders, config="crops32", empty="zero")
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vol3dseg.errors import EvaluationError
+from vol3dseg.evaluation.empty_masks import RULES
 from vol3dseg.evaluation.overlap import (
     DICE,
-    EMPTY_RULES,
     METRICS,
     Counts,
     confusion,
@@ -34,7 +34,10 @@ def scores(reference, prediction, empty="undefined"):
     """Each metric of each class, by its name."""
     matrix = confusion(reference, prediction, CLASSES)
     counts = one_against_rest(matrix)
-    return [{metric.name: metric(each, empty) for metric in METRICS} for each in counts]
+    return [
+        {metric.name: metric(each, RULES[empty].neither(metric.name)) for metric in METRICS}
+        for each in counts
+    ]
 
 
 def values(score):
@@ -61,7 +64,7 @@ def test_dice_and_iou_are_symmetric_and_precision_is_sensitivity_the_other_way_r
         np.testing.assert_equal(one["precision"], other["sensitivity"])
 
 
-@given(pairs(), st.sampled_from(sorted(EMPTY_RULES)))
+@given(pairs(), st.sampled_from(sorted(RULES)))
 def test_scores_lie_between_0_and_1_and_dice_follows_from_iou(pair, empty):
     for score in scores(*pair, empty):
         assert all(math.isnan(v) or 0 <= v <= 1 for v in values(score))
@@ -138,7 +141,7 @@ def test_the_class_of_a_column_is_read_back(column, expected):
 
 def test_no_two_metrics_share_a_name_or_a_title():
     assert len({m.name for m in METRICS}) == len({m.title for m in METRICS}) == len(METRICS)
-    assert all(m.title in EMPTY_RULES["one"] for m in METRICS if not math.isnan(m.both_empty))
+    assert all(m.title in RULES["one"].meaning for m in METRICS if m.by_rule)
 
 
 def test_masks_are_counted_like_two_classes():

@@ -13,6 +13,7 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.layouts.table import write_table
 from vol3dseg.datasets.reading import read_case
 from vol3dseg.errors import DatasetError, LabelError
+from vol3dseg.evaluation.judging import Judging
 from vol3dseg.evaluation.scoring import evaluate_case, summarise
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import open_cases
@@ -141,7 +142,7 @@ class TestReading:
 def scored(reference, prediction, unannotated=(), **options):
     maps = (np.array(each, np.uint8).reshape(GRID.shape) for each in (reference, prediction))
     truth, found = (Segmentation(each, GRID, LABELS) for each in maps)
-    return evaluate_case("one", replace(truth, unannotated=unannotated), found, **options)
+    return evaluate_case("one", replace(truth, unannotated=unannotated), found, Judging(**options))
 
 
 class TestScores:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vol3dseg.reporting.drawing_files import draw_files as draw_files
     from vol3dseg.reporting.edited_predictions import collect_corrections as collect_corrections
     from vol3dseg.reporting.inspection.inspection_report import inspect as inspect
+    from vol3dseg.reporting.predictions_compared import compare_evaluations as compare_evaluations
     from vol3dseg.reporting.score_predictions import evaluate as evaluate
     from vol3dseg.space.geometry import Geometry as Geometry
     from vol3dseg.space.labels import LabelSet as LabelSet
@@ -68,6 +69,7 @@ _HOMES = {
     "load_predictor": "vol3dseg.inference.loading",
     "predict": "vol3dseg.inference.predicting",
     "evaluate": "vol3dseg.reporting.score_predictions",
+    "compare_evaluations": "vol3dseg.reporting.predictions_compared",
     "compare_folders": "vol3dseg.reporting.comparison.comparison_report",
     "collect_corrections": "vol3dseg.reporting.edited_predictions",
     "draw_files": "vol3dseg.reporting.drawing_files",

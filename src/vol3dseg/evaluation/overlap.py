@@ -10,16 +10,13 @@ sensitivity  TP / (TP + FN)
 specificity  TN / (TN + FP)
 ===========  ==========================  ================================================
 
-**Empty masks.** Where neither reference nor prediction has a class, most of them are 0 / 0. By the
-rule "undefined", the default, they are NaN and left out of means: there was nothing to find and
-nothing false was found, which is neither a success of segmentation nor a failure. By the rule "one"
-they are 1, as the BraTS challenge counts, which raises the mean of rare classes.
+Where neither reference nor prediction has a class, most of them are 0 / 0: `empty_masks` has rules.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import isnan, nan
-from typing import Any, Literal, NamedTuple
+from math import nan
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +24,6 @@ from numpy.typing import NDArray
 from vol3dseg.errors import EvaluationError
 from vol3dseg.space.labels import IGNORED
 
-EmptyRule = Literal["undefined", "one"]
 _PORTION = 2**16  # voxels that are counted at once
 
 
@@ -47,14 +43,13 @@ class Metric:
     name: str  # in columns and keys of files
     title: str  # in tables and pictures
     ratio: Callable[[Counts], tuple[Any, Any]]  # numerator and denominator; 0 / 0 is NaN
-    both_empty: float = nan  # by the rule "one", where neither map has it; NaN leaves it to ratio
+    by_rule: bool = True  # a rule for empty masks decides where neither map has it
     higher_is_better: bool = True
 
-    def __call__(self, counts: Counts, empty: EmptyRule = "undefined") -> float:
-        """Return the value for one class by a rule for empty masks."""
-        rule_decides = empty == "one" and not isnan(self.both_empty)
-        if rule_decides and not any((counts.tp, counts.fp, counts.fn)):
-            return self.both_empty
+    def __call__(self, counts: Counts, both_empty: float = nan) -> float:
+        """Return the value for one class; `both_empty` where neither map has it."""
+        if self.by_rule and not any((counts.tp, counts.fp, counts.fn)):
+            return both_empty
         part, whole = self.ratio(counts)
         return part / whole if whole else nan
 
@@ -68,27 +63,15 @@ class Metric:
         return rest.replace("_", " ") if name == self.name else None
 
 
-DICE = Metric("dice", "Dice", lambda c: (2 * c.tp, 2 * c.tp + c.fp + c.fn), both_empty=1.0)
-IOU = Metric("iou", "IoU", lambda c: (c.tp, c.tp + c.fp + c.fn), both_empty=1.0)
+DICE = Metric("dice", "Dice", lambda c: (2 * c.tp, 2 * c.tp + c.fp + c.fn))
+IOU = Metric("iou", "IoU", lambda c: (c.tp, c.tp + c.fp + c.fn))
 METRICS = (
     DICE,
     IOU,
-    Metric("precision", "precision", lambda c: (c.tp, c.tp + c.fp), both_empty=1.0),
-    Metric("sensitivity", "sensitivity", lambda c: (c.tp, c.tp + c.fn), both_empty=1.0),
-    Metric("specificity", "specificity", lambda c: (c.tn, c.tn + c.fp)),
+    Metric("precision", "precision", lambda c: (c.tp, c.tp + c.fp)),
+    Metric("sensitivity", "sensitivity", lambda c: (c.tp, c.tp + c.fn)),
+    Metric("specificity", "specificity", lambda c: (c.tn, c.tn + c.fp), by_rule=False),
 )
-_TITLES = [metric.title for metric in METRICS if not isnan(metric.both_empty)]
-_RULE = (
-    "Where neither reference nor prediction has a class, "
-    f"{', '.join(_TITLES[:-1])} and {_TITLES[-1]} {{}}. "
-    "Where only one of the two has it, Dice and IoU are 0; precision without predicted voxels and "
-    "sensitivity without reference voxels are undefined and left out of the means."
-)
-# What each rule means, for reports.
-EMPTY_RULES: Mapping[str, str] = {
-    "undefined": _RULE.format("are undefined and left out of the means"),
-    "one": _RULE.format("count as 1, as in the BraTS challenge"),
-}
 
 
 def confusion(

@@ -2,22 +2,20 @@
 
 import hashlib
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import isnan, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import EvaluationError
-from vol3dseg.evaluation.overlap import (
-    DICE,
-    METRICS,
-    EmptyRule,
-    confusion,
-    counts_of,
-    one_against_rest,
-)
+from vol3dseg.evaluation.empty_masks import EmptyRule
+from vol3dseg.evaluation.intervals import mean_intervals
+from vol3dseg.evaluation.judging import OVERLAP, Judging
+from vol3dseg.evaluation.lesions import Lesion
+from vol3dseg.evaluation.overlap import DICE, METRICS, confusion, counts_of, one_against_rest
+from vol3dseg.evaluation.structure_scores import SCORES, Shapes, volumes
 from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.resampling import reoriented
 from vol3dseg.space.volume import one_grid
@@ -30,14 +28,21 @@ class CaseScores:
     """Scores of one case: of foreground classes, then of regions."""
 
     case_id: str
-    structures: Mapping[str, Mapping[str, float]]  # metrics; reference_ml and prediction_ml [ml]
+    structures: Mapping[str, Mapping[str, float]]  # names as in `structure_scores.SCORES`
     matrix: NDArray[np.int64]  # (classes, classes), of `confusion`
     labels: LabelSet
-    empty: EmptyRule = "undefined"
+    judging: Judging = OVERLAP
     notes: tuple[str, ...] = ()  # what was put right, or decided, when the two files were read
     ignored_ml: float = 0.0  # of the reference, in no score [ml]
     reference: str = ""  # SHA-256 of its classes: who is compared must have been judged by the same
     unannotated: tuple[str, ...] = ()  # classes that nobody has looked for: their scores are NaN
+    subject: str = ""  # whose case it is; "": somebody's who has no other
+    lesions: Mapping[str, tuple[Lesion, ...]] = field(default_factory=dict)  # judged, by structure
+
+    @property
+    def empty(self) -> EmptyRule:
+        """The rule for empty masks."""
+        return self.judging.empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class Statistics:
     mean: float
     median: float
     std: float  # of a sample (over n - 1); NaN of a single case
+    low: float = nan  # of the 95 % interval of the mean over subjects; NaN of a single one
+    high: float = nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,12 @@ class Summary:
     foreground: tuple[str, ...]
     statistics: Mapping[str, Mapping[str, Statistics]]
     pooled: Mapping[str, float]
-    empty: EmptyRule = "undefined"
+    judging: Judging = OVERLAP
+
+    @property
+    def empty(self) -> EmptyRule:
+        """The rule for empty masks."""
+        return self.judging.empty
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,7 +88,11 @@ class Summary:
         Each class weighs the same, however many cases define it; regions are left out.
         """
         classes = [self.statistics[name] for name in self.foreground]
-        return {m.name: mean_defined([found[m.name].mean for found in classes]) for m in METRICS}
+        return {
+            score.name: mean_defined([found[score.name].mean for found in classes])
+            for score in SCORES
+            if score.better and score.name in classes[0]
+        }
 
     @property
     def mean_foreground_dice(self) -> float | None:
@@ -85,7 +101,10 @@ class Summary:
 
 
 def evaluate_case(
-    case_id: str, reference: Segmentation, prediction: Segmentation, empty: EmptyRule = "undefined"
+    case_id: str,
+    reference: Segmentation,
+    prediction: Segmentation,
+    judging: Judging = OVERLAP,
 ) -> CaseScores:
     """Score one case: each foreground class, and each region as the union of its classes.
 
@@ -100,20 +119,37 @@ def evaluate_case(
     matrix = confusion(reference.array, prediction.array, len(labels.classes))
     ml = reference.geometry.voxel_volume_mm3 / 1000
     ignored_ml = (reference.array.size - int(matrix.sum())) * ml
-    structures = {}
+    structures, of_lesions = {}, {}
+    shapes = None
+    if judging.surface or judging.lesions:
+        shapes = Shapes(reference.array, prediction.array, reference.geometry)
     unseen = list(labels.indices(reference.unannotated))
-    for name, indices in _structures(labels).items():
+    for name, indices in structures_of(labels).items():
         counts, known = counts_of(matrix, indices), not {*indices} & {*unseen}
-        structures[name] = {m.name: m(counts, empty) if known else nan for m in METRICS} | {
-            "reference_ml": (counts.tp + counts.fn) * ml if known else nan,
-            "prediction_ml": (counts.tp + counts.fp) * ml,
-        }
+        scores = {m.name: m(counts, judging.rule.neither(m.name)) for m in METRICS}
+        if shapes is not None:
+            of_shape, parts = shapes.scores(name, indices, judging)
+            scores |= of_shape
+            if parts is not None and known:
+                of_lesions[name] = parts.judged
+        scores |= volumes((counts.tp + counts.fn) * ml, (counts.tp + counts.fp) * ml)
+        if not known:
+            scores = dict.fromkeys(scores, nan) | {"prediction_ml": scores["prediction_ml"]}
+        structures[name] = scores
     matrix[0, unseen] = 0  # background that may well be what it is taken for
     read = {"reference": reference.notes, "prediction": prediction.notes}
     notes = tuple(f"{which}: {note}" for which, of in read.items() for note in of)
-    digest = _digest(reference)
     return CaseScores(
-        case_id, structures, matrix, labels, empty, notes, ignored_ml, digest, reference.unannotated
+        case_id,
+        structures,
+        matrix,
+        labels,
+        judging,
+        notes,
+        ignored_ml,
+        _digest(reference),
+        reference.unannotated,
+        lesions=of_lesions,
     )
 
 
@@ -121,8 +157,9 @@ def _digest(reference: Segmentation) -> str:
     """Return the SHA-256 of a label map's classes, whatever the order of its axes in the file."""
     grid = reference.geometry
     array = np.ascontiguousarray(reoriented(reference.array, grid, grid.canonical()))
-    said = f"{array.shape}{reference.unannotated or ''}"
-    return hashlib.sha256(said.encode() + array.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{array.shape}{reference.unannotated or ''}".encode())
+    digest.update(array.data)
+    return digest.hexdigest()
 
 
 def require_same_classes(case_id: str, prediction: LabelSet, reference: LabelSet) -> None:
@@ -143,19 +180,21 @@ def summarise(cases: Sequence[CaseScores]) -> Summary:
     first = cases[0]
     for case in cases:
         others = case.labels.differences(first.labels, "order", "regions")
-        if others or case.empty != first.empty:
+        if others or case.judging != first.judging:
             raise EvaluationError(
                 f"cases {first.case_id} and {case.case_id} were scored with different labels or "
-                "rules for empty masks",
+                "rules",
                 remedy="score all of them alike",
             )
-    found = {
-        name: {m.name: describe([case.structures[name][m.name] for case in cases]) for m in METRICS}
-        for name in first.structures
-    }
+    columns = [(name, score) for name, scores in first.structures.items() for score in scores]
+    table = np.array([[case.structures[name][score] for name, score in columns] for case in cases])
+    ends = mean_intervals(table, [case.subject or case.case_id for case in cases])
+    found: dict[str, dict[str, Statistics]] = {name: {} for name in first.structures}
+    for (name, score), values, (low, high) in zip(columns, table.T, ends, strict=True):
+        found[name][score] = replace(describe(values), low=low, high=high)
     matrix = np.sum([case.matrix for case in cases], axis=0)
     pooled = pooled_scores(matrix, first.labels.names)
-    return Summary(len(cases), first.labels.foreground, found, pooled, first.empty)
+    return Summary(len(cases), first.labels.foreground, found, pooled, first.judging)
 
 
 def pooled_scores(matrix: NDArray[np.int64], names: Sequence[str]) -> dict[str, float]:
@@ -178,9 +217,9 @@ def pooled_scores(matrix: NDArray[np.int64], names: Sequence[str]) -> dict[str, 
     return table
 
 
-def describe(values: Sequence[float]) -> Statistics:
+def describe(values: Iterable[float]) -> Statistics:
     """Return the statistics of the values that are not NaN."""
-    defined = [v for v in values if not isnan(v)]
+    defined = [float(v) for v in values if not isnan(v)]
     if not defined:
         return Statistics(0, nan, nan, nan)
     deviation = statistics.stdev(defined) if len(defined) > 1 else nan
@@ -197,7 +236,7 @@ def _defined(value: float) -> float | None:
     return None if isnan(value) else value
 
 
-def _structures(labels: LabelSet) -> dict[str, tuple[int, ...]]:
+def structures_of(labels: LabelSet) -> dict[str, tuple[int, ...]]:
     """Return the class indices of each foreground class, then of each region."""
     members = {name: labels.indices([name]) for name in labels.foreground}
     for name, classes in labels.regions.items():

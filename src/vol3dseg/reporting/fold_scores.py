@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import Field
 
+from vol3dseg.evaluation.intervals import RESAMPLES, mean_interval
 from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.evaluation.scoring import CaseScores, mean_defined, summarise
 from vol3dseg.model.validation_scores import ValidationScores
 from vol3dseg.reporting.document import Block, Heading, Table, markdown, number
-from vol3dseg.reporting.intervals import RESAMPLES, mean_interval
 from vol3dseg.reporting.score_files import csv_text
 from vol3dseg.schema import Count, Frozen, Share
 

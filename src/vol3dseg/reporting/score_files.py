@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from vol3dseg.errors import RunError
-from vol3dseg.evaluation.overlap import DICE, EMPTY_RULES, EmptyRule
+from vol3dseg.evaluation.empty_masks import RULES, EmptyRule
+from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.evaluation.scoring import CaseScores, Summary, mean_defined
 from vol3dseg.files import write_json, write_text
 from vol3dseg.schema import Share, read_json
@@ -38,7 +39,7 @@ def write_scores(
     data = _FORMAT | {
         "cases": summary.cases,
         **facts,
-        "empty_masks": {"rule": summary.empty, "meaning": EMPTY_RULES[summary.empty]},
+        "empty_masks": {"rule": summary.empty, "meaning": RULES[summary.empty].meaning},
         "mean_foreground_dice": summary.mean_foreground_dice,
         "mean_foreground": summary.mean_foreground,
         "structures": asdict(summary)["statistics"],
@@ -46,7 +47,7 @@ def write_scores(
         "references": {case.case_id: case.reference for case in cases},
         "scores": {case.case_id: case.structures for case in cases},
     }
-    write_json(folder / SUMMARY_NAME, _nulls(data))
+    write_json(folder / SUMMARY_NAME, without_nan(data))
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
@@ -64,10 +65,12 @@ def _csv_cell(value: object) -> object:
     return value
 
 
-def _nulls(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """Return the value with None for every NaN, which JSON does not have."""
     if isinstance(value, Mapping):
-        return {key: _nulls(each) for key, each in value.items()}
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
     return None if isinstance(value, float) and isnan(value) else value
 
 

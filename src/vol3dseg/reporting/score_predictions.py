@@ -1,20 +1,29 @@
 """Score a folder of predictions against the label maps of a data set."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.over_cases import over_cases, worker_processes
 from vol3dseg.datasets.sources import open_label, read_grid
 from vol3dseg.datasets.splits import read_split
-from vol3dseg.errors import EvaluationError, in_memory
-from vol3dseg.evaluation.overlap import EMPTY_RULES, EmptyRule
-from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, summarise
+from vol3dseg.errors import DatasetError, in_memory
+from vol3dseg.evaluation.empty_masks import EmptyRule, require_rule
+from vol3dseg.evaluation.judging import OVERLAP, TOLERANCE_MM, Judging
+from vol3dseg.evaluation.lesions import lesion_rule
+from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, structures_of, summarise
+from vol3dseg.evaluation.surface_distances import SurfaceKind
 from vol3dseg.formats import open_labels
 from vol3dseg.inference.record import RECORD_NAME, load_record
 from vol3dseg.reporting.matching import Folders, Pair, match
 from vol3dseg.reporting.score_report import WHOLE, Evaluation, claim_report, write_evaluation
 from vol3dseg.space.labels import LabelSet, Segmentation
+
+_WORTH_WORKERS_S = 5.0  # of work: it takes some two seconds until processes are there
 
 
 def evaluate(
@@ -26,6 +35,11 @@ def evaluate(
     split: str | Path | None = None,
     repair: bool = False,
     only_common: bool = False,
+    surface: SurfaceKind | None = "area",
+    tolerance_mm: float = TOLERANCE_MM,
+    tolerances_mm: Mapping[str, float] | None = None,
+    lesions: str | None = None,
+    workers: int | None = None,
 ) -> Evaluation:
     """Score the label maps of a folder against those of a data set.
 
@@ -44,9 +58,19 @@ def evaluate(
         each part that has predictions, and one summary.md over them. None writes nothing.
     config : str, Path or None
         A preset or a YAML file that names the labels; None takes them from predictions.json.
-    empty : "undefined" or "one"
-        What Dice, IoU, precision and sensitivity are where neither of the two has a class; see
-        `vol3dseg.evaluation.overlap`.
+    empty : str
+        What counts where one or both of the two have nothing of a structure: "undefined", "one",
+        "brats-2020", "brats-2023", "metrics-reloaded" or "diagonal"; docs/metrics.md has a table.
+    surface : "area", "voxels" or None
+        What surfaces are, for distances and surface Dice; None: neither is computed.
+    tolerance_mm : float
+        Of the surface Dice.
+    tolerances_mm : mapping from str to float, or None
+        Another tolerance for some classes or regions.
+    lesions : str or None
+        A rule to tell lesions apart, such as "brats-gli"; see `vol3dseg.evaluation.lesions`.
+    workers : int or None
+        Processes; None: one for each core where the first case takes so long that it is worth it.
     split : str, Path or None
         A split.json: each of its parts is scored by itself.
     repair : bool
@@ -63,7 +87,7 @@ def evaluate(
         A folder, a label map of a case or the split file is missing, or there are no label maps.
     EvaluationError
         Predictions and references do not fit, by case or by part of the split, or no case is left;
-        or `empty` is no rule.
+        or a rule is none.
     FileFormatError, GridError, LabelError
         A label map cannot be read, lies on another grid, or holds what is not in the label set.
     MemoryLimitError
@@ -71,18 +95,20 @@ def evaluate(
     OutputError
         The report cannot be written.
     """
-    if empty not in EMPTY_RULES:
-        raise EvaluationError(f"empty={empty!r} is no rule", expected=" or ".join(EMPTY_RULES))
+    require_rule(empty)
+    rule = lesion_rule(lesions) if lesions else None
+    judging = Judging(empty, surface, tolerance_mm, tolerances_mm or {}, rule)
     folder = Path(predictions)
     record = load_record(folder) if (folder / RECORD_NAME).exists() else None
     given = None if split is None else read_split(Path(split))
     folders = Folders.read(folder, Path(references), record, repair)
     pairs, cohort = match(folders, given, str(split), only_common)
     labels = (load_config(config) if config else record or load_record(folder)).labels
+    judging.require_structures(tuple(structures_of(labels)))
     if output is not None:
         claim_report(Path(output), None if given is None else list(cohort.parts))
     made = (record.labels if record else labels).of_predictions(ours=record is not None)
-    scores = {case.case_id: case for case in evaluate_pairs(pairs, labels, empty, made)}
+    scores = {c.case_id: c for c in evaluate_pairs(pairs, labels, judging, made, workers)}
     groups = {WHOLE: tuple(scores)} if given is None else cohort.parts
     cases = {part: tuple(scores[name] for name in names) for part, names in groups.items()}
     summaries = {part: summarise(of_part) for part, of_part in cases.items()}
@@ -95,19 +121,40 @@ def evaluate(
 def evaluate_pairs(
     pairs: Iterable[Pair],
     labels: LabelSet,
-    empty: EmptyRule = "undefined",
+    judging: Judging = OVERLAP,
     predicted: LabelSet | None = None,
+    workers: int | None = 1,
 ) -> list[CaseScores]:
-    """Read and score predictions, repaired as their cases may be, one after the other.
+    """Read and score predictions, repaired as their cases may be, in their order.
 
     `labels` say what values mean in references, `predicted` in predictions; None: what others' may.
     """
     maps = labels, predicted or labels.of_predictions(ours=False)
-    scores = []
-    for name, prediction, case in pairs:
-        with in_memory("the two label maps", where=f"case {name}"):
-            scores.append(evaluate_case(name, *_read_pair(prediction, case, maps), empty))
-    return scores
+    every = list(pairs)
+    score = partial(_scored, {name: path for name, path, _ in every}, maps, judging)
+    cases = [replace(case, id=name) for name, _, case in every]
+    found: dict[str, CaseScores] = {}
+    if workers is None and cases:
+        started = time.perf_counter()
+        first, *cases = cases
+        found[first.id] = score(first)
+        left_s = (time.perf_counter() - started) * len(cases)
+        workers = 1 if left_s < _WORTH_WORKERS_S else None
+    with worker_processes(workers, len(cases)) as executor:
+        found |= {each.case_id: each for each in over_cases(score, cases, executor, _lost)}
+    return [found[name] for name, _, _ in every]
+
+
+def _scored(
+    predictions: Mapping[str, Path], maps: tuple[LabelSet, LabelSet], judging: Judging, case: Case
+) -> CaseScores:
+    with in_memory("the two label maps", where=f"case {case.id}"):
+        pair = _read_pair(predictions[case.id], case, maps)
+        return replace(evaluate_case(case.id, *pair, judging), subject=case.subject)
+
+
+def _lost(_: Case, error: DatasetError) -> CaseScores:
+    raise error
 
 
 def _read_pair(

@@ -7,12 +7,14 @@ from math import isnan
 from pathlib import Path
 
 from vol3dseg.datasets.splits import PARTS, Split
-from vol3dseg.evaluation.overlap import DICE, EMPTY_RULES, METRICS
+from vol3dseg.evaluation.overlap import DICE, METRICS
 from vol3dseg.evaluation.scoring import CaseScores, Statistics, Summary
+from vol3dseg.evaluation.structure_scores import SCORES
 from vol3dseg.files import remove_ours, write_text
 from vol3dseg.reporting.document import Block, Heading, Table, markdown, number
 from vol3dseg.reporting.matching import NOBODY, Cohort
 from vol3dseg.reporting.score_files import CASES_NAME, SUMMARY_NAME, write_scores
+from vol3dseg.reporting.shape_tables import interval, rules_in_words, shape_tables
 from vol3dseg.space.intake import by_note
 from vol3dseg.written import require_ours
 
@@ -90,8 +92,10 @@ def write_report(
     blocks: list[Block] = [
         *notes,
         _summary_table(summary),
+        *shape_tables(cases, summary),
         f"The column of cases counts those that define Dice; means over fewer have their number "
-        f"beside them. {EMPTY_RULES[summary.empty]}",
+        "beside them. Intervals are of 95 %, by bootstrap over subjects. "
+        f"{rules_in_words(summary)}",
         *_pooled_section({"value": summary}),
     ]
     title = f"Scores over {_cases(summary.cases, len(cohort.not_scored))}"
@@ -130,7 +134,7 @@ def parts_markdown(found: Evaluation) -> str:
         *found.notes,
         Heading(PER_CASE),
         case_table(found),
-        f"{EMPTY_RULES[first.empty]} Each case and more scores: {folders}.",
+        f"{rules_in_words(first)} Each case and more scores: {folders}.",
         *_pooled_section(found.summaries),
     ]
     return markdown("Scores by part of the split", blocks)
@@ -148,9 +152,10 @@ def case_table(found: Evaluation) -> Table:
     for name in next(iter(summaries)).names:
         each = (mean_and_std(s.statistics[name][DICE.name], s.cases) for s in summaries)
         rows.append((f"{DICE.title}, {name}", *each))
-    for metric in METRICS:
-        means = (_mean_of_classes(summary, metric.name) for summary in summaries)
-        rows.append((f"{metric.title}, mean of classes", *means))
+    known = next(iter(summaries)).mean_foreground
+    for score in (each for each in SCORES if each.name in known):
+        means = (_mean_of_classes(summary, score.name) for summary in summaries)
+        rows.append((f"{score.title}, mean of classes", *means))
     return Table(("score", *found.summaries), tuple(rows))
 
 
@@ -187,11 +192,15 @@ def _summary_table(summary: Summary) -> Table:
         dice = found[DICE.name]
         of_others = (found[metric.name] for metric in others)
         means = [number(each.mean) + _count(each.cases, dice.cases) for each in of_others]
-        shown = (str(dice.cases), mean_and_std(dice, dice.cases), number(dice.median))
+        shown = (
+            str(dice.cases),
+            f"{mean_and_std(dice, dice.cases)}{interval(dice)}",
+            number(dice.median),
+        )
         rows.append((name, *shown, *means))
     mean, *means = (_mean_of_classes(summary, metric.name) for metric in METRICS)
     rows.append(("mean of foreground classes", "", mean, "", *means))
-    columns = ("class or region", "cases", "Dice (mean ± std)", "Dice (median)")
+    columns = ("class or region", "cases", "Dice (mean ± std, interval)", "Dice (median)")
     bold = frozenset({(len(rows) - 1, 0)})
     return Table((*columns, *(metric.title for metric in others)), tuple(rows), bold)
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import EvaluationError
 from vol3dseg.evaluation.component_moves import Kind, Matrix, Moves, moves_of
+from vol3dseg.evaluation.intervals import mean_interval
 from vol3dseg.evaluation.overlap import DICE, confusion, counts_of
 from vol3dseg.model.components import crop_to, postprocess
 from vol3dseg.model.postprocessing import (
@@ -31,7 +32,6 @@ from vol3dseg.model.postprocessing import (
     Steps,
     members_of,
 )
-from vol3dseg.reporting.intervals import mean_interval
 from vol3dseg.schema import Count, Frozen, Real, Share
 from vol3dseg.space.box import Box
 from vol3dseg.space.labels import LabelSet, Segmentation
@@ -266,7 +266,7 @@ def _with(
 
 def _dice(matrices: Sequence[Matrix], labels: LabelSet, names: Sequence[str]) -> Dice:
     members = [members_of(name, labels) for name in names]
-    rows = [[DICE(counts_of(matrix, of), "one") for of in members] for matrix in matrices]
+    rows = [[DICE(counts_of(matrix, of), both_empty=1.0) for of in members] for matrix in matrices]
     return np.array(rows)
 
 

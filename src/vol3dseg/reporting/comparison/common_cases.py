@@ -137,7 +137,9 @@ def _common_cases(runs: Sequence[RunSummary], scores: Sequence[PartScores]) -> t
 
 def _pairs(entries: Sequence[Entry], structures: Sequence[str]) -> tuple[Pair, ...]:
     pairs = list(combinations(entries, 2))
-    found = [d for a, b in pairs for d in paired_differences(a.scores, b.scores, structures)]
+    found = [
+        d for a, b in pairs for d in paired_differences(a.scores.dice, b.scores.dice, structures)
+    ]
     adjusted = iter(holm_adjusted(found))  # over the whole table, not pair by pair
     return tuple(
         Pair(a.letter, b.letter, tuple(next(adjusted) for _ in structures)) for a, b in pairs

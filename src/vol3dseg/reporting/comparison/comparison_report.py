@@ -8,7 +8,7 @@ from math import isnan
 from pathlib import Path
 
 from vol3dseg.errors import some_of
-from vol3dseg.evaluation.overlap import EMPTY_RULES
+from vol3dseg.evaluation.empty_masks import RULES
 from vol3dseg.files import require_writable, write_text
 from vol3dseg.reporting.comparison import comparison_figures as figures
 from vol3dseg.reporting.comparison import comparison_tables as tables
@@ -195,7 +195,7 @@ def _results(comparison: Comparison) -> list[Block]:
         tables.parameter_table(comparison),
         Heading("Dice per case"),
         _RESULTS,
-        EMPTY_RULES[comparison.entries[0].scores.empty],
+        RULES[comparison.entries[0].scores.empty].meaning,
         tables.result_table(comparison),
         Figure("Every case", partial(figures.draw_cases, comparison), _CASES),
         Heading("Pooled scores", 3),

@@ -68,11 +68,11 @@ def difference_table(comparison: Comparison) -> Table:
     bold = set()
     for title, d in ((pair.title, d) for pair in comparison.pairs for d in pair.differences):
         cases = f"{d.cases} ({d.equal} equal)" if d.equal else str(d.cases)
-        interval = UNDEFINED if isnan(d.low) else f"{_signed(d.low)} to {_signed(d.high)}"
+        interval = UNDEFINED if isnan(d.low) else f"{signed(d.low)} to {signed(d.high)}"
         if d.excludes_zero:
             bold.add((len(rows), columns.index("95 % interval")))
         ps = map(probability, (d.p, d.p_holm))
-        rows.append((title, d.structure, cases, _signed(d.mean), interval, *ps))
+        rows.append((title, d.structure, cases, signed(d.mean), interval, *ps))
     pairs = len(comparison.pairs)
     folded = f"Table of all {pairs} pairs" if pairs > _FEW_PAIRS else ""
     return Table(columns, tuple(rows), frozenset(bold), text_columns=2, folded=folded)
@@ -83,7 +83,8 @@ def probability(value: float) -> str:
     return number(value) if isnan(value) or value >= 0.0001 else f"{value:.1e}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Return a difference with its sign and four digits; a dash where undefined."""
     return UNDEFINED if isnan(value) else f"{value:+.4f}".replace("-", "−")
 
 
