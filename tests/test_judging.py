@@ -10,6 +10,7 @@ from vol3dseg.evaluation.lesions import lesion_rule
 from vol3dseg.evaluation.overlap import METRICS
 from vol3dseg.evaluation.scoring import evaluate_case
 from vol3dseg.evaluation.structure_scores import SCORES
+from vol3dseg.evaluation.surface_distances import surface_distances
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Label, LabelSet, Segmentation
 
@@ -94,7 +95,8 @@ def test_a_region_with_the_background_in_it_reaches_to_the_border():
     maps = (Segmentation(a, grid, labels) for a in (array, more))
     found = evaluate_case("a", *maps, Judging(surface="voxels")).structures["not core"]
     assert found["reference_ml"] == pytest.approx((12 * 8 * 8 - 64) / 1000)
-    assert found["hd_mm"] == 1
+    expected = surface_distances(array != 1, more != 1, (1, 1, 1), "voxels").average_mm
+    assert found["assd_mm"] == pytest.approx(expected)
 
 
 def test_volumes():

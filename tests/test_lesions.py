@@ -147,19 +147,19 @@ def test_lesions_at_the_border_grow_no_further():
 
 
 def test_scores_of_a_case():
-    """Two of three found, one of them well, and one false."""
+    """Two of three found, one of them well, and two false."""
     first, second, third = ((slice(n, n + 2), 2, 2) for n in (1, 6, 11))
-    reference, prediction = at(first, second, third), at(first, (6, 2, 2), (17, 2, 2))
+    reference, prediction = at(first, second, third), at(first, (6, 2, 2), (17, 2, 2), (19, 2, 2))
     found = lesions(reference, prediction, ONE_MM, LesionRule(), "voxels").scores(nan, nan, 374.0)
     assert found == pytest.approx(
         {
-            "lesion_dice": (1 + 2 / 3 + 0 + 0) / 4,
-            "lesion_hd95_mm": (0 + 0.95 + 374 + 374) / 4,
+            "lesion_dice": (1 + 2 / 3 + 0 + 0 + 0) / 5,
+            "lesion_hd95_mm": (0 + 0.95 + 374 + 374 + 374) / 5,
             "lesion_recall": 2 / 3,
-            "lesion_precision": 2 / 3,
+            "lesion_precision": 2 / 4,
             "lesions_found": 2,
             "lesions_missed": 1,
-            "lesions_false": 1,
+            "lesions_false": 2,
         }
     )
     left_out = lesions(reference, prediction, ONE_MM, LesionRule(), "voxels").scores(nan, nan, nan)
