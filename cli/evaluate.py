@@ -90,9 +90,9 @@ def evaluate(
     files with the same names as the predictions. Label maps may be in any format that is read,
     DICOM-SEG too; where both of a case are that, REFERENCES must be a table with its image. Every
     prediction must have a reference and every reference a prediction, unless --only-common is
-    given; a split, here or at predict, says which cases are meant. Writes cases.csv, summary.json
-    and summary.md; with --split into a folder for each part that has predictions, and one
-    summary.md over them. Needs no TensorFlow.
+    given; a split, here or at predict, says which cases are meant. Writes report.html, a page with
+    charts and pictures, cases.csv, summary.json and summary.md; with --split into a folder for each
+    part that has predictions, and one summary.md over them. Needs no TensorFlow.
 
     Several folders of predictions, with --against REFERENCES, are scored alike, each into a folder
     of the report, and compared case by case: comparison.md, comparison.json.

@@ -56,7 +56,7 @@ def test_the_line_of_deployment(vol3dseg, brats_folder, config_path, model_path,
     done = vol3dseg("evaluate", tmp_path / "O", brats_folder, "-o", tmp_path / "R")
     assert done.returncode == 0, done.stderr
     assert {p.name for p in (tmp_path / "R").glob("[!.]*")} == {
-        "cases.csv", "summary.json", "summary.md",
+        "cases.csv", "report.html", "summary.json", "summary.md",
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import EvaluationError
+from vol3dseg.evaluation.calibration import Calibration
 from vol3dseg.evaluation.empty_masks import EmptyRule
 from vol3dseg.evaluation.intervals import mean_intervals
 from vol3dseg.evaluation.judging import OVERLAP, Judging
@@ -38,6 +39,7 @@ class CaseScores:
     unannotated: tuple[str, ...] = ()  # classes that nobody has looked for: their scores are NaN
     subject: str = ""  # whose case it is; "": somebody's who has no other
     lesions: Mapping[str, tuple[Lesion, ...]] = field(default_factory=dict)  # judged, by structure
+    calibration: Calibration | None = None  # where predictions say how sure they are
 
     @property
     def empty(self) -> EmptyRule:

@@ -129,6 +129,26 @@ class ImageFile:
         array, bad = self._array(channel, np.dtype(np.float32), out)
         return array, geometry, bad
 
+    def largest(self) -> tuple[NDArray[np.float32], Geometry, float]:
+        """Return the largest value of each voxel in all volumes, the grid, and the mean of all.
+
+        No more than that one volume is held, however many there are.
+        """
+        geometry = self.geometry(0)
+        array = self._empty(geometry.shape, np.dtype(np.float32))
+        array.fill(-np.inf)
+        voxels, at, total = array.size, 0, 0.0
+        count = self.shape[3] if len(self.shape) == 4 else 1
+        with np.errstate(over="ignore", invalid="ignore"):  # the mean tells
+            for stored in self._voxels():
+                values = apply_read_scaling(stored, *self._header.scaling).astype(np.float32)
+                places = np.arange(at, at + values.size)
+                places = places // count if self._header.interleaved else places % voxels
+                np.maximum.at(array, places, values)
+                at += values.size
+                total += float(values.sum(dtype=np.float64))
+        return array.reshape(geometry.shape, order="F"), geometry, total / at
+
     def labels(self) -> tuple[NDArray[Any], Geometry]:
         """See `VolumeFile`."""
         geometry = self.geometry()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from vol3dseg.errors import RunError
+from vol3dseg.evaluation.calibration import Calibration, pooled
 from vol3dseg.evaluation.empty_masks import RULES, EmptyRule
 from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.evaluation.scoring import CaseScores, Summary, mean_defined
@@ -18,6 +19,7 @@ from vol3dseg.files import write_json, write_text
 from vol3dseg.schema import Share, read_json
 
 CASES_NAME, SUMMARY_NAME = "cases.csv", "summary.json"
+SCORES_PAGE = "report.html"
 # Where the mean over foreground classes in each case stands among classes and regions.
 CASE_MEAN = "mean of foreground classes"
 _FORMAT: dict[str, Any] = {"format": "vol3dseg.scores", "version": 3}
@@ -30,8 +32,10 @@ def write_scores(
 
     `facts` say in summary.json who was scored and who was not.
     """
+    known = any(case.calibration for case in cases)
+    of_certainty = {c.case_id: (c.calibration or Calibration()).scores for c in cases if known}
     rows = [
-        {"case": case.case_id, "structure": name, **values}
+        {"case": case.case_id, "structure": name, **values, **of_certainty.get(case.case_id, {})}
         for case in cases
         for name, values in case.structures.items()
     ]
@@ -47,6 +51,9 @@ def write_scores(
         "references": {case.case_id: case.reference for case in cases},
         "scores": {case.case_id: case.structures for case in cases},
     }
+    if known:
+        whole = pooled([case.calibration for case in cases if case.calibration])
+        data["calibration"] = {**whole.scores, "cases": of_certainty}
     write_json(folder / SUMMARY_NAME, without_nan(data))
 
 

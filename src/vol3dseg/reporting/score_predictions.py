@@ -19,6 +19,9 @@ from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, structures_of
 from vol3dseg.evaluation.surface_distances import SurfaceKind
 from vol3dseg.formats import open_labels
 from vol3dseg.inference.record import RECORD_NAME, load_record
+from vol3dseg.reporting.certainty import certainty
+from vol3dseg.reporting.evaluation_page.scores_page import Sources, write_pages
+from vol3dseg.reporting.evaluation_page.telling_slices import Exhibit
 from vol3dseg.reporting.matching import Folders, Pair, match
 from vol3dseg.reporting.score_report import WHOLE, Evaluation, claim_report, write_evaluation
 from vol3dseg.space.labels import LabelSet, Segmentation
@@ -54,8 +57,9 @@ def evaluate(
     references : str or Path
         A data set in a known layout, a dataset table, or a folder of files with the same names.
     output : str, Path or None
-        The folder of the report: cases.csv, summary.json and summary.md; with a split a folder for
-        each part that has predictions, and one summary.md over them. None writes nothing.
+        The folder of the report: report.html, cases.csv, summary.json and summary.md; with a split
+        a folder for each part that has predictions, and one summary.md over them. None writes
+        nothing.
     config : str, Path or None
         A preset or a YAML file that names the labels; None takes them from predictions.json.
     empty : str
@@ -115,6 +119,11 @@ def evaluate(
     found = Evaluation(cases, summaries, given, cohort)
     if output is not None:
         write_evaluation(Path(output), found)
+        exhibits = {
+            name: Exhibit(case, path, partial(_read_pair, path, case, (labels, made)))
+            for name, path, case in pairs
+        }
+        write_pages(Path(output), found, exhibits, Sources(folder, Path(references), record))
     return found
 
 
@@ -149,8 +158,12 @@ def _scored(
     predictions: Mapping[str, Path], maps: tuple[LabelSet, LabelSet], judging: Judging, case: Case
 ) -> CaseScores:
     with in_memory("the two label maps", where=f"case {case.id}"):
-        pair = _read_pair(predictions[case.id], case, maps)
-        return replace(evaluate_case(case.id, *pair, judging), subject=case.subject)
+        file = predictions[case.id]
+        pair = _read_pair(file, case, maps)
+        scores = evaluate_case(case.id, *pair, judging)
+        sure, notes = certainty(file, *pair)
+        notes = scores.notes + notes
+        return replace(scores, subject=case.subject, calibration=sure, notes=notes)
 
 
 def _lost(_: Case, error: DatasetError) -> CaseScores:

@@ -13,7 +13,7 @@ from vol3dseg.evaluation.structure_scores import SCORES
 from vol3dseg.files import remove_ours, write_text
 from vol3dseg.reporting.document import Block, Heading, Table, markdown, number
 from vol3dseg.reporting.matching import NOBODY, Cohort
-from vol3dseg.reporting.score_files import CASES_NAME, SUMMARY_NAME, write_scores
+from vol3dseg.reporting.score_files import CASES_NAME, SCORES_PAGE, SUMMARY_NAME, write_scores
 from vol3dseg.reporting.shape_tables import interval, rules_in_words, shape_tables
 from vol3dseg.space.intake import by_note
 from vol3dseg.written import require_ours
@@ -46,7 +46,7 @@ class Evaluation:
     @property
     def notes(self) -> tuple[str, ...]:
         """Who is scored and who is not; what was put right, or decided, when files were read."""
-        return _notes([case for of in self.cases.values() for case in of], self.cohort)
+        return notes_of([case for of in self.cases.values() for case in of], self.cohort)
 
     @property
     def without_predictions(self) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ def write_evaluation(folder: Path, found: Evaluation) -> None:
         write_report(of_part, found.cases[part], summary, found.cohort_of(part))
     if found.split is None:
         return
-    for name in (CASES_NAME, SUMMARY_NAME):  # of an evaluation without parts
+    for name in (CASES_NAME, SUMMARY_NAME, SCORES_PAGE):  # of an evaluation without parts
         remove_ours(folder / name)
     write_text(folder / _MARKDOWN_NAME, parts_markdown(found))
 
@@ -78,15 +78,19 @@ def claim_report(folder: Path, parts: Sequence[str] | None) -> None:
 
 
 def report_paths(folder: Path) -> list[Path]:
-    """Return what `write_report` writes."""
-    return [folder / name for name in (CASES_NAME, SUMMARY_NAME, _MARKDOWN_NAME)]
+    """Return what `write_report` writes, and the page that `evaluate` adds."""
+    return [folder / name for name in (CASES_NAME, SUMMARY_NAME, _MARKDOWN_NAME, SCORES_PAGE)]
 
 
 def write_report(
     folder: Path, cases: Sequence[CaseScores], summary: Summary, cohort: Cohort = NOBODY
 ) -> None:
-    """Write cases.csv, summary.json and summary.md into `folder`, each atomically."""
-    notes = _notes(cases, cohort)
+    """Write cases.csv, summary.json and summary.md into `folder`, each atomically.
+
+    A page of other scores is removed.
+    """
+    remove_ours(folder / SCORES_PAGE)
+    notes = notes_of(cases, cohort)
     facts = {"not_scored": cohort.not_scored, "parts": cohort.parts, "notes": notes}
     write_scores(folder, cases, summary, facts)
     blocks: list[Block] = [
@@ -98,11 +102,12 @@ def write_report(
         f"{rules_in_words(summary)}",
         *_pooled_section({"value": summary}),
     ]
-    title = f"Scores over {_cases(summary.cases, len(cohort.not_scored))}"
+    title = f"Scores over {cases_in_words(summary.cases, len(cohort.not_scored))}"
     write_text(folder / _MARKDOWN_NAME, markdown(title, blocks))
 
 
-def _notes(cases: Sequence[CaseScores], cohort: Cohort) -> tuple[str, ...]:
+def notes_of(cases: Sequence[CaseScores], cohort: Cohort) -> tuple[str, ...]:
+    """Return who is scored and who is not, and what was noted when files were read."""
     read = by_note({case.case_id: case.notes for case in cases}, len(cases))
     some = [case.ignored_ml for case in cases if case.ignored_ml]
     words = f"{sum(some):.4g} ml in {len(some)} of {len(cases)} cases"
@@ -116,7 +121,7 @@ def _notes(cases: Sequence[CaseScores], cohort: Cohort) -> tuple[str, ...]:
     return (*cohort.in_words(len(cases)), *ignored, *partial, *read)
 
 
-def _cases(scored: int, missing: int) -> str:
+def cases_in_words(scored: int, missing: int) -> str:
     """Return "5 cases", "1 case" or "3 of 5 cases"."""
     total = scored + missing
     return f"{f'{scored} of ' * bool(missing)}{total} case{'s' * (total != 1)}"
