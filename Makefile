@@ -12,7 +12,7 @@ PARALLEL := --numprocesses logical --dist loadfile
 .PHONY: help setup node demo test test-slow catalogue-page oracle check-gpu format lint types imports light check \
 	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
 	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-missing trial-partial trial-two-stage trial-planning \
-	bench-training bench-adopted bench-metrics test-torch clean
+	bench-training bench-adopted bench-metrics bench-evaluating test-torch clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -143,6 +143,9 @@ bench-adopted: bench-environments  ## Adopted models beside nnU-Net's own predic
 
 bench-metrics: setup $(BENCH)/oracle/.ready  ## Distances of a whole case beside MONAI and surface-distance; some 10 minutes
 	$(VENV)/bin/python -m benchmarks.metrics $(SHARED)/brats/BraTS2021_00495
+
+bench-evaluating: setup  ## Memory of judging a large CT, and 100 cases by one worker and two; some 2 minutes
+	$(VENV)/bin/python -m benchmarks.evaluating
 
 test-torch: setup $(BENCH)/torch-export/.ready  ## Export through Keras' torch backend and compare; some 3 minutes
 	$(VENV)/bin/python -m pytest tests/test_export_through_torch.py

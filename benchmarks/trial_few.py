@@ -13,6 +13,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from benchmarks.fold_runs import difference_table, differences, together
 from benchmarks.straight_line import changed_config, run
 from vol3dseg.config import load_config
 from vol3dseg.config.parsing import dump_config, parse_config
+from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.layouts import find_cases
+from vol3dseg.datasets.layouts.table import write_table
 from vol3dseg.datasets.splits import Split
 from vol3dseg.files import write_text
-from vol3dseg.preprocessing.index import load_index
 from vol3dseg.reporting.score_files import PartScores, read_part
 
 _HELD_OUT = 0.25
@@ -49,12 +52,9 @@ def _split(train: list[str], test: list[str]) -> Split:
 def main(crops: Path, folder: Path, few: int, draws: int, hours: float) -> None:
     """Train what is missing, for so many hours, and print what is known by then."""
     ends = time.monotonic() + 3600 * hours
-    prepared = folder / "prepared"
-    if not (prepared / "index.json").is_file():
-        run("preprocess", crops, "-o", prepared, "--config", "crops32")
-    cases = [entry.id for entry in load_index(prepared).cases if entry.class_voxels is not None]
-    whole, parts = divided(cases, few, draws)
-    model = _trained(prepared, folder / "model", "crops32", whole)
+    cases = {case.id: case for case in find_cases(crops) if case.label is not None}
+    whole, parts = divided(list(cases), few, draws)
+    model = _trained(cases, folder / "model", "crops32", whole)
     tuned = load_config("fine-tune", lambda: load_config("crops32")).training
     steps = {"epochs": tuned.epochs, "steps_per_epoch": tuned.steps_per_epoch}
     scratch = folder / "scratch.yaml"
@@ -66,8 +66,8 @@ def main(crops: Path, folder: Path, few: int, draws: int, hours: float) -> None:
             break
         at = folder / f"draw-{number}"
         made = (
-            _trained(prepared, at / "scratch", scratch, part),
-            _trained(prepared, at / "tuned", "fine-tune", part, "--from", model / "run"),
+            _trained(cases, at / "scratch", scratch, part),
+            _trained(cases, at / "tuned", "fine-tune", part, "--from", model / "run"),
         )
         for way, each in zip(_WAYS, made, strict=True):
             scores[way][0, number] = _scored(each, crops)
@@ -92,20 +92,29 @@ def report(
 
 
 def _trained(
-    prepared: Path, folder: Path, config: str | Path, split: Split, *words: object
+    cases: Mapping[str, Case], folder: Path, config: str | Path, split: Split, *words: object
 ) -> Path:
-    """Train a run unless that is done, and note the minutes."""
+    """Prepare the cases of a split and train a run, unless that is done, and note the minutes."""
     if (folder / "minutes.json").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     split.write(folder / "split.json")
+    write_table([cases[name] for name in split.ids], folder / "cases.csv")
+    run("preprocess", folder / "cases.csv", "-o", folder / "prepared", "--config", "crops32")
     base = load_config(config, lambda: load_config("crops32")).model_dump(mode="json")
     base["split"] |= {"file": str((folder / "split.json").resolve())}
     made = parse_config(base, str(config))
     write_text(folder / "config.yaml", dump_config(made))
     resume = ["--resume"] if (folder / "run" / "last.keras").is_file() else []
     spent = run(
-        "train", prepared, "-o", folder / "run", "-c", folder / "config.yaml", *words, *resume
+        "train",
+        folder / "prepared",
+        "-o",
+        folder / "run",
+        "-c",
+        folder / "config.yaml",
+        *words,
+        *resume,
     )
     write_text(folder / "minutes.json", json.dumps(spent / 60))
     return folder

@@ -51,9 +51,14 @@ def said(monkeypatch):
             (part / "summary.json").write_text(json.dumps(data))
         return 60.0
 
+    def write(cases, path):
+        """A split must name every prepared case, so that is all that may be prepared."""
+        assert {case.id for case in cases} == set(read_split(path.with_name("split.json")).ids)
+
     monkeypatch.setattr(trial_few, "run", run)
-    cases = [SimpleNamespace(id=case, class_voxels=[1]) for case in CASES]
-    monkeypatch.setattr(trial_few, "load_index", lambda folder: SimpleNamespace(cases=cases))
+    cases = [SimpleNamespace(id=case, label=f"{case}.nii") for case in CASES]
+    monkeypatch.setattr(trial_few, "find_cases", lambda folder: cases)
+    monkeypatch.setattr(trial_few, "write_table", write)
     return words_of_all
 
 
