@@ -134,6 +134,15 @@ def test_what_cannot_be_right_is_refused(folders, tmp_path, spoil, error, messag
     assert not (tmp_path / "out" / "cases.csv").exists()
 
 
+def test_no_map_is_written_before_all_are_right(folders, tmp_path):
+    *_, last = sorted(path.name for path in folders[1].glob("*.nii.gz"))
+    for path in folders[1].glob("*.nii.gz"):
+        edit(path, mended if path.name != last else lambda array: np.put(array, 0, 9))
+    with pytest.raises(LabelError, match="holds label values 9"):
+        collect_corrections(*folders, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
+
+
 def test_probabilities_that_were_copied_too_are_no_label_maps(brats_folder, model_path, tmp_path):
     made, edited = tmp_path / "predictions", tmp_path / "edited"
     predict(model_path, brats_folder, made, PredictOptions(probabilities=True))

@@ -121,24 +121,27 @@ def collect_corrections(
     names = {name: f"{name}{NIFTI.suffix}" for name in files}
     require_writable(place, (TABLE, RECORD_NAME))
     require_writable(place / LABELS, names.values())
-    found: dict[str, Correction] = {}
-    kept = []
-    for name, path in files.items():
-        made = record.cases[name]
+
+    def compare(name: str) -> tuple[Segmentation, Correction]:
         with in_memory("the two label maps", where=f"case {name}"):
-            map_, correction = _compared(folder, made, path, cases[name], record.labels)
-            found[name] = correction
-            if correction.voxels or keep_unchanged:
-                target = place / LABELS / names[name]
-                write_labels(map_, target)
-                kept.append(_labelled(cases[name], target, record.labels))
-    if not kept:
+            made = record.cases[name]
+            return _compared(folder, made, files[name], cases[name], record.labels)
+
+    # All are compared before one is written, or an error would leave maps without their table.
+    found = {name: compare(name)[1] for name in files}
+    chosen = [name for name, each in found.items() if each.voxels or keep_unchanged]
+    if not chosen:
         raise DatasetError(
             f"none of {len(files)} edited label maps differs from its prediction",
             where=edited,
             expected="maps that were changed",
             remedy="save them after editing, or take what was looked at as well with --unchanged",
         )
+    kept = []
+    for name in chosen:
+        target = place / LABELS / names[name]
+        write_labels(compare(name)[0], target)
+        kept.append(_labelled(cases[name], target, record.labels))
     write_table(kept, place / TABLE)
     collected = Corrections(
         model_sha256=record.model_sha256,
