@@ -28,7 +28,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 # tests of deployment are checked here, since an editable install hides the mapped folders.
 $(LIGHT)/.ready: pyproject.toml constraints.txt $(shell find src cli export configs -name '*.py' -o -name '*.yaml')
 	$(PYTHON) -m venv $(LIGHT)
-	$(LIGHT)/bin/python $(PIP_INSTALL) '.[cpu,openvino]' build hypothesis import-linter mypy pytest \
+	$(LIGHT)/bin/python $(PIP_INSTALL) '.[cpu,openvino,evaluate]' build hypothesis import-linter mypy pytest \
 		pytest-xdist setuptools types-PyYAML
 	rm -rf build
 	$(LIGHT)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps .

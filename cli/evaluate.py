@@ -42,9 +42,8 @@ if TYPE_CHECKING:
 @click.option(
     "--surface",
     type=click.Choice(["area", "voxels", "none"]),
-    default="area",
-    show_default=True,
-    help="What surfaces are: between voxels, by area; the outermost voxels; none: no distances.",
+    help="What surfaces are: between voxels, by area; the outermost voxels; none: no distances.  "
+    "[default: area, where the extra [evaluate] is installed]",
 )
 @click.option(
     "--tolerance",
@@ -76,7 +75,7 @@ def evaluate(
     output: Path,
     config: str | None,
     empty: "EmptyRule",
-    surface: Literal["area", "voxels", "none"],
+    surface: Literal["area", "voxels", "none"] | None,
     tolerance: tuple[str, ...],
     lesions: str | None,
     split: Path | None,
@@ -114,7 +113,7 @@ def evaluate(
         split,
         repair,
         only_common,
-        None if surface == "none" else surface,
+        surface,
         *tolerances(tolerance),
         lesions,
         workers,

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import sys
 import tracemalloc
 
 import numpy as np
@@ -17,6 +18,7 @@ from vol3dseg.errors import (
     GridError,
     LabelError,
     MemoryLimitError,
+    MissingExtraError,
 )
 from vol3dseg.evaluation.judging import Judging
 from vol3dseg.evaluation.overlap import METRICS
@@ -374,6 +376,23 @@ def test_scores_are_read_back_as_they_were_written(tmp_path, case_a, case_b):
         for case in cases:
             written = case.structures[name]["dice"]
             np.testing.assert_allclose(read.dice[name][case.case_id], written, atol=1e-6)
+
+
+def test_without_what_measures_distances_there_is_overlap_and_a_note(
+    folders, monkeypatch, tmp_path
+):
+    monkeypatch.setitem(sys.modules, "edt", None)
+    found = evaluate(*folders, tmp_path / "out", config="crops32")
+    scores = found.cases["all"][0].structures["edema"]
+    assert "dice" in scores
+    assert "hd95_mm" not in scores
+    said = "Distances and surface Dice are left out: edt is not installed; install it with: pip"
+    assert any(said in note for note in found.notes)
+    assert said in (tmp_path / "out" / "summary.md").read_text()
+    for asked in ({"surface": "area"}, {"lesions": "plain"}):
+        with pytest.raises(MissingExtraError, match=r"vol3dseg\[evaluate\]"):
+            evaluate(*folders, config="crops32", **asked)
+    assert not evaluate(*folders, config="crops32", surface="none").notes
 
 
 def test_a_rule_that_is_none_is_refused(folders):

@@ -1,6 +1,7 @@
 """Post-processing: laws of its steps, and what a model, its predictor and records say of it."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import TypeAdapter
 
-from vol3dseg.errors import MemoryLimitError, ModelError
+from vol3dseg.errors import MemoryLimitError, MissingExtraError, ModelError
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.machine import give_back, peak_mb, reset_peak, resident_mb
 from vol3dseg.model import components as module
@@ -318,9 +319,18 @@ def test_what_does_not_fit_is_said_in_our_words(path, volume, monkeypatch):
     def full(*args, **options):
         raise MemoryError
 
-    monkeypatch.setattr(module.cc3d, "connected_components", full)
+    monkeypatch.setattr(module.load_extra("cc3d", ""), "connected_components", full)
     with pytest.raises(MemoryLimitError, match="components of 12x10x8 voxels do not fit"):
         load_predictor(path, "cpu")(volume)
+
+
+def test_a_missing_package_is_told_before_work_and_not_missed_without_post_processing(
+    path, volume, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "cc3d", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'vol3dseg\[postprocess\]'"):
+        load_predictor(path, "cpu")
+    load_predictor(path, "cpu", postprocess=False)(volume)
 
 
 def test_predict_records_what_it_has_changed_and_goes_on_in_the_same_way(

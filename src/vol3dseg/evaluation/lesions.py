@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from math import inf, isnan, nan
 from typing import Any
 
-import cc3d
 import numpy as np
 
 from vol3dseg.errors import EvaluationError
 from vol3dseg.evaluation.surface_distances import SurfaceKind, surface_distances
-from vol3dseg.model.components import Components, Mask, components
+from vol3dseg.model.components import Components, Mask, component_library, components
 from vol3dseg.space.box import Box
 
 _ROUNDING = 1e-6  # sides of voxels are float32 in files
@@ -188,7 +187,7 @@ def _parts_of(mask: Mask, rule: LesionRule) -> tuple[Components, int]:
 
 def _boxes(numbers: Components) -> dict[int, Box]:
     """Return the box around each component."""
-    found = cc3d.statistics(np.ascontiguousarray(numbers))["bounding_boxes"]
+    found = component_library().statistics(np.ascontiguousarray(numbers))["bounding_boxes"]
     boxes = {}
     for number, slices in enumerate(found):
         if number and slices is not None and all(s.stop > s.start for s in slices):

@@ -20,11 +20,11 @@ MONAI and MetricsReloaded have it. What is beyond the array is not of the mask.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.evaluation.surfel_areas import surfel_areas
+from vol3dseg.extras import load_extra
 from vol3dseg.space.box import Box
 
 SurfaceKind = Literal["area", "voxels"]
@@ -154,11 +154,16 @@ def surface_distances(
     )
 
 
+def distance_library() -> Any:
+    """Return the package that finds distances; `MissingExtraError` where it is not installed."""
+    return load_extra("edt", "evaluate")  # 13 MB that no predictor needs
+
+
 def _distances(
     surface: Surface, other: Surface, spacing_mm: tuple[float, float, float], threads: int
 ) -> Distances:
     away = other.beyond().view(np.uint8)  # edt 3.1 takes half as long again for bool
-    field = edt.edt(away, anisotropy=spacing_mm, parallel=threads)
+    field = distance_library().edt(away, anisotropy=spacing_mm, parallel=threads)
     mm = field.ravel()[surface.points]
     del field
     if surface.areas is None:

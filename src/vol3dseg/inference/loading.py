@@ -19,6 +19,7 @@ from vol3dseg.inference.runtimes.session import Session, require_values
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.uncertainty import SURE, Uncertainty
 from vol3dseg.machine import give_back_at_once, reset_peak
+from vol3dseg.model.components import component_library
 from vol3dseg.model.ensemble import tell_apart
 from vol3dseg.model.exact_norms import write_exact_norms
 from vol3dseg.model.head import Head, take_head
@@ -105,6 +106,8 @@ def load_predictor(
     model = read_model(path)
     try:
         model = replace(model, manifest=_as_asked(model.manifest, overlap, mirror, postprocess))
+        if model.manifest.postprocessing:
+            component_library()
         made = predictor_of(model, device, threads, precision, max_memory_mb, tiles, uncertainty)
     except ModelError as error:
         raise error.at(path) from error

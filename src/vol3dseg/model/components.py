@@ -1,11 +1,12 @@
 """Post-processing of a label map: components are removed and holes filled, in place."""
 
 from collections.abc import Iterable
+from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.extras import load_extra
 from vol3dseg.model.postprocessing import (
     Change,
     FillHoles,
@@ -62,6 +63,12 @@ def crop_to(array: Labels, members: Iterable[int]) -> tuple[Box, Mask] | None:
     return None if box is None else (box, np.ascontiguousarray(mask[box.slices]))
 
 
+def component_library() -> Any:
+    """Return the package that finds components; `MissingExtraError` where it is not installed."""
+    # 19 MB that only models with post-processing need, and whoever judges lesions.
+    return load_extra("cc3d", "postprocess")
+
+
 def components(mask: Mask, connectivity: int = 26) -> tuple[Components, Sizes]:
     """Return the component of each voxel, from 1 on in memory's order, and the voxels of each.
 
@@ -71,7 +78,7 @@ def components(mask: Mask, connectivity: int = 26) -> tuple[Components, Sizes]:
     odd = [(0, side % 2) for side in mask.shape]
     if any(more for _, more in odd):  # cc3d 4.1 makes room for one component in 2 x 2 x 2 voxels
         mask = np.pad(mask, odd)
-    found, count = cc3d.connected_components(
+    found, count = component_library().connected_components(
         mask, connectivity=connectivity, binary_image=True, return_N=True
     )
     i, j, k = (side - more for side, (_, more) in zip(mask.shape, odd, strict=True))
@@ -84,7 +91,9 @@ def holes(mask: Mask) -> tuple[Components, Mask]:
     The mask, which is inverted, touches all faces of its array, so what is beyond is outside.
     """
     np.logical_not(mask, out=mask)
-    found, count = cc3d.connected_components(mask, connectivity=6, binary_image=True, return_N=True)
+    found, count = component_library().connected_components(
+        mask, connectivity=6, binary_image=True, return_N=True
+    )
     enclosed = np.ones(count + 1, dtype=np.bool_)
     enclosed[0] = False
     for axis in range(3):

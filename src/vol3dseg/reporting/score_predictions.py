@@ -5,20 +5,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from vol3dseg.config import load_config
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.over_cases import over_cases, worker_processes
 from vol3dseg.datasets.sources import open_label, read_grid
 from vol3dseg.datasets.splits import read_split
-from vol3dseg.errors import DatasetError, in_memory
+from vol3dseg.errors import DatasetError, MissingExtraError, in_memory
 from vol3dseg.evaluation.empty_masks import EmptyRule, require_rule
 from vol3dseg.evaluation.judging import OVERLAP, TOLERANCE_MM, Judging
 from vol3dseg.evaluation.lesions import lesion_rule
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, structures_of, summarise
-from vol3dseg.evaluation.surface_distances import SurfaceKind
+from vol3dseg.evaluation.surface_distances import SurfaceKind, distance_library
 from vol3dseg.formats import open_labels
 from vol3dseg.inference.record import RECORD_NAME, load_record
+from vol3dseg.model.components import component_library
 from vol3dseg.reporting.certainty import certainty
 from vol3dseg.reporting.evaluation_page.scores_page import Sources, write_pages
 from vol3dseg.reporting.evaluation_page.telling_slices import Exhibit
@@ -38,7 +40,7 @@ def evaluate(
     split: str | Path | None = None,
     repair: bool = False,
     only_common: bool = False,
-    surface: SurfaceKind | None = "area",
+    surface: SurfaceKind | Literal["none"] | None = None,
     tolerance_mm: float = TOLERANCE_MM,
     tolerances_mm: Mapping[str, float] | None = None,
     lesions: str | None = None,
@@ -65,8 +67,9 @@ def evaluate(
     empty : str
         What counts where one or both of the two have nothing of a structure: "undefined", "one",
         "brats-2020", "brats-2023", "metrics-reloaded" or "diagonal"; docs/metrics.md has a table.
-    surface : "area", "voxels" or None
-        What surfaces are, for distances and surface Dice; None: neither is computed.
+    surface : "area", "voxels", "none" or None
+        What surfaces are, for distances and surface Dice; "none": neither is computed. None is
+        "area" where the extra [evaluate] is installed, and "none" with a note otherwise.
     tolerance_mm : float
         Of the surface Dice.
     tolerances_mm : mapping from str to float, or None
@@ -92,6 +95,8 @@ def evaluate(
     EvaluationError
         Predictions and references do not fit, by case or by part of the split, or no case is left;
         or a rule is none.
+    MissingExtraError
+        What distances or lesions need, which were asked for, is not installed.
     FileFormatError, GridError, LabelError
         A label map cannot be read, lies on another grid, or holds what is not in the label set.
     MemoryLimitError
@@ -101,12 +106,17 @@ def evaluate(
     """
     require_rule(empty)
     rule = lesion_rule(lesions) if lesions else None
-    judging = Judging(empty, surface, tolerance_mm, tolerances_mm or {}, rule)
+    kind, note = _surface(surface)
+    if rule:  # each lesion has a distance
+        component_library()
+        distance_library()
+    judging = Judging(empty, kind, tolerance_mm, tolerances_mm or {}, rule)
     folder = Path(predictions)
     record = load_record(folder) if (folder / RECORD_NAME).exists() else None
     given = None if split is None else read_split(Path(split))
     folders = Folders.read(folder, Path(references), record, repair)
     pairs, cohort = match(folders, given, str(split), only_common)
+    cohort = replace(cohort, notes=(*cohort.notes, *note))
     labels = (load_config(config) if config else record or load_record(folder)).labels
     judging.require_structures(tuple(structures_of(labels)))
     if output is not None:
@@ -125,6 +135,21 @@ def evaluate(
         }
         write_pages(Path(output), found, exhibits, Sources(folder, Path(references), record))
     return found
+
+
+def _surface(
+    asked: SurfaceKind | Literal["none"] | None,
+) -> tuple[SurfaceKind | None, tuple[str, ...]]:
+    """Return what surfaces are, and why there are no distances that nobody has declined."""
+    if asked == "none":
+        return None, ()
+    try:
+        distance_library()
+    except MissingExtraError as error:
+        if asked is not None:
+            raise
+        return None, (f"Distances and surface Dice are left out: {error}",)
+    return asked or "area", ()
 
 
 def evaluate_pairs(
