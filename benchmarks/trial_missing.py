@@ -1,6 +1,6 @@
 """What a missing modality costs: a model that was taught to do without, and one that was not.
 
-python -m benchmarks.trial_missing CROPS_FOLDER [OUTPUT] [--share 0.2]
+python -m benchmarks.trial_missing CROPS_FOLDER [OUTPUT] [--share 0.1]
 
 Both are trained by the preset crops32 on the same split, one with modality_dropout of that share
 for each modality. The crops of the test part are segmented with all four modalities and without
@@ -142,6 +142,6 @@ if __name__ == "__main__":
     reading = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     reading.add_argument("crops", type=Path)
     reading.add_argument("output", type=Path, nargs="?", default=Path("trials/missing"))
-    reading.add_argument("--share", type=float, default=0.2)
+    reading.add_argument("--share", type=float, default=0.1)
     words = reading.parse_args()
     main(words.crops, words.output, words.share)
