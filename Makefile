@@ -10,7 +10,7 @@ SHARED ?= ../shared/data
 PARALLEL := --numprocesses logical --dist loadfile
 
 .PHONY: help setup node demo test test-slow catalogue-page oracle check-gpu format lint types imports light check \
-	fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
+	audit dist fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
 	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-missing trial-partial trial-two-stage trial-planning \
 	bench-training bench-adopted bench-metrics bench-evaluating test-torch clean
 
@@ -21,14 +21,14 @@ setup: $(VENV)/.ready  ## Make .venv with everything, for training and developme
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(PIP_INSTALL) --editable '.[train,cpu,openvino,dicom,tensorboard,dev]'
+	$(VENV)/bin/python $(PIP_INSTALL) --editable '.[train,cpu,openvino,dicom,sign,tensorboard,dev]'
 	touch $@
 
 # The package as a user installs it, from a wheel and without TensorFlow: types, imports and the
 # tests of deployment are checked here, since an editable install hides the mapped folders.
 $(LIGHT)/.ready: pyproject.toml constraints.txt $(shell find src cli export configs -name '*.py' -o -name '*.yaml')
 	$(PYTHON) -m venv $(LIGHT)
-	$(LIGHT)/bin/python $(PIP_INSTALL) '.[cpu,openvino,evaluate]' build hypothesis import-linter mypy pytest \
+	$(LIGHT)/bin/python $(PIP_INSTALL) '.[cpu,openvino,evaluate,sign]' build hypothesis import-linter mypy pytest \
 		pytest-xdist setuptools types-PyYAML
 	rm -rf build
 	$(LIGHT)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps .
@@ -129,6 +129,20 @@ trial-planning: setup  ## Hold memory and time of a few steps against the plans 
 	$(VENV)/bin/python -m benchmarks.planning trials/planning $(SHARED)/hippocampus $(SHARED)/brats \
 		$(SHARED)/brats20-crops $(SHARED)/dicom/glioblastoma --memory 8GB
 
+# The first asks the advisory data base of PyPI, so this is no part of what CI runs; a package that
+# cannot be looked up there is an error.
+audit: setup $(BENCH)/audit/.ready  ## Look for known holes in packages and our code, and at licences; asks an advisory service
+	$(VENV)/bin/python -m pip freeze --exclude-editable > $(BENCH)/audit/installed.txt
+	$(BENCH)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement $(BENCH)/audit/installed.txt
+	$(VENV)/bin/ruff check --select S src cli export
+	$(VENV)/bin/python -m pytest tests/test_licences.py
+
+dist: setup $(BENCH)/audit/.ready $(BENCH)/deployed/.ready  ## Build the wheel, and beside it a bill of what is deployed with it
+	rm -rf build dist
+	$(VENV)/bin/python -m build --wheel --outdir dist
+	wheel=$$(ls dist/*.whl) && $(BENCH)/audit/bin/cyclonedx-py environment --output-reproducible \
+		--pyproject pyproject.toml --output-file $${wheel%.whl}.cdx.json $(BENCH)/deployed/bin/python
+
 fuzz: setup  ## Harm 37,000 files, images, models, configs and records, and read them; some four minutes on two quiet cores
 	$(VENV)/bin/python -m tests.fuzzing --count 37000 $(FUZZ_OPTIONS)
 
@@ -161,6 +175,14 @@ $(BENCH)/onnxruntime-openvino/.ready: PACKAGES = --editable . onnxruntime-openvi
 $(BENCH)/torch/.ready: PACKAGES = torch monai nnunetv2
 
 $(BENCH)/torch-export/.ready: PACKAGES = --editable '.[cpu,torch]'
+
+$(BENCH)/deployed/.ready: PACKAGES = '.[cpu,openvino,dicom,itk,sign]'
+
+$(BENCH)/audit/.ready: audit-constraints.txt
+	$(PYTHON) -m venv $(BENCH)/audit
+	$(BENCH)/audit/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< \
+		pip-audit cyclonedx-bom
+	touch $@
 
 # Its packages want older ones than ours, so it has constraints of its own.
 $(BENCH)/oracle/.ready: tests/oracle/constraints.txt

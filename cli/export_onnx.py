@@ -1,5 +1,6 @@
 """`vol3dseg export-onnx`."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,14 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Of a cross-validation, every fold by itself: fold-1.onnx, fold-2.onnx, ...",
 )
+@click.option(
+    "--sign",
+    "key",
+    type=PathType,
+    metavar="KEY",
+    help="A private key in PEM, P-256, P-384 or P-521: OUTPUT.sig says that it has signed OUTPUT. "
+    "Its passphrase is $VOL3DSEG_SIGN_PASSPHRASE, or asked for. Needs [sign].",
+)
 def export_onnx(
     run: Path,
     output: Path,
@@ -57,6 +66,7 @@ def export_onnx(
     each: bool = False,
     locator: Path | None = None,
     nothing: "Nothing" = "whole",
+    key: Path | None = None,
 ) -> None:
     """Turn the checkpoint of RUN into one ONNX file that carries its manifest.
 
@@ -67,25 +77,35 @@ def export_onnx(
     first; if they differ by more than 1e-4 in probability, nothing is written. With --standalone
     the file does all that vol3dseg predict does to a scan, but reading it: see docs/standalone.md.
     With --int8 it is quantised on training cases and judged on the validation part: see
-    docs/precision.md. With --locator it is a pair: see docs/training.md.
+    docs/precision.md. With --locator it is a pair: see docs/training.md. With --sign
+    whoever has the public key can tell that it comes from you: see docs/security.md.
     """
     from vol3dseg.export.each_fold import export_folds
     from vol3dseg.export.to_onnx import export_onnx as export
+    from vol3dseg.model.signing_keys import load_signer
 
     if locator is not None and (each or standalone or int8):
         raise click.UsageError("--locator does not go with --each, --standalone or --int8")
+    signer = load_signer(key, _ask if sys.stdin.isatty() else None) if key else None
     if each:
         made = export_folds(
-            run, output, prepared=prepared, standalone=standalone, int8=int8, progress=click.echo
-        )
+            run, output, prepared=prepared, standalone=standalone, int8=int8, signer=signer,
+            progress=click.echo,
+        )  # fmt: skip
     else:
         manifest = export(
             run, output, patches=prepared, standalone=standalone, int8=int8,
-            locator=locator, nothing=nothing, progress=click.echo,
+            locator=locator, nothing=nothing, sign=signer, progress=click.echo,
         )  # fmt: skip
         made = {output: manifest}
     for file, manifest in made.items():
         _report(file, manifest, standalone)
+        if signer:
+            click.echo(f"{file}.sig: signed by the key {signer.key.sha256}")
+
+
+def _ask() -> str:
+    return str(click.prompt("passphrase of the key", hide_input=True, err=True))
 
 
 def _report(file: Path, manifest: "Manifest", standalone: bool) -> None:

@@ -129,6 +129,18 @@ def repair_option() -> Callable[[Any], Any]:
     )
 
 
+def trusted_option() -> Callable[[Any], Any]:
+    """Return the option --trusted."""
+    return click.option(
+        "--trusted",
+        type=PathType,
+        multiple=True,
+        metavar="KEYS",
+        help="Refuse a model unless this public key, or one in this folder, has signed it; may be "
+        "given again. Needs [sign].",
+    )
+
+
 def about_case(case_id: str, said: str) -> str:
     """Return what is said of a case, with its name unless that is how it begins."""
     return said if said.startswith(f"case {case_id}: ") else f"case {case_id}: {said}"

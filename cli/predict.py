@@ -16,6 +16,7 @@ from vol3dseg.cli.options import (
     output_option,
     progress_bar,
     repair_option,
+    trusted_option,
 )
 from vol3dseg.inference import DEVICES, FORMAT_NAMES, LAYOUTS, PRECISIONS, SEG, TILES
 
@@ -137,6 +138,7 @@ flag = partial(click.option, is_flag=True)
     help="What the picture shows; implies --picture.  [default: the model's first]",
 )
 @repair_option()
+@trusted_option()
 def predict(model: Path, inputs: tuple[Path, ...], output: Path, **chosen: Any) -> None:
     """Segment scans with MODEL, an ONNX file made by vol3dseg export-onnx or vol3dseg adopt.
 
@@ -152,6 +154,7 @@ def predict(model: Path, inputs: tuple[Path, ...], output: Path, **chosen: Any) 
         raise click.UsageError("--part names a part of --split; give that as well")
     if chosen["deidentify"] and chosen["format"] != SEG:
         raise click.UsageError(f"--deidentify is for --format {SEG}; other formats hold no names")
+    chosen["trusted"] = chosen["trusted"] or None
     images, case_id, explaining = (chosen.pop(name) for name in ("images", "case_id", "explain"))
     if bool(images) == bool(inputs):
         raise click.UsageError("give INPUT, or --image once per modality, and not both")
@@ -169,6 +172,8 @@ def predict(model: Path, inputs: tuple[Path, ...], output: Path, **chosen: Any) 
     loading = signature(load_predictor).parameters.keys() & chosen.keys()
     predictor = load_predictor(model, **{name: chosen.pop(name) for name in loading})
     click.echo(f"running on {predictor.origin.provider}")
+    if key := predictor.origin.trusted_by:
+        click.echo(f"signed by the trusted key {key}")
     for note in predictor.notes:
         click.echo(f"note: {note}")
     picture, modality = chosen.pop("picture"), chosen.pop("picture_modality")

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from vol3dseg.export.averaged import read_folds_of
-from vol3dseg.export.to_onnx import require_one_kind, write_trained
+from vol3dseg.export.to_onnx import require_one_kind, write_trained, written_for
 from vol3dseg.export.trained import of_run
 from vol3dseg.files import require_writable
 from vol3dseg.model.manifest import Manifest, read_run_manifest
+from vol3dseg.model.signing_keys import Signer
 from vol3dseg.reporting.fold_scores import as_validation
 from vol3dseg.training.held_out import fold_folder
+from vol3dseg.training.pooled_folds import read_folds_of
 
 HELD_OUT = "of what one fold of a cross-validation holds out"
 
@@ -22,6 +23,7 @@ def export_folds(
     prepared: str | Path | None = None,
     standalone: bool = False,
     int8: bool = False,
+    signer: Signer | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[Path, Manifest]:
     """Write fold-1.onnx, fold-2.onnx, ... of a finished cross-validation into a folder.
@@ -33,7 +35,8 @@ def export_folds(
     source, folder = Path(source), Path(output)
     record, average = read_folds_of(source), read_run_manifest(source)
     files = {n: folder / f"fold-{n}.onnx" for n in range(1, len(record.folds) + 1)}
-    require_writable(folder, [file.name for file in files.values()])
+    each = [path.name for file in files.values() for path in written_for(file, signer)]
+    require_writable(folder, each)
     patches = None if prepared is None else Path(prepared)
     made = {}
     for number, file in files.items():
@@ -47,5 +50,5 @@ def export_folds(
             trained, manifest=trained.manifest.model_copy(update=facts), judged=held.cases
         )
         progress(f"fold {number} -> {file}")
-        made[file] = write_trained(trained, file, patches, standalone, int8, progress)
+        made[file] = write_trained(trained, file, patches, standalone, int8, progress, None, signer)
     return made

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 
 from vol3dseg.errors import ModelError
+from vol3dseg.model.file_check import STANDALONE_KEY, Standalone
 from vol3dseg.model.manifest import METADATA_KEY, Manifest
-from vol3dseg.model.model_file import STANDALONE_KEY, Standalone
 from vol3dseg.preprocessing.prepare import graph_obstacles, write_prepare
 from vol3dseg.recipe.cropping import AXES, WrittenBox
 from vol3dseg.recipe.graph_values import OPSET, Graph, Value

@@ -11,7 +11,7 @@ import onnx
 
 from vol3dseg.config import Config
 from vol3dseg.errors import ModelError, ParityError
-from vol3dseg.export.averaged import is_cross_validation, of_folds
+from vol3dseg.export.averaged import of_folds
 from vol3dseg.export.graph import EXPORTERS
 from vol3dseg.export.instance_norm import spell_out_imprecise_norms
 from vol3dseg.export.pair import FirstOfPair, first_of_pair
@@ -20,12 +20,15 @@ from vol3dseg.export.quantise import quantise_proven
 from vol3dseg.export.standalone import LEFT_TO_THE_USER, make_standalone, require_standalone
 from vol3dseg.export.standalone_check import check_standalone
 from vol3dseg.export.trained import Patches, Trained, of_model, of_run, require_judged
-from vol3dseg.files import require_writable, write_bytes
+from vol3dseg.files import require_writable
 from vol3dseg.model.locating import Nothing
 from vol3dseg.model.manifest import Manifest, Parity
 from vol3dseg.model.model_file import with_manifest
 from vol3dseg.model.network_check import require_known_steps, require_sound_network
 from vol3dseg.model.provenance import provenance
+from vol3dseg.model.signature_bundle import signature_path
+from vol3dseg.model.signing_keys import Signer, load_signer, write_model
+from vol3dseg.training.pooled_folds import is_cross_validation
 
 TOLERANCE = 1e-4
 _PATCHES = 4
@@ -42,6 +45,7 @@ def export_onnx(
     int8: bool = False,
     locator: str | Path | None = None,
     nothing: Nothing = "whole",
+    sign: str | Path | Signer | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """Turn a run, or a network that was trained elsewhere, into one self-describing ONNX file.
@@ -68,6 +72,9 @@ def export_onnx(
         where to look. Not with `standalone` or `int8`.
     nothing : "whole" or "empty"
         What a pair does where it finds nothing.
+    sign : str, Path, Signer or None
+        A private key in PEM: its signature is written beside the file, as `model.onnx.sig`. The
+        passphrase of the key is in the environment, as VOL3DSEG_SIGN_PASSPHRASE.
     progress : callable
         Called with a line of text now and then.
 
@@ -87,6 +94,10 @@ def export_onnx(
     ParityError
         Probabilities of the two differ by more than 1e-4, the standalone graph gives other
         labels, or int8 lowers mean Dice by more than 0.002. Nothing is written then.
+    TrustError
+        The model is to be signed by what is no such key, or is locked.
+    MissingExtraError
+        A package that converts, runs or signs it is not installed.
     """
     require_one_kind(standalone, int8)
     if locator is not None and (standalone or int8):
@@ -95,7 +106,8 @@ def export_onnx(
             remedy="leave out the locator, or the other option",
         )
     output = Path(output)
-    require_writable(output.parent, [output.name])
+    signer = load_signer(sign) if isinstance(sign, str | Path) else sign
+    require_writable(output.parent, [path.name for path in written_for(output, signer)])
     folder = None if patches is None or isinstance(patches, np.ndarray) else Path(patches)
     if isinstance(source, str | Path):
         load = of_folds if is_cross_validation(Path(source)) else of_run
@@ -108,7 +120,12 @@ def export_onnx(
     if locator is not None:
         export = partial(export_onnx, progress=progress)
         first = first_of_pair(Path(locator), trained.manifest, nothing, export, progress)
-    return write_trained(trained, output, patches, standalone, int8, progress, first)
+    return write_trained(trained, output, patches, standalone, int8, progress, first, signer)
+
+
+def written_for(output: Path, signer: Signer | None) -> list[Path]:
+    """Return what is written for one model."""
+    return [output] if signer is None else [output, signature_path(output)]
 
 
 def require_one_kind(standalone: bool, int8: bool) -> None:
@@ -128,6 +145,7 @@ def write_trained(
     int8: bool,
     progress: Callable[[str], None],
     first: FirstOfPair | None = None,
+    signer: Signer | None = None,
 ) -> Manifest:
     """Write the ONNX file of what is loaded, once it is proven; see `export_onnx`."""
     if int8:
@@ -156,7 +174,7 @@ def write_trained(
         require_known_steps(whole, output)
         file = whole.SerializeToString()
         check_standalone(file, content, complete, patches)
-    write_bytes(output, file)
+    write_model(output, file, signer)
     return complete
 
 

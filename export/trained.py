@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from vol3dseg.config import Config
 from vol3dseg.datasets.splits import Split, make_split
-from vol3dseg.errors import ModelError, RunError, some_of
+from vol3dseg.errors import ModelError
 from vol3dseg.export.graph import convert
 from vol3dseg.export.standalone import require_standalone
 from vol3dseg.model.ensemble import average
-from vol3dseg.model.manifest import Manifest, read_run_manifest
+from vol3dseg.model.manifest import Manifest
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases
 from vol3dseg.recipe import ModelRecipe, own_recipe
 from vol3dseg.training.checkpoints import load_checkpoint
 from vol3dseg.training.data import foreground_ml, labelled_subjects
+from vol3dseg.training.finished_run import read_finished
 from vol3dseg.training.networks.building import probabilities, require_network
 from vol3dseg.training.results import describe_model
 from vol3dseg.training.sampling import validation_boxes
-from vol3dseg.training.training_state import read_origin, read_state
 
 Patches = NDArray[np.float32]
 
@@ -76,47 +76,17 @@ class Trained:
 
 def of_run(run: Path, prepared: Path | None, standalone: bool) -> Trained:
     """Load the network of a finished run, unless it cannot be what is asked for."""
-    path = run / "manifest.json"
-    if not path.is_file():
-        begun = (run / "training.log").exists()
-        raise RunError(
-            "an unfinished run" if begun else "no run",
-            where=run,
-            expected="a folder of vol3dseg train with a manifest.json",
-            remedy="finish it with vol3dseg train --resume" if begun else "train one first",
-        )
-    manifest = read_run_manifest(run)
+    found = read_finished(run)
+    manifest = found.manifest
     if standalone:
         require_standalone(manifest, str(run))
-    facts = manifest.trained[0]
-    checkpoint = run / f"{facts.checkpoint}.keras"
-    state, origin = read_state(checkpoint), read_origin(checkpoint)
-    if state.epochs != facts.epoch:
-        raise RunError(
-            f"holds epoch {state.epochs}",
-            where=checkpoint,
-            expected=f"epoch {facts.epoch}, as manifest.json says",
-            remedy="write manifest.json anew with vol3dseg train --resume",
-        )
-    folder = prepared or origin.prepared
-    if not folder.is_dir():
-        raise RunError(
-            f"its prepared folder {folder} is gone",
-            where=run,
-            expected="the real patches that parity is measured on",
-            remedy="name where it is now with --prepared",
-        )
-    changed = origin.changed(load_index(folder))
-    said = f"{folder} does not hold what the run learned from: {some_of(changed)}"
+    folder, split = found.prepared_in(prepared), found.origin.split
+    changed = found.changed_in(folder)
     if changed and prepared is None:
-        raise RunError(
-            said,
-            where=run,
-            expected="the same images and labels of the same cases",
-            remedy=f"name a folder that holds them, or this one, with --prepared {folder}",
-        )
-    models, split = (load_checkpoint(checkpoint),), origin.split
-    return Trained(models, manifest, folder, split, split.validation, (said,) if changed else ())
+        raise changed
+    notes = (changed.found,) if changed else ()
+    models = (load_checkpoint(found.checkpoint),)
+    return Trained(models, manifest, folder, split, split.validation, notes)
 
 
 def of_model(

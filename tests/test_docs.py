@@ -30,7 +30,8 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.phantom import make_phantoms
 from vol3dseg.formats import read_image
 from vol3dseg.formats.nifti import nifti_file as nifti
-from vol3dseg.model.model_file import Standalone, with_manifest
+from vol3dseg.model.file_check import Standalone
+from vol3dseg.model.model_file import with_manifest
 from vol3dseg.space.geometry import Geometry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -281,7 +282,29 @@ def look_up_extras(words, folder):
     assert set(extras.split(",")) <= set(known)
 
 
-ENTRIES = {"vol3dseg": run_ours, "python": run_python, "make": plan_make, "pip": look_up_extras}
+def make_key(words, folder):
+    """Do what openssl does, which may not be here: a new key, or its public half."""
+    serial = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    ec = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ec")
+    pem, form = serial.Encoding.PEM, serial.PublicFormat.SubjectPublicKeyInfo
+    said = dict(pairwise(words))
+    if words[0] == "ecparam":
+        assert said["-name"] == "prime256v1"
+        key, lock = ec.generate_private_key(ec.SECP256R1()), serial.NoEncryption()
+        content = key.private_bytes(pem, serial.PrivateFormat.TraditionalOpenSSL, lock)
+    else:
+        key = serial.load_pem_private_key((folder / said["-in"]).read_bytes(), None)
+        content = key.public_key().public_bytes(pem, form)
+    (folder / said["-out"]).write_bytes(content)
+
+
+ENTRIES = {
+    "openssl": make_key,
+    "vol3dseg": run_ours,
+    "python": run_python,
+    "make": plan_make,
+    "pip": look_up_extras,
+}
 
 
 # --- what is read ---------------------------------------------------------------------------------

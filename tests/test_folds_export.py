@@ -10,16 +10,18 @@ pytest.importorskip("tensorflow")
 pytest.importorskip("onnxruntime")
 
 import vol3dseg
+from tests.keys import write_keys
 from vol3dseg.cli.main import cli
 from vol3dseg.config import Config, ModelConfig, TrainingConfig
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.splits import SplitConfig
-from vol3dseg.errors import ModelError, ParityError, RunError
+from vol3dseg.errors import ModelError, OutputError, ParityError, RunError
 from vol3dseg.export import to_onnx
 from vol3dseg.export.each_fold import export_folds
 from vol3dseg.model.manifest import read_run_manifest
 from vol3dseg.model.model_file import read_model
+from vol3dseg.model.signing_keys import load_signer
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.training import cross_validation
 from vol3dseg.training.pooled_folds import read_cross_validation
@@ -72,6 +74,21 @@ def test_the_average_gives_the_mean_of_what_each_fold_gives(folds, average, shar
         assert len(manifest.members) == 1
         assert manifest.validation.cases == len(fold.cases)
         assert "holds out" in manifest.validation.notes[0]
+
+
+def test_each_fold_and_the_average_are_signed(folds, tmp_path):
+    secret, public = write_keys(tmp_path)
+    files = [
+        *export_folds(folds, tmp_path / "each", signer=load_signer(secret)),
+        tmp_path / "m.onnx",
+    ]
+    vol3dseg.export_onnx(folds, files[-1], sign=secret)
+    for file in files:
+        assert vol3dseg.describe(file, trusted=public).document["trusted_by"]
+    (tmp_path / "n.onnx.sig").write_text("of somebody else")
+    with pytest.raises(OutputError, match=r"would replace n.onnx.sig"):
+        vol3dseg.export_onnx(folds, tmp_path / "n.onnx", sign=secret)
+    assert not (tmp_path / "n.onnx").exists()
 
 
 def test_the_average_tells_what_its_folds_disagree_about(folds, average, shared_brats_folder):

@@ -141,7 +141,7 @@ class TestFiles:
         other = with_manifest(make_graph(2, 4), make_manifest(recipe, labels))
         with pytest.raises(ModelError, match="find where to look that is none"):
             read_model(pair(first=other))
-        with pytest.raises(ModelError, match="find where to look that is none"):
+        with pytest.raises(ModelError, match="find where to look that is none, but a pair"):
             read_model(pair(first=pair(name="inner.onnx").read_bytes()))
         with pytest.raises(ModelError, match="not an ONNX file"):
             read_model(pair(first=b"nothing of the kind"))

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vol3dseg.space.labels import LabelSet as LabelSet
     from vol3dseg.space.labels import Segmentation as Segmentation
     from vol3dseg.space.volume import Volume as Volume
+    from vol3dseg.training.auditing import audit as audit
     from vol3dseg.training.cross_validation import cross_validate as cross_validate
     from vol3dseg.training.data import write_split as write_split
     from vol3dseg.training.fit import train as train
@@ -66,6 +67,7 @@ _HOMES = {
     "export_onnx": "vol3dseg.export.to_onnx",
     "adopt_nnunet": "vol3dseg.export.nnunet.adopting",
     "describe": "vol3dseg.model.model_file",
+    "audit": "vol3dseg.training.auditing",
     "load_predictor": "vol3dseg.inference.loading",
     "predict": "vol3dseg.inference.predicting",
     "evaluate": "vol3dseg.reporting.score_predictions",

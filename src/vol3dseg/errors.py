@@ -13,7 +13,8 @@
     │   └── RecipeMismatch                prepared by another recipe
     ├── RunError           (ValueError)   a training run
     ├── ModelError         (ValueError)   an ONNX file or its manifest
-    │   └── ParityError                   the export does not equal the trained model
+    │   ├── ParityError                   the export does not equal the trained model
+    │   └── TrustError                    not signed by a key that is trusted
     ├── EvaluationError    (ValueError)   predictions that do not fit their references
     ├── DeviceError        (RuntimeError) a device or provider that is not there
     ├── MemoryLimitError   (MemoryError)  what does not fit into the memory that is given
@@ -133,6 +134,10 @@ class ModelError(Vol3dSegError, ValueError):
 
 class ParityError(ModelError):
     """The exported graph does not equal the trained model."""
+
+
+class TrustError(ModelError):
+    """A model is not signed by a key that is trusted, or a key cannot be used."""
 
 
 class EvaluationError(Vol3dSegError, ValueError):

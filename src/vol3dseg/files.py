@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from vol3dseg.errors import OutputError
+from vol3dseg.errors import OutputError, Vol3dSegError, reading
 from vol3dseg.written import add_to_list, is_ours, reporting, require_ours, sha256_file
 
 _UNFINISHED = re.compile(r"\.vol3dseg-tmp-[0-9a-f]{16}")
@@ -112,6 +112,21 @@ def set_aside(path: Path) -> Path:
     aside = next(name for name in names if not name.exists())
     with reporting(path):
         return path.rename(aside)
+
+
+def read_small(
+    path: Path, most: int, error: type[Vol3dSegError], *, expected: str, remedy: str
+) -> bytes:
+    """Read a file of `most` bytes or fewer; a larger one, or none at all, is an `error`."""
+    with reading(path, error, expected=expected, remedy=remedy):
+        if path.exists() and not path.is_file():  # opening a pipe would wait
+            raise error("is no file", where=path, expected=expected, remedy=remedy)
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    if len(content) > most:
+        wanted = f"{expected}, of at most {most} bytes"
+        raise error("is too large", where=path, expected=wanted, remedy=remedy)
+    return content
 
 
 def write_bytes(final: Path, content: bytes | memoryview) -> None:

@@ -5,7 +5,8 @@ from tests.catalogue.files_rows import FILES
 from tests.catalogue.geometry_rows import GEOMETRY
 from tests.catalogue.judged_rows import JUDGED
 from tests.catalogue.naming_rows import NAMING
+from tests.catalogue.signed_rows import SIGNED
 from tests.catalogue.values_rows import VALUES
 
-GROUPS = (GEOMETRY, VALUES, FILES, NAMING, JUDGED, DICOM)
+GROUPS = (GEOMETRY, VALUES, FILES, NAMING, JUDGED, DICOM, SIGNED)
 ROWS = tuple(row for group in GROUPS for row in group.rows)

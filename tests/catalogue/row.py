@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.catalogue.data import DataSet, Make, as_it_is
 
@@ -42,6 +43,8 @@ class Row:
         Packages without which nothing can be said.
     checked : bool
         Whether `check` refuses it as well; it knows nothing of the output.
+    signed : callable or None
+        What becomes of a signed model, by its path; then `predict` is given --trusted trusted.pem.
     check : callable or None
         More that is asked of the folder of the output.
     """
@@ -60,6 +63,7 @@ class Row:
     preset: str = "crops32"
     needs: tuple[str, ...] = ()
     checked: bool = True
+    signed: Callable[[Path], None] | None = None
     check: Callable[[DataSet], None] | None = None
 
     def __str__(self) -> str:

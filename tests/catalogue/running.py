@@ -12,6 +12,7 @@ import pytest
 
 from tests.catalogue.data import MODALITIES, DataSet
 from tests.catalogue.row import Row
+from tests.catalogue.signed import TRUSTED, sign
 from vol3dseg.cli.main import main
 
 STORED = (*(f"image/{name}" for name in MODALITIES), "label")
@@ -65,6 +66,10 @@ def words(row: Row, data: DataSet, config, model) -> list[str]:
         folders = [data.folder / name for name in ("predictions", "references")]
         more = [word.format(folder=data.folder) for word in row.evaluate]
         command = ["evaluate", *folders, "-o", data.out, "--config", config, *more]
+    elif row.signed is not None:
+        copy = sign(model, data.folder)
+        row.signed(copy)
+        command = ["predict", copy, data.given, "-o", data.out, "--trusted", copy.parent / TRUSTED]
     elif row.predict:
         command = ["predict", model, data.given, "-o", data.out, *row.options]
     else:

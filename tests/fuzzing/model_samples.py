@@ -22,6 +22,7 @@ from vol3dseg.model.outputs import Region, Sigmoid
 from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.volume import Volume
+from vol3dseg.training.auditing import audit
 
 _DEVICES = ("cpu", "openvino")
 _SHAPE = (18, 12, 14)
@@ -43,7 +44,7 @@ def model_samples() -> tuple[Sample, ...]:
 
 
 def segment(path: Path) -> None:
-    """Say what a model is, load it and segment a scan, in one runtime or the other.
+    """Say what a model is and what is wrong with it, load it, segment a scan in some runtime.
 
     Raises
     ------
@@ -51,6 +52,7 @@ def segment(path: Path) -> None:
         What comes of it is no segmentation.
     Vol3dSegError
     """
+    refused = audit(path).findings
     describe(path)
     device = _DEVICES[zlib.crc32(path.read_bytes()) % len(_DEVICES)]
     try:
@@ -60,6 +62,8 @@ def segment(path: Path) -> None:
         if error.__cause__ is not None:  # it was taken, not only asked for
             raise
         raise ModelError(error.found, where=path) from None
+    if refused:
+        raise BrokenPromise(f"is read, and said to be refused: {refused[0].found}")
     labels, probabilities = found.segmentation, found.probabilities
     if labels.array.shape != _SHAPE or labels.array.max() >= len(labels.labels.classes):
         raise BrokenPromise(f"a segmentation of {labels.array.shape}, to {labels.array.max()}")

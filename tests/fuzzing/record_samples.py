@@ -19,6 +19,7 @@ from vol3dseg.quality.appearance import measure_appearance
 from vol3dseg.reporting.comparison.runs import read_run
 from vol3dseg.reporting.score_files import SUMMARY_NAME, read_part
 from vol3dseg.space.geometry import Geometry
+from vol3dseg.training.auditing import audit
 
 PROVENANCE = Provenance(created="2026-01-01T00:00:00+00:00", versions={}, git_revision=None)
 _SHAPE = (6, 5, 4)
@@ -79,9 +80,11 @@ def use(path: Path) -> None:
         scores = read_part(path, "test")
         scores.only(scores.cases, scores.structures)
     elif (path / "training.log").exists() or (path / "split.json").exists():
+        audit(path)
         describe(path)
         read_run(path)
     else:
+        audit(path)
         describe(path)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from vol3dseg.evaluation.judging import Judging
 from vol3dseg.evaluation.lesions import Lesions, lesions
 from vol3dseg.evaluation.overlap import METRICS
-from vol3dseg.evaluation.surface_distances import surface_distances
+from vol3dseg.evaluation.surface_distances import SurfaceKind, surface_distances
 from vol3dseg.machine import usable_cores
 from vol3dseg.model.components import Mask, looked_up
 from vol3dseg.space.box import Box
@@ -83,7 +83,7 @@ class Shapes:
         found: dict[str, float] = {}
         parts = None
         if judging.surface is not None:
-            found |= self._distances(masks, judging, judging.tolerance_of(name))
+            found |= self._distances(masks, judging, judging.surface, judging.tolerance_of(name))
         if judging.lesions is not None:
             missed_mm = judging.rule.missed_on(self._grid)
             none = judging.rule.dice, judging.rule.distance_mm
@@ -93,10 +93,9 @@ class Shapes:
         return found, parts
 
     def _distances(
-        self, masks: tuple[Mask, Mask], judging: Judging, tolerance_mm: float
+        self, masks: tuple[Mask, Mask], judging: Judging, surface: SurfaceKind, tolerance_mm: float
     ) -> dict[str, float]:
-        assert judging.surface is not None
-        pair = surface_distances(*masks, self._spacing_mm, judging.surface, usable_cores())
+        pair = surface_distances(*masks, self._spacing_mm, surface, usable_cores())
         if pair is None:
             rule, either = judging.rule, any(bool(mask.any()) for mask in masks)
             mm = rule.missed_on(self._grid) if either else rule.distance_mm

@@ -25,6 +25,7 @@ from vol3dseg.model.exact_norms import write_exact_norms
 from vol3dseg.model.head import Head, take_head
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import ModelFile, read_model
+from vol3dseg.model.signing_keys import Trusted, load_keys
 from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.recipe import Recipe
 
@@ -45,6 +46,7 @@ def load_predictor(
     mirror: bool | None = None,
     postprocess: bool = True,
     uncertainty: bool = False,
+    trusted: Trusted | None = None,
 ) -> Predictor:
     """Make a predictor of an exported model.
 
@@ -77,6 +79,9 @@ def load_predictor(
         Do the model's post-processing of labels; False leaves them as the network says.
     uncertainty : bool
         Measure the entropy of each voxel, and of several networks their mutual information.
+    trusted : str or Path, or a sequence of these, or None
+        Public keys in PEM, and folders of them. Unless one of them has signed the very bytes of the
+        file, as the signature beside it says, nothing of it is parsed. None asks for no signature.
 
     Returns
     -------
@@ -87,11 +92,11 @@ def load_predictor(
     ------
     ModelError
         The file is not such a model, or the runtime cannot load it; or views are to be mirrored
-        and training mirrored none.
+        and training mirrored none; as a TrustError, no trusted key has signed it.
     DeviceError
         The device is not there or lacks the precision, or the runtime fell back to another.
     MissingExtraError
-        The runtime, or what the model's recipe needs, is not installed.
+        The runtime, what the model's recipe or a signature needs, is not installed.
 
     Examples
     --------
@@ -103,7 +108,7 @@ def load_predictor(
     if lean:
         give_back_at_once()
         reset_peak()  # what loading takes counts as well
-    model = read_model(path)
+    model = read_model(path, keys=None if trusted is None else load_keys(trusted))
     try:
         model = replace(model, manifest=_as_asked(model.manifest, overlap, mirror, postprocess))
         if model.manifest.postprocessing:
@@ -133,7 +138,7 @@ def predictor_of(
     session = open_session(model.content, device, threads, precision, lean)
     require_values(session, model.manifest, head.features if head else None, measured)
     made = make_predictor(model, session, max_memory_mb, threads, tiles, head, measured)
-    made.origin = Origin("", model.sha256, session.provider)
+    made.origin = Origin("", model.sha256, session.provider, model.trusted_by)
     if model.locator is not None:
         made.locator = predictor_of(model.locator, device, threads, precision, max_memory_mb)
     return made

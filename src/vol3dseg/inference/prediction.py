@@ -60,6 +60,7 @@ class Origin:
     name: str = ""  # of the model's file, without its suffix
     sha256: str = ""  # of the file
     provider: str = ""  # runtime, device and precision
+    trusted_by: str = ""  # the SHA-256 of the key that signed the model, where that was asked for
 
 
 def background(

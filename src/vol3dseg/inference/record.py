@@ -101,6 +101,8 @@ class Record(Frozen):
     Attributes
     ----------
     model_sha256, fingerprint : str
+    trusted_by : str
+        SHA-256 of the public key by which the model was trusted; empty where none was asked for.
     provider : str
         Runtime, device and precision.
     mirror : tuple of "i", "j", "k"
@@ -125,6 +127,7 @@ class Record(Frozen):
     version: Literal[9] = 9
     model_sha256: str
     fingerprint: str
+    trusted_by: str = ""
     provider: str
     mirror: Annotated[tuple[Axis, ...], Once] = ()
     postprocessing: Steps = ()
@@ -168,6 +171,7 @@ class Record(Frozen):
         return cls(
             model_sha256=origin.sha256,
             fingerprint=manifest.fingerprint,
+            trusted_by=origin.trusted_by,
             provider=origin.provider,
             mirror=manifest.tiling.mirror,
             postprocessing=manifest.postprocessing,

@@ -11,6 +11,7 @@ from vol3dseg.inference.loading import load_predictor
 from vol3dseg.model.adopted import most_differing
 from vol3dseg.model.model_file import read_model
 from vol3dseg.model.replay_case import METADATA_KEY, ReplayCase
+from vol3dseg.model.signing_keys import Trusted, load_keys
 from vol3dseg.schema import parse_json
 
 
@@ -33,9 +34,9 @@ class Replayed:
         return f"{found} ({self.provider})"
 
 
-def replay(path: Path, device: Device = "auto") -> Replayed:
-    """Replay the case of a model file; ModelError where it carries none."""
-    model = read_model(path)
+def replay(path: Path, device: Device = "auto", trusted: Trusted | None = None) -> Replayed:
+    """Replay the case of a model file; ModelError where it carries none, or is not trusted."""
+    model = read_model(path, keys=None if trusted is None else load_keys(trusted))
     if model.replay is None:
         raise ModelError(
             "carries no case to replay",
@@ -57,7 +58,7 @@ def replay(path: Path, device: Device = "auto") -> Replayed:
         wanted = case.segmentation(manifest.labels)
     except ModelError as error:
         raise error.at(path) from error
-    predictor = load_predictor(path, device, postprocess=False)
+    predictor = load_predictor(path, device, postprocess=False, trusted=trusted)
     found = predictor(volume).segmentation.array
     framework = manifest.proof.framework if manifest.proof else "its framework"
     said_by = f"{framework} says" if case.said_by == "framework" else "it gave when adopted"

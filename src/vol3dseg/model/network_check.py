@@ -5,7 +5,8 @@ made: a file of a kilobyte can ask for all memory, and a hundred nodes for a wee
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -58,66 +59,81 @@ def require_sound_network(model: onnx.ModelProto, manifest: Manifest, path: str 
     ------
     ModelError
     """
-    try:
-        _check_operators(model)
-        _check_weights(model.graph)
-        _check_ends(model, manifest)
-        _check_sizes(model, manifest)
-    except Unfit as unfit:
-        raise ModelError(
-            unfit.found, where=path, expected=unfit.expected, remedy="export it again"
-        ) from None
+    for fault in network_faults(model, manifest, path):
+        raise fault
 
 
-def _check_operators(model: onnx.ModelProto) -> None:
+def network_faults(
+    model: onnx.ModelProto, manifest: Manifest | None, path: str | Path
+) -> Iterator[ModelError]:
+    """Give all for which a network is refused; without a manifest, what can be told without one.
+
+    Sizes are found of what is sound otherwise, of nothing else.
+    """
+    given = () if manifest is None else _end_faults(model, manifest)
+    sound = True
+    for unfit in chain(_operator_faults(model), _weight_faults(model.graph), given):
+        sound = False
+        yield _refusal(unfit, path)
+    if sound and manifest is not None:
+        yield from (_refusal(unfit, path) for unfit in _size_faults(model, manifest))
+
+
+def _refusal(unfit: Unfit, path: str | Path) -> ModelError:
+    return ModelError(unfit.found, where=path, expected=unfit.expected, remedy="export it again")
+
+
+def _operator_faults(model: onnx.ModelProto) -> Iterator[Unfit]:
     graph, expected = model.graph, "layers of a segmentation network (docs/security.md)"
     unknown = unknown_operators(model, OPERATORS)
     if unknown:
-        raise Unfit(f"uses the operators {unknown}", expected)
+        yield Unfit(f"uses the operators {unknown}", expected)
     if len(graph.node) > MOST_NODES:
-        raise Unfit(f"has {len(graph.node)} nodes", f"at most {MOST_NODES}")
+        yield Unfit(f"has {len(graph.node)} nodes", f"at most {MOST_NODES}")
     for node in graph.node:
-        wrong = wrong_attributes(node)
+        wrong = wrong_attributes(node) if node.op_type in OPERATORS else []
         if wrong:
-            raise Unfit(f"{node.op_type} {quoted(node.name)} has an unfit {wrong[0]}", expected)
+            yield Unfit(f"{node.op_type} {quoted(node.name)} has an unfit {wrong[0]}", expected)
     if model.functions or model.training_info or graph.sparse_initializer:
-        raise Unfit("has functions, training steps or sparse weights", "a graph of plain layers")
+        yield Unfit("has functions, training steps or sparse weights", "a graph of plain layers")
     versions = [opset.version for opset in model.opset_import]
     newest = onnx.defs.onnx_opset_version()
     if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= newest:
-        raise Unfit(
+        yield Unfit(
             f"is written in the operator sets {versions}", f"one of {OLDEST_OPSET} to {newest}"
         )
 
 
-def _check_weights(graph: onnx.GraphProto) -> None:
+def _weight_faults(graph: onnx.GraphProto) -> Iterator[Unfit]:
     for tensor in graph.initializer:
         if tensor.data_type not in _KINDS or any(n < 0 for n in tensor.dims):
-            raise Unfit(f"weights {quoted(tensor.name)} are of an unknown type or size", "numbers")
+            yield Unfit(f"weights {quoted(tensor.name)} are of an unknown type or size", "numbers")
+            continue
         dtype, field = _KINDS[tensor.data_type]
         typed, count = getattr(tensor, field), math.prod(tensor.dims)
         held = sorted((len(tensor.raw_data) / np.dtype(dtype).itemsize, len(typed)))
         if held != [0, count]:
-            raise Unfit(
+            yield Unfit(
                 f"weights {quoted(tensor.name)} of {list(tensor.dims)} hold {sum(held):g} numbers",
                 f"{count}",
             )
+            continue
         values = np.frombuffer(tensor.raw_data, dtype) if tensor.raw_data else np.array(typed)
         if tensor.data_type == _FLOAT and not np.isfinite(values).all():
-            raise Unfit(f"weights {quoted(tensor.name)} are not finite", "numbers")
+            yield Unfit(f"weights {quoted(tensor.name)} are not finite", "numbers")
 
 
-def _check_ends(model: onnx.ModelProto, manifest: Manifest) -> None:
-    """Refuse other names, axes, channels or types of input and output."""
+def _end_faults(model: onnx.ModelProto, manifest: Manifest) -> Iterator[Unfit]:
+    """Give other names, axes, channels or types of input and output."""
     found = f"{_described(model.graph.input)} to {_described(model.graph.output)}"
     channels, outputs = len(manifest.recipe.modalities), manifest.outputs
     given = manifest.tiling.graph_channels(outputs.channels)
     expected = f"{_end('image', channels)} to {_end(outputs.values, given)}"
     if found != expected:
-        raise Unfit(f"goes from {found}", f"from {expected}, as its manifest says")
+        yield Unfit(f"goes from {found}", f"from {expected}, as its manifest says")
     far = sorted({node.op_type for node in model.graph.node} & UNBOUNDED)
     if far and manifest.network.local:
-        raise Unfit(
+        yield Unfit(
             f"has {', '.join(far)}, which look at all of a tile",
             "outputs that depend on their receptive field alone, as its manifest says",
         )
@@ -144,24 +160,29 @@ def _end(
     return f"{name} ({channels} channels, {sides} voxels, {kind}{one_size})"
 
 
-def _check_sizes(model: onnx.ModelProto, manifest: Manifest) -> None:
-    """Refuse a graph whose output is not as large as its input, or whose layers are too large."""
+def _size_faults(model: onnx.ModelProto, manifest: Manifest) -> Iterator[Unfit]:
+    """Give an output that is not as large as its input, and layers that are too large."""
     smallest = manifest.network.divisor
     if math.prod(smallest) > _LARGEST:
-        raise Unfit(f"takes no less than {smallest} voxels", f"at most {_LARGEST} of them")
+        yield Unfit(f"takes no less than {smallest} voxels", f"at most {_LARGEST} of them")
+        return
     sides = tuple(n * side for n, side in zip(_SIDES, smallest, strict=True))
     image = (1, len(manifest.recipe.modalities), *sides)
     wanted = (1, manifest.tiling.graph_channels(manifest.outputs.channels), *sides)
-    found = sizes_of(model, image)
+    try:
+        found = sizes_of(model, image)
+    except Unfit as unfit:
+        yield unfit
+        return
     if found.output != wanted:
-        raise Unfit(f"makes {found.output} of {image} voxels", f"{wanted}, as its manifest says")
+        yield Unfit(f"makes {found.output} of {image} voxels", f"{wanted}, as its manifest says")
     brought = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     if found.of_weights > _MOST_OF_WEIGHTS * brought + _SPARE:
-        raise Unfit(f"makes {found.of_weights} numbers of {brought} weights", "layers of an image")
+        yield Unfit(f"makes {found.of_weights} numbers of {brought} weights", "layers of an image")
     voxels = math.prod(sides)
     numbers, work = found.of_image // voxels, found.multiplications // voxels
     if numbers > MOST_NUMBERS or work > MOST_MULTIPLICATIONS:
-        raise Unfit(
+        yield Unfit(
             f"makes {numbers} numbers by {work} multiplications for each voxel",
             f"at most {MOST_NUMBERS} by {MOST_MULTIPLICATIONS}",
         )

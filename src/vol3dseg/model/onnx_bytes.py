@@ -18,15 +18,23 @@ _NUMBER, _SIZED, _FIXED = 0, 2, {1: 8, 5: 4}  # how a field is stored; the last 
 _EXPECTED = "an ONNX file of vol3dseg export-onnx"
 
 
-def read_onnx(path: Path) -> tuple[bytes, onnx.ModelProto]:
-    """Return the bytes of an ONNX file, and what they say.
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a file that may be ONNX, of which nothing is parsed yet.
 
-    Raises
-    ------
-    ModelError
+    ModelError: it is missing, cannot be read, or is larger than ONNX can be.
     """
-    content = _content(path)
-    return content, parse_onnx(content, path)
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            found = "a folder" if path.is_dir() else "no file of a size"
+        elif facts.st_size > MOST_BYTES:
+            found = f"has {facts.st_size} bytes, more than ONNX can hold"
+        else:
+            return path.read_bytes()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        found = "no such file" if missing else f"cannot be read ({error.strerror})"
+    raise ModelError(found, where=path, expected=_EXPECTED)
 
 
 def parse_onnx(content: bytes, path: Path) -> onnx.ModelProto:
@@ -52,21 +60,6 @@ def parse_onnx(content: bytes, path: Path) -> onnx.ModelProto:
             remedy="copy or export it again",
         )
     return model
-
-
-def _content(path: Path) -> bytes:
-    try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            found = "a folder" if path.is_dir() else "no file of a size"
-        elif facts.st_size > MOST_BYTES:
-            found = f"has {facts.st_size} bytes, more than ONNX can hold"
-        else:
-            return path.read_bytes()
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        found = "no such file" if missing else f"cannot be read ({error.strerror})"
-    raise ModelError(found, where=path, expected=_EXPECTED)
 
 
 def _beside_weights(content: bytes) -> int:

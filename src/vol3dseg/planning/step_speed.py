@@ -74,7 +74,7 @@ class _Probe:
 
     def __enter__(self) -> "_Probe":
         self.started = time.perf_counter()
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603 - this Python, a module of ours, no shell
             self.child, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip

@@ -78,7 +78,7 @@ def flaws(
 def _examined(files: Sequence[CaseFile], seconds: float, child: Sequence[str]) -> list[str]:
     """Return what one child says; shorter than `files` if one of them has ended it."""
     asked = json.dumps({"seconds": seconds, "files": [astuple(case) for case in files]})
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - this Python, this module, and no shell
         child,
         input=asked,
         capture_output=True,

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import GridError, StoreError, in_memory
 from vol3dseg.files import write_bytes
-from vol3dseg.preprocessing.examination import CaseFile, flaws
-from vol3dseg.preprocessing.index import CaseEntry, Index, verify
-from vol3dseg.preprocessing.patch_table import ORIGIN, VOXELS, patch_table, subset_boxes
+from vol3dseg.preprocessing.case_check import AGAIN, case_faults
+from vol3dseg.preprocessing.index import CaseEntry, Index
+from vol3dseg.preprocessing.patch_table import VOXELS, patch_table, subset_boxes
 from vol3dseg.preprocessing.prepare import Prepared, box_of
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.recipe import Recipe
@@ -39,7 +39,6 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.space.volume import Volume
 
-_AGAIN = "prepare into a new folder"
 _CHUNK = 32  # voxels along each side: 128 KiB of float32, small beside a patch
 
 
@@ -114,7 +113,7 @@ def _reading(path: Path) -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, KeyError, GridError) as error:
-        raise StoreError(f"not a prepared case ({error})", where=path, remedy=_AGAIN) from error
+        raise StoreError(f"not a prepared case ({error})", where=path, remedy=AGAIN) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,7 @@ class StoredCase:
                 f"holds {stored.shape} voxels of {source.shape}",
                 where=path,
                 expected=f"{entry.shape} of {entry.source_shape}, as the index says",
-                remedy=_AGAIN,
+                remedy=AGAIN,
             )
         looks = entry.appearance.select(modalities)
         unannotated = entry.unannotated
@@ -278,19 +277,6 @@ def open_cases(
     more than it can hold, or ends the process that examines it.
     """
     entries = {name: index.entry(name) for name in case_ids}
-    files = []
-    for entry in entries.values():
-        labelled = entry.class_voxels is not None
-        columns = ORIGIN.stop + len(index.labels.classes) if labelled else 0
-        path, names = str(verify(folder, entry)), index.recipe.modalities
-        there = tuple(name for name in names if name not in entry.missing)
-        files.append(CaseFile(path, there, entry.shape, entry.source_shape, columns))
-    for file, words in zip(files, flaws(files), strict=True):
-        if words:
-            raise StoreError(
-                words,
-                where=file.path,
-                expected="a case as vol3dseg preprocess writes it",
-                remedy=f"{_AGAIN}, and do not open the file with other programs",
-            )
+    for fault in case_faults(folder, index, list(entries.values())).values():
+        raise fault
     return {name: StoredCase.open(folder, entry, modalities) for name, entry in entries.items()}

@@ -32,6 +32,8 @@ def tables_of(found: Described) -> Tables:
     facts = {}
     if found.facts:
         facts = {"size": f"{found.facts['bytes'] / 1e6:.1f} MB", "SHA-256": found.facts["sha256"]}
+    if key := found.facts.get("trusted_by"):
+        facts["signed by"] = key
     if call := found.facts.get("standalone"):
         facts["called with"] = f"{', '.join(call['inputs'])}; axes closest to {call['axes']}"
         facts["gives"] = f"{call['output']}: {worded(call['values'])}"

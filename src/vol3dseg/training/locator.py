@@ -128,7 +128,7 @@ def _measured(prepared: Path, run: Path, config: Config) -> Found:
         high = (np.subtract(truth.stop, box.stop) * mm).max()
         short.append(float(max(low, high)))
         shares.append(float(np.prod(box.shape) / np.prod(fine[name].shape)))
-    assert config.recipe.spacing_mm is not None
+    assert config.recipe.spacing_mm is not None  # noqa: S101 - `write_coarse` chose it
     margin = max(0.0, *short) + max(_LEAST_MM, *config.recipe.spacing_mm)
     return Found(
         margin_mm=round(margin, 1),

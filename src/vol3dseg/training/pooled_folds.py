@@ -27,18 +27,22 @@ from vol3dseg.schema import Frozen, differences, read_json
 from vol3dseg.training.held_out import (
     PREDICTIONS,
     HeldOutMaps,
+    deployed_checkpoint,
     fold_folder,
+    fold_numbers,
     held_out_cases,
     read_held_out,
     record_of,
 )
 from vol3dseg.training.postprocessing_choice import Choice, choose_postprocessing
 from vol3dseg.training.training_scans import training_scans
+from vol3dseg.written import sha256_file
 
 RECORD_NAME, TABLE = "cross-validation.json", "cross-validation"
 CHOICE_NAME = "postprocessing.json"
 JUDGED = "of a cross-validation: each case was judged by the member that had not seen it"
 UNCHANGED = "judged as the network says, without the post-processing that was chosen by these cases"
+_FINISH = "finish it with vol3dseg cross-validate --resume"
 _ALIKE = ("recipe", "labels", "network", "outputs", "tiling")
 
 
@@ -85,8 +89,42 @@ def read_cross_validation(folder: Path) -> CrossValidation:
         folder / RECORD_NAME,
         RunError,
         expected="what vol3dseg cross-validate writes when all folds are done",
-        remedy="finish it with vol3dseg cross-validate --resume",
+        remedy=_FINISH,
     )
+
+
+def is_cross_validation(folder: Path) -> bool:
+    """Tell whether a folder is of `vol3dseg cross-validate`, finished or not."""
+    return (folder / RECORD_NAME).is_file() or bool(fold_numbers(folder))
+
+
+def read_folds_of(folder: Path) -> CrossValidation:
+    """Return the record of a cross-validation whose folds are still those that were judged."""
+    if not is_cross_validation(folder):
+        raise RunError(
+            "no cross-validation",
+            where=folder,
+            expected="a folder of vol3dseg cross-validate",
+            remedy="leave out --each, if it is a run",
+        )
+    if not (folder / RECORD_NAME).is_file():
+        raise RunError(
+            "an unfinished cross-validation",
+            where=folder,
+            expected=f"{RECORD_NAME}, which is written when all folds are done",
+            remedy=f"{_FINISH}, or export one fold: {fold_folder(folder, fold_numbers(folder)[0])}",
+        )
+    record = read_cross_validation(folder)
+    for number, fold in enumerate(record.folds, start=1):
+        checkpoint = deployed_checkpoint(fold_folder(folder, number))
+        if not checkpoint.is_file() or sha256_file(checkpoint) != fold.checkpoint_sha256:
+            raise RunError(
+                "is not the checkpoint that was judged",
+                where=checkpoint,
+                expected=f"the one that {RECORD_NAME} names",
+                remedy=_FINISH,
+            )
+    return record
 
 
 def pooled_paths(folder: Path) -> list[Path]:

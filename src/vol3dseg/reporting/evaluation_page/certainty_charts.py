@@ -35,16 +35,14 @@ def certainty_section(cases: Sequence[CaseScores]) -> str:
         f"{len(known)} of {len(cases)} cases. Over all voxels both would be flattered by what is "
         "surely background.</p>",
         '<div class="columns">',
-        _reliability(whole) if isfinite(whole.ece) else "",
-        _by_entropy(whole) if isfinite(whole.mean_entropy) else "",
+        _reliability(whole, whole.confidence) if whole.confidence and isfinite(whole.ece) else "",
+        _by_entropy(whole, whole.entropy) if whole.entropy and isfinite(whole.mean_entropy) else "",
         "</div>",
     ]
     return "\n".join(parts)
 
 
-def _reliability(whole: Calibration) -> str:
-    bins = whole.confidence
-    assert bins is not None
+def _reliability(whole: Calibration, bins: Bins) -> str:
     x = Axis("probability of the winning class", 0.0, 1.0, _SHARE.ticks)
     y = Axis("share of voxels that are right", 0.0, 1.0, _SHARE.ticks)
     chart = Chart(f"Reliability: expected calibration error {whole.ece:.4f}", x, y, _SIZE)
@@ -54,9 +52,7 @@ def _reliability(whole: Calibration) -> str:
     return f'<div>{head}{chart.svg()}<p class="note narrow">{_ECE}</p></div>'
 
 
-def _by_entropy(whole: Calibration) -> str:
-    bins = whole.entropy
-    assert bins is not None
+def _by_entropy(whole: Calibration, bins: Bins) -> str:
     axis = Axis.over("entropy [nat]", [0.0, whole.highest])
     ticks = tuple(tick for tick in axis.ticks if tick[0] <= whole.highest)
     chart = Chart(
