@@ -12,7 +12,7 @@ PARALLEL := --numprocesses logical --dist loadfile
 .PHONY: help setup node demo test test-slow catalogue-page oracle check-gpu format lint types imports light check \
 	audit dist fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
 	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-missing trial-partial trial-two-stage trial-planning \
-	bench-training bench-adopted bench-metrics bench-evaluating test-torch clean
+	trial-cluster bench-training bench-adopted bench-metrics bench-evaluating test-torch clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -21,7 +21,7 @@ setup: $(VENV)/.ready  ## Make .venv with everything, for training and developme
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(PIP_INSTALL) --editable '.[train,cpu,openvino,dicom,sign,tensorboard,dev]'
+	$(VENV)/bin/python $(PIP_INSTALL) --editable '.[train,cpu,openvino,dicom,sign,tensorboard,cluster,dev]'
 	touch $@
 
 # The package as a user installs it, from a wheel and without TensorFlow: types, imports and the

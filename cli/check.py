@@ -23,6 +23,8 @@ from vol3dseg.cli.options import (
 from vol3dseg.errors import some_of
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from vol3dseg.datasets.case import Case
     from vol3dseg.datasets.checks import Finding
 
@@ -46,7 +48,7 @@ def check(
     config: str | None,
     table: Path | None,
     as_json: bool,
-    workers: int | None,
+    workers: "int | Executor | None",
     repair: bool,
 ) -> None:
     """Check all files of DATASET, header by header and voxel by voxel.

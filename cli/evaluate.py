@@ -16,6 +16,8 @@ from vol3dseg.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from vol3dseg.evaluation.empty_masks import EmptyRule
     from vol3dseg.reporting.score_report import Evaluation
 
@@ -80,7 +82,7 @@ def evaluate(
     lesions: str | None,
     split: Path | None,
     only_common: bool,
-    workers: int | None,
+    workers: "int | Executor | None",
     repair: bool,
 ) -> None:
     """Score the label maps of PREDICTIONS against those of REFERENCES.

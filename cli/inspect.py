@@ -17,6 +17,8 @@ from vol3dseg.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from vol3dseg.reporting.inspection.survey import Survey
 
 _SHOWN = 10  # suspects in the terminal
@@ -36,7 +38,12 @@ _SHOWN = 10  # suspects in the terminal
 @workers_option()
 @repair_option()
 def inspect(
-    dataset: Path, output: Path, config: str | None, sample: int, workers: int | None, repair: bool
+    dataset: Path,
+    output: Path,
+    config: str | None,
+    sample: int,
+    workers: "int | Executor | None",
+    repair: bool,
 ) -> None:
     """Look at the scans and masks of DATASET before anything is done with them.
 

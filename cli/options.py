@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Collection, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -109,15 +110,48 @@ def config_option(help_text: str, required: bool = False) -> Callable[[Any], Any
     )
 
 
-def workers_option() -> Callable[[Any], Any]:
-    """Return the option --workers; None stands for one process per CPU."""
-    return click.option(
-        "-j",
-        "--workers",
-        type=click.IntRange(min=1),
-        default=None,
-        help="Processes to use; 1 works within this one.  [default: one per CPU]",
-    )
+def workers_option(default: str = "one per CPU") -> Callable[[Any], Any]:
+    """Return what adds the options --workers and --cluster.
+
+    The command gets one value, `workers`: how many processes, None where that is not said, or an
+    executor on the cluster, as long as the command runs.
+    """
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def run(
+            *given: Any, workers: int | None, cluster: str | None = None, **chosen: Any
+        ) -> None:
+            if cluster is None:
+                return function(*given, workers=workers, **chosen)
+            if workers is not None:
+                raise click.UsageError(
+                    "--workers are processes of this machine; give --workers or --cluster"
+                )
+            from vol3dseg.datasets.reaching_cluster import open_cluster
+
+            with open_cluster(cluster) as executor:
+                return function(*given, workers=executor, **chosen)
+
+        for option in (
+            click.option(
+                "--cluster",
+                metavar="ADDRESS",
+                help="Work on the workers of a Dask scheduler, tcp://HOST:PORT or tls://HOST:PORT, "
+                "who must see the same paths; local:N starts one here with N. Needs [cluster].",
+            ),
+            click.option(
+                "-j",
+                "--workers",
+                type=click.IntRange(min=1),
+                default=None,
+                help=f"Processes to use; 1 works within this one.  [default: {default}]",
+            ),
+        ):
+            run = option(run)
+        return run
+
+    return add
 
 
 def repair_option() -> Callable[[Any], Any]:

@@ -15,6 +15,8 @@ from vol3dseg.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from vol3dseg.planning.make_plan import Plan
 
 _DEFAULT_MINUTES = 30.0
@@ -49,7 +51,7 @@ def plan(
     output: Path | None,
     memory_mb: float | None,
     minutes: float,
-    workers: int | None,
+    workers: "int | Executor | None",
     repair: bool,
 ) -> None:
     """Make a config for DATASET, with the rule and the number at each choice as a comment.

@@ -17,10 +17,13 @@ from vol3dseg.cli.options import (
     progress_bar,
     repair_option,
     trusted_option,
+    workers_option,
 )
 from vol3dseg.inference import DEVICES, FORMAT_NAMES, LAYOUTS, PRECISIONS, SEG, TILES
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from vol3dseg.inference.output_files import Draw, PredictOptions
     from vol3dseg.inference.predicting import Inputs
     from vol3dseg.inference.predictor import Predictor
@@ -68,7 +71,8 @@ flag = partial(click.option, is_flag=True)
     "--max-memory",
     "max_memory_mb",
     type=SizeType(),
-    help="What the process may take in all, as 2GB or 900MB.  [default: most of what is free]",
+    help="What the process may take in all, as 2GB or 900MB; each of --workers or --cluster.  "
+    "[default: most of what is free]",
 )
 @click.option(
     "--tiles",
@@ -106,7 +110,7 @@ flag = partial(click.option, is_flag=True)
     "--threads",
     type=click.IntRange(min=0),
     default=0,
-    help="Threads on the CPU.  [default: one per core]",
+    help="Threads on the CPU, of each worker.  [default: one per core, which workers share]",
 )
 @flag("--probabilities", help="Write <id>_probabilities.nii.gz as well.")
 @flag(
@@ -137,6 +141,7 @@ flag = partial(click.option, is_flag=True)
     metavar="MODALITY",
     help="What the picture shows; implies --picture.  [default: the model's first]",
 )
+@workers_option(default="1")
 @repair_option()
 @trusted_option()
 def predict(model: Path, inputs: tuple[Path, ...], output: Path, **chosen: Any) -> None:
@@ -156,6 +161,7 @@ def predict(model: Path, inputs: tuple[Path, ...], output: Path, **chosen: Any) 
         raise click.UsageError(f"--deidentify is for --format {SEG}; other formats hold no names")
     chosen["trusted"] = chosen["trusted"] or None
     images, case_id, explaining = (chosen.pop(name) for name in ("images", "case_id", "explain"))
+    workers = chosen.pop("workers") or 1
     if bool(images) == bool(inputs):
         raise click.UsageError("give INPUT, or --image once per modality, and not both")
 
@@ -184,14 +190,18 @@ def predict(model: Path, inputs: tuple[Path, ...], output: Path, **chosen: Any) 
     done = (
         run_explain(predictor, given, options)
         if explaining
-        else run_predict(predictor, given, output, options)
+        else run_predict(predictor, given, output, options, workers)
     )
     if not done:
         sys.exit(1)
 
 
 def run_predict(
-    predictor: "Predictor", inputs: "Inputs", output: Path, options: "PredictOptions"
+    predictor: "Predictor",
+    inputs: "Inputs",
+    output: Path,
+    options: "PredictOptions",
+    workers: "int | Executor" = 1,
 ) -> bool:
     """Segment in front of the user; returns whether no case has failed."""
     from vol3dseg.inference.predicting import predict as run
@@ -209,7 +219,7 @@ def run_predict(
         def begin(total: int) -> None:
             bar.update(task, total=total)
 
-        run(predictor, inputs, output, options, click.echo, advance, begin)
+        run(predictor, inputs, output, options, click.echo, advance, begin, workers)
     failed = sum(bool(record.error) for record in records)
     unlike = sum(bool(record.warnings) for record in records)
     segmented = len(records) - failed

@@ -19,6 +19,8 @@ from vol3dseg.cli.options import (
 from vol3dseg.cli.plan import report_plan
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from vol3dseg.preprocessing.index import Index
 
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 @workers_option()
 @repair_option()
 def preprocess(
-    dataset: Path, output: Path, config: str | None, workers: int | None, repair: bool
+    dataset: Path, output: Path, config: str | None, workers: "int | Executor | None", repair: bool
 ) -> None:
     """Crop, resample and normalise the scans of DATASET into HDF5.
 

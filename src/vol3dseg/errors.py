@@ -17,6 +17,7 @@
     │   └── TrustError                    not signed by a key that is trusted
     ├── EvaluationError    (ValueError)   predictions that do not fit their references
     ├── DeviceError        (RuntimeError) a device or provider that is not there
+    ├── ClusterError       (RuntimeError) workers on other machines that cannot do the work
     ├── MemoryLimitError   (MemoryError)  what does not fit into the memory that is given
     ├── OutputError        (OSError)      a place that cannot be written
     └── MissingExtraError  (ImportError)  an optional dependency that is not installed
@@ -146,6 +147,10 @@ class EvaluationError(Vol3dSegError, ValueError):
 
 class DeviceError(Vol3dSegError, RuntimeError):
     """A device or provider was asked for that is not there."""
+
+
+class ClusterError(Vol3dSegError, RuntimeError):
+    """A cluster cannot be reached, was lost, or its workers do not see what this process sees."""
 
 
 class MemoryLimitError(Vol3dSegError, MemoryError):

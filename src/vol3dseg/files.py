@@ -98,12 +98,13 @@ def remove_leftovers(folder: Path) -> set[str]:
 
 
 @contextmanager
-def trace(folder: Path, name: str) -> Iterator[None]:
-    """Keep an unfinished file during the block: if it is killed, `remove_leftovers` tells."""
+def trace(folder: Path, name: str) -> Iterator[Path]:
+    """Give an unfinished file for the block: if it is killed, `remove_leftovers` tells."""
     with ExitStack() as stack:
         with reporting(folder):
-            (stack.enter_context(_temporary_folder(folder)) / name).touch()
-        yield
+            path = stack.enter_context(_temporary_folder(folder)) / name
+            path.touch()
+        yield path
 
 
 def set_aside(path: Path) -> Path:

@@ -18,15 +18,19 @@ _LEGACY = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_fil
 
 
 _most_cores: int | None = None
+_processes = 1  # that share this machine with each other, this one among them
 
 
 def usable_cores() -> int:
     """Return how many cores this process may use: what the system grants, or what was set."""
-    if hasattr(os, "sched_getaffinity"):
-        granted = len(os.sched_getaffinity(0))
-    else:
-        granted = os.cpu_count() or 1
+    granted = _granted_cores()
     return min(granted, _most_cores or granted)
+
+
+def _granted_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def limit_cores(most: int) -> None:
@@ -39,6 +43,21 @@ def limit_cores(most: int) -> None:
     """
     global _most_cores
     _most_cores = max(1, most)
+
+
+def share_machine(processes: int, cores: int = 0) -> None:
+    """Let this process take its share of the cores, and of free memory, from now on.
+
+    Parameters
+    ----------
+    processes : int
+        How many there are that do the same work on this machine.
+    cores : int
+        That they share; 0: what the system grants.
+    """
+    global _processes
+    _processes = processes
+    limit_cores((cores or _granted_cores()) // processes)
 
 
 def give_back_at_once() -> None:
@@ -82,6 +101,12 @@ def available_mb() -> float | None:
     """
     system = _field_mb(_SYSTEM, "MemAvailable")
     return None if system is None else min([system, *_left_by_groups_mb()])
+
+
+def own_share_mb() -> float | None:
+    """Return what of that is this process's own, where others do the same work beside it [MB]."""
+    left = available_mb()
+    return None if left is None else left / _processes
 
 
 def _left_by_groups_mb() -> list[float]:

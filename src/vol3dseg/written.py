@@ -79,6 +79,17 @@ def adopt(folder: Path, files: Mapping[str, str]) -> None:
         add_to_list(folder, files)
 
 
+def list_again(folder: Path, files: Mapping[str, str]) -> None:
+    """Add what the list of a folder lost, of files that are ours, by name with their SHA-256.
+
+    Lines that several machines add at once may overwrite each other on a network file system.
+    """
+    known = _list_of(folder)
+    lost = {name: digest for name, digest in files.items() if _line(name, digest) not in known}
+    if lost and folder.is_dir():
+        add_to_list(folder, lost)
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of the file at `path`, as hexadecimal digits."""
     with path.open("rb") as file:

@@ -1,21 +1,25 @@
-"""One function over many cases, here or in other processes; results come as they are ready."""
+"""One function over many cases: here, in other processes, on other machines."""
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, TypeVar
 
 from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.cluster import Cluster, as_cluster, was_killed
 from vol3dseg.errors import DatasetError
-from vol3dseg.machine import limit_cores, usable_cores
+from vol3dseg.machine import share_machine, usable_cores
 
 Result = TypeVar("Result")
 _Work = Callable[[Case], Result]
 _Failed = Callable[[Case, DatasetError], Result]
+_Submit = Callable[[Case], futures.Future[Result]]
 _OUTSTANDING = 64  # cases handed to an executor of unknown size and not yet answered
 
 
@@ -30,7 +34,7 @@ class Workers(futures.Executor):
         self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any
     ) -> futures.Future[Result]:
         """Hand over a call; the function and its arguments are pickled."""
-        with _deaf_children():
+        with deaf_children():
             try:
                 return self._pool.submit(fn, *args, **kwargs)
             except futures.BrokenExecutor:  # a pool with a killed process takes nothing more
@@ -50,13 +54,13 @@ class Workers(futures.Executor):
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
     def _start(self) -> futures.ProcessPoolExecutor:
-        shared = (usable_cores() // self.processes,)
+        shared = self.processes, usable_cores()
         spawn = get_context("spawn")
-        return futures.ProcessPoolExecutor(self.processes, spawn, limit_cores, shared)
+        return futures.ProcessPoolExecutor(self.processes, spawn, share_machine, shared)
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
+def deaf_children() -> Iterator[None]:
     """Let processes that are started not hear Ctrl-C, which each would answer with a traceback."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -77,7 +81,12 @@ def worker_processes(
     `workers` is the most processes to start, by default one per core, or an executor to be used.
     """
     if isinstance(workers, futures.Executor):
-        yield workers
+        try:
+            yield workers
+        except BaseException:
+            if isinstance(workers, Cluster):  # before others clear up what its workers leave
+                workers.kill()
+            raise
     elif (processes := min(workers or usable_cores(), cases)) > 1:
         with Workers(processes) as pool:
             yield pool
@@ -90,59 +99,120 @@ def over_cases(
     cases: Sequence[Case],
     executor: futures.Executor | None,
     failed: _Failed[Result],
+    reads: Sequence[Path] = (),
+    writes: Path | None = None,
 ) -> Iterator[Result]:
     """Give the result for each case, in the order in which they are ready.
 
     Without `executor`, one case follows the other here. Only as many are handed over at a time as
     keep the workers busy. Where a worker is killed, the cases that were being worked on are tried
     again, each alone in a fresh process, before the others go on; `failed` gives what stands for
-    the result of one whose worker was killed again. Raises DatasetError where no worker process
-    can be started.
+    the result of one whose worker was killed again. `reads` is what the function reads beside the
+    files of a case, `writes` the folder that it writes into: workers elsewhere must see both.
+    Raises DatasetError where no worker process can be started, ClusterError where those elsewhere
+    are lost or do not see the files.
     """
     if executor is None:
         yield from map(function, cases)
         return
+    pool = as_cluster(executor)
+    if isinstance(pool, Cluster):
+        with pool.serving(function, reads, writes) as submit:
+            alone = partial(_alone_there, pool, submit)
+            yield from _trying_again(submit, cases, pool, alone, failed)
+    else:
+        yield from _trying_again(
+            lambda case: pool.submit(function, case), cases, pool, partial(_alone, function), failed
+        )
+
+
+def _trying_again(
+    submit: _Submit[Result],
+    cases: Sequence[Case],
+    executor: futures.Executor,
+    alone: _Work[Result],
+    failed: _Failed[Result],
+) -> Iterator[Result]:
     left = iter(cases)
     while True:
         killed: list[Case] = []
-        yield from _until_one_is_killed(function, left, executor, killed)
+        yield from _until_one_is_killed(submit, left, executor, killed)
         if not killed:
             return
         for case in killed:
-            yield _alone(function, case, failed)
+            try:
+                result = alone(case)
+            except futures.BrokenExecutor:
+                error = DatasetError(
+                    "its worker process was killed, perhaps for want of memory, and again when the "
+                    "case was tried alone",
+                    where=f"case {case.id}",
+                    remedy="crop the scan, use a machine with more memory, or leave the case out",
+                )
+                result = failed(case, error)
+            yield result
 
 
 def _until_one_is_killed(
-    function: _Work[Result], left: Iterator[Case], executor: futures.Executor, killed: list[Case]
+    hand_over: _Submit[Result],
+    left: Iterator[Case],
+    executor: futures.Executor,
+    killed: list[Case],
 ) -> Iterator[Result]:
     """Take cases from `left` and give their results; `killed` gets those that must be retried."""
     running: dict[futures.Future[Result], Case] = {}
 
-    def submit(most: int) -> None:
-        for case in islice(left, 0 if killed else most):
+    def submit() -> None:
+        room = _room(executor) - len(running)
+        for case in islice(left, 0 if killed else max(0, room)):
             try:
-                running[executor.submit(function, case)] = case
+                running[hand_over(case)] = case
             except futures.BrokenExecutor:
                 killed.append(case)
                 return
 
     try:
-        # One more than there are workers, so that none is idle while a result is looked at.
-        submit(executor.processes + 1 if isinstance(executor, Workers) else _OUTSTANDING)
+        submit()
         while running:
-            for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
+            for future in _finished(running, executor):
                 case = running.pop(future)
-                if isinstance(future.exception(), futures.BrokenExecutor):
+                if was_killed(future.exception()):
                     killed.append(case)
                 else:
-                    submit(1)
+                    submit()
                     yield future.result()
     finally:
         for future in running:
             future.cancel()
 
 
-def _alone(function: _Work[Result], case: Case, failed: _Failed[Result]) -> Result:
+def _room(executor: futures.Executor) -> int:
+    if isinstance(executor, Cluster):
+        return executor.outstanding
+    # One more than there are workers, so that none is idle while a result is looked at.
+    return executor.processes + 1 if isinstance(executor, Workers) else _OUTSTANDING
+
+
+def _finished(
+    running: Collection[futures.Future[Result]], executor: futures.Executor
+) -> set[futures.Future[Result]]:
+    if isinstance(executor, Cluster):
+        return executor.finished(running)
+    return futures.wait(running, return_when=futures.FIRST_COMPLETED).done
+
+
+def _alone_there(executor: Cluster, submit: _Submit[Result], case: Case) -> Result:
+    future = submit(case)
+    try:
+        executor.finished([future])
+    finally:
+        future.cancel()  # where it is not done
+    if was_killed(future.exception()):
+        raise futures.BrokenExecutor from future.exception()
+    return future.result()
+
+
+def _alone(function: _Work[Result], case: Case) -> Result:
     with Workers(1) as worker:
         try:
             worker.submit(os.getpid).result()
@@ -152,13 +222,4 @@ def _alone(function: _Work[Result], case: Case, failed: _Failed[Result]) -> Resu
                 expected="a script that starts work under `if __name__ == '__main__':` only",
                 remedy="correct the script, or use one process",
             ) from error
-        try:
-            return worker.submit(function, case).result()
-        except futures.BrokenExecutor:
-            killed = DatasetError(
-                "its worker process was killed, perhaps for want of memory, and again when the "
-                "case was tried alone",
-                where=f"case {case.id}",
-                remedy="crop the scan, use a machine with more memory, or leave the case out",
-            )
-            return failed(case, killed)
+        return worker.submit(function, case).result()

@@ -18,7 +18,7 @@ from vol3dseg.inference.restore import CHUNK_MB, measuring_takes_mb
 from vol3dseg.inference.runtimes.session import Backend
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.inference.tiling.tile_plan import Plan, multiples
-from vol3dseg.machine import available_mb, give_back, peak_mb, reset_peak, resident_mb
+from vol3dseg.machine import give_back, own_share_mb, peak_mb, reset_peak, resident_mb
 from vol3dseg.model.components import BYTES_PER_VOXEL
 from vol3dseg.preprocessing.preparing_memory import largest_working_shape, preparing_takes_mb
 from vol3dseg.space.box import Shape
@@ -143,7 +143,7 @@ class Allowance:
     def _left_mb(self) -> float:
         if self.most_mb is not None:
             return self.most_mb - self._resident_mb()
-        free = available_mb()
+        free = own_share_mb()
         return _UNKNOWN_MB if free is None else _SHARE * free + self._kept_mb
 
     def _resident_mb(self) -> float:

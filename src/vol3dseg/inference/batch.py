@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case
@@ -33,7 +34,13 @@ from vol3dseg.inference.output_files import (
     write_outputs,
 )
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.inference.record import CaseRecord, Record, earlier_record
+from vol3dseg.inference.record import (
+    RECORD_NAME,
+    CaseRecord,
+    Record,
+    earlier_record,
+    list_predictions,
+)
 from vol3dseg.inference.runtimes.session import one_line
 from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.preprocessing.prepare import Prepared
@@ -41,9 +48,10 @@ from vol3dseg.quality.appearance import rounded
 from vol3dseg.space.intake import notes_as_text
 from vol3dseg.space.labels import Segmentation
 from vol3dseg.space.volume import Volume
-from vol3dseg.written import sha256_file
+from vol3dseg.written import list_again, sha256_file
 
 Progress = Callable[[str, CaseRecord], None]
+Results = Iterator[tuple[str, CaseRecord]]
 _DEFAULTS = PredictOptions()
 
 
@@ -54,14 +62,16 @@ def predict_cases(
     record: Record,
     options: PredictOptions = _DEFAULTS,
     progress: Progress = lambda case_id, record: None,
+    elsewhere: Callable[[Sequence[Case]], Results] | None = None,
 ) -> Record:
     """Segment cases into `folder/<id>.nii.gz` or the like.
 
     One that fails is recorded, and the rest goes on. The headers of all of them are checked before
     the first is read. The next case is read and prepared while the network runs on this one, unless
-    memory is limited: it has to be held beside it. Returns the record as it is written, anew after
-    each case: that which is given, with these cases over its own. OutputError: an output would
-    replace what is not its own, which is known before the first case, or cannot be written.
+    memory is limited: it has to be held beside it; `elsewhere` has other processes segment them
+    instead, in any order. Returns the record as it is written, anew after each case: that which is
+    given, with these cases over its own. OutputError: an output would replace what is not its own,
+    which is known before the first case, or cannot be written.
     """
     before = earlier_record(folder)
     claim_outputs(cases, folder, options, before, predictor.uncertainty.names)
@@ -72,36 +82,69 @@ def predict_cases(
     failed = {case_id: CaseRecord(error=why.recorded) for case_id, why in refused.items()}
     good = [case for case in cases if case.id not in refused]
     begun = [*(case.id for case in good), ""]
-    record = record.with_cases(failed, begun[0])
+    record = record.with_cases(failed, "" if elsewhere else begun[0])
     if options.in_bids:
         beside = write_dataset(folder, cases, record, predictor.origin, options.probabilities)
         record = record.model_copy(update={"dataset": beside})
-    record.save(folder)
+    saved = record.save(folder)
     for case_id, why in refused.items():
         progress(case_id, CaseRecord(error=why.message))
+    given, known = record, dict[str, CaseRecord]()
     try:
-        ahead = _read_ahead(good, predictor, options)
-        for (case, ready), following in zip(ahead, begun[1:], strict=True):
-            if predictor.max_memory_mb is None:  # a limit is one of the whole process
-                reset_peak()
-            try:
-                with failing_alone(case, "segmenting"):
-                    found = _predict_case(case, ready.result(), predictor, folder, options)
-            except (OutputError, MissingExtraError):  # which no other case would be spared
-                raise
-            except Vol3dSegError as error:
-                found = CaseRecord(error=error.recorded)
-            del ready
-            if before and case.id in before.cases:
-                _remove_older(folder, before.cases[case.id], found)
-            record = record.with_cases({case.id: found}, following)
-            record.save(folder)
-            progress(case.id, found)
+        done = elsewhere(good) if elsewhere else _here(good, predictor, folder, options)
+        for (case_id, found), following in zip(done, begun[1:], strict=True):
+            if before and case_id in before.cases:
+                _remove_older(folder, before.cases[case_id], found)
+            known[case_id] = found
+            ordered = {case.id: known[case.id] for case in good if case.id in known}
+            # Of several that are begun elsewhere, none ends this process.
+            record = given.with_cases(ordered, "" if elsewhere else following)
+            if elsewhere:  # who may have overwritten the line on the record before
+                list_again(folder, {RECORD_NAME: saved})
+            saved = record.save(folder)
+            progress(case_id, found)
     except BaseException:  # then no case is to blame, as it is where the process is killed
         with suppress(OutputError):
+            list_again(folder, {RECORD_NAME: saved})
             record.with_cases({}).save(folder)
+            list_predictions(record, folder)
         raise
+    list_predictions(record, folder)
     return record
+
+
+def _here(
+    cases: Sequence[Case], predictor: Predictor, folder: Path, options: PredictOptions
+) -> Results:
+    for case, ready in _read_ahead(cases, predictor, options):
+        found = _segmented(case, ready.result, predictor, folder, options)
+        del ready
+        yield case.id, found
+
+
+def predict_one(
+    case: Case, predictor: Predictor, folder: Path, options: PredictOptions
+) -> CaseRecord:
+    """Segment a case as `predict_cases` does, without its record."""
+    return _segmented(case, partial(_read, case, predictor, options), predictor, folder, options)
+
+
+def _segmented(
+    case: Case,
+    ready: "Callable[[], _Ready]",
+    predictor: Predictor,
+    folder: Path,
+    options: PredictOptions,
+) -> CaseRecord:
+    if predictor.max_memory_mb is None:  # a limit is one of the whole process
+        reset_peak()
+    try:
+        with failing_alone(case, "segmenting"):
+            return _predict_case(case, ready(), predictor, folder, options)
+    except (OutputError, MissingExtraError):  # which no other case would be spared
+        raise
+    except Vol3dSegError as error:
+        return CaseRecord(error=error.recorded)
 
 
 def _remove_older(folder: Path, before: CaseRecord, now: CaseRecord) -> None:

@@ -3,6 +3,7 @@
 import math
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,9 @@ def load_predictor(
     except ModelError as error:
         raise error.at(path) from error
     made.origin = replace(made.origin, name=path.stem)
+    asked = device, threads, precision, max_memory_mb, tiles
+    more = overlap, mirror, postprocess, uncertainty
+    made.again = partial(load_predictor, path, *asked, *more)
     return made
 
 

@@ -1,15 +1,19 @@
 """What `vol3dseg predict` does: choose cases, skip complete ones, segment or explain."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from vol3dseg.datasets.case import Case, allow_repairs, require_distinct
+from vol3dseg.datasets.over_cases import worker_processes
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases, only_part
 from vol3dseg.datasets.splits import PARTS, read_split
 from vol3dseg.errors import DatasetError, MissingExtraError, Vol3dSegError
 from vol3dseg.inference.batch import Progress, failing_alone, predict_cases, require_room
+from vol3dseg.inference.elsewhere import segment_elsewhere
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.output_files import PredictOptions, output_names
 from vol3dseg.inference.predictor import Predictor
@@ -36,6 +40,7 @@ def predict(
     tell: Callable[[str], None] = lambda line: None,
     progress: Progress = lambda case_id, record: None,
     begin: Callable[[int], None] = lambda total: None,
+    workers: int | Executor | None = 1,
 ) -> Record:
     """Segment scans from files to files, as `vol3dseg predict` does.
 
@@ -56,6 +61,10 @@ def predict(
         not end the others; its record says why.
     begin : callable
         Called with the number of cases, before the first is read.
+    workers : int, Executor or None
+        Processes that segment cases side by side, None for one for each core; or an executor. They
+        share the cores, and each opens the model; limits and threads of `load_predictor` are of
+        each.
 
     Returns
     -------
@@ -95,7 +104,10 @@ def predict(
         )
         progress(case_id, record.cases[case_id])
     cases = [case for case in cases if case.id not in fatal]
-    return predict_cases(cases, predictor, folder, record, options, progress)
+    with worker_processes(workers, len(cases)) as executor:
+        there = partial(segment_elsewhere, predictor, folder, options)
+        way = partial(there, executor) if executor else None
+        return predict_cases(cases, predictor, folder, record, options, progress, way)
 
 
 def _chosen(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> dict[str, list[Case]]:

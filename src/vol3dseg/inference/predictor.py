@@ -69,6 +69,8 @@ class Predictor:
         The first network of a pair, which finds where to look.
     origin : Origin
         Empty unless it is made by `load_predictor`.
+    again : partial or None
+        The call of `load_predictor` that made it.
     backend, manifest, head, uncertainty
         As given.
     """
@@ -86,6 +88,7 @@ class Predictor:
         uncertainty: Uncertainty = SURE,
     ) -> None:
         self.origin = Origin()
+        self.again: partial[Predictor] | None = None
         self.locator: Predictor | None = None
         self.backend = backend
         self.manifest = manifest
@@ -94,11 +97,8 @@ class Predictor:
         self._threads = threads or usable_cores()
         self._seconds_per_voxel: float | None = None
         run = mirrored(backend, manifest.tiling.mirror)
-        self._allowance: Allowance | None = None
-        if planner is not None:
-            self._allowance = Allowance(
-                planner, run, max_memory_mb, self._threads, release, measurable
-            )
+        of = run, max_memory_mb, self._threads, release, measurable
+        self._allowance = Allowance(planner, *of) if planner else None
 
     @property
     def max_memory_mb(self) -> float | None:

@@ -15,7 +15,7 @@ from vol3dseg.model.provenance import installed_versions
 from vol3dseg.model.tiling_rule import Axis
 from vol3dseg.schema import Amount, Count, Frozen, Once, read_json
 from vol3dseg.space.labels import LabelSet
-from vol3dseg.written import adopt, sha256_file
+from vol3dseg.written import adopt, list_again, sha256_file
 
 RECORD_NAME = "predictions.json"
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "nibabel", "SimpleITK")
@@ -139,9 +139,11 @@ class Record(Frozen):
     begun: str = ""
     cases: dict[str, CaseRecord] = {}
 
-    def save(self, folder: str | Path) -> None:
-        """Write `predictions.json` into `folder`, atomically."""
-        write_text(Path(folder) / RECORD_NAME, self.model_dump_json(indent=1) + "\n")
+    def save(self, folder: str | Path) -> str:
+        """Write `predictions.json` into `folder`, atomically; return its SHA-256."""
+        path = Path(folder) / RECORD_NAME
+        write_text(path, self.model_dump_json(indent=1) + "\n")
+        return sha256_file(path)
 
     def with_cases(self, cases: Mapping[str, CaseRecord], begun: str = "") -> "Record":
         """Return the record with these cases, over those that it has, and the one begun next."""
@@ -234,11 +236,26 @@ def earlier_record(folder: Path) -> Record | None:
         record = load_record(folder)
     except EvaluationError:
         return None
-    files = {RECORD_NAME: sha256_file(folder / RECORD_NAME), **record.dataset}
+    own = {RECORD_NAME: sha256_file(folder / RECORD_NAME)}
+    for place, files in _by_folder(record, folder).items():
+        adopt(place, own | files if place == folder else files)
+    return record
+
+
+def list_predictions(record: Record, folder: Path) -> None:
+    """Let the files of a record be listed as ours, by whichever machine they were written."""
+    for place, files in _by_folder(record, folder).items():
+        list_again(place, files)
+
+
+def _by_folder(record: Record, folder: Path) -> dict[Path, dict[str, str]]:
+    """Return the files of a record with their SHA-256, by the folder they lie in."""
+    files = dict(record.dataset)
     for case in record.cases.values():
         files |= case.written
-    for below in dict.fromkeys(PurePosixPath(name).parent for name in files):
+    found: dict[Path, dict[str, str]] = {folder: {}}
+    for name, digest in files.items():
+        below = PurePosixPath(name)
         if not below.is_absolute() and ".." not in below.parts:
-            own = {Path(n).name: d for n, d in files.items() if PurePosixPath(n).parent == below}
-            adopt(folder / below, own)
-    return record
+            found.setdefault(folder / below.parent, {})[below.name] = digest
+    return found

@@ -19,7 +19,7 @@ from vol3dseg.files import remove_leftovers, remove_ours, require_writable, set_
 from vol3dseg.planning.make_plan import Plan, plan
 from vol3dseg.preprocessing.index import CASES, FILE_NAME, CaseEntry, Index, load_index, verify
 from vol3dseg.preprocessing.prepare_case import Outcome, begun, outcome_of, prepare_case
-from vol3dseg.written import LIST_NAME, adopt, is_ours, sha256_file
+from vol3dseg.written import LIST_NAME, adopt, is_ours, list_again, sha256_file
 
 Progress = Callable[[Outcome, int], None]
 PLAN = "plan.yaml"  # in a prepared folder, where no config was given
@@ -97,10 +97,9 @@ def preprocess(
     try:
         with worker_processes(workers, len(cases)) as executor:
             return run.prepare(cases, executor)
-    except BaseException:  # then no case is to blame, as it is where the process is killed
+    finally:  # no case is to blame, as it is where this process is killed
         if (folder / CASES).is_dir():
             remove_leftovers(folder / CASES)
-        raise
 
 
 def chosen_config(
@@ -171,15 +170,13 @@ class _Run:
                 self._prepare(several, executor)
         except BaseException:
             with suppress(OutputError):
-                self._save()
+                self._end()
             raise
-        return self._save()
+        return self._end()
 
     def _prepare(self, cases: Sequence[Case], executor: Executor | None) -> None:
         function = partial(prepare_case, config=self._config, folder=self._folder)
-        for outcome in over_cases(
-            function, cases, executor, lambda case, why: Outcome(case.id, failed=why.recorded)
-        ):
+        for outcome in over_cases(function, cases, executor, _killed, writes=self._folder):
             self._record(outcome, save=True)
 
     def _record(self, outcome: Outcome, told: Outcome | None = None, save: bool = False) -> None:
@@ -205,6 +202,13 @@ class _Run:
         if not remove_ours(path) and path.exists():
             said = f"{path} differs from the file that was written and was left alone"
         return Outcome(entry.id, removed=f"is no longer in the data set; {said}")
+
+    def _end(self) -> Index:
+        """Write the index; list the files that it has, which other machines may have written."""
+        index = self._save()
+        files = {Path(entry.file).name: entry.sha256 for entry in index.cases}
+        list_again(self._folder / CASES, files)
+        return index
 
     def _save(self) -> Index:
         made = self._known | {o.case_id: o.entry for o in self._outcomes.values() if o.entry}
@@ -245,6 +249,10 @@ class _Run:
                 f"{path.name} was not the file that had been written: it is "
                 f"{set_aside(path).name} now, and the case was prepared again"
             )
+
+
+def _killed(case: Case, why: DatasetError) -> Outcome:
+    return Outcome(case.id, failed=why.recorded)
 
 
 def unknown_files(folder: Path, index: Index) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +45,7 @@ def evaluate(
     tolerance_mm: float = TOLERANCE_MM,
     tolerances_mm: Mapping[str, float] | None = None,
     lesions: str | None = None,
-    workers: int | None = None,
+    workers: int | Executor | None = None,
 ) -> Evaluation:
     """Score the label maps of a folder against those of a data set.
 
@@ -76,8 +77,9 @@ def evaluate(
         Another tolerance for some classes or regions.
     lesions : str or None
         A rule to tell lesions apart, such as "brats-gli"; see `vol3dseg.evaluation.lesions`.
-    workers : int or None
-        Processes; None: one for each core where the first case takes so long that it is worth it.
+    workers : int, Executor or None
+        Processes, or an executor; None: one process for each core where the first case takes so
+        long that it is worth it.
     split : str, Path or None
         A split.json: each of its parts is scored by itself.
     repair : bool
@@ -157,7 +159,7 @@ def evaluate_pairs(
     labels: LabelSet,
     judging: Judging = OVERLAP,
     predicted: LabelSet | None = None,
-    workers: int | None = 1,
+    workers: int | Executor | None = 1,
 ) -> list[CaseScores]:
     """Read and score predictions, repaired as their cases may be, in their order.
 
@@ -175,7 +177,9 @@ def evaluate_pairs(
         left_s = (time.perf_counter() - started) * len(cases)
         workers = 1 if left_s < _WORTH_WORKERS_S else None
     with worker_processes(workers, len(cases)) as executor:
-        found |= {each.case_id: each for each in over_cases(score, cases, executor, _lost)}
+        reads = list(dict.fromkeys(path.parent for _, path, _ in every))
+        scored = over_cases(score, cases, executor, _lost, reads)
+        found |= {each.case_id: each for each in scored}
     return [found[name] for name, _, _ in every]
 
 

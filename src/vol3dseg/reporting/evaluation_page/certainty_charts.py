@@ -29,14 +29,16 @@ def certainty_section(cases: Sequence[CaseScores]) -> str:
     if not known:
         return ""
     whole = pooled(known)
+    confidence = whole.confidence if isfinite(whole.ece) else None
+    entropy = whole.entropy if isfinite(whole.mean_entropy) else None
     parts = [
         '<h2 id="certainty">Was the model right to be sure?</h2>',
         f'<p class="note">Over voxels that are foreground in reference or prediction, of '
         f"{len(known)} of {len(cases)} cases. Over all voxels both would be flattered by what is "
         "surely background.</p>",
         '<div class="columns">',
-        _reliability(whole, whole.confidence) if whole.confidence and isfinite(whole.ece) else "",
-        _by_entropy(whole, whole.entropy) if whole.entropy and isfinite(whole.mean_entropy) else "",
+        "" if confidence is None else _reliability(whole, confidence),
+        "" if entropy is None else _by_entropy(whole, entropy),
         "</div>",
     ]
     return "\n".join(parts)
