@@ -15,7 +15,7 @@ from vol3dseg.errors import ModelError
 from vol3dseg.export.graph import convert
 from vol3dseg.export.standalone import require_standalone
 from vol3dseg.model.ensemble import average
-from vol3dseg.model.manifest import Manifest
+from vol3dseg.model.manifest import Manifest, read_run_manifest
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases
 from vol3dseg.recipe import ModelRecipe, own_recipe
@@ -25,6 +25,7 @@ from vol3dseg.training.finished_run import read_finished
 from vol3dseg.training.networks.building import probabilities, require_network
 from vol3dseg.training.results import describe_model
 from vol3dseg.training.sampling import validation_boxes
+from vol3dseg.training.training_state import MANIFEST
 
 Patches = NDArray[np.float32]
 
@@ -76,10 +77,10 @@ class Trained:
 
 def of_run(run: Path, prepared: Path | None, standalone: bool) -> Trained:
     """Load the network of a finished run, unless it cannot be what is asked for."""
+    if standalone and (run / MANIFEST).is_file():  # before checkpoints are looked at
+        require_standalone(read_run_manifest(run), str(run))
     found = read_finished(run)
     manifest = found.manifest
-    if standalone:
-        require_standalone(manifest, str(run))
     folder, split = found.prepared_in(prepared), found.origin.split
     changed = found.changed_in(folder)
     if changed and prepared is None:

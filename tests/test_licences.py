@@ -15,6 +15,7 @@ ALLOWED = {
 # What metadata say that is no expression of SPDX.
 WORDS = {
     "Apache Software License": "Apache-2.0",
+    "BSD": "BSD-3-Clause",
     "BSD License": "BSD-3-Clause",
     "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",

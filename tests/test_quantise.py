@@ -18,7 +18,6 @@ from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.splits import Split
 from vol3dseg.errors import ModelError, ParityError, RunError
 from vol3dseg.export import quantise as quantise_module
-from vol3dseg.export import trained
 from vol3dseg.export.quantise import measure_cost, quantise, quantise_proven
 from vol3dseg.inference.loading import load_predictor, make_predictor, open_session
 from vol3dseg.inference.runtimes.footprint import footprint
@@ -26,6 +25,7 @@ from vol3dseg.inference.runtimes.onnx_backend import OnnxBackend
 from vol3dseg.model.model_file import ModelFile, describe, read_model, with_manifest
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.training import finished_run
 from vol3dseg.training.training_state import read_origin
 
 CHANNELS, CLASSES, WIDTH = 2, 4, 8
@@ -387,7 +387,7 @@ def test_a_run_without_a_validation_part(run, tmp_path, monkeypatch):
         origin = read_origin(path)
         return origin.model_copy(update={"split": Split(train=origin.split.ids)})
 
-    monkeypatch.setattr(trained, "read_origin", without_validation)
+    monkeypatch.setattr(finished_run, "read_origin", without_validation)
     with pytest.raises(RunError, match="judged on the validation part"):
         export_onnx.callback(run("batch"), tmp_path / "model.onnx", int8=True)
     assert not (tmp_path / "model.onnx").exists()
