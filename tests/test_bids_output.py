@@ -65,6 +65,7 @@ def inside(folder):
 
 @pytest.fixture
 def predicted(vol3dseg, model_path, bids_folder, tmp_path):
+    pytest.importorskip("matplotlib")  # of --picture
     command = ("predict", model_path, bids_folder, "-o", tmp_path / "O", "--device", "cpu")
     command += ("--layout", "bids", "--probabilities", "--uncertainty", "--picture")
     done = vol3dseg(*command)
