@@ -84,7 +84,7 @@ def test_a_config_that_says_only_how_to_train_extends_that_of_the_data(tmp_path)
     assert config.training.augment == data.training.augment
     (tmp_path / "slow.yaml").write_text("extends: fine-tune\ntraining: {learning_rate: 1.0e-5}\n")
     slow = load_config(tmp_path / "slow.yaml", lambda: data)
-    assert slow.differences(config) == "training.learning_rate: 1e-05 and 0.0003"
+    assert slow.differences(config) == "training.learning_rate: 1e-05 and 0.0001"
     with pytest.raises(ConfigError, match=r"preset fine-tune: says how to train.*prepared folder"):
         load_config("fine-tune")
 
