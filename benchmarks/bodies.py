@@ -8,14 +8,15 @@ from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
 
-_AIR, _SOFT, _LIVER, _BONE, _ORGAN, _NOISE = -1000, 40, 100, 500, 120, 15  # HU
+_AIR, _SOFT, _LIVER, _BONE, _ORGAN, _NOISE = -1000, 40, 100, 500, 170, 15  # HU
 _RADII_MM = (20.0, 14.0, 17.0)  # of the organ
 
 
 def write_body(image: Path, label: Path, shape: Shape, spacing_mm: float, seed: int) -> None:
     """Write a body and where its organ is, unless both are there.
 
-    The organ is as bright as the large one beside it, and lies somewhere in the middle third.
+    The organ is brighter than the large one beside it, as after contrast, and lies somewhere in the
+    middle fifth.
     """
     if image.exists() and label.exists():
         return
