@@ -7,7 +7,7 @@ touch no lesion are false. Lesions up to the smallest volume are not judged, but
 not false.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf, isnan, nan
 from typing import Any
@@ -132,13 +132,13 @@ def lesions(
     kind: SurfaceKind = "area",
 ) -> Lesions:
     """Compare the lesions of two masks, (i, j, k), one by one."""
-    truth, count = _parts_of(reference, rule)
+    truth = _parts_of(reference, rule)
     seen, sizes = components(prediction, rule.connectivity)
     voxel_mm3 = float(np.prod(spacing_mm))
     boxes = _boxes(seen)
     touched = np.zeros(sizes.size, dtype=np.bool_)
     judged = []
-    for box, number in _boxed(truth, count):
+    for number, box in _boxes(truth).items():
         wide = _grown(box, rule.dilation, reference.shape)
         alone = truth[wide.slices] == number
         hits = np.unique(seen[wide.slices][dilated(alone, rule.dilation)])
@@ -178,15 +178,15 @@ def _along(mask: Mask, axis: int) -> Mask:
     return grown
 
 
-def _parts_of(mask: Mask, rule: LesionRule) -> tuple[Components, int]:
+def _parts_of(mask: Mask, rule: LesionRule) -> Components:
     """Return the lesion that each voxel of a mask is of, from 1 on; 0 outside."""
-    found, sizes = components(dilated(mask, rule.dilation), rule.connectivity)
+    found, _ = components(dilated(mask, rule.dilation), rule.connectivity)
     found[~mask] = 0
-    return found, sizes.size - 1
+    return found
 
 
 def _boxes(numbers: Components) -> dict[int, Box]:
-    """Return the box around each component."""
+    """Return the box around each component that has a voxel, by its number."""
     found = component_library().statistics(np.ascontiguousarray(numbers))["bounding_boxes"]
     boxes = {}
     for number, slices in enumerate(found):
@@ -194,12 +194,6 @@ def _boxes(numbers: Components) -> dict[int, Box]:
             start, stop = zip(*((s.start, s.stop) for s in slices), strict=True)
             boxes[number] = Box(start, stop)
     return boxes
-
-
-def _boxed(numbers: Components, count: int) -> Iterator[tuple[Box, int]]:
-    """Return the boxes of all parts that have a voxel, with their numbers."""
-    found = _boxes(numbers)
-    yield from ((found[n], n) for n in range(1, count + 1) if n in found)
 
 
 def _grown(box: Box, by: int, shape: tuple[int, ...]) -> Box:
