@@ -395,6 +395,15 @@ def test_without_what_measures_distances_there_is_overlap_and_a_note(
     assert not evaluate(*folders, config="crops32", surface="none").notes
 
 
+def test_lesions_are_counted_by_their_volume(folders, tmp_path):
+    """Two of 0.06 ml, of which one was missed: its prediction lies beside it."""
+    pytest.importorskip("edt")
+    evaluate(*folders, tmp_path / "out", config="crops32", lesions="plain")
+    table = (tmp_path / "out" / "summary.md").read_text()
+    assert "| lesions found | 0 to 0.1 ml | 0.1 to 1 ml | 1 to 10 ml | above 10 ml |" in table
+    assert "| edema | 1 of 2 | - | - | - |" in table
+
+
 def test_a_rule_that_is_none_is_refused(folders):
     with pytest.raises(
         EvaluationError, match=r"empty='zero' is no rule for empty masks; expected undefined, one, "

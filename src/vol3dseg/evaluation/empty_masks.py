@@ -38,7 +38,7 @@ class EmptyMasks:
         return hypot(*(n * mm for n, mm in zip(grid.shape, grid.spacing_mm, strict=True)))
 
 
-_OVERLAP = "Dice, IoU, precision and sensitivity"
+_OVERLAP = "Dice, IoU, precision, sensitivity"
 _LEFT_OUT = "left out of the means"
 _ALWAYS = (
     "Where only one of the two has it, Dice, IoU and surface Dice are 0; precision without "

@@ -78,7 +78,9 @@ def _recall(cases: Sequence[CaseScores], summary: Summary) -> Table:
             found = sum(each.found for each in of_size)
             cells.append(f"{found} of {len(of_size)}" if of_size else UNDEFINED)
         rows.append((name, *cells))
-    titles = (f"up to {high:g} ml" if high < inf else f"above {low:g} ml" for low, high in bounds)
+    titles = (
+        f"{low:g} to {high:g} ml" if high < inf else f"above {low:g} ml" for low, high in bounds
+    )
     return Table(("lesions found", *titles), tuple(rows))
 
 
