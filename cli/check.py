@@ -41,7 +41,7 @@ _FEW = 3  # different numbers that are listed
     help="Write the cases as a dataset table (.csv, .json) there, to be edited by hand.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was found for programs.")
-@workers_option()
+@workers_option("vol3dseg.datasets.checks")
 @repair_option()
 def check(
     dataset: Path,

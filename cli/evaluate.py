@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Leave out, and name, cases that have a prediction or a reference alone.",
 )
-@workers_option()
+@workers_option("vol3dseg.reporting.score_predictions")
 @repair_option()
 def evaluate(
     folders: tuple[Path, ...],

@@ -35,7 +35,7 @@ _SHOWN = 10  # suspects in the terminal
     show_default=True,
     help="Cases that get a picture besides the suspects.",
 )
-@workers_option()
+@workers_option("vol3dseg.reporting.inspection.survey")
 @repair_option()
 def inspect(
     dataset: Path,

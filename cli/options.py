@@ -110,11 +110,12 @@ def config_option(help_text: str, required: bool = False) -> Callable[[Any], Any
     )
 
 
-def workers_option(default: str = "one per CPU") -> Callable[[Any], Any]:
+def workers_option(module: str, default: int | None = None) -> Callable[[Any], Any]:
     """Return what adds the options --workers and --cluster.
 
-    The command gets one value, `workers`: how many processes, None where that is not said, or an
-    executor on the cluster, as long as the command runs.
+    The command gets one value, `workers`: how many processes, by default `default` or, where that
+    is None, one for each core; or an executor on the cluster, as long as the command runs.
+    `module` has what is done with each case.
     """
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
@@ -123,6 +124,10 @@ def workers_option(default: str = "one per CPU") -> Callable[[Any], Any]:
             *given: Any, workers: int | None, cluster: str | None = None, **chosen: Any
         ) -> None:
             if cluster is None:
+                if (workers or default) != 1:
+                    from vol3dseg.process_starts import import_ahead
+
+                    import_ahead(module)
                 return function(*given, workers=workers, **chosen)
             if workers is not None:
                 raise click.UsageError(
@@ -145,7 +150,8 @@ def workers_option(default: str = "one per CPU") -> Callable[[Any], Any]:
                 "--workers",
                 type=click.IntRange(min=1),
                 default=None,
-                help=f"Processes to use; 1 works within this one.  [default: {default}]",
+                help=f"Processes to use; 1 works within this one.  [default: "
+                f"{default or 'one per CPU'}]",
             ),
         ):
             run = option(run)

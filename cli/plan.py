@@ -44,7 +44,7 @@ _DEFAULT_MINUTES = 30.0
     show_default=True,
     help="What training may take.",
 )
-@workers_option()
+@workers_option("vol3dseg.planning.fingerprint")
 @repair_option()
 def plan(
     dataset: Path,

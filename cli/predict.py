@@ -141,7 +141,7 @@ flag = partial(click.option, is_flag=True)
     metavar="MODALITY",
     help="What the picture shows; implies --picture.  [default: the model's first]",
 )
-@workers_option(default="1")
+@workers_option("vol3dseg.inference.elsewhere", default=1)
 @repair_option()
 @trusted_option()
 def predict(model: Path, inputs: tuple[Path, ...], output: Path, **chosen: Any) -> None:

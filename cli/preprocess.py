@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "A preset or a YAML file; its recipe says what is done.  [default: the one that the prepared "
     "folder was made with, or a plan: see vol3dseg plan]"
 )
-@workers_option()
+@workers_option("vol3dseg.preprocessing.prepare_dataset")
 @repair_option()
 def preprocess(
     dataset: Path, output: Path, config: str | None, workers: "int | Executor | None", repair: bool

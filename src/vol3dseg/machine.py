@@ -2,7 +2,8 @@
 
 import ctypes
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
@@ -58,6 +59,24 @@ def share_machine(processes: int, cores: int = 0) -> None:
     global _processes
     _processes = processes
     limit_cores((cores or _granted_cores()) // processes)
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Keep this thread, and those that it starts, on the core where it runs, for a short block.
+
+    A thread that waits for one of its own on another core leaves both idle while they hand over.
+    """
+    try:
+        granted = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {ctypes.CDLL(None).sched_getcpu()})
+    except (AttributeError, OSError):  # another system or C library
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, granted)
 
 
 def give_back_at_once() -> None:

@@ -1,13 +1,11 @@
 """One function over many cases: here, in other processes, on other machines."""
 
 import os
-import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +13,7 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.cluster import Cluster, as_cluster, was_killed
 from vol3dseg.errors import DatasetError
 from vol3dseg.machine import share_machine, usable_cores
+from vol3dseg.process_starts import deaf_children, process_starts
 
 Result = TypeVar("Result")
 _Work = Callable[[Case], Result]
@@ -55,21 +54,7 @@ class Workers(futures.Executor):
 
     def _start(self) -> futures.ProcessPoolExecutor:
         shared = self.processes, usable_cores()
-        spawn = get_context("spawn")
-        return futures.ProcessPoolExecutor(self.processes, spawn, share_machine, shared)
-
-
-@contextmanager
-def deaf_children() -> Iterator[None]:
-    """Let processes that are started not hear Ctrl-C, which each would answer with a traceback."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return futures.ProcessPoolExecutor(self.processes, process_starts(), share_machine, shared)
 
 
 @contextmanager

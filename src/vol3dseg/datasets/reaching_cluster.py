@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vol3dseg.datasets.cluster import Cluster
-from vol3dseg.datasets.over_cases import deaf_children
 from vol3dseg.errors import ClusterError
 from vol3dseg.extras import load_extra
+from vol3dseg.process_starts import deaf_children
 
 _ANSWER_S = 10.0  # in which a scheduler answers, and has a worker
 _LOCAL = re.compile(r"local:([1-9][0-9]{0,3})")

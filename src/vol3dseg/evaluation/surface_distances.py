@@ -17,6 +17,7 @@ a neighbour outside by a face, each counted as one, and percentiles between the 
 MONAI and MetricsReloaded have it. What is beyond the array is not of the mask.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.evaluation.surfel_areas import surfel_areas
 from vol3dseg.extras import load_extra
+from vol3dseg.machine import on_one_core
 from vol3dseg.space.box import Box
 
 SurfaceKind = Literal["area", "voxels"]
@@ -163,7 +165,9 @@ def _distances(
     surface: Surface, other: Surface, spacing_mm: tuple[float, float, float], threads: int
 ) -> Distances:
     away = other.beyond().view(np.uint8)  # edt 3.1 takes half as long again for bool
-    field = distance_library().edt(away, anisotropy=spacing_mm, parallel=threads)
+    # Also a single thread is one of edt's own, for which this one waits.
+    with on_one_core() if threads == 1 else nullcontext():
+        field = distance_library().edt(away, anisotropy=spacing_mm, parallel=threads)
     mm = field.ravel()[surface.points]
     del field
     if surface.areas is None:

@@ -1,7 +1,7 @@
 """Score a folder of predictions against the label maps of a data set."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -124,18 +124,24 @@ def evaluate(
     if output is not None:
         claim_report(Path(output), None if given is None else list(cohort.parts))
     made = (record.labels if record else labels).of_predictions(ours=record is not None)
-    scores = {c.case_id: c for c in evaluate_pairs(pairs, labels, judging, made, workers)}
-    groups = {WHOLE: tuple(scores)} if given is None else cohort.parts
-    cases = {part: tuple(scores[name] for name in names) for part, names in groups.items()}
-    summaries = {part: summarise(of_part) for part, of_part in cases.items()}
-    found = Evaluation(cases, summaries, given, cohort)
-    if output is not None:
-        write_evaluation(Path(output), found)
-        exhibits = {
-            name: Exhibit(case, path, partial(_read_pair, path, case, (labels, made)))
-            for name, path, case in pairs
-        }
-        write_pages(Path(output), found, exhibits, Sources(folder, Path(references), record))
+    maps = labels, made
+    whose = [replace(case, id=name) for name, _, case in pairs]
+    files = {name: path for name, path, _ in pairs}
+    with worker_processes(workers, len(pairs)) as executor:
+        score = partial(_scored, files, maps, judging)
+        scores, executor = _all_scored(score, whose, executor, [folder], workers is None)
+        groups = {WHOLE: tuple(scores)} if given is None else cohort.parts
+        cases = {part: tuple(scores[name] for name in names) for part, names in groups.items()}
+        summaries = {part: summarise(of_part) for part, of_part in cases.items()}
+        found = Evaluation(cases, summaries, given, cohort)
+        if output is not None:
+            write_evaluation(Path(output), found)
+            exhibits = {
+                case.id: Exhibit(case, path, partial(_read_pair, path, case, maps))
+                for case, path in zip(whose, files.values(), strict=True)
+            }
+            sources = Sources(folder, Path(references), record)
+            write_pages(Path(output), found, exhibits, sources, executor)
     return found
 
 
@@ -159,28 +165,35 @@ def evaluate_pairs(
     labels: LabelSet,
     judging: Judging = OVERLAP,
     predicted: LabelSet | None = None,
-    workers: int | Executor | None = 1,
 ) -> list[CaseScores]:
     """Read and score predictions, repaired as their cases may be, in their order.
 
     `labels` say what values mean in references, `predicted` in predictions; None: what others' may.
     """
     maps = labels, predicted or labels.of_predictions(ours=False)
-    every = list(pairs)
-    score = partial(_scored, {name: path for name, path, _ in every}, maps, judging)
-    cases = [replace(case, id=name) for name, _, case in every]
+    return [
+        _scored({name: path}, maps, judging, replace(case, id=name)) for name, path, case in pairs
+    ]
+
+
+def _all_scored(
+    score: Callable[[Case], CaseScores],
+    cases: Sequence[Case],
+    executor: Executor | None,
+    reads: Sequence[Path],
+    if_worth_it: bool,
+) -> tuple[dict[str, CaseScores], Executor | None]:
+    """Return scores by case, in the order of `cases`, and the executor if it was worth using."""
     found: dict[str, CaseScores] = {}
-    if workers is None and cases:
+    left = list(cases)
+    if if_worth_it and executor is not None:
         started = time.perf_counter()
-        first, *cases = cases
-        found[first.id] = score(first)
-        left_s = (time.perf_counter() - started) * len(cases)
-        workers = 1 if left_s < _WORTH_WORKERS_S else None
-    with worker_processes(workers, len(cases)) as executor:
-        reads = list(dict.fromkeys(path.parent for _, path, _ in every))
-        scored = over_cases(score, cases, executor, _lost, reads)
-        found |= {each.case_id: each for each in scored}
-    return [found[name] for name, _, _ in every]
+        first = score(left.pop(0))
+        found[first.case_id] = first
+        if (time.perf_counter() - started) * len(left) < _WORTH_WORKERS_S:
+            executor = None
+    found |= {each.case_id: each for each in over_cases(score, left, executor, _lost, reads)}
+    return {case.id: found[case.id] for case in cases}, executor
 
 
 def _scored(

@@ -4,10 +4,15 @@ Which case is which in the page is said beside each, with where to go in the vie
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from html import escape
 from math import ceil, isnan, nan
 from urllib.parse import quote
 
+from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.over_cases import over_cases
+from vol3dseg.errors import DatasetError
 from vol3dseg.evaluation.scoring import CaseScores, mean_defined
 from vol3dseg.evaluation.structure_scores import HD95
 from vol3dseg.reporting.evaluation_page.picture_layers import (
@@ -36,11 +41,16 @@ def chosen_cases(cases: Sequence[CaseScores]) -> tuple[list[CaseScores], list[Ca
     return ranked[:worst], ranked[worst:][::-1][:BEST]
 
 
-def pictures_section(cases: Sequence[CaseScores], exhibits: Mapping[str, Exhibit]) -> str:
+def pictures_section(
+    cases: Sequence[CaseScores], exhibits: Mapping[str, Exhibit], executor: Executor | None = None
+) -> str:
     """Return pictures of the worst and the best cases as HTML; empty where no case has a score."""
     worst, best = chosen_cases(cases)
     if not worst:
         return ""
+    shown = {case.case_id: exhibits[case.case_id] for case in worst + best}
+    whose = [exhibit.case for exhibit in shown.values()]
+    told = dict(over_cases(partial(_told, shown), whose, executor, _untold))
     names = cases[0].labels.foreground
     parts = [
         '<h2 id="pictures">Worst and best cases</h2>',
@@ -56,21 +66,32 @@ def pictures_section(cases: Sequence[CaseScores], exhibits: Mapping[str, Exhibit
         if chosen:
             parts.append(f'<h3>{title}</h3><div class="cards">')
         for case in chosen:
-            parts.append(_card(case, exhibits[case.case_id], number))
+            parts.append(_card(case, told[case.case_id], number))
             number += 1
         parts.append("</div>" * bool(chosen))
     return "\n".join(parts)
 
 
-def _card(case: CaseScores, exhibit: Exhibit, number: int) -> str:
+def _told(exhibits: Mapping[str, Exhibit], case: Case) -> tuple[str, Telling | str]:
+    """Return the slices of a case, or why there are none."""
+    try:
+        return case.id, telling_slices(exhibits[case.id])
+    except Exception as error:  # noqa: BLE001 - a picture must not fail scores that are written
+        return case.id, str(error)
+
+
+def _untold(case: Case, error: DatasetError) -> tuple[str, Telling | str]:
+    return case.id, str(error)
+
+
+def _card(case: CaseScores, found: Telling | str, number: int) -> str:
     """Return what is shown of a case; what is wrong with its pictures is said in their place."""
     scores = escape(_scores_in_words(case))
     head = f"<h4>{escape(case.case_id)} <span>mean Dice {mean_dice(case):.4f}</span></h4>"
-    try:
-        found = telling_slices(exhibit)
+    if isinstance(found, str):
+        body = f'<p class="note">no picture: {escape(" ".join(found.split()))}</p>'
+    else:
         body = "\n".join([panels(found, case.case_id, number), _caption(found, case.case_id)])
-    except Exception as error:  # noqa: BLE001 - a picture must not fail scores that are written
-        body = f'<p class="note">no picture: {escape(" ".join(str(error).split()))}</p>'
     return f'<article class="case">{head}<p class="note">{scores}</p>{body}</article>'
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
@@ -58,12 +59,19 @@ class Sources:
 
 
 def write_pages(
-    folder: Path, found: Evaluation, exhibits: Mapping[str, Exhibit], sources: Sources
+    folder: Path,
+    found: Evaluation,
+    exhibits: Mapping[str, Exhibit],
+    sources: Sources,
+    executor: Executor | None = None,
 ) -> None:
-    """Write report.html into the folder of an evaluation; with a split into that of each part."""
+    """Write report.html into the folder of an evaluation; with a split into that of each part.
+
+    The executor, if any, makes the pictures.
+    """
     for part in found.summaries:
         of_part = folder if part == WHOLE else folder / part
-        write_text(of_part / SCORES_PAGE, page(found, part, exhibits, sources, of_part))
+        write_text(of_part / SCORES_PAGE, page(found, part, exhibits, sources, of_part, executor))
 
 
 def page(
@@ -72,6 +80,7 @@ def page(
     exhibits: Mapping[str, Exhibit],
     sources: Sources,
     folder: Path,
+    executor: Executor | None = None,
 ) -> str:
     """Return the whole HTML page of one part, which is to lie in `folder`."""
     cases, summary, cohort = found.cases[part], found.summaries[part], found.cohort_of(part)
@@ -81,7 +90,7 @@ def page(
         summary_section(summary),
         distributions_section(cases, summary),
         confusion_section(cases),
-        pictures_section(cases, exhibits),
+        pictures_section(cases, exhibits, executor),
         certainty_section(cases),
         _CONTROLS.format(
             data=script_json(

@@ -1,0 +1,45 @@
+"""How worker processes start: as copies of a server that has imported what they need, where it can.
+
+Never as copies of this process, whose threads a copy would not have.
+"""
+
+import multiprocessing
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.context import BaseContext
+
+from vol3dseg.machine import usable_cores
+
+
+def process_starts() -> BaseContext:
+    """Return what starts worker processes."""
+    return multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+
+
+def import_ahead(module: str) -> None:
+    """Let the server import a module while this process goes on, where there is a core for it.
+
+    Without this, each worker imports what it needs for itself when it gets its first work.
+    """
+    if sys.platform == "win32" or usable_cores() == 1:
+        return
+    from multiprocessing import forkserver
+
+    forkserver.set_forkserver_preload([module])
+    with deaf_children():
+        forkserver.ensure_running()
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Let processes that are started not hear Ctrl-C, which each would answer with a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
