@@ -105,9 +105,8 @@ def test_preprocess_that_is_killed_names_the_case_and_goes_on_with_the_others(
 
 def test_preprocess_that_is_stopped_ends_its_workers_without_a_word(preprocess, tmp_path):
     process = start(0, *preprocess[:-1], 2, start_new_session=True)
-    while not (tmp_path / "P" / "cases").is_dir():  # where workers are started
-        time.sleep(0.01)
-    time.sleep(0.5)
+    while not any((tmp_path / "P" / "cases").glob("*")):  # what a worker has begun
+        time.sleep(0.001)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT
