@@ -33,21 +33,33 @@ if TYPE_CHECKING:
 )
 @workers_option("vol3dseg.preprocessing.prepare_dataset")
 @repair_option()
+@click.option(
+    "--remove-withdrawn",
+    is_flag=True,
+    help="Remove what was prepared of cases that DATASET has no more; see docs/withdrawal.md.",
+)
 def preprocess(
-    dataset: Path, output: Path, config: str | None, workers: "int | Executor | None", repair: bool
+    dataset: Path,
+    output: Path,
+    config: str | None,
+    workers: "int | Executor | None",
+    repair: bool,
+    remove_withdrawn: bool,
 ) -> None:
     """Crop, resample and normalise the scans of DATASET into HDF5.
 
     DATASET is a folder in BraTS, Medical Segmentation Decathlon, nnU-Net raw, BIDS or DICOM
     layout, a folder of images, one with images/ and labels/, or a dataset table (.csv, .json).
-    Run again, it does only what is missing or has changed, and removes what it prepared of cases
-    that are no longer there. Without a config one is planned, and written into the prepared folder
-    as plan.yaml. Headers are checked first, of all cases; `vol3dseg check` looks at all voxels as
-    well. A case that fails is named and the others go on; the exit code is 1 then.
+    Run again, it does only what is missing or has changed; where prepared cases are no longer in
+    DATASET, it names them and stops, unless --remove-withdrawn is given. Without a config one is
+    planned, and written into the prepared folder as plan.yaml. Headers are checked first, of all
+    cases; `vol3dseg check` looks at all voxels as well. A case that fails is named and the others
+    go on; the exit code is 1 then.
     """
     from vol3dseg.preprocessing.prepare_case import Outcome
-    from vol3dseg.preprocessing.prepare_dataset import chosen_config, unknown_files
+    from vol3dseg.preprocessing.prepare_dataset import chosen_config
     from vol3dseg.preprocessing.prepare_dataset import preprocess as prepare
+    from vol3dseg.preprocessing.withdrawal import strays
 
     with progress_bar() as bar:
         planning = bar.add_task("planning", total=None, visible=False)
@@ -58,11 +70,13 @@ def preprocess(
         settings, planned = chosen_config(dataset, output, config, workers, repair, measured)
     if planned is not None:
         report_plan(planned)
+    removed = []
     with progress_bar() as bar:
         task = bar.add_task("preparing", total=None)
 
         def show(outcome: Outcome, total: int) -> None:
             bar.update(task, total=total, advance=0 if outcome.removed else 1)
+            removed.extend([outcome.case_id] if outcome.removed else [])
             for what, said in (("failed", outcome.failed), ("removed", outcome.removed)):
                 for error in said.splitlines():
                     line = f"{what}: {about_case(outcome.case_id, error)}"
@@ -70,11 +84,20 @@ def preprocess(
                         line, highlight=False, markup=False, emoji=False, soft_wrap=True
                     )
 
-        index = prepare(dataset, output, settings, workers, repair, show)
+        index = prepare(dataset, output, settings, workers, repair, show, remove_withdrawn)
     _report(index, output)
-    for path in unknown_files(output, index):
-        click.echo(f"note: {path} is not a prepared case of this data set and was left alone")
-    if index.failed:
+    found = strays(output, index)
+    left = found.of(removed)
+    for path in found.unknown:
+        if path not in left:
+            click.echo(f"note: {path} is not of this prepared folder and was left alone")
+    for path in left:
+        click.echo(
+            f"left: {path} is not as it was written and may show who has withdrawn; delete it "
+            "yourself",
+            err=True,
+        )
+    if index.failed or left:
         sys.exit(1)
 
 

@@ -71,13 +71,13 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 import vol3dseg
 from pathlib import Path
-from vol3dseg.cli.preprocess import preprocess
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.inference.predicting import predict
 from vol3dseg.reporting.score_predictions import evaluate
 from vol3dseg.cli.train import train
 from vol3dseg.errors import MissingExtraError
 data, out = Path({str(brats_folder)!r}), Path({str(tmp_path)!r})
-preprocess.callback(data, out / "P", {str(config_path)!r}, workers=1, repair=False)
+preprocess(data, out / "P", {str(config_path)!r})
 predict({str(model_path)!r}, [data], out / "O")
 evaluate(out / "O", data, out / "R")
 try:

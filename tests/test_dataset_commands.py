@@ -1,7 +1,6 @@
 """Layouts and tables through the commands: prepared, segmented, inspected, judged."""
 
 import json
-import shutil
 import sys
 from dataclasses import dataclass
 
@@ -172,30 +171,6 @@ def test_a_changed_cell_prepares_its_case_again(run, table, config_path, tmp_pat
     assert prepared_again(run, path, config_path, folder) == [
         "Case_001.h5", "Case_002.h5", "Case_003.h5",
     ]  # fmt: skip
-
-
-def test_cases_that_left_the_data_set_are_named_and_foreign_files_left_alone(
-    run, brats_folder, config_path, tmp_path
-):
-    words = ("preprocess", brats_folder, "-o", tmp_path / "P", "--config", config_path)
-    run(*words, "--workers", 1)
-    notes = tmp_path / "P" / "cases" / "notes.txt"
-    notes.write_text("mine")
-    shutil.rmtree(brats_folder / "Case_002")
-    done = run(*words, "--workers", 1)
-    assert done.exit_code == 0
-    assert (
-        "removed: case Case_002: is no longer in the data set; its prepared file was removed\n"
-    ) in done.output
-    assert f"note: {notes} is not a prepared case of this data set and was left alone\n" in (
-        done.output
-    )
-    assert "2 cases prepared, 0 left out, 0 failed" in done.output
-    assert sorted(path.name for path in notes.parent.glob("[!.]*")) == [
-        "Case_001.h5",
-        "Case_003.h5",
-        "notes.txt",
-    ]
 
 
 def test_a_wrong_table_is_one_line(run, table, config_path, model_path, tmp_path):

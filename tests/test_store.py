@@ -17,7 +17,7 @@ from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing import prepare_case
 from vol3dseg.preprocessing.index import load_index, verify
 from vol3dseg.preprocessing.prepare import prepare as prepare_volume
-from vol3dseg.preprocessing.prepare_dataset import preprocess, unknown_files
+from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase, open_cases
 from vol3dseg.space.box import Box, grid_boxes
 from vol3dseg.space.geometry import Geometry
@@ -176,50 +176,6 @@ def test_a_scan_that_is_replaced_while_it_is_read_is_prepared_again(
     second = prepare(brats_folder, tmp_path / "out", recipe, labels)
     for old, new in zip(first.cases, second.cases, strict=True):
         assert old.appearance != new.appearance
-
-
-def test_cases_that_left_the_data_set_leave_the_folder(brats_folder, tmp_path, recipe, labels):
-    out, said = tmp_path / "out", []
-    index = prepare(brats_folder, out, recipe, labels)
-    kept, gone, changed = (out / entry.file for entry in index.cases)
-    foreign = out / "cases" / "notes.txt"
-    foreign.write_text("mine")
-    changed.write_bytes(changed.read_bytes() + b"!")
-    shutil.rmtree(brats_folder / "Case_002")
-    shutil.rmtree(brats_folder / "Case_003")
-    index = prepare(brats_folder, out, recipe, labels, progress=lambda o, total: said.append(o))
-    assert [entry.id for entry in index.cases] == ["Case_001"]
-    assert kept.is_file()
-    assert not gone.exists()
-    assert {o.case_id: o.removed for o in said if o.removed} == {
-        "Case_002": "is no longer in the data set; its prepared file was removed",
-        "Case_003": f"is no longer in the data set; {changed} differs from the file that was "
-        "written and was left alone",
-    }
-    assert unknown_files(out, index) == [changed, foreign]
-    assert foreign.read_text() == "mine"
-
-
-def test_a_worker_killed_run_does_not_forget_what_it_has_not_come_to(
-    brats_folder, tmp_path, recipe, labels
-):
-    """Or a case that leaves the data set afterwards would stay in the folder, unnamed."""
-    out = tmp_path / "out"
-    prepare(brats_folder, out, recipe, labels)
-    for path in brats_folder.rglob("*_t1.nii.gz"):
-        array, grid = formats.read_image(path)
-        nifti.write(path, (array + 1).astype(np.int16), grid)
-
-    def killed(outcome, total):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare(brats_folder, out, recipe, labels, progress=killed)
-    assert [e.id for e in load_index(out).cases] == ["Case_001", "Case_002", "Case_003"]
-    shutil.rmtree(brats_folder / "Case_003")
-    index = prepare(brats_folder, out, recipe, labels)
-    assert unknown_files(out, index) == []
-    assert sorted(p.name for p in (out / "cases").glob("[!.]*")) == ["Case_001.h5", "Case_002.h5"]
 
 
 def test_a_case_that_fails_or_is_left_out_now_leaves_no_old_file(

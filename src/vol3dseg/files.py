@@ -12,7 +12,15 @@ from itertools import count
 from pathlib import Path
 
 from vol3dseg.errors import OutputError, Vol3dSegError, reading
-from vol3dseg.written import add_to_list, is_ours, reporting, require_ours, sha256_file
+from vol3dseg.written import (
+    LIST_NAME,
+    add_to_list,
+    is_ours,
+    lines_of_present,
+    reporting,
+    require_ours,
+    sha256_file,
+)
 
 _UNFINISHED = re.compile(r"\.vol3dseg-tmp-[0-9a-f]{16}")
 
@@ -81,6 +89,11 @@ def _lock(folder: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def is_unfinished(path: Path) -> bool:
+    """Tell whether a path is called as what is not finished, or was not before a process died."""
+    return _UNFINISHED.fullmatch(path.name) is not None
+
+
 def remove_leftovers(folder: Path) -> set[str]:
     """Remove unfinished files of killed processes from a folder, and return their names.
 
@@ -89,7 +102,7 @@ def remove_leftovers(folder: Path) -> set[str]:
     """
     names = set[str]()
     for path in folder.iterdir():
-        if _UNFINISHED.fullmatch(path.name):
+        if is_unfinished(path):
             with suppress(OSError), _lock(path) as abandoned:
                 if abandoned:
                     names |= {left.name for left in path.iterdir()}
@@ -177,6 +190,21 @@ def remove_ours(path: Path) -> bool:
     if found:
         path.unlink()
     return found
+
+
+def forget_absent(folder: Path) -> None:
+    """Drop from the list of a folder what is not there any more, so that it names it no longer.
+
+    Only where nobody else writes into the folder: a file is listed before it is there.
+    """
+    path = folder / LIST_NAME
+    kept = lines_of_present(folder)
+    if kept is not None:
+        with reporting(path), _temporary_folder(folder) as trial:
+            (trial / LIST_NAME).write_bytes(kept)
+            with (trial / LIST_NAME).open("rb") as file:
+                os.fsync(file.fileno())
+            (trial / LIST_NAME).replace(path)
 
 
 def write_text(final: Path, content: str) -> None:

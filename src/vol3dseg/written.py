@@ -90,6 +90,15 @@ def list_again(folder: Path, files: Mapping[str, str]) -> None:
         add_to_list(folder, lost)
 
 
+def lines_of_present(folder: Path) -> bytes | None:
+    """Return the list of a folder without what is not there; None if that changes nothing."""
+    known = _list_of(folder)
+    names = {_line(path.name, "")[2:] for path in folder.iterdir()} if known else set()
+    lines = [line + b"\n" for line in known.split(b"\n")[:-1]]
+    kept = b"".join(line for line in lines if line == _TITLE or line[66:] in names)
+    return None if kept == known else kept
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of the file at `path`, as hexadecimal digits."""
     with path.open("rb") as file:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import onnx
 
+from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import ModelError, RunError
 from vol3dseg.model.adopted import AdoptedFacts
 from vol3dseg.model.file_check import OpenedFile, Standalone, file_faults, open_file
@@ -18,6 +19,7 @@ from vol3dseg.model.replay_case import METADATA_KEY as REPLAY_KEY
 from vol3dseg.model.replay_case import ReplayCase
 from vol3dseg.model.signing_keys import Key, Trusted, load_keys, trusted_by
 from vol3dseg.preprocessing.index import FILE_NAME, Index, load_index
+from vol3dseg.preprocessing.withdrawal import strays
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ def describe(path: str | Path, trusted: Trusted | None = None) -> Described:
     Returns
     -------
     Described
-        `kind` in words, `content` (a Manifest or an Index), `facts` of the file, `document` of all.
+        `kind` in words, `content` (a Manifest or an Index), `document` of all. `facts` are of the
+        file; of a prepared folder its `strays`, of a run its `split`.
 
     Raises
     ------
@@ -99,11 +102,13 @@ def describe(path: str | Path, trusted: Trusted | None = None) -> Described:
     if path.is_file() or keys is not None:
         return _describe_file(read_model(path, allow_standalone=True, keys=keys))
     if (path / FILE_NAME).is_file():
-        return Described("prepared folder", load_index(path), {})
+        index = load_index(path)
+        return Described("prepared folder", index, {"strays": strays(path, index).document})
     if (path / "manifest.json").is_file():
         manifest = read_run_manifest(path)
         several = f"cross-validation of {len(manifest.members)} networks"
-        return Described("run" if len(manifest.members) == 1 else several, manifest, {})
+        kind = "run" if len(manifest.members) == 1 else several
+        return Described(kind, manifest, _learned_from(path))
     if (path / "training.log").is_file():
         raise RunError(
             "an unfinished run", where=path, remedy="finish it with vol3dseg train --resume"
@@ -111,6 +116,14 @@ def describe(path: str | Path, trusted: Trusted | None = None) -> Described:
     raise ModelError(
         "nothing of vol3dseg's", where=path, expected="an ONNX model, a run or a prepared folder"
     )
+
+
+def _learned_from(run: Path) -> dict[str, Any]:
+    """Return the cases in each part of the split of a run; of folds, all that one learned from."""
+    if (run / "split.json").is_file():
+        return {"split": read_split(run / "split.json").model_dump(mode="json")}
+    folds = [read_split(path) for path in run.glob("fold-*/split.json")]
+    return {"split": {"train": sorted({name for fold in folds for name in fold.train})}}
 
 
 def _describe_file(model: ModelFile) -> Described:

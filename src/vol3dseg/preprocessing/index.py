@@ -18,7 +18,8 @@ from vol3dseg.schema import Count, Frozen, Millimetres, Sides, read_json
 from vol3dseg.space.labels import LabelSet
 from vol3dseg.written import sha256_file
 
-FILE_NAME, CASES = "index.json", "cases"  # a file and a folder in a prepared folder
+# In a prepared folder: two files, the second where no config was given, and a folder.
+FILE_NAME, PLAN, CASES = "index.json", "plan.yaml", "cases"
 
 
 class CaseEntry(Frozen):

@@ -15,14 +15,28 @@ from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import over_cases, worker_processes
 from vol3dseg.datasets.signature import is_current
 from vol3dseg.errors import DatasetError, OutputError, StoreError
-from vol3dseg.files import remove_leftovers, remove_ours, require_writable, set_aside
+from vol3dseg.files import (
+    forget_absent,
+    remove_leftovers,
+    remove_ours,
+    require_writable,
+    set_aside,
+)
 from vol3dseg.planning.make_plan import Plan, plan
-from vol3dseg.preprocessing.index import CASES, FILE_NAME, CaseEntry, Index, load_index, verify
+from vol3dseg.preprocessing.index import (
+    CASES,
+    FILE_NAME,
+    PLAN,
+    CaseEntry,
+    Index,
+    load_index,
+    verify,
+)
 from vol3dseg.preprocessing.prepare_case import Outcome, begun, outcome_of, prepare_case
-from vol3dseg.written import LIST_NAME, adopt, is_ours, list_again, sha256_file
+from vol3dseg.preprocessing.withdrawal import require_meant
+from vol3dseg.written import adopt, is_ours, list_again, sha256_file
 
 Progress = Callable[[Outcome, int], None]
-PLAN = "plan.yaml"  # in a prepared folder, where no config was given
 _KILLED = (
     "case {}: the run before was killed while it was worked on, perhaps for want of memory; give "
     "it more memory, and run the same command again to try it"
@@ -37,12 +51,12 @@ def preprocess(
     workers: int | Executor | None = 1,
     repair: bool = False,
     progress: Progress = lambda outcome, total: None,
+    remove_withdrawn: bool = False,
 ) -> Index:
     """Prepare a data set for training: crop, resample and normalise its scans into HDF5.
 
-    Run again, it does only what is missing or has changed, and removes what it has prepared of
-    cases that are no longer in the data set. A case that fails is named in the index with its
-    reason, and the others go on. Headers are checked first, of all cases.
+    Run again, it does only what is missing or has changed. A case that fails is named in the index
+    with its reason, and the others go on. Headers are checked first, of all cases.
 
     Parameters
     ----------
@@ -60,6 +74,9 @@ def preprocess(
     progress : callable
         Called as `progress(outcome, total)` as soon as it is known what became of a case, also of
         those that are prepared already or are removed; `total` is the cases of the data set.
+    remove_withdrawn : bool
+        Remove what was prepared of cases that the data set has no more; a file that was changed
+        since it was written is left alone, and the outcome says so.
 
     Returns
     -------
@@ -77,7 +94,9 @@ def preprocess(
     OutputError
         `output` cannot be written.
     RecipeMismatch, StoreError
-        `output` was prepared with another recipe, or other classes or values were read.
+        `output` was prepared with another recipe, or other classes or values were read; or it holds
+        cases that the data set has no more, and `remove_withdrawn` does not say what becomes of
+        them; or none that it has.
     MissingExtraError
         A step of the recipe needs what is not installed.
     """
@@ -94,6 +113,7 @@ def preprocess(
     if repair:
         cases = allow_repairs(cases)
     run = _Run(folder, config, len({case.id for case in cases}), progress)
+    run.clear(cases, remove_withdrawn)
     try:
         with worker_processes(workers, len(cases)) as executor:
             return run.prepare(cases, executor)
@@ -142,6 +162,19 @@ class _Run:
             self._known = {entry.id: entry for entry in index.cases}
         require_writable(folder, [FILE_NAME])
 
+    def clear(self, cases: Sequence[Case], remove: bool) -> None:
+        """Remove what was prepared of cases that the data set has no more, where that is meant."""
+        gone = require_meant(self._folder, self._known, {case.id for case in cases}, remove)
+        removed = [self._remove(self._known[name]) for name in gone]
+        if remove and (self._folder / CASES).is_dir():
+            forget_absent(self._folder / CASES)
+        for name in gone:
+            del self._known[name]
+        if gone:  # last: whoever is killed before finds them in the index, and goes on
+            self._save()
+        for outcome in removed:
+            self._report(outcome)
+
     def prepare(self, cases: Sequence[Case], executor: Executor | None) -> Index:
         """Prepare what is missing or has changed, and write the index."""
         with ThreadPoolExecutor() as pool:  # hashing lets other threads run
@@ -149,8 +182,6 @@ class _Run:
         wanted = [case for case, is_so in zip(cases, current, strict=True) if not is_so]
         new = [f"{case.id}.h5" for case in wanted if case.id not in self._known]
         left = require_writable(self._folder / CASES, new)
-        for name in sorted(self._known.keys() - {case.id for case in cases}):
-            self._report(self._remove(self._known.pop(name)))
         for name in sorted({case.id for case in cases} - {case.id for case in wanted}):
             self._record(outcome_of(self._known[name], self._config.labels))
         modalities, optional = self._config.recipe.modalities, self._config.optional
@@ -253,10 +284,3 @@ class _Run:
 
 def _killed(case: Case, why: DatasetError) -> Outcome:
     return Outcome(case.id, failed=why.recorded)
-
-
-def unknown_files(folder: Path, index: Index) -> list[Path]:
-    """Return what lies among the prepared cases of a folder and is not in its index."""
-    ours = {folder / entry.file for entry in index.cases}
-    found = (path for path in (folder / CASES).iterdir() if path.name != LIST_NAME)
-    return sorted(path for path in found if path not in ours)

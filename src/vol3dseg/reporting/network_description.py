@@ -44,6 +44,10 @@ def network_facts(manifest: Manifest) -> dict[str, str]:
         found["trained by"] = f"{adopted.framework}: {', '.join(names)}"
         found["agreement"] = manifest.proof.in_words if manifest.proof else "never compared"
         found["training scans"] = f"stored as {axes}" if (axes := manifest.training_axes) else ""
+    if trained := manifest.trained:
+        found["learned from"] = "data of fingerprint " + ", ".join(
+            dict.fromkeys(facts.data_fingerprint[:12] for facts in trained)
+        )
     made = manifest.provenance
     by = f"vol3dseg {made.versions.get('vol3dseg', 'of unknown version')}"
     return {**found, "made": f"{made.created} by {by}", "fingerprint": manifest.fingerprint[:12]}

@@ -9,18 +9,22 @@ from vol3dseg.model.model_file import Described
 from vol3dseg.preprocessing.index import CaseEntry, Index
 from vol3dseg.quality.appearance import AXES, PERCENTS
 from vol3dseg.quality.training_data import TrainingData
-from vol3dseg.recipe import ModelRecipe, MonaiRecipe, NnunetRecipe, Recipe
-from vol3dseg.recipe.nnunet_resampling import Resampling
 from vol3dseg.reporting.document import UNDEFINED, Table, number
 from vol3dseg.reporting.fold_scores import CLASS_MEAN
 from vol3dseg.reporting.network_description import member_table, network_facts, proof_table
-from vol3dseg.reporting.wording import facts_table, listed, times, worded
+from vol3dseg.reporting.recipe_description import recipe_steps
+from vol3dseg.reporting.wording import facts_table, listed, worded
 from vol3dseg.space.labels import LabelSet
 
 Tables = dict[str, Table]  # by their titles
 _LISTED = 20  # rows of what may be as long as the data set
 
 Range = tuple[float, float, float]
+_ASTRAY = {
+    "unknown": "of no case of the index",
+    "unfinished": "unfinished, of a killed or working process",
+    "lost": "cases whose file is not there",
+}
 _RANGE = ("lowest", "median", "highest")
 _VOLUME = "volume [ml]: median (lowest to highest)"
 
@@ -28,16 +32,21 @@ _VOLUME = "volume [ml]: median (lowest to highest)"
 def tables_of(found: Described) -> Tables:
     """Return what is to be known of a model, a run or a prepared folder."""
     if isinstance(found.content, Index):
-        return describe_prepared(found.content)
+        return describe_prepared(found.content, found.facts["strays"])
     facts = {}
-    if found.facts:
+    if "sha256" in found.facts:
         facts = {"size": f"{found.facts['bytes'] / 1e6:.1f} MB", "SHA-256": found.facts["sha256"]}
     if key := found.facts.get("trusted_by"):
         facts["signed by"] = key
     if call := found.facts.get("standalone"):
         facts["called with"] = f"{', '.join(call['inputs'])}; axes closest to {call['axes']}"
         facts["gives"] = f"{call['output']}: {worded(call['values'])}"
-    return describe_model(found.content, facts)
+    tables = describe_model(found.content, facts)
+    if split := found.facts.get("split"):
+        rows = tuple((part, f"{len(ids)}: {_named(ids)}") for part, ids in split.items() if ids)
+        if rows:
+            tables["Cases that it was made with"] = Table(("part", "cases"), rows, text_columns=2)
+    return tables
 
 
 def describe_model(manifest: Manifest, facts: Mapping[str, str]) -> Tables:
@@ -45,7 +54,7 @@ def describe_model(manifest: Manifest, facts: Mapping[str, str]) -> Tables:
     data = manifest.training_data
     tables = {
         "": facts_table({**facts, **network_facts(manifest), **_how_used(manifest)}),
-        "What is done to a scan": facts_table(_steps(manifest.recipe)),
+        "What is done to a scan": facts_table(recipe_steps(manifest.recipe)),
         "Classes": _class_table(manifest.labels),
     }
     if columns := _class_columns(manifest):
@@ -64,8 +73,8 @@ def describe_model(manifest: Manifest, facts: Mapping[str, str]) -> Tables:
     return tables
 
 
-def describe_prepared(index: Index) -> Tables:
-    """Return what is to be known of a prepared folder."""
+def describe_prepared(index: Index, strays: Mapping[str, Sequence[str]]) -> Tables:
+    """Return what is to be known of a prepared folder; `strays` as `Strays.document` has them."""
     cases, looked = index.cases, dict(_to_look_at(index))
     labelled = sum(case.class_voxels is not None for case in cases)
     volumes = {n: [v for c in cases if (v := c.volumes_ml.get(n))] for n in index.labels.foreground}
@@ -83,7 +92,7 @@ def describe_prepared(index: Index) -> Tables:
     }
     tables = {
         "": facts_table(facts),
-        "What was done to the scans": facts_table(_steps(index.recipe)),
+        "What was done to the scans": facts_table(recipe_steps(index.recipe)),
         "Classes": _class_table(index.labels),
         "What is known of them": _by_class(index.labels, columns),
     }
@@ -94,76 +103,16 @@ def describe_prepared(index: Index) -> Tables:
         first = f"the first {_LISTED} of " if len(looked) > _LISTED else ""
         title = f"To be looked at: {first}{len(looked)} cases"
         tables[title] = Table(("case", "what"), rows, text_columns=2)
+    if astray := {what: names for what, names in strays.items() if names}:
+        rows = tuple((what, _named(astray[key])) for key, what in _ASTRAY.items() if key in astray)
+        tables["Strays"] = Table(("what", "which"), rows, text_columns=2)
     return tables
 
 
-def _steps(recipe: ModelRecipe) -> dict[str, str]:
-    """Return the steps of a recipe, in the order in which they are done."""
-    if isinstance(recipe, NnunetRecipe):
-        return _steps_of_nnunet(recipe)
-    if isinstance(recipe, MonaiRecipe):
-        return _steps_of_monai(recipe)
-    n4, spacing_mm = recipe.bias_correction, recipe.spacing_mm
-    return {
-        "modalities": ", ".join(recipe.modalities),
-        "axes": f"closest to {recipe.orientation}",
-        "bias correction": worded({"method": n4.method, **n4.model_dump(exclude_defaults=True)})
-        if n4
-        else "none",
-        "crop": recipe.crop,
-        "spacing": f"{times(spacing_mm)} mm, {recipe.interpolation}" if spacing_mm else "as it is",
-        "normalisation": _normalised(recipe),
-        "patch": f"{times(recipe.patch_size)} voxels",
-    }
-
-
-def _steps_of_nnunet(recipe: NnunetRecipe) -> dict[str, str]:
-    """Return the steps of nnU-Net's preprocessing, in the order in which they are done."""
-    turned = recipe.orientation != "stored"
-    images, outputs = _resampled(recipe.images), _resampled(recipe.outputs)
-    return {
-        "modalities": ", ".join(recipe.modalities),
-        "axes": f"closest to {recipe.orientation}" if turned else "as the file stores them",
-        "crop": recipe.crop,
-        "normalisation": _normalised(recipe),
-        "spacing": f"{times(recipe.spacing_mm)} mm, {images}" if images else "as it is",
-        "outputs": f"to the grid of the scan, {outputs}" if outputs else "as they are",
-        "patch": f"{times(recipe.patch_size)} voxels",
-    }
-
-
-def _resampled(step: Resampling) -> str:
-    """Return in words how nnU-Net resamples; empty where it does not."""
-    if step.method == "none":
-        return ""
-    orders = {0: "nearest", 1: "linear", 3: "cubic"}
-    if step.method == "torch":
-        how, alone = "linear by torch", "nearest"
-    else:
-        how, alone = orders[step.order], orders[step.order_z]
-    if step.separate_z is False:
-        return how
-    ratio = f" where its spacing is more than {step.separate_beyond:g} times another"
-    return f"{how}; {alone} along the coarsest axis{'' if step.separate_z else ratio}"
-
-
-def _steps_of_monai(recipe: MonaiRecipe) -> dict[str, str]:
-    """Return the transforms of a bundle, in the order in which they are done."""
-    return {
-        "modalities": ", ".join(recipe.modalities),
-        **{f"step {number}": str(step) for number, step in enumerate(recipe.steps, start=1)},
-        "patch": f"{times(recipe.patch_size)} voxels",
-    }
-
-
-def _normalised(recipe: Recipe | NnunetRecipe) -> str:
-    """Return how intensities are normalised, and which where not all are so."""
-    scaled: dict[str, list[str]] = {}
-    for modality, step in recipe.normalisation.items():
-        scaled.setdefault(worded(step.model_dump()), []).append(modality)
-    return "; ".join(
-        f"{how} ({', '.join(of)})" if len(scaled) > 1 else how for how, of in scaled.items()
-    )
+def _named(names: Sequence[str]) -> str:
+    """Return names in a line; of many the first."""
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more, which --json names" * (more > 0))
 
 
 def _class_columns(manifest: Manifest) -> dict[str, dict[str, str]]:

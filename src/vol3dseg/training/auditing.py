@@ -17,6 +17,7 @@ from vol3dseg.model.signing_keys import Trusted, load_keys, trusted_by
 from vol3dseg.preprocessing.case_check import case_faults
 from vol3dseg.preprocessing.index import FILE_NAME, load_index
 from vol3dseg.preprocessing.store import StoredCase
+from vol3dseg.preprocessing.withdrawal import strays
 from vol3dseg.training.finished_run import read_finished
 from vol3dseg.training.held_out import fold_folder, fold_numbers
 from vol3dseg.training.pooled_folds import is_cross_validation, read_folds_of
@@ -141,6 +142,11 @@ def _of_prepared(folder: Path) -> Found:
             faults[entry.id] = fault
     yield from (faults[entry.id] for entry in index.cases if entry.id in faults)
     yield from index.unseen
+    found = strays(folder, index)
+    yield from (f"{path} is of no case of the index" for path in found.unknown)
+    yield from (
+        f"{path} is unfinished, of a killed or working process" for path in found.unfinished
+    )
 
 
 def _of_run(run: Path) -> Found:
