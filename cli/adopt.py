@@ -5,11 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vol3dseg.cli.options import PathType, command, config_option, output_option
+from vol3dseg.cli.options import (
+    PathType,
+    command,
+    config_option,
+    output_option,
+    report_signature,
+    sign_option,
+    signer_of,
+)
 from vol3dseg.inference import DEVICES
 
 if TYPE_CHECKING:
     from vol3dseg.model.manifest import Manifest
+    from vol3dseg.model.signing_keys import Signer
 
 
 class FoldsType(click.ParamType[tuple[str, ...]]):
@@ -112,12 +121,14 @@ def adopt() -> None:
     help="One of its training scans: predict then warns of scans stored in other axes.",
 )
 @_device
+@sign_option()
 def nnunet(
     model_folder: Path,
     output: Path,
     verify: tuple[Path, ...],
     against: Path | None,
     cases: tuple[Path, ...],
+    key: Path | None,
     **chosen: Any,
 ) -> None:
     """Turn MODEL_FOLDER, a model trained by nnU-Net v2, into one ONNX file.
@@ -136,15 +147,17 @@ def nnunet(
 
     from vol3dseg.export.nnunet.adopting import adopt_nnunet
 
+    signer = signer_of(key)
     manifest = adopt_nnunet(
         model_folder,
         output,
         cases=verify or cases,
         against=against,
+        sign=signer,
         progress=click.echo,
         **chosen,
     )
-    _report(output, manifest)
+    _report(output, manifest, signer)
 
 
 @command("keras", short_help="A Keras model that was trained elsewhere.")
@@ -158,7 +171,8 @@ def nnunet(
     metavar="PREPARED",
     help="A folder of vol3dseg preprocess; equality is measured on its patches.",
 )
-def keras(model: Path, config: str, output: Path, patches: Path) -> None:
+@sign_option()
+def keras(model: Path, config: str, output: Path, patches: Path, key: Path | None) -> None:
     """Turn a Keras model that was trained elsewhere into one ONNX file.
 
     It takes (n, i, j, k, modality) arrays of any size and gives logits or probabilities, in the
@@ -168,8 +182,9 @@ def keras(model: Path, config: str, output: Path, patches: Path) -> None:
     from vol3dseg.config import load_config
     from vol3dseg.export.keras_file import adopt_keras
 
-    manifest = adopt_keras(model, output, load_config(config), patches, progress=click.echo)
-    _report(output, manifest)
+    signer = signer_of(key)
+    manifest = adopt_keras(model, output, load_config(config), patches, signer, click.echo)
+    _report(output, manifest, signer)
 
 
 @command("monai", short_help="A bundle of MONAI; needs neither MONAI nor torch.")
@@ -192,7 +207,8 @@ def keras(model: Path, config: str, output: Path, patches: Path) -> None:
 )
 @_keep_case
 @_device
-def monai(bundle: Path, output: Path, paint: str | None, **chosen: Any) -> None:
+@sign_option()
+def monai(bundle: Path, output: Path, paint: str | None, key: Path | None, **chosen: Any) -> None:
     """Turn BUNDLE, a folder with configs and models/model.pt, into one ONNX file.
 
     Its transforms, network and inferer must be on a closed list: see docs/adopt.md. Expressions in
@@ -204,11 +220,12 @@ def monai(bundle: Path, output: Path, paint: str | None, **chosen: Any) -> None:
     from vol3dseg.export.monai.adopting_monai import adopt_monai
 
     order = [name.strip() for name in paint.split(",")] if paint else []
-    manifest = adopt_monai(bundle, output, paint=order, progress=click.echo, **chosen)
-    _report(output, manifest)
+    signer = signer_of(key)
+    manifest = adopt_monai(bundle, output, paint=order, sign=signer, progress=click.echo, **chosen)
+    _report(output, manifest, signer)
 
 
-def _report(file: Path, manifest: "Manifest") -> None:
+def _report(file: Path, manifest: "Manifest", signer: "Signer | None") -> None:
     from vol3dseg.model.adopted_notes import unproven
 
     members, size = len(manifest.members), file.stat().st_size / 1e6
@@ -223,6 +240,7 @@ def _report(file: Path, manifest: "Manifest") -> None:
         click.echo(f"agrees with {proof.framework}: {proof.in_words}")
     for note in unproven(manifest):
         click.echo(f"note: {note}")
+    report_signature(file, signer)
 
 
 adopt.add_command(nnunet)

@@ -1,12 +1,18 @@
 """`vol3dseg export-onnx`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vol3dseg.cli.options import PathType, command, output_option
+from vol3dseg.cli.options import (
+    PathType,
+    command,
+    output_option,
+    report_signature,
+    sign_option,
+    signer_of,
+)
 
 if TYPE_CHECKING:
     from vol3dseg.model.locating import Nothing
@@ -49,14 +55,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Of a cross-validation, every fold by itself: fold-1.onnx, fold-2.onnx, ...",
 )
-@click.option(
-    "--sign",
-    "key",
-    type=PathType,
-    metavar="KEY",
-    help="A private key in PEM, P-256, P-384 or P-521: OUTPUT.sig says that it has signed OUTPUT. "
-    "Its passphrase is $VOL3DSEG_SIGN_PASSPHRASE, or asked for. Needs [sign].",
-)
+@sign_option()
 def export_onnx(
     run: Path,
     output: Path,
@@ -82,11 +81,10 @@ def export_onnx(
     """
     from vol3dseg.export.each_fold import export_folds
     from vol3dseg.export.to_onnx import export_onnx as export
-    from vol3dseg.model.signing_keys import load_signer
 
     if locator is not None and (each or standalone or int8):
         raise click.UsageError("--locator does not go with --each, --standalone or --int8")
-    signer = load_signer(key, _ask if sys.stdin.isatty() else None) if key else None
+    signer = signer_of(key)
     if each:
         made = export_folds(
             run, output, prepared=prepared, standalone=standalone, int8=int8, signer=signer,
@@ -100,12 +98,7 @@ def export_onnx(
         made = {output: manifest}
     for file, manifest in made.items():
         _report(file, manifest, standalone)
-        if signer:
-            click.echo(f"{file}.sig: signed by the key {signer.key.sha256}")
-
-
-def _ask() -> str:
-    return str(click.prompt("passphrase of the key", hide_input=True, err=True))
+        report_signature(file, signer)
 
 
 def _report(file: Path, manifest: "Manifest", standalone: bool) -> None:

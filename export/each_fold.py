@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from vol3dseg.export.to_onnx import require_one_kind, write_trained, written_for
+from vol3dseg.export.to_onnx import require_one_kind, write_trained
 from vol3dseg.export.trained import of_run
 from vol3dseg.files import require_writable
 from vol3dseg.model.manifest import Manifest, read_run_manifest
-from vol3dseg.model.signing_keys import Signer
+from vol3dseg.model.signing_keys import Signer, written_for
 from vol3dseg.reporting.fold_scores import as_validation
 from vol3dseg.training.held_out import fold_folder
 from vol3dseg.training.pooled_folds import read_folds_of

@@ -26,8 +26,7 @@ from vol3dseg.model.manifest import Manifest, Parity
 from vol3dseg.model.model_file import with_manifest
 from vol3dseg.model.network_check import require_known_steps, require_sound_network
 from vol3dseg.model.provenance import provenance
-from vol3dseg.model.signature_bundle import signature_path
-from vol3dseg.model.signing_keys import Signer, load_signer, write_model
+from vol3dseg.model.signing_keys import Signer, signer_of, write_model, written_for
 from vol3dseg.training.pooled_folds import is_cross_validation
 
 TOLERANCE = 1e-4
@@ -106,7 +105,7 @@ def export_onnx(
             remedy="leave out the locator, or the other option",
         )
     output = Path(output)
-    signer = load_signer(sign) if isinstance(sign, str | Path) else sign
+    signer = signer_of(sign)
     require_writable(output.parent, [path.name for path in written_for(output, signer)])
     folder = None if patches is None or isinstance(patches, np.ndarray) else Path(patches)
     if isinstance(source, str | Path):
@@ -121,11 +120,6 @@ def export_onnx(
         export = partial(export_onnx, progress=progress)
         first = first_of_pair(Path(locator), trained.manifest, nothing, export, progress)
     return write_trained(trained, output, patches, standalone, int8, progress, first, signer)
-
-
-def written_for(output: Path, signer: Signer | None) -> list[Path]:
-    """Return what is written for one model."""
-    return [output] if signer is None else [output, signature_path(output)]
 
 
 def require_one_kind(standalone: bool, int8: bool) -> None:

@@ -24,6 +24,7 @@ from vol3dseg.datasets.reading import read_volume
 from vol3dseg.formats.dicom import series
 from vol3dseg.formats.dicom.seg_reading import read_seg
 from vol3dseg.inference.loading import load_predictor
+from vol3dseg.written import sha256_file
 
 
 @pytest.fixture
@@ -66,6 +67,8 @@ def test_a_patient_becomes_a_dicom_seg_and_a_nifti_file(table, model_path, manif
     header = pydicom.dcmread(seg / "x.dcm")
     assert header.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.3.3"
     assert header.PatientName == "DOE^JOHN"
+    (made,) = header.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence
+    assert made.AlgorithmVersion == record["model_sha256"] == sha256_file(model_path)
     again = run(model_path, table, "-o", seg, *dicom, "--resume")
     assert "1 of 1 cases are complete" in again.output
 

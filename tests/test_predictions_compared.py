@@ -105,7 +105,7 @@ def test_the_command_writes_each_report_and_the_comparison(folders, tmp_path):
     assert (out / "near" / "summary.json").is_file()
     assert (out / "far" / "cases.csv").is_file()
     data = json.loads((out / "comparison.json").read_text())
-    assert data["predictions"] == ["near", "far"]
+    assert data["predictions"] == {"near": None, "far": None}  # no record says by which model
     text = (out / "comparison.md").read_text()
     assert "| near - far | HD95 \\[mm\\] | edema | 6 |" in text
     assert "Empty masks (undefined):" in text

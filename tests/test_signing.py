@@ -5,9 +5,13 @@ import json
 import os
 
 import pytest
+from click.testing import CliRunner
 
 from tests.keys import write_keys, write_signed
+from tests.monai_bundles import make_bundle
+from tests.nnunet_folders import make_model
 from vol3dseg import describe, load_predictor
+from vol3dseg.cli.main import cli
 from vol3dseg.errors import TrustError
 from vol3dseg.inference.predicting import predict
 from vol3dseg.model import file_check, model_file, signature_bundle
@@ -430,3 +434,40 @@ def test_the_package_is_missing(signed, keys, tmp_path):
     assert done.stderr == (
         "error: cryptography is not installed; install it with: pip install 'vol3dseg[sign]'\n"
     )
+
+
+# --- who signs, and who asks ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framework", ["nnunet", "monai"])
+def test_an_adopted_model_is_signed(framework, keys, tmp_path):
+    folder = (make_model if framework == "nnunet" else make_bundle)(tmp_path / "theirs")
+    words = ["adopt", framework, str(folder), "-o", str(tmp_path / "m.onnx")]
+    done = CliRunner().invoke(cli, [*words, "--sign", str(keys[0])])
+    assert done.exit_code == 0, done.output
+    (key,) = load_keys(keys[1])
+    assert f"m.onnx.sig: signed by the key {key.sha256}" in done.output
+    assert describe(tmp_path / "m.onnx", trusted=keys[1]).facts["trusted_by"] == key.sha256
+    done = CliRunner().invoke(cli, words)  # the signature of before is of other content
+    assert done.exit_code == 0, done.output
+    assert not beside(tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.parametrize("words", [("train", "-o", "run"), ("cross-validate", "-o", "CV")])
+def test_a_model_that_training_starts_from_must_be_signed(words, model_path, keys, tmp_path):
+    command, *output = words
+    start = [command, str(tmp_path / "prepared"), *output, "--from", str(model_path)]
+
+    def said(*more):
+        done = CliRunner().invoke(cli, [*start, *map(str, more)])
+        return str(done.exception)
+
+    assert "model.onnx.sig: is missing" in said("--trusted", keys[1])
+    write_signed(model_path, keys[0])
+    another = write_keys(tmp_path, "another")[1]
+    assert "is signed by a key not trusted" in said("--trusted", another)
+    assert "prepared" in said("--trusted", keys[1])  # which is not there: the model was let in
+    start[-1] = str(tmp_path)
+    assert "a folder; expected an ONNX file" in said("--trusted", keys[1])
+    done = CliRunner().invoke(cli, [*start[:-2], "--trusted", str(keys[1])])
+    assert (done.exit_code, "--from" in done.output) == (2, True)

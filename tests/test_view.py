@@ -22,7 +22,7 @@ from vol3dseg.errors import EvaluationError, OutputError, Vol3dSegError
 from vol3dseg.evaluation.scoring import evaluate_case
 from vol3dseg.formats import read_image, read_labels, write
 from vol3dseg.formats.nifti import nifti_file
-from vol3dseg.inference.record import CaseRecord
+from vol3dseg.inference.record import CaseRecord, load_record
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.viewing import serving, viewer
 from vol3dseg.viewing.shown_cases import gather
@@ -74,12 +74,12 @@ def predictions(brats_folder, tmp_path, record):
     return folder
 
 
-def test_the_volumes_are_those_of_the_files(brats_folder, predictions, labels):
+def test_the_volumes_are_those_of_the_files(brats_folder, predictions, labels, record):
     (first, second, _) = find_cases(brats_folder)
     with served([brats_folder], predictions) as server:
         assert json.loads(ask(server, "cases.json")[2]) == {
             "cases": [first.id, second.id],
-            "notes": [],
+            "notes": [f"predicted by the model of SHA-256 {record.model_sha256}"],
         }
         facts = json.loads(ask(server, "case/1/facts.json")[2])
         assert facts["images"] == ["flair", "t1"]
@@ -387,10 +387,12 @@ def test_what_lacks_its_other_half_is_noted(brats_folder, predictions, tmp_path)
     shutil.copy(predictions / "Case_001.nii.gz", tmp_path / "references")
     found = gather([brats_folder], predictions, tmp_path / "references")
     assert [case.reference is None for case in found.cases] == [False, True]
-    assert found.notes == ("without a reference: Case_002",)
+    by = f"predicted by the model of SHA-256 {load_record(predictions).model_sha256}"
+    assert found.notes == (by, "without a reference: Case_002")
     assert len(gather([brats_folder], None, tmp_path / "references").cases) == 1
     shutil.rmtree(brats_folder / "Case_002")
     assert gather([brats_folder], predictions).notes == (
+        by,
         "left out, for they have no image: Case_002",
     )
     (predictions / "predictions.json").write_text("{")

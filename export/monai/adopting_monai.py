@@ -16,7 +16,7 @@ from vol3dseg.export.monai.monai_run import FRAMEWORK, OwnModel, require_monai
 from vol3dseg.export.monai.networks import read_network, write_network
 from vol3dseg.export.monai.networks.network_definition import Definition
 from vol3dseg.export.monai.transforms import read_preprocessing
-from vol3dseg.files import require_writable, write_bytes
+from vol3dseg.files import require_writable
 from vol3dseg.inference import Device
 from vol3dseg.inference.loading import predictor_of
 from vol3dseg.model.adopted import AdoptedFacts
@@ -24,6 +24,7 @@ from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import ModelFile, with_manifest
 from vol3dseg.model.network_check import require_sound_network
 from vol3dseg.model.provenance import provenance
+from vol3dseg.model.signing_keys import Signer, signer_of, write_model, written_for
 from vol3dseg.recipe import MonaiRecipe
 from vol3dseg.schema import problems
 from vol3dseg.space.box import Shape
@@ -40,6 +41,7 @@ def adopt_monai(
     cases: Sequence[str | Path] = (),
     keep_case: bool = True,
     device: Device = "auto",
+    sign: str | Path | Signer | None = None,
     progress: Tell = lambda line: None,
 ) -> Manifest:
     """Turn a bundle of MONAI into one self-describing ONNX file; needs neither MONAI nor torch.
@@ -58,6 +60,8 @@ def adopt_monai(
         Keep a small part of one of them in the file, for `vol3dseg info --replay`.
     device : "auto", "cpu", "cuda", "tensorrt" or "openvino"
         What the proof runs on.
+    sign : str, Path, Signer or None
+        A private key in PEM: its signature is written beside the file, as in `export_onnx`.
     progress : callable
         Called with a line of text now and then.
 
@@ -74,15 +78,17 @@ def adopt_monai(
         Its weights are damaged, or hold what is not on the closed list.
     ParityError
         More labels differ from MONAI's than rounding explains. Nothing is written then.
+    TrustError
+        The model is to be signed by what is no such key, or is locked.
     MissingExtraError
-        MONAI is to be run and is not installed.
+        MONAI is to be run and is not installed; or a package that signs is not.
 
     Examples
     --------
     >>> adopt_monai("spleen_ct_segmentation", "model.onnx")  # doctest: +SKIP
     """
-    output = Path(output)
-    require_writable(output.parent, [output.name])
+    output, signer = Path(output), signer_of(sign)
+    require_writable(output.parent, [path.name for path in written_for(output, signer)])
     if cases:
         require_monai()
     found = read_bundle(Path(bundle))
@@ -94,7 +100,7 @@ def adopt_monai(
         predictor = predictor_of(ModelFile.of(with_manifest(graph, manifest), manifest), device)
         proof, replay = prove(predictor, [Path(each) for each in cases], own, keep_case, progress)
         manifest = manifest.model_copy(update={"proof": proof})
-    write_bytes(output, with_manifest(graph, manifest, replay))
+    write_model(output, with_manifest(graph, manifest, replay), signer)
     return manifest
 
 

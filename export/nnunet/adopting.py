@@ -17,7 +17,7 @@ from vol3dseg.export.nnunet.own_run import require_nnunet
 from vol3dseg.export.nnunet.plans import Plans, read_plans
 from vol3dseg.export.nnunet.plans_recipe import recipe_of
 from vol3dseg.export.nnunet.proof import FRAMEWORK, Evidence, prove
-from vol3dseg.files import require_writable, write_bytes
+from vol3dseg.files import require_writable
 from vol3dseg.formats.opening import open_volume
 from vol3dseg.inference import Device
 from vol3dseg.inference.loading import predictor_of
@@ -27,6 +27,7 @@ from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.model_file import ModelFile, with_manifest
 from vol3dseg.model.network_check import require_sound_network
 from vol3dseg.model.provenance import provenance
+from vol3dseg.model.signing_keys import Signer, signer_of, write_model, written_for
 from vol3dseg.model.tiling_rule import Axis, Tiling
 from vol3dseg.recipe import NnunetRecipe
 
@@ -52,6 +53,7 @@ def adopt_nnunet(
     keep_case: bool = True,
     training_scan: str | Path | None = None,
     device: Device = "auto",
+    sign: str | Path | Signer | None = None,
     progress: Tell = lambda line: None,
 ) -> Manifest:
     """Turn a trained model of nnU-Net v2 into one self-describing ONNX file; needs no torch.
@@ -82,6 +84,8 @@ def adopt_nnunet(
         One of its training scans, whose axes `predict` then compares others with.
     device : "auto", "cpu", "cuda", "tensorrt" or "openvino"
         What the proof runs on.
+    sign : str, Path, Signer or None
+        A private key in PEM: its signature is written beside the file, as in `export_onnx`.
     progress : callable
         Called with a line of text now and then.
 
@@ -98,15 +102,17 @@ def adopt_nnunet(
         A checkpoint is damaged, or holds what is not on the closed list.
     ParityError
         More labels differ from nnU-Net's than rounding explains. Nothing is written then.
+    TrustError
+        The model is to be signed by what is no such key, or is locked.
     MissingExtraError
-        nnU-Net is to be run and is not installed.
+        nnU-Net is to be run and is not installed; or a package that signs is not.
 
     Examples
     --------
     >>> adopt_nnunet("nnUNetTrainer__nnUNetPlans__3d_fullres", "model.onnx")  # doctest: +SKIP
     """
-    output = Path(output)
-    require_writable(output.parent, [output.name])
+    output, signer = Path(output), signer_of(sign)
+    require_writable(output.parent, [path.name for path in written_for(output, signer)])
     if cases and against is None:
         require_nnunet()
     if against is not None and not cases:
@@ -129,7 +135,7 @@ def adopt_nnunet(
         )
         proof, replay = prove(predictor, given, model, plans, progress)
         manifest = manifest.model_copy(update={"proof": proof})
-    write_bytes(output, with_manifest(graph, manifest, replay))
+    write_model(output, with_manifest(graph, manifest, replay), signer)
     return manifest
 
 

@@ -199,7 +199,7 @@ def write_outputs(
     segmentation, chosen = prediction.segmentation, options.format_for(case)
     names = [options.label_file(case)]
     if options.as_seg and series:
-        algorithm = Algorithm(origin.name, origin.sha256[:12])
+        algorithm = Algorithm(origin.name, origin.sha256)
         target = folder / names[0]
         write_seg(target, segmentation, series, algorithm, deidentify=options.deidentify)
     else:

@@ -56,6 +56,19 @@ def read_model(
     return replace(model_of(opened, path), trusted_by=key)
 
 
+def require_trusted(path: str | Path, trusted: Trusted) -> None:
+    """Refuse a model, before anything of it is parsed, unless a trusted key has signed it.
+
+    Raises
+    ------
+    ModelError
+        It is no file, which is what can be signed; as a TrustError, it is not signed by such a key.
+    MissingExtraError
+        The extra [sign] is not installed.
+    """
+    trusted_by(load_keys(trusted), read_bytes(Path(path)), Path(path))
+
+
 def model_of(opened: OpenedFile, path: Path) -> ModelFile:
     """Return what is in a file that has no faults."""
     content, manifest, sha256 = opened.content, opened.manifest(path), opened.sha256

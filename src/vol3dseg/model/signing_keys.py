@@ -100,6 +100,16 @@ def load_signer(path: str | Path, ask: Callable[[], str] | None = None) -> Signe
     return Signer(Key.of(private.public_key(), path, _PRIVATE), private)
 
 
+def signer_of(key: str | Path | Signer | None) -> Signer | None:
+    """Return who signs, of a file or as it is; its passphrase is in the environment alone."""
+    return load_signer(key) if isinstance(key, str | Path) else key
+
+
+def written_for(output: Path, signer: Signer | None) -> list[Path]:
+    """Return what is written for one model."""
+    return [output] if signer is None else [output, bundles.signature_path(output)]
+
+
 def write_model(path: Path, content: bytes, signer: Signer | None) -> None:
     """Write the file of a model, and its signature beside it; without one, none of ours stays."""
     write_bytes(path, content)

@@ -128,8 +128,8 @@ def write_comparison(folder: Path, found: PredictionComparison) -> None:
     """Write comparison.json and comparison.md."""
     data = {
         "format": "vol3dseg.prediction-comparison",
-        "version": 1,
-        "predictions": list(found.evaluations),
+        "version": 2,
+        "predictions": {name: each.model_sha256 for name, each in found.evaluations.items()},
         "pairs": [asdict(pair) for pair in found.pairs],
     }
     write_json(folder / JSON_NAME, without_nan(data))

@@ -30,7 +30,7 @@ def write_scores(
 ) -> None:
     """Write cases.csv and summary.json; undefined values are empty in the first, else null.
 
-    `facts` say in summary.json who was scored and who was not.
+    `facts` say in summary.json by which model, who was scored and who was not.
     """
     known = any(case.calibration for case in cases)
     of_certainty = {c.case_id: (c.calibration or Calibration()).scores for c in cases if known}

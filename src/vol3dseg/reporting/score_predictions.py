@@ -133,7 +133,8 @@ def evaluate(
         groups = {WHOLE: tuple(scores)} if given is None else cohort.parts
         cases = {part: tuple(scores[name] for name in names) for part, names in groups.items()}
         summaries = {part: summarise(of_part) for part, of_part in cases.items()}
-        found = Evaluation(cases, summaries, given, cohort)
+        by = record.model_sha256 if record else None
+        found = Evaluation(cases, summaries, given, cohort, by)
         if output is not None:
             write_evaluation(Path(output), found)
             exhibits = {

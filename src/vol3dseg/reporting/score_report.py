@@ -42,6 +42,7 @@ class Evaluation:
     summaries: Mapping[str, Summary]
     split: Split | None = None
     cohort: Cohort = NOBODY
+    model_sha256: str | None = None  # of the model that a record says they are by
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -63,7 +64,8 @@ def write_evaluation(folder: Path, found: Evaluation) -> None:
     """Write `write_report`'s files; with a split those of each part, and summary.md over all."""
     for part, summary in found.summaries.items():
         of_part = folder if found.split is None else folder / part
-        write_report(of_part, found.cases[part], summary, found.cohort_of(part))
+        cohort = found.cohort_of(part)
+        write_report(of_part, found.cases[part], summary, cohort, found.model_sha256)
     if found.split is None:
         return
     for name in (CASES_NAME, SUMMARY_NAME, SCORES_PAGE):  # of an evaluation without parts
@@ -83,7 +85,11 @@ def report_paths(folder: Path) -> list[Path]:
 
 
 def write_report(
-    folder: Path, cases: Sequence[CaseScores], summary: Summary, cohort: Cohort = NOBODY
+    folder: Path,
+    cases: Sequence[CaseScores],
+    summary: Summary,
+    cohort: Cohort = NOBODY,
+    model_sha256: str | None = None,
 ) -> None:
     """Write cases.csv, summary.json and summary.md into `folder`, each atomically.
 
@@ -91,7 +97,12 @@ def write_report(
     """
     remove_ours(folder / SCORES_PAGE)
     notes = notes_of(cases, cohort)
-    facts = {"not_scored": cohort.not_scored, "parts": cohort.parts, "notes": notes}
+    facts = {
+        "model_sha256": model_sha256,
+        "not_scored": cohort.not_scored,
+        "parts": cohort.parts,
+        "notes": notes,
+    }
     write_scores(folder, cases, summary, facts)
     blocks: list[Block] = [
         *notes,

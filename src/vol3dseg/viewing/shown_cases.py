@@ -65,6 +65,8 @@ def gather(
         found = {one: Case(one, one, {}, reference)} if one else reference_cases(reference)
         references = {name: case for name, case in found.items() if case.label is not None}
     shown, notes = cases, list[str]()
+    if record is not None:
+        notes.append(f"predicted by the model of SHA-256 {record.model_sha256}")
     if segmentation is not None:
         shown = _having(predictions, segmentation, shown, notes)
     elif reference is not None:

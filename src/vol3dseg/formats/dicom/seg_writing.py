@@ -47,7 +47,7 @@ class Algorithm:
     """What made a segmentation."""
 
     name: str  # of the model
-    version: str  # such as the first digits of its hash
+    version: str  # such as the SHA-256 of its file, which just fits
 
 
 def write_seg(
