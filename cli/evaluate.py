@@ -16,9 +16,11 @@ from vol3dseg.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from concurrent.futures import Executor
 
     from vol3dseg.evaluation.empty_masks import EmptyRule
+    from vol3dseg.evaluation.scoring import Summary
     from vol3dseg.reporting.score_report import Evaluation
 
 
@@ -44,8 +46,8 @@ if TYPE_CHECKING:
 @click.option(
     "--surface",
     type=click.Choice(["area", "voxels", "none"]),
-    help="What surfaces are: between voxels, by area; the outermost voxels; none: no distances.  "
-    "[default: area, where the extra [evaluate] is installed]",
+    help="What surfaces are: between voxels, by area; the outermost voxels; none: no distances but "
+    "those of --lesions, by area.  [default: area, where the extra [evaluate] is installed]",
 )
 @click.option(
     "--tolerance",
@@ -96,7 +98,7 @@ def evaluate(
     part that has predictions, and one summary.md over them. Needs no TensorFlow.
 
     Several folders of predictions, with --against REFERENCES, are scored alike, each into a folder
-    of the report, and compared case by case: comparison.md, comparison.json.
+    of the report, and compared case by case: comparison.html, comparison.md, comparison.json.
     """
     from vol3dseg.evaluation.judging import tolerances
     from vol3dseg.reporting import predictions_compared as several
@@ -121,21 +123,24 @@ def evaluate(
         workers,
     )
     if len(predictions) == 1:
-        _show(score(predictions[0], references, output, *options))
+        found = score(predictions[0], references, output, *options)
+        _show(found)
+        _show_pooled(found.summaries)
     else:
         require_statistics()
         several.claim_comparison(output)
-        found = {}
+        every = {}
         for name, folder in several.names_of(predictions).items():
             click.echo(f"\n{name}: {folder}")
-            found[name] = score(folder, references, output / name, *options)
-            _show(found[name])
-        compared = several.compare_evaluations(found, output)
-        for part in next(iter(found.values())).summaries:
+            every[name] = score(folder, references, output / name, *options)
+            _show(every[name])
+        compared = several.compare_evaluations(every, output)
+        for part in next(iter(every.values())).summaries:
             means = several.mean_table(compared, part)
             show_table(f"Means and 95 % intervals (cases): {part}", means.columns, means.rows)
             pairs = several.difference_table(compared, part, brief=True)
             show_table(f"Differences: {part}", pairs.columns, pairs.rows)
+            _show_pooled({name: each.summaries[part] for name, each in every.items()})
     click.echo(f"report -> {output}")
 
 
@@ -145,11 +150,17 @@ def _show(found: "Evaluation") -> None:
 
     per_case = report.case_table(found)
     show_table(report.PER_CASE, per_case.columns, per_case.rows)
-    pooled = report.pooled_table(found.summaries)
-    show_table(report.POOLED, pooled.columns, pooled.rows)
-    click.echo(report.NOT_COMPARABLE)
     click.echo(rules_in_words(next(iter(found.summaries.values()))))
     for part in found.without_predictions:
         click.echo(f"left out: part {part} has no predictions")
     for note in found.notes:
         click.echo(f"note: {note}")
+
+
+def _show_pooled(summaries: "Mapping[str, Summary]") -> None:
+    """Print the pooled scores last: nobody publishes them, and few know what they are."""
+    from vol3dseg.reporting import score_report as report
+
+    pooled = report.pooled_table(summaries)
+    show_table(report.POOLED, pooled.columns, pooled.rows)
+    click.echo(report.NOT_COMPARABLE)

@@ -80,7 +80,9 @@ def test_scores_per_case_side_by_side(found):
     rows = {name: cells for name, *cells in case_table(found).rows}
     assert rows["cases"] == ["2 of 3", "1"]
     spread = ((1 - 2 / 3) / 2) * 2**0.5
-    assert rows["Dice, edema"] == [f"{(1 + 2 / 3) / 2:.4f} ± {spread:.4f}", "0.4000"]
+    both, one = rows["Dice, edema"]
+    assert both == f"{(1 + 2 / 3) / 2:.4f} ± {spread:.4f} [{2 / 3:.4f}, {1:.4f}]"
+    assert one == "0.4000"
     assert rows["Dice, enhancing"] == ["- (0)", "- (0)"]
     assert rows["sensitivity, mean of classes"] == [
         "0.7500 (1 of 3 classes)",

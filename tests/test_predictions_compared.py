@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -115,3 +116,69 @@ def test_references_are_asked_for(folders):
     result = CliRunner().invoke(command, [folders["near"], "-o", "nowhere"])
     assert result.exit_code == 2
     assert "--against REFERENCES" in result.output
+
+
+def test_the_page_shows_each_and_each_two(folders, tmp_path, browse):
+    hostile = "<img src=x onerror=alert(1)>"
+    found = judged(folders, "near", "far", lesions="plain")
+    compare_evaluations({"near": found["near"], hostile: found["far"]}, tmp_path)
+    dom, console = browse(tmp_path / "comparison.html")
+    assert not console
+    assert "<img" not in dom
+    headings = re.findall(r'<h2 id="\w+">(.*?)</h2>', dom)
+    assert headings == ["Means", "Differences", "Distributions", "All cases", "Provenance"]
+    charts = re.findall(r'<svg class="chart"[^>]*aria-label="([^"]*)"', dom)
+    assert len([each for each in charts if each.startswith("Mean differences of")]) == 5
+    assert "Dice of edema in each case, by predictions" in charts
+    assert len(charts) == 5 + 5 * 6  # of each score, and of each score and structure
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', dom)
+    table = json.loads(data)
+    assert table["columns"][:3] == ["Dice, near", f"Dice, {hostile}", f"Dice, near − {hostile}"]
+    edema = table["structures"].index("edema")
+    (row,) = (r for r in table["rows"] if r[:2] == [0, edema])
+    one, other = (
+        found[name].cases["all"][0].structures["edema"]["dice"] for name in ("near", "far")
+    )
+    assert row[2:5] == pytest.approx([one, other, one - other], abs=1e-4)
+    assert "rows 1 to 36 of 36" in dom
+
+
+def test_the_page_has_a_section_for_each_part(folders, tmp_path):
+    parts = {"train": [f"case_{n}" for n in range(4)], "test": ["case_4", "case_5"]}
+    (tmp_path / "split.json").write_text(json.dumps(parts))
+    found = judged(folders, "near", "far", split=tmp_path / "split.json", surface="none")
+    compare_evaluations(found, tmp_path)
+    text = (tmp_path / "comparison.html").read_text()
+    headings = re.findall(r"<h2[^>]*>(Means.*?)</h2>", text)
+    assert headings == ["Means, part train", "Means, part test"]
+    assert text.count("of edema in each case") == 2
+    assert '"case_5"' in text
+
+
+def test_pooled_scores_come_last(folders, tmp_path):
+    for predictions in (["near"], ["near", "far"]):
+        out = tmp_path / f"report-{len(predictions)}"
+        words = [*(folders[name] for name in predictions), "--against", folders["references"]]
+        done = CliRunner().invoke(command, [*words, "-o", str(out), "--config", "crops32"])
+        assert done.exit_code == 0, done.output
+        assert done.output.count("Pooled scores:") == 1
+        before, _, after = done.output.partition("Pooled scores:")
+        assert "Scores per case: mean ± standard deviation over cases [95 % interval" in before
+        assert "Empty masks (undefined):" in before
+        assert "Scores per case" not in after
+        assert "Differences:" not in after
+    means = [line for line in before.splitlines() if "Dice, edema" in line]
+    assert re.search(r" ± 0\.\d+ \[0\.\d+, 0\.\d+\]", means[0])
+
+
+def test_lesions_without_other_distances_say_by_which_surfaces(folders, tmp_path):
+    words = [folders["near"], folders["references"], "-o", str(tmp_path / "R")]
+    more = ["--config", "crops32", "--surface", "none", "--lesions", "plain"]
+    done = CliRunner().invoke(command, [*words, *more])
+    assert done.exit_code == 0, done.output
+    said = "Distances of lesions are between surfaces by area, in mm; no others were asked for."
+    assert said in " ".join(done.output.split())
+    assert said in (tmp_path / "R" / "summary.md").read_text()
+    page = (tmp_path / "R" / "report.html").read_text()
+    assert said in page
+    assert "of lesions alone, by area" in page

@@ -59,6 +59,11 @@ class Judging:
             said.append(f"The tolerance of the surface Dice is {self.tolerance_mm:g} mm{others}.")
         if self.lesions:
             said.append(f"Lesions: {self.lesions}.")
+            if not self.surface:
+                said.append(
+                    "Distances of lesions are between surfaces by area, in mm; no others were "
+                    "asked for."
+                )
         return tuple(said)
 
 

@@ -19,13 +19,14 @@ from vol3dseg.reporting.comparison.paired_differences import (
     paired_differences,
     require_statistics,
 )
-from vol3dseg.reporting.document import Block, Heading, Table, markdown, number
+from vol3dseg.reporting.document import Block, Heading, Table, html, markdown, number
+from vol3dseg.reporting.evaluation_page.compared_page import Tables, page
 from vol3dseg.reporting.score_files import CASE_MEAN, without_nan
 from vol3dseg.reporting.score_report import Evaluation
 from vol3dseg.reporting.shape_tables import interval, rules_in_words
 from vol3dseg.written import require_ours
 
-MARKDOWN_NAME, JSON_NAME = "comparison.md", "comparison.json"
+MARKDOWN_NAME, JSON_NAME, PAGE_NAME = "comparison.md", "comparison.json", "comparison.html"
 COMPARED = (DICE.name, HD95, SURFACE_DICE, "lesion_dice", "lesion_hd95_mm")
 _TITLES = {score.name: score.title for score in SCORES}
 _HOW = (
@@ -67,7 +68,7 @@ def compare_evaluations(
         At least two, by what they are called: made by `vol3dseg.evaluate` from the same references,
         by the same rules, over the same cases.
     output : str, Path or None
-        A folder for comparison.md and comparison.json; None writes nothing.
+        A folder for comparison.html, comparison.md and comparison.json; None writes nothing.
 
     Returns
     -------
@@ -121,11 +122,11 @@ def names_of(folders: Sequence[Path]) -> dict[str, Path]:
 
 def claim_comparison(folder: Path) -> None:
     """Refuse to replace what is not ours, before anything is scored."""
-    require_ours([folder / MARKDOWN_NAME, folder / JSON_NAME])
+    require_ours(folder / name for name in (MARKDOWN_NAME, JSON_NAME, PAGE_NAME))
 
 
 def write_comparison(folder: Path, found: PredictionComparison) -> None:
-    """Write comparison.json and comparison.md."""
+    """Write comparison.json, comparison.md and comparison.html."""
     data = {
         "format": "vol3dseg.prediction-comparison",
         "version": 2,
@@ -134,6 +135,14 @@ def write_comparison(folder: Path, found: PredictionComparison) -> None:
     }
     write_json(folder / JSON_NAME, without_nan(data))
     write_text(folder / MARKDOWN_NAME, markdown("Comparison of predictions", blocks(found)))
+    tables = {
+        part: Tables(
+            html([mean_table(found, part), rules_in_words(summary)]),
+            html([difference_table(found, part), _HOW]),
+        )
+        for part, summary in next(iter(found.evaluations.values())).summaries.items()
+    }
+    write_text(folder / PAGE_NAME, page(found, tables))
 
 
 def blocks(found: PredictionComparison) -> list[Block]:

@@ -18,7 +18,7 @@ from vol3dseg.reporting.shape_tables import interval, rules_in_words, shape_tabl
 from vol3dseg.space.intake import by_note
 from vol3dseg.written import require_ours
 
-PER_CASE = "Scores per case: mean ± standard deviation over cases"
+PER_CASE = "Scores per case: mean ± standard deviation over cases [95 % interval of the mean]"
 POOLED = "Pooled scores: of all voxels of all cases at once, background included"
 POOLED_FROM = (
     "They come from one confusion matrix over all voxels of all cases; their means run over all "
@@ -166,7 +166,8 @@ def case_table(found: Evaluation) -> Table:
     )
     rows = [("cases", *counts)]
     for name in next(iter(summaries)).names:
-        each = (mean_and_std(s.statistics[name][DICE.name], s.cases) for s in summaries)
+        found_dice = ((s.statistics[name][DICE.name], s.cases) for s in summaries)
+        each = (f"{mean_and_std(dice, cases)}{interval(dice)}" for dice, cases in found_dice)
         rows.append((f"{DICE.title}, {name}", *each))
     known = next(iter(summaries)).mean_foreground
     for score in (each for each in SCORES if each.name in known):

@@ -32,6 +32,15 @@ class _Scale:
     at: Callable[[float], float]
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a chart: of a structure, or of one set of predictions."""
+
+    name: str
+    values: Named
+    mean: Statistics  # of these
+
+
 def named_values(cases: Sequence[CaseScores], structure: str, score: str) -> Named:
     """Return the cases that define a score, with its value."""
     every = ((case.case_id, case.structures[structure][score]) for case in cases)
@@ -39,27 +48,32 @@ def named_values(cases: Sequence[CaseScores], structure: str, score: str) -> Nam
 
 
 def strips(cases: Sequence[CaseScores], summary: Summary, score: Score) -> str:
-    """Return a chart with a row for each structure: a dot for each case, a box, the mean.
+    """Return a chart of a score with a row for each structure; see `strip_chart`."""
+    rows = [
+        Row(name, named_values(cases, name, score.name), summary.statistics[name][score.name])
+        for name in summary.names
+    ]
+    return strip_chart(f"{score.title} of each case, by structure", score, rows, len(cases))
+
+
+def strip_chart(title: str, score: Score, rows: Sequence[Row], cases: int) -> str:
+    """Return a chart of rows with a dot for each case, a box, the mean.
 
     Empty where no case defines the score.
     """
-    found = {name: named_values(cases, name, score.name) for name in summary.names}
-    every = [value for values in found.values() for _, value in values]
+    every = [value for row in rows for _, value in row.values]
     if not every:
         return ""
     scale = _scale_of(score, every)
-    counts = {name: len(values) for name, values in found.items()}
-    names = [n if counts[n] == len(cases) else f"{n} ({counts[n]})" for n in summary.names]
-    rows = Axis.of_names("", names[::-1])
+    names = [r.name if len(r.values) == cases else f"{r.name} ({len(r.values)})" for r in rows]
     size = (_WIDTH, _ROW * len(names) + _AROUND)
-    chart = Chart(f"{score.title} of each case, by structure", scale.axis, rows, size)
+    chart = Chart(title, scale.axis, Axis.of_names("", names[::-1]), size)
     few = len(every) <= _DOTS
-    for number, (name, values) in enumerate(found.items()):
-        if values:
-            row = float(len(names) - 1 - number)
-            colour = line_colour(number)
-            _strip(chart, scale, row, values, colour, few)
-            _mean(chart, scale, row, summary.statistics[name][score.name], name)
+    for number, row in enumerate(rows):
+        if row.values:
+            place = float(len(names) - 1 - number)
+            _strip(chart, scale, place, row.values, line_colour(number), few)
+            _mean(chart, scale, place, row.mean, row.name)
     return chart.svg()
 
 

@@ -18,7 +18,7 @@ _LESIONS = ("lesion_dice", "lesion_hd95_mm", "lesion_recall", "lesion_precision"
 _SHOWN = (DICE, HD95, SURFACE_DICE, *_LESIONS)
 _BY_NAME = {score.name: score for score in SCORES}
 _MOST_CLASSES = 40  # of a table of confusions that is still looked at
-_STRIPS = (
+STRIPS = (
     "A dot is a case; its name shows under the mouse. Box: quartiles, with the median; whiskers: "
     "the farthest cases within 1.5 times the quartiles' distance of them. The dot below is the "
     "mean, its line the 95 % interval. In brackets: how many cases define the score, where not all "
@@ -88,7 +88,7 @@ def distributions_section(cases: Sequence[CaseScores], summary: Summary) -> str:
     drawn = [strips(cases, summary, _BY_NAME[name]) for name in scores_of(summary)]
     figures = "".join(_figure(chart) for chart in drawn if chart)
     colours = {name: line_colour(n) for n, name in enumerate(summary.names)}
-    parts = [f'<h2 id="distributions">Distributions</h2>{html([_STRIPS])}']
+    parts = [f'<h2 id="distributions">Distributions</h2>{html([STRIPS])}']
     parts.append(f'<div class="charts">{figures}</div>')
     if chart := by_volume(cases, summary.names):
         parts.append(f'<h2 id="volumes">Volumes</h2>{legend(colours)}<h3>Dice and volume</h3>')

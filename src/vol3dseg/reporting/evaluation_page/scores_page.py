@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from html import escape
@@ -92,29 +92,34 @@ def page(
         confusion_section(cases),
         pictures_section(cases, exhibits, executor),
         certainty_section(cases),
-        _CONTROLS.format(
-            data=script_json(
-                json.dumps(_data(cases, summary), separators=(",", ":"), allow_nan=False)
-            )
-        ),
+        case_section(_data(cases, summary)),
         _viewer(cases, exhibits, sources, folder),
         _provenance(summary, sources.record),
     ]
-    head = [_links(sections), html(notes_of(cases, cohort))]
+    return page_of(f"Scores{of_part}: {counted}", html(notes_of(cases, cohort)), sections)
+
+
+def page_of(title: str, head: str, sections: Sequence[str]) -> str:
+    """Return a page of sections, of which one has the table of cases, with links to them."""
+    heads = [found for text in sections for found in _HEADING.findall(text)]
+    links = "".join(f'<a href="#{key}">{title}</a>' for key, title in heads)
     package = resources.files(__package__)
     return html_page(
-        f"Scores{of_part}: {counted}",
-        "\n".join(head + sections),
+        title,
+        "\n".join([f'<nav aria-label="sections">{links}</nav>', head, *sections]),
         style=package.joinpath("scores.css").read_text("utf-8"),
         script=package.joinpath("scores.js").read_text("utf-8"),
     )
 
 
-def _links(sections: Iterable[str]) -> str:
-    """Return links to all headings that have a name."""
-    heads = [found for text in sections for found in _HEADING.findall(text)]
-    links = "".join(f'<a href="#{key}">{title}</a>' for key, title in heads)
-    return f'<nav aria-label="sections">{links}</nav>'
+def case_section(data: Mapping[str, Any]) -> str:
+    """Return the table of all cases, which sorts and filters.
+
+    `data` has the names of `cases`, `structures` and `columns`, how many `digits` each column is
+    shown with, and `rows` of the number of a case, that of a structure, and the values.
+    """
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return _CONTROLS.format(data=script_json(text))
 
 
 def _data(cases: Sequence[CaseScores], summary: Summary) -> dict[str, Any]:
@@ -125,25 +130,28 @@ def _data(cases: Sequence[CaseScores], summary: Summary) -> dict[str, Any]:
     for place, case in enumerate(cases):
         sure = list((case.calibration or Calibration()).scores.values()) if known else []
         for number, scores in enumerate(case.structures.values()):
-            values = [_short(scores[name]) for name in names] + [_short(value) for value in sure]
+            values = [shortened(scores[name]) for name in names] + [
+                shortened(value) for value in sure
+            ]
             rows.append([place, number, *values])
     titles = [_TITLES[name] for name in names] + ["ECE", "mean entropy [nat]"] * known
     return {
         "cases": [case.case_id for case in cases],
         "structures": list(summary.names),
         "columns": titles,
-        "digits": [_digits(name) for name in names] + [4, 4] * known,
+        "digits": [digits_of(name) for name in names] + [4, 4] * known,
         "rows": rows,
     }
 
 
-def _digits(name: str) -> int:
+def digits_of(name: str) -> int:
     """Return how many digits behind the point a score is shown with."""
     ends = {"_mm": 2, "_ml": 3, "_found": 0, "_missed": 0, "_false": 0}
     return next((digits for end, digits in ends.items() if name.endswith(end)), 4)
 
 
-def _short(value: float) -> float | None:
+def shortened(value: float) -> float | None:
+    """Return a value with as many digits as a page needs; None where it is undefined."""
     return float(f"{value:.{_DIGITS}g}") if isfinite(value) else None
 
 
@@ -185,7 +193,8 @@ def _provenance(summary: Summary, record: Record | None) -> str:
             "predicted with": ", ".join(f"{k} {v}" for k, v in record.versions.items()),
         }
     facts["empty masks"] = judging.empty
-    facts["surfaces"] = judging.surface or "not judged"
+    alone = "of lesions alone, by area" if judging.lesions else "not judged"
+    facts["surfaces"] = judging.surface or alone
     facts["lesions"] = str(judging.lesions) if judging.lesions else "not told apart"
     table = facts_table(facts)
     return f'<h2 id="provenance">Provenance</h2>{html([table])}'
