@@ -2,17 +2,20 @@
 PYTHON ?= python3
 VENV := .venv
 LIGHT := .venv-light
+LOWEST := .venv-lowest
+LOWEST_EXTRAS := train cpu openvino sign dicom
 NODE := .node
 BENCH := .bench
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SHARED ?= ../shared/data
+COMMA := ,
 # A worker for each core, whole files of tests to each, so that what a file prepares is made once.
 PARALLEL := --numprocesses logical --dist loadfile
 
 .PHONY: help setup node demo test test-slow catalogue-page oracle check-gpu format lint types imports light check \
 	audit dist fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
 	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-missing trial-partial trial-two-stage trial-planning \
-	trial-cluster bench-training bench-adopted bench-metrics bench-evaluating test-torch clean
+	trial-cluster bench-training bench-adopted bench-metrics bench-evaluating test-torch test-lowest clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -32,6 +35,16 @@ $(LIGHT)/.ready: pyproject.toml constraints.txt $(shell find src cli export conf
 		pytest-xdist setuptools types-PyYAML
 	rm -rf build
 	$(LIGHT)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps .
+	touch $@
+
+# The lowest version of each package that pyproject.toml allows; what these ask for is the newest.
+$(LOWEST)/.ready: pyproject.toml tests/lowest.py
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check packaging
+	$(LOWEST)/bin/python -m tests.lowest $(LOWEST_EXTRAS) > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt \
+		--editable '.[$(subst $() $(),$(COMMA),$(LOWEST_EXTRAS))]' hypothesis pytest pytest-xdist
 	touch $@
 
 node: $(NODE)/.ready  ## Get onnxruntime for Node.js, which runs standalone graphs in the tests
@@ -77,6 +90,9 @@ imports: $(LIGHT)/.ready  ## Check that arrows point one way
 
 light: $(LIGHT)/.ready  ## Run the tests of deployment where TensorFlow is absent
 	$(LIGHT)/bin/python -m pytest -m "not train and not slow and not gpu and not alone and not elsewhere" $(PARALLEL)
+
+test-lowest: $(LOWEST)/.ready  ## Run the quick tests with the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/python -m pytest -m "not slow and not gpu and not alone and not elsewhere" $(PARALLEL)
 
 check: lint types imports test light  ## All of the above that CI runs
 
@@ -197,4 +213,4 @@ $(BENCH)/%/.ready: pyproject.toml constraints.txt benchmarks/constraints.txt
 	touch $@
 
 clean:  ## Remove what was made
-	rm -rf $(VENV) $(LIGHT) $(NODE) $(BENCH) build dist demo-output trials src/*.egg-info
+	rm -rf $(VENV) $(LIGHT) $(LOWEST) $(NODE) $(BENCH) build dist demo-output trials src/*.egg-info
