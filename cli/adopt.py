@@ -5,15 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vol3dseg.cli.options import (
-    PathType,
-    command,
-    config_option,
-    output_option,
-    report_signature,
-    sign_option,
-    signer_of,
-)
+from vol3dseg.cli.options import PathType, command, config_option, output_option
+from vol3dseg.cli.signing_options import report_signature, sign_option, signer_of
 from vol3dseg.inference import DEVICES
 
 if TYPE_CHECKING:

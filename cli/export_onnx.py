@@ -5,14 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vol3dseg.cli.options import (
-    PathType,
-    command,
-    output_option,
-    report_signature,
-    sign_option,
-    signer_of,
-)
+from vol3dseg.cli.options import PathType, command, output_option
+from vol3dseg.cli.signing_options import report_signature, sign_option, signer_of
 
 if TYPE_CHECKING:
     from vol3dseg.model.locating import Nothing

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vol3dseg.cli.options import PathType, command, show_table, trusted_option
+from vol3dseg.cli.options import PathType, command, show_table
+from vol3dseg.cli.signing_options import trusted_option
 from vol3dseg.inference import DEVICES
 
 if TYPE_CHECKING:

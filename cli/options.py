@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import wraps
 from pathlib import Path
@@ -13,8 +12,6 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
     from rich.text import Text
-
-    from vol3dseg.model.signing_keys import Signer
 
 _NAME = 20  # letters of a name that are not folded
 
@@ -68,50 +65,6 @@ class SizeType(click.ParamType[float]):
         if not found or not unit or float(found[1]) == 0:
             self.fail(f"{value!r} is no amount of memory; expected one as 2GB or 900MB", param, ctx)
         return float(found[1]) * unit / 2**20
-
-
-def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what is often changed of a training without a config of its own.
-
-    The command gets all of it but --trusted, which is heeded before it runs.
-    """
-
-    @wraps(function)
-    def run(*given: Any, trusted: Sequence[Path] = (), **chosen: Any) -> None:
-        if trusted:
-            if chosen["parent"] is None:
-                raise click.UsageError("--trusted is about the model of --from; give both")
-            from vol3dseg.model.model_file import require_trusted
-
-            require_trusted(chosen["parent"], trusted)
-        function(*given, **chosen)
-
-    for option in (
-        trusted_option(),
-        click.option(
-            "--freeze",
-            type=click.Choice(["encoder"]),
-            help="What keeps the weights that it starts with, not the config's.",
-        ),
-        click.option(
-            "--from",
-            "parent",
-            type=PathType,
-            metavar="MODEL_OR_RUN",
-            help="Start from the weights of a run, or of a model that was exported from one.",
-        ),
-        click.option("--epochs", type=click.IntRange(min=1), help="Epochs, not the config's."),
-        click.option(
-            "--deterministic",
-            is_flag=True,
-            help="Repeat exactly on this machine with the same number of threads; slower.",
-        ),
-        click.option(
-            "--seed", type=click.IntRange(min=0), help="Seed of training, not the config's."
-        ),
-    ):
-        run = option(run)
-    return run
 
 
 def output_option(what: str) -> Callable[[Any], Any]:
@@ -184,47 +137,6 @@ def repair_option() -> Callable[[Any], Any]:
         "--repair",
         is_flag=True,
         help="Read files that are wrong where docs/bad-inputs.md has a repair; each is recorded.",
-    )
-
-
-def sign_option() -> Callable[[Any], Any]:
-    """Return the option --sign; the command gets `key`, which `signer_of` reads."""
-    return click.option(
-        "--sign",
-        "key",
-        type=PathType,
-        metavar="KEY",
-        help="A private key in PEM, P-256, P-384 or P-521: OUTPUT.sig says that it has signed "
-        "OUTPUT. Its passphrase is $VOL3DSEG_SIGN_PASSPHRASE, or asked for. Needs [sign].",
-    )
-
-
-def signer_of(key: Path | None) -> "Signer | None":
-    """Return who signs; a passphrase is asked for where somebody can answer."""
-    from vol3dseg.model.signing_keys import load_signer
-
-    return load_signer(key, _ask if sys.stdin.isatty() else None) if key else None
-
-
-def _ask() -> str:
-    return str(click.prompt("passphrase of the key", hide_input=True, err=True))
-
-
-def report_signature(file: Path, signer: "Signer | None") -> None:
-    """Say by which key a file is signed."""
-    if signer:
-        click.echo(f"{file}.sig: signed by the key {signer.key.sha256}")
-
-
-def trusted_option() -> Callable[[Any], Any]:
-    """Return the option --trusted."""
-    return click.option(
-        "--trusted",
-        type=PathType,
-        multiple=True,
-        metavar="KEYS",
-        help="Refuse a model unless this public key, or one in this folder, has signed it; may be "
-        "given again. Needs [sign].",
     )
 
 

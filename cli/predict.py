@@ -16,9 +16,9 @@ from vol3dseg.cli.options import (
     output_option,
     progress_bar,
     repair_option,
-    trusted_option,
     workers_option,
 )
+from vol3dseg.cli.signing_options import trusted_option
 from vol3dseg.inference import DEVICES, FORMAT_NAMES, LAYOUTS, PRECISIONS, SEG, TILES
 
 if TYPE_CHECKING:

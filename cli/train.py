@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vol3dseg.cli.logger_options import logger_options
-from vol3dseg.cli.options import PathType, command, output_option, show_table, training_options
+from vol3dseg.cli.options import PathType, command, output_option, show_table
 from vol3dseg.cli.training_bar import TrainingBar
+from vol3dseg.cli.training_options import training_options
 from vol3dseg.errors import ConfigError
 
 if TYPE_CHECKING:
