@@ -12,7 +12,7 @@ COMMA := ,
 # A worker for each core, whole files of tests to each, so that what a file prepares is made once.
 PARALLEL := --numprocesses logical --dist loadfile
 
-.PHONY: help setup node demo test test-slow catalogue-page oracle check-gpu format lint types imports light check \
+.PHONY: help setup node demo test test-slow catalogue-page oracle coverage check-gpu format lint types imports light check \
 	audit dist fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
 	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-missing trial-partial trial-two-stage trial-planning \
 	trial-cluster bench-training bench-adopted bench-metrics bench-evaluating test-torch test-lowest clean
@@ -70,6 +70,12 @@ catalogue-page: setup  ## Write docs/bad-inputs.md from the rows in tests/catalo
 oracle: setup $(BENCH)/oracle/.ready  ## Hold scores against those of others, write the tables of docs/metrics.md; some 3 minutes
 	$(VENV)/bin/python -m pytest -m oracle --no-skips
 	$(VENV)/bin/python -m tests.oracle.page
+
+coverage: setup  ## Which lines and branches of the package the tests reach: 95 % at least; some half an hour
+	$(VENV)/bin/python -m coverage erase
+	$(VENV)/bin/python -m coverage run -m pytest -m "not slow and not gpu and not alone and not elsewhere" $(PARALLEL)
+	$(VENV)/bin/python -m coverage combine --quiet
+	$(VENV)/bin/python -m coverage report
 
 check-gpu: setup  ## Run the predictor's tests on CUDA; skips without a GPU
 	$(VENV)/bin/python -m pytest -m gpu

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
     from rich.text import Text
 
+
 _NAME = 20  # letters of a name that are not folded
 
 # What may not be read is said by who reads it, in our words.

@@ -1,4 +1,4 @@
-"""Options of who signs a model, and whose signature is trusted."""
+"""The options --sign and --trusted."""
 
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Options that the commands share which train."""
+"""The options that train and cross-validate share."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
