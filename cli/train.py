@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Train the coarse network that finds where to look, for export-onnx --locator.",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice(["mirrored", "multi-worker"]),
+    help="Share each batch between all GPUs of this machine, or between the workers of TF_CONFIG "
+    "or SLURM, on each of which this command runs.",
+)
 @training_options
 @logger_options
 def train(
@@ -48,6 +54,7 @@ def train(
     configs: tuple[str, ...],
     resume: bool,
     locate: bool,
+    strategy: str | None,
     seed: int | None,
     deterministic: bool,
     epochs: int | None,
@@ -66,7 +73,13 @@ def train(
 
     With several configs each has a run folder of its own, named like the config; one that fails
     does not stop the others, and the exit code is 1 then.
+
+    With --strategy a run has the same batches and ends the same as on one device. Of several
+    workers the first writes RUN, and one that ends before the others ends the training: start all
+    again with --resume (docs/several-devices.md).
     """
+    if strategy is not None and (locate or len(configs) > 1):
+        raise click.UsageError("--strategy is for one config at a time, and not for --locate")
     changes: dict[str, object] = {
         "seed": seed,
         "epochs": epochs,
@@ -92,7 +105,7 @@ def train(
     with closing(bar):
         manifest = fit(
             prepared, output, config, parent=parent, resume=resume, progress=bar.line,
-            show=bar.step, loggers=loggers,
+            show=bar.step, loggers=loggers, strategy=strategy,
         )  # fmt: skip
     _report(manifest, output)
 

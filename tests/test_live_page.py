@@ -21,6 +21,7 @@ from vol3dseg.training import live_page  # noqa: E402
 from vol3dseg.training.checkpoints import load_checkpoint, read_raw  # noqa: E402
 from vol3dseg.training.fit import train  # noqa: E402
 from vol3dseg.training.live_page import LivePage, PageEachEpoch  # noqa: E402
+from vol3dseg.training.team import Team  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ def live_of(tmp_path, monkeypatch, say=pytest.fail, epochs=10_000, cost_s=0.01):
         {"modalities": ["a"], "normalisation": {"method": "zscore"}, "patch_size": [16] * 3},
         epochs=epochs,
     )
-    page = LivePage(tmp_path, config, None, 0, say, clock)
+    page = LivePage(tmp_path, config, None, Team(), 0, say, clock)
     write = page._write
 
     def timed(ended):

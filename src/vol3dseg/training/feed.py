@@ -24,10 +24,18 @@ class TrainingFeed:
     """The batches of a training, by their number; `steps` of them make an epoch.
 
     A batch here is what goes through the network at once: a micro-batch. It is a function of the
-    config and its number, so nothing of it need be kept.
+    config and its number, so nothing of it need be kept. Where several workers share it, each makes
+    its own part alone: those of all, one after the other, are the batch.
     """
 
-    def __init__(self, config: Config, cases: Sequence[StoredCase], steps: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        cases: Sequence[StoredCase],
+        steps: int,
+        worker: int = 0,
+        workers: int = 1,
+    ) -> None:
         training = config.training
         self._stages, self._steps = stages_of(config), steps
         self._reader = CaseReader(cases, training.cache_mb)
@@ -40,17 +48,24 @@ class TrainingFeed:
             {index[name]: weight for name, weight in training.foreground_weights.items()},
             training.foreground_by == "voxels",
         )
+        self._worker, self._workers = worker, workers
         self._augment = training.augment
         self._missing = MissingModalities(config.model_recipe.modalities, training.modality_dropout)
 
     def draws(self, number: int) -> list[Draw]:
-        """Return where the patches of a batch are."""
-        size, numbers = patches_of(self._stages, self._steps, number)
-        return [self._sampler.draw(patch, size) for patch in numbers]
+        """Return where the patches of a batch are, those of all workers."""
+        return self._draw(number, 0, 1)
 
     def batch(self, number: int) -> Batch:
-        """Return (n, i, j, k, c) float32 images and (n, i, j, k) uint8 labels of a batch."""
-        return stacked([self._patch(draw) for draw in self.draws(number)])
+        """Return (n, i, j, k, c) float32 images and (n, i, j, k) uint8 labels of this worker."""
+        draws = self._draw(number, self._worker, self._workers)
+        return stacked([self._patch(draw) for draw in draws])
+
+    def _draw(self, number: int, part: int, parts: int) -> list[Draw]:
+        size, numbers = patches_of(self._stages, self._steps, number)
+        each = len(numbers) // parts
+        own = numbers[part * each : (part + 1) * each]
+        return [self._sampler.draw(patch, size) for patch in own]
 
     def _patch(self, draw: Draw) -> Patch:
         if self._augment is None:

@@ -6,33 +6,24 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from vol3dseg.config import Config, TrainingConfig
+from vol3dseg.config import Config
 from vol3dseg.datasets.splits import split_table
 from vol3dseg.errors import RunError
 from vol3dseg.files import write_text
-from vol3dseg.machine import available_mb, peak_mb, resident_mb
+from vol3dseg.machine import peak_mb
 from vol3dseg.model.manifest import Manifest
-from vol3dseg.planning.patch_fit import patch_warnings
-from vol3dseg.training.backend import keras, tf, unused_gpu
 from vol3dseg.training.callbacks import make_callbacks
 from vol3dseg.training.checkpoints import restore_checkpoint
 from vol3dseg.training.compiled import compile_network, steps_per_epoch
 from vol3dseg.training.data import RunData, open_data, require_classes
 from vol3dseg.training.feed import TrainingFeed, dataset
-from vol3dseg.training.growing import describe_growth, stages_of
+from vol3dseg.training.for_this_machine import for_this_machine
+from vol3dseg.training.helping import Order, facts_of, help_train, in_step
 from vol3dseg.training.inheriting import require_same_parent, start_from
 from vol3dseg.training.live_page import LivePage, PageEachEpoch
-from vol3dseg.training.memory_estimate import (
-    MemoryEstimate,
-    MicroBatch,
-    NetworkSize,
-    choose_micro_batch,
-    describe_micro_batch,
-)
 from vol3dseg.training.more_epochs import more_epochs
-from vol3dseg.training.networks.building import Network, build_network, size_of
+from vol3dseg.training.networks.building import Network
 from vol3dseg.training.pace import Pace
-from vol3dseg.training.precision import choose_precision, precision_policy
 from vol3dseg.training.results import describe_run
 from vol3dseg.training.run_config import choose_config
 from vol3dseg.training.run_folder import (
@@ -43,7 +34,9 @@ from vol3dseg.training.run_folder import (
     write_inputs,
 )
 from vol3dseg.training.sampling import CaseReader, validation_batches, validation_boxes
+from vol3dseg.training.shared_step import require_shares, share_steps
 from vol3dseg.training.stop_on_nan import StopOnNaN, describe_batch
+from vol3dseg.training.team import Team, team_of
 from vol3dseg.training.training_state import (
     LAST,
     Origin,
@@ -55,9 +48,6 @@ from vol3dseg.training.training_state import (
 )
 from vol3dseg.training.watching import Logger, Progress, Show, of_run, quiet
 from vol3dseg.training.whole_volumes import volume_dice
-
-# What Python with TensorFlow has, where the system does not tell [MB].
-_PROGRAM_MB = 650.0
 
 
 def train(
@@ -73,6 +63,7 @@ def train(
     progress: Progress = quiet,
     show: Show = quiet,
     loggers: Sequence[Logger] = (),
+    strategy: str | None = None,
 ) -> Manifest:
     """Train a network.
 
@@ -110,6 +101,10 @@ def train(
         `tensorboard_log` and `mlflow_log`, of the modules of that name in `vol3dseg.training`, or
         (run, config, resumed) to a context manager that gives a Keras callback. That sees what
         stands in training.log; the context is left when the training ends, however it ends.
+    strategy : "mirrored", "multi-worker" or None
+        Who shares each batch: all GPUs of this machine, or those of the workers that TF_CONFIG or
+        SLURM names, each of which calls this; None trains on one device. Only the first worker
+        calls callbacks, `progress`, `show` and loggers, and writes.
 
     Returns
     -------
@@ -119,22 +114,46 @@ def train(
     Raises
     ------
     RunError
-        `run` holds a run already, or there is none to resume, or the loss became NaN.
+        `run` holds a run already, or there is none to resume, or the loss became NaN, or another
+        worker ended, or has another version, config or other cases.
+    DeviceError
+        There are no such devices or workers.
+    ConfigError
+        A batch cannot be divided equally over the devices.
     StoreError
         The prepared folder does not fit the config.
     ModelError
         `network` is no such model, or `parent` is none that it can start from.
     """
-    prepared, run = Path(prepared), Path(run)
+    prepared, run, team = Path(prepared), Path(run), team_of(strategy)
     config = choose_config(prepared, config, run if resume else None, parent=parent)
-    if resume and goes_on(run, config):
-        with more_epochs(run, config, progress) as longer:
-            return train(
-                prepared, longer, config, network=network, loss=loss, callbacks=callbacks,
-                parent=parent, resume=True, progress=progress, show=show,
-                loggers=of_run(loggers, run),
-            )  # fmt: skip
-    state, config = begin_run(run, config, resume)
+    require_shares(config.training, team)
+    given, told = (network, loss, callbacks, parent), (progress, show)
+    with team.watched(), ExitStack() as stack:
+        if not team.is_first:
+            return help_train(team, prepared, config, (network, loss), progress)
+        while resume and goes_on(run, config):
+            loggers = of_run(loggers, run)
+            run = stack.enter_context(more_epochs(run, config, progress))
+        manifest = _train(team, prepared, run, (config, resume), given, told, loggers)
+        team.told(manifest.model_dump_json())
+    return manifest
+
+
+def _train(
+    team: Team,
+    prepared: Path,
+    run: Path,
+    wanted: tuple[Config, bool],
+    given: tuple[Network | None, Any, Sequence[Any], str | Path | None],
+    told: tuple[Progress, Show],
+    loggers: Sequence[Logger],
+) -> Manifest:
+    """Do what the first worker does."""
+    asked, resume = wanted
+    (network, loss, callbacks, parent), progress = given, told[0]
+    state, config = begin_run(run, asked, resume)
+    require_shares(config.training, team)
     logs = [logger(run, config, state is not None) for logger in loggers]
     data = open_data(prepared, config)
     _require_validation(config, data)
@@ -145,10 +164,12 @@ def train(
     else:
         require_same_data(run, data.index, data.split)
         require_same_parent(run, parent)
+    team.require_agreement(facts_of(asked, data))
+    if state is not None:
         for note in take_over(run):
             progress(note)
         trim_log(run / "training.log", state.epochs)
-    model, config, memory = _for_this_machine(config, network, data, progress)
+    model, config, memory = for_this_machine(config, network, data, team, progress)
     if state is not None:
         kin = read_origin(run / LAST).parent
     elif parent is not None:
@@ -160,58 +181,23 @@ def train(
     for line in (*data.index.unseen, *data.index.incomplete, *unjudged):
         progress(f"note: {line}")
     progress(split_table(data.split, data.subjects, data.volumes_ml, data.index.outside))
-    with LivePage(run, config, data, state.epochs if state else 0, progress) as page:
-        if state is None or not (state.stopped_early or state.epochs >= config.training.epochs):
-            write_environment(run, config, prepared, memory)
+    done = state.epochs if state else 0
+    learns = state is None or not (state.stopped_early or done >= config.training.epochs)
+    team.told(Order(config=config, first=done if learns else None).model_dump_json())
+    with LivePage(run, config, data, team, done, progress) as page:
+        if learns:
+            write_environment(run, config, prepared, memory, team)
             cases = list(data.training.values())
             compile_network(model, config, cases, loss, data.partial)
             callbacks = (*callbacks, *volume_dice(config, data, model, network is not None))
             with ExitStack() as stack:
                 logging = [stack.enter_context(log) for log in logs]
-                _fit(model, run, origin, data, state, (callbacks, logging), progress, show, page)
-            write_environment(run, config, prepared, memory, peak_mb())
+                _fit(team, model, run, origin, data, state, (callbacks, logging), told, page)
+            write_environment(run, config, prepared, memory, team, peak_mb())
         manifest = describe_run(run, config, data, model, network is not None, progress)
         page.finished(manifest)
     write_text(run / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
     return manifest
-
-
-def _for_this_machine(
-    config: Config, network: Network | None, data: RunData, progress: Progress
-) -> tuple[Any, Config, MemoryEstimate]:
-    """Return the network, the config with what suits the machine, and what that will take."""
-    _seed(config.training)
-    precision = choose_precision(config.training.precision, ours=network is None)
-    config = config.chosen(precision=precision.precision)
-    with precision_policy(precision.precision):
-        model = build_network(config, network)
-    size = size_of(model, config.recipe.patch_size)
-    chosen = _micro_batch(config, size, data)
-    for line in [
-        *filter(None, [unused_gpu(), precision.why]),
-        *describe_micro_batch(config, size, chosen),
-    ]:
-        progress(line)
-    every = (*data.training.values(), *data.validation.values())
-    for warning in patch_warnings(config, [case.shape for case in every]):
-        progress(f"warning: {warning}")
-    config = config.chosen(micro_batch=chosen.size)
-    if grows := describe_growth(stages_of(config)):
-        progress(grows)
-    return model, config, chosen.estimate
-
-
-def _micro_batch(config: Config, network: NetworkSize, data: RunData) -> MicroBatch:
-    # On a GPU the network's memory is not the kernel's to count.
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    return choose_micro_batch(
-        config,
-        network,
-        data.training.values(),
-        data.validation.values(),
-        resident_mb() or _PROGRAM_MB,
-        None if on_gpu else available_mb(),
-    )
 
 
 def _require_parent(config: Config, parent: str | Path | None, run: Path) -> None:
@@ -242,21 +228,15 @@ def _require_known_loss(loss: Any, data: RunData, run: Path) -> None:
         )
 
 
-def _seed(training: TrainingConfig) -> None:
-    keras.utils.set_random_seed(training.seed)
-    if training.deterministic:
-        tf.config.experimental.enable_op_determinism()
-
-
 def _fit(
+    team: Team,
     model: Any,
     run: Path,
     origin: Origin,
     data: RunData,
     state: TrainingState | None,
     given: tuple[Sequence[Any], Sequence[Any]],
-    progress: Progress,
-    show: Show,
+    told: tuple[Progress, Show],
     page: LivePage,
 ) -> None:
     config, training = origin.config, origin.config.training
@@ -267,17 +247,19 @@ def _fit(
     # Keras' steps are micro-batches, of which the optimizer makes its own.
     steps = steps_per_epoch(cases, config) * training.micro_batches
     validation, validation_steps = _validation(config, data)
-    feed = TrainingFeed(config, cases, steps)
+    feed = TrainingFeed(config, cases, steps, team.number, len(team.workers))
     batch_of = describe_batch(feed.draws, list(data.training))
-    pace = Pace(config, first, steps, validation_steps or 0, progress, show)
+    pace = Pace(config, first, steps, validation_steps or 0, *told)
     loggers = (*given[1], PageEachEpoch(page, pace))
     callbacks = [
         StopOnNaN(batch_of, steps, training.micro_batches),
         *make_callbacks(training, run, state, given[0], origin, loggers),
         pace,
+        *in_step(team),
     ]
+    share_steps(model, team)
     model.fit(
-        dataset(feed.batch, count(first * steps), config, training.at_once),
+        dataset(feed.batch, count(first * steps), config, training.at_once // len(team.workers)),
         steps_per_epoch=steps,
         validation_data=validation,
         validation_steps=validation_steps,

@@ -22,6 +22,7 @@ from vol3dseg.training.compiled import steps_per_epoch
 from vol3dseg.training.data import RunData
 from vol3dseg.training.pace import Pace
 from vol3dseg.training.results import outputs_of
+from vol3dseg.training.team import Team
 from vol3dseg.training.timing import duration
 from vol3dseg.training.training_state import longer_run
 
@@ -39,6 +40,8 @@ class LivePage:
     run : Path
     config : Config
     data : RunData
+    team : Team
+        Who shares its batches.
     done : int
         Epochs that were done before, of a run that is resumed.
     say : callable
@@ -52,12 +55,13 @@ class LivePage:
         run: Path,
         config: Config,
         data: RunData,
+        team: Team,
         done: int,
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run, self._config, self._say, self._clock = run, config, say, clock
-        self._subject = _subject(run, config, data)
+        self._subject = _subject(run, config, data, team)
         self._outputs = outputs_of(config).model_copy(update={"values": "logits"})
         self._strip = _strip_of(run, done, say) if done else Strip()
         self._done = done
@@ -162,7 +166,7 @@ class PageEachEpoch(keras.callbacks.Callback):  # type: ignore[misc]
         self._page.epoch_ended(self.model, epoch + 1, took_s, self._pace.left_s)
 
 
-def _subject(run: Path, config: Config, data: RunData) -> Subject:
+def _subject(run: Path, config: Config, data: RunData, team: Team) -> Subject:
     names = data.split.validation or data.split.train
     case = typical_case(names, data.index, data.volumes_ml)
     stored = data.validation.get(case) or data.training[case]
@@ -171,7 +175,7 @@ def _subject(run: Path, config: Config, data: RunData) -> Subject:
     training = config.training
     return Subject(
         title=folder.resolve().name,
-        settings=_settings(config, data),
+        settings=_settings(config, data, team),
         classes=config.labels.foreground,
         validated=bool(data.validation),
         best_by=training.best_by if training.model_checkpoint and data.validation else None,
@@ -179,7 +183,7 @@ def _subject(run: Path, config: Config, data: RunData) -> Subject:
     )
 
 
-def _settings(config: Config, data: RunData) -> tuple[str, ...]:
+def _settings(config: Config, data: RunData, team: Team) -> tuple[str, ...]:
     """Return what is learned from, and how, in a line each."""
     training, recipe = config.training, config.model_recipe
     steps = steps_per_epoch(list(data.training.values()), config)
@@ -190,7 +194,10 @@ def _settings(config: Config, data: RunData) -> tuple[str, ...]:
         + "es" * (classes > 1)
         + f" as {len(config.targets)} regions" * (training.targets == "regions"),
         f"patches of {' x '.join(map(str, recipe.patch_size))} voxels, {training.batch_size} in a "
-        f"batch, {steps} steps in an epoch · {training.loss} · {training.optimizer}, rate "
+        "batch"
+        + f" shared by {team}"
+        * (team.name is not None)
+        + f", {steps} steps in an epoch · {training.loss} · {training.optimizer}, rate "
         f"{training.learning_rate:g}, {training.schedule} · {training.precision} · seed "
         f"{training.seed}",
     )

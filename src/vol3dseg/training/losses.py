@@ -5,7 +5,8 @@ A new loss is a function and its name in `LOSSES` here and in `region_losses`, a
 j, k, class) tensor of logits, the weights of classes, if they differ, and what `partial_labels`
 says of cases in which nobody has looked for some; it returns a scalar. All start from logits: with
 the probabilities of a softmax, the gradient of a voxel that is surely wrong would be lost to
-rounding. Voxels whose label is `IGNORED` have no part in any of them.
+rounding. Voxels whose label is `IGNORED` have no part in any of them. Sums over a batch are taken
+`over_replicas`, so that a loss is the same however many devices share the batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from vol3dseg.training.backend import keras
 from vol3dseg.training.partial_labels import Partial, allowed_classes
+from vol3dseg.training.replicas import over_replicas
 
 ops = keras.ops
 
@@ -71,6 +73,7 @@ def overlap(truth: Any, probabilities: Any) -> Any:
     truth, probabilities = (ops.reshape(t, (-1, t.shape[-1])) for t in (truth, probabilities))
     both = ops.einsum("vc,vc->c", truth, probabilities)
     either = ops.sum(truth, axis=0) + ops.sum(probabilities, axis=0)
+    both, either = over_replicas([both, either])
     return (2.0 * both + _SMOOTH) / (either + _SMOOTH)
 
 
@@ -145,8 +148,8 @@ def _mean(values: Any, read: _Read, weights: Weights) -> Any:
         counted = ops.matmul(truth, ops.convert_to_tensor(weights, truth.dtype))
     if read.maybe is not None:
         counted = counted + (1.0 if weights is None else weights[0]) * read.maybe[:, 0]
-    whole = ops.sum(counted)
-    return ops.sum(values * counted) / ops.where(whole > 0, whole, 1.0)
+    total, whole = over_replicas([ops.sum(values * counted), ops.sum(counted)])
+    return total / ops.where(whole > 0, whole, 1.0)
 
 
 LOSSES: Mapping[str, Callable[..., Any]] = {

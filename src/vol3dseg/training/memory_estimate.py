@@ -36,18 +36,21 @@ def choose_micro_batch(
     validation: Iterable[StoredCase],
     start_mb: float,
     free_mb: float | None,
+    devices: int = 1,
+    memories: int = 1,
 ) -> MicroBatch:
     """Return the micro-batch of the config, or the largest that fits where it leaves that open.
 
-    A single patch where not even that fits. `start_mb` is what the process has now, `free_mb` what
-    it could take beside that [MB].
+    A patch for each of the `devices` where not even that fits. `start_mb` is what the process has
+    now, `free_mb` what it could take beside that [MB]; a micro-batch lies in so many `memories`.
     """
     batch, given = config.training.batch_size, config.training.micro_batch
-    sizes = [given] if given else [n for n in range(batch, 0, -1) if batch % n == 0]
+    shared = [n for n in range(batch, 0, -1) if batch % n == 0 and n % devices == 0]
+    sizes = [given] if given else shared
     parts = [sum(case.memory_bytes for case in part) / MB for part in (training, validation)]
 
     def estimate(size: int) -> MemoryEstimate:
-        return estimate_memory(config, network, size, parts[0], parts[1], start_mb)
+        return estimate_memory(config, network, size // memories, parts[0], parts[1], start_mb)
 
     choices = [MicroBatch(size, estimate(size), free_mb) for size in sizes]
     return next((choice for choice in choices if choice.fits), choices[-1])

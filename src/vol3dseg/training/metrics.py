@@ -34,6 +34,7 @@ from vol3dseg.evaluation.overlap import DICE, IOU, METRICS, Counts
 from vol3dseg.model.outputs import Sigmoid
 from vol3dseg.training.backend import keras, tf
 from vol3dseg.training.partial_labels import Partial, judged_as
+from vol3dseg.training.replicas import changes_variables, over_replicas
 
 
 @keras.saving.register_keras_serializable(package="vol3dseg")
@@ -81,7 +82,9 @@ class ConfusionMetrics(keras.metrics.Metric):  # type: ignore[misc]
         pairs = tf.reshape(truth * size + predicted, [-1])
         # As quick as argmax alone; tf.math.confusion_matrix takes four times as long.
         counts = tf.math.bincount(pairs, minlength=size**2, maxlength=size**2, dtype=tf.int64)
-        self.matrix.assign_add(tf.reshape(counts, (size, size)))
+        counts = over_replicas(counts)
+        if changes_variables():
+            self.matrix.assign_add(tf.reshape(counts, (size, size)))
 
     def _decided(self, logits: Any) -> Any:
         """Return class indices: the most probable class, or what the last region paints."""

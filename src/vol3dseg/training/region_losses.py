@@ -15,6 +15,7 @@ from vol3dseg.space.labels import IGNORED
 from vol3dseg.training.backend import keras
 from vol3dseg.training.losses import Weights, focused, overlap, weighted_mean
 from vol3dseg.training.partial_labels import Partial, index_of
+from vol3dseg.training.replicas import over_replicas
 
 ops = keras.ops
 Members = Sequence[Sequence[int]]
@@ -80,7 +81,9 @@ def _surprise(inside: Any, logits: Any) -> Any:
 def _mean(values: Any, judged: Any, weights: Weights) -> Any:
     """Return the mean over voxels of the weighted mean of their regions that are judged."""
     shares = weighted_mean(judged * ops.ones_like(values), weights)
-    return ops.sum(weighted_mean(values * judged, weights)) / ops.maximum(ops.sum(shares), 1.0)
+    rated = weighted_mean(values * judged, weights)
+    total, whole = over_replicas([ops.sum(rated), ops.sum(shares)])
+    return total / ops.maximum(whole, 1.0)
 
 
 REGION_LOSSES: Mapping[str, Callable[..., Any]] = {

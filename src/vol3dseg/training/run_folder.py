@@ -14,6 +14,7 @@ from vol3dseg.reporting.training_page import PAGE
 from vol3dseg.training.backend import tf
 from vol3dseg.training.data import RunData, require_no_run
 from vol3dseg.training.memory_estimate import MemoryEstimate
+from vol3dseg.training.team import Team
 from vol3dseg.training.training_state import (
     AGAIN,
     LAST,
@@ -96,9 +97,12 @@ def write_environment(
     config: Config,
     prepared: Path,
     estimate: MemoryEstimate,
+    team: Team,
     peak_mb: float | None = None,
 ) -> None:
     """Write environment.json into `run`: versions, seed, threads, devices, memory.
+
+    And who shared the batches, with how many patches in each.
 
     `peak_mb` is what the training took in the end [MB]; None before that, and where it is unknown.
     """
@@ -112,6 +116,13 @@ def write_environment(
             "threads": {
                 "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
                 "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
+            },
+            "strategy": {
+                "name": team.name,
+                "devices": team.replicas,
+                "workers": len(team.workers),
+                "batch_size": config.training.batch_size,
+                "batch_size_per_device": config.training.batch_size // team.replicas,
             },
             "devices": [device.name for device in tf.config.list_physical_devices()],
             "memory_mb": {

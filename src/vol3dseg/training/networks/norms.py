@@ -14,6 +14,7 @@ from typing import Any
 
 from vol3dseg.config import ModelConfig
 from vol3dseg.training.backend import keras, tf
+from vol3dseg.training.replicas import changes_variables, over_replicas, replicas
 
 ops = keras.ops
 
@@ -29,16 +30,19 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """Keras' layer of this name, quicker while it is trained.
 
     Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal
-    covariate shift", 2015. Statistics are in float32 whatever the policy.
+    covariate shift", 2015. Statistics are in float32 whatever the policy, and of all samples of a
+    batch, also where several devices share it.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise a (n, i, j, k, c) tensor, and learn the statistics of inference."""
         if not (_QUICK and training and self.trainable):
             return super().call(inputs, training=training, mask=mask)
-        result, mean, variance = _fused(inputs, self.gamma, self.beta, self.epsilon)
-        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
+        normalised = _fused if replicas() == 1 else _together
+        result, mean, variance = normalised(inputs, self.gamma, self.beta, self.epsilon)
+        if changes_variables():
+            for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
         return result
 
 
@@ -101,6 +105,21 @@ def _fused(inputs: Any, scale: Any, shift: Any, epsilon: float) -> tuple[Any, An
     voxels = tf.cast(tf.reduce_prod(shape[:-1]), tf.float32)
     # It gives the variance of a sample, divided by one less.
     return tf.reshape(result, shape), mean, variance * (voxels - 1.0) / voxels
+
+
+def _together(inputs: Any, scale: Any, shift: Any, epsilon: float) -> tuple[Any, Any, Any]:
+    """Return what `_fused` does, of the samples of all devices together, each with as many.
+
+    Statistics are taken of each device's samples and then put together, since a sum of squares over
+    all would cancel badly in float32.
+    """
+    values = tf.cast(inputs, tf.float32)
+    own = tf.reduce_mean(_mean(values), axis=0, keepdims=True)
+    own_variance = tf.reduce_mean(_mean(tf.square(values - own)), axis=0, keepdims=True)
+    mean = over_replicas(own) / replicas()
+    variance = over_replicas(own_variance + tf.square(own - mean)) / replicas()
+    result = (values - mean) * tf.math.rsqrt(variance + epsilon) * scale + shift
+    return tf.cast(result, inputs.dtype), tf.reshape(mean, [-1]), tf.reshape(variance, [-1])
 
 
 def _mean(values: Any) -> Any:
