@@ -1,8 +1,11 @@
 """Which machines train one network together: what TF_CONFIG says, or SLURM."""
 
+import json
 import os
 import re
-from collections.abc import Mapping
+import socket
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,28 +44,66 @@ class _TfConfig(Frozen):
     task: _Task
 
 
-def cluster_of(environment: Mapping[str, str] = os.environ) -> Cluster:
-    """Return the cluster that environment variables describe; a DeviceError where none does."""
-    resolvers = tf.distribute.cluster_resolver
-    if text := environment.get(_VARIABLE):
-        workers, number = _read(text)
-        spec = tf.train.ClusterSpec({"worker": list(workers)})
-        resolver = resolvers.SimpleClusterResolver(
-            spec, task_type="worker", task_id=number, rpc_layer="grpc"
+def cluster_of() -> Cluster:
+    """Return the cluster that environment variables describe; a DeviceError where none does.
+
+    They are read here alone, since this is how launchers of TensorFlow tell workers of each other.
+    """
+    if not os.environ.get(_VARIABLE):
+        if "SLURM_PROCID" not in os.environ:
+            raise DeviceError(
+                f"--strategy multi-worker, and neither {_VARIABLE} nor SLURM names the workers",
+                expected=f"{_VARIABLE}, as {_EXAMPLE}",
+                remedy=_REMEDY,
+            )
+        os.environ[_VARIABLE] = _of_slurm()
+    workers, number = read_tf_config(os.environ[_VARIABLE])
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver("worker", number, "grpc")
+    return Cluster(workers, number, resolver)
+
+
+def _of_slurm() -> str:
+    """Return the TF_CONFIG of a job step of SLURM.
+
+    TensorFlow's resolver would share out GPUs too, and cannot where there is none; SLURM does that.
+    """
+    try:
+        tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+            gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
         )
-        return Cluster(workers, number, resolver)
-    if "SLURM_PROCID" in environment:
-        resolver = resolvers.SlurmClusterResolver()
-        workers = tuple(resolver.cluster_spec().as_dict()["worker"])
-        return Cluster(workers, int(resolver.task_id), resolver)
-    raise DeviceError(
-        f"--strategy multi-worker, and neither {_VARIABLE} nor SLURM says who the workers are",
-        expected=f"{_VARIABLE}, as {_EXAMPLE}",
-        remedy=_REMEDY,
-    )
+        cluster = resolver.cluster_spec().as_dict()
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise DeviceError(
+            f"SLURM does not say who the workers are ({error})",
+            expected="a job step, as srun starts it",
+            remedy=f"start it with srun, or set {_VARIABLE}",
+        ) from error
+    return json.dumps({"cluster": cluster, "task": {"index": int(resolver.task_id)}})
 
 
-def _read(text: str) -> tuple[tuple[str, ...], int]:
+def await_first(cluster: Cluster, seconds: float, say: Callable[[str], None]) -> None:
+    """Wait until worker 0 listens, which TensorFlow would do for an hour without a word."""
+    first = cluster.workers[0]
+    host, port = first.rsplit(":", 1)
+    end = time.monotonic() + seconds
+    say(f"worker {cluster.number} waits for worker 0 ({first}), {seconds:.0f} s at most")
+    while True:
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
+                return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise DeviceError(
+                    f"worker 0 ({first}) cannot be reached ({error.strerror or error})",
+                    expected=f"that it starts within {seconds:.0f} s, and that its port is open",
+                    remedy="start it with the same TF_CONFIG but its own task.index",
+                ) from error
+            time.sleep(0.2)
+
+
+def read_tf_config(text: str) -> tuple[tuple[str, ...], int]:
+    """Return the workers of a TF_CONFIG, and the number of the one that it is for."""
     parsed = parse_json(
         _TfConfig, text, _VARIABLE, DeviceError, expected=f"as {_EXAMPLE}", remedy=_REMEDY
     )

@@ -125,7 +125,7 @@ def train(
     ModelError
         `network` is no such model, or `parent` is none that it can start from.
     """
-    prepared, run, team = Path(prepared), Path(run), team_of(strategy)
+    prepared, run, team = Path(prepared), Path(run), team_of(strategy, progress)
     config = choose_config(prepared, config, run if resume else None, parent=parent)
     require_shares(config.training, team)
     given, told = (network, loss, callbacks, parent), (progress, show)

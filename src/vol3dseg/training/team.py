@@ -6,10 +6,10 @@ sums (`shared_step`). The first worker decides and writes; the others follow, an
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from vol3dseg.errors import DeviceError, RunError
 from vol3dseg.training.backend import tf
-from vol3dseg.training.cluster_config import cluster_of
+from vol3dseg.training.cluster_config import await_first, cluster_of
 from vol3dseg.training.replicas import changes_variables, over_replicas
 
 StrategyName = Literal["mirrored", "multi-worker"]
 STRATEGIES: tuple[StrategyName, ...] = ("mirrored", "multi-worker")
+_PATIENCE_S = 300.0  # for worker 0, which itself waits about as long for the others
 _TASK = re.compile(r"/task:(\d+)")
 
 
@@ -125,11 +126,14 @@ class Team:
         """Refuse to train with workers whose facts differ from those of the first."""
         every = [json.loads(text) for text in self.texts(json.dumps(dict(facts)))]
         for number, theirs in enumerate(every):
-            differ = [f"{n} ({theirs.get(n)}, {v})" for n, v in every[0].items() if theirs[n] != v]
+            differ = [
+                f"{name} ({theirs.get(name)}, not {value})"
+                for name, value in every[0].items()
+                if theirs.get(name) != value
+            ]
             if differ:
                 raise RunError(
-                    f"worker {number} ({self.workers[number]}) and worker 0 differ in "
-                    f"{' and '.join(differ)}",
+                    f"{self._named(number)} and {self._named(0)} differ in {' and '.join(differ)}",
                     expected="the same version, config and prepared cases on all machines",
                     remedy="install, give or copy the same everywhere, and start all workers again",
                 )
@@ -151,7 +155,7 @@ class Team:
             raise RunError(
                 f"{self._lost(str(error))} ended, or cannot be reached any more",
                 expected=f"all of {len(self.workers)} workers until the training ends",
-                remedy="see what it said last; then start all workers again with --resume",
+                remedy="see what it said last; start all again, with --resume if an epoch was done",
             ) from error
 
     def _lost(self, said: str) -> str:
@@ -159,19 +163,25 @@ class Team:
         others &= {*range(len(self.workers))}
         if len(self.workers) == 2:
             others = {1 - self.number}
-        named = [f"worker {n} ({self.workers[n]})" for n in sorted(others)]
-        return " or ".join(named) or "another worker"
+        return " or ".join(map(self._named, sorted(others))) or "another worker"
+
+    def _named(self, number: int) -> str:
+        return f"worker {number} ({self.workers[number]})"
 
 
-def team_of(name: str | None) -> Team:
-    """Return who trains by a strategy: "mirrored", "multi-worker", or None for one device."""
+def team_of(name: str | None, say: Callable[[str], None]) -> Team:
+    """Return who trains by a strategy: "mirrored", "multi-worker", or None for one device.
+
+    It is the first that TensorFlow must do in a process; `say` is told who is waited for.
+    """
     if name is None:
         return Team()
     if name not in STRATEGIES:
         raise DeviceError(f"strategy is {name!r}", expected=" or ".join(STRATEGIES))
-    return _mirrored() if name == "mirrored" else _multi_worker()
+    return _mirrored() if name == "mirrored" else _multi_worker(say)
 
 
+@cache  # a second one of a process would take the first one's sums for its own
 def _mirrored() -> Team:
     devices = tf.config.list_logical_devices("GPU")
     cpus = tf.config.list_logical_devices("CPU")
@@ -187,21 +197,30 @@ def _mirrored() -> Team:
     return Team("mirrored", tf.distribute.MirroredStrategy([device.name for device in devices]))
 
 
-def _multi_worker() -> Team:
+@cache
+def _multi_worker(say: Callable[[str], None]) -> Team:
     cluster = cluster_of()
+    if cluster.number:
+        await_first(cluster, _PATIENCE_S, say)
+    elif len(cluster.workers) > 1:
+        say(f"worker 0 waits for {' and '.join(cluster.workers[1:])}")
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver)
     except RuntimeError as error:
         raise DeviceError(
-            f"--strategy multi-worker cannot begin ({' '.join(str(error).split())[:200]})",
+            f"--strategy multi-worker cannot begin ({_short(error)})",
             expected="a process in which TensorFlow has not computed anything yet",
             remedy="train in a process of its own",
         ) from error
     except tf.errors.OpError as error:
         raise DeviceError(
-            f"worker {cluster.number} cannot join ({' '.join(str(error).split())[:200]})",
-            where=cluster.workers[cluster.number],
-            expected=f"{len(cluster.workers)} workers that reach each other, each by its own port",
-            remedy="look at TF_CONFIG and what the others say, and start all workers again",
+            f"{len(cluster.workers)} workers did not come together ({_short(error)})",
+            where=f"worker {cluster.number} ({cluster.workers[cluster.number]})",
+            expected="all of TF_CONFIG, each by its own address, within some minutes",
+            remedy="see what the others said, and start all again",
         ) from error
     return Team("multi-worker", strategy, cluster.workers, cluster.number)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
