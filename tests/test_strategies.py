@@ -123,10 +123,11 @@ def test_a_layer_that_would_learn_other_statistics_on_each_device_is_refused():
 
 
 def test_workers_must_agree(monkeypatch):
-    facts = [{"version": "1", "config": "aa"}, {"version": "2", "config": "aa"}]
+    facts = [{"config": {"seed": 1, "epochs": 9}}, {"config": {"seed": 2, "epochs": 9}}]
     monkeypatch.setattr(Team, "texts", lambda self, text: [json.dumps(f) for f in facts])
     with pytest.raises(
-        RunError, match=r"worker 1 \(b:2\) and worker 0 \(a:1\) differ in version \(2, not 1\)"
+        RunError,
+        match=r"^worker 1 \(b:2\) and worker 0 \(a:1\) differ in config.seed: 2 and 1; expected",
     ):
         team().require_agreement(facts[0])
     facts[1] = facts[0]

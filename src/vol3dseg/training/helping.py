@@ -1,7 +1,5 @@
 """What a training does on all workers but the first: learn alike, write nothing."""
 
-import json
-from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -72,18 +70,13 @@ def in_step(team: Team) -> list[InStep]:
     return [] if team.alone else [InStep(team)]
 
 
-def facts_of(config: Config, data: RunData) -> dict[str, str]:
-    """Return what all workers must have in common, in short."""
-    learned = {name: data.index.entry(name).contents for name in data.training}
+def facts_of(config: Config, data: RunData) -> dict[str, Any]:
+    """Return what all workers must have in common."""
     return {
         "version": __version__,
-        "config": _digest(config.model_dump_json()),
-        "prepared cases": _digest(json.dumps(learned)),
+        "config": config.model_dump(mode="json"),
+        "cases": {name: data.index.entry(name).contents for name in data.training},
     }
-
-
-def _digest(text: str) -> str:
-    return sha256(text.encode()).hexdigest()[:12]
 
 
 def help_train(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import DeviceError, RunError
+from vol3dseg.schema import differences
 from vol3dseg.training.backend import tf
 from vol3dseg.training.cluster_config import await_first, cluster_of
 from vol3dseg.training.replicas import changes_variables, over_replicas
@@ -122,20 +123,15 @@ class Team:
 
         return add
 
-    def require_agreement(self, facts: Mapping[str, str]) -> None:
+    def require_agreement(self, facts: Mapping[str, Any]) -> None:
         """Refuse to train with workers whose facts differ from those of the first."""
-        every = [json.loads(text) for text in self.texts(json.dumps(dict(facts)))]
+        every = [json.loads(text) for text in self.texts(json.dumps(facts))]
         for number, theirs in enumerate(every):
-            differ = [
-                f"{name} ({theirs.get(name)}, not {value})"
-                for name, value in every[0].items()
-                if theirs.get(name) != value
-            ]
-            if differ:
+            if differ := differences(theirs, every[0]):
                 raise RunError(
-                    f"{self._named(number)} and {self._named(0)} differ in {' and '.join(differ)}",
+                    f"{self._named(number)} and {self._named(0)} differ in {differ}",
                     expected="the same version, config and prepared cases on all machines",
-                    remedy="install, give or copy the same everywhere, and start all workers again",
+                    remedy="install, give or copy the same everywhere, and start all again",
                 )
 
     @contextmanager
