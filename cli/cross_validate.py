@@ -10,9 +10,11 @@ import click
 from vol3dseg.cli.logger_options import logger_options
 from vol3dseg.cli.options import PathType, command, config_option, output_option, show_table
 from vol3dseg.cli.training_bar import TrainingBar
-from vol3dseg.cli.training_options import training_options
+from vol3dseg.cli.training_options import side_by_side_options, training_options
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from vol3dseg.training.watching import Logger
 
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 )
 @click.option("--resume", is_flag=True, help="Go on; finished folds are left as they are.")
 @training_options
+@side_by_side_options
 @logger_options
 def cross_validate(
     prepared: Path,
@@ -59,6 +62,8 @@ def cross_validate(
     epochs: int | None,
     parent: Path | None,
     freeze: str | None,
+    workers: "int | Executor | None",
+    threads: int | None,
     loggers: Sequence["Logger"],
 ) -> None:
     """Train a network for each fold of PREPARED, and judge it on the subjects held out.
@@ -92,6 +97,8 @@ def cross_validate(
             progress=bar.line,
             show=bar.step,
             loggers=loggers,
+            workers=workers or 1,
+            threads=threads,
         )
     if found is not None:
         by_fold, pooled = fold_table(found.rows, intervals=False), pooled_dice(found.pooled)

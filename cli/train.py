@@ -10,10 +10,13 @@ import click
 from vol3dseg.cli.logger_options import logger_options
 from vol3dseg.cli.options import PathType, command, output_option, show_table
 from vol3dseg.cli.training_bar import TrainingBar
-from vol3dseg.cli.training_options import training_options
+from vol3dseg.cli.training_options import side_by_side_options, training_options
 from vol3dseg.errors import ConfigError
+from vol3dseg.machine import limit_cores
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from vol3dseg.model.manifest import Manifest
     from vol3dseg.training.watching import Logger
 
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     "or SLURM, on each of which this command runs.",
 )
 @training_options
+@side_by_side_options
 @logger_options
 def train(
     prepared: Path,
@@ -60,6 +64,8 @@ def train(
     epochs: int | None,
     parent: Path | None,
     freeze: str | None,
+    workers: "int | Executor | None",
+    threads: int | None,
     loggers: Sequence["Logger"],
 ) -> None:
     """Train a 3-D U-Net on PREPARED, a folder made by vol3dseg preprocess.
@@ -86,13 +92,19 @@ def train(
         "freeze": freeze,
         "deterministic": deterministic or None,
     }
-    if locate:
-        if len(configs) > 1 or parent or epochs or freeze:
-            raise click.UsageError("--locate takes one config, and neither --from nor --epochs")
-        _train_locator(prepared, output, configs, resume, changes, loggers)
-        return
+    if len(configs) < 2 and workers is not None:
+        raise click.UsageError("--workers and --cluster train several configs side by side")
+    if locate and (len(configs) > 1 or parent or epochs or freeze):
+        raise click.UsageError("--locate takes one config, and neither --from nor --epochs")
     if len(configs) > 1:
-        _train_several(prepared, output, configs, parent, resume, changes, loggers)
+        _train_several(
+            prepared, output, configs, parent, resume, changes, loggers, workers, threads
+        )
+        return
+    if threads is not None:
+        limit_cores(threads)
+    if locate:
+        _train_locator(prepared, output, configs, resume, changes, loggers)
         return
     from vol3dseg.training.run_config import choose_config
 
@@ -139,6 +151,8 @@ def _train_several(
     resume: bool,
     changes: dict[str, object],
     loggers: Sequence["Logger"],
+    workers: "int | Executor | None",
+    threads: int | None,
 ) -> None:
     from vol3dseg.training.run_config import name_configs
     from vol3dseg.training.several import train_several
@@ -149,7 +163,17 @@ def _train_several(
         raise click.UsageError(str(error)) from error
     rows, all_finished, bar = [], True, TrainingBar()
     trained = train_several(
-        prepared, runs, named, resume, changes, bar.line, bar.step, loggers, parent
+        prepared,
+        runs,
+        named,
+        resume,
+        changes,
+        bar.line,
+        bar.step,
+        loggers,
+        parent,
+        workers or 1,
+        threads,
     )
     for run, outcome in trained:
         if outcome.manifest is not None:

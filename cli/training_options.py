@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vol3dseg.cli.options import PathType
+from vol3dseg.cli.options import PathType, workers_option
 from vol3dseg.cli.signing_options import trusted_option
 
 
@@ -53,3 +53,14 @@ def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         run = option(run)
     return run
+
+
+def side_by_side_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add where several trainings run, and how many threads each takes."""
+    function = click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="The most that each training takes.  [default: one per core, which workers share]",
+    )(function)
+    added: Callable[..., Any] = workers_option(default="1: one training after the other")(function)
+    return added

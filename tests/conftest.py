@@ -23,6 +23,7 @@ from vol3dseg.model.training_facts import TrainingFacts
 from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Label, LabelSet
+from vol3dseg.training.child_process import as_outcome
 
 # No deadline: the first example pays for imports and caches. The database would leave files behind.
 # The same examples in every run, so that a change is judged by itself and not by the day's draw;
@@ -268,6 +269,11 @@ def config_path(tmp_path, recipe):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(data))
     return path
+
+
+def trained_here(work, *arguments, threads=None, **named):
+    """Stand for `apart`, where TensorFlow is loaded already."""
+    return as_outcome(work, *arguments, **named)
 
 
 def small_config(recipe, model=None, split=None, **training):

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 pytest.importorskip("tensorflow")
 import vol3dseg
+from tests.conftest import trained_here
 from vol3dseg.cli.main import cli
 from vol3dseg.config import Config, ModelConfig, TrainingConfig
 from vol3dseg.datasets.splits import SplitConfig, read_split
@@ -53,7 +54,7 @@ def prepared(shared_brats_folder, tmp_path_factory, config):
 def _in_this_process():
     """Do what would be done apart here, where TensorFlow is loaded already."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cross_validation, "apart", lambda work, *arguments: work(*arguments))
+        patch.setattr(cross_validation, "apart", trained_here)
         yield
 
 

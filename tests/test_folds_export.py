@@ -10,6 +10,7 @@ pytest.importorskip("tensorflow")
 pytest.importorskip("onnxruntime")
 
 import vol3dseg
+from tests.conftest import trained_here
 from tests.keys import write_keys
 from vol3dseg.cli.main import cli
 from vol3dseg.config import Config, ModelConfig, TrainingConfig
@@ -42,7 +43,7 @@ def folds(shared_brats_folder, tmp_path_factory, recipe, labels):
     folder = tmp_path_factory.mktemp("export")
     preprocess(shared_brats_folder, folder / "P", config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cross_validation, "apart", lambda work, *arguments: work(*arguments))
+        patch.setattr(cross_validation, "apart", trained_here)
         vol3dseg.cross_validate(folder / "P", folder / "CV")
     return folder / "CV"
 

@@ -1,11 +1,10 @@
 """A finished run goes on to more epochs, and stays what it is until the longer one is whole."""
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.conftest import log_of, small_config
+from tests.conftest import log_of, small_config, trained_here
 from vol3dseg.errors import RunError
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 
@@ -16,6 +15,7 @@ pytestmark = pytest.mark.train
 import keras  # noqa: E402 - after the skip
 
 from vol3dseg.training import more_epochs, several, training_state  # noqa: E402
+from vol3dseg.training.child_process import Outcome  # noqa: E402
 from vol3dseg.training.fit import train  # noqa: E402
 from vol3dseg.training.training_state import read_state  # noqa: E402
 
@@ -170,8 +170,8 @@ def test_a_run_that_early_stopping_ended_has_no_use_for_more_epochs(
     ("epochs", "said"), [(2, "had been finished"), (3, "trained: True"), (1, "failed: was fin")]
 )
 def test_several_runs_go_on_too(epochs, said, run, prepared, recipe, monkeypatch):
-    monkeypatch.setattr(several, "ProcessPoolExecutor", lambda n, *_, **__: ThreadPoolExecutor(n))
-    monkeypatch.setattr(several, "_train", lambda *words: several.Outcome(f"trained: {words[3]}"))
+    monkeypatch.setattr(several, "apart", trained_here)
+    monkeypatch.setattr(several, "_train", lambda *words, **_: Outcome(f"trained: {words[3]}"))
     configs = {"run": make_config(recipe, epochs)}
     ((folder, outcome),) = several.train_several(prepared, run.parent, configs, resume=True)
     assert folder == run

@@ -28,6 +28,12 @@ def usable_cores() -> int:
     return min(granted, _most_cores or granted)
 
 
+def limited_cores() -> int | None:
+    """Return how many cores this process was limited to; None where it may use all."""
+    cores = usable_cores()
+    return cores if cores < _granted_cores() else None
+
+
 def _granted_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -77,6 +83,11 @@ def on_one_core() -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, granted)
+
+
+def machine_share() -> tuple[int, int]:
+    """Return what `share_machine` takes in a child to which this process leaves its share."""
+    return _processes, _processes * usable_cores()
 
 
 def give_back_at_once() -> None:

@@ -8,18 +8,32 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent import futures
 from contextlib import ExitStack, chdir, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from vol3dseg import __version__
-from vol3dseg.datasets.case import Case
 from vol3dseg.errors import ClusterError
 from vol3dseg.files import trace
 from vol3dseg.machine import share_machine
 
+
+class HasPaths(Protocol):
+    """A piece of work: a case, or a training."""
+
+    @property
+    def id(self) -> str:
+        """Names it in messages."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that a worker must see for it."""
+
+
 Result = TypeVar("Result")
+Item = TypeVar("Item", bound=HasPaths)
 _LOOK_S = 5.0  # between two looks whether a cluster is still there
 _WITHOUT_S = 60.0  # for which work waits for a worker where all are gone
 _SHARED = "shared"  # the name of a file that proves that a folder is the same elsewhere
@@ -57,22 +71,32 @@ class Cluster(futures.Executor):
         self._executor.shutdown(wait and not cancel_futures)
 
     @property
-    def outstanding(self) -> int:
-        """How many cases keep the workers busy that there are now: one waits for each."""
-        return 2 * max(1, sum(self._processes().values()))
+    def processes(self) -> int:
+        """How many workers there are now, or one that may come."""
+        return max(1, sum(self._workers().values()))
+
+    @contextmanager
+    def hearing(self, progress: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+        """Give what workers can call in place of `progress`, which is called here then."""
+        topic = f"vol3dseg-{os.urandom(8).hex()}"
+        self._client.subscribe_topic(topic, lambda event: progress(event[1]))
+        try:
+            yield partial(_log, topic)
+        finally:
+            self._client.unsubscribe_topic(topic)
 
     @contextmanager
     def serving(
-        self, function: Callable[[Case], Result], reads: Sequence[Path], writes: Path | None
-    ) -> Iterator[Callable[[Case], futures.Future[Result]]]:
+        self, function: Callable[[Item], Result], reads: Sequence[Path], writes: Path | None
+    ) -> Iterator[Callable[[Item], futures.Future[Result]]]:
         """Give what hands a case to a worker, who must see the same files as this process."""
         with ExitStack() as stack:
             proof = [stack.enter_context(trace(writes, _SHARED))] if writes else []
 
-            def submit(case: Case) -> futures.Future[Result]:
+            def submit(case: Item) -> futures.Future[Result]:
                 seen = tuple(p for p in (*proof, *reads, *case.paths) if os.path.lexists(p))
                 here = None if all(path.is_absolute() for path in seen) else Path.cwd()
-                errand = _Errand(function, seen, here, self._processes())
+                errand = _Errand(function, seen, here, self._workers())
                 return self.submit(errand, case)
 
             yield submit
@@ -99,7 +123,7 @@ class Cluster(futures.Executor):
             self._look()
 
     def _look(self) -> None:
-        if self._processes():
+        if self._workers():
             self._last_worker = time.monotonic()
         elif time.monotonic() - self._last_worker > _WITHOUT_S:
             raise ClusterError(
@@ -117,7 +141,7 @@ class Cluster(futures.Executor):
             remedy="see that it runs and has workers, and run the same command again",
         )
 
-    def _processes(self) -> dict[str, int]:
+    def _workers(self) -> dict[str, int]:
         """Return how many workers each machine has."""
         try:
             if self._client.status == "running":
@@ -128,16 +152,16 @@ class Cluster(futures.Executor):
 
 
 @dataclass(frozen=True, slots=True)
-class _Errand(Generic[Result]):
+class _Errand(Generic[Item, Result]):
     """What a worker does with a case, once it is seen that it can."""
 
-    function: Callable[[Case], Result]
+    function: Callable[[Item], Result]
     seen: Sequence[Path]
     here: Path | None  # what paths are relative to, where some are
     processes: dict[str, int]
     version: str = __version__
 
-    def __call__(self, case: Case) -> Result:
+    def __call__(self, case: Item) -> Result:
         from distributed import get_worker
 
         address = get_worker().address
@@ -171,6 +195,26 @@ def _require_seen(paths: Sequence[Path], address: str) -> None:
                 expected="a file system that all workers share, under the same path",
                 remedy="mount it there, or start workers where it is",
             )
+
+
+def _log(topic: str, text: str) -> None:
+    from distributed import get_worker
+
+    get_worker().log_event(topic, text)
+
+
+def is_awaited() -> bool:
+    """Tell whether somebody waits for what this thread does: not if its cluster took that back."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return True
+    try:
+        worker = distributed.get_worker()
+    except ValueError:  # no thread of a worker
+        return True
+    task = worker.state.tasks.get(worker.get_current_task())
+    at_work = (distributed.Status.running, distributed.Status.paused)
+    return task is not None and task.state == "executing" and worker.status in at_work
 
 
 def as_cluster(executor: futures.Executor) -> futures.Executor:

@@ -1,4 +1,4 @@
-"""One function over many cases: here, in other processes, on other machines."""
+"""One function over many cases, or trainings: here, in other processes, on other machines."""
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -9,16 +9,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vol3dseg.datasets.case import Case
-from vol3dseg.datasets.cluster import Cluster, as_cluster, was_killed
+from vol3dseg.datasets.cluster import Cluster, Item, as_cluster, was_killed
 from vol3dseg.errors import DatasetError
 from vol3dseg.machine import share_machine, usable_cores
 from vol3dseg.process_starts import deaf_children, process_starts
 
 Result = TypeVar("Result")
-_Work = Callable[[Case], Result]
-_Failed = Callable[[Case, DatasetError], Result]
-_Submit = Callable[[Case], futures.Future[Result]]
+_Work = Callable[[Item], Result]
+_Failed = Callable[[Item, DatasetError], Result]
+_Submit = Callable[[Item], futures.Future[Result]]
 _OUTSTANDING = 64  # cases handed to an executor of unknown size and not yet answered
 
 
@@ -79,21 +78,36 @@ def worker_processes(
         yield None
 
 
+@contextmanager
+def heard_here(
+    executor: futures.Executor, progress: Callable[[str], None]
+) -> Iterator[Callable[[str], None]]:
+    """Give what workers call in place of `progress`: its lines come here from other machines."""
+    pool = as_cluster(executor)
+    if isinstance(pool, Cluster):
+        with pool.hearing(progress) as say:
+            yield say
+    else:
+        yield progress
+
+
 def over_cases(
-    function: _Work[Result],
-    cases: Sequence[Case],
+    function: _Work[Item, Result],
+    cases: Sequence[Item],
     executor: futures.Executor | None,
-    failed: _Failed[Result],
+    failed: _Failed[Item, Result],
     reads: Sequence[Path] = (),
     writes: Path | None = None,
+    ahead: bool = True,
 ) -> Iterator[Result]:
     """Give the result for each case, in the order in which they are ready.
 
     Without `executor`, one case follows the other here. Only as many are handed over at a time as
-    keep the workers busy. Where a worker is killed, the cases that were being worked on are tried
-    again, each alone in a fresh process, before the others go on; `failed` gives what stands for
-    the result of one whose worker was killed again. `reads` is what the function reads beside the
-    files of a case, `writes` the folder that it writes into: workers elsewhere must see both.
+    keep the workers busy; with `ahead` some wait, so that none is idle between two. Where a worker
+    is killed, the cases that were being worked on are tried again, each alone in a fresh process,
+    before the others go on; `failed` gives what stands for the result of one whose worker was
+    killed again. `reads` is what the function reads beside the files of a case, `writes` the folder
+    that it writes into: workers elsewhere must see both.
     Raises DatasetError where no worker process can be started, ClusterError where those elsewhere
     are lost or do not see the files.
     """
@@ -104,24 +118,26 @@ def over_cases(
     if isinstance(pool, Cluster):
         with pool.serving(function, reads, writes) as submit:
             alone = partial(_alone_there, pool, submit)
-            yield from _trying_again(submit, cases, pool, alone, failed)
+            yield from _trying_again(submit, cases, pool, ahead, alone, failed)
     else:
         yield from _trying_again(
-            lambda case: pool.submit(function, case), cases, pool, partial(_alone, function), failed
-        )
+            lambda case: pool.submit(function, case), cases, pool, ahead,
+            partial(_alone, function), failed,
+        )  # fmt: skip
 
 
 def _trying_again(
-    submit: _Submit[Result],
-    cases: Sequence[Case],
+    submit: _Submit[Item, Result],
+    cases: Sequence[Item],
     executor: futures.Executor,
-    alone: _Work[Result],
-    failed: _Failed[Result],
+    ahead: bool,
+    alone: _Work[Item, Result],
+    failed: _Failed[Item, Result],
 ) -> Iterator[Result]:
     left = iter(cases)
     while True:
-        killed: list[Case] = []
-        yield from _until_one_is_killed(submit, left, executor, killed)
+        killed: list[Item] = []
+        yield from _until_one_is_killed(submit, left, executor, ahead, killed)
         if not killed:
             return
         for case in killed:
@@ -139,16 +155,17 @@ def _trying_again(
 
 
 def _until_one_is_killed(
-    hand_over: _Submit[Result],
-    left: Iterator[Case],
+    hand_over: _Submit[Item, Result],
+    left: Iterator[Item],
     executor: futures.Executor,
-    killed: list[Case],
+    ahead: bool,
+    killed: list[Item],
 ) -> Iterator[Result]:
     """Take cases from `left` and give their results; `killed` gets those that must be retried."""
-    running: dict[futures.Future[Result], Case] = {}
+    running: dict[futures.Future[Result], Item] = {}
 
     def submit() -> None:
-        room = _room(executor) - len(running)
+        room = _room(executor, ahead) - len(running)
         for case in islice(left, 0 if killed else max(0, room)):
             try:
                 running[hand_over(case)] = case
@@ -171,11 +188,10 @@ def _until_one_is_killed(
             future.cancel()
 
 
-def _room(executor: futures.Executor) -> int:
+def _room(executor: futures.Executor, ahead: bool) -> int:
     if isinstance(executor, Cluster):
-        return executor.outstanding
-    # One more than there are workers, so that none is idle while a result is looked at.
-    return executor.processes + 1 if isinstance(executor, Workers) else _OUTSTANDING
+        return executor.processes * (1 + ahead)
+    return executor.processes + ahead if isinstance(executor, Workers) else _OUTSTANDING
 
 
 def _finished(
@@ -186,7 +202,7 @@ def _finished(
     return futures.wait(running, return_when=futures.FIRST_COMPLETED).done
 
 
-def _alone_there(executor: Cluster, submit: _Submit[Result], case: Case) -> Result:
+def _alone_there(executor: Cluster, submit: _Submit[Item, Result], case: Item) -> Result:
     future = submit(case)
     try:
         executor.finished([future])
@@ -197,7 +213,7 @@ def _alone_there(executor: Cluster, submit: _Submit[Result], case: Case) -> Resu
     return future.result()
 
 
-def _alone(function: _Work[Result], case: Case) -> Result:
+def _alone(function: _Work[Item, Result], case: Item) -> Result:
     with Workers(1) as worker:
         try:
             worker.submit(os.getpid).result()

@@ -15,6 +15,7 @@ from typing import Any
 
 from vol3dseg.errors import DeviceError, MissingExtraError
 from vol3dseg.extras import load_extra
+from vol3dseg.machine import limited_cores
 
 _STDERR = 2
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -42,7 +43,12 @@ def _load() -> tuple[Any, Any]:
         loaded = load_extra(backend, _EXTRAS[backend]), load_extra("keras", _EXTRAS[backend])
     name = loaded[1].backend.backend()
     _require_known(name)  # somebody else may have imported it
-    return (loaded[0] if name == "tensorflow" else _NoTensorFlow()), loaded[1]
+    if name != "tensorflow":
+        return _NoTensorFlow(), loaded[1]
+    if (cores := limited_cores()) is not None:
+        loaded[0].config.threading.set_intra_op_parallelism_threads(cores)
+        loaded[0].config.threading.set_inter_op_parallelism_threads(cores)
+    return loaded
 
 
 def _require_known(name: str) -> None:

@@ -1,72 +1,24 @@
 """Cross-validation: a run for each fold, judged on what it had not seen, and one table of all."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from vol3dseg.config import Config, parse_config
-from vol3dseg.datasets.folds import Fold, read_folds, write_folds
-from vol3dseg.datasets.splits import Split
-from vol3dseg.errors import ConfigError, RunError, some_of
-from vol3dseg.files import remove_ours, require_writable
-from vol3dseg.preprocessing.index import Index, load_index
-from vol3dseg.reporting.score_report import report_paths
-from vol3dseg.training.data import labelled_subjects, require_no_run, split_of
-from vol3dseg.training.held_out import (
-    PREDICTIONS,
-    deployed_checkpoint,
-    fold_folder,
-    fold_numbers,
-    is_judged,
-    prediction_file,
-    require_each_once,
-    test_scores,
-)
+from vol3dseg.config import Config
+from vol3dseg.datasets.over_cases import worker_processes
+from vol3dseg.errors import RunError
+from vol3dseg.files import remove_ours
+from vol3dseg.preprocessing.index import FILE_NAME as INDEX_NAME
+from vol3dseg.training.child_process import Outcome, apart
+from vol3dseg.training.fold_plan import FoldPlan, FoldRun, choose_folds, claim, plan_folds
 from vol3dseg.training.pooled_folds import CrossValidation, pool_folds, pooled_paths
-from vol3dseg.training.run_config import choose_config
-from vol3dseg.training.several import Outcome, apart
-from vol3dseg.training.training_state import (
-    LAST,
-    goes_on,
-    read_origin,
-    require_same_config,
-    require_same_data,
-)
+from vol3dseg.training.several import over_trainings
 from vol3dseg.training.watching import Logger, Progress, Show, quiet
-from vol3dseg.written import require_ours
 
-FOLDS_NAME = "splits.json"
-_Told = tuple[Progress, Show, Sequence[Logger]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is to be done: config and split of each fold, before anything is trained."""
-
-    prepared: Path
-    folder: Path
-    index: Index
-    config: Config  # without a fold
-    splits: Mapping[int, Split]
-
-    def config_of(self, number: int) -> Config:
-        """Return the config of a fold."""
-        split = self.config.split.model_copy(update={"fold": number})
-        return self.config.model_copy(update={"split": split})
-
-    def alike(self, number: int) -> Config:
-        """Return the config of a fold, with what the machine chose for the first that was begun."""
-        runs = [fold_folder(self.folder, n) / LAST for n in self.splits]
-        first = next((last for last in runs if last.is_file()), None)
-        config = self.config_of(number)
-        return config if first is None else config.resumes(read_origin(first).config)
-
-    def is_done(self, number: int) -> bool:
-        """Tell whether a fold is trained and has judged what it holds out."""
-        run = fold_folder(self.folder, number)
-        finished = (run / "manifest.json").is_file() and not goes_on(run, self.config_of(number))
-        return finished and is_judged(self.folder, number, deployed_checkpoint(run))
+_Given = tuple[str | Path | None, Sequence[Logger], int | None]  # parent, loggers, threads
 
 
 def cross_validate(
@@ -84,6 +36,8 @@ def cross_validate(
     progress: Progress = quiet,
     show: Show = quiet,
     loggers: Sequence[Logger] = (),
+    workers: int | Executor | None = 1,
+    threads: int | None = None,
 ) -> CrossValidation | None:
     """Train a network for each fold, and judge each on the subjects that it had not seen.
 
@@ -119,10 +73,16 @@ def cross_validate(
     resume : bool
         Go on: finished folds are left as they are, interrupted ones go on after their last epoch.
     progress, show : callable
-        Called with lines of text, and with the steps of a training as they are made. They must be
-        functions of a module, since other processes call them too.
+        Called with lines of text, and with the steps of a training as they are made. Where folds
+        are trained side by side there are no steps, and `progress` must be a function of a module,
+        since other processes call it too.
     loggers : sequence of callable
-        As of `train`; each fold is a run of its own to them.
+        As of `train`; each fold is a run of its own to them. They are called in other processes.
+    workers : int, Executor or None
+        How many folds are trained at once in processes of this machine (None: one for each core),
+        or an executor of `concurrent.futures` to train them; its processes must see the same paths.
+    threads : int or None
+        The most that each training takes; None: its share of the cores.
 
     Returns
     -------
@@ -143,134 +103,92 @@ def cross_validate(
         The output cannot be written, or holds what is not ours.
     """
     chosen_by = (folds, splits, validation, changes, parent)
-    plan = _plan(Path(prepared), Path(output), config, *chosen_by)
-    chosen = _chosen(plan, fold, resume)
-    _claim(plan)
-    failed = {}
-    for number in chosen:
-        if plan.is_done(number):
-            progress(f"fold {number} of {len(plan.splits)} had been finished")
-            continue
-        progress(f"\nfold {number} of {len(plan.splits)} -> {fold_folder(plan.folder, number)}")
+    plan = plan_folds(Path(prepared), Path(output), config, *chosen_by)
+    chosen = [plan.fold(number) for number in choose_folds(plan, fold, resume)]
+    claim(plan)
+    missing = [each for each in chosen if not each.is_done()]
+    for each in chosen:
+        if each not in missing:
+            progress(f"{each.id} of {len(plan.splits)} had been finished")
+    if missing:
         for path in reversed(pooled_paths(plan.folder)[-2:]):  # of folds that were others
             remove_ours(path)
-        outcome = _complete(plan, number, parent, (progress, show, loggers))
-        if not outcome.finished:
-            failed[number] = outcome.said
-            progress(f"fold {number} {outcome.said}")
+    given = (parent, loggers, threads)
+    failed = _complete_all(plan, missing, given, workers, progress, show)
     if failed:
         raise RunError(
-            "; ".join(f"fold {number} {said}" for number, said in failed.items()),
+            "; ".join(f"{name} {said}" for name, said in failed.items()),
             where=plan.folder,
             remedy="mend what is said there, and go on with --resume",
         )
-    if missing := [str(number) for number in plan.splits if not plan.is_done(number)]:
-        progress(f"folds {', '.join(missing)} are missing; the table comes when all are there")
+    if left := [str(number) for number in plan.splits if not plan.fold(number).is_done()]:
+        progress(f"folds {', '.join(left)} are missing; the table comes when all are there")
         return None
     return pool_folds(plan.prepared, plan.folder, plan.index, plan.config, plan.splits, progress)
 
 
-def _complete(plan: _Plan, number: int, parent: str | Path | None, told: _Told) -> Outcome:
-    config = plan.alike(number)
-    return apart(_complete_fold, plan.prepared, plan.folder, number, config, parent, told)
+def _complete_all(
+    plan: FoldPlan,
+    folds: Sequence[FoldRun],
+    given: _Given,
+    workers: int | Executor | None,
+    progress: Progress,
+    show: Show,
+) -> dict[str, str]:
+    """Do what is missing of these folds; return what is said of those that failed."""
+    failed = {}
+    reads = [plan.prepared / INDEX_NAME, *([Path(given[0])] if given[0] else [])]
+    with worker_processes(workers, len(folds)) as executor:
+        outcomes = over_trainings(
+            partial(_complete, plan.prepared, given), _chosen_alike(plan, folds, executor),
+            executor, progress, show, reads, plan.folder,
+        )  # fmt: skip
+        for fold, outcome in outcomes:
+            if not outcome.finished:
+                failed[fold.id] = outcome.said
+                progress(f"{fold.id} {outcome.said}")
+    return dict(sorted(failed.items()))
 
 
-def _complete_fold(
-    prepared: Path,
-    folder: Path,
-    number: int,
-    config: Config,
-    parent: str | Path | None,
-    told: _Told,
-) -> Outcome:
+def _chosen_alike(
+    plan: FoldPlan, folds: Sequence[FoldRun], executor: Executor | None
+) -> Sequence[FoldRun]:
+    """Return the folds with what a machine chooses for the first, before several begin at once.
+
+    One after the other they take it from those that were begun.
+    """
+    if executor is None or not folds or folds[0].alike() != folds[0].config:
+        return folds
+    choose = partial(_choose, plan.prepared)
+    ((_, outcome),) = over_trainings(
+        choose, folds[:1], executor, quiet, quiet, [plan.prepared / INDEX_NAME], plan.folder
+    )
+    if outcome.config is None:  # the fold itself will say why
+        return folds
+    return [replace(fold, config=fold.config.resumes(outcome.config)) for fold in folds]
+
+
+def _choose(prepared: Path, fold: FoldRun, progress: Progress, show: Show) -> Outcome:
+    return apart(_choose_by_machine, prepared, fold.config, progress=progress, show=show)
+
+
+def _choose_by_machine(*words: Any, **named: Any) -> Outcome:
     # Imports TensorFlow, in the process of the fold alone.
+    from vol3dseg.training.judging_folds import choose_by_machine
+
+    return choose_by_machine(*words, **named)
+
+
+def _complete(
+    prepared: Path, given: _Given, fold: FoldRun, progress: Progress, show: Show
+) -> Outcome:
+    parent, loggers, threads = given
+    progress(f"\n{fold.id} of {len(fold.every)} -> {fold.run}")
+    facts = (prepared, fold.folder, fold.number, fold.alike(), parent, loggers)
+    return apart(_complete_fold, *facts, threads=threads, progress=progress, show=show)
+
+
+def _complete_fold(*words: Any, **named: Any) -> Outcome:
     from vol3dseg.training.judging_folds import complete_fold
 
-    return complete_fold(prepared, folder, number, config, parent, *told)
-
-
-def _plan(
-    prepared: Path,
-    folder: Path,
-    config: Config | str | Path | None,
-    folds: int | None,
-    splits: str | Path | None,
-    validation: float | None,
-    changes: Mapping[str, object] | None,
-    parent: str | Path | None,
-) -> _Plan:
-    """Choose config and folds; refuse what does not fit, before anything is trained."""
-    begun = [fold_folder(folder, n) for n in fold_numbers(folder)]
-    before = next((run for run in begun if (run / LAST).is_file()), None)
-    whole = choose_config(prepared, config, before, changes, parent)
-    if splits is not None and folds is not None:
-        raise ConfigError("folds are given twice, by number and as a file", remedy="give one")
-    named = whole.split.file if splits is None else Path(splits).resolve()
-    if named is not None and folds is not None:
-        raise ConfigError(
-            f"{folds} folds are asked for, but split.file names {named}",
-            remedy="set split.file to null, or leave the number out",
-        )
-    count = folds or whole.split.folds
-    if named is not None:
-        count = len(read_folds(named))
-    if validation is None:
-        chooses = whole.training.model_checkpoint or whole.training.judges
-        validation = whole.split.validation if chooses else 0.0
-    facts = {"file": named, "folds": count, "fold": None, "validation": validation}
-    data = whole.model_dump(mode="json")
-    data["split"].update(facts)
-    chosen = parse_config(data, "the config of the folds")
-    index = load_index(prepared)
-    index.require_made_with(chosen, prepared)
-    plan = _Plan(prepared, folder, index, chosen, {})
-    parts = {n: split_of(prepared, index, plan.config_of(n)) for n in range(1, count + 1)}
-    held = Counter(case for split in parts.values() for case in split.test)
-    require_each_once(held, labelled_subjects(prepared, index))
-    return _Plan(prepared, folder, index, chosen, parts)
-
-
-def _chosen(plan: _Plan, wanted: Sequence[int], resume: bool) -> list[int]:
-    """Return the folds to do; refuse runs that are there already, or that are of others."""
-    if strangers := [str(n) for n in wanted if n not in plan.splits]:
-        raise ConfigError(
-            f"there is no fold {some_of(strangers)}", expected=f"1 to {len(plan.splits)}"
-        )
-    numbers = fold_numbers(plan.folder)
-    if not numbers:
-        require_no_run(plan.folder, "choose another folder")
-    chosen = sorted(wanted) or list(plan.splits)
-    there = [n for n in numbers if (fold_folder(plan.folder, n) / LAST).exists()]
-    if again := [str(n) for n in there if n in chosen and not resume]:
-        raise RunError(
-            f"holds fold {some_of(again)} already",
-            where=plan.folder,
-            remedy="go on with --resume, which leaves finished folds as they are; or choose others "
-            "with --fold",
-        )
-    for number in there:
-        run = fold_folder(plan.folder, number)
-        if number not in plan.splits:
-            raise RunError(
-                f"is one of more than {len(plan.splits)} folds",
-                where=run,
-                remedy="choose another folder",
-            )
-        require_same_config(run, plan.config_of(number))
-        require_same_data(run, plan.index, plan.splits[number])
-    return chosen
-
-
-def _claim(plan: _Plan) -> None:
-    """Write the folds, once it is known that nothing is replaced that is not ours."""
-    folder = plan.folder
-    require_writable(folder)
-    scores = [path for n in plan.splits for path in report_paths(test_scores(folder, n))]
-    cases = [case for split in plan.splits.values() for case in split.test]
-    predictions = [folder / PREDICTIONS / prediction_file(case) for case in cases]
-    require_ours([*pooled_paths(folder), *scores, *predictions, folder / FOLDS_NAME])
-    folds = (
-        Fold(train=(*split.train, *split.validation), val=split.test)
-        for split in plan.splits.values()
-    )
-    write_folds(folder / FOLDS_NAME, folds)
+    return complete_fold(*words, **named)

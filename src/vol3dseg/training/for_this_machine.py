@@ -3,7 +3,7 @@
 from typing import Any
 
 from vol3dseg.config import Config, TrainingConfig
-from vol3dseg.machine import available_mb, resident_mb
+from vol3dseg.machine import own_share_mb, resident_mb
 from vol3dseg.planning.patch_fit import patch_warnings
 from vol3dseg.training.backend import keras, tf, unused_gpu
 from vol3dseg.training.data import RunData
@@ -69,7 +69,7 @@ def _micro_batch(config: Config, network: NetworkSize, data: RunData, team: Team
         data.training.values(),
         data.validation.values(),
         resident_mb() or _PROGRAM_MB,
-        None if on_gpu else available_mb(),
+        None if on_gpu else own_share_mb(),
         team.replicas,
         team.replicas if on_gpu else len(team.workers),
     )

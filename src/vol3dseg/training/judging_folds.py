@@ -15,7 +15,10 @@ from vol3dseg.preprocessing.index import CaseEntry, load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases
 from vol3dseg.reporting.score_report import write_report
 from vol3dseg.training.checkpoints import load_checkpoint
+from vol3dseg.training.child_process import Outcome
+from vol3dseg.training.data import open_data
 from vol3dseg.training.fit import train
+from vol3dseg.training.for_this_machine import for_this_machine
 from vol3dseg.training.held_out import (
     FILE_NAME,
     PREDICTIONS,
@@ -27,22 +30,30 @@ from vol3dseg.training.held_out import (
     test_scores,
 )
 from vol3dseg.training.results import keras_predictor
-from vol3dseg.training.several import Outcome, as_outcome
+from vol3dseg.training.team import Team
 from vol3dseg.training.training_state import LAST, goes_on, read_origin
 from vol3dseg.training.watching import Logger, Progress, Show
 from vol3dseg.written import sha256_file
 
 
-@as_outcome
+def choose_by_machine(
+    prepared: Path, config: Config, again: bool, progress: Progress, show: Show
+) -> Outcome:
+    """Say what this machine, with its memory, chooses where a config leaves it open."""
+    _, chosen, _ = for_this_machine(config, None, open_data(prepared, config), Team(), progress)
+    return Outcome("chosen", finished=True, config=chosen)
+
+
 def complete_fold(
     prepared: Path,
     folder: Path,
     number: int,
     config: Config,
     parent: str | Path | None,
+    loggers: Sequence[Logger],
+    again: bool,
     progress: Progress,
     show: Show,
-    loggers: Sequence[Logger],
 ) -> Outcome:
     """Do what is missing of a fold: all of it, the rest of its training, or its scores."""
     run = fold_folder(folder, number)

@@ -5,6 +5,7 @@ from pathlib import Path
 from vol3dseg.config import Config, dump_config
 from vol3dseg.errors import RunError, encodable
 from vol3dseg.files import remove_ours, set_aside, write_json, write_text
+from vol3dseg.machine import usable_cores
 from vol3dseg.model.provenance import provenance
 from vol3dseg.model.training_facts import Parent
 from vol3dseg.reporting.figures import save_split
@@ -106,6 +107,7 @@ def write_environment(
 
     `peak_mb` is what the training took in the end [MB]; None before that, and where it is unknown.
     """
+    threading = tf.config.threading
     write_json(
         run / "environment.json",
         {
@@ -114,8 +116,8 @@ def write_environment(
             "seed": config.training.seed,
             "deterministic": config.training.deterministic,
             "threads": {
-                "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
-                "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
+                "inter_op": threading.get_inter_op_parallelism_threads() or usable_cores(),
+                "intra_op": threading.get_intra_op_parallelism_threads() or usable_cores(),
             },
             "strategy": {
                 "name": team.name,
