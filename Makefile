@@ -15,7 +15,7 @@ PARALLEL := --numprocesses logical --dist loadfile
 .PHONY: help setup node demo test test-slow catalogue-page oracle coverage check-gpu format lint types imports light check \
 	audit dist fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
 	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-missing trial-partial trial-two-stage trial-planning \
-	trial-cluster bench-training bench-adopted bench-metrics bench-evaluating test-torch test-lowest clean
+	trial-cluster trial-determinism bench-training bench-adopted bench-metrics bench-evaluating test-torch test-lowest clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -123,6 +123,12 @@ trial-memory: setup  ## Measure the peak of batches of 16 and 32 beside the esti
 
 trial-limits: setup  ## Hold the peak of predict against --max-memory, over scans, runtimes, precisions; an hour or two
 	$(VENV)/bin/python -m benchmarks.limits trials/limits
+
+trial-cluster: setup  ## 200 cases on a Dask cluster, a worker killed; two workers against one; 10 minutes on two quiet cores
+	$(VENV)/bin/python -m benchmarks.trial_cluster
+
+trial-determinism: setup  ## Labels over runs, threads, processes, runtimes: make trial-determinism MODEL=... DATASET=...
+	$(VENV)/bin/python -m benchmarks.determinism $(MODEL) $(DATASET)
 
 trial-first-hour: setup  ## Type docs/own-data.md, on renamed hippocampus cases; some 5 minutes
 	$(VENV)/bin/python -m benchmarks.first_hour $(SHARED)/hippocampus

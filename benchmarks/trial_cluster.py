@@ -1,12 +1,13 @@
 """Prepare 200 small cases on two workers of which one is killed; then two workers against one.
 
-python -m benchmarks.trial_cluster [CASES]
+python -m benchmarks.trial_cluster [CASES] [--only preparing|scoring]
 
 The voxels of all prepared cases must be those of one process, by their digests: LZF packs the same
 voxels not always alike. What is timed is scoring with surface distances, which the disk does not
-bound; each worker has a core of its own, as a machine has.
+bound; each worker has a core of its own, as a machine has. That alone needs a quiet machine.
 """
 
+import argparse
 import os
 import shutil
 import sys
@@ -27,11 +28,15 @@ from vol3dseg.reporting.score_predictions import evaluate
 CASES, SHAPE, SCORED = 200, (32, 36, 28), (160, 180, 140)
 
 
-def main(cases: int) -> None:
-    """Run the trial and print its table."""
+def main(cases: int, only: str | None) -> None:
+    """Run the trial, or a part of it, and print its table."""
+    rows: list[list[str]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = [prepare(folder / "preparing", cases), *score(folder / "scoring", cases // 10)]
+        if only != "scoring":
+            rows.append(prepare(folder / "preparing", cases))
+        if only != "preparing":
+            rows += score(folder / "scoring", cases // 10)
     lines = [["", "result"], ["---", "---"], *rows]
     sys.stdout.write("".join(f"| {' | '.join(line)} |\n" for line in lines))
 
@@ -104,4 +109,8 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else CASES)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", type=int, nargs="?", default=CASES)
+    parser.add_argument("--only", choices=("preparing", "scoring"))
+    given = parser.parse_args()
+    main(given.cases, given.only)

@@ -271,6 +271,12 @@ def config_path(tmp_path, recipe):
     return path
 
 
+def members(session):
+    """Return the processes of a session that are left."""
+    found = subprocess.run(["ps", "-o", "pid=", "-s", str(session)], capture_output=True, text=True)
+    return found.stdout.split()
+
+
 def trained_here(work, *arguments, threads=None, **named):
     """Stand for `apart`, where TensorFlow is loaded already."""
     return as_outcome(work, *arguments, **named)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from benchmarks.dask_processes import DaskProcesses
-from tests.conftest import write_case
+from tests.conftest import members, write_case
 from vol3dseg.cli.main import main
 from vol3dseg.datasets import cluster as module
 from vol3dseg.datasets import reaching_cluster
@@ -282,12 +282,6 @@ def test_ctrl_c_stops_without_a_word_of_the_workers(where, ten, config_path, tmp
         time.sleep(0.05)
     assert members(process.pid) == []
     assert len(preprocess(ten, tmp_path / "out", config_path).cases) == 10
-
-
-def members(session):
-    """Return the processes of a session that are left."""
-    found = subprocess.run(["ps", "-o", "pid=", "-s", str(session)], capture_output=True, text=True)
-    return found.stdout.split()
 
 
 # ---------------------------------------------------------------- what workers do not see

@@ -110,13 +110,11 @@ def adopted(tmp_path_factory):
     [
         ("openvino", "float32", True),
         ("cpu", "float32", True),
-        ("openvino", "bfloat16", False),
+        ("openvino", "bfloat16", True),
         ("cuda", "float32", False),
     ],
 )
-def test_adopted_models_have_them_in_float32_on_the_cpu(
-    adopted, monkeypatch, device, precision, written
-):
+def test_adopted_models_have_them_on_the_cpu(adopted, monkeypatch, device, precision, written):
     given = []
 
     def opened(content, *options):
@@ -130,6 +128,6 @@ def test_adopted_models_have_them_in_float32_on_the_cpu(
     assert ("InstanceNormalization" in kinds) != written
 
 
-def test_models_of_our_own_keep_what_they_gave(model_path, monkeypatch):
+def test_models_of_our_own_keep_those_of_onnxruntime(model_path, monkeypatch):
     monkeypatch.setattr(loading, "write_exact_norms", lambda graph: pytest.fail("written"))
     loading.load_predictor(model_path, "cpu")

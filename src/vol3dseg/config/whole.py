@@ -116,6 +116,11 @@ class Config(Frozen):
         precision = theirs.precision if ours.precision == "auto" else ours.precision
         return self.chosen(micro_batch=ours.micro_batch or theirs.micro_batch, precision=precision)
 
+    @property
+    def is_chosen(self) -> bool:
+        """Whether it leaves nothing open that a machine chooses."""
+        return self == self.resumes(self.chosen(micro_batch=1, precision="float32"))
+
     def differences(self, other: "Config") -> str:
         """Return in words what differs between two configs; empty where nothing does."""
         return differences(self.model_dump(mode="json"), other.model_dump(mode="json"))

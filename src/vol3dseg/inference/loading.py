@@ -206,12 +206,16 @@ def _without_head(model: ModelFile) -> tuple[ModelFile, Head | None]:
 
 
 def _with_exact_norms(model: ModelFile, device: Device, precision: Precision) -> ModelFile:
-    """Let an adopted model's norms be as exact as torch's, where that is not lost again.
+    """Write norms as arithmetic where those of the runtime would not do.
 
-    Models of our own keep giving what they gave.
+    OpenVINO's own add up the voxels of a channel in as many parts as it has threads, so that one
+    thread gives other bits than two. Those of an adopted model must be as exact as torch's, where
+    that is not lost again.
     """
     on_gpu = device in ("cuda", "tensorrt") or (device == "auto" and has_cuda())
-    if on_gpu or precision != "float32" or isinstance(model.manifest.recipe, Recipe):
+    by_parts = device == "openvino" or (device == "auto" and is_installed())
+    inexact = precision == "float32" and not isinstance(model.manifest.recipe, Recipe)
+    if on_gpu or not (by_parts or inexact):
         return model
     graph = onnx.load_model_from_string(model.content)
     written = write_exact_norms(graph)

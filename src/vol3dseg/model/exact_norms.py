@@ -3,7 +3,7 @@
 Runtimes on the CPU add up all voxels of a channel one after the other. Where many are equal, as in
 the air around a body, each addition is rounded the same way: a norm is wrong by a thousandth, and
 labels of hundreds in a million change. Sums of rows, of planes of these, and of the volume are of
-few numbers each.
+few numbers each, and are the same by any number of threads.
 """
 
 from collections.abc import Mapping

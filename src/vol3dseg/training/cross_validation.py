@@ -157,7 +157,7 @@ def _chosen_alike(
 
     One after the other they take it from those that were begun.
     """
-    if executor is None or not folds or folds[0].alike() != folds[0].config:
+    if executor is None or not folds or folds[0].alike().is_chosen:
         return folds
     choose = partial(_choose, plan.prepared)
     ((_, outcome),) = over_trainings(
