@@ -62,5 +62,5 @@ def side_by_side_options(function: Callable[..., Any]) -> Callable[..., Any]:
         type=click.IntRange(min=1),
         help="The most that each training takes.  [default: one per core, which workers share]",
     )(function)
-    added: Callable[..., Any] = workers_option(default="1: one training after the other")(function)
+    added: Callable[..., Any] = workers_option("vol3dseg.training.several", default=1)(function)
     return added
