@@ -12,10 +12,8 @@ COMMA := ,
 # A worker for each core, whole files of tests to each, so that what a file prepares is made once.
 PARALLEL := --numprocesses logical --dist loadfile
 
-.PHONY: help setup node demo test test-slow catalogue-page oracle coverage check-gpu format lint types imports light check \
-	audit dist fuzz bench bench-environments trial-hippocampus trial-crops trial-report trial-inspect trial-guard trial-memory \
-	trial-limits trial-first-hour trial-accuracy trial-norms trial-few trial-missing trial-partial trial-two-stage trial-planning \
-	trial-cluster trial-determinism bench-training bench-adopted bench-metrics bench-evaluating test-torch test-lowest clean
+# Every target with a line of help is none that makes a file of its name.
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*## .*/\1/p' $(MAKEFILE_LIST))
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -157,6 +155,9 @@ trial-planning: setup  ## Hold memory and time of a few steps against the plans 
 	$(VENV)/bin/python -m benchmarks.planning trials/planning $(SHARED)/hippocampus $(SHARED)/brats \
 		$(SHARED)/brats20-crops $(SHARED)/dicom/glioblastoma --memory 8GB
 
+trial-mutants: $(BENCH)/mutants/.ready  ## Take each check of trust, manifest, store and files away once; an hour or more
+	$(BENCH)/mutants/bin/python -m benchmarks.trial_mutants $(MODULES)
+
 # The first asks the advisory data base of PyPI, so this is no part of what CI runs; a package that
 # cannot be looked up there is an error.
 audit: setup $(BENCH)/audit/.ready  ## Look for known holes in packages and our code, and at licences; asks an advisory service
@@ -205,6 +206,8 @@ $(BENCH)/torch/.ready: PACKAGES = torch monai nnunetv2
 $(BENCH)/torch-export/.ready: PACKAGES = --editable '.[cpu,torch]'
 
 $(BENCH)/deployed/.ready: PACKAGES = '.[cpu,openvino,dicom,itk,sign]'
+
+$(BENCH)/mutants/.ready: PACKAGES = --editable '.[cpu,openvino,evaluate,sign,dicom]' cosmic-ray hypothesis pytest
 
 $(BENCH)/audit/.ready: audit-constraints.txt
 	$(PYTHON) -m venv $(BENCH)/audit

@@ -207,6 +207,7 @@ def test_weights_must_be_those_of_the_network(tmp_path, state, match):
         adopt_monai(make_bundle(tmp_path / "b", state), tmp_path / "m.onnx")
 
 
+@pytest.mark.hostile
 def test_nothing_in_weights_is_run(tmp_path):
     bundle, trap = make_bundle(tmp_path / "b"), tmp_path / "trap"
     evil = torch_file({"a": Call("os.system", (f"touch {trap}",))})
@@ -216,6 +217,7 @@ def test_nothing_in_weights_is_run(tmp_path):
     assert not trap.exists()
 
 
+@pytest.mark.hostile
 def test_scripts_and_other_folders_are_no_bundles(tmp_path):
     bundle = make_bundle(tmp_path / "b")
     (bundle / "models" / "model.pt").rename(bundle / "models" / "model.ts")

@@ -101,6 +101,7 @@ READERS = [
 ]
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize(("name", "read"), READERS)
 @given(value=ANYTHING)
 def test_any_json(tmp_path_factory, name, read, value):
@@ -109,6 +110,7 @@ def test_any_json(tmp_path_factory, name, read, value):
     read_or_refused(read, path)
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize(("name", "read"), READERS)
 @example(content="{\U00012544")  # YAML's own message quotes it
 @given(content=st.one_of(st.binary(), st.text()))

@@ -20,7 +20,8 @@ from vol3dseg.model.model_file import with_manifest
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.training.auditing import audit
-from vol3dseg.training.training_state import MEMBER, Origin, TrainingState
+from vol3dseg.training.keras_archive import MEMBER
+from vol3dseg.training.training_state import Origin, TrainingState
 
 
 def said(path, **options):
@@ -162,10 +163,11 @@ def run(prepared, tmp_path, manifest, config):
     return folder
 
 
-def checkpoint(path, state):
+def checkpoint(path, state, network="{}"):
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("model.weights.h5", bytes(1000))
+        archive.writestr("config.json", network)
         archive.writestr(MEMBER, state.model_dump_json())
     write_bytes(path, content.getvalue())
 
@@ -200,6 +202,16 @@ def test_all_that_is_wrong_with_a_run(run):
     assert "manifest.json: is damaged or of another version" in manifest
     changed = [f"{run / name} was changed since it was written" for name in NAMES]
     assert list(audit(run).notes) == changed
+
+
+@pytest.mark.hostile
+def test_what_a_network_in_a_run_asks_for(run):
+    with zipfile.ZipFile(run / "last.keras") as archive:
+        state = TrainingState.model_validate_json(archive.read(MEMBER))
+    asks = {"module": "os", "class_name": "function", "config": "system"}
+    checkpoint(run / "last.keras", state, json.dumps({"config": {"activation": asks}}))
+    (line,) = said(run)
+    assert line.startswith(f"{run / 'last.keras'}: its network asks for 'os.system'; expected")
 
 
 def test_damage_is_said_once(run):

@@ -12,6 +12,8 @@ from vol3dseg.formats import limits, open_labels, open_volume, read_image
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.image_file import ImageFile
 
+pytestmark = pytest.mark.hostile
+
 VOXELS = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
 ZEROS = bytes(2**22)  # and no more than a quarter of it may stand beside voxels, here
 

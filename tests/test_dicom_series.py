@@ -356,6 +356,7 @@ def test_no_memory_is_set_aside_for_what_a_header_claims(tmp_path, dicom_series)
 # ---------------------------------------------------------------- folders and choice
 
 
+@pytest.mark.hostile
 def test_other_files_are_ignored_and_counted(tmp_path, dicom_series):
     save(tmp_path / "a" / "b", dicom_series(ARRAY))
     (tmp_path / "empty.dcm").touch()

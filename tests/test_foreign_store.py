@@ -18,6 +18,8 @@ from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.store import StoredCase, open_cases
 from vol3dseg.written import sha256_file
 
+pytestmark = pytest.mark.hostile
+
 NAMES = ("flair", "t1")
 REMEDY = (
     "; expected a case as vol3dseg preprocess writes it; prepare into a new folder, and "

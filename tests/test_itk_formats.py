@@ -576,6 +576,7 @@ BAD = [
 ]  # fmt: skip
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize(("name", "data", "error", "message"), BAD)
 def test_bad_files(tmp_path, capfd, name, data, error, message):
     path = stored(tmp_path, data, name)

@@ -16,6 +16,8 @@ from vol3dseg.model.model_file import read_model
 from vol3dseg.model.network_check import MOST_NODES, require_sound_network
 from vol3dseg.model.operators import OPERATORS
 
+pytestmark = pytest.mark.hostile
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -250,6 +250,7 @@ NOISE = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32)
 LARGE = gzip.compress(content(NOISE))
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [

@@ -120,6 +120,7 @@ class Evil:
         return self.call, self.arguments
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_a_pickle_that_names_os_system_is_inert(tmp_path, protocol):
     """Python's own reader runs it, which shows that this would."""
@@ -133,6 +134,7 @@ def test_a_pickle_that_names_os_system_is_inert(tmp_path, protocol):
     assert proof.exists()
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize(
     "name",
     [
@@ -176,6 +178,7 @@ DOUBLED = b"K\1" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60))
 MANY = 50_000
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize(
     ("content", "match"),
     [
@@ -215,12 +218,14 @@ def test_what_is_doubled_in_init_args_is_not_written_out(tmp_path):
     refused(saved(tmp_path, nnunet_checkpoint({}, init_args={"a": value})), "init_args hold too")
 
 
+@pytest.mark.hostile
 def test_a_container_within_itself(tmp_path):
     value = {}
     value["a"] = value
     refused(saved(tmp_path, nnunet_checkpoint({}, init_args=value)), "init_args hold too much")
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -265,6 +270,7 @@ def members():
 WHOLE = zipped(members(), zip64=True)
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize(
     ("content", "match"),
     [
@@ -333,6 +339,7 @@ def test_damaged_files(tmp_path, content, match):
     refused(saved(tmp_path, content), match)
 
 
+@pytest.mark.hostile
 def test_more_bytes_than_any_network_has(tmp_path, monkeypatch):
     path = saved(tmp_path, b"")
     with path.open("r+b") as file:

@@ -20,6 +20,8 @@ from vol3dseg.errors import Vol3dSegError
 from vol3dseg.formats.dicom.acquisition import ATTRIBUTES
 from vol3dseg.space.geometry import Geometry
 
+pytestmark = pytest.mark.hostile
+
 NAME = "XQDOE^XQJOHN"  # of two words that stand nowhere else
 WORDS = re.compile(rb"xq(doe|john)", re.IGNORECASE)
 ONE = ("-j", 1)  # process, so that nothing is said where it is not heard

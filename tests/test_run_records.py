@@ -24,8 +24,9 @@ pytestmark = pytest.mark.train
 
 from vol3dseg.export.to_onnx import export_onnx  # noqa: E402 - after the skip
 from vol3dseg.training.fit import train  # noqa: E402
+from vol3dseg.training.keras_archive import MEMBER  # noqa: E402
 from vol3dseg.training.several import train_several  # noqa: E402
-from vol3dseg.training.training_state import LAST, MEMBER, read_state  # noqa: E402
+from vol3dseg.training.training_state import LAST, read_state  # noqa: E402
 
 CHANGED = r"prepared cases have changed since the run began: Case_002; expected the same images"
 

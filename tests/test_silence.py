@@ -74,6 +74,7 @@ def alone(tmp_path, isolated):
     return run
 
 
+@pytest.mark.hostile
 def test_no_command_that_needs_no_tensorflow_speaks_or_leaves_anything(
     alone, shared_brats_folder, tmp_path, config_path, model_path
 ):
@@ -92,6 +93,7 @@ def test_no_command_that_needs_no_tensorflow_speaks_or_leaves_anything(
     alone("show", scan, seg, "-o", out / "shown.png")
 
 
+@pytest.mark.hostile
 @pytest.mark.train
 def test_no_command_that_trains_speaks_or_leaves_anything(
     alone, shared_brats_folder, tmp_path, recipe
@@ -147,6 +149,7 @@ def test_what_stands_in_the_working_folder_changes_nothing(
     assert pictures[0] == pictures[1]
 
 
+@pytest.mark.hostile
 def test_modules_in_the_working_folder_are_not_taken_by_workers(
     tmp_path, shared_brats_folder, config_path
 ):

@@ -79,6 +79,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize(("text", "said"), REFUSED)
 def test_what_is_refused(text, said, tmp_path):
     path = tmp_path / "c.yaml"
@@ -91,6 +92,7 @@ def test_what_is_refused(text, said, tmp_path):
     assert len(message) < 400 + len(str(path))
 
 
+@pytest.mark.hostile
 def test_a_file_that_is_too_large(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_bytes(b"#" * (MOST_BYTES + 1))

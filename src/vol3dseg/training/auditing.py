@@ -20,8 +20,9 @@ from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.preprocessing.withdrawal import strays
 from vol3dseg.training.finished_run import read_finished
 from vol3dseg.training.held_out import fold_folder, fold_numbers
+from vol3dseg.training.keras_archive import AGAIN, read_network
 from vol3dseg.training.pooled_folds import is_cross_validation, read_folds_of
-from vol3dseg.training.training_state import AGAIN, LAST, MANIFEST, read_state
+from vol3dseg.training.training_state import LAST, MANIFEST, read_state
 from vol3dseg.written import LIST_NAME, is_ours
 
 _MOST = 100  # findings; a file of megabytes can hold a million
@@ -174,6 +175,7 @@ def _checkpoint_faults(path: Path) -> Iterator[RunError]:
     """Give what is wrong with a checkpoint: its state, and members that are not as written."""
     try:
         read_state(path)
+        read_network(path, lambda name: ">" in name)  # which whoever has registered it may load
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
     except RunError as fault:

@@ -19,11 +19,10 @@ from vol3dseg.files import atomic_path
 from vol3dseg.training import learning_rate, metrics, named_loss, optimizers  # noqa: F401
 from vol3dseg.training.backend import keras
 from vol3dseg.training.deployed_weights import Arrays
+from vol3dseg.training.keras_archive import AGAIN, MEMBER, RAW, read_network, require_archive
 from vol3dseg.training.networks import norms  # noqa: F401
 from vol3dseg.training.networks.deep_supervision import without_supervision
-from vol3dseg.training.training_state import AGAIN, MEMBER, TrainingState, require_archive
-
-_RAW = "vol3dseg-raw-weights.npz"
+from vol3dseg.training.training_state import TrainingState
 
 
 def save_checkpoint(
@@ -38,7 +37,7 @@ def save_checkpoint(
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(MEMBER, state.model_dump_json())
             if raw is not None:
-                with archive.open(_RAW, "w", force_zip64=True) as member:
+                with archive.open(RAW, "w", force_zip64=True) as member:
                     np.savez(member, *raw)
 
 
@@ -50,11 +49,26 @@ def load_checkpoint(path: Path) -> Any:
     To go on with a training, compile a new model and call `restore_checkpoint` instead: a saved
     optimizer forgets which weights it must not decay.
     """
-    require_archive(path)
+    said = read_network(path, _registered)
     try:
-        return without_supervision(keras.saving.load_model(path, safe_mode=True, compile=False))
+        # In parts: Keras' load_model unpacks the whole archive into a temporary folder.
+        network = keras.saving.deserialize_keras_object(said, safe_mode=True)
+        _load_weights(network, path)
+        return without_supervision(network)
     except Exception as error:
         raise _damaged(path, error) from error
+
+
+def _registered(name: str) -> bool:
+    return keras.saving.get_registered_object(name) is not None
+
+
+def _load_weights(model: Any, path: Path) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        model.load_weights(path)
+    for warning in told:  # Keras only warns of layers that the file does not have
+        raise ValueError(warning.message)
 
 
 def restore_checkpoint(model: Any, path: Path) -> None:
@@ -65,10 +79,7 @@ def restore_checkpoint(model: Any, path: Path) -> None:
         # One that has no variables yet would skip its state with a mere warning.
         optimizer.build(model.trainable_variables)
     try:
-        with warnings.catch_warnings():
-            # Keras only warns of layers that the file does not have.
-            warnings.simplefilter("error", UserWarning)
-            model.load_weights(path)
+        _load_weights(model, path)
     except Exception as error:
         raise _damaged(path, error) from error
 
@@ -78,9 +89,9 @@ def read_raw(path: Path) -> Arrays | None:
     require_archive(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            if _RAW not in archive.namelist():
+            if RAW not in archive.namelist():
                 return None
-            with archive.open(_RAW) as member, np.load(member, allow_pickle=False) as arrays:
+            with archive.open(RAW) as member, np.load(member, allow_pickle=False) as arrays:
                 return tuple(arrays[name] for name in arrays.files)
     except Exception as error:
         raise _damaged(path, error) from error

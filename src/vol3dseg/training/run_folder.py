@@ -14,10 +14,10 @@ from vol3dseg.reporting.strip import STRIP
 from vol3dseg.reporting.training_page import PAGE
 from vol3dseg.training.backend import tf
 from vol3dseg.training.data import RunData, require_no_run
+from vol3dseg.training.keras_archive import AGAIN
 from vol3dseg.training.memory_estimate import MemoryEstimate
 from vol3dseg.training.team import Team
 from vol3dseg.training.training_state import (
-    AGAIN,
     LAST,
     Origin,
     TrainingState,

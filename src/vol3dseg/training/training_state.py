@@ -8,7 +8,6 @@ Nothing here needs TensorFlow.
 
 import csv
 import zipfile
-import zlib
 from pathlib import Path
 
 from vol3dseg.config import Config
@@ -18,12 +17,17 @@ from vol3dseg.files import write_text
 from vol3dseg.model.training_facts import Parent
 from vol3dseg.preprocessing.index import Index
 from vol3dseg.schema import Count, Frozen, Real, parse_json
+from vol3dseg.training.keras_archive import (
+    AGAIN,
+    DAMAGE,
+    MEMBER,
+    WANTED,
+    damaged,
+    require_archive,
+)
 
-LAST, MANIFEST, MEMBER = "last.keras", "manifest.json", "vol3dseg-state.json"
-AGAIN = "copy it again from where it was trained, or train in another folder"
-_WANTED = "a checkpoint of vol3dseg train"
+LAST, MANIFEST = "last.keras", "manifest.json"
 _LARGEST = 2**26  # bytes of a state: hundreds of thousands of cases
-_DAMAGE = (OSError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile)
 
 
 class Origin(Frozen):
@@ -90,21 +94,19 @@ def read_state(path: Path) -> TrainingState:
         raise RunError(
             f"holds no {MEMBER}",
             where=path,
-            expected=_WANTED,
+            expected=WANTED,
             remedy="start the run anew in another folder",
         ) from error
-    except _DAMAGE as error:
-        raise RunError(
-            f"is damaged ({type(error).__name__})", where=path, expected=_WANTED, remedy=AGAIN
-        ) from error
-    return parse_json(TrainingState, state, path, RunError, expected=_WANTED, remedy=AGAIN)
+    except DAMAGE as error:
+        raise damaged(path, error) from error
+    return parse_json(TrainingState, state, path, RunError, expected=WANTED, remedy=AGAIN)
 
 
 def read_origin(path: Path) -> Origin:
     """Read what the run of a checkpoint is made of."""
     origin = read_state(path).origin
     if origin is None:
-        raise RunError("does not say what it was made of", where=path, expected=_WANTED)
+        raise RunError("does not say what it was made of", where=path, expected=WANTED)
     return origin
 
 
@@ -162,16 +164,6 @@ def require_same_data(run: Path, index: Index, split: Split) -> None:
             where=run,
             expected="the same images and labels of the same cases",
             remedy="train in another folder",
-        )
-
-
-def require_archive(path: Path) -> None:
-    """Refuse what is missing, cannot be read, or is no .keras archive from end to end."""
-    with reading(path, RunError, expected=_WANTED, remedy=AGAIN), path.open("rb") as file:
-        whole, size = zipfile.is_zipfile(file), path.stat().st_size
-    if not whole:
-        raise RunError(
-            f"damaged, not a whole .keras archive ({size} bytes)", where=path, remedy=AGAIN
         )
 
 
