@@ -1,6 +1,7 @@
 """Files that are whole or not there, and what a killed process leaves behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +10,20 @@ from pathlib import Path
 import h5py
 import pytest
 
-from vol3dseg.errors import OutputError
-from vol3dseg.files import atomic_path, require_writable
+from vol3dseg.errors import OutputError, StoreError
+from vol3dseg.files import (
+    atomic_path,
+    read_small,
+    remove_leftovers,
+    remove_ours,
+    require_writable,
+    set_aside,
+    sha256_json,
+    trace,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from vol3dseg.written import LIST_NAME
 
 WRITER = """
@@ -111,3 +124,197 @@ def test_leftovers_of_the_dead_are_removed_and_nothing_else(tmp_path):
     assert (tmp_path / "living.h5").read_bytes() == b"half of it"
     require_writable(tmp_path)
     assert names(tmp_path) == [".tmp-1-mine.h5", ".vol3dseg-tmp-notes", "living.h5"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    final, flushed = tmp_path / "x.txt", []
+
+    def noting(descriptor):
+        flushed.append((Path(f"/proc/self/fd/{descriptor}").readlink(), final.exists()))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    write_text(final, "whole")
+    (path, named), *_ = flushed
+    assert path.name == "x.txt"
+    assert not named
+
+
+def test_a_file_of_somebody_else_stays(tmp_path):
+    final = tmp_path / "x.txt"
+    final.write_text("theirs")
+    with pytest.raises(OutputError, match=r"would replace x\.txt, which vol3dseg did not write"):
+        write_text(final, "ours")
+    assert final.read_text() == "theirs"
+    assert names(tmp_path) == ["x.txt"]
+
+
+def test_folders_are_made(tmp_path):
+    write_bytes(tmp_path / "a" / "b" / "x", b"whole")
+    write_bytes(tmp_path / "a" / "b" / "x", b"again")
+    assert (tmp_path / "a" / "b" / "x").read_bytes() == b"again"
+
+
+def test_an_error_is_not_hidden_by_what_is_left(tmp_path):
+    def write_half():
+        with atomic_path(tmp_path / "x") as temporary:
+            shutil.rmtree(temporary.parent)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write_half()
+
+
+def free_descriptor():
+    found = os.open(os.devnull, os.O_RDONLY)
+    os.close(found)
+    return found
+
+
+def test_locks_are_closed(tmp_path):
+    before = free_descriptor()
+    for number in range(3):
+        write_text(tmp_path / f"{number}", "x")
+        with trace(tmp_path, "case"):
+            pass
+    require_writable(tmp_path)
+    assert free_descriptor() == before
+
+
+def leftover(folder, number=0):
+    return folder / f".vol3dseg-tmp-{number:016x}"
+
+
+def test_what_cannot_be_locked_stays(tmp_path, monkeypatch):
+    """As on Windows, where nobody can tell whether its writer lives."""
+    leftover(tmp_path).mkdir()
+    (leftover(tmp_path) / "case.h5").touch()
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert remove_leftovers(tmp_path) == set()
+    assert leftover(tmp_path).is_dir()
+    write_text(tmp_path / "x", "whole")
+    monkeypatch.undo()
+    assert remove_leftovers(tmp_path) == {"case.h5"}
+    assert names(tmp_path) == ["x"]
+
+
+def test_only_folders_are_leftovers_and_no_link_is_followed(tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "file").touch()
+    leftover(tmp_path, 1).symlink_to(theirs)
+    os.mkfifo(leftover(tmp_path, 2))  # whoever opens it waits
+    leftover(tmp_path, 3).write_text("a file")
+    assert remove_leftovers(tmp_path) == set()
+    assert len(names(tmp_path)) == 4
+    assert (theirs / "file").exists()
+
+
+def test_what_is_being_done_leaves_a_trace_until_it_is_done(tmp_path):
+    with trace(tmp_path, "Case_001") as path:
+        assert path.is_file()
+        assert remove_leftovers(tmp_path) == set()  # since this process lives
+        shutil.copytree(path.parent, leftover(tmp_path))
+    assert names(tmp_path) == [leftover(tmp_path).name]
+    assert remove_leftovers(tmp_path) == {"Case_001"}
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"), trace(tmp_path / "file", "x"):
+        pass
+
+
+def test_what_is_set_aside_takes_a_name_that_is_free(tmp_path):
+    for number in (1, 2):
+        (tmp_path / "run.log").write_text(str(number))
+        assert set_aside(tmp_path / "run.log") == tmp_path / f"run.set-aside-{number}.log"
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["1", "2"]
+    with pytest.raises(OutputError, match="cannot be written"):
+        set_aside(tmp_path / "missing")
+
+
+def small(path):
+    return read_small(path, 10, StoreError, expected="ten bytes", remedy="cut it")
+
+
+@pytest.mark.parametrize("size", [0, 9, 10])
+def test_a_small_file_is_read_whole(size, tmp_path):
+    (tmp_path / "x").write_bytes(bytes(range(size)))
+    assert small(tmp_path / "x") == bytes(range(size))
+
+
+NO_FILE = "is no file; expected ten bytes; cut it"
+OF_NO_SIZE = [
+    pytest.param(lambda path: path.write_bytes(bytes(11)), "is too large; expected ten bytes, of "
+                 "at most 10 bytes; cut it", id="a byte more"),
+    pytest.param(lambda path: path.symlink_to("/dev/zero"), NO_FILE, id="without end"),
+    pytest.param(os.mkfifo, NO_FILE, id="pipe"),
+    pytest.param(Path.mkdir, NO_FILE, id="folder"),
+    pytest.param(lambda path: None, "is missing; expected ten bytes; cut it", id="nothing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "message"), OF_NO_SIZE)
+def test_what_is_no_small_file_is_refused(make, message, tmp_path):
+    make(tmp_path / "x")
+    with pytest.raises(StoreError) as caught:
+        small(tmp_path / "x")
+    assert str(caught.value) == f"{tmp_path / 'x'}: {message}"
+
+
+def test_json_is_for_people_and_has_no_nan(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"b": 1, "a": ["Ärztin", None]})
+    expected = '{\n  "b": 1,\n  "a": [\n    "Ärztin",\n    null\n  ]\n}\n'
+    assert path.read_bytes() == expected.encode()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, float("nan"))
+    assert path.read_bytes() == expected.encode()
+
+
+def test_names_that_are_no_text_are_written_as_escapes(tmp_path):
+    write_text(tmp_path / "x", os.fsdecode(b"\xff"))
+    assert (tmp_path / "x").read_bytes() == b"\\udcff"
+
+
+def test_a_value_has_one_digest_whatever_its_order():
+    assert sha256_json({"a": 1, "b": [2.5]}) == sha256_json({"b": [2.5], "a": 1})
+    assert sha256_json({"a": 1}) == (  # echo -n '{"a":1}' | sha256sum
+        "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
+    )
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        sha256_json(float("inf"))
+
+
+# ---------------------------------------------------------------- before work that takes long
+
+
+def test_a_folder_is_made_and_nothing_in_it(tmp_path):
+    folder = tmp_path / "a" / "b"
+    for _ in range(2):
+        assert require_writable(folder, ["x.txt", "sub/y.txt", "sub/deep/z.txt"]) == set()
+        assert list(folder.iterdir()) == []
+
+
+def test_leftovers_are_removed_wherever_something_will_be_written(tmp_path):
+    for place in ("", "sub", "other"):
+        leftover(tmp_path / place).mkdir(parents=True)
+        (leftover(tmp_path / place) / f"of {place}").touch()
+    assert require_writable(tmp_path, ["x", "sub/y"]) == {"of ", "of sub"}
+    assert names(tmp_path / "other") == [leftover(tmp_path).name]
+
+
+def test_what_is_there_and_not_ours_is_refused_before_work_begins(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "y").touch()
+    require_writable(tmp_path, ["sub/x"])
+    with pytest.raises(OutputError, match="would replace y, which vol3dseg did not write"):
+        require_writable(tmp_path, ["sub/x", "sub/y"])
+
+
+def test_a_file_is_removed_if_it_is_as_we_wrote_it(tmp_path):
+    write_text(tmp_path / "ours", "x")
+    write_text(tmp_path / "changed", "x")
+    (tmp_path / "changed").write_text("y")
+    (tmp_path / "theirs").write_text("x")
+    assert [remove_ours(tmp_path / n) for n in ("ours", "changed", "theirs", "none")] == [
+        True, False, False, False
+    ]  # fmt: skip
+    assert names(tmp_path) == ["changed", "theirs"]

@@ -22,16 +22,22 @@ def _one_of(*values: object) -> _Rule:
     return lambda value: value in values
 
 
+def _whole(value: Any, count: int, least: int, most: int) -> bool:
+    """Return whether it is a list of so many whole numbers, and no text of as many bytes."""
+    numbers = isinstance(value, list) and all(isinstance(n, int) for n in value)
+    return numbers and len(value) == count and all(least <= n <= most for n in value)
+
+
 def _sides(value: Any) -> bool:
-    return len(value) == 3 and all(1 <= n <= _LARGEST for n in value)
+    return _whole(value, 3, 1, _LARGEST)
 
 
 def _pads(value: Any) -> bool:
-    return len(value) == 6 and all(0 <= n < _LARGEST**2 for n in value)
+    return _whole(value, 6, 0, _LARGEST**2 - 1)
 
 
 def _reduced(value: Any) -> bool:
-    return 0 < len(value) <= 4 and set(value) <= _AXES
+    return isinstance(value, list) and 0 < len(value) <= 4 and set(value) <= _AXES
 
 
 _NUMBER: _Rule = math.isfinite
@@ -58,7 +64,7 @@ OPERATORS: Mapping[str, Mapping[str, _Rule]] = {
         **_WINDOW,
         "dilations": _sides,
         "group": _COUNT,
-        "output_padding": lambda value: len(value) == 3 and all(0 <= n < _LARGEST for n in value),
+        "output_padding": lambda value: _whole(value, 3, 0, _LARGEST - 1),
     },
     "MaxPool": {**_POOLING, "storage_order": _one_of(0)},
     "AveragePool": {**_POOLING, "count_include_pad": _FLAG},
