@@ -130,13 +130,15 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     final, flushed = tmp_path / "x.txt", []
 
     def noting(descriptor):
-        flushed.append((Path(f"/proc/self/fd/{descriptor}").readlink(), final.exists()))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        flushed.append((path.name, path.read_text(), final.exists()))
 
     monkeypatch.setattr(os, "fsync", noting)
     write_text(final, "whole")
-    (path, named), *_ = flushed
-    assert path.name == "x.txt"
-    assert not named
+    (name, content, named), (lists, listed, named_too) = flushed
+    assert (name, content, named) == ("x.txt", "whole", False)
+    assert (lists, named_too) == (LIST_NAME, False)
+    assert listed.endswith("  x.txt\n")
 
 
 def test_a_file_of_somebody_else_stays(tmp_path):
@@ -289,7 +291,7 @@ def test_a_value_has_one_digest_whatever_its_order():
 def test_a_folder_is_made_and_nothing_in_it(tmp_path):
     folder = tmp_path / "a" / "b"
     for _ in range(2):
-        assert require_writable(folder, ["x.txt", "sub/y.txt", "sub/deep/z.txt"]) == set()
+        assert require_writable(folder, ["sub/deep/z.txt", "sub/y.txt", "x.txt"]) == set()
         assert list(folder.iterdir()) == []
 
 

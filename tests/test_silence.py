@@ -1,13 +1,18 @@
 """Commands say nothing to anybody, leave nothing but what they were asked for, heed no folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import yaml
 
+from tests.monai_bundles import make_bundle
+from vol3dseg.cli.main import cli
 from vol3dseg.config import load_config
 
 MAIN = "from vol3dseg.cli.main import main; main()"
@@ -24,13 +29,38 @@ def told(event, arguments):
 
 sys.addaudithook(told)
 """
+# What goes on behind Python's back is counted by the kernel: every address has a way out here that
+# leads nowhere, so that whoever connects or sends anything is seen to.
+COUNTED = """
+import ctypes, fcntl, socket, struct, subprocess, sys
+
+def counts():
+    with open("/proc/self/net/snmp") as file:
+        rows = [line.split() for line in file]
+    said = {a + b: int(n) for names, values in zip(rows[::2], rows[1::2])
+            for a, b, n in zip([names[0]] * 99, names[1:], values[1:])}
+    return {name: said[name] for name in ("Tcp:ActiveOpens", "Udp:OutDatagrams")}
+
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    fcntl.ioctl(sock, 0x8914, struct.pack("16sh14x", b"lo", 0x41))  # SIOCSIFFLAGS: up
+    name, address = ctypes.create_string_buffer(b"lo"), struct.pack("=H14x", socket.AF_INET)
+    route = struct.pack("@L16s16s16sHhLBBhhhhPLLH", 0, address, address, address, 1, 0, 0, 0, 0,
+                        0, 0, 0, 0, ctypes.addressof(name), 0, 0, 0)
+    fcntl.ioctl(sock, 0x890B, route)  # SIOCADDRT: everything goes to lo
+before = counts()
+code = subprocess.call(sys.argv[2:])
+with open(sys.argv[1], "a") as file:
+    file.write("".join(f"{n} {name} by {sys.argv[2:]}\\n" for name, n in counts().items()
+                       if n != before[name]))
+sys.exit(code)
+"""
 # urllib3, which TensorFlow imports, asks the system whether it has IPv6; nothing leaves it.
 ASKED = ("socket.__new__ (10, 1, 0)", "socket.bind (('::1', 0),)")
 
 
 @pytest.fixture(scope="session")
 def isolated():
-    """What a command starts with to be cut off from every network, loopback included."""
+    """What a command starts with to be cut off from every network."""
     for options in (["-n"], ["-r", "-n"]):
         words = ["unshare", *options]
         try:
@@ -58,9 +88,10 @@ def alone(tmp_path, isolated):
         "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
 
-    def run(*words, trains=False):
+    def run(*words, trains=False, code=MAIN):
         done = subprocess.run(
-            [*isolated, sys.executable, "-c", MAIN, *map(str, words)],
+            [*isolated, sys.executable, "-I", "-c", COUNTED, watched, sys.executable, "-c", code,
+             *map(str, words)],
             cwd=places["here"], env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
@@ -72,6 +103,30 @@ def alone(tmp_path, isolated):
         return done.stdout
 
     return run
+
+
+LIGHT = {
+    *("check", "inspect", "preprocess", "split", "info", "predict", "evaluate", "show"),
+    *("corrections", "adopt"),
+}
+TRAINED = {"plan", "train", "compare", "export-onnx", "cross-validate"}
+ELSEWHERE = {"demo", "view"}  # below; and tests/test_view.py, since it serves a page until it ends
+
+
+def test_every_command_is_run_here():
+    assert set(cli.commands) == LIGHT | TRAINED | ELSEWHERE
+
+
+def test_what_python_does_not_see_is_counted(alone):
+    """A library in C that asks a name server."""
+    code = (
+        "import ctypes, socket, struct; c = ctypes.CDLL(None); sock = c.socket(2, 2, 0); "
+        "place = struct.pack('=HH4s8x', 2, socket.htons(53), bytes([192, 0, 2, 1])); "
+        "assert c.sendto(sock, b'x', 1, 0, place, 16) == 1"
+    )
+    with pytest.raises(AssertionError, match="1 Udp:OutDatagrams by") as caught:
+        alone(code=code)
+    assert "socket." not in str(caught.value).partition(" == ")[0]
 
 
 @pytest.mark.hostile
@@ -91,6 +146,16 @@ def test_no_command_that_needs_no_tensorflow_speaks_or_leaves_anything(
     case = "Case_001"
     scan, seg = data / case / f"{case}_flair.nii.gz", out / "seg" / f"{case}.nii.gz"
     alone("show", scan, seg, "-o", out / "shown.png")
+    alone("info", out / "prepared", "--audit")
+    alone("info", model_path, "--audit")
+    shutil.copytree(out / "seg", tmp_path / "edited")
+    edited = tmp_path / "edited" / f"{case}.nii.gz"
+    image = nib.load(edited)
+    voxels = np.zeros(image.shape, np.uint8)
+    nib.save(nib.Nifti1Image(voxels, image.affine), edited)
+    found = ("-o", out / "corrected", "--scans", data)
+    alone("corrections", out / "seg", tmp_path / "edited", *found)
+    alone("adopt", "monai", make_bundle(tmp_path / "bundle"), "-o", out / "adopted.onnx")
 
 
 @pytest.mark.hostile
@@ -111,9 +176,21 @@ def test_no_command_that_trains_speaks_or_leaves_anything(
     alone("preprocess", shared_brats_folder, "-o", out / "prepared", "--config", files[0])
     for file in files:
         alone("train", out / "prepared", "-o", out / file.stem, "--config", file, trains=True)
+    alone("plan", shared_brats_folder, "-o", out / "plan.yaml", "--memory", "4GB", trains=True)
     alone("compare", out / "a", out / "b", "-o", out / "compared")
+    alone("info", out / "a", "--audit", trains=True)
+    folds = ("--config", files[0], "--folds", 2)
+    alone("cross-validate", out / "prepared", "-o", out / "folds", *folds, trains=True)
     alone("export-onnx", out / "a", "-o", out / "model.onnx", trains=True)
     alone("predict", out / "model.onnx", shared_brats_folder, "-o", out / "seg")
+
+
+@pytest.mark.hostile
+@pytest.mark.train
+@pytest.mark.slow
+def test_the_demo_speaks_to_nobody(alone, tmp_path):
+    pytest.importorskip("tensorflow")
+    alone("demo", "-o", tmp_path / "demo", trains=True)
 
 
 # ---------------------------------------------------------------- no folder decides

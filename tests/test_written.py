@@ -211,7 +211,7 @@ def test_names_with_line_breaks_or_without_text_are_told_apart(tmp_path):
 
 def test_names_that_are_one_file_are_refused_before_the_first(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"would write a\.png twice"):
-        require_writable(tmp_path, ["a.png", "b.png", "a.png"])
+        require_writable(tmp_path, ["b.png", "a.png", "a.png"])
     with pytest.raises(OutputError, match=r"cannot be written \(File name too long\)"):
         require_writable(tmp_path, ["a" * 300])
     touch, exact = Path.touch, Path.samefile
@@ -225,7 +225,7 @@ def test_names_that_are_one_file_are_refused_before_the_first(tmp_path, monkeypa
     monkeypatch.setattr(Path, "touch", without_capitals)
     monkeypatch.setattr(Path, "samefile", same)
     with pytest.raises(OutputError, match=r"does not tell a\.png from A\.png"):
-        require_writable(tmp_path, ["a.png", "b.png", "A.png"])
+        require_writable(tmp_path, ["b.png", "a.png", "A.png"])
     assert not list(tmp_path.iterdir())
 
 

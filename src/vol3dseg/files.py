@@ -156,7 +156,6 @@ def require_writable(folder: Path, names: Collection[str] = ()) -> set[str]:
     written, a file of one of these names is there and not ours, or two of the names are one there.
     """
     with reporting(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         places = dict.fromkeys([folder, *((folder / name).parent for name in names)])
         left = set().union(*(remove_leftovers(place) for place in places if place.is_dir()))
         with _temporary_folder(folder) as trial:
