@@ -168,3 +168,13 @@ def test_only_errors_of_the_system_are_reported(tmp_path):
         f"{tmp_path}: cannot be written (No space left on device); expected a writable place with "
         "room; make room there, or choose another"
     )
+
+
+def test_a_link_is_not_ours_even_to_a_file_of_ours(copied):
+    (copied / "link").symlink_to("a")
+    add_to_list(copied, FILES | {"link": DIGEST, "folder": DIGEST, "pipe": DIGEST})
+    (copied / "folder").mkdir()
+    os.mkfifo(copied / "pipe")  # whoever opens it waits
+    assert [is_ours(copied / name) for name in ("a", "link", "folder", "pipe")] == [
+        True, False, False, False
+    ]  # fmt: skip

@@ -396,3 +396,16 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", forbidden)
     with pytest.raises(ModelError, match=r"cannot be read \(Permission denied\); expected an ONNX"):
         read_bytes(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize(("size", "read"), [(2**31, True), (2**31 + 1, False)])
+def test_a_file_may_be_as_large_as_onnx_can_be(size, read, tmp_path, monkeypatch):
+    path = tmp_path / "x.onnx"
+    with path.open("wb") as file:
+        file.truncate(size)  # no byte of it is on the disk
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"all of it")
+    if read:
+        assert read_bytes(path) == b"all of it"
+        return
+    with pytest.raises(ModelError, match="has 2147483649 bytes, more than ONNX can hold; expected"):
+        read_bytes(path)
