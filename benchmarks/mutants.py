@@ -148,12 +148,14 @@ def _compiles(code: str) -> bool:
 
 
 def _annotated(tree: Any) -> Iterator[tuple[int, int]]:
-    """Give where in types something begins: they say nothing while a program runs."""
+    """Give where in types and decorators something begins: they check nothing."""
     for node in ast_nodes(tree):
         types = []
         if node.type == "annassign":
             types = node.children[1:2]
         elif node.type in {"funcdef", "param"} and node.annotation is not None:
             types = [node.annotation]
+        elif node.type == "decorator":  # whether a dataclass is frozen is no check
+            types = [n for n in node.children if n.type == "arglist"]
         for each in types:
             yield from (leaf.start_pos for leaf in ast_nodes(each))

@@ -129,6 +129,7 @@ def try_module(
     """Return what came of each mutant of a module; with `last`, of those that then survived."""
     place = tree / "vol3dseg" / name
     source, ran = place.read_text(), _without_mutants(place, tests)
+    options = [each for each in tests if each.startswith("-")]
     for cache in (place.parent / "__pycache__").glob(f"{place.stem}.*"):
         cache.unlink()  # which would be taken for the mutant
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -141,7 +142,7 @@ def try_module(
         place.write_text(mutant.code)
         chosen = _through(ran, mutant)
         code = _forked(
-            [each.name for each in chosen],
+            [*options, *(each.name for each in chosen)],
             10 + 4 * sum(each.seconds for each in chosen),
             lambda mutant=mutant: _put_in(name, source, mutant),
         )

@@ -96,6 +96,40 @@ def test_a_size_that_is_too_large_to_count_is_none():
         sizes_of(model, (1, 1, 1, 1, 1))
 
 
+def test_values_of_no_known_size():
+    for kind, said in (("Size", r"makes 'y' of \(\) numbers"), ("NonZero", r"'y' of \(5, 0\) num")):
+        with pytest.raises(Unfit, match=said):
+            sizes_of(network(helper.make_node(kind, ["x"], ["y"])), IMAGE)
+
+
+RELU = helper.make_node("Relu", ["x"], ["y"])
+INVALID = [
+    pytest.param(network(RELU, helper.make_node("Abs", ["x"], ["y"])), "single static assignment",
+                 id="made twice"),
+    pytest.param(network(helper.make_node("Add", ["x", "w"], ["y"]), weights={"w": np.arange(1)}),
+                 "type", id="of two types"),
+    pytest.param(network(helper.make_node("Relu", ["z"], ["y"])), "z", id="made by nobody"),
+    pytest.param(network(conv(dilations=[1] * 3), weights={"w": ones(4, 2, 1, 1)}), "",
+                 id="a kernel of two axes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "said"), INVALID)
+def test_graphs_that_do_not_fit_together(model, said):
+    with pytest.raises(Unfit) as caught:
+        sizes_of(model, IMAGE)
+    assert caught.value.found.startswith("is not valid (")
+    assert said in caught.value.found
+    assert caught.value.found.isprintable()
+    assert caught.value.expected == "a graph that fits together"
+
+
+def test_weights_that_are_no_inputs_of_an_older_format():
+    model = network(conv(), weights={"w": ones(4, 2, 1, 1, 1)})
+    model.ir_version = 3
+    assert sizes_of(model, IMAGE).output == (1, 4, 12, 20, 28)
+
+
 WINDOWS = [
     pytest.param(conv(pads=[2, 0, 0, 2, 0, 0]), (3, 3, 3), "", id="as wide as the kernel reaches"),
     pytest.param(conv(pads=[3, 0, 0, 0, 0, 0]), (3, 3, 3),

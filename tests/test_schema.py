@@ -123,7 +123,7 @@ NUMBERS = [
     pytest.param(Real, [-3.4e38, 3.4e38, 1], [-3.5e38, 3.5e38, True, "1"], id="Real"),
     pytest.param(Amount, [0, 0.0, 3.4e38], [-1e-30, 3.5e38, True, "1"], id="Amount"),
     pytest.param(Share, [0, 1, 0.5], [-1e-30, 1.000001, True, "1"], id="Share"),
-    pytest.param(Millimetres, [1e-9, 1e9], [0.9e-9, 1.1e9, 0, True, "1"], id="Millimetres"),
+    pytest.param(Millimetres, [1e-9, 1e9], [0.9e-9, 1e9 + 0.5, 0, True, "1"], id="Millimetres"),
 ]
 
 
@@ -243,6 +243,43 @@ def test_keys_are_suggested_where_they_are_unknown():
     with pytest.raises(ValidationError) as caught:
         Many.model_validate({"nmes": []})
     assert problems(caught.value) == "unknown key 'nmes'"
+
+
+class Outermost(Frozen):
+    outer: Outer
+    others: tuple[Outer, ...] = ()
+    by_name: dict[str, Inner] = {}
+
+
+def test_keys_are_those_of_the_place():
+    for value, said in (
+        ({"outer": {"flga": 1}}, "unknown key 'outer.flga', did you mean 'flag'?"),
+        ({"outer": {"inner": {"size": [1, 1], "shrae": 1}}},
+         "unknown key 'outer.inner.shrae', did you mean 'share'?"),
+        ({"outer": {}, "others": [{"knid": "a"}]},
+         "unknown key 'others.0.knid', did you mean 'kind'?"),
+        ({"outer": {}, "outre": 1}, "unknown key 'outre', did you mean 'outer'?"),
+        ({"outer": {"zzzzz": 1}}, "unknown key 'outer.zzzzz'; known: kind, name, inner, flag"),
+    ):  # fmt: skip
+        assert said_of(value, Outermost) == said
+
+
+def test_the_closest_key_is_suggested():
+    assert suggestion("shape", ["shame", "shapes", "shapely"]) == ", did you mean 'shapes'?"
+
+
+def test_what_a_check_of_ours_says_is_said_as_it_is():
+    checked = TypeAdapter(Annotated[tuple[str, ...], Once])
+    with pytest.raises(ValidationError) as caught:
+        checked.validate_python(["a", "a"])
+    assert problems(caught.value) == "a is there twice"
+
+
+def test_numbers_of_files_are_finite():
+    class Free(Frozen):
+        value: float
+
+    assert "value: expected a finite number, found inf" in said_of({"value": float("inf")}, Free)
 
 
 def test_lists_that_are_too_short_or_too_long():

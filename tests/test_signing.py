@@ -285,6 +285,14 @@ def test_too_large_a_signature(signed, keys):
     assert "model.onnx.sig: is too large; expected" in refusal(signed, keys[1])
 
 
+def test_as_large_a_signature_as_there_may_be(signed, keys):
+    path = beside(signed)
+    path.write_bytes(path.read_bytes().ljust(2**16))
+    assert model_file.read_model(signed, keys=load_keys(keys[1])).trusted_by
+    path.write_bytes(path.read_bytes() + b" ")
+    assert "is too large" in refusal(signed, keys[1])
+
+
 @parsing
 def test_too_large_a_model(signed, keys):
     with signed.open("ab") as file:

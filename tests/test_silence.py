@@ -179,7 +179,7 @@ def test_no_command_that_trains_speaks_or_leaves_anything(
     alone("plan", shared_brats_folder, "-o", out / "plan.yaml", "--memory", "4GB", trains=True)
     alone("compare", out / "a", out / "b", "-o", out / "compared")
     alone("info", out / "a", "--audit", trains=True)
-    folds = ("--config", files[0], "--folds", 2)
+    folds = ("--config", files[0], "--folds", 2, "--fold", 1, "--validation", 0)
     alone("cross-validate", out / "prepared", "-o", out / "folds", *folds, trains=True)
     alone("export-onnx", out / "a", "-o", out / "model.onnx", trains=True)
     alone("predict", out / "model.onnx", shared_brats_folder, "-o", out / "seg")

@@ -76,7 +76,6 @@ def shapes_of(model: onnx.ModelProto, image: Shape) -> dict[str, Shape]:
     graph, small = model.graph, onnx.GraphProto(name="sizes")
     small.node.extend(graph.node)
     small.input.append(_value(graph.input[0].name, onnx.TensorProto.FLOAT, image))
-    small.output.append(_value(graph.output[0].name, onnx.TensorProto.FLOAT, [None] * 5))
     for tensor in graph.initializer:
         if math.prod(tensor.dims) <= _FEW:
             small.initializer.append(tensor)
@@ -87,18 +86,16 @@ def shapes_of(model: onnx.ModelProto, image: Shape) -> dict[str, Shape]:
     )
     try:
         onnx.checker.check_model(sized)
-        found = onnx.shape_inference.infer_shapes(
-            sized, check_type=True, strict_mode=True, data_prop=True
-        ).graph
+        found = onnx.shape_inference.infer_shapes(sized, check_type=True, strict_mode=True).graph
     except (*_INVALID, ValueError, RuntimeError) as error:  # of text that is none, deep inside
         said = " ".join(str(error).split())
         raise Unfit(f"is not valid ({quoted(said)})", "a graph that fits together") from error
-    known = [*found.input, *found.value_info, *found.output]
+    known = [*found.input, *found.value_info]
     shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in known}
     return shapes | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
 
 
-def _value(name: str, kind: int, shape: Sequence[int | None]) -> onnx.ValueInfoProto:
+def _value(name: str, kind: int, shape: Sequence[int]) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, kind, shape)
 
 

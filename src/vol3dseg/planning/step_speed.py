@@ -6,8 +6,10 @@ worker processes that it starts stay without it.
 
 import json
 import math
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,13 +72,17 @@ class _Probe:
 
     child: tuple[str, ...]
     process: Any = None
+    folder: Any = None
     started: float = 0.0
 
     def __enter__(self) -> "_Probe":
         self.started = time.perf_counter()
+        # What TensorFlow leaves in temporary files would stay there when it is killed.
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self.folder.name)
         self.process = subprocess.Popen(  # noqa: S603 - this Python, a module of ours, no shell
             self.child, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True,
+            stderr=subprocess.DEVNULL, text=True, env=os.environ | places,
         )  # fmt: skip
         return self
 
@@ -85,6 +91,7 @@ class _Probe:
         self.process.stdout.close()
         self.process.kill()
         self.process.wait()
+        self.folder.cleanup()
 
     def speed(self, config: Config, before: Speed | None = None) -> Speed:
         """Return the speed of the child's steps; where it fails, `before`, or NumPy's."""
