@@ -2,10 +2,10 @@
 
 python -m benchmarks.trial_mutants [MODULE ...] [--survivors] [--output FOLDER]
 
-Modules and the tests that are to notice stand in pyproject.toml, [tool.vol3dseg.mutants]. A mutant
-is tried in a process forked from one that has imported everything, with those tests that run
-through its lines, the quickest first. It is killed when one of them fails, or takes far longer than
-all do without it.
+Modules and the tests that are to notice stand in pyproject.toml, [tool.vol3dseg.mutants], and what
+changes nothing in equivalent_mutants.toml. A mutant is tried in a process forked from one that has
+imported everything, with those tests that run through its lines, the quickest first. It is killed
+when one of them fails, or takes far longer than all do without it.
 """
 
 import argparse
@@ -95,13 +95,14 @@ def main(words: list[str]) -> int:
     parser.add_argument("--survivors", action="store_true", help="try only those of the last run")
     asked = parser.parse_args(words)
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["vol3dseg"]["mutants"]
+    known = tomllib.loads((ROOT / "benchmarks" / "equivalent_mutants.toml").read_text())
     tree = _copy(asked.output)
     for name in asked.modules or config["modules"]:
         report = asked.output / f"{Path(name).stem}.json"
         last = [Tried(**each) for each in json.loads(report.read_text())] if asked.survivors else []
         tried = try_module(tree, name, config["modules"][name], report, last)
         report.write_text(json.dumps([asdict(each) for each in tried], indent=1))
-        equal = {(e["line"], e["mutant"]) for e in config["equivalent"] if e["module"] == name}
+        equal = {(e["line"], e["mutant"]) for e in known["equivalent"] if e["module"] == name}
         _print(name, tried, equal)
     return 0
 

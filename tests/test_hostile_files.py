@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +146,17 @@ def test_the_page_names_every_attack():
     for row in table.splitlines():
         if row.startswith("| ") and not row.startswith("| attack"):
             assert "::" in row, row
+
+
+def test_mutants_that_change_nothing_stand_in_their_modules():
+    """And so do the tests by which others die."""
+    known = tomllib.loads((ROOT / "benchmarks" / "equivalent_mutants.toml").read_text("utf-8"))
+    tried = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["vol3dseg"]
+    for each in known["equivalent"]:
+        lines = (ROOT / "src" / "vol3dseg" / each["module"]).read_text("utf-8").splitlines()
+        assert each["line"] in map(str.strip, lines), each
+        assert each["why"]
+    for module, tests in tried["mutants"]["modules"].items():
+        assert (ROOT / "src" / "vol3dseg" / module).is_file()
+        for test in tests:
+            assert test == "--noconftest" or (ROOT / test.partition("::")[0]).is_file(), test

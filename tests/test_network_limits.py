@@ -14,6 +14,7 @@ from vol3dseg.model.network_check import (
     MOST_MULTIPLICATIONS,
     MOST_NODES,
     MOST_NUMBERS,
+    network_faults,
     require_known_steps,
     require_sound_network,
 )
@@ -443,3 +444,25 @@ def test_a_file_may_be_as_large_as_onnx_can_be(size, read, tmp_path, monkeypatch
         return
     with pytest.raises(ModelError, match="has 2147483649 bytes, more than ONNX can hold; expected"):
         read_bytes(path)
+
+
+FOREIGN = [
+    pytest.param(lambda model: model.functions.add(name="f"), id="functions"),
+    pytest.param(lambda model: model.training_info.add(), id="training steps"),
+    pytest.param(lambda model: model.graph.sparse_initializer.add(), id="sparse weights"),
+]
+
+
+@pytest.mark.parametrize("change", FOREIGN)
+def test_parts_that_no_network_of_ours_has(change, sound, tiny):
+    change(tiny)
+    with pytest.raises(ModelError, match="has functions, training steps or sparse weights; expect"):
+        sound(tiny)
+
+
+def test_what_is_unsound_is_not_sized(tiny, manifest_for):
+    """Weights that are not there, which would make another size as well."""
+    tiny.graph.initializer[0].dims[:] = [2, 1, 3, 3, 3]
+    (fault,) = network_faults(tiny, manifest_for(1, 2, (16, 16, 16), 1), "x.onnx")
+    assert "weights 'w' of [2, 1, 3, 3, 3] hold 2 numbers; expected 54" in str(fault)
+    assert len(list(network_faults(tiny, None, "x.onnx"))) == 1

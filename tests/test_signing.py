@@ -1,6 +1,7 @@
 """A signature beside a model: whose it is, and all that is refused before the model is parsed."""
 
 import base64
+import hashlib
 import json
 import os
 
@@ -276,6 +277,21 @@ def test_another_statement_by_a_trusted_key(name, model_path, keys):
 def test_no_bundle(content, signed, keys):
     beside(signed).write_bytes(content)
     assert "is damaged or of another version" in refusal(signed, keys[1])
+
+
+def test_what_is_said_of_a_model():
+    """As the standard has it: one file, whose digest is digested once more for the whole."""
+    digest = hashlib.sha256(b"network")
+    over = hashlib.sha256(digest.digest()).hexdigest()
+    assert json.loads(signature_bundle.statement(b"network", "m.onnx")) == {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "m.onnx", "digest": {"sha256": over}}],
+        "predicateType": "https://model_signing/signature/v1.0",
+        "predicate": {
+            "serialization": {"method": "files", "hash_type": "sha256", "allow_symlinks": False},
+            "resources": [{"name": ".", "algorithm": "sha256", "digest": digest.hexdigest()}],
+        },
+    }
 
 
 @parsing
