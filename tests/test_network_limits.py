@@ -466,3 +466,16 @@ def test_what_is_unsound_is_not_sized(tiny, manifest_for):
     (fault,) = network_faults(tiny, manifest_for(1, 2, (16, 16, 16), 1), "x.onnx")
     assert "weights 'w' of [2, 1, 3, 3, 3] hold 2 numbers; expected 54" in str(fault)
     assert len(list(network_faults(tiny, None, "x.onnx"))) == 1
+
+
+def test_all_weights_are_looked_at(graph_of):
+    model = graph_of(1, 2)
+    for name in ("a", "b"):
+        model.graph.initializer.append(numpy_helper.from_array(ones(2), name))
+        model.graph.initializer[-1].dims[:] = [3]
+    for name in ("c", "d"):
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(2, np.float64), name))
+    for name in ("e", "f"):
+        model.graph.initializer.append(numpy_helper.from_array(ones(2) * np.nan, name))
+    said = [str(fault) for fault in network_faults(model, None, "x.onnx")]
+    assert [name in line for name, line in zip("abcdef", said, strict=True)] == [True] * 6
