@@ -156,6 +156,6 @@ def _annotated(tree: Any) -> Iterator[tuple[int, int]]:
         elif node.type in {"funcdef", "param"} and node.annotation is not None:
             types = [node.annotation]
         elif node.type == "decorator":  # whether a dataclass is frozen is no check
-            types = [n for n in node.children if n.type == "arglist"]
+            types = node.children[1:]
         for each in types:
             yield from (leaf.start_pos for leaf in ast_nodes(each))

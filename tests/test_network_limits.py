@@ -479,3 +479,13 @@ def test_all_weights_are_looked_at(graph_of):
         model.graph.initializer.append(numpy_helper.from_array(ones(2) * np.nan, name))
     said = [str(fault) for fault in network_faults(model, None, "x.onnx")]
     assert [name in line for name, line in zip("abcdef", said, strict=True)] == [True] * 6
+
+
+@pytest.mark.parametrize(("batch", "said"), [(1, ""), (2, ", 2 at a time")])
+def test_a_network_takes_one_image(batch, said, sound, tiny):
+    tiny.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    if said:
+        with pytest.raises(ModelError, match=said):
+            sound(tiny)
+    else:
+        sound(tiny)

@@ -112,4 +112,4 @@ def _known(said: dict[str, Any], registered: Callable[[str], bool]) -> bool:
     if kind == "__keras_tensor__" or registered(name):
         return True
     theirs = module in _PLACES or module.startswith(_BELOW)
-    return theirs and kind not in _REACHING and kind != "function"
+    return theirs and kind[:1].isupper() and kind not in _REACHING  # and so no function
