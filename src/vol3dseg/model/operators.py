@@ -123,12 +123,9 @@ def wrong_attributes(node: onnx.NodeProto) -> list[str]:
 
 
 def _allowed(attribute: onnx.AttributeProto, rules: Mapping[str, _Rule]) -> bool:
-    rule = rules.get(attribute.name)
-    if rule is None or attribute.ref_attr_name:
-        return False
     try:
-        return rule(onnx.helper.get_attribute_value(attribute))
-    except (TypeError, ValueError):  # of another kind
+        return rules[attribute.name](onnx.helper.get_attribute_value(attribute))
+    except (KeyError, TypeError, ValueError):  # unknown, of another kind, or that of a function
         return False
 
 
