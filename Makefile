@@ -119,6 +119,9 @@ trial-guard: setup  ## Spoil scans in several ways and count how many predict wo
 trial-memory: setup  ## Measure the peak of batches of 16 and 32 beside the estimate; some 15 minutes
 	$(VENV)/bin/python -m benchmarks.memory trials/memory
 
+trial-faults: setup  ## Make writing, reading and living fail at every step of six commands, and count what is lost
+	$(VENV)/bin/python -m benchmarks.faults $(FAULTS)
+
 trial-limits: setup  ## Hold the peak of predict against --max-memory, over scans, runtimes, precisions; an hour or two
 	$(VENV)/bin/python -m benchmarks.limits trials/limits
 
