@@ -2,9 +2,9 @@
 
 python -m benchmarks.trial_cluster [CASES] [--only preparing|scoring]
 
-The voxels of all prepared cases must be those of one process, by their digests: LZF packs the same
-voxels not always alike. What is timed is scoring with surface distances, which the disk does not
-bound; each worker has a core of its own, as a machine has. That alone needs a quiet machine.
+All prepared cases must be those of one process, byte for byte. What is timed is scoring with
+surface distances, which the disk does not bound; each worker has a core of its own, as a machine
+has. That alone needs a quiet machine.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def prepare(folder: Path, cases: int) -> list[str]:
     one, two = (_digests(folder / name) for name in ("here", "there"))
     if one != two or len(index.cases) != cases or len(told) != cases:
         raise SystemExit(f"not the same: {len(index.cases)} of {cases} cases, told {len(told)}")
-    return [f"{cases} cases on two workers, one killed half-way", "voxels equal to one process"]
+    return [f"{cases} cases on two workers, one killed half-way", "the bytes of one process"]
 
 
 def score(folder: Path, cases: int) -> list[list[str]]:
@@ -101,11 +101,11 @@ def _repeated(values: Sequence[int], number: int) -> list[int]:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Return the digest of the voxels of each case, whose file is as the index says."""
+    """Return the digest of each case, whose file is as the index says."""
     index = load_index(folder)
     for entry in index.cases:
         verify(folder, entry)
-    return {entry.id: entry.contents for entry in index.cases}
+    return {entry.id: entry.sha256 for entry in index.cases}
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from vol3dseg.inference.predicting import predict
 from vol3dseg.inference.predictor import Predictor
 from vol3dseg.inference.record import load_record
 from vol3dseg.machine import usable_cores
-from vol3dseg.preprocessing.index import load_index, verify
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.reporting.inspection.inspection_report import inspect
 from vol3dseg.reporting.score_predictions import evaluate
@@ -79,21 +78,6 @@ def contents(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in files if p.name not in left}
 
 
-def prepared(folder):
-    """The index, with the digest of the voxels of each case, and the files.
-
-    LZF packs the same voxels not always into the same bytes: its table begins with what memory
-    holds.
-    """
-    index = load_index(folder)
-    for entry in index.cases:
-        verify(folder, entry)
-    packed = {"bytes": 0, "sha256": ""}
-    cases = tuple(entry.model_copy(update=packed) for entry in index.cases)
-    files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.name != LIST_NAME)
-    return index.model_copy(update={"cases": cases}).model_dump_json(), files
-
-
 def command(*words, **named):
     code = "from vol3dseg.cli.main import main; main()"
     return subprocess.Popen(
@@ -119,7 +103,7 @@ def refused(monkeypatch, capsys, *words):
 def test_results_are_those_of_one_process(ten, local, config_path, model_path, tmp_path):
     preprocess(ten, tmp_path / "here", config_path)
     preprocess(ten, tmp_path / "there", config_path, workers=local)
-    assert prepared(tmp_path / "here") == prepared(tmp_path / "there")
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
     for name, workers in (("one", 1), ("two", 2), ("dask", local)):
         predict(model_path, ten, tmp_path / "seg" / name, workers=workers)
         evaluate(tmp_path / "seg" / name, ten, tmp_path / "scores" / name, workers=workers)
@@ -223,7 +207,7 @@ def test_a_worker_that_is_killed_half_way_costs_nothing(ten, two, config_path, t
     with open_cluster(two.address) as cluster:
         preprocess(ten, tmp_path / "there", config_path, cluster, progress=kill)
     assert sorted(told) == [f"Case_{number:03d}" for number in range(10)]
-    assert prepared(tmp_path / "here") == prepared(tmp_path / "there")
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
 
 
 def test_a_case_that_kills_its_workers_is_named_and_the_others_go_on(local):

@@ -111,7 +111,7 @@ def test_running_preprocess_again_mends_a_store(brats_folder, tmp_path, recipe, 
             open_cases(out, first, ["Case_001"], ["t1"])
         second = prepare(brats_folder, out, recipe, labels)
         assert list(open_cases(out, second, ["Case_001"], ["t1"])) == ["Case_001"]
-        assert verify(out, second.cases[0]) == path  # LZF need not give the same bytes twice
+        assert verify(out, second.cases[0]).read_bytes() == whole
         # What lay there may be somebody's: it is kept, and named.
         aside = path.with_name(f"Case_001.set-aside-{number}.h5")
         assert aside.read_bytes() == harm(whole)

@@ -180,6 +180,16 @@ def test_a_run_that_was_killed_between_two_files_knows_both(tmp_path, monkeypatc
     assert is_ours(final)
 
 
+def test_a_list_that_a_full_disk_has_cut_off_goes_on(tmp_path):
+    write_text(tmp_path / "old", "old")
+    whole = (tmp_path / LIST_NAME).read_bytes()
+    for size in range(len(whole)):
+        (tmp_path / LIST_NAME).write_bytes(whole[:size])
+        (tmp_path / "new").unlink(missing_ok=True)
+        write_text(tmp_path / "new", "new")
+        assert is_ours(tmp_path / "new"), size
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from benchmarks.faults.injecting import inject
 from benchmarks.faults.line import Line
 from benchmarks.faults.outcome import Outcome, load, save, table
 
 # Each gives its outcomes as they come.
 Part = Callable[[Line], Iterable[Outcome]]
-PARTS: Mapping[str, Part] = {}
+PARTS: Mapping[str, Part] = {"calls": inject}
 
 
 def main(parts: list[str], folder: Path) -> int:

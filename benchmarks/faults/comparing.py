@@ -21,7 +21,7 @@ from vol3dseg.written import LIST_NAME, is_ours
 # Fields of JSON files, of ours and of Keras, whose value may be another in every run.
 MAY_DIFFER = frozenset(
     {
-        *("created", "seconds", "peak_mb", "planned_mb", "memory_mb"),
+        *("created", "seconds", "peak_mb", "planned_mb", "memory_mb", "git_revision"),
         *("date_saved", "shared_object_id", "checkpoint_sha256", "model_sha256"),
     }
 )

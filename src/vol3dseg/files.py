@@ -52,14 +52,17 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
     while True:
         folder = parent / f".vol3dseg-tmp-{os.urandom(8).hex()}"
         folder.mkdir()
-        with _lock(folder):
-            if not folder.exists():  # taken for a leftover before it was locked
-                continue
-            try:
-                yield folder
-            finally:  # an error here must not hide the one that led here
-                shutil.rmtree(folder, ignore_errors=True)
-            return
+        try:
+            with _lock(folder):
+                if not folder.exists():  # taken for a leftover before it was locked
+                    continue
+                try:
+                    yield folder
+                finally:  # an error here must not hide the one that led here
+                    shutil.rmtree(folder, ignore_errors=True)
+                return
+        finally:  # once more, since what could not be read just now may be readable again
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -8,10 +8,10 @@ now. What was there before, or was changed since, is somebody's own. The list ha
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from vol3dseg.errors import OutputError, some_of
+from vol3dseg.errors import OutputError, reading, some_of
 
 LIST_NAME = ".vol3dseg-files"
 _TITLE = b"# What vol3dseg has written here; it replaces and removes nothing else.\n"
@@ -34,13 +34,15 @@ def reporting(where: Path) -> Iterator[None]:
 
 
 def is_ours(path: Path) -> bool:
-    """Return whether there is a file that is byte for byte as we wrote it."""
+    """Return whether there is a file that is byte for byte as we wrote it.
+
+    OutputError: it cannot be read, so nobody knows.
+    """
     if path.is_symlink() or not path.is_file():
         return False
     known = _list_of(path.parent)
-    with suppress(OSError):  # what cannot be read was not written by us either
+    with reading(path, OutputError, expected="a file to replace", remedy="move it elsewhere"):
         return _line(path.name, sha256_file(path)) in known
-    return False
 
 
 def require_ours(paths: Iterable[Path], doing: str = "would replace") -> None:
@@ -65,9 +67,15 @@ def add_to_list(folder: Path, files: Mapping[str, str]) -> None:
     """Add files to the list of their folder, by name with their SHA-256."""
     known, path = _list_of(folder), folder / LIST_NAME
     lines = b"".join(_line(name, digest) for name, digest in files.items())
-    with reporting(path), path.open("ab", buffering=0) as file:
-        file.write(lines if known else _TITLE + lines)  # two that begin at once give two titles
+    with reporting(path), path.open("ab") as file:
+        file.write(_before(known) + lines)  # two that begin at once give two titles
+        file.flush()
         os.fsync(file.fileno())
+
+
+def _before(known: bytes) -> bytes:
+    """Return what must stand before a new line: a full disk may have cut off what was last."""
+    return _TITLE[len(known) :] or (b"" if known.endswith(b"\n") else b"\n")
 
 
 def adopt(folder: Path, files: Mapping[str, str]) -> None:
@@ -106,14 +114,14 @@ def sha256_file(path: Path) -> str:
 
 
 def _list_of(folder: Path) -> bytes:
-    """Return the list of a folder; empty where there is none, or where one is just begun."""
+    """Return the list of a folder; empty, or a part of its title, where it is just begun."""
     path = folder / LIST_NAME
     if not os.path.lexists(path):
         return b""
     foreign = path.is_symlink() or not path.is_file()
     with reporting(path):
         content = b"" if foreign else path.read_bytes()
-    if foreign or (content and not content.startswith(_TITLE)):
+    if foreign or content[: len(_TITLE)] != _TITLE[: len(content)]:
         raise OutputError(
             "is not of vol3dseg",
             where=path,

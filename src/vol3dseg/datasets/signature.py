@@ -1,6 +1,7 @@
 """Whether what was made of the files of a case is still current."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from vol3dseg import formats
@@ -41,39 +42,41 @@ def is_current(
     if not made_of.content or (repaired and not case.repair):
         return False
     names = tuple(modalities)
-    if made_of.seen == _digest(case, names, with_label, _state):
-        return True
-    return made_of.content == _digest(case, names, with_label, sha256_file)
+    with suppress(OSError, FileFormatError):  # which making it again will report
+        return made_of.seen == _digest(case, names, with_label, _state) or (
+            made_of.content == _digest(case, names, with_label, sha256_file)
+        )
+    return False
 
 
 def signature(case: Case, modalities: Iterable[str], with_label: bool) -> Signature:
     """Return what changes when a file of the case changes or is read in another way.
 
     Take it before the files are read: one that is replaced meanwhile is noticed only then.
+    FileFormatError: one cannot be read.
     """
     names = tuple(modalities)
-    seen, content = (_digest(case, names, with_label, of) for of in (_state, sha256_file))
-    return Signature(seen=seen, content=content)
+    with suppress(FileNotFoundError):
+        seen, content = (_digest(case, names, with_label, of) for of in (_state, _content))
+        return Signature(seen=seen, content=content)
+    return Signature()
 
 
 def _digest(
     case: Case, modalities: Iterable[str], with_label: bool, of: Callable[[Path], str]
 ) -> str:
     """Return the SHA-256 over what each file is used for, how it is read, and `of` it."""
-    try:
-        made_of: dict[str, object] = {
-            name: _made_of(case.images[name], of) if name in case.images else None
-            for name in modalities
-        }
-        if with_label and case.label is not None:
-            label = ImageSource(case.label, series=case.label_series)
-            made_of["label"] = [*_made_of(label, of), str(case.label_resampled)]
-            if case.annotated is not None:
-                made_of["classes"] = {name: [*own] for name, own in case.annotated.items()}
-        elif with_label:
-            made_of["label"] = [path.name for path in case.likely_labels]  # are recorded
-    except (OSError, FileFormatError):
-        return ""
+    made_of: dict[str, object] = {
+        name: _made_of(case.images[name], of) if name in case.images else None
+        for name in modalities
+    }
+    if with_label and case.label is not None:
+        label = ImageSource(case.label, series=case.label_series)
+        made_of["label"] = [*_made_of(label, of), str(case.label_resampled)]
+        if case.annotated is not None:
+            made_of["classes"] = {name: [*own] for name, own in case.annotated.items()}
+    elif with_label:
+        made_of["label"] = [path.name for path in case.likely_labels]  # are recorded
     return sha256_json(made_of)
 
 
@@ -84,6 +87,16 @@ def _made_of(source: ImageSource, of: Callable[[Path], str]) -> list[str]:
         files = within if path.is_dir() else formats.files_of(path)
         found += sorted(of(file) for file in files)
     return found
+
+
+def _content(file: Path) -> str:
+    """Return the SHA-256 of a file that is there, or say what hinders that."""
+    try:
+        return sha256_file(file)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise FileFormatError(f"cannot be read ({error.strerror})", where=file) from error
 
 
 def _state(file: Path) -> str:

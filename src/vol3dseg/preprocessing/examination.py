@@ -30,11 +30,11 @@ _START_SECONDS = 120.0  # that the child may take to start
 _READY = "ready"
 _DEEPEST = 8  # groups; names of modalities may hold a slash
 _MOST_MEMBERS = 10_000
-_MOST_PACKED = 128  # LZF makes at most 264 bytes of 3; what stands around them does no harm
+_MOST_PACKED = 1032  # bytes that gzip makes of one at most; what stands around does no harm
 _MOST_CHUNK = 2**22  # bytes, which are unpacked at once
 _LONGEST = 2**20  # characters of an attribute: a recipe
 _ROOM = 2**30  # that a process may take beyond what it has before the first file [bytes]
-_FILTERS = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32}
 _TEXTS = {"case", "recipe", "box"}
 _NUMBERS = {
     "grid_shape": (np.int64, (3,)),

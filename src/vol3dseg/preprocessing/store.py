@@ -62,7 +62,7 @@ def write_case(
 
 
 def _contents(prepared: Prepared, labels: tuple[Segmentation, Segmentation] | None) -> str:
-    """Return what stays the same where LZF, whose table begins as it lies, packs it otherwise."""
+    """Return what stays the same where another zlib packs it otherwise."""
     grids = [(grid.shape, grid.affine.tolist()) for grid in (prepared.grid, prepared.source)]
     boxes = {name: str(box) for name, box in prepared.boxes.items()}
     unseen = [of.unannotated for of in labels or () if of.unannotated]
@@ -100,9 +100,11 @@ def _fill(
 
 
 def _dataset(file: Any, name: str, array: NDArray[Any]) -> Any:
+    # Not LZF: its table begins with what lies in memory, so that it packs not always alike. Not
+    # shuffled: values of scans repeat, and gzip finds them whole.
     chunks = tuple(min(_CHUNK, n) for n in array.shape)
     return file.create_dataset(
-        name, data=array, chunks=chunks, compression="lzf", shuffle=True, fletcher32=True
+        name, data=array, chunks=chunks, compression="gzip", compression_opts=1, fletcher32=True
     )
 
 
