@@ -1,5 +1,6 @@
 """The entry point: the group of commands, and how errors are shown."""
 
+import errno
 import io
 import logging
 import os
@@ -36,6 +37,9 @@ _STOPPED = {
     "train": "the same command with --resume goes on after the last epoch that ended; if none has, "
     "give it again without",
 }
+# What no program can help; other errors of files are bugs.
+_OF_THE_SYSTEM = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENOMEM}
+_AGAIN = "mend or free the disk, and run the same command again"
 
 
 class _Commands(click.Group):
@@ -103,6 +107,11 @@ def main() -> None:
     except PermissionError as error:  # of a folder that was only asked what is in it
         found = f"may not be used ({error.strerror})"
         _fail(Vol3dSegError(found, where=error.filename, remedy=NO_RIGHTS))
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM:
+            raise
+        found = f"cannot be used ({error.strerror})"
+        _fail(Vol3dSegError(found, where=error.filename or "a file", remedy=_AGAIN))
 
 
 def _fail(error: Vol3dSegError) -> None:

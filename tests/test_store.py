@@ -220,6 +220,25 @@ def test_a_case_that_does_not_fit_into_memory_is_named_and_the_others_go_on(
     )
 
 
+def test_a_bug_fails_its_case_with_its_traceback_and_the_others_go_on(
+    brats_folder, tmp_path, recipe, labels, monkeypatch
+):
+    def prepare_or_fail(volume, recipe, **more):
+        if volume.geometry.affine[0, 3] == first.affine[0, 3]:
+            raise KeyError("of nobody")
+        return prepare_volume(volume, recipe, **more)
+
+    _, first = formats.read_image(brats_folder / "Case_001" / "Case_001_flair.nii.gz")
+    monkeypatch.setattr(prepare_case, "prepare", prepare_or_fail)
+    prepare(brats_folder, tmp_path / "out", recipe, labels)
+    index = load_index(tmp_path / "out")
+    assert [e.id for e in index.cases] == ["Case_002", "Case_003"]
+    assert index.failed["Case_001"].startswith("case Case_001: preparing failed (KeyError: 'of")
+    assert "in prepare_or_fail" in index.tracebacks["Case_001"]
+    monkeypatch.undo()
+    assert prepare(brats_folder, tmp_path / "out", recipe, labels).tracebacks == {}
+
+
 def test_a_data_set_is_prepared_in_one_call(brats_folder, tmp_path, config_path):
     """As a program calls it: names of folders, a config by name or as it is, any executor."""
     said = []

@@ -10,7 +10,6 @@ from typing import Any
 import h5py
 import nibabel
 import onnx
-from PIL import Image
 
 from vol3dseg.written import LIST_NAME, is_ours
 
@@ -45,7 +44,7 @@ def complaint(code: int | None, said: str, cause: str) -> list[str]:
     if code < 0:
         return [f"its process died by signal {-code}: {last}"]
     if "Traceback" in said:
-        return [f"a traceback: {said[said.index('Traceback') :]}"]
+        return [f"a bug: {last}", said[said.index("Traceback") :]]
     if code != 1:
         return [f"exit code {code}: {last}"]
     return [] if cause in said else [f"does not say {cause!r}: {last}"]
@@ -85,6 +84,8 @@ def _rows(path: Path) -> None:
 
 
 def _picture(path: Path) -> None:
+    from PIL import Image  # of the extra [report], as what draws pictures
+
     with Image.open(path) as image:
         image.load()
 

@@ -7,7 +7,7 @@ so that two tries differ in nothing but the fault.
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,13 +51,13 @@ class Line:
     folder: Path
 
     @classmethod
-    def make(cls, folder: Path) -> "Line":
-        """Make the data set and run every command undisturbed, but for what is there already."""
+    def make(cls, folder: Path, commands: Iterable[str] = tuple(COMMANDS)) -> "Line":
+        """Make the data set and run commands undisturbed, but for what is there already."""
         line = cls(folder.resolve())
         if not (line.folder / "config.yaml").exists():
             make_phantoms(line.folder / "dataset", CASES, seed=1, shape=SHAPE)
             changed_config("crops32", _CHANGES, line.folder / "config.yaml")
-        for command in COMMANDS:
+        for command in commands:
             if not (line.folder / command / ".done").exists():
                 done = line.run(command, line.folder / command)
                 if done.returncode:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+_SHOWN = 400  # letters of what was lost; JSON has all of it
 _COLUMNS = ("fault", "command", "injected", "survived", "lost")
 
 
@@ -47,7 +48,11 @@ def table(outcomes: Iterable[Outcome]) -> str:
         figures = f"{each.injected} | {each.survived} | {len(each.lost)}"
         lines.append(f"| {each.fault} | {each.command} | {figures} |")
     lines += [""] * bool(total.lost)
-    lines += [f"- lost: {o.command}, {o.fault}: {why}" for o in outcomes for why in o.lost]
+    lines += [
+        f"- lost: {o.command}, {o.fault}: {' '.join(why.split())[:_SHOWN]}"
+        for o in outcomes
+        for why in o.lost
+    ]
     notes = dict.fromkeys(f"- {o.command}, {o.fault}: {o.note}" for o in outcomes if o.note)
     lines += ["", *notes] if notes else []
     return "\n".join(lines) + "\n"

@@ -63,12 +63,12 @@ class Server:
         self._control = Control(place / "control", root)
         self._said = place / "said"
         self._forks = command == "cross-validate"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.faults.forking", *_ALWAYS, *_MODULES[command]],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=os.environ | {"LD_PRELOAD": str(shim), "TF_CPP_MIN_LOG_LEVEL": "3"},
-            stderr=(place / "server").open("w"),
-        )  # fmt: skip
+        with (place / "server").open("w") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.faults.forking", *_ALWAYS, *_MODULES[command]],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True,
+                env=os.environ | {"LD_PRELOAD": str(shim), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            )  # fmt: skip
         if self._answer() != "ready":
             raise RuntimeError(f"cannot import what {command} needs: see {place / 'server'}")
 

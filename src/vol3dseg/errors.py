@@ -20,6 +20,7 @@
     ├── ClusterError       (RuntimeError) workers on other machines that cannot do the work
     ├── MemoryLimitError   (MemoryError)  what does not fit into the memory that is given
     ├── OutputError        (OSError)      a place that cannot be written
+    ├── UnexpectedError    (RuntimeError) a runtime that failed on a case, or a bug
     └── MissingExtraError  (ImportError)  an optional dependency that is not installed
 
 A message names what happened, what was expected and how to mend it. The command line prints it in
@@ -28,6 +29,7 @@ one line and exits with 1; anything else is a bug and keeps its traceback.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from traceback import format_exception
 from typing import Self
 
 NO_RIGHTS = "work as a user who may, or mend its rights"  # a remedy
@@ -62,6 +64,8 @@ class Vol3dSegError(Exception):
         What headers say of that which is to be chosen from. It is told to whoever stands before the
         screen, and never recorded: headers may name the patient.
     """
+
+    traceback = ""  # of an error that is not ours, for the record
 
     # They stand beside `args`, so that an error comes whole out of a worker process.
     def __init__(
@@ -155,6 +159,37 @@ class ClusterError(Vol3dSegError, RuntimeError):
 
 class MemoryLimitError(Vol3dSegError, MemoryError):
     """What does not fit into the memory that is given."""
+
+
+class UnexpectedError(Vol3dSegError, RuntimeError):
+    """What nobody had thought of: an error of a runtime, or a bug; with its traceback."""
+
+
+@contextmanager
+def failing_alone(stage: str, where: object, remedy: str) -> Iterator[None]:
+    """Report whatever goes wrong in the block with a single case as an error of ours.
+
+    Parameters
+    ----------
+    stage : str
+        What is done in the block, as "writing".
+    where : object
+        The case.
+    remedy : str
+
+    Raises
+    ------
+    UnexpectedError
+    """
+    try:
+        yield
+    except Vol3dSegError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        found = UnexpectedError(f"{stage} failed ({said})", where=where, remedy=remedy)
+        found.traceback = encodable("".join(format_exception(error)))
+        raise found from error
 
 
 @contextmanager

@@ -109,8 +109,12 @@ def lines_of_present(folder: Path) -> bytes | None:
 
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of the file at `path`, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        error.filename = error.filename or str(path)  # which one that fails to read does not say
+        raise
 
 
 def _list_of(folder: Path) -> bytes:

@@ -56,10 +56,13 @@ def signature(case: Case, modalities: Iterable[str], with_label: bool) -> Signat
     FileFormatError: one cannot be read.
     """
     names = tuple(modalities)
-    with suppress(FileNotFoundError):
-        seen, content = (_digest(case, names, with_label, of) for of in (_state, _content))
-        return Signature(seen=seen, content=content)
-    return Signature()
+    try:
+        seen, content = (_digest(case, names, with_label, of) for of in (_state, sha256_file))
+    except (FileNotFoundError, FileFormatError):  # which reading will report
+        return Signature()
+    except OSError as error:
+        raise FileFormatError(f"cannot be read ({error.strerror})", where=error.filename) from error
+    return Signature(seen=seen, content=content)
 
 
 def _digest(
@@ -87,16 +90,6 @@ def _made_of(source: ImageSource, of: Callable[[Path], str]) -> list[str]:
         files = within if path.is_dir() else formats.files_of(path)
         found += sorted(of(file) for file in files)
     return found
-
-
-def _content(file: Path) -> str:
-    """Return the SHA-256 of a file that is there, or say what hinders that."""
-    try:
-        return sha256_file(file)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise FileFormatError(f"cannot be read ({error.strerror})", where=file) from error
 
 
 def _state(file: Path) -> str:

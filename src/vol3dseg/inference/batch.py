@@ -19,6 +19,7 @@ from vol3dseg.errors import (
     MissingExtraError,
     OutputError,
     Vol3dSegError,
+    failing_alone,
     in_memory,
 )
 from vol3dseg.files import remove_ours
@@ -41,7 +42,6 @@ from vol3dseg.inference.record import (
     earlier_record,
     list_predictions,
 )
-from vol3dseg.inference.runtimes.session import one_line
 from vol3dseg.machine import peak_mb, reset_peak
 from vol3dseg.preprocessing.prepare import Prepared
 from vol3dseg.quality.appearance import rounded
@@ -139,12 +139,12 @@ def _segmented(
     if predictor.max_memory_mb is None:  # a limit is one of the whole process
         reset_peak()
     try:
-        with failing_alone(case, "segmenting"):
+        with case_alone(case, "segmenting"):
             return _predict_case(case, ready(), predictor, folder, options)
     except (OutputError, MissingExtraError):  # which no other case would be spared
         raise
     except Vol3dSegError as error:
-        return CaseRecord(error=error.recorded)
+        return CaseRecord(error=error.recorded, traceback=error.traceback)
 
 
 def _remove_older(folder: Path, before: CaseRecord, now: CaseRecord) -> None:
@@ -154,20 +154,11 @@ def _remove_older(folder: Path, before: CaseRecord, now: CaseRecord) -> None:
 
 
 @contextmanager
-def failing_alone(case: Case, stage: str) -> Iterator[None]:
-    """Turn what can go wrong with a single case into a Vol3dSegError; bugs pass through."""
-    where = f"case {case.id}"
-    try:
-        with in_memory(f"scan and results ({stage})", where):
-            yield
-    except (Vol3dSegError, NotImplementedError, RecursionError):  # the latter two are bugs
-        raise
-    except (OSError, RuntimeError) as error:  # of a disk or a runtime
-        raise Vol3dSegError(
-            f"{stage} failed ({type(error).__name__}: {one_line(error)})",
-            where=where,
-            remedy="try it again with --resume",
-        ) from error
+def case_alone(case: Case, stage: str) -> Iterator[None]:
+    """Turn what can go wrong with a single case into a Vol3dSegError."""
+    where, remedy = f"case {case.id}", "try it again with --resume; the record has the traceback"
+    with failing_alone(stage, where, remedy), in_memory(f"scan and results ({stage})", where):
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +191,12 @@ def _read(case: Case, predictor: Predictor, options: PredictOptions) -> _Ready:
     manifest = predictor.manifest
     recipe, optional = manifest.recipe, manifest.optional
     sources = signature(case, recipe.modalities, with_label=False)  # before a file can change
-    with failing_alone(case, "reading"):
+    with case_alone(case, "reading"):
         scan = require_room(case, predictor, options)
         series = _series(case, recipe.modalities) if options.as_seg else None
         volume = read_volume(case, recipe.modalities, optional)
     read = time.perf_counter()
-    with failing_alone(case, "preparing"):
+    with case_alone(case, "preparing"):
         prepared = predictor.prepare(volume, scan)
     flat = tuple(no_contrast(name).found for name in flat_modalities(volume))
     record = CaseRecord(
@@ -249,7 +240,7 @@ def _predict_case(
     prepared = ready.prepared
     prediction = predictor.result(prepared, options.probabilities)
     writing = time.perf_counter()
-    with failing_alone(case, "writing"):
+    with case_alone(case, "writing"):
         names = write_outputs(prediction, case, ready.series, folder, options, predictor.origin)
     seconds = {**ready.record.seconds, **prediction.seconds, "write": time.perf_counter() - writing}
     segmentation = prediction.segmentation

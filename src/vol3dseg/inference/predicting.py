@@ -12,7 +12,7 @@ from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases, only_part
 from vol3dseg.datasets.splits import PARTS, read_split
 from vol3dseg.errors import DatasetError, MissingExtraError, Vol3dSegError
-from vol3dseg.inference.batch import Progress, failing_alone, predict_cases, require_room
+from vol3dseg.inference.batch import Progress, case_alone, predict_cases, require_room
 from vol3dseg.inference.elsewhere import segment_elsewhere
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.output_files import PredictOptions, output_names
@@ -165,7 +165,7 @@ def explain(
     recipe, optional = predictor.manifest.recipe, predictor.manifest.optional
     for case in chain.from_iterable(_chosen(predictor, inputs, options).values()):
         try:
-            with failing_alone(case, "preparing"):
+            with case_alone(case, "preparing"):
                 scan = require_room(case, predictor, options)
                 volume = read_volume(case, recipe.modalities, optional)
                 prepared = predictor.prepare(volume, scan)

@@ -30,6 +30,8 @@ class CaseRecord(Frozen):
         The label map, relative to the record; empty for a case that failed.
     error : str
         Why it failed, one line per problem; empty if it did not.
+    traceback : str
+        Where it failed, if that was a runtime's error or a bug.
     seconds : mapping from stage to float
         Time of "read", "prepare", "infer", "restore", "postprocess" if there is any, and "write"
         [s].
@@ -70,6 +72,7 @@ class CaseRecord(Frozen):
 
     file: str = ""
     error: str = ""
+    traceback: str = ""
     seconds: dict[str, Amount] = {}
     peak_mb: Amount | None = None
     plan: str = ""
@@ -124,7 +127,7 @@ class Record(Frozen):
     """
 
     format: Literal["vol3dseg.predictions"] = "vol3dseg.predictions"
-    version: Literal[9] = 9
+    version: Literal[10] = 10
     model_sha256: str
     fingerprint: str
     trusted_by: str = ""

@@ -114,15 +114,18 @@ class Index(Frozen):
     cases : tuple of CaseEntry
         In order of their names.
     left_out, failed : mapping from case to the reason in words
+    tracebacks : mapping from case to str
+        Of those that failed by an error of a runtime or a bug.
     """
 
     format: Literal["vol3dseg.prepared"] = "vol3dseg.prepared"
-    version: Literal[8] = 8
+    version: Literal[9] = 9
     config: Config
     fingerprint: str
     cases: tuple[CaseEntry, ...] = ()
     left_out: dict[str, str] = {}
     failed: dict[str, str] = {}
+    tracebacks: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _each_case_once(self) -> "Index":

@@ -11,9 +11,15 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.contrast import flat_modalities, no_contrast
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.datasets.signature import signature
-from vol3dseg.errors import MissingExtraError, OutputError, Vol3dSegError, in_memory
+from vol3dseg.errors import (
+    MissingExtraError,
+    OutputError,
+    Vol3dSegError,
+    failing_alone,
+    in_memory,
+)
 from vol3dseg.files import trace
-from vol3dseg.preprocessing.index import CASES, CaseEntry
+from vol3dseg.preprocessing.index import CASES, FILE_NAME, CaseEntry
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
 from vol3dseg.preprocessing.store import write_case
 from vol3dseg.space.intake import notes_as_text
@@ -29,6 +35,7 @@ class Outcome:
     entry: CaseEntry | None = None
     left_out: str = ""
     failed: str = ""
+    traceback: str = ""  # of what failed, if it was none of our errors
     removed: str = ""  # it is no longer in the data set
 
 
@@ -38,13 +45,15 @@ def prepare_case(case: Case, config: Config, folder: Path) -> Outcome:
     OutputError and MissingExtraError are raised: other cases would fare no better.
     """
     try:
-        memory = in_memory("a scan and what is made of it", where=f"case {case.id}")
-        with trace(folder / CASES, begun(case.id)), memory:
+        where = f"case {case.id}"
+        alone = failing_alone("preparing", where, f"{FILE_NAME} has the traceback")
+        memory = in_memory("a scan and what is made of it", where)
+        with trace(folder / CASES, begun(case.id)), alone, memory:
             return _prepared(case, config, folder)
     except (OutputError, MissingExtraError):
         raise
     except Vol3dSegError as error:
-        return Outcome(case.id, failed=error.recorded)
+        return Outcome(case.id, failed=error.recorded, traceback=error.traceback)
 
 
 def _prepared(case: Case, config: Config, folder: Path) -> Outcome:

@@ -250,6 +250,7 @@ class _Run:
             cases=tuple(made[name] for name in sorted(made)),
             left_out={o.case_id: o.left_out for o in reasons if o.left_out},
             failed={o.case_id: o.failed for o in reasons if o.failed},
+            tracebacks={o.case_id: o.traceback for o in reasons if o.traceback},
         )
         index.save(self._folder)
         return index

@@ -33,7 +33,8 @@ _SHARE = 50  # at most a fiftieth of the training goes into pages
 class LivePage:
     """Keeps training.html and strip.json of a run folder; a context that says how it ends.
 
-    Where they cannot be written, `say` is told once: that is no reason to end a training.
+    Where they cannot be written, `say` is told once, and it is tried again with the next page: that
+    is no reason to end a training.
 
     Parameters
     ----------
@@ -67,7 +68,9 @@ class LivePage:
         self._done = done
         self._epoch_s: float | None = None
         self._left_s: float | None = None
-        self._next: float | None = -math.inf  # None where it is given up
+        self._next = -math.inf
+        self._told = False  # that something cannot be written
+        self._behind = False  # the strip that lies there
 
     def __enter__(self) -> "LivePage":
         self._write("")
@@ -92,25 +95,24 @@ class LivePage:
         found = manifest.validation
         if found is not None and found.mean_dice is not None:
             said += f"; mean Dice of {found.cases} whole validation volumes {found.mean_dice:.4f}"
+        if self._behind:
+            self._write_strip()
         self._write(f"{said}.")
 
     def epoch_ended(self, model: Any, epoch: int, epoch_s: float, left_s: float | None) -> None:
         """Show an epoch, from 1; only in the strip if the page was written just before."""
         self._done, self._epoch_s, self._left_s = epoch, epoch_s, left_s
         begun = self._clock()
-        if self._next is None:
-            return
         due, last = begun >= self._next, epoch == self._config.training.epochs
         if not (due or last or is_kept(epoch)):
             return
         self._strip = self._strip.then(epoch, self._draw(model))
-        if is_kept(epoch) or last:
-            self._try(STRIP, self._strip.model_dump_json() + "\n")
+        if is_kept(epoch) or last or self._behind:
+            self._write_strip()
         if due:
             self._write("")
             ended = self._clock()
-            if self._next is not None:
-                self._next = ended + max(_PAUSE_S, _SHARE * (ended - begun))
+            self._next = ended + max(_PAUSE_S, _SHARE * (ended - begun))
 
     def _draw(self, model: Any) -> bytes:
         """Draw what is predicted; no random number is drawn, and the model stays as it is."""
@@ -133,14 +135,19 @@ class LivePage:
     def _epochs(self) -> int:
         return self._config.training.epochs
 
-    def _try(self, name: str, content: str) -> None:
-        if self._next is None:
-            return
+    def _write_strip(self) -> None:
+        self._behind = not self._try(STRIP, self._strip.model_dump_json() + "\n")
+
+    def _try(self, name: str, content: str) -> bool:
+        """Write a file, or tell why not; return whether it is written."""
         try:
             write_text(self._run / name, content)
         except OutputError as error:
-            self._say(f"note: {error}")
-            self._next = None
+            if not self._told:
+                self._say(f"note: {error}")
+            self._told = True
+            return False
+        return True
 
 
 class PageEachEpoch(keras.callbacks.Callback):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 Which case is which in the page is said beside each, with where to go in the viewer.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -26,6 +27,7 @@ from vol3dseg.reporting.slices import PLANES
 from vol3dseg.reporting.svg import legend
 
 WORST, BEST = 6, 3
+_LOG = logging.getLogger(__name__)
 _NAMED = 8  # structures of a case
 
 
@@ -85,12 +87,16 @@ def _untold(case: Case, error: DatasetError) -> tuple[str, Telling | str]:
 
 
 def _card(case: CaseScores, found: Telling | str, number: int) -> str:
-    """Return what is shown of a case; what is wrong with its pictures is said in their place."""
+    """Return what is shown of a case; what is wrong with its pictures is said there, and logged."""
     scores = escape(_scores_in_words(case))
     head = f"<h4>{escape(case.case_id)} <span>mean Dice {mean_dice(case):.4f}</span></h4>"
     if isinstance(found, str):
-        body = f'<p class="note">no picture: {escape(" ".join(found.split()))}</p>'
+        said = " ".join(found.split())
+        _LOG.warning("no picture of case %s: %s", case.case_id, said)
+        body = f'<p class="note">no picture: {escape(said)}</p>'
     else:
+        for note in found.notes:
+            _LOG.warning("picture of case %s: %s", case.case_id, note)
         body = "\n".join([panels(found, case.case_id, number), _caption(found, case.case_id)])
     return f'<article class="case">{head}<p class="note">{scores}</p>{body}</article>'
 
