@@ -320,3 +320,36 @@ def test_a_file_is_removed_if_it_is_as_we_wrote_it(tmp_path):
         True, False, False, False
     ]  # fmt: skip
     assert names(tmp_path) == ["changed", "theirs"]
+
+
+def test_whoever_writes_next_removes_what_a_killed_process_left(tmp_path):
+    dead = start_writing(tmp_path / "dead.h5")
+    dead.send_signal(signal.SIGKILL)
+    dead.communicate()
+    living = start_writing(tmp_path / "living.h5")
+    with atomic_path(tmp_path / "x.txt") as temporary:
+        temporary.write_text("whole")
+    assert [path.name for path in tmp_path.glob("*/*")] == ["living.h5"]
+    living.communicate()
+    assert names(tmp_path) == ["living.h5", "x.txt"]
+
+
+def test_a_folder_that_somebody_else_has_locked_first_is_made_anew(tmp_path, monkeypatch):
+    """Whoever takes it for a leftover has it locked, and is about to remove it."""
+    fcntl = pytest.importorskip("fcntl")
+    locked, opened = [], os.open
+
+    def open_after_another(path, *rest, **named):
+        if not locked and ".vol3dseg-tmp-" in str(path):
+            locked.append(opened(path, *rest))
+            fcntl.flock(locked[0], fcntl.LOCK_EX)
+        return opened(path, *rest, **named)
+
+    monkeypatch.setattr(os, "open", open_after_another)
+    with atomic_path(tmp_path / "x.txt") as temporary:
+        assert len(locked) == 1
+        held = os.fstat(locked[0]).st_ino
+        assert temporary.parent.stat().st_ino != held or os.fstat(locked[0]).st_nlink == 0
+        temporary.write_text("whole")
+    os.close(locked[0])
+    assert names(tmp_path) == ["x.txt"]

@@ -14,8 +14,9 @@ from benchmarks.faults.server import Ended, Server
 _RANDOM = re.compile(r"(\.vol3dseg-tmp-|/tmp/tmp|generated_file)[0-9a-z_]+")
 # What is drawn from results that are written already; they are worth no failure.
 PAGES = ("report.html", "training.html", "strip.json")
-# These start TensorFlow, seconds for each try: of calls that are alike, only the first fails.
-_SLOW = ("train", "export-onnx", "cross-validate")
+# These start TensorFlow, some ten seconds for each try: of calls that are alike, the first alone,
+# and of those every so many-th. What they write, they write by the same code as the others.
+_SLOW = {"train": 3, "export-onnx": 3, "cross-validate": 12}
 
 
 def inject(
@@ -32,7 +33,7 @@ def inject(
     commands, faults : sequence
         Which.
     every : int
-        Of the calls that are chosen, every so many-th.
+        Of the calls that would be chosen, every so many-th.
     """
     place = line.folder.parent / "servers"
     shim = build_shim(place)
@@ -53,7 +54,8 @@ class _Tries:
     def outcome(self, fault: Fault, every: int) -> Outcome:
         """Let one call after the other fail."""
         calls = self._calls(fault.kinds)
-        chosen = _chosen(calls, first_only=self._command in _SLOW)[::every]
+        slow = _SLOW.get(self._command, 0)
+        chosen = _chosen(calls, first_only=bool(slow))[:: every * (slow or 1)]
         struck, lost = 0, []
         for nth in chosen:
             folder = self._line.fresh(f"{self._command}-{re.sub('[^a-z]+', '-', fault.name)}-{nth}")

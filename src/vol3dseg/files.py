@@ -31,10 +31,12 @@ def atomic_path(final: Path) -> Iterator[Path]:
 
     It has the name of `final`, in a folder of its own beside it, because a rename is atomic within
     one file system only; the folder of `final` is made. The file is flushed to the disk before it
-    is renamed, and removed when the block raises. `remove_leftovers` removes what a killed process
-    leaves. OutputError: the folder cannot be made or written, or the file there is not ours.
+    is renamed, and removed when the block raises; what a killed process has left beside it is
+    removed as well. OutputError: the folder cannot be made or written, or the file there is not
+    ours.
     """
     with reporting(final), _temporary_folder(final.parent) as folder:
+        remove_leftovers(final.parent)
         temporary = folder / final.name
         yield temporary
         with temporary.open("rb") as file:
@@ -53,8 +55,8 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
         folder = parent / f".vol3dseg-tmp-{os.urandom(8).hex()}"
         folder.mkdir()
         try:
-            with _lock(folder):
-                if not folder.exists():  # taken for a leftover before it was locked
+            with _lock(folder) as locked:
+                if locked is False or not folder.exists():  # taken for a leftover before that
                     continue
                 try:
                     yield folder
@@ -66,27 +68,31 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Try to lock a folder for the block; gives whether it is ours.
+def _lock(folder: Path) -> Iterator[bool | None]:
+    """Try to lock a folder for the block; gives whether it is ours, None where nobody can lock it.
 
     The system releases a lock when its process ends, however it ends. Folders cannot be locked on
     Windows and most network file systems.
     """
     if sys.platform == "win32":
-        yield False
+        yield None
         return
     import fcntl
 
-    descriptor, locked = None, False
+    descriptor, locked = None, None
     with suppress(FileNotFoundError):  # somebody else may just have removed it
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     if descriptor is None:
         yield False
         return
     try:
-        with suppress(OSError):
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             locked = True
+        except BlockingIOError:
+            locked = False
+        except OSError:
+            locked = None
         yield locked
     finally:
         os.close(descriptor)
