@@ -1,10 +1,12 @@
 """The command line as a user meets it: the line of deployment, one clear line per refusal."""
 
+import errno
 import json
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 import yaml
 
 from vol3dseg import formats
+from vol3dseg.cli import main as command_line
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.formats.nifti import nifti_file as nifti
@@ -505,3 +508,36 @@ def test_a_bad_case_is_named(kind, change, message, vol3dseg, brats_folder, conf
     assert message in done.stderr
     assert "2 cases prepared, 0 left out, 1 failed" in done.stdout
     assert not (tmp_path / "P/cases/Case_002.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        pytest.param(
+            OSError(errno.EIO, "Input/output error", "x.h5"),
+            "error: x.h5: cannot be used (Input/output error); mend or free the disk, and run the "
+            "same command again\n",
+            id="of the disk",
+        ),
+        pytest.param(
+            PermissionError(errno.EACCES, "Permission denied", "x"),
+            "error: x: may not be used (Permission denied); work as a user who may, or mend its "
+            "rights\n",
+            id="of rights",
+        ),
+    ],
+)
+def test_an_error_of_the_system_is_one_line(error, said, monkeypatch, capsys):
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.setattr(command_line, "cli", lambda: (_ for _ in ()).throw(error))
+    with pytest.raises(SystemExit) as end:
+        command_line.main()
+    assert end.value.code == 1
+    assert capsys.readouterr().err == said
+
+
+def test_a_file_that_a_bug_forgot_keeps_its_traceback(monkeypatch):
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.setattr(command_line, "cli", lambda: Path("nowhere").stat())
+    with pytest.raises(FileNotFoundError):
+        command_line.main()

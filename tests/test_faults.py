@@ -213,24 +213,21 @@ def line(tmp_path_factory, shim, manifest_of, graph_of):
 
 
 @pytest.mark.parametrize(
-    ("command", "fault", "every"),
+    ("command", "every", "faults"),
     [
-        ("preprocess", "write: no space", 3),
-        ("preprocess", "write: half of it", 3),
-        ("preprocess", "rename: no permission", 2),
-        ("preprocess", "fsync: I/O error", 5),
-        ("preprocess", "open: no permission", 31),
-        ("preprocess", "killed", 23),
-        ("predict", "disk full from then on", 13),
-        ("predict", "rename: I/O error", 3),
-        ("predict", "read: I/O error", 25),
-        ("evaluate", "write: no space", 4),
+        ("preprocess", 4, ("write: no space", "rename: no permission", "fsync: I/O error")),
+        ("preprocess", 40, ("open: no permission", "killed")),
+        ("predict", 6, ("write: half of it", "rename: I/O error")),
+        ("predict", 25, ("disk full from then on", "read: I/O error")),
+        ("evaluate", 4, ("write: no space", "fsync: no space")),
+        ("evaluate", 15, ("killed",)),
     ],
+    ids=lambda value: ", ".join(value) if isinstance(value, tuple) else None,
 )
-def test_nothing_is_lost(line, command, fault, every):
-    (outcome,) = inject(line, [command], [BY_NAME[fault]], every)
-    assert outcome.injected >= 2
-    assert outcome.lost == ()
+def test_nothing_is_lost(line, command, every, faults):
+    for outcome in inject(line, [command], [BY_NAME[name] for name in faults], every):
+        assert outcome.injected >= 2
+        assert outcome.lost == ()
 
 
 def test_what_is_lost_is_said(line, monkeypatch, tmp_path):
