@@ -84,7 +84,7 @@ def check(
     if as_json:
         content = {
             "format": "vol3dseg.check",
-            "version": 2,
+            "version": 3,
             "dataset": str(dataset),
             "layout": name,
             "cases": len(cases),

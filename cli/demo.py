@@ -5,7 +5,7 @@ import shutil
 import time
 from contextlib import closing, suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import click
 
@@ -55,19 +55,42 @@ def demo(output: Path, seed: int) -> None:
 
 def _clear(output: Path) -> None:
     """Remove an earlier demo if its folder holds what it made and nothing else."""
-    from vol3dseg.errors import OutputError
+    from vol3dseg.errors import OutputError, some_of
 
+    remedy = "choose another folder with -o, or move this one"
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        found = "a symbolic link" if output.is_symlink() else "no folder"
+        raise OutputError(f"is {found}", where=output, expected="a folder", remedy=remedy)
     if not output.is_dir() or not any(output.iterdir()):
         return
-    with suppress(OSError, ValueError):
-        if json.loads((output / _MARKER).read_text("utf-8")) == _contents(output):
-            shutil.rmtree(output)
-            return
-    raise OutputError(
-        "holds something else than an earlier demo, or an earlier one that was changed",
-        where=output,
-        remedy="choose another folder with -o, or move this one",
-    )
+    if others := _others(output):
+        raise OutputError(
+            f"holds {some_of(others)}, which no demo has made or which changed since",
+            where=output,
+            expected="an empty folder, or an earlier demo and nothing else",
+            remedy=remedy,
+        )
+    shutil.rmtree(output)
+
+
+def _others(output: Path) -> list[str]:
+    """Return what is in a folder and is not as an earlier demo has left it."""
+    from vol3dseg.written import LIST_NAME
+
+    made: dict[str, str] = {}
+    with suppress(OSError, ValueError, TypeError):
+        made = dict(json.loads((output / _MARKER).read_text("utf-8")))
+    folders = {str(folder) for name in made for folder in PurePosixPath(name).parents}
+    own: set[tuple[str, str | None]] = {
+        *made.items(),
+        *((name, None) for name in (*folders, _MARKER, LIST_NAME) if made),
+    }
+    found, others = _contents(output), []
+    for path in sorted(output.rglob("*")):
+        name = path.relative_to(output).as_posix()
+        if path.is_symlink() or (name, found.get(name)) not in own:
+            others.append(name)
+    return others
 
 
 def _contents(output: Path) -> dict[str, str]:

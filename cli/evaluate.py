@@ -1,5 +1,6 @@
 """`vol3dseg evaluate`."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -7,6 +8,7 @@ import click
 
 from vol3dseg.cli.options import (
     PathType,
+    about_case,
     command,
     config_option,
     output_option,
@@ -92,7 +94,7 @@ def evaluate(
     REFERENCES is a dataset folder in a known layout, a dataset table (.csv, .json), or a folder of
     files with the same names as the predictions. Label maps may be in any format that is read,
     DICOM-SEG too; where both of a case are that, REFERENCES must be a table with its image. Every
-    prediction must have a reference and every reference a prediction, unless --only-common is
+    prediction must have a reference and found reference a prediction, unless --only-common is
     given; a split, here or at predict, says which cases are meant. Writes report.html, a page with
     charts and pictures, cases.csv, summary.json and summary.md; with --split into a folder for each
     part that has predictions, and one summary.md over them. Needs no TensorFlow.
@@ -122,26 +124,28 @@ def evaluate(
         lesions,
         workers,
     )
+    found = {}
     if len(predictions) == 1:
-        found = score(predictions[0], references, output, *options)
-        _show(found)
-        _show_pooled(found.summaries)
+        found["all"] = score(predictions[0], references, output, *options)
+        _show(found["all"])
+        _show_pooled(found["all"].summaries)
     else:
         require_statistics()
         several.claim_comparison(output)
-        every = {}
         for name, folder in several.names_of(predictions).items():
             click.echo(f"\n{name}: {folder}")
-            every[name] = score(folder, references, output / name, *options)
-            _show(every[name])
-        compared = several.compare_evaluations(every, output)
-        for part in next(iter(every.values())).summaries:
+            found[name] = score(folder, references, output / name, *options)
+            _show(found[name])
+        compared = several.compare_evaluations(found, output)
+        for part in next(iter(found.values())).summaries:
             means = several.mean_table(compared, part)
             show_table(f"Means and 95 % intervals (cases): {part}", means.columns, means.rows)
             pairs = several.difference_table(compared, part, brief=True)
             show_table(f"Differences: {part}", pairs.columns, pairs.rows)
-            _show_pooled({name: each.summaries[part] for name, each in every.items()})
+            _show_pooled({name: each.summaries[part] for name, each in found.items()})
     click.echo(f"report -> {output}")
+    if any(each.cohort.failed for each in found.values()):
+        sys.exit(1)
 
 
 def _show(found: "Evaluation") -> None:
@@ -153,6 +157,8 @@ def _show(found: "Evaluation") -> None:
     click.echo(rules_in_words(next(iter(found.summaries.values()))))
     for part in found.without_predictions:
         click.echo(f"left out: part {part} has no predictions")
+    for case_id, why in found.cohort.failed.items():
+        click.echo(f"failed: {about_case(case_id, str(why))}")
     for note in found.notes:
         click.echo(f"note: {note}")
 

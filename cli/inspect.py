@@ -1,5 +1,6 @@
 """`vol3dseg inspect`."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import click
 
 from vol3dseg.cli.options import (
     PathType,
+    about_case,
     command,
     config_option,
     output_option,
@@ -62,6 +64,8 @@ def inspect(
 
         found = inspect_dataset(dataset, output, config, sample, workers, repair, show)
     _report(found, output)
+    if found.failed:
+        sys.exit(1)
 
 
 def _report(found: "Survey", output: Path) -> None:
@@ -79,6 +83,8 @@ def _report(found: "Survey", output: Path) -> None:
         click.echo(f"note: {note}")
     if found.too_few:
         click.echo(found.too_few)
+    for case_id, why in found.failed.items():
+        click.echo(f"failed: {about_case(case_id, why)}")
     count = len(found.cases)
     click.echo(
         f"{count} case{'s' * (count != 1)}, {len(found.suspects)} suspect, "

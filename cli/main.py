@@ -27,7 +27,7 @@ from vol3dseg.cli.show import show
 from vol3dseg.cli.split import split
 from vol3dseg.cli.train import train
 from vol3dseg.cli.view import view
-from vol3dseg.errors import NO_RIGHTS, Vol3dSegError
+from vol3dseg.errors import LESS_MEMORY, NO_RIGHTS, MemoryLimitError, Vol3dSegError
 
 # What a command says when it is stopped by Ctrl-C, if it can go on.
 _STOPPED = {
@@ -37,9 +37,15 @@ _STOPPED = {
     "train": "the same command with --resume goes on after the last epoch that ended; if none has, "
     "give it again without",
 }
-# What no program can help; other errors of files are bugs.
-_OF_THE_SYSTEM = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENOMEM}
-_AGAIN = "mend or free the disk, and run the same command again"
+
+# What no program can help, with its remedy; other errors of files are bugs.
+_MEND, _RENAME = "mend or free the disk, and run the same command again", "choose another name"
+_OF_THE_SYSTEM = {
+    **dict.fromkeys((errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE), _MEND),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), _RENAME),
+}
+# What the system says where there is no memory for a library, a thread, or a process.
+_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't start new thread")
 
 
 class _Commands(click.Group):
@@ -107,11 +113,19 @@ def main() -> None:
     except PermissionError as error:  # of a folder that was only asked what is in it
         found = f"may not be used ({error.strerror})"
         _fail(Vol3dSegError(found, where=error.filename, remedy=NO_RIGHTS))
-    except OSError as error:
-        if error.errno not in _OF_THE_SYSTEM:
+    except Exception as error:
+        if _lacks_memory(error):  # outside of any case: where one is to blame, that is said
+            said = " ".join(str(error).split()[-12:])
+            _fail(MemoryLimitError(f"memory is used up{said and f' ({said})'}", remedy=LESS_MEMORY))
+        if not isinstance(error, OSError) or error.errno not in _OF_THE_SYSTEM:
             raise
-        found = f"cannot be used ({error.strerror})"
-        _fail(Vol3dSegError(found, where=error.filename or "a file", remedy=_AGAIN))
+        found, where = f"cannot be used ({error.strerror})", error.filename or "a file"
+        _fail(Vol3dSegError(found, where=where, remedy=_OF_THE_SYSTEM[error.errno]))
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Tell whether an error comes from a lack of memory: also of a library or a thread for it."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def _fail(error: Vol3dSegError) -> None:

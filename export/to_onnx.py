@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from vol3dseg.config import Config
-from vol3dseg.errors import ModelError, ParityError
+from vol3dseg.errors import ModelError, OutputError, ParityError, RunError
 from vol3dseg.export.averaged import of_folds
 from vol3dseg.export.graph import EXPORTERS
 from vol3dseg.export.instance_norm import spell_out_imprecise_norms
@@ -28,6 +28,7 @@ from vol3dseg.model.network_check import require_known_steps, require_sound_netw
 from vol3dseg.model.provenance import provenance
 from vol3dseg.model.signing_keys import Signer, signer_of, write_model, written_for
 from vol3dseg.training.pooled_folds import is_cross_validation
+from vol3dseg.written import usable_path
 
 TOLERANCE = 1e-4
 _PATCHES = 4
@@ -104,13 +105,14 @@ def export_onnx(
             "a pair is neither standalone nor in int8",
             remedy="leave out the locator, or the other option",
         )
-    output = Path(output)
+    output = usable_path(output, OutputError)
     signer = signer_of(sign)
     require_writable(output.parent, [path.name for path in written_for(output, signer)])
     folder = None if patches is None or isinstance(patches, np.ndarray) else Path(patches)
     if isinstance(source, str | Path):
-        load = of_folds if is_cross_validation(Path(source)) else of_run
-        trained = load(Path(source), folder, standalone)
+        origin = usable_path(source, RunError)
+        load = of_folds if is_cross_validation(origin) else of_run
+        trained = load(origin, folder, standalone)
     else:
         trained = of_model(source, description, folder, patches is not None)
         if standalone:

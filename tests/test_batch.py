@@ -182,11 +182,11 @@ class KernelError(RuntimeError):
 
 
 FAILURES = [
+    pytest.param(TypeError("a bug"), r"failed \(TypeError: a bug; .*report it", id="bug"),
+    pytest.param(NotImplementedError(), r"failed \(NotImplementedError: ", id="not there"),
     pytest.param(KernelError("Failed:\n  broken kernel"), r"broken kernel", id="runtime"),
     pytest.param(MemoryError(), r"do not fit into memory", id="memory"),
     pytest.param(OSError(5, "Input/output error"), r"Input/output error", id="disk"),
-    pytest.param(TypeError("no such thing"), r"\(TypeError: no such thing\)", id="bug"),
-    pytest.param(NotImplementedError("not yet"), r"not yet", id="bug that is a RuntimeError"),
 ]
 
 
@@ -240,11 +240,25 @@ def test_whatever_fails_of_one_case_is_recorded_and_the_rest_goes_on(
     assert said.startswith(f"case {failed[0]}: ")
     assert "\n" not in said
     assert len(said.split("; ")) >= 2, "a remedy"
+    assert shown == [case.id for case in cases]
     kept = found.cases[failed[0]].traceback
     assert bool(kept) != isinstance(error, MemoryError)
     assert not kept or type(error).__name__ in kept
-    assert shown == [case.id for case in cases]
     assert load_record(tmp_path) == found
+
+
+def test_who_stops_it_keeps_the_record_of_the_cases_before(
+    break_once, predictor, record, brats_folder, tmp_path
+):
+    break_once(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        predict_cases(find_cases(brats_folder), predictor, tmp_path, record)
+    assert not list(tmp_path.glob(".vol3dseg-tmp-*"))
+    kept = load_record(tmp_path)
+    assert [name for name in kept.cases if kept.cases[name].error] == []
+    for name, case in kept.cases.items():
+        assert name < "Case_003"
+        assert (tmp_path / case.file).is_file()
 
 
 def test_what_onnxruntime_says_of_itself_fails_one_case_only(

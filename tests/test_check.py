@@ -225,6 +225,7 @@ class TestCommand:
                 "expected": "NIfTI (.nii, .nii.gz, or .hdr with .img), NRRD or MetaImage",
                 "remedy": "export the scan as one of them",
                 "listed": "",
+                "traceback": "",
             }
         ]
 

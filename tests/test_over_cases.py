@@ -16,7 +16,7 @@ from vol3dseg.datasets import over_cases as module
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import Workers, over_cases, worker_processes
-from vol3dseg.errors import DatasetError
+from vol3dseg.errors import DatasetError, OutputError
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.reporting.inspection.survey import survey
 
@@ -177,6 +177,16 @@ def test_one_process_is_this_one(most, cases):
         assert all(over_cases(here, CASES[:cases], workers, died))
 
 
-def test_errors_of_the_function_are_passed_on():
-    with ThreadPoolExecutor(2) as pool, pytest.raises(ZeroDivisionError):
-        list(over_cases(lambda case: 1 / 0, CASES, pool, died))
+def refuse(case):
+    raise OutputError("no place")
+
+
+def divide(case):
+    return 1 / 0 if case is CASES[1] else case.id
+
+
+def test_errors_of_ours_are_passed_on_and_others_fail_their_case():
+    with ThreadPoolExecutor(2) as pool:
+        with pytest.raises(OutputError):
+            list(over_cases(refuse, CASES, pool, died))
+        assert sorted(over_cases(divide, CASES[:3], pool, died)) == ["000", "001 died", "002"]

@@ -110,7 +110,7 @@ LIGHT = {
     *("corrections", "adopt"),
 }
 TRAINED = {"plan", "train", "compare", "export-onnx", "cross-validate"}
-ELSEWHERE = {"demo", "view"}  # below; and tests/test_view.py, since it serves a page until it ends
+ELSEWHERE = {"demo", "view"}  # of what is run here; serves a page, tests/test_view.py
 
 
 def test_every_command_is_run_here():
@@ -183,14 +183,6 @@ def test_no_command_that_trains_speaks_or_leaves_anything(
     alone("cross-validate", out / "prepared", "-o", out / "folds", *folds, trains=True)
     alone("export-onnx", out / "a", "-o", out / "model.onnx", trains=True)
     alone("predict", out / "model.onnx", shared_brats_folder, "-o", out / "seg")
-
-
-@pytest.mark.hostile
-@pytest.mark.train
-@pytest.mark.slow
-def test_the_demo_speaks_to_nobody(alone, tmp_path):
-    pytest.importorskip("tensorflow")
-    alone("demo", "-o", tmp_path / "demo", trains=True)
 
 
 # ---------------------------------------------------------------- no folder decides

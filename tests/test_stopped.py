@@ -66,7 +66,8 @@ def test_predict_that_is_stopped_goes_on(predict, vol3dseg, tmp_path):
         "stopped: what is segmented is kept; the same command with --resume goes on"
     )
     assert "Traceback" not in said
-    assert load_record(tmp_path / "O").begun == ""
+    assert list(load_record(tmp_path / "O").cases) == ["Case_001"]
+    assert not list((tmp_path / "O").glob(".vol3dseg-tmp-*"))
     done = vol3dseg(*predict, "--resume")
     assert "1 of 3 cases are complete" in done.stdout
     assert "2 cases segmented, 0 failed" in done.stdout
@@ -76,7 +77,7 @@ def test_predict_that_is_killed_names_the_case_and_goes_on_with_the_others(
     predict, vol3dseg, tmp_path
 ):
     assert dying(signal.SIGKILL, *predict)[0] == -signal.SIGKILL
-    assert load_record(tmp_path / "O").begun == "Case_002"
+    assert [path.name for path in (tmp_path / "O").glob(".vol3dseg-tmp-*/*")] == ["Case_002.begun"]
     code, said = dying(signal.SIGKILL, *predict)
     assert code == -signal.SIGKILL
     assert "note: case Case_002: the run before was killed while it was worked on" in said

@@ -216,7 +216,7 @@ def test_a_case_that_does_not_fit_into_memory_is_named_and_the_others_go_on(
     index = prepare(brats_folder, tmp_path / "out", recipe, labels)
     assert [e.id for e in index.cases] == ["Case_002", "Case_003"]
     assert index.failed["Case_001"].startswith(
-        "case Case_001: a scan and what is made of it do not"
+        "case Case_001: scan and results (preparing) do not fit"
     )
 
 

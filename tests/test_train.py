@@ -21,11 +21,11 @@ pytestmark = pytest.mark.train
 import keras  # noqa: E402 - after the skip
 
 from vol3dseg.export import to_onnx as export  # noqa: E402
-from vol3dseg.training import fit  # noqa: E402
 from vol3dseg.training.checkpoints import load_checkpoint  # noqa: E402
 from vol3dseg.training.fit import train  # noqa: E402
 from vol3dseg.training.results import KerasBackend, describe_model  # noqa: E402
 
+FREE = "vol3dseg.training.for_this_machine.own_share_mb"
 RUN_FILES = {
     "best.keras", "last.keras", "manifest.json", "config.yaml", "split.json", "split.png",
     "training.log", "training.html", "strip.json", "environment.json", "scores",
@@ -277,11 +277,11 @@ def test_a_resumed_run_keeps_the_micro_batch_that_it_chose(prepared, tmp_path, r
             raise KeyboardInterrupt
 
     config = make_config(recipe, batch_size=4)
-    monkeypatch.setattr(fit, "available_mb", lambda: 1.0)  # on a machine that is full
+    monkeypatch.setattr(FREE, lambda: 1.0)  # on a machine that is full
     with pytest.raises(KeyboardInterrupt):
         train(prepared, tmp_path / "run", config, progress=cut)
     assert any("4 micro-batches of 1" in line for line in lines)
-    monkeypatch.setattr(fit, "available_mb", lambda: 1e6)  # and on one that is not
+    monkeypatch.setattr(FREE, lambda: 1e6)  # and on one that is not
     other = make_config(recipe, batch_size=4, micro_batch=2)
     with pytest.raises(RunError, match="config differs"):
         train(prepared, tmp_path / "run", other, resume=True)

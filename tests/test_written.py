@@ -272,23 +272,45 @@ def test_another_cases_files_are_not_replaced(command, given, tmp_path):
 def test_demo_removes_nothing_but_an_earlier_demo(tmp_path):
     from vol3dseg.cli.demo import _MARKER, _clear, _contents
 
+    def refuses(*names):
+        before = contents(tmp_path)
+        with pytest.raises(OutputError, match=f"holds {', '.join(names)}, which no demo has made"):
+            _clear(tmp_path)
+        assert contents(tmp_path) == before
+
     write_text(tmp_path / "known" / "x.txt", "made")
     write_json(tmp_path / _MARKER, _contents(tmp_path))
     (tmp_path / "known" / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match="something else than an earlier demo"):
-        _clear(tmp_path)
+    refuses("known/notes.txt")
     (tmp_path / "known" / "notes.txt").unlink()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "known" / "to").symlink_to("x.txt")
+    os.mkfifo(tmp_path / "known" / "pipe")
     (tmp_path / "known" / "x.txt").write_text("changed")
-    with pytest.raises(OutputError, match="or an earlier one that was changed"):
-        _clear(tmp_path)
+    refuses("known/pipe", "known/to", "known/x.txt", "mine")
+    (tmp_path / "mine").rmdir()
+    for name in ("pipe", "to"):
+        (tmp_path / "known" / name).unlink()
     (tmp_path / "known" / "x.txt").write_text("made")
     _clear(tmp_path)
     assert not tmp_path.exists()
     tmp_path.mkdir()
-    (tmp_path / "x").write_text("mine")
-    with pytest.raises(OutputError, match="something else"):
-        _clear(tmp_path)
-    assert contents(tmp_path) == {"x": b"mine"}
+    for content in ("mine", "[1]", "{}"):
+        (tmp_path / _MARKER).write_text(content)
+        refuses(_MARKER)
+
+
+def test_demo_refuses_what_is_no_folder(tmp_path):
+    from vol3dseg.cli.demo import _clear
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    for name, target in (("link", "folder"), ("to file", "file"), ("nowhere", "absent")):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(OutputError, match=f"{name}: is a symbolic link; expected a folder"):
+            _clear(tmp_path / name)
+    with pytest.raises(OutputError, match="file: is no folder"):
+        _clear(tmp_path / "file")
 
 
 def test_processes_that_begin_a_list_at_once_lose_no_file(tmp_path):

@@ -108,9 +108,9 @@ def check_metrics():
 
 
 if __name__ == "__main__":
+    check_loss("the default", LOSSES["dice_cross_entropy"])
     for name, loss in LOSSES.items():
-        for weights in (None, [1.0, 2.0, 0.5]):
-            check_loss(f"{name} {weights}", loss, weights, PARTIAL)
+        check_loss(name, loss, [1.0, 2.0, 0.5], PARTIAL)
     for name, loss in REGION_LOSSES.items():
         check_loss(f"{name} of regions", loss, [[1, 2], [2], [0]], [1.0, 2.0, 0.5], PARTIAL)
     check_batch_norm()

@@ -12,14 +12,24 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
+from benchmarks.faults.full_disk import full_disk
 from benchmarks.faults.injecting import inject
+from benchmarks.faults.kills import kills
 from benchmarks.faults.line import COMMANDS, Line
+from benchmarks.faults.load import load as loads
+from benchmarks.faults.memory_limit import memory_limit
 from benchmarks.faults.outcome import Outcome, load, save, table
+from benchmarks.faults.two_processes import two_processes
 
 # Each gives its outcomes as they come.
 Part = Callable[[Line], Iterable[Outcome]]
 PARTS: Mapping[str, Part] = {
-    f"calls-{command}": partial(inject, commands=(command,)) for command in COMMANDS
+    **{f"calls-{command}": partial(inject, commands=(command,)) for command in COMMANDS},
+    "kills": kills,
+    "full-disk": full_disk,
+    "two-processes": two_processes,
+    "memory-limit": memory_limit,
+    "load": loads,
 }
 
 

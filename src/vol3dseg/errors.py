@@ -19,20 +19,23 @@
     ├── DeviceError        (RuntimeError) a device or provider that is not there
     ├── ClusterError       (RuntimeError) workers on other machines that cannot do the work
     ├── MemoryLimitError   (MemoryError)  what does not fit into the memory that is given
+    ├── UnexpectedError    (RuntimeError) what went wrong with one case and nobody foresaw
     ├── OutputError        (OSError)      a place that cannot be written
-    ├── UnexpectedError    (RuntimeError) a runtime that failed on a case, or a bug
     └── MissingExtraError  (ImportError)  an optional dependency that is not installed
 
 A message names what happened, what was expected and how to mend it. The command line prints it in
-one line and exits with 1; anything else is a bug and keeps its traceback.
+one line and exits with 1; anything else is a bug and keeps its traceback. Where it comes up in one
+of many cases, it fails that case, and its traceback goes into the record (`failing_alone`).
 """
 
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from traceback import format_exception
+from pathlib import Path
 from typing import Self
 
 NO_RIGHTS = "work as a user who may, or mend its rights"  # a remedy
+LESS_MEMORY = "crop the scan, close other programs, or use a machine with more"
 _LISTED = 5  # names in a message; more would bury the remedy
 
 
@@ -65,7 +68,7 @@ class Vol3dSegError(Exception):
         screen, and never recorded: headers may name the patient.
     """
 
-    traceback = ""  # of an error that is not ours, for the record
+    traceback = ""  # of what nobody foresaw; see `UnexpectedError`
 
     # They stand beside `args`, so that an error comes whole out of a worker process.
     def __init__(
@@ -161,37 +164,6 @@ class MemoryLimitError(Vol3dSegError, MemoryError):
     """What does not fit into the memory that is given."""
 
 
-class UnexpectedError(Vol3dSegError, RuntimeError):
-    """What nobody had thought of: an error of a runtime, or a bug; with its traceback."""
-
-
-@contextmanager
-def failing_alone(stage: str, where: object, remedy: str) -> Iterator[None]:
-    """Report whatever goes wrong in the block with a single case as an error of ours.
-
-    Parameters
-    ----------
-    stage : str
-        What is done in the block, as "writing".
-    where : object
-        The case.
-    remedy : str
-
-    Raises
-    ------
-    UnexpectedError
-    """
-    try:
-        yield
-    except Vol3dSegError:
-        raise
-    except Exception as error:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        found = UnexpectedError(f"{stage} failed ({said})", where=where, remedy=remedy)
-        found.traceback = encodable("".join(format_exception(error)))
-        raise found from error
-
-
 @contextmanager
 def in_memory(what: str, where: object = "", remedy: str = "") -> Iterator[None]:
     """Report a MemoryError of the block in our words.
@@ -216,8 +188,58 @@ def in_memory(what: str, where: object = "", remedy: str = "") -> Iterator[None]
         raise MemoryLimitError(
             f"{what} do not fit into memory",
             where=where,
-            remedy=remedy or "crop the scan, close other programs, or use a machine with more",
+            remedy=remedy or LESS_MEMORY,
         ) from error
+
+
+class UnexpectedError(Vol3dSegError, RuntimeError):
+    """Something that nobody foresaw, while a case was worked on: of a runtime, a disk, or a bug.
+
+    Attributes
+    ----------
+    traceback : str
+        Where it came up, the innermost call last.
+    """
+
+    @classmethod
+    def of(cls, error: Exception, where: object, doing: str) -> Self:
+        """Return what is said of `error`, which came up while something was being done."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(str(error).split()) or "without a word"
+        made = cls(
+            f"{doing} failed ({type(error).__name__}: {said}; {Path(place.filename).name}, line "
+            f"{place.lineno})",
+            where=where,
+            remedy="try it again, and if it stays, report it with the traceback in the record",
+        )
+        made.traceback = encodable("".join(traceback.format_exception(error)))
+        return made
+
+
+@contextmanager
+def failing_alone(where: object, doing: str) -> Iterator[None]:
+    """Let what goes wrong with one of many cases be an error of ours, so that the others go on.
+
+    Parameters
+    ----------
+    where : object
+        The case.
+    doing : str
+        What is done with it, as "reading".
+
+    Raises
+    ------
+    MemoryLimitError
+    UnexpectedError
+        Instead of anything that is not ours.
+    """
+    try:
+        with in_memory(f"scan and results ({doing})", where):
+            yield
+    except Vol3dSegError:
+        raise
+    except Exception as error:
+        raise UnexpectedError.of(error, where, doing) from error
 
 
 @contextmanager

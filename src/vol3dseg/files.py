@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -22,6 +23,7 @@ from vol3dseg.written import (
     sha256_file,
 )
 
+_SHARE = 0.05  # of the time
 _UNFINISHED = re.compile(r"\.vol3dseg-tmp-[0-9a-f]{16}")
 
 
@@ -55,7 +57,7 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
         folder = parent / f".vol3dseg-tmp-{os.urandom(8).hex()}"
         folder.mkdir()
         try:
-            with _lock(folder) as locked:
+            with lock_folder(folder) as locked:
                 if locked is False or not folder.exists():  # taken for a leftover before that
                     continue
                 try:
@@ -68,11 +70,11 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[bool | None]:
-    """Try to lock a folder for the block; gives whether it is ours, None where nobody can lock it.
+def lock_folder(folder: Path, shared: bool = False) -> Iterator[bool | None]:
+    """Try to lock a folder for the block; gives whether it is ours, None where nobody can tell.
 
-    The system releases a lock when its process ends, however it ends. Folders cannot be locked on
-    Windows and most network file systems.
+    The system releases a lock when its process ends, however it ends, and whatever the number of
+    the process is. Folders cannot be locked on Windows and most network file systems.
     """
     if sys.platform == "win32":
         yield None
@@ -83,16 +85,16 @@ def _lock(folder: Path) -> Iterator[bool | None]:
     with suppress(FileNotFoundError):  # somebody else may just have removed it
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     if descriptor is None:
-        yield False
+        yield None
         return
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            locked = True
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            locked = os.path.samestat(os.fstat(descriptor), folder.stat())
         except BlockingIOError:
             locked = False
         except OSError:
-            locked = None
+            pass
         yield locked
     finally:
         os.close(descriptor)
@@ -112,7 +114,7 @@ def remove_leftovers(folder: Path) -> set[str]:
     names = set[str]()
     for path in folder.iterdir():
         if is_unfinished(path):
-            with suppress(OSError), _lock(path) as abandoned:
+            with suppress(OSError), lock_folder(path) as abandoned:
                 if abandoned:
                     names |= {left.name for left in path.iterdir()}
                     shutil.rmtree(path)
@@ -129,11 +131,26 @@ def trace(folder: Path, name: str) -> Iterator[Path]:
         yield path
 
 
+class NowAndThen:
+    """Writes what grows with every case: after each, or less often where that would take long."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def __call__(self, write: Callable[[], object]) -> None:
+        """Write, if that has taken less than a twentieth of the time so far."""
+        started = time.monotonic()
+        if started >= self._due:
+            write()
+            ended = time.monotonic()
+            self._due = ended + (ended - started) / _SHARE
+
+
 def set_aside(path: Path) -> Path:
     """Give a file another name in its folder, one that is free, and return it."""
     names = (path.with_name(f"{path.stem}.set-aside-{n}{path.suffix}") for n in count(1))
-    aside = next(name for name in names if not name.exists())
     with reporting(path):
+        aside = next(name for name in names if not name.exists())
         return path.rename(aside)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from vol3dseg.errors import Vol3dSegError, reading, some_of
+from vol3dseg.written import usable_path
 
 _LONGEST = 60  # characters of a value that is quoted
 _MOST_SAID = 10  # problems in a message
@@ -162,6 +163,7 @@ def read_json(
 
     A file that is missing or that cannot be read is reported as `error` too.
     """
+    usable_path(path, error)
     with reading(path, error, expected=expected, remedy=remedy):
         size_mb = path.stat().st_size / 2**20
         if size_mb > _MOST_MB:

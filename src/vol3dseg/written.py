@@ -5,16 +5,37 @@ now. What was there before, or was changed since, is somebody's own. The list ha
 `sha256sum`; lines are only ever added, since several processes may write into one folder.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from vol3dseg.errors import OutputError, reading, some_of
+from vol3dseg.errors import OutputError, Vol3dSegError, reading, some_of
 
+_UNUSABLE = {errno.ENAMETOOLONG, errno.ELOOP}
 LIST_NAME = ".vol3dseg-files"
 _TITLE = b"# What vol3dseg has written here; it replaces and removes nothing else.\n"
+
+
+def usable_path(given: str | Path, error: type[Vol3dSegError]) -> Path:
+    """Return a path that may be there or not; one that no system takes is an `error`."""
+    try:
+        Path(given).stat()
+    except ValueError:
+        said = "no name holds NUL"
+    except OSError as reason:
+        if reason.errno not in _UNUSABLE:
+            return Path(given)
+        said = str(reason.strerror)
+    else:
+        return Path(given)
+    raise error(
+        f"cannot be the name of a file or folder ({said})",
+        where=str(given).replace("\0", "\\0"),
+        remedy="choose another",
+    )
 
 
 @contextmanager
@@ -38,7 +59,7 @@ def is_ours(path: Path) -> bool:
 
     OutputError: it cannot be read, so nobody knows.
     """
-    if path.is_symlink() or not path.is_file():
+    if not os.path.lexists(path) or path.is_symlink() or not path.is_file():
         return False
     known = _list_of(path.parent)
     with reading(path, OutputError, expected="a file to replace", remedy="move it elsewhere"):

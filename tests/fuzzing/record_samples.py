@@ -49,7 +49,7 @@ def record_samples() -> tuple[Sample, ...]:
         seconds={"read": 0.5}, peak_mb=99.5, planned_mb=98.0, plan="one pass",
         changes=(Change(step=1, what="holes of edema", pieces=1, voxels=3),),
     )  # fmt: skip
-    record = record.with_cases({"a": made, "b": CaseRecord(error="b: no")}, begun="c")
+    record = record.with_cases({"a": made, "b": CaseRecord(error="b: no")})
     run = {
         "config.yaml": dump_config(config), "manifest.json": manifest.model_dump_json(),
         "split.json": split, "training.log": _LOG,

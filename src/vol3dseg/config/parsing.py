@@ -10,6 +10,7 @@ from vol3dseg.config.whole import Config
 from vol3dseg.config.yaml_text import MOST_BYTES, values_of_yaml, yaml_of_values
 from vol3dseg.errors import ConfigError, reading
 from vol3dseg.schema import problems, suggestion
+from vol3dseg.written import usable_path
 
 _PRESETS = Path(str(resources.files("vol3dseg.configs")))
 # A config may build on another; this many generations are more than anybody can follow.
@@ -95,7 +96,7 @@ def _read(name: str, folder: Path | None) -> tuple[object, str, Path | None]:
 
     Without a folder only presets count: what they extend must not depend on where one stands.
     """
-    path = (folder or Path()) / name
+    path = usable_path((folder or Path()) / name, ConfigError)
     if folder is not None and path.is_file():
         return _yaml(path, str(path)), str(path), path.parent
     if path.suffix in {".yaml", ".yml"}:

@@ -147,6 +147,11 @@ def clashes(cases: Iterable[Case]) -> list[list[Case]]:
     return [same for same in found.values() if len(same) > 1]
 
 
+def begun(case_id: str) -> str:
+    """Return the name of the trace that is in an output folder while a case is worked on."""
+    return f"{case_id}.begun"
+
+
 def given_twice(images: Mapping[str, ImageSource]) -> str:
     """Say which modalities are the same image; empty where none are."""
     first: dict[object, str] = {}

@@ -24,6 +24,7 @@ from vol3dseg.errors import (
     DatasetError,
     MissingExtraError,
     Vol3dSegError,
+    failing_alone,
     some_of,
 )
 from vol3dseg.space.geometry import Geometry
@@ -50,6 +51,8 @@ class Finding:
         The file, or the case.
     found, expected, remedy, listed : str
         Parts of the message; see `Vol3dSegError`.
+    traceback : str
+        Where the check itself failed, if it did and nobody foresaw that.
     """
 
     severity: Severity
@@ -59,12 +62,13 @@ class Finding:
     expected: str = ""
     remedy: str = ""
     listed: str = ""
+    traceback: str = ""
 
     @classmethod
     def of(cls, error: Vol3dSegError, case: Case, severity: Severity = "error") -> "Finding":
         """Return the finding of what was raised about a case."""
         where = error.where or f"case {case.id}"
-        parts = (error.found, error.expected, error.remedy, error.listed)
+        parts = (error.found, error.expected, error.remedy, error.listed, error.traceback)
         return cls(severity, case.id, where, *parts)
 
     def __str__(self) -> str:
@@ -88,6 +92,7 @@ class Refusal:
 
     message: str
     recorded: str  # the same without what headers say, which may name the patient
+    traceback: str = ""  # of what nobody foresaw
 
 
 def check(
@@ -183,7 +188,8 @@ def preflight(
             errors = [finding for finding in found if finding.severity == "error"]
             if errors:
                 recorded = "\n".join(error.recorded for error in errors)
-                refused[case.id] = Refusal("\n".join(map(str, errors)), recorded)
+                traceback = "\n".join(error.traceback for error in errors if error.traceback)
+                refused[case.id] = Refusal("\n".join(map(str, errors)), recorded, traceback)
     return refused
 
 
@@ -232,7 +238,8 @@ class _Check:
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
-            yield
+            with failing_alone(f"case {self.case.id}", "checking"):
+                yield
         except MissingExtraError:  # is nothing about this case
             raise
         except Vol3dSegError as error:

@@ -1,22 +1,29 @@
 """One function over many cases, or trainings: here, in other processes, on other machines."""
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from vol3dseg.datasets.cluster import Cluster, Item, as_cluster, was_killed
-from vol3dseg.errors import DatasetError
+from vol3dseg.errors import (
+    DatasetError,
+    MemoryLimitError,
+    UnexpectedError,
+    Vol3dSegError,
+    failing_alone,
+)
 from vol3dseg.machine import share_machine, usable_cores
 from vol3dseg.process_starts import deaf_children, process_starts
 
 Result = TypeVar("Result")
 _Work = Callable[[Item], Result]
-_Failed = Callable[[Item, DatasetError], Result]
+_Failed = Callable[[Item, Vol3dSegError], Result]
 _Submit = Callable[[Item], futures.Future[Result]]
 _OUTSTANDING = 64  # cases handed to an executor of unknown size and not yet answered
 
@@ -99,31 +106,56 @@ def over_cases(
     reads: Sequence[Path] = (),
     writes: Path | None = None,
     ahead: bool = True,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Give the result for each case, in the order in which they are ready.
 
     Without `executor`, one case follows the other here. Only as many are handed over at a time as
     keep the workers busy; with `ahead` some wait, so that none is idle between two. Where a worker
     is killed, the cases that were being worked on are tried again, each alone in a fresh process,
-    before the others go on; `failed` gives what stands for the result of one whose worker was
-    killed again. `reads` is what the function reads beside the files of a case, `writes` the folder
-    that it writes into: workers elsewhere must see both.
-    Raises DatasetError where no worker process can be started, ClusterError where those elsewhere
-    are lost or do not see the files.
+    before the others go on. `failed` gives what stands for the result of one whose worker was
+    killed again, that lacked memory, or that ended in what is no error of ours: the others go on.
+    `reads` is what the function reads beside the files of a case, `writes` the folder that it
+    writes into: workers elsewhere must see both.
+    Raises what the function raises of ours, DatasetError where no worker process can be started,
+    ClusterError where those elsewhere are lost or do not see the files.
     """
-    if executor is None:
-        yield from map(function, cases)
-        return
-    pool = as_cluster(executor)
-    if isinstance(pool, Cluster):
-        with pool.serving(function, reads, writes) as submit:
-            alone = partial(_alone_there, pool, submit)
-            yield from _trying_again(submit, cases, pool, ahead, alone, failed)
-    else:
-        yield from _trying_again(
-            lambda case: pool.submit(function, case), cases, pool, ahead,
-            partial(_alone, function), failed,
-        )  # fmt: skip
+    work, pool = _Guarded(function), None if executor is None else as_cluster(executor)
+    results: Generator[Result | _Failure[Item]]
+    with ExitStack() as stack:
+        if pool is None:
+            results = (work(case) for case in cases)
+        elif isinstance(pool, Cluster):
+            submit = stack.enter_context(pool.serving(work, reads, writes))
+            results = _trying_again(submit, cases, pool, ahead, partial(_alone_there, pool, submit))
+        else:
+            workers = pool
+            results = _trying_again(
+                lambda case: workers.submit(work, case), cases, pool, ahead, partial(_alone, work)
+            )
+        for result in stack.enter_context(closing(results)):
+            yield failed(result.case, result.error) if isinstance(result, _Failure) else result
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure(Generic[Item]):
+    """What stands for the result of a case that has none."""
+
+    case: Item
+    error: Vol3dSegError
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded(Generic[Item, Result]):
+    """A function, of which no case is the end of the others."""
+
+    function: _Work[Item, Result]
+
+    def __call__(self, case: Item) -> Result | _Failure[Item]:
+        try:
+            with failing_alone(f"case {case.id}", "the work on it"):
+                return self.function(case)
+        except (MemoryLimitError, UnexpectedError) as error:
+            return _Failure(case, error)
 
 
 def _trying_again(
@@ -132,8 +164,7 @@ def _trying_again(
     executor: futures.Executor,
     ahead: bool,
     alone: _Work[Item, Result],
-    failed: _Failed[Item, Result],
-) -> Iterator[Result]:
+) -> Generator[Result | _Failure[Item]]:
     left = iter(cases)
     while True:
         killed: list[Item] = []
@@ -142,7 +173,7 @@ def _trying_again(
             return
         for case in killed:
             try:
-                result = alone(case)
+                yield alone(case)
             except futures.BrokenExecutor:
                 error = DatasetError(
                     "its worker process was killed, perhaps for want of memory, and again when the "
@@ -150,8 +181,7 @@ def _trying_again(
                     where=f"case {case.id}",
                     remedy="crop the scan, use a machine with more memory, or leave the case out",
                 )
-                result = failed(case, error)
-            yield result
+                yield _Failure(case, error)
 
 
 def _until_one_is_killed(
@@ -160,7 +190,7 @@ def _until_one_is_killed(
     executor: futures.Executor,
     ahead: bool,
     killed: list[Item],
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Take cases from `left` and give their results; `killed` gets those that must be retried."""
     running: dict[futures.Future[Result], Item] = {}
 

@@ -24,6 +24,7 @@ from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.label_values import distinct, whole_numbers
 from vol3dseg.space.labels import LabelSet, Segmentation, numbered_labels
+from vol3dseg.written import usable_path
 
 
 def open_volume(path: Path, repair: bool = False, series: str | None = None) -> VolumeFile:
@@ -38,6 +39,7 @@ def open_volume(path: Path, repair: bool = False, series: str | None = None) -> 
 
 
 def _start_unless_dicom(path: Path, series: str | None) -> FileStart | None:
+    usable_path(path, FileFormatError)
     if series is not None or path.is_dir():
         return None
     start = read_start(path)

@@ -1,14 +1,16 @@
 """Many cases: files in, files and a record out; the next is read while the network runs."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
-from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.case import Case, begun
 from vol3dseg.datasets.checks import preflight
 from vol3dseg.datasets.contrast import flat_modalities, no_contrast
 from vol3dseg.datasets.reading import read_volume
@@ -20,9 +22,8 @@ from vol3dseg.errors import (
     OutputError,
     Vol3dSegError,
     failing_alone,
-    in_memory,
 )
-from vol3dseg.files import remove_ours
+from vol3dseg.files import NowAndThen, remove_ours, trace
 from vol3dseg.formats.dicom.beginning import is_dicom_file
 from vol3dseg.formats.dicom.dicom_volume import DicomVolume
 from vol3dseg.formats.dicom.series import Series
@@ -51,7 +52,7 @@ from vol3dseg.space.volume import Volume
 from vol3dseg.written import list_again, sha256_file
 
 Progress = Callable[[str, CaseRecord], None]
-Results = Iterator[tuple[str, CaseRecord]]
+Results = Generator[tuple[str, CaseRecord]]
 _DEFAULTS = PredictOptions()
 
 
@@ -69,9 +70,9 @@ def predict_cases(
     One that fails is recorded, and the rest goes on. The headers of all of them are checked before
     the first is read. The next case is read and prepared while the network runs on this one, unless
     memory is limited: it has to be held beside it; `elsewhere` has other processes segment them
-    instead, in any order. Returns the record as it is written, anew after each case: that which is
-    given, with these cases over its own. OutputError: an output would replace what is not its own,
-    which is known before the first case, or cannot be written.
+    instead, in any order. Returns the record as it is written, now and then and in the end: that
+    which is given, with these cases over its own. OutputError: an output would replace what is not
+    its own, which is known before the first case, or cannot be written.
     """
     before = earlier_record(folder)
     claim_outputs(cases, folder, options, before, predictor.uncertainty.names)
@@ -79,54 +80,63 @@ def predict_cases(
     refused = preflight(
         cases, manifest.recipe.modalities, labelled=False, optional=manifest.optional
     )
-    failed = {case_id: CaseRecord(error=why.recorded) for case_id, why in refused.items()}
+    failed = {
+        case_id: CaseRecord(error=why.recorded, traceback=why.traceback)
+        for case_id, why in refused.items()
+    }
     good = [case for case in cases if case.id not in refused]
-    begun = [*(case.id for case in good), ""]
-    record = record.with_cases(failed, "" if elsewhere else begun[0])
+    record = record.with_cases(failed)
     if options.in_bids:
         beside = write_dataset(folder, cases, record, predictor.origin, options.probabilities)
         record = record.model_copy(update={"dataset": beside})
     saved = record.save(folder)
     for case_id, why in refused.items():
         progress(case_id, CaseRecord(error=why.message))
-    given, known = record, dict[str, CaseRecord]()
+    known: dict[str, CaseRecord] = {}
+
+    def save() -> Record:
+        nonlocal saved
+        list_again(folder, {RECORD_NAME: saved})  # who works elsewhere may have lost the line
+        made = record.with_cases({case.id: known[case.id] for case in good if case.id in known})
+        saved = made.save(folder)
+        return made
+
+    now_and_then = NowAndThen()
+    here = partial(_here, predictor, folder, options)
     try:
-        done = elsewhere(good) if elsewhere else _here(good, predictor, folder, options)
-        for (case_id, found), following in zip(done, begun[1:], strict=True):
-            if before and case_id in before.cases:
-                _remove_older(folder, before.cases[case_id], found)
-            known[case_id] = found
-            ordered = {case.id: known[case.id] for case in good if case.id in known}
-            # Of several that are begun elsewhere, none ends this process.
-            record = given.with_cases(ordered, "" if elsewhere else following)
-            if elsewhere:  # who may have overwritten the line on the record before
-                list_again(folder, {RECORD_NAME: saved})
-            saved = record.save(folder)
-            progress(case_id, found)
-    except BaseException:  # then no case is to blame, as it is where the process is killed
+        with closing((elsewhere or here)(good)) as done:
+            for case_id, found in done:
+                if before and case_id in before.cases:
+                    _remove_older(folder, before.cases[case_id], found)
+                known[case_id] = found
+                now_and_then(save)
+                progress(case_id, found)
+    except BaseException:
         with suppress(OutputError):
-            list_again(folder, {RECORD_NAME: saved})
-            record.with_cases({}).save(folder)
-            list_predictions(record, folder)
+            list_predictions(save(), folder)
         raise
-    list_predictions(record, folder)
-    return record
+    made = save()
+    list_predictions(made, folder)
+    return made
 
 
 def _here(
-    cases: Sequence[Case], predictor: Predictor, folder: Path, options: PredictOptions
+    predictor: Predictor, folder: Path, options: PredictOptions, cases: Sequence[Case]
 ) -> Results:
-    for case, ready in _read_ahead(cases, predictor, options):
-        found = _segmented(case, ready.result, predictor, folder, options)
-        del ready
-        yield case.id, found
+    with closing(_read_ahead(cases, predictor, folder, options)) as read:
+        for case, ready in read:
+            found = _segmented(case, ready.result, predictor, folder, options)
+            del ready
+            yield case.id, found
 
 
 def predict_one(
     case: Case, predictor: Predictor, folder: Path, options: PredictOptions
 ) -> CaseRecord:
     """Segment a case as `predict_cases` does, without its record."""
-    return _segmented(case, partial(_read, case, predictor, options), predictor, folder, options)
+    read = partial(_read, case, predictor, options)
+    with trace(folder, begun(case.id)):
+        return _segmented(case, read, predictor, folder, options)
 
 
 def _segmented(
@@ -139,26 +149,18 @@ def _segmented(
     if predictor.max_memory_mb is None:  # a limit is one of the whole process
         reset_peak()
     try:
-        with case_alone(case, "segmenting"):
+        with failing_alone(f"case {case.id}", "segmenting"):
             return _predict_case(case, ready(), predictor, folder, options)
     except (OutputError, MissingExtraError):  # which no other case would be spared
         raise
     except Vol3dSegError as error:
-        return CaseRecord(error=error.recorded, traceback=error.traceback)
+        return CaseRecord.failed(error)
 
 
 def _remove_older(folder: Path, before: CaseRecord, now: CaseRecord) -> None:
     """Remove what stood beside an older segmentation, lest it be taken for the new one's."""
     for name in before.beside.keys() - now.beside.keys() if now.file else ():
         remove_ours(folder / name)
-
-
-@contextmanager
-def case_alone(case: Case, stage: str) -> Iterator[None]:
-    """Turn what can go wrong with a single case into a Vol3dSegError."""
-    where, remedy = f"case {case.id}", "try it again with --resume; the record has the traceback"
-    with failing_alone(stage, where, remedy), in_memory(f"scan and results ({stage})", where):
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +174,17 @@ class _Ready:
 
 
 def _read_ahead(
-    cases: Sequence[Case], predictor: Predictor, options: PredictOptions
-) -> "Iterator[tuple[Case, Future[_Ready]]]":
+    cases: Sequence[Case], predictor: Predictor, folder: Path, options: PredictOptions
+) -> "Generator[tuple[Case, Future[_Ready]]]":
     """Give each case with its future, while the next one is being read."""
+    several = 1 if predictor.max_memory_mb is not None else 2
+    waiting, started = iter(cases), deque[Future[_Ready]]()
     with ThreadPoolExecutor(1) as pool:
-        started = ((case, pool.submit(_read, case, predictor, options)) for case in cases)
-        if predictor.max_memory_mb is not None:
-            yield from started
-            return
-        following = next(started, None)
-        while following:
-            current, following = following, next(started, None)
-            yield current
+        for case in cases:
+            with trace(folder, begun(case.id)):
+                for each in islice(waiting, several - len(started)):
+                    started.append(pool.submit(_read, each, predictor, options))
+                yield case, started.popleft()
 
 
 def _read(case: Case, predictor: Predictor, options: PredictOptions) -> _Ready:
@@ -191,12 +192,12 @@ def _read(case: Case, predictor: Predictor, options: PredictOptions) -> _Ready:
     manifest = predictor.manifest
     recipe, optional = manifest.recipe, manifest.optional
     sources = signature(case, recipe.modalities, with_label=False)  # before a file can change
-    with case_alone(case, "reading"):
+    with failing_alone(f"case {case.id}", "reading"):
         scan = require_room(case, predictor, options)
         series = _series(case, recipe.modalities) if options.as_seg else None
         volume = read_volume(case, recipe.modalities, optional)
     read = time.perf_counter()
-    with case_alone(case, "preparing"):
+    with failing_alone(f"case {case.id}", "preparing"):
         prepared = predictor.prepare(volume, scan)
     flat = tuple(no_contrast(name).found for name in flat_modalities(volume))
     record = CaseRecord(
@@ -240,7 +241,7 @@ def _predict_case(
     prepared = ready.prepared
     prediction = predictor.result(prepared, options.probabilities)
     writing = time.perf_counter()
-    with case_alone(case, "writing"):
+    with failing_alone(f"case {case.id}", "writing"):
         names = write_outputs(prediction, case, ready.series, folder, options, predictor.origin)
     seconds = {**ready.record.seconds, **prediction.seconds, "write": time.perf_counter() - writing}
     segmentation = prediction.segmentation

@@ -9,7 +9,7 @@ from threading import Lock
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.over_cases import over_cases
-from vol3dseg.errors import DatasetError, DeviceError, ModelError
+from vol3dseg.errors import DeviceError, ModelError, Vol3dSegError
 from vol3dseg.inference.batch import Results, predict_one
 from vol3dseg.inference.output_files import PredictOptions
 from vol3dseg.inference.prediction import Origin
@@ -41,11 +41,11 @@ def segment_elsewhere(
         )
     task = _Task(predictor.again, predictor.origin, folder, options)
     reads = [Path(predictor.again.args[0])]
-    return over_cases(task, cases, executor, _killed, reads, folder)
+    return over_cases(task, cases, executor, _failed, reads, folder)
 
 
-def _killed(case: Case, error: DatasetError) -> tuple[str, CaseRecord]:
-    return case.id, CaseRecord(error=error.recorded)
+def _failed(case: Case, error: Vol3dSegError) -> tuple[str, CaseRecord]:
+    return case.id, CaseRecord.failed(error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,20 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from vol3dseg.datasets.case import Case, allow_repairs, require_distinct
+from vol3dseg.datasets.case import Case, allow_repairs, begun, require_distinct
 from vol3dseg.datasets.over_cases import worker_processes
 from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.selection import gather_cases, only_part
 from vol3dseg.datasets.splits import PARTS, read_split
-from vol3dseg.errors import DatasetError, MissingExtraError, Vol3dSegError
-from vol3dseg.inference.batch import Progress, case_alone, predict_cases, require_room
+from vol3dseg.errors import (
+    DatasetError,
+    MissingExtraError,
+    OutputError,
+    Vol3dSegError,
+    failing_alone,
+)
+from vol3dseg.files import remove_leftovers
+from vol3dseg.inference.batch import Progress, predict_cases, require_room
 from vol3dseg.inference.elsewhere import segment_elsewhere
 from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.output_files import PredictOptions, output_names
@@ -21,10 +28,11 @@ from vol3dseg.inference.record import (
     RECORD_NAME,
     CaseRecord,
     Record,
-    earlier_record,
     load_record,
 )
 from vol3dseg.inference.tiling.tile_plan import by
+from vol3dseg.working_folder import one_at_a_time
+from vol3dseg.written import usable_path
 
 _KILLED = "case {}: the run before was killed while it was worked on, perhaps for want of memory"
 _AFTER = "give it more memory, or less to take with --max-memory, and try it again with --resume"
@@ -32,6 +40,7 @@ Input = str | Path | Case
 Inputs = Input | Sequence[Input]
 
 
+@one_at_a_time("output")
 def predict(
     model: str | Path | Predictor,
     inputs: Inputs,
@@ -83,7 +92,7 @@ def predict(
         The output cannot be written.
     """
     predictor = model if isinstance(model, Predictor) else load_predictor(model)
-    folder, options = Path(output), options or PredictOptions()
+    folder, options = usable_path(output, OutputError), options or PredictOptions()
     chosen = _chosen(predictor, inputs, options)
     cases = list(chain.from_iterable(chosen.values()))
     record = Record.of(predictor.manifest, predictor.origin)
@@ -92,29 +101,34 @@ def predict(
         tell(f"{len(cases) - len(missing)} of {len(cases)} cases are complete")
         cases = missing
     record = record.with_parts({p: [case.id for case in of] for p, of in chosen.items() if p})
-    before = earlier_record(folder)
-    fatal = [case.id for case in cases if before and case.id == before.begun]
-    if fatal and not options.resume:
-        tell(f"note: {_KILLED.format(fatal[0])}; with --resume the others would be done without it")
-        fatal = []
     begin(len(cases))
-    for case_id in fatal:  # the others first: the next --resume tries it again
-        record = record.with_cases(
-            {case_id: CaseRecord(error=f"{_KILLED.format(case_id)}; {_AFTER}")}
-        )
-        progress(case_id, record.cases[case_id])
-    cases = [case for case in cases if case.id not in fatal]
-    with worker_processes(workers, len(cases)) as executor:
-        there = partial(segment_elsewhere, predictor, folder, options)
-        way = partial(there, executor) if executor else None
-        return predict_cases(cases, predictor, folder, record, options, progress, way)
+    left = remove_leftovers(folder)
+    fatal = [case for case in cases if begun(case.id) in left]
+    cases = [*(case for case in cases if case not in fatal), *fatal]  # of several, one ended all
+    if len(fatal) == 1:
+        (case_id,) = (case.id for case in fatal)
+        if options.resume:  # or it would end this run too; the next tries it again
+            failed = CaseRecord(error=f"{_KILLED.format(case_id)}; {_AFTER}")
+            record = record.with_cases({case_id: failed})
+            progress(case_id, failed)
+            cases.pop()
+        else:
+            said = "with --resume the others would be done without it"
+            tell(f"note: {_KILLED.format(case_id)}; {said}")
+    try:
+        with worker_processes(workers, len(cases)) as executor:
+            there = partial(segment_elsewhere, predictor, folder, options)
+            way = partial(there, executor) if executor else None
+            return predict_cases(cases, predictor, folder, record, options, progress, way)
+    finally:  # no case is to blame, as it is where this process is killed
+        remove_leftovers(folder)
 
 
 def _chosen(predictor: Predictor, inputs: Inputs, options: PredictOptions) -> dict[str, list[Case]]:
     """Return the cases that are to be segmented, by part of the split; see `predict`."""
     several = [inputs] if isinstance(inputs, str | Path | Case) else inputs
     given = [each for each in several if isinstance(each, Case)]
-    paths = [Path(each) for each in several if not isinstance(each, Case)]
+    paths = [usable_path(each, DatasetError) for each in several if not isinstance(each, Case)]
     recipe = predictor.manifest.recipe
     found = gather_cases(paths, recipe.modalities, numbered=recipe.kind != "vol3dseg")
     cases = allow_repairs([*given, *found], options.repair)
@@ -165,7 +179,7 @@ def explain(
     recipe, optional = predictor.manifest.recipe, predictor.manifest.optional
     for case in chain.from_iterable(_chosen(predictor, inputs, options).values()):
         try:
-            with case_alone(case, "preparing"):
+            with failing_alone(f"case {case.id}", "preparing"):
                 scan = require_room(case, predictor, options)
                 volume = read_volume(case, recipe.modalities, optional)
                 prepared = predictor.prepare(volume, scan)

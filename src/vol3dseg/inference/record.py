@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.signature import Signature, is_current
-from vol3dseg.errors import EvaluationError
+from vol3dseg.errors import EvaluationError, Vol3dSegError
 from vol3dseg.files import write_text
 from vol3dseg.inference.prediction import Origin
 from vol3dseg.model.manifest import Manifest
@@ -31,7 +31,7 @@ class CaseRecord(Frozen):
     error : str
         Why it failed, one line per problem; empty if it did not.
     traceback : str
-        Where it failed, if that was a runtime's error or a bug.
+        Where it failed, if nobody foresaw the reason.
     seconds : mapping from stage to float
         Time of "read", "prepare", "infer", "restore", "postprocess" if there is any, and "write"
         [s].
@@ -92,6 +92,11 @@ class CaseRecord(Frozen):
     picture_note: str = ""
     beside: dict[str, str] = {}
 
+    @classmethod
+    def failed(cls, error: Vol3dSegError) -> Self:
+        """Return what is recorded of a case that failed."""
+        return cls(error=error.recorded, traceback=error.traceback)
+
     @property
     def written(self) -> dict[str, str]:
         """Every file of the case, with its SHA-256."""
@@ -121,8 +126,6 @@ class Record(Frozen):
         The cases by part of the split that was given; empty without one.
     dataset : mapping from file to SHA-256
         What stands beside all cases, where they are written as BIDS has them; else empty.
-    begun : str
-        The case that is worked on; empty once the run has ended, unless it was killed.
     cases : mapping from case to CaseRecord
     """
 
@@ -139,7 +142,6 @@ class Record(Frozen):
     versions: dict[str, str]
     parts: dict[str, tuple[str, ...]] = {}
     dataset: dict[str, str] = {}
-    begun: str = ""
     cases: dict[str, CaseRecord] = {}
 
     def save(self, folder: str | Path) -> str:
@@ -148,9 +150,9 @@ class Record(Frozen):
         write_text(path, self.model_dump_json(indent=1) + "\n")
         return sha256_file(path)
 
-    def with_cases(self, cases: Mapping[str, CaseRecord], begun: str = "") -> "Record":
-        """Return the record with these cases, over those that it has, and the one begun next."""
-        return self.model_copy(update={"cases": {**self.cases, **cases}, "begun": begun})
+    def with_cases(self, cases: Mapping[str, CaseRecord]) -> "Record":
+        """Return the record with these cases, over those that it has."""
+        return self.model_copy(update={"cases": {**self.cases, **cases}})
 
     def with_parts(self, parts: Mapping[str, Sequence[str]]) -> "Record":
         """Return the record with these cases in these parts, and all others where they were."""

@@ -20,6 +20,7 @@ from vol3dseg.model.replay_case import ReplayCase
 from vol3dseg.model.signing_keys import Key, Trusted, load_keys, trusted_by
 from vol3dseg.preprocessing.index import FILE_NAME, Index, load_index
 from vol3dseg.preprocessing.withdrawal import strays
+from vol3dseg.written import usable_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def describe(path: str | Path, trusted: Trusted | None = None) -> Described:
     ModelError, RunError, StoreError
         It is none of these, or damaged; or it is not signed, where that is asked for.
     """
-    path, keys = Path(path), None if trusted is None else load_keys(trusted)
+    path, keys = usable_path(path, ModelError), None if trusted is None else load_keys(trusted)
     if path.is_file() or keys is not None:
         return _describe_file(read_model(path, allow_standalone=True, keys=keys))
     if (path / FILE_NAME).is_file():

@@ -8,6 +8,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from vol3dseg.errors import ModelError
+from vol3dseg.written import usable_path
 
 MOST_BYTES = 2**31  # bytes: what ONNX can hold in one file
 # Bytes beside the numbers of weights. Two of them can make an object of two hundred.
@@ -23,6 +24,7 @@ def read_bytes(path: Path) -> bytes:
 
     ModelError: it is missing, cannot be read, or is larger than ONNX can be.
     """
+    usable_path(path, ModelError)
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.datasets.case import Case, modalities_of
 from vol3dseg.datasets.over_cases import over_cases
-from vol3dseg.errors import DatasetError, some_of
+from vol3dseg.errors import DatasetError, Vol3dSegError, some_of
 from vol3dseg.planning.case_measures import CaseMeasure, ImageMeasure, measure_case
 
 # Images are read of so many cases, spread evenly; label maps of all.
@@ -129,7 +129,7 @@ def take_fingerprint(
     imaged = frozenset(_spread([case.id for case in labelled], MOST_IMAGED))
     function = partial(measure_case, modalities=modalities, imaged=imaged)
     found = []
-    for measured in over_cases(function, labelled, executor, _killed):
+    for measured in over_cases(function, labelled, executor, _failed):
         found.append(measured)
         progress(len(labelled))
     found.sort(key=lambda case: case.case_id)
@@ -194,5 +194,5 @@ def _notes(
     return said
 
 
-def _killed(case: Case, error: DatasetError) -> CaseMeasure:
+def _failed(case: Case, error: Vol3dSegError) -> CaseMeasure:
     return CaseMeasure(case.id, case.subject, problem=error.recorded)

@@ -15,7 +15,8 @@ from vol3dseg.datasets.case import Case, allow_repairs
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.layouts.layout import folder_name
 from vol3dseg.datasets.over_cases import worker_processes
-from vol3dseg.files import write_text
+from vol3dseg.errors import OutputError
+from vol3dseg.files import require_writable, write_text
 from vol3dseg.machine import available_mb, usable_cores
 from vol3dseg.planning.choices import Choice, config_of, yaml_of_choices
 from vol3dseg.planning.class_rules import (
@@ -43,6 +44,7 @@ from vol3dseg.planning.recommended import recommended
 from vol3dseg.planning.step_speed import Measure, measuring
 from vol3dseg.planning.workload import Speed, Workload
 from vol3dseg.space.labels import LabelSet
+from vol3dseg.written import usable_path
 
 MINUTES = 30.0
 _UNKNOWN_MB = 8192.0  # where the system does not tell what is free
@@ -152,6 +154,9 @@ def plan(
     -----
     The rules and their sources are listed in docs/plan.md.
     """
+    target = None if output is None else usable_path(output, OutputError)
+    if target is not None:
+        require_writable(target.parent, [target.name])
     if isinstance(dataset, str | Path):
         folder: Path | None = Path(dataset)
         cases = find_cases(dataset)
@@ -166,8 +171,8 @@ def plan(
     limits = Limits(memory_mb, 60 * minutes, given)
     with nullcontext(_always(speed)) if speed else measuring() as measure:
         made = plan_for(found, stated_names(folder, cases), limits, measure, folder)
-    if output is not None:
-        write_text(Path(output), made.text)
+    if target is not None:
+        write_text(target, made.text)
     return made
 
 

@@ -114,8 +114,7 @@ class Index(Frozen):
     cases : tuple of CaseEntry
         In order of their names.
     left_out, failed : mapping from case to the reason in words
-    tracebacks : mapping from case to str
-        Of those that failed by an error of a runtime or a bug.
+    tracebacks : mapping from case to where it failed, of those for which nobody foresaw the reason
     """
 
     format: Literal["vol3dseg.prepared"] = "vol3dseg.prepared"

@@ -7,19 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from vol3dseg.config import Config
-from vol3dseg.datasets.case import Case
+from vol3dseg.datasets.case import Case, begun
 from vol3dseg.datasets.contrast import flat_modalities, no_contrast
 from vol3dseg.datasets.reading import read_segmentation, read_volume
 from vol3dseg.datasets.signature import signature
-from vol3dseg.errors import (
-    MissingExtraError,
-    OutputError,
-    Vol3dSegError,
-    failing_alone,
-    in_memory,
-)
+from vol3dseg.errors import MissingExtraError, OutputError, Vol3dSegError, failing_alone
 from vol3dseg.files import trace
-from vol3dseg.preprocessing.index import CASES, FILE_NAME, CaseEntry
+from vol3dseg.preprocessing.index import CASES, CaseEntry
 from vol3dseg.preprocessing.prepare import prepare, prepare_labels, restore_labels
 from vol3dseg.preprocessing.store import write_case
 from vol3dseg.space.intake import notes_as_text
@@ -35,7 +29,7 @@ class Outcome:
     entry: CaseEntry | None = None
     left_out: str = ""
     failed: str = ""
-    traceback: str = ""  # of what failed, if it was none of our errors
+    traceback: str = ""  # of what failed and nobody foresaw
     removed: str = ""  # it is no longer in the data set
 
 
@@ -45,15 +39,17 @@ def prepare_case(case: Case, config: Config, folder: Path) -> Outcome:
     OutputError and MissingExtraError are raised: other cases would fare no better.
     """
     try:
-        where = f"case {case.id}"
-        alone = failing_alone("preparing", where, f"{FILE_NAME} has the traceback")
-        memory = in_memory("a scan and what is made of it", where)
-        with trace(folder / CASES, begun(case.id)), alone, memory:
+        with trace(folder / CASES, begun(case.id)), failing_alone(f"case {case.id}", "preparing"):
             return _prepared(case, config, folder)
     except (OutputError, MissingExtraError):
         raise
     except Vol3dSegError as error:
-        return Outcome(case.id, failed=error.recorded, traceback=error.traceback)
+        return without_entry(case, error)
+
+
+def without_entry(case: Case, error: Vol3dSegError) -> Outcome:
+    """Return what has become of a case that failed."""
+    return Outcome(case.id, failed=error.recorded, traceback=error.traceback)
 
 
 def _prepared(case: Case, config: Config, folder: Path) -> Outcome:
@@ -101,11 +97,6 @@ def _prepared(case: Case, config: Config, folder: Path) -> Outcome:
         repairs=notes_as_text(notes, repaired=True),
     )
     return Outcome(case.id, entry)
-
-
-def begun(case_id: str) -> str:
-    """Return the name of the trace that is there as long as a case is worked on."""
-    return f"{case_id}.begun"
 
 
 def outcome_of(entry: CaseEntry, labels: LabelSet) -> Outcome:

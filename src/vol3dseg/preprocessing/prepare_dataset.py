@@ -1,6 +1,5 @@
 """Prepare a whole data set: many cases, some of them bad, perhaps not for the first time."""
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
@@ -9,13 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from vol3dseg.config import Config, load_config
-from vol3dseg.datasets.case import Case, allow_repairs, require_distinct
+from vol3dseg.datasets.case import Case, allow_repairs, begun, require_distinct
 from vol3dseg.datasets.checks import preflight
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import over_cases, worker_processes
 from vol3dseg.datasets.signature import is_current
 from vol3dseg.errors import DatasetError, OutputError, StoreError
 from vol3dseg.files import (
+    NowAndThen,
     forget_absent,
     remove_leftovers,
     remove_ours,
@@ -32,18 +32,24 @@ from vol3dseg.preprocessing.index import (
     load_index,
     verify,
 )
-from vol3dseg.preprocessing.prepare_case import Outcome, begun, outcome_of, prepare_case
+from vol3dseg.preprocessing.prepare_case import (
+    Outcome,
+    outcome_of,
+    prepare_case,
+    without_entry,
+)
 from vol3dseg.preprocessing.withdrawal import require_meant
-from vol3dseg.written import adopt, is_ours, list_again, sha256_file
+from vol3dseg.working_folder import one_at_a_time
+from vol3dseg.written import adopt, is_ours, list_again, sha256_file, usable_path
 
 Progress = Callable[[Outcome, int], None]
 _KILLED = (
     "case {}: the run before was killed while it was worked on, perhaps for want of memory; give "
     "it more memory, and run the same command again to try it"
 )
-_SAVING = 0.05  # of the time may go into writing the index, which grows with every case
 
 
+@one_at_a_time("output")
 def preprocess(
     dataset: str | Path | Sequence[Case],
     output: str | Path,
@@ -100,7 +106,7 @@ def preprocess(
     MissingExtraError
         A step of the recipe needs what is not installed.
     """
-    folder = Path(output)
+    folder = usable_path(output, OutputError)
     config, _ = chosen_config(dataset, folder, config, workers, repair)
     config.recipe.require_extras()
     if isinstance(dataset, str | Path):
@@ -152,7 +158,7 @@ class _Run:
         self._outcomes: dict[str, Outcome] = {}
         self._known: dict[str, CaseEntry] = {}
         self._aside: dict[str, str] = {}  # cases, with what was moved away for them
-        self._due = 0.0
+        self._now_and_then = NowAndThen()
         self._report: Callable[[Outcome], None] = lambda outcome: progress(outcome, total)
         if (folder / FILE_NAME).exists():
             index = load_index(folder)
@@ -180,14 +186,20 @@ class _Run:
         with ThreadPoolExecutor() as pool:  # hashing lets other threads run
             current = list(pool.map(self._is_current, cases))
         wanted = [case for case, is_so in zip(cases, current, strict=True) if not is_so]
-        new = [f"{case.id}.h5" for case in wanted if case.id not in self._known]
+        new = [
+            name
+            for case in wanted
+            if case.id not in self._known
+            for name in (f"{case.id}.h5", begun(case.id))
+        ]
         left = require_writable(self._folder / CASES, new)
         for name in sorted({case.id for case in cases} - {case.id for case in wanted}):
             self._record(outcome_of(self._known[name], self._config.labels))
         modalities, optional = self._config.recipe.modalities, self._config.optional
         refused = preflight(wanted, modalities, optional=optional)
         for name, why in refused.items():
-            self._record(Outcome(name, failed=why.recorded), Outcome(name, failed=why.message))
+            kept = Outcome(name, failed=why.recorded, traceback=why.traceback)
+            self._record(kept, Outcome(name, failed=why.message))
         accepted = [case for case in wanted if case.id not in refused]
         for case in accepted:
             self._set_aside(case.id)
@@ -207,7 +219,7 @@ class _Run:
 
     def _prepare(self, cases: Sequence[Case], executor: Executor | None) -> None:
         function = partial(prepare_case, config=self._config, folder=self._folder)
-        for outcome in over_cases(function, cases, executor, _killed, writes=self._folder):
+        for outcome in over_cases(function, cases, executor, without_entry, writes=self._folder):
             self._record(outcome, save=True)
 
     def _record(self, outcome: Outcome, told: Outcome | None = None, save: bool = False) -> None:
@@ -220,11 +232,8 @@ class _Run:
         if before and not outcome.entry:
             self._remove(before)
         self._outcomes[outcome.case_id] = outcome
-        started = time.monotonic()
-        if save and started >= self._due:
-            self._save()
-            ended = time.monotonic()
-            self._due = ended + (ended - started) / _SAVING
+        if save:
+            self._now_and_then(self._save)
         self._report(told or outcome)
 
     def _remove(self, entry: CaseEntry) -> Outcome:
@@ -281,7 +290,3 @@ class _Run:
                 f"{path.name} was not the file that had been written: it is "
                 f"{set_aside(path).name} now, and the case was prepared again"
             )
-
-
-def _killed(case: Case, why: DatasetError) -> Outcome:
-    return Outcome(case.id, failed=why.recorded)

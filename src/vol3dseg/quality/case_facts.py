@@ -59,6 +59,8 @@ class CaseFacts:
     unannotated: tuple[str, ...] = ()  # classes that nobody has looked for: of those it is 0
     problems: tuple[str, ...] = ()  # what is wrong with the files, in words
     notes: tuple[str, ...] = ()  # what was harmlessly put right in them, or passed over
+    failed: str = ""  # why it was not measured, where that is not for its files
+    traceback: str = ""  # of that, if nobody foresaw it
 
     @property
     def foreground_ml(self) -> float | None:

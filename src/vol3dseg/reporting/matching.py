@@ -7,7 +7,7 @@ from pathlib import Path
 from vol3dseg.datasets.case import Case, allow_repairs, spelled
 from vol3dseg.datasets.selection import label_files, reference_cases
 from vol3dseg.datasets.splits import PARTS, Split
-from vol3dseg.errors import EvaluationError, some_of
+from vol3dseg.errors import EvaluationError, Vol3dSegError, some_of
 from vol3dseg.formats import is_companion, label_stem
 from vol3dseg.inference.output_files import VOLUMES
 from vol3dseg.inference.record import RECORD_NAME, CaseRecord, Record
@@ -32,11 +32,20 @@ class Cohort:
     not_scored: Mapping[str, str] = field(default_factory=dict)  # cases, with what they lack
     parts: Parts = field(default_factory=dict)  # of the scored cases, as far as known
     notes: tuple[str, ...] = ()
+    # Of the cases that are not scored, those that failed when they were, with their errors.
+    failed: Mapping[str, Vol3dSegError] = field(default_factory=dict)
 
     def of(self, part: str, members: Collection[str]) -> "Cohort":
         """Return what concerns one part of a split."""
         missing = {case: why for case, why in self.not_scored.items() if case in members}
-        return Cohort(missing, {part: self.parts[part]})
+        failed = {case: error for case, error in self.failed.items() if case in members}
+        return Cohort(missing, {part: self.parts[part]}, failed=failed)
+
+    def without(self, failed: Mapping[str, Vol3dSegError]) -> "Cohort":
+        """Return who is left when the scoring of some has failed."""
+        parts = {part: tuple(c for c in of if c not in failed) for part, of in self.parts.items()}
+        why = {case: error.found for case, error in failed.items()}
+        return Cohort({**self.not_scored, **why}, _without_empty(parts), self.notes, failed)
 
     def in_words(self, scored: int) -> tuple[str, ...]:
         """Say who is not scored of how many, and what the others are to the model."""

@@ -13,7 +13,7 @@ from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.over_cases import over_cases, worker_processes
 from vol3dseg.datasets.sources import open_label, read_grid
 from vol3dseg.datasets.splits import read_split
-from vol3dseg.errors import DatasetError, MissingExtraError, in_memory
+from vol3dseg.errors import DatasetError, MissingExtraError, OutputError, Vol3dSegError, in_memory
 from vol3dseg.evaluation.empty_masks import EmptyRule, require_rule
 from vol3dseg.evaluation.judging import OVERLAP, TOLERANCE_MM, Judging
 from vol3dseg.evaluation.lesions import lesion_rule
@@ -28,10 +28,13 @@ from vol3dseg.reporting.evaluation_page.telling_slices import Exhibit
 from vol3dseg.reporting.matching import Folders, Pair, match
 from vol3dseg.reporting.score_report import WHOLE, Evaluation, claim_report, write_evaluation
 from vol3dseg.space.labels import LabelSet, Segmentation
+from vol3dseg.working_folder import one_at_a_time
+from vol3dseg.written import usable_path
 
 _WORTH_WORKERS_S = 5.0  # of work: it takes some two seconds until processes are there
 
 
+@one_at_a_time("output")
 def evaluate(
     predictions: str | Path,
     references: str | Path,
@@ -101,8 +104,9 @@ def evaluate(
         What distances or lesions need, which were asked for, is not installed.
     FileFormatError, GridError, LabelError
         A label map cannot be read, lies on another grid, or holds what is not in the label set.
-    MemoryLimitError
-        The label maps of a case do not fit into memory.
+    MemoryLimitError, UnexpectedError, DatasetError
+        No case can be scored, for want of memory or what nobody foresaw. Where others can be, the
+        report names those that cannot, and goes without them.
     OutputError
         The report cannot be written.
     """
@@ -113,7 +117,8 @@ def evaluate(
         component_library()
         distance_library()
     judging = Judging(empty, kind, tolerance_mm, tolerances_mm or {}, rule)
-    folder = Path(predictions)
+    folder = usable_path(predictions, DatasetError)
+    report = None if output is None else usable_path(output, OutputError)
     record = load_record(folder) if (folder / RECORD_NAME).exists() else None
     given = None if split is None else read_split(Path(split))
     folders = Folders.read(folder, Path(references), record, repair)
@@ -121,28 +126,32 @@ def evaluate(
     cohort = replace(cohort, notes=(*cohort.notes, *note))
     labels = (load_config(config) if config else record or load_record(folder)).labels
     judging.require_structures(tuple(structures_of(labels)))
-    if output is not None:
-        claim_report(Path(output), None if given is None else list(cohort.parts))
+    if report is not None:
+        claim_report(report, None if given is None else list(cohort.parts))
     made = (record.labels if record else labels).of_predictions(ours=record is not None)
     maps = labels, made
     whose = [replace(case, id=name) for name, _, case in pairs]
     files = {name: path for name, path, _ in pairs}
     with worker_processes(workers, len(pairs)) as executor:
         score = partial(_scored, files, maps, judging)
-        scores, executor = _all_scored(score, whose, executor, [folder], workers is None)
+        scores, failed, executor = _all_scored(score, whose, executor, [folder], workers is None)
+        if not scores:
+            raise next(iter(failed.values()))
+        cohort = cohort.without(failed)
         groups = {WHOLE: tuple(scores)} if given is None else cohort.parts
         cases = {part: tuple(scores[name] for name in names) for part, names in groups.items()}
         summaries = {part: summarise(of_part) for part, of_part in cases.items()}
         by = record.model_sha256 if record else None
         found = Evaluation(cases, summaries, given, cohort, by)
-        if output is not None:
-            write_evaluation(Path(output), found)
+        if report is not None:
+            write_evaluation(report, found)
             exhibits = {
                 case.id: Exhibit(case, path, partial(_read_pair, path, case, maps))
                 for case, path in zip(whose, files.values(), strict=True)
+                if case.id in scores
             }
             sources = Sources(folder, Path(references), record)
-            write_pages(Path(output), found, exhibits, sources, executor)
+            write_pages(report, found, exhibits, sources, executor)
     return found
 
 
@@ -178,23 +187,34 @@ def evaluate_pairs(
 
 
 def _all_scored(
-    score: Callable[[Case], CaseScores],
+    score: Callable[[Case], CaseScores | None],
     cases: Sequence[Case],
     executor: Executor | None,
     reads: Sequence[Path],
     if_worth_it: bool,
-) -> tuple[dict[str, CaseScores], Executor | None]:
-    """Return scores by case, in the order of `cases`, and the executor if it was worth using."""
+) -> tuple[dict[str, CaseScores], dict[str, Vol3dSegError], Executor | None]:
+    """Return scores by case, in the order of `cases`, and the executor if it was worth using.
+
+    Cases that failed, and not for their files, have an error instead.
+    """
     found: dict[str, CaseScores] = {}
+    failed: dict[str, Vol3dSegError] = {}
+
+    def fail(case: Case, error: Vol3dSegError) -> None:
+        failed[case.id] = error
+
+    def run(some: Sequence[Case], executor: Executor | None) -> None:
+        done = over_cases(score, some, executor, fail, reads)
+        found.update((each.case_id, each) for each in done if each)
+
     left = list(cases)
     if if_worth_it and executor is not None:
         started = time.perf_counter()
-        first = score(left.pop(0))
-        found[first.case_id] = first
+        run([left.pop(0)], None)
         if (time.perf_counter() - started) * len(left) < _WORTH_WORKERS_S:
             executor = None
-    found |= {each.case_id: each for each in over_cases(score, left, executor, _lost, reads)}
-    return {case.id: found[case.id] for case in cases}, executor
+    run(left, executor)
+    return {case.id: found[case.id] for case in cases if case.id in found}, failed, executor
 
 
 def _scored(
@@ -207,10 +227,6 @@ def _scored(
         sure, notes = certainty(file, *pair)
         notes = scores.notes + notes
         return replace(scores, subject=case.subject, calibration=sure, notes=notes)
-
-
-def _lost(_: Case, error: DatasetError) -> CaseScores:
-    raise error
 
 
 def _read_pair(

@@ -97,11 +97,13 @@ def write_report(
     """
     remove_ours(folder / SCORES_PAGE)
     notes = notes_of(cases, cohort)
+    tracebacks = {case: why.traceback for case, why in cohort.failed.items() if why.traceback}
     facts = {
         "model_sha256": model_sha256,
         "not_scored": cohort.not_scored,
         "parts": cohort.parts,
         "notes": notes,
+        "tracebacks": tracebacks,
     }
     write_scores(folder, cases, summary, facts)
     blocks: list[Block] = [

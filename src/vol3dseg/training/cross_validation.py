@@ -9,7 +9,7 @@ from typing import Any
 
 from vol3dseg.config import Config
 from vol3dseg.datasets.over_cases import worker_processes
-from vol3dseg.errors import RunError
+from vol3dseg.errors import OutputError, RunError, StoreError
 from vol3dseg.files import remove_ours
 from vol3dseg.preprocessing.index import FILE_NAME as INDEX_NAME
 from vol3dseg.training.child_process import Outcome, apart
@@ -17,6 +17,8 @@ from vol3dseg.training.fold_plan import FoldPlan, FoldRun, choose_folds, claim, 
 from vol3dseg.training.pooled_folds import CrossValidation, pool_folds, pooled_paths
 from vol3dseg.training.several import over_trainings
 from vol3dseg.training.watching import Logger, Progress, Show, quiet
+from vol3dseg.working_folder import working_in
+from vol3dseg.written import usable_path
 
 _Given = tuple[str | Path | None, Sequence[Logger], int | None]  # parent, loggers, threads
 
@@ -103,9 +105,24 @@ def cross_validate(
         The output cannot be written, or holds what is not ours.
     """
     chosen_by = (folds, splits, validation, changes, parent)
-    plan = plan_folds(Path(prepared), Path(output), config, *chosen_by)
-    chosen = [plan.fold(number) for number in choose_folds(plan, fold, resume)]
-    claim(plan)
+    place = usable_path(output, OutputError)
+    told = (progress, show)
+    with working_in(place, shared=bool(fold)):  # a fold is kept to itself by `train`
+        plan = plan_folds(usable_path(prepared, StoreError), place, config, *chosen_by)
+        chosen = [plan.fold(number) for number in choose_folds(plan, fold, resume)]
+        claim(plan)
+        return _done(plan, chosen, (parent, loggers, threads), workers, told)
+
+
+def _done(
+    plan: FoldPlan,
+    chosen: Sequence[FoldRun],
+    given: _Given,
+    workers: int | Executor | None,
+    told: tuple[Progress, Show],
+) -> CrossValidation | None:
+    """Do what is missing of the chosen folds; put all together where all are there."""
+    progress = told[0]
     missing = [each for each in chosen if not each.is_done()]
     for each in chosen:
         if each not in missing:
@@ -113,8 +130,7 @@ def cross_validate(
     if missing:
         for path in reversed(pooled_paths(plan.folder)[-2:]):  # of folds that were others
             remove_ours(path)
-    given = (parent, loggers, threads)
-    failed = _complete_all(plan, missing, given, workers, progress, show)
+    failed = _complete_all(plan, missing, given, workers, *told)
     if failed:
         raise RunError(
             "; ".join(f"{name} {said}" for name, said in failed.items()),

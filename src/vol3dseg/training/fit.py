@@ -8,7 +8,7 @@ from typing import Any
 
 from vol3dseg.config import Config
 from vol3dseg.datasets.splits import split_table
-from vol3dseg.errors import RunError
+from vol3dseg.errors import RunError, StoreError
 from vol3dseg.files import write_text
 from vol3dseg.machine import peak_mb
 from vol3dseg.model.manifest import Manifest
@@ -48,6 +48,8 @@ from vol3dseg.training.training_state import (
 )
 from vol3dseg.training.watching import Logger, Progress, Show, of_run, quiet
 from vol3dseg.training.whole_volumes import volume_dice
+from vol3dseg.working_folder import working_in
+from vol3dseg.written import usable_path
 
 
 def train(
@@ -125,13 +127,15 @@ def train(
     ModelError
         `network` is no such model, or `parent` is none that it can start from.
     """
-    prepared, run, team = Path(prepared), Path(run), team_of(strategy, progress)
+    prepared, run = usable_path(prepared, StoreError), Path(run)
+    team = team_of(strategy, progress)
     config = choose_config(prepared, config, run if resume else None, parent=parent)
     require_shares(config.training, team)
     given, told = (network, loss, callbacks, parent), (progress, show)
     with team.watched(), ExitStack() as stack:
         if not team.is_first:
             return help_train(team, prepared, config, (network, loss), progress)
+        stack.enter_context(working_in(run))
         while resume and goes_on(run, config):
             loggers = of_run(loggers, run)
             run = stack.enter_context(more_epochs(run, config, progress))
@@ -170,12 +174,11 @@ def _train(
             progress(note)
         trim_log(run / "training.log", state.epochs)
     model, config, memory = for_this_machine(config, network, data, team, progress)
+    kin = None
     if state is not None:
         kin = read_origin(run / LAST).parent
     elif parent is not None:
         kin = start_from(Path(parent), model, config, list(data.training.values()), progress)
-    else:
-        kin = None
     origin = origin_of(config, prepared, data, kin)
     write_inputs(run, config, data)
     for line in (*data.index.unseen, *data.index.incomplete, *unjudged):

@@ -47,7 +47,7 @@ def over_trainings(
         return
     with heard_here(executor, progress) as say:
         named = partial(_named, train, say)
-        yield from over_cases(named, trainings, executor, _killed, reads, writes, ahead=False)
+        yield from over_cases(named, trainings, executor, _failed, reads, writes, ahead=False)
 
 
 def _named(
@@ -60,8 +60,8 @@ def _with_name(progress: Progress, name: str, text: str) -> None:
     progress("\n".join(f"{name}: {line}" for line in text.strip("\n").splitlines()))
 
 
-def _killed(training: _Training, error: DatasetError) -> tuple[_Training, Outcome]:
-    return training, KILLED
+def _failed(training: _Training, error: Vol3dSegError) -> tuple[_Training, Outcome]:
+    return training, KILLED if isinstance(error, DatasetError) else Outcome(f"failed: {error}")
 
 
 @dataclass(frozen=True, slots=True)

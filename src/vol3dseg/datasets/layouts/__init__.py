@@ -19,6 +19,7 @@ from vol3dseg.datasets.layouts.nnunet import NNUNET
 from vol3dseg.datasets.layouts.plain_files import FILES, IMAGES_AND_LABELS
 from vol3dseg.datasets.layouts.table import TABLE
 from vol3dseg.errors import DatasetError, some_of
+from vol3dseg.written import usable_path
 
 # The first that recognises a data set reads it: an nnU-Net's dataset.json may look like that of the
 # Decathlon, and a file of BIDS like one of BraTS.
@@ -56,7 +57,7 @@ def find_cases(dataset: str | Path, modalities: Sequence[str] = ()) -> list[Case
     DatasetError
         There is nothing at `dataset`, or nothing in a known layout, or files contradict each other.
     """
-    path = Path(dataset)
+    path = usable_path(dataset, DatasetError)
     with _readable():
         layout, place = _placed(path)
         if layout is not None:

@@ -25,10 +25,11 @@ from vol3dseg.datasets.layouts.table_columns import (
     read_header,
     shown,
 )
-from vol3dseg.errors import DatasetError
+from vol3dseg.errors import DatasetError, OutputError
 from vol3dseg.files import write_text
 from vol3dseg.schema import problems as in_words
 from vol3dseg.schema import values_of_json
+from vol3dseg.written import usable_path
 
 _SUFFIXES = (".csv", ".json")
 _MOST_BYTES = 2**26  # a million rows
@@ -86,7 +87,7 @@ def write_table(cases: Sequence[Case], path: str | Path) -> None:
     OutputError
         The file cannot be written.
     """
-    path = Path(path)
+    path = usable_path(path, OutputError)
     if path.suffix.lower() not in _SUFFIXES:
         remedy = "end the name in .csv or .json"
         raise DatasetError("tables are written as CSV or JSON", where=path, remedy=remedy)

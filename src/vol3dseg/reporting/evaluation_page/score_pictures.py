@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.over_cases import over_cases
-from vol3dseg.errors import DatasetError
+from vol3dseg.errors import Vol3dSegError
 from vol3dseg.evaluation.scoring import CaseScores, mean_defined
 from vol3dseg.evaluation.structure_scores import HD95
 from vol3dseg.reporting.evaluation_page.picture_layers import (
@@ -82,7 +82,7 @@ def _told(exhibits: Mapping[str, Exhibit], case: Case) -> tuple[str, Telling | s
         return case.id, str(error)
 
 
-def _untold(case: Case, error: DatasetError) -> tuple[str, Telling | str]:
+def _untold(case: Case, error: Vol3dSegError) -> tuple[str, Telling | str]:
     return case.id, str(error)
 
 

@@ -13,18 +13,22 @@ from vol3dseg.datasets.layouts import find_cases, layout_of
 from vol3dseg.datasets.layouts.label_names import named_labels
 from vol3dseg.datasets.layouts.layout import folder_name
 from vol3dseg.datasets.over_cases import worker_processes
+from vol3dseg.errors import OutputError
 from vol3dseg.files import require_writable, write_json, write_text
 from vol3dseg.quality.appearance import rounded
 from vol3dseg.quality.case_facts import CaseFacts
 from vol3dseg.reporting.inspection.inspection_page import page
 from vol3dseg.reporting.inspection.survey import Progress, Survey, draw_cases, survey
 from vol3dseg.reporting.inspection.thumbnails import require_pillow
+from vol3dseg.working_folder import one_at_a_time
+from vol3dseg.written import usable_path
 
 PAGE_NAME = "index.html"
 CASES_NAME = "cases.csv"
 SUSPECTS_NAME = "suspects.json"
 
 
+@one_at_a_time("output")
 def inspect(
     dataset: str | Path,
     output: str | Path,
@@ -73,7 +77,11 @@ def inspect(
         Pillow is not installed.
     """
     require_pillow()
-    chosen, source, folder = config and load_config(config), Path(dataset), Path(output)
+    chosen, source, folder = (
+        config and load_config(config),
+        Path(dataset),
+        usable_path(output, OutputError),
+    )
     modalities = chosen.recipe.modalities if chosen else None
     optional = chosen.optional if chosen else ()
     labels = chosen.labels if chosen else named_labels(source)
@@ -142,5 +150,7 @@ def _document(found: Survey) -> dict[str, Any]:
         "cases": len(found.cases),
         "suspects": suspects,
         "left_out": found.left_out,
+        "failed": found.failed,
+        "tracebacks": {case.case_id: case.traceback for case in found.cases if case.traceback},
         "notes": found.notes,
     }

@@ -10,7 +10,7 @@ import numpy as np
 
 from vol3dseg.datasets.case import Case, modalities_of
 from vol3dseg.datasets.over_cases import over_cases
-from vol3dseg.errors import DatasetError
+from vol3dseg.errors import Vol3dSegError
 from vol3dseg.quality.background import Window
 from vol3dseg.quality.case_facts import CaseFacts, ModalityFacts, measure
 from vol3dseg.quality.expectations import FEWEST_CASES
@@ -64,6 +64,11 @@ class Survey:
     def facts_of(self, modality: str) -> list[ModalityFacts]:
         """Return the facts of a modality in all cases that have it."""
         return [case.modalities[modality] for case in self.cases if modality in case.modalities]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Cases that could not be measured, and why: nothing is known against their files."""
+        return {case.case_id: case.failed for case in self.cases if case.failed}
 
     @property
     def notes(self) -> list[str]:
@@ -125,7 +130,7 @@ def survey(
         measure, modalities=modalities, labels=labels, windows=windows, optional=optional
     )
     found = []
-    for facts in over_cases(function, cases, executor, _killed):
+    for facts in over_cases(function, cases, executor, _failed):
         found.append(facts)
         progress("measuring", len(cases))
     found.sort(key=lambda facts: facts.case_id)
@@ -143,8 +148,9 @@ def survey(
     )
 
 
-def _killed(case: Case, error: DatasetError) -> CaseFacts:
-    return CaseFacts(case.id, case.subject, problems=(error.recorded,))
+def _failed(case: Case, error: Vol3dSegError) -> CaseFacts:
+    why = error.recorded
+    return CaseFacts(case.id, case.subject, problems=(why,), failed=why, traceback=error.traceback)
 
 
 def _left_out(cases: Sequence[CaseFacts], required: Sequence[str]) -> dict[str, str]:
@@ -180,8 +186,14 @@ def draw_cases(
     )
     by_id = {case.id: case for case in cases}
     chosen, drawings = [by_id[i] for i in found.drawn(sample)], {}
-    for case_id, pictures in over_cases(task, chosen, executor, lambda case, _: (case.id, ())):
+    for case_id, pictures in over_cases(task, chosen, executor, _undrawn):
         drawings[case_id] = pictures
         progress("drawing", len(chosen))
-    example = task(by_id[found.example], side=_EXAMPLE_SIDE)[1] if found.example else ()
-    return Gallery(example, drawings)
+    large = partial(task, side=_EXAMPLE_SIDE)
+    shown = [by_id[found.example]] if found.example else []
+    example = [picture for _, row in over_cases(large, shown, None, _undrawn) for picture in row]
+    return Gallery(tuple(example), drawings)
+
+
+def _undrawn(case: Case, _: Vol3dSegError) -> tuple[str, tuple[Picture, ...]]:
+    return case.id, ()
