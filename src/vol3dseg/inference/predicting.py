@@ -104,7 +104,8 @@ def predict(
     begin(len(cases))
     left = remove_leftovers(folder)
     fatal = [case for case in cases if begun(case.id) in left]
-    cases = [*(case for case in cases if case not in fatal), *fatal]  # of several, one ended all
+    if options.resume:  # of several, one has ended all: these come last
+        cases = [*(case for case in cases if case not in fatal), *fatal]
     if len(fatal) == 1:
         (case_id,) = (case.id for case in fatal)
         if options.resume:  # or it would end this run too; the next tries it again
