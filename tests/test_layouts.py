@@ -250,7 +250,7 @@ class TestUnknown:
 
     def test_a_name_that_no_folder_can_have(self, tmp_path):
         with pytest.raises(
-            DatasetError, match=r"cannot be read \(File name too long\); correct its"
+            DatasetError, match=r"cannot be the name of a file or folder \(File name"
         ):
             find_cases(tmp_path / ("x" * 300))
 

@@ -45,7 +45,7 @@ def test_a_list_is_as_sha256sum_has_it(copied):
     )
 
 
-def test_what_cannot_be_read_is_not_ours(copied, monkeypatch):
+def test_what_cannot_be_read_is_said(copied, monkeypatch):
     adopt(copied, FILES)
 
     def forbidden(path):
@@ -53,7 +53,8 @@ def test_what_cannot_be_read_is_not_ours(copied, monkeypatch):
 
     assert is_ours(copied / "a")
     monkeypatch.setattr("vol3dseg.written.sha256_file", forbidden)
-    assert not is_ours(copied / "a")
+    with pytest.raises(OutputError, match=r"cannot be read \(Permission denied\)"):
+        is_ours(copied / "a")
 
 
 def test_a_file_under_another_name_is_not_ours(copied):

@@ -111,6 +111,7 @@ def test_in_workers(spoilt, config_path, tmp_path):
 
 @KINDS
 def test_what_a_plan_is_made_from(kind, said, spoilt):
+    pytest.importorskip("scipy")
     found = take_fingerprint(spoilt(kind))
     assert [case.case_id for case in found.cases] == ["Case_001", "Case_003"]
     (note,) = [note for note in found.notes if "passed over" in note]
@@ -153,6 +154,7 @@ def test_predict_where_it_is_not_for_a_file(brats_folder, model_path, tmp_path, 
 
 
 def test_inspect(brats_folder, tmp_path, monkeypatch):
+    pytest.importorskip("PIL")
     spoilt = of_second(case_facts.measure_contents, lambda case_id: case_id)
     monkeypatch.setattr(case_facts, "measure_contents", spoilt)
     found = inspect(brats_folder, tmp_path / "out")
@@ -187,6 +189,7 @@ def test_what_the_command_line_returns(brats_folder, config_path, tmp_path, monk
 
 
 def ended(words, monkeypatch):
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # which it sets, and which shall not stay
     monkeypatch.setattr("sys.argv", ["vol3dseg", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
         command_line.main()

@@ -106,6 +106,7 @@ def test_an_image_with_such_a_name_fails_its_case_alone(brats_folder, config_pat
 
 
 def test_the_command_line_says_it_in_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # which it sets, and which shall not stay
     monkeypatch.setattr("sys.argv", ["vol3dseg", "info", "x" * 300])
     with pytest.raises(SystemExit) as ended:
         command_line.main()

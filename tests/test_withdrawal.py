@@ -1,6 +1,7 @@
 """A patient withdraws: nothing is removed by mistake, and what is removed is removed everywhere."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -182,7 +183,7 @@ def test_info_lists_strays(vol3dseg, prepared):
         "unfinished": [str(unfinished)],
         "lost": ["Case_001"],
     }
-    page = "".join(vol3dseg("info", prepared).stdout.split("Strays")[1].split())
+    page = "".join(re.findall(r"[^\s│]", vol3dseg("info", prepared).stdout.split("Strays")[1]))
     assert "notes.txt" in page
     assert "Case_001" in page
     notes = audit(prepared).notes
