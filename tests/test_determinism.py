@@ -128,10 +128,9 @@ def test_processes_clusters_and_the_order_of_files_give_the_same_files(
     assert files("cluster", scans, cluster) == together
 
 
+@pytest.mark.parametrize("way", WAYS[::2], indirect=True)
 def test_plans_of_other_memory_give_the_same_bits_where_they_say_so(way, path, scans, monkeypatch):
-    """Exact tiles of several sizes, and one pass."""
-    if way[1] != "local":
-        pytest.skip("its tiles are training patches, however much memory there is")
+    """Exact tiles of several sizes, and one pass; with a norm over a tile, all are patches."""
     monkeypatch.setattr(planning, "_MOST", 99)  # exact tiles may compute much more than one pass
     predictor = load_predictor(path, way[0])
     planner = predictor._allowance.planner

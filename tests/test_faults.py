@@ -217,7 +217,7 @@ def line(tmp_path_factory, shim, manifest_of, graph_of):
     [
         ("preprocess", 4, ("write: no space", "rename: no permission", "fsync: I/O error")),
         ("preprocess", 40, ("open: no permission", "killed")),
-        ("predict", 6, ("write: half of it", "rename: I/O error")),
+        ("predict", 3, ("write: half of it", "rename: I/O error")),
         ("predict", 25, ("disk full from then on", "read: I/O error")),
         ("evaluate", 4, ("write: no space", "fsync: no space")),
         ("evaluate", 15, ("killed",)),

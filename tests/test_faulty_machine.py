@@ -21,7 +21,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders cannot 
 
 KEEPING = """
 import os, sys
-from vol3dseg.files import atomic_path, working_in
+from vol3dseg.files import atomic_path
+from vol3dseg.working_folder import working_in
 from pathlib import Path
 with working_in(sys.argv[1]), atomic_path(Path(sys.argv[1]) / "x"):
     print(os.getpid(), flush=True)

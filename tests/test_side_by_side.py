@@ -113,6 +113,7 @@ def test_folds_at_once_equal_folds_one_by_one(prepared, serial, tmp_path):
     assert all(re.match(r"fold [12]: |post-processing|folds", line) for line in said)
 
 
+@pytest.mark.slow
 def test_a_fold_that_is_killed_is_tried_again_and_then_named_and_goes_on_later(
     prepared, serial, tmp_path
 ):
@@ -129,6 +130,7 @@ def test_a_fold_that_is_killed_is_tried_again_and_then_named_and_goes_on_later(
     require_equal(folder, serial)
 
 
+@pytest.mark.slow
 def test_folds_on_a_cluster_lose_a_worker_and_equal_folds_one_by_one(prepared, serial, tmp_path):
     pytest.importorskip("distributed")
     (tmp_path / "dask").mkdir()

@@ -16,7 +16,7 @@ from vol3dseg.machine import usable_cores
 
 def process_starts() -> BaseContext:
     """Return what starts worker processes."""
-    return multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    return multiprocessing.get_context("forkserver" if _server_runs() else "spawn")
 
 
 def import_ahead(module: str) -> None:
@@ -29,8 +29,21 @@ def import_ahead(module: str) -> None:
     from multiprocessing import forkserver
 
     forkserver.set_forkserver_preload([module])
-    with deaf_children():
-        forkserver.ensure_running()
+    _server_runs()
+
+
+def _server_runs() -> bool:
+    """Start the server unless it runs; it cannot where a socket has no room for its long name."""
+    if sys.platform == "win32":
+        return False
+    from multiprocessing import forkserver
+
+    try:
+        with deaf_children():
+            forkserver.ensure_running()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -209,13 +209,13 @@ def _with_exact_norms(model: ModelFile, device: Device, precision: Precision) ->
     """Write norms as arithmetic where those of the runtime would not do.
 
     OpenVINO's own add up the voxels of a channel in as many parts as it has threads, so that one
-    thread gives other bits than two. Those of an adopted model must be as exact as torch's, where
-    that is not lost again.
+    thread gives other bits than two. Those of an adopted model must be as exact as torch's. Where
+    less than float32 is computed in, arithmetic would lose more than either.
     """
     on_gpu = device in ("cuda", "tensorrt") or (device == "auto" and has_cuda())
     by_parts = device == "openvino" or (device == "auto" and is_installed())
-    inexact = precision == "float32" and not isinstance(model.manifest.recipe, Recipe)
-    if on_gpu or not (by_parts or inexact):
+    coarse = precision != "float32" or model.manifest.quantisation is not None
+    if on_gpu or coarse or (isinstance(model.manifest.recipe, Recipe) and not by_parts):
         return model
     graph = onnx.load_model_from_string(model.content)
     written = write_exact_norms(graph)
