@@ -22,8 +22,11 @@ WATCH = """
 import os, sys
 
 def told(event, arguments):
+    if not event.startswith("socket."):
+        return
+    family = getattr(arguments[0], "family", 0)
     # Not a socket of a file, by which the server of worker processes is asked.
-    if event.startswith("socket.") and 1 not in (getattr(arguments[0], "family", 0), *arguments[1:2]):
+    if 1 not in (family, *arguments[1:2]):
         line = f"{event} {arguments[1:]} by {sys.argv}\\n"
         fd = os.open(os.environ["WATCHED"], os.O_WRONLY | os.O_APPEND)
         os.write(fd, line.encode())
