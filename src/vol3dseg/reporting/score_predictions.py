@@ -32,6 +32,7 @@ from vol3dseg.working_folder import one_at_a_time
 from vol3dseg.written import usable_path
 
 _WORTH_WORKERS_S = 5.0  # of work: it takes some two seconds until processes are there
+_WORTH_WORKERS = 32  # cases, whatever one takes
 
 
 @one_at_a_time("output")
@@ -81,7 +82,7 @@ def evaluate(
     lesions : str or None
         A rule to tell lesions apart, such as "brats-gli"; see `vol3dseg.evaluation.lesions`.
     workers : int, Executor or None
-        Processes, or an executor; None: one process for each core where the first case takes so
+        Processes, or an executor; None: one for each core where cases are many, or the first takes so
         long that it is worth it.
     split : str, Path or None
         A split.json: each of its parts is scored by itself.
@@ -208,7 +209,7 @@ def _all_scored(
         found.update((each.case_id, each) for each in done if each)
 
     left = list(cases)
-    if if_worth_it and executor is not None:
+    if if_worth_it and executor is not None and len(left) < _WORTH_WORKERS:
         started = time.perf_counter()
         run([left.pop(0)], None)
         if (time.perf_counter() - started) * len(left) < _WORTH_WORKERS_S:
