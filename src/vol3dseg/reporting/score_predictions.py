@@ -82,8 +82,8 @@ def evaluate(
     lesions : str or None
         A rule to tell lesions apart, such as "brats-gli"; see `vol3dseg.evaluation.lesions`.
     workers : int, Executor or None
-        Processes, or an executor; None: one for each core where cases are many, or the first takes so
-        long that it is worth it.
+        Processes, or an executor; None: one for each core where cases are many or the first takes
+        so long that it is worth it.
     split : str, Path or None
         A split.json: each of its parts is scored by itself.
     repair : bool
