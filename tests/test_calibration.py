@@ -5,6 +5,7 @@ from math import log, nan
 import numpy as np
 import pytest
 
+from tests.pairs import evaluate_pairs
 from vol3dseg.datasets.case import Case
 from vol3dseg.evaluation.calibration import Calibration, calibration, pooled
 from vol3dseg.evaluation.scoring import summarise
@@ -12,7 +13,6 @@ from vol3dseg.formats import open_volume, write
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.reporting.certainty import certainty, file_beside
 from vol3dseg.reporting.score_files import write_scores
-from vol3dseg.reporting.score_predictions import evaluate_pairs
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import IGNORED, Segmentation
 

@@ -46,3 +46,22 @@ print(there, "wsgiref.simple_server" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "True False\n"), done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no server of processes")
+def test_workers_start_where_the_name_of_a_socket_would_be_too_long(tmp_path):
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    script = """
+from vol3dseg.process_starts import import_ahead, process_starts
+if __name__ == "__main__":
+    import_ahead("wsgiref.simple_server")
+    with process_starts().Pool(1) as pool:
+        print(pool.apply(abs, [-3]))
+"""
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py"], env=os.environ | {"TMPDIR": str(folder)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr

@@ -17,6 +17,7 @@ pytest.importorskip("highdicom")
 
 import pydicom
 
+from tests.pairs import evaluate_pairs
 from vol3dseg.cli.main import cli
 from vol3dseg.config import Config, ModelConfig, load_config
 from vol3dseg.datasets.checks import check_case
@@ -38,7 +39,6 @@ from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.quality.contents import read_contents
 from vol3dseg.recipe import Recipe
-from vol3dseg.reporting.score_predictions import evaluate_pairs
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Label, LabelSet, Segmentation
 

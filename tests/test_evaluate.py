@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.pairs import evaluate_pairs
 from vol3dseg.datasets.case import Case
 from vol3dseg.errors import (
     DatasetError,
@@ -26,7 +27,7 @@ from vol3dseg.evaluation.scoring import describe, evaluate_case, summarise
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.reporting import score_predictions
 from vol3dseg.reporting.score_files import read_part
-from vol3dseg.reporting.score_predictions import evaluate, evaluate_pairs
+from vol3dseg.reporting.score_predictions import evaluate
 from vol3dseg.reporting.score_report import Evaluation, case_table, write_report
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import LabelSet, Segmentation

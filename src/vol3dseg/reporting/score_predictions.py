@@ -1,7 +1,7 @@
 """Score a folder of predictions against the label maps of a data set."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ from vol3dseg.datasets.sources import open_label, read_grid
 from vol3dseg.datasets.splits import read_split
 from vol3dseg.errors import DatasetError, MissingExtraError, OutputError, Vol3dSegError, in_memory
 from vol3dseg.evaluation.empty_masks import EmptyRule, require_rule
-from vol3dseg.evaluation.judging import OVERLAP, TOLERANCE_MM, Judging
+from vol3dseg.evaluation.judging import TOLERANCE_MM, Judging
 from vol3dseg.evaluation.lesions import lesion_rule
 from vol3dseg.evaluation.scoring import CaseScores, evaluate_case, structures_of, summarise
 from vol3dseg.evaluation.surface_distances import SurfaceKind, distance_library
@@ -25,7 +25,7 @@ from vol3dseg.model.components import component_library
 from vol3dseg.reporting.certainty import certainty
 from vol3dseg.reporting.evaluation_page.scores_page import Sources, write_pages
 from vol3dseg.reporting.evaluation_page.telling_slices import Exhibit
-from vol3dseg.reporting.matching import Folders, Pair, match
+from vol3dseg.reporting.matching import Folders, match
 from vol3dseg.reporting.score_report import WHOLE, Evaluation, claim_report, write_evaluation
 from vol3dseg.space.labels import LabelSet, Segmentation
 from vol3dseg.working_folder import one_at_a_time
@@ -169,22 +169,6 @@ def _surface(
             raise
         return None, (f"Distances and surface Dice are left out: {error}",)
     return asked or "area", ()
-
-
-def evaluate_pairs(
-    pairs: Iterable[Pair],
-    labels: LabelSet,
-    judging: Judging = OVERLAP,
-    predicted: LabelSet | None = None,
-) -> list[CaseScores]:
-    """Read and score predictions, repaired as their cases may be, in their order.
-
-    `labels` say what values mean in references, `predicted` in predictions; None: what others' may.
-    """
-    maps = labels, predicted or labels.of_predictions(ours=False)
-    return [
-        _scored({name: path}, maps, judging, replace(case, id=name)) for name, path, case in pairs
-    ]
 
 
 def _all_scored(
