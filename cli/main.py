@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import sys
+from contextlib import closing
+from mmap import mmap
 
 import click
 
@@ -44,6 +46,7 @@ _OF_THE_SYSTEM = {
     **dict.fromkeys((errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE), _MEND),
     **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), _RENAME),
 }
+_TO_END_IN = 2**23  # bytes: where memory is used up, telling so and clearing up need some
 # What the system says where there is no memory for a library, a thread, or a process.
 _NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't start new thread")
 
@@ -107,7 +110,8 @@ def main() -> None:
     # Workers start as python -c, which looks for modules where the user happens to stand.
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
-        cli()
+        with closing(mmap(-1, _TO_END_IN)):  # addresses alone: no page of it is touched
+            cli()
     except Vol3dSegError as error:
         _fail(error)
     except PermissionError as error:  # of a folder that was only asked what is in it

@@ -49,6 +49,36 @@ print(there, "wsgiref.simple_server" in sys.modules)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no server of processes")
+def test_what_cannot_be_imported_ahead_is_left_to_the_first_work_that_needs_it(tmp_path):
+    (tmp_path / "hungry.py").write_text("raise MemoryError")
+    script = """
+from vol3dseg.process_starts import import_ahead, process_starts
+from vol3dseg import machine
+machine._granted_cores = lambda: 2
+import_ahead("hungry")
+with process_starts().Pool(1) as pool:
+    print(pool.apply(abs, [-3]))
+"""
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no server of processes")
+def test_a_process_that_dies_leaves_no_word_of_semaphores():
+    script = """
+import os
+from vol3dseg.process_starts import process_starts
+process_starts().Pool(1).apply(abs, [-3])
+os._exit(3)
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no server of processes")
 def test_workers_start_where_the_name_of_a_socket_would_be_too_long(tmp_path):
     folder = tmp_path / ("x" * 120)
     folder.mkdir()

@@ -1,8 +1,7 @@
 """Two thousand small cases through `preprocess` and `predict`, one in a hundred of them spoilt.
 
 What is held: every spoilt case is named and no other; no file and no thread is left open; the last
-hundred cases take no more work than the first, and memory within 5 % of theirs, but for what the
-index or the record says of each case, which is held until it is written for the last time.
+hundred cases take no more work than the first, and memory within 5 % of theirs.
 """
 
 import gzip
@@ -25,8 +24,6 @@ _SHAPE = (24, 22, 20)
 _DIFFERENT = 20  # phantoms that are made; the others are copies
 _SPOILT = 37  # of each hundred
 MOST_MEMORY, MOST_WORK = 1.05, 1.25  # of the last hundred to the first
-# An entry of the index takes 10 KB, and a third as much as text when it is written; a record less.
-HELD_KB = {"preprocess": 20, "predict": 6}
 
 
 @dataclass(slots=True)
@@ -66,12 +63,11 @@ def judged(
     lost = []
     if sorted(account.failed) != sorted(spoilt):
         lost.append(f"failed {sorted({*account.failed} ^ {*spoilt})} besides or instead")
-    held_mb = HELD_KB[command] * cases / 1024
-    for what, found, most, more in (
-        ("memory", account.memory_mb, MOST_MEMORY, held_mb),
-        ("work", account.cpu_s[1:], MOST_WORK, 0),
+    for what, found, most in (
+        ("memory", account.memory_mb, MOST_MEMORY),
+        ("work", account.cpu_s[1:], MOST_WORK),
     ):
-        if found[-1] > most * found[0] + more:
+        if found[-1] > most * found[0]:
             lost.append(f"{what} of each hundred: {', '.join(f'{n:.1f}' for n in found)}")
     if account.left:
         lost.append(account.left)

@@ -4,6 +4,7 @@ Never as copies of this process, whose threads a copy would not have.
 """
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 
 from vol3dseg.machine import usable_cores
+
+IMPORT_AHEAD = "VOL3DSEG_IMPORT_AHEAD"  # variable of the environment that names a module
+_IMPORTER = "vol3dseg.imported_ahead"
 
 
 def process_starts() -> BaseContext:
@@ -28,7 +32,8 @@ def import_ahead(module: str) -> None:
         return
     from multiprocessing import forkserver
 
-    forkserver.set_forkserver_preload([module])
+    os.environ[IMPORT_AHEAD] = module
+    forkserver.set_forkserver_preload([_IMPORTER])
     _server_runs()
 
 
@@ -52,9 +57,21 @@ def deaf_children() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # which lets signals through again where it is started
+    _run_tracker()  # which lets signals through again where it is started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _run_tracker() -> None:
+    """Start what removes semaphores of processes that have died, unless it runs; without a word.
+
+    Where a library ends this process for want of memory, its warning would stand below the cause.
+    """
+    sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()

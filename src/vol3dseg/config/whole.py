@@ -23,7 +23,7 @@ class Config(Frozen):
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Config":
+    def _patches_fit(self) -> "Config":
         divisor = self.model.divisor
         if any(n % d for n, d in zip(self.recipe.patch_size, divisor, strict=True)):
             raise ValueError(
@@ -42,6 +42,10 @@ class Config(Frozen):
                 f"training.deep_supervision needs model.depth 3 or more, found {self.model.depth}: "
                 "the two coarsest levels have no output; raise the depth, or leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_known(self) -> "Config":
         in_log = Counter("_".join(name.lower().split()) for name in self._named_in_log)
         if twice := [name for name, times in in_log.items() if times > 1]:
             raise ValueError(
@@ -58,6 +62,10 @@ class Config(Frozen):
                 f"training.foreground_weights names {strange}, and foreground classes are "
                 f"{list(drawn)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _modalities_are_known(self) -> "Config":
         unknown = set(self.training.modalities or ()) - set(self.recipe.modalities)
         if unknown:
             raise ValueError(

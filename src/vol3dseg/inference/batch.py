@@ -17,6 +17,7 @@ from vol3dseg.datasets.reading import read_volume
 from vol3dseg.datasets.signature import signature
 from vol3dseg.datasets.sources import read_grid
 from vol3dseg.errors import (
+    EvaluationError,
     FileFormatError,
     MissingExtraError,
     OutputError,
@@ -42,8 +43,10 @@ from vol3dseg.inference.record import (
     Record,
     earlier_record,
     list_predictions,
+    load_record,
 )
 from vol3dseg.machine import peak_mb, reset_peak
+from vol3dseg.many_records import PackedRecords
 from vol3dseg.preprocessing.prepare import Prepared
 from vol3dseg.quality.appearance import rounded
 from vol3dseg.space.intake import notes_as_text
@@ -85,20 +88,26 @@ def predict_cases(
         for case_id, why in refused.items()
     }
     good = [case for case in cases if case.id not in refused]
-    record = record.with_cases(failed)
+    again = {case.id for case in cases}
+    others = {case_id: made for case_id, made in record.cases.items() if case_id not in again}
+    record = record.model_copy(update={"cases": others | failed})
     if options.in_bids:
         beside = write_dataset(folder, cases, record, predictor.origin, options.probabilities)
         record = record.model_copy(update={"dataset": beside})
     saved = record.save(folder)
     for case_id, why in refused.items():
         progress(case_id, CaseRecord(error=why.message))
-    known: dict[str, CaseRecord] = {}
+    known = PackedRecords[CaseRecord]()
 
-    def save() -> Record:
+    def save() -> None:
         nonlocal saved
         list_again(folder, {RECORD_NAME: saved})  # who works elsewhere may have lost the line
-        made = record.with_cases({case.id: known[case.id] for case in good if case.id in known})
-        saved = made.save(folder)
+        saved = record.save(folder, known.in_order(case.id for case in good))
+
+    def end() -> Record:
+        save()
+        made = load_record(folder)
+        list_predictions(made, folder)
         return made
 
     now_and_then = NowAndThen()
@@ -108,16 +117,14 @@ def predict_cases(
             for case_id, found in done:
                 if before and case_id in before.cases:
                     _remove_older(folder, before.cases[case_id], found)
-                known[case_id] = found
+                known.add(case_id, found)
                 now_and_then(save)
                 progress(case_id, found)
     except BaseException:
-        with suppress(OutputError):
-            list_predictions(save(), folder)
+        with suppress(OutputError, EvaluationError):
+            end()
         raise
-    made = save()
-    list_predictions(made, folder)
-    return made
+    return end()
 
 
 def _here(

@@ -1,14 +1,16 @@
 """`predictions.json`: what became of each case, beside the label maps."""
 
+import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
 from vol3dseg.datasets.case import Case
 from vol3dseg.datasets.signature import Signature, is_current
 from vol3dseg.errors import EvaluationError, Vol3dSegError
-from vol3dseg.files import write_text
 from vol3dseg.inference.prediction import Origin
+from vol3dseg.many_records import write_by_line
 from vol3dseg.model.manifest import Manifest
 from vol3dseg.model.postprocessing import Change, Steps
 from vol3dseg.model.provenance import installed_versions
@@ -144,10 +146,15 @@ class Record(Frozen):
     dataset: dict[str, str] = {}
     cases: dict[str, CaseRecord] = {}
 
-    def save(self, folder: str | Path) -> str:
-        """Write `predictions.json` into `folder`, atomically; return its SHA-256."""
+    def save(self, folder: str | Path, more: Mapping[str, str] | None = None) -> str:
+        """Write `predictions.json` into `folder`, atomically; return its SHA-256.
+
+        `more` has the JSON of further cases, none of its own, which stand last.
+        """
         path = Path(folder) / RECORD_NAME
-        write_text(path, self.model_dump_json(indent=1) + "\n")
+        own = ((name, made.model_dump_json()) for name, made in self.cases.items())
+        lines = (f"{json.dumps(name)}: {said}" for name, said in chain(own, (more or {}).items()))
+        write_by_line(path, self, "{}", lines)
         return sha256_file(path)
 
     def with_cases(self, cases: Mapping[str, CaseRecord]) -> "Record":

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -11,7 +11,8 @@ from pydantic import model_validator
 from vol3dseg.config import Config
 from vol3dseg.datasets.signature import Signature
 from vol3dseg.errors import StoreError, reading, some_of
-from vol3dseg.files import sha256_json, write_text
+from vol3dseg.files import sha256_json
+from vol3dseg.many_records import write_by_line
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.recipe import Recipe
 from vol3dseg.schema import Count, Frozen, Millimetres, Sides, read_json
@@ -111,20 +112,20 @@ class Index(Frozen):
         What the folder was prepared with.
     fingerprint : str
         Of the config's recipe.
-    cases : tuple of CaseEntry
-        In order of their names.
     left_out, failed : mapping from case to the reason in words
     tracebacks : mapping from case to where it failed, of those for which nobody foresaw the reason
+    cases : tuple of CaseEntry
+        In order of their names.
     """
 
     format: Literal["vol3dseg.prepared"] = "vol3dseg.prepared"
     version: Literal[9] = 9
     config: Config
     fingerprint: str
-    cases: tuple[CaseEntry, ...] = ()
     left_out: dict[str, str] = {}
     failed: dict[str, str] = {}
     tracebacks: dict[str, str] = {}
+    cases: tuple[CaseEntry, ...] = ()
 
     @model_validator(mode="after")
     def _each_case_once(self) -> "Index":
@@ -232,9 +233,14 @@ class Index(Frozen):
         """Return the SHA-256 over names and contents of these cases."""
         return sha256_json([[i, self.entry(i).contents] for i in sorted(case_ids)])
 
-    def save(self, folder: str | Path) -> None:
-        """Write `index.json` into `folder`, atomically."""
-        write_text(Path(folder) / FILE_NAME, self.model_dump_json(indent=1) + "\n")
+    def save(self, folder: str | Path, more: Mapping[str, str] | None = None) -> None:
+        """Write `index.json` into `folder`, atomically; `more` has the JSON of further cases."""
+        own, more = {entry.id: entry for entry in self.cases}, more or {}
+        lines = (
+            more[name] if name in more else own[name].model_dump_json()
+            for name in sorted({*own, *more})
+        )
+        write_by_line(Path(folder) / FILE_NAME, self, "[]", lines)
 
 
 def load_index(folder: Path) -> Index:

@@ -22,6 +22,7 @@ from vol3dseg.files import (
     require_writable,
     set_aside,
 )
+from vol3dseg.many_records import PackedRecords
 from vol3dseg.planning.make_plan import Plan, plan
 from vol3dseg.preprocessing.index import (
     CASES,
@@ -155,7 +156,8 @@ class _Run:
     def __init__(self, folder: Path, config: Config, total: int, progress: Progress) -> None:
         self._folder = folder
         self._config = config
-        self._outcomes: dict[str, Outcome] = {}
+        self._made = PackedRecords[CaseEntry]()
+        self._unmade: dict[str, Outcome] = {}
         self._known: dict[str, CaseEntry] = {}
         self._aside: dict[str, str] = {}  # cases, with what was moved away for them
         self._now_and_then = NowAndThen()
@@ -212,7 +214,7 @@ class _Run:
             for several in ([c for c in accepted if c not in fatal], *([case] for case in fatal)):
                 self._prepare(several, executor)
         except BaseException:
-            with suppress(OutputError):
+            with suppress(OutputError, StoreError):
                 self._end()
             raise
         return self._end()
@@ -231,7 +233,10 @@ class _Run:
             outcome = replace(outcome, entry=entry)
         if before and not outcome.entry:
             self._remove(before)
-        self._outcomes[outcome.case_id] = outcome
+        if outcome.entry:
+            self._made.add(outcome.case_id, outcome.entry)
+        else:
+            self._unmade[outcome.case_id] = outcome
         if save:
             self._now_and_then(self._save)
         self._report(told or outcome)
@@ -245,24 +250,23 @@ class _Run:
 
     def _end(self) -> Index:
         """Write the index; list the files that it has, which other machines may have written."""
-        index = self._save()
+        self._save()
+        index = load_index(self._folder)
         files = {Path(entry.file).name: entry.sha256 for entry in index.cases}
         list_again(self._folder / CASES, files)
         return index
 
-    def _save(self) -> Index:
-        made = self._known | {o.case_id: o.entry for o in self._outcomes.values() if o.entry}
-        reasons = [self._outcomes[name] for name in sorted(self._outcomes)]
+    def _save(self) -> None:
+        reasons = [self._unmade[name] for name in sorted(self._unmade)]
         index = Index(
             config=self._config,
             fingerprint=self._config.recipe.fingerprint,
-            cases=tuple(made[name] for name in sorted(made)),
+            cases=tuple(self._known.values()),
             left_out={o.case_id: o.left_out for o in reasons if o.left_out},
             failed={o.case_id: o.failed for o in reasons if o.failed},
             tracebacks={o.case_id: o.traceback for o in reasons if o.traceback},
         )
-        index.save(self._folder)
-        return index
+        index.save(self._folder, self._made)
 
     def _is_current(self, case: Case) -> bool:
         entry = self._known.get(case.id)

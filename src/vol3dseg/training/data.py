@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vol3dseg.config import Config
-from vol3dseg.datasets.splits import Split, make_split, split_table
+from vol3dseg.datasets.splits import PARTS, Split, make_split, split_table
 from vol3dseg.errors import RunError, StoreError, some_of
 from vol3dseg.files import require_writable, write_text
 from vol3dseg.preprocessing.index import Index, load_index
 from vol3dseg.preprocessing.store import StoredCase, open_cases
+from vol3dseg.quality.training_data import TrainingData, describe_data
 from vol3dseg.reporting.figures import save_split
 from vol3dseg.training.partial_labels import Partial, partial_of, with_indices
 from vol3dseg.training.run_config import choose_config
@@ -172,3 +173,16 @@ def foreground_ml(index: Index) -> dict[str, float]:
         for entry in index.cases
         if entry.class_voxels is not None
     }
+
+
+def training_scans(config: Config, index: Index, split: Split) -> TrainingData:
+    """Return the section of the manifest on what the cases of a split look like."""
+    modalities = config.model_recipe.modalities
+    looks = {
+        part: [index.entry(i).appearance.select(modalities) for i in split.part(part)]
+        for part in PARTS
+    }
+    volumes_ml = [index.entry(i).volumes_ml for i in split.train]
+    classes = config.labels.foreground
+    by_class = {c: [v[c] for v in volumes_ml if c in v] for c in classes}
+    return describe_data(looks["train"], looks["validation"], by_class).with_seen(looks)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def train(
     team = team_of(strategy, progress)
     config = choose_config(prepared, config, run if resume else None, parent=parent)
     require_shares(config.training, team)
-    given, told = (network, loss, callbacks, parent), (progress, show)
+    asked = _Asked(config, resume, network, loss, callbacks, parent, progress, show)
     with team.watched(), ExitStack() as stack:
         if not team.is_first:
             return help_train(team, prepared, config, (network, loss), progress)
@@ -139,46 +140,53 @@ def train(
         while resume and goes_on(run, config):
             loggers = of_run(loggers, run)
             run = stack.enter_context(more_epochs(run, config, progress))
-        manifest = _train(team, prepared, run, (config, resume), given, told, loggers)
+        manifest = _train(team, prepared, run, asked, loggers)
         team.told(manifest.model_dump_json())
     return manifest
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What `train` was asked for; see there."""
+
+    config: Config
+    resume: bool
+    network: Network | None
+    loss: Any
+    callbacks: Sequence[Any]
+    parent: str | Path | None
+    progress: Progress
+    show: Show
+
+
 def _train(
-    team: Team,
-    prepared: Path,
-    run: Path,
-    wanted: tuple[Config, bool],
-    given: tuple[Network | None, Any, Sequence[Any], str | Path | None],
-    told: tuple[Progress, Show],
-    loggers: Sequence[Logger],
+    team: Team, prepared: Path, run: Path, asked: _Asked, loggers: Sequence[Logger]
 ) -> Manifest:
     """Do what the first worker does."""
-    asked, resume = wanted
-    (network, loss, callbacks, parent), progress = given, told[0]
-    state, config = begin_run(run, asked, resume)
+    progress = asked.progress
+    state, config = begin_run(run, asked.config, asked.resume)
     require_shares(config.training, team)
     logs = [logger(run, config, state is not None) for logger in loggers]
     data = open_data(prepared, config)
     _require_validation(config, data)
-    _require_known_loss(loss, data, run)
+    _require_known_loss(asked.loss, data, run)
     unjudged = require_classes(data, prepared)
     if state is None:
-        _require_parent(config, parent, run)
+        _require_parent(config, asked.parent, run)
     else:
         require_same_data(run, data.index, data.split)
-        require_same_parent(run, parent)
-    team.require_agreement(facts_of(asked, data))
+        require_same_parent(run, asked.parent)
+    team.require_agreement(facts_of(asked.config, data))
     if state is not None:
         for note in take_over(run):
             progress(note)
         trim_log(run / "training.log", state.epochs)
-    model, config, memory = for_this_machine(config, network, data, team, progress)
-    kin = None
+    model, config, memory = for_this_machine(config, asked.network, data, team, progress)
+    cases, kin = list(data.training.values()), None
     if state is not None:
         kin = read_origin(run / LAST).parent
-    elif parent is not None:
-        kin = start_from(Path(parent), model, config, list(data.training.values()), progress)
+    elif asked.parent is not None:
+        kin = start_from(Path(asked.parent), model, config, cases, progress)
     origin = origin_of(config, prepared, data, kin)
     write_inputs(run, config, data)
     for line in (*data.index.unseen, *data.index.incomplete, *unjudged):
@@ -190,14 +198,12 @@ def _train(
     with LivePage(run, config, data, team, done, progress) as page:
         if learns:
             write_environment(run, config, prepared, memory, team)
-            cases = list(data.training.values())
-            compile_network(model, config, cases, loss, data.partial)
-            callbacks = (*callbacks, *volume_dice(config, data, model, network is not None))
+            compile_network(model, config, cases, asked.loss, data.partial)
             with ExitStack() as stack:
                 logging = [stack.enter_context(log) for log in logs]
-                _fit(team, model, run, origin, data, state, (callbacks, logging), told, page)
+                _fit(team, model, run, origin, data, state, asked, logging, page)
             write_environment(run, config, prepared, memory, team, peak_mb())
-        manifest = describe_run(run, config, data, model, network is not None, progress)
+        manifest = describe_run(run, config, data, model, asked.network is not None, progress)
         page.finished(manifest)
     write_text(run / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
     return manifest
@@ -238,8 +244,8 @@ def _fit(
     origin: Origin,
     data: RunData,
     state: TrainingState | None,
-    given: tuple[Sequence[Any], Sequence[Any]],
-    told: tuple[Progress, Show],
+    asked: _Asked,
+    logging: Sequence[Any],
     page: LivePage,
 ) -> None:
     config, training = origin.config, origin.config.training
@@ -252,11 +258,12 @@ def _fit(
     validation, validation_steps = _validation(config, data)
     feed = TrainingFeed(config, cases, steps, team.number, len(team.workers))
     batch_of = describe_batch(feed.draws, list(data.training))
-    pace = Pace(config, first, steps, validation_steps or 0, *told)
-    loggers = (*given[1], PageEachEpoch(page, pace))
+    pace = Pace(config, first, steps, validation_steps or 0, asked.progress, asked.show)
+    judging = volume_dice(config, data, model, asked.network is not None)
+    loggers = (*logging, PageEachEpoch(page, pace))
     callbacks = [
         StopOnNaN(batch_of, steps, training.micro_batches),
-        *make_callbacks(training, run, state, given[0], origin, loggers),
+        *make_callbacks(training, run, state, (*asked.callbacks, *judging), origin, loggers),
         pace,
         *in_step(team),
     ]

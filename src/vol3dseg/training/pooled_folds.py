@@ -24,6 +24,7 @@ from vol3dseg.reporting.fold_scores import (
 )
 from vol3dseg.reporting.score_report import report_paths, write_report
 from vol3dseg.schema import Frozen, differences, read_json
+from vol3dseg.training.data import training_scans
 from vol3dseg.training.held_out import (
     PREDICTIONS,
     HeldOutMaps,
@@ -35,7 +36,6 @@ from vol3dseg.training.held_out import (
     record_of,
 )
 from vol3dseg.training.postprocessing_choice import Choice, choose_postprocessing
-from vol3dseg.training.training_scans import training_scans
 from vol3dseg.written import sha256_file
 
 RECORD_NAME, TABLE = "cross-validation.json", "cross-validation"

@@ -23,10 +23,9 @@ from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.reporting.score_report import write_report
 from vol3dseg.training.backend import tf
 from vol3dseg.training.checkpoints import restore_checkpoint
-from vol3dseg.training.data import RunData
+from vol3dseg.training.data import RunData, training_scans
 from vol3dseg.training.networks.building import Head, divisor_of, probabilities
 from vol3dseg.training.networks.receptive_field import receptive_field_radius
-from vol3dseg.training.training_scans import training_scans
 from vol3dseg.training.training_state import read_state
 
 
