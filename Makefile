@@ -93,7 +93,8 @@ imports: $(LIGHT)/.ready  ## Check that arrows point one way
 	$(LIGHT)/bin/lint-imports --no-cache
 
 light: $(LIGHT)/.ready  ## Run the tests of deployment where TensorFlow is absent
-	$(LIGHT)/bin/python -m pytest -m "not train and not slow and not gpu and not alone and not elsewhere" $(PARALLEL)
+	$(LIGHT)/bin/python -m pytest -m "not train and not anywhere and not slow and not gpu and not alone and not elsewhere" \
+		$(PARALLEL)
 
 test-lowest: $(LOWEST)/.ready  ## Run the quick tests with the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest -m "not slow and not gpu and not alone and not elsewhere" $(PARALLEL)

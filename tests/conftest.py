@@ -34,6 +34,25 @@ settings.register_profile("search", _every, max_examples=500)
 settings.load_profile("vol3dseg")
 
 
+# What is the same whether TensorFlow is there or not, and takes long: `make light` leaves it out.
+_ANYWHERE = {
+    *("test_adopt_nnunet", "test_apart", "test_bench_evaluating", "test_bounds", "test_catalogue"),
+    *("test_determinism", "test_docs", "test_examination", "test_faults", "test_faulty_machine"),
+    *("test_foreign_store", "test_full_disk", "test_fuzzing", "test_guard", "test_hostile_files"),
+    *("test_hostile_models", "test_house", "test_inspect", "test_monai_proof", "test_names"),
+    *("test_nnunet_home", "test_nnunet_models", "test_nnunet_prepare", "test_nnunet_proof"),
+    *(
+        "test_nnunet_tiling",
+        "test_over_cases",
+        "test_phantom",
+        "test_plain_files",
+        "test_real_data",
+    ),
+    *("test_replay", "test_rights", "test_scores_page", "test_standalone", "test_stopped"),
+    *("test_view", "test_withdrawal"),
+}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="fail if a test is skipped, as in CI")
 
@@ -49,6 +68,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that train, which take longest: the others fill the gaps behind them."""
     items.sort(key=lambda item: item.get_closest_marker("train") is None)
+    for item in items:
+        if item.path.stem in _ANYWHERE:
+            item.add_marker("anywhere")
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,7 @@ def test_the_same_network_computes_what_its_parent_does(parents, prepared, recip
     assert parent.data_fingerprint == facts.data_fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_residual_encoders_too(prepared, recipe, tmp_path, norm):
     config = config_of(recipe, {**RESIDUAL, "norm": norm})
@@ -195,7 +196,7 @@ def test_norms_from_a_file_compute_the_same_while_they_learn(prepared, recipe):
     np.testing.assert_allclose(model(batch, training=True), before, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["run", "model.onnx"])
+@pytest.mark.parametrize("kind", [pytest.param("run", marks=pytest.mark.slow), "model.onnx"])
 def test_a_run_says_what_it_started_from_and_goes_on_from_itself(
     parents, prepared, recipe, tmp_path, kind
 ):

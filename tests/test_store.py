@@ -5,6 +5,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import h5py
 import numpy as np
 import pytest
 
@@ -414,3 +415,23 @@ def test_label_on_another_grid_is_refused(brats_folder, tmp_path, recipe, labels
     index = prepare(brats_folder, tmp_path / "out", recipe, labels)
     assert "different grids" in index.failed["Case_001"]
     shutil.rmtree(brats_folder)
+
+
+def test_bytes_do_not_depend_on_when_python_lets_go_of_what_it_has_written(
+    brats_folder, tmp_path, recipe, labels, monkeypatch
+):
+    made, kept = h5py.Group.create_dataset, []
+
+    def create(*given, **named):
+        kept.append(made(*given, **named))
+        return kept[-1]
+
+    prepare(brats_folder, tmp_path / "plain", recipe, labels)
+    monkeypatch.setattr(h5py.Group, "create_dataset", create)
+    prepare(brats_folder, tmp_path / "kept", recipe, labels)
+    assert kept
+    plain, others = (
+        {entry.id: entry.sha256 for entry in load_index(tmp_path / name).cases}
+        for name in ("plain", "kept")
+    )
+    assert plain == others

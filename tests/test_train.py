@@ -152,7 +152,13 @@ def test_a_run_whose_patches_grow_goes_on_where_it_stopped(prepared, tmp_path, r
     assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
 
 
-@pytest.mark.parametrize("modalities", [("t1",), ("flair",), ("t1", "flair")])
+@pytest.mark.parametrize(
+    "modalities",
+    [
+        ("t1",),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in [("flair",), ("t1", "flair")]),
+    ],
+)
 def test_one_store_serves_every_subset(
     modalities, prepared, brats_folder, tmp_path, recipe, labels
 ):
@@ -246,7 +252,7 @@ def test_the_manifest_names_the_epoch_that_the_checkpoint_holds(prepared, tmp_pa
     assert [row["val_loss"] for row in log_of(tmp_path / "run")] == ["0.5", "nan"]
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("schedule", [pytest.param("constant", marks=pytest.mark.slow), "cosine"])
 def test_micro_batches_see_what_the_batch_sees(schedule, prepared, tmp_path, recipe):
     """With instance norm and cross-entropy a batch in parts is the same batch, up to rounding."""
     logs = {}

@@ -70,6 +70,7 @@ def workers(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes through /proc")
+@pytest.mark.slow
 def test_one_that_fails_does_not_stop_the_others_and_all_resume(prepared, config, tmp_path):
     runs = tmp_path / "runs"
     killed = config("killed", epochs=200)

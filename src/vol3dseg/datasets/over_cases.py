@@ -106,6 +106,7 @@ def over_cases(
     reads: Sequence[Path] = (),
     writes: Path | None = None,
     ahead: bool = True,
+    kind: str = "case",
 ) -> Generator[Result]:
     """Give the result for each case, in the order in which they are ready.
 
@@ -115,11 +116,11 @@ def over_cases(
     before the others go on. `failed` gives what stands for the result of one whose worker was
     killed again, that lacked memory, or that ended in what is no error of ours: the others go on.
     `reads` is what the function reads beside the files of a case, `writes` the folder that it
-    writes into: workers elsewhere must see both.
+    writes into: workers elsewhere must see both. `kind` is what a case is called in errors.
     Raises what the function raises of ours, DatasetError where no worker process can be started,
     ClusterError where those elsewhere are lost or do not see the files.
     """
-    work, pool = _Guarded(function), None if executor is None else as_cluster(executor)
+    work, pool = _Guarded(function, kind), None if executor is None else as_cluster(executor)
     results: Generator[Result | _Failure[Item]]
     with ExitStack() as stack:
         if pool is None:
@@ -149,10 +150,11 @@ class _Guarded(Generic[Item, Result]):
     """A function, of which no case is the end of the others."""
 
     function: _Work[Item, Result]
+    kind: str
 
     def __call__(self, case: Item) -> Result | _Failure[Item]:
         try:
-            with failing_alone(f"case {case.id}", "the work on it"):
+            with failing_alone(f"{self.kind} {case.id}", "the work on it"):
                 return self.function(case)
         except (MemoryLimitError, UnexpectedError) as error:
             return _Failure(case, error)

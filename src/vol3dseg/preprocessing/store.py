@@ -96,16 +96,18 @@ def _fill(
     for box in subset_boxes(list(prepared.boxes.values())):
         part = working.array[box.relative_to(prepared.box).slices]
         table = patch_table(part, recipe.patch_size, len(working.labels.classes))
-        file.create_dataset(f"patches/{box}", data=table, fletcher32=True)
+        file.create_dataset(f"patches/{box}", data=table, fletcher32=True).flush()
 
 
 def _dataset(file: Any, name: str, array: NDArray[Any]) -> Any:
     # Not LZF: its table begins with what lies in memory, so that it packs not always alike. Not
     # shuffled: values of scans repeat, and gzip finds them whole.
     chunks = tuple(min(_CHUNK, n) for n in array.shape)
-    return file.create_dataset(
+    made = file.create_dataset(
         name, data=array, chunks=chunks, compression="gzip", compression_opts=1, fletcher32=True
     )
+    made.flush()  # else it lies in the file where it does when Python happens to let go of it
+    return made
 
 
 @contextmanager

@@ -33,6 +33,8 @@ def compile_network(
         metrics=[metrics_of(config, partial)],
         jit_compile=False,  # XLA's 3-D convolutions on the CPU are several times slower
     )
+    # Now, since TensorFlow traces a step twice whose first trace makes variables.
+    model.optimizer.build(model.trainable_variables)
 
 
 def steps_per_epoch(cases: Sequence[StoredCase], config: Config) -> int:

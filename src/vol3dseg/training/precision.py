@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from vol3dseg.training.backend import keras, tf
@@ -75,10 +76,11 @@ def in_float32(model: Any) -> Any:
     return twin
 
 
+@cache
 def _seconds_of_steps() -> tuple[float, float]:
     """Return how long a convolution and its gradient take in float32 and in bfloat16, at best [s].
 
-    In turn, so that what else the machine does bears on both.
+    In turn, so that what else the machine does bears on both; once in a process.
     """
     runs = [_probe(dtype) for dtype in (tf.float32, tf.bfloat16)]
     for run in runs:

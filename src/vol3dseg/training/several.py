@@ -47,7 +47,9 @@ def over_trainings(
         return
     with heard_here(executor, progress) as say:
         named = partial(_named, train, say)
-        yield from over_cases(named, trainings, executor, _failed, reads, writes, ahead=False)
+        yield from over_cases(
+            named, trainings, executor, _failed, reads, writes, ahead=False, kind="training"
+        )
 
 
 def _named(
