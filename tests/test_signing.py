@@ -16,7 +16,7 @@ from vol3dseg.cli.main import cli
 from vol3dseg.errors import TrustError
 from vol3dseg.inference.predicting import predict
 from vol3dseg.model import file_check, model_file, signature_bundle
-from vol3dseg.model.signing_keys import PASSPHRASE, load_keys, load_signer, write_model
+from vol3dseg.model.signing_keys import PASSPHRASE, load_keys, load_signer, write_model, written_for
 
 pytest.importorskip("cryptography")
 
@@ -153,9 +153,23 @@ def test_no_keys_are_not_no_check(signed):
 @pytest.mark.parametrize("hint", [True, False])
 def test_another_key(hint, signed, tmp_path):
     _, other = write_keys(tmp_path, "other")
+    (own,) = load_keys(tmp_path / "key.pem") if hint else (None,)
     if not hint:
         changed(signed, lambda s: s["verificationMaterial"].update(publicKey={}))
-    assert "is signed by a key not trusted" in refusal(signed, other)
+    said = refusal(signed, other)
+    named = f" ('{own.sha256}')" if hint else ""
+    assert (
+        f"is signed by a key not trusted{named}; expected a signature by the trusted key;" in said
+    )
+    another = write_keys(tmp_path, "another")[1]
+    assert "expected a signature by one of the 2 trusted keys" in refusal(signed, [other, another])
+
+
+@parsing
+def test_a_long_hint_is_cut(signed, tmp_path):
+    _, other = write_keys(tmp_path, "other")
+    changed(signed, lambda s: s["verificationMaterial"]["publicKey"].update(hint="x" * 70))
+    assert f"not trusted ('{'x' * 64}');" in refusal(signed, other)
 
 
 @parsing
@@ -369,8 +383,14 @@ def test_a_folder_without_keys(tmp_path):
 
 
 def test_more_keys_than_anybody_trusts(keys):
-    with pytest.raises(TrustError, match="300 keys to trust"):
-        load_keys([keys[1]] * 300)
+    assert len(load_keys([keys[1]] * 256)) == 1
+    with pytest.raises(TrustError, match="257 keys to trust; expected at most 256"):
+        load_keys([keys[1]] * 257)
+
+
+def test_a_model_is_written_with_its_signature_where_somebody_signs(keys, model_path):
+    assert written_for(model_path, None) == [model_path]
+    assert written_for(model_path, load_signer(keys[0])) == [model_path, beside(model_path)]
 
 
 def test_a_passphrase_is_in_the_environment_or_asked_for(tmp_path, monkeypatch):
