@@ -1,5 +1,6 @@
 """What a run knows of its cases before it opens them; needs no TensorFlow."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from vol3dseg.config import Config
 from vol3dseg.datasets.signature import Signature
 from vol3dseg.datasets.splits import Split
 from vol3dseg.errors import StoreError
-from vol3dseg.preprocessing.index import CaseEntry, Index
+from vol3dseg.preprocessing.index import CaseEntry, Index, load_index, verify
 from vol3dseg.quality.appearance import Appearance
 from vol3dseg.training.data import RunData, foreground_ml, labelled_subjects, require_classes
 
@@ -64,6 +65,92 @@ def test_cases_without_a_label_map_are_named(index):
     assert told.outside == {"no label map": 1, "failed": 1}
     assert told.unseen == (told.unlabelled, "1 failed in preprocess, and not learned from: c")
     assert not index.model_copy(update={"cases": index.cases[:2]}).unlabelled
+
+
+def test_several_cases_without_label_maps_are_told_in_the_plural(index):
+    told = index.model_copy(update={"cases": (*index.cases, entry("b2", None))})
+    assert told.unlabelled == (
+        "2 of 4 prepared cases have no label map, and are not learned from: b1, b2"
+    )
+
+
+def test_what_cases_lack_is_counted_in_the_order_of_the_recipe(index):
+    assert index.missing == {}
+    assert index.incomplete == ()
+    first, second = index.recipe.modalities[:2]
+    changes = [{"missing": (second,)}, {"missing": (first, second), "unannotated": ("edema",)}]
+    lacking = [e.model_copy(update=c) for e, c in zip(index.cases, changes, strict=False)]
+    told = index.model_copy(update={"cases": (*lacking, index.cases[2])})
+    assert list(told.missing.items()) == [(first, 1), (second, 2)]
+    assert told.incomplete == (
+        f"1 of 3 prepared cases lack {first}",
+        f"2 of 3 prepared cases lack {second}",
+        "in 1 of 3 nobody has looked for edema",
+    )
+
+
+def test_what_should_be_looked_at_is_said_of_a_case(index):
+    first, empty, unlabelled = index.cases
+    assert first.warnings == unlabelled.warnings == ()
+    assert empty.warnings == ("its label map is empty; its patches show only background",)
+    (said,) = first.model_copy(update={"labels_outside": 7}).warnings
+    assert said.startswith("7 labelled voxels lie outside the non-zero box and are lost")
+
+
+def test_volumes_are_of_the_classes_that_were_looked_for(index):
+    seen = index.cases[0].model_copy(update={"unannotated": ("edema",)})
+    assert seen.volumes_ml == pytest.approx({"background": 9.0, "enhancing": 2.0})
+    assert index.cases[2].volumes_ml == {}
+
+
+def test_a_case_stands_once_in_an_index(index, tmp_path):
+    again = index.model_copy(update={"cases": (*index.cases, index.cases[0])})
+    again.save(tmp_path)
+    twice = (tmp_path / "index.json").read_text()
+    line = next(line for line in twice.splitlines() if '"id":"a1"' in line).rstrip(",")
+    (tmp_path / "index.json").write_text(twice.replace('"cases": [', f'"cases": [{line},', 1))
+    with pytest.raises(StoreError, match="cases a1 are there twice"):
+        load_index(tmp_path)
+
+
+def test_further_cases_are_written_among_the_others_by_name(index, tmp_path):
+    a1, a2, b1 = index.cases
+    known = index.model_copy(update={"cases": (b1, a1)})
+    known.save(tmp_path, {"a2": a2.model_dump_json()})
+    assert load_index(tmp_path).cases == (a1, a2, b1)
+
+
+@pytest.mark.parametrize("file", ["../a1.h5", "/tmp/a1.h5", "cases/../../a1.h5"])
+def test_a_case_outside_of_the_folder_is_not_opened(index, tmp_path, file):
+    (tmp_path / "P").mkdir()
+    (tmp_path / "a1.h5").write_bytes(b"x")
+    outside = index.cases[0].model_copy(update={"file": file})
+    with pytest.raises(StoreError, match="names a file outside of the folder"):
+        verify(tmp_path / "P", outside)
+
+
+def test_a_case_is_the_one_that_was_written(index, tmp_path):
+    path = tmp_path / "cases" / "a1.h5"
+    path.parent.mkdir()
+    path.write_bytes(b"voxels")
+    digest = hashlib.sha256(b"voxels").hexdigest()
+    written = index.cases[0].model_copy(update={"bytes": 6, "sha256": digest})
+    assert verify(tmp_path, written) == path
+    path.write_bytes(b"vowels")
+    with pytest.raises(StoreError, match="has another SHA-256; expected the 6 bytes"):
+        verify(tmp_path, written)
+    path.write_bytes(b"more voxels")
+    with pytest.raises(StoreError, match="has 11 bytes; expected the 6 bytes"):
+        verify(tmp_path, written)
+    path.unlink()
+    with pytest.raises(StoreError, match="is missing"):
+        verify(tmp_path, written)
+
+
+def test_a_recipe_that_was_changed_by_hand_is_refused(index, tmp_path):
+    index.model_copy(update={"fingerprint": "0" * 64}).save(tmp_path)
+    with pytest.raises(StoreError, match="the recipe does not match its fingerprint"):
+        load_index(tmp_path)
 
 
 def divided(index, train, validation=()):
