@@ -7,9 +7,10 @@ import onnx
 import pytest
 
 from tests.conftest import make_graph, make_manifest
+from vol3dseg.errors import ModelError
 from vol3dseg.model.file_check import STANDALONE_KEY, file_faults, open_file
 from vol3dseg.model.locating import LABELS, Found, Locating
-from vol3dseg.model.model_file import with_manifest
+from vol3dseg.model.model_file import describe, read_model, with_manifest
 from vol3dseg.recipe import Recipe
 
 CALL = {
@@ -58,6 +59,14 @@ class TestStandalone:
         content = changed(called(CALL))
         assert faults(content, model_path, allow_standalone=True) == []
         assert open_file(content, model_path).standalone(model_path).values["tumour"] == 255
+
+    def test_is_read_only_where_it_is_asked_for(self, changed, model_path):
+        model_path.write_bytes(changed(called(CALL)))
+        with pytest.raises(ModelError, match="a standalone graph"):
+            read_model(model_path)
+        call = read_model(model_path, allow_standalone=True).standalone
+        assert (call.output, call.inputs) == ("labels", ("image",))
+        assert describe(model_path).kind == "standalone model, from raw intensities to labels"
 
     def test_a_network_alone_is_let_through_there_too(self, model_path):
         assert faults(model_path.read_bytes(), model_path, allow_standalone=True) == []

@@ -3,14 +3,16 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from vol3dseg.cli.predict import _line
 from vol3dseg.config import load_config
 from vol3dseg.datasets.signature import Signature
+from vol3dseg.errors import ModelError, RunError
 from vol3dseg.inference.record import CaseRecord
 from vol3dseg.model.manifest import Parity
-from vol3dseg.model.model_file import Described
+from vol3dseg.model.model_file import Described, describe, read_model, with_manifest
 from vol3dseg.model.validation_scores import ValidationScores
 from vol3dseg.preprocessing.index import CaseEntry, Index
 from vol3dseg.quality.appearance import measure_appearance
@@ -120,3 +122,46 @@ def test_of_a_standalone_graph_and_an_average(manifest):
     assert said["called with"] == "flair, t1; axes closest to RAS"
     assert said["gives"] == "labels: background 0, edema 2"
     assert len(tables["Where the weights come from"].rows) == 3
+
+
+def test_an_unfinished_run_is_called_so(run):
+    (run / "manifest.json").unlink()
+    (run / "training.log").write_text("epoch,loss\n")
+    with pytest.raises(RunError, match="an unfinished run; finish it with vol3dseg train"):
+        describe(run)
+
+
+def test_a_folder_of_others_is_nothing_of_ours(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ModelError, match="nothing of vol3dseg's; expected an ONNX model, a run"):
+        describe(tmp_path)
+
+
+def test_a_run_knows_its_split_and_folds_what_any_has_learned_from(run):
+    split = {"train": ["a", "b"], "validation": ["z"], "test": []}
+    assert describe(run).document["split"] == {"train": []}
+    (run / "split.json").write_text(json.dumps(split))
+    one = describe(run)
+    assert one.kind == "run"
+    assert one.document["split"]["train"] == ["a", "b"]
+    (run / "split.json").unlink()
+    for fold, cases in {"fold-1": ["c", "a"], "fold-2": ["b", "a"]}.items():
+        (run / fold).mkdir()
+        (run / fold / "split.json").write_text(json.dumps(split | {"train": cases}))
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["members"] *= 2
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    folds = describe(run)
+    assert folds.kind == "cross-validation of 2 networks"
+    assert folds.document["split"] == {"train": ["a", "b", "c"]}
+
+
+def test_a_model_says_what_it_is(manifest, model_path):
+    assert describe(model_path).kind == "model"
+    model = read_model(model_path)
+    two = manifest.model_copy(update={"members": manifest.members * 2})
+    model_path.write_bytes(with_manifest(onnx.load_from_string(model.content), two))
+    found = describe(model_path)
+    assert found.kind == "model, the average of 2 networks"
+    assert found.facts["bytes"] == model_path.stat().st_size
+    assert "trusted_by" not in found.document
