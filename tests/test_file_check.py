@@ -136,6 +136,12 @@ class TestLocator:
 
     def test_a_sound_one_is_let_through(self, pair, model_path):
         assert faults(pair(), model_path) == []
+        model_path.write_bytes(pair())
+        found, model = describe(model_path), read_model(model_path)
+        assert found.kind == "model, with one that finds where to look"
+        assert found.facts["bytes"] == len(model.content) + len(model.locator.content)
+        model_path.write_bytes(model.content)
+        assert "vol3dseg.replay" not in metadata(onnx.load(model_path))
 
     def test_what_is_wrong_with_it_is_said_once(self, pair, model_path):
         def loop(model):

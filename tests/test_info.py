@@ -131,6 +131,12 @@ def test_an_unfinished_run_is_called_so(run):
         describe(run)
 
 
+def test_a_prepared_folder_says_what_lies_in_it(prepared):
+    found = describe(prepared)
+    assert found.kind == "prepared folder"
+    assert len(found.content.cases) == 40
+
+
 def test_a_folder_of_others_is_nothing_of_ours(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ModelError, match="nothing of vol3dseg's; expected an ONNX model, a run"):
