@@ -4,6 +4,7 @@ import gzip
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -17,11 +18,14 @@ from vol3dseg.errors import DatasetError, OutputError, RecipeMismatch, StoreErro
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing import prepare_case
 from vol3dseg.preprocessing.index import load_index, verify
+from vol3dseg.preprocessing.prepare import Prepared
 from vol3dseg.preprocessing.prepare import prepare as prepare_volume
 from vol3dseg.preprocessing.prepare_dataset import preprocess
-from vol3dseg.preprocessing.store import StoredCase, open_cases
+from vol3dseg.preprocessing.store import StoredCase, open_cases, write_case
+from vol3dseg.quality.appearance import Appearance
 from vol3dseg.space.box import Box, grid_boxes
 from vol3dseg.space.geometry import Geometry
+from vol3dseg.space.volume import Volume
 
 
 def prepare(folder, out, recipe, labels, **options):
@@ -435,3 +439,87 @@ def test_bytes_do_not_depend_on_when_python_lets_go_of_what_it_has_written(
         for name in ("plain", "kept")
     )
     assert plain == others
+
+
+def test_what_a_case_takes_in_memory_is_that_of_image_and_label(
+    brats_folder, tmp_path, recipe, labels
+):
+    index = prepare(brats_folder, tmp_path / "P", recipe, labels)
+    case = StoredCase.open(tmp_path / "P", index.cases[0], ["t1", "flair"])
+    image, label = case.read(Box.whole(case.shape))
+    assert case.memory_bytes == image.nbytes + label.nbytes
+
+
+def test_a_case_that_has_nothing_of_what_a_model_sees_is_refused(
+    brats_folder, tmp_path, recipe, labels
+):
+    index = prepare(brats_folder, tmp_path / "P", recipe, labels)
+    lacking = index.cases[0].model_copy(update={"missing": ("t1",)})
+    assert StoredCase.open(tmp_path / "P", lacking, ["t1", "flair"]).missing == [0]
+    with pytest.raises(StoreError, match=f"case {lacking.id}: has none of t1; expected at least"):
+        StoredCase.open(tmp_path / "P", lacking, ["t1"])
+
+
+@pytest.fixture
+def stored(brats_folder, tmp_path, recipe, labels):
+    """A case as it is stored, and its file opened anew each time."""
+    index = prepare(brats_folder, tmp_path / "P", recipe, labels)
+    return StoredCase.open(tmp_path / "P", index.cases[0], ["t1", "flair"])
+
+
+def test_a_patch_is_that_of_the_whole_and_nothing_lies_around_it(stored):
+    whole = stored.prepared().volume.array
+    with h5py.File(stored.path) as file:
+        for channel, name in enumerate(["t1", "flair"]):
+            np.testing.assert_array_equal(whole[..., channel], file[f"image/{name}"][()])
+        label = file["label"][()]
+    i, j, k = stored.shape
+    image, classes = stored.read(Box((-2, 1, 0), (i, j, k + 3)))
+    np.testing.assert_array_equal(image[2:, :, :k], whole[:, 1:])
+    np.testing.assert_array_equal(classes[2:, :, :k], label[:, 1:])
+    for outside in (image[:2], image[:, :, k:], classes[:2], classes[:, :, k:]):
+        assert not outside.any()
+
+
+def test_what_is_of_no_class_may_count_as_one_within_the_scan(stored):
+    box = Box((-2, 0, 0), stored.shape)
+    label, changed = stored.read_label(box), replace(stored, background=9).read_label(box)
+    np.testing.assert_array_equal(changed[2:], np.where(label[2:] == 0, 9, label[2:]))
+    assert not changed[:2].any()
+
+
+def test_patches_in_which_nothing_is_judged_are_left_out_unless_there_is_no_other(stored):
+    table = stored.patches()
+    with h5py.File(stored.path, "r+") as file:
+        rows = file[f"patches/{stored.box}"]
+        rows[0] = [*table[0, :3], *[0] * (table.shape[1] - 3)]
+    np.testing.assert_array_equal(stored.patches(), table[1:])
+    with h5py.File(stored.path, "r+") as file:
+        rows = file[f"patches/{stored.box}"]
+        rows[:, 3:] = 0
+    np.testing.assert_array_equal(stored.patches()[:, :3], table[:, :3])
+    assert not stored.patches()[:, 3:].any()
+
+
+def test_arrays_are_packed_in_small_chunks_each_with_a_checksum(stored):
+    with h5py.File(stored.path) as file:
+        for name in ("image/flair", "image/t1", "label", "source_label"):
+            array = file[name]
+            assert array.chunks == tuple(min(32, side) for side in array.shape)
+            assert (array.compression, array.compression_opts) == ("gzip", 1)
+            assert array.fletcher32
+        assert file[f"patches/{stored.box}"].fletcher32
+
+
+def test_contents_of_the_same_voxels_are_the_same_in_every_version(tmp_path, recipe):
+    """Else each new version would call what it finds changed."""
+    grid = Geometry((2, 3, 4), np.eye(4))
+    array = np.arange(48, dtype=np.float32).reshape(2, 3, 4, 2)
+    whole = Box.whole(grid.shape)
+    looks = Appearance(axes="RAS", spacing_mm=(1, 1, 1), size_mm=(2, 3, 4), modalities={}, pairs=())
+    prepared = Prepared(
+        Volume(array, grid, ("flair", "t1")), grid, grid, whole,
+        {"flair": whole, "t1": whole}, looks,
+    )  # fmt: skip
+    found = write_case(tmp_path / "x.h5", "x", recipe, prepared, None)
+    assert found == "e0fd3f0b01cccf61a81f9979df92e260229f90c75b49653440ab248a7c8441d3"
