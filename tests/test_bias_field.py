@@ -86,6 +86,7 @@ def test_a_known_field_is_taken_out(sitk, factor, most):
     assert abs(kept) < 1e-5
 
 
+@pytest.mark.slow
 def test_otsu_leaves_the_background_out(sitk):
     """One that is not 0, and rises where the field falls, misleads the other mask."""
     tissue, image, field = phantom()

@@ -629,6 +629,7 @@ def test_pictures_of_many_classes_are_wrapped(make_run):
         assert size_of(draw(comparison))[0] <= 12 * 150
 
 
+@pytest.mark.slow
 def test_pictures_of_many_pairs_stay_within_what_browsers_show(make_run):
     comparison = compare(read(make_run("a"), make_run("b", noise=1)))
     many = replace(comparison, pairs=comparison.pairs * 900)

@@ -48,6 +48,7 @@ def network_of(config):
     return OpenVinoBackend(convert(model, (48, 48, 48)).SerializeToString()), facts
 
 
+@pytest.mark.slow
 def test_eight_tiles_of_a_whole_scan_equal_one_pass(shared_data, manifest):
     backend, facts = network_of(ModelConfig(depth=3, width=8, norm="batch"))
     recipe = load_config("brats2020").recipe.model_copy(update={"crop": "none"})

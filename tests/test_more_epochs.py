@@ -77,6 +77,7 @@ def go_on(prepared, run, config, cut="never"):
     return train(prepared, run, config, callbacks=[Judge()], resume=True, progress=progress)
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_goes_on_equals_one_that_was_always_longer(
     run, finished, prepared, tmp_path, recipe
 ):

@@ -156,9 +156,10 @@ def test_folds_on_a_cluster_lose_a_worker_and_equal_folds_one_by_one(prepared, s
 
 @pytest.mark.parametrize(
     "where",
-    [("--workers", "2"), pytest.param(("--cluster", "local:2"), marks=pytest.mark.slow)],
+    [("--workers", "2"), ("--cluster", "local:2")],
     ids=" ".join,
 )
+@pytest.mark.slow
 def test_ctrl_c_ends_every_training_without_a_word(where, prepared, tmp_path):
     if "--cluster" in where:
         pytest.importorskip("distributed")

@@ -185,6 +185,7 @@ def test_one_store_serves_every_subset(
     assert after == before
 
 
+@pytest.mark.slow
 def test_val_loss_does_not_depend_on_what_memory_was_free(prepared, tmp_path, recipe):
     """With a loss that pools Dice over its batch, and weights that hardly move."""
     losses = []
@@ -274,6 +275,7 @@ def test_micro_batches_see_what_the_batch_sees(schedule, prepared, tmp_path, rec
         assert float(same) == pytest.approx(float(first), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_micro_batch_that_it_chose(prepared, tmp_path, recipe, monkeypatch):
     lines = []
 
