@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.faults.line import OUT, Line
 from benchmarks.faults.outcome import Outcome
 from vol3dseg.datasets.phantom import make_phantoms
+from vol3dseg.process_starts import process_starts
 
 CASES, EVERY = 2000, 100
 _SHAPE = (24, 22, 20)
@@ -126,6 +127,8 @@ def account_of(
 ) -> Account:
     """Run a command in this process, and look at it after every case."""
     account = Account()
+    if workers > 1:
+        process_starts()  # of worker processes: its server stays until this process ends
     before = _open()
     memory: list[float] = []
     last = [_cpu_s(), time.monotonic()]
@@ -173,10 +176,13 @@ _RUNS = {"preprocess": _preprocess, "predict": _predict}
 
 
 def _processes() -> list[Path]:
-    """Return this process and its children, in /proc."""
-    here = Path("/proc") / str(os.getpid())
-    children = (here / "task" / str(os.getpid()) / "children").read_text().split()
-    return [here, *(Path("/proc") / child for child in children)]
+    """Return this process and all that have come of it, in /proc."""
+    found, more = [], [str(os.getpid())]
+    while more:
+        process = Path("/proc") / more.pop()
+        found.append(process)
+        more += (process / "task" / process.name / "children").read_text().split()
+    return found
 
 
 def _memory_mb() -> float:
