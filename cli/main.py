@@ -29,7 +29,13 @@ from vol3dseg.cli.show import show
 from vol3dseg.cli.split import split
 from vol3dseg.cli.train import train
 from vol3dseg.cli.view import view
-from vol3dseg.errors import LESS_MEMORY, NO_RIGHTS, MemoryLimitError, Vol3dSegError
+from vol3dseg.errors import (
+    LESS_MEMORY,
+    NO_RIGHTS,
+    MemoryLimitError,
+    Vol3dSegError,
+    lacks_memory,
+)
 
 # What a command says when it is stopped by Ctrl-C, if it can go on.
 _STOPPED = {
@@ -47,8 +53,6 @@ _OF_THE_SYSTEM = {
     **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), _RENAME),
 }
 _TO_END_IN = 2**23  # bytes: where memory is used up, telling so and clearing up need some
-# What the system says where there is no memory for a library, a thread, or a process.
-_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't start new thread")
 
 
 class _Commands(click.Group):
@@ -118,18 +122,13 @@ def main() -> None:
         found = f"may not be used ({error.strerror})"
         _fail(Vol3dSegError(found, where=error.filename, remedy=NO_RIGHTS))
     except Exception as error:
-        if _lacks_memory(error):  # outside of any case: where one is to blame, that is said
+        if lacks_memory(error):  # outside of any case: where one is to blame, that is said
             said = " ".join(str(error).split()[-12:])
             _fail(MemoryLimitError(f"memory is used up{said and f' ({said})'}", remedy=LESS_MEMORY))
         if not isinstance(error, OSError) or error.errno not in _OF_THE_SYSTEM:
             raise
         found, where = f"cannot be used ({error.strerror})", error.filename or "a file"
         _fail(Vol3dSegError(found, where=where, remedy=_OF_THE_SYSTEM[error.errno]))
-
-
-def _lacks_memory(error: BaseException) -> bool:
-    """Tell whether an error comes from a lack of memory: also of a library or a thread for it."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def _fail(error: Vol3dSegError) -> None:

@@ -206,6 +206,22 @@ def test_memory_that_is_used_up_outside_of_any_case_is_one_line(monkeypatch, cap
     assert line == f"error: memory is used up (Unable to allocate 3 TiB); {errors.LESS_MEMORY}"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("can't start new thread"),
+        OSError(12, "Cannot allocate memory"),
+        ImportError("libx.so: failed to map segment from shared object"),
+    ],
+    ids=str,
+)
+def test_memory_that_a_thread_a_process_or_a_library_lacks_is_memory(error):
+    with pytest.raises(MemoryLimitError) as raised, failing_alone("case X", "reading"):
+        raise error
+    assert str(raised.value).startswith("case X: scan and results (reading) do not fit into memory")
+    assert raised.value.__cause__ is error
+
+
 def test_what_is_ours_stays_what_it_is():
     error = MemoryLimitError("too large")
     with pytest.raises(MemoryLimitError) as raised, failing_alone("case X", "reading"):

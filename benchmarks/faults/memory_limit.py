@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,8 +26,11 @@ LIMITS: Mapping[str, Sequence[int]] = {
     "train": (100, 300, 600, 900, 1200, 1500, 1800),
     "export-onnx": (100, 300, 600, 900, 1200, 1500, 1800),
 }
-# OpenBLAS ends the process itself: with this word, or as Ctrl-C would.
-_CAUSES = ("memory", "OpenBLAS error", "OpenBLAS blas_thread_init")
+# Libraries that get no thread end the process themselves, each with its word: OpenBLAS as Ctrl-C
+# would, LLVM and threads of C++ by a signal. No program can mend that; nothing may be lost by it.
+_NO_THREAD = "Resource temporarily unavailable"
+_CAUSES = ("memory", "OpenBLAS error", "OpenBLAS blas_thread_init", _NO_THREAD)
+_BY_LIBRARY = {(130, "OpenBLAS blas_thread_init"), (-signal.SIGABRT, _NO_THREAD)}
 _GROUPS = Path("/sys/fs/cgroup/memory")
 _GROUP_MB = 600
 _LARGE = (512, 512, 420)  # voxels: 420 MB as float32, and as much again for what is made of them
@@ -57,7 +61,7 @@ def _limited(line: Line, command: str, most_mb: int) -> str | None:
     code, said = _run(line.words(command, folder), folder, limit)
     if code == 0:
         return None
-    if code == 130 and _CAUSES[-1] in said:
+    if any(code == each and word in said for each, word in _BY_LIBRARY):
         code = 1
     return unclear(code, said, _CAUSES) or finish(line, command, (), folder)[1]
 

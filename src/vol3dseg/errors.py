@@ -36,6 +36,8 @@ from typing import Self
 
 NO_RIGHTS = "work as a user who may, or mend its rights"  # a remedy
 LESS_MEMORY = "crop the scan, close other programs, or use a machine with more"
+# What the system says where there is no memory for a library, a thread, or a process.
+_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't start new thread")
 _LISTED = 5  # names in a message; more would bury the remedy
 
 
@@ -164,27 +166,24 @@ class MemoryLimitError(Vol3dSegError, MemoryError):
     """What does not fit into the memory that is given."""
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether an error comes from a lack of memory: also for a library, thread or process."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+
 @contextmanager
 def in_memory(what: str, where: object = "", remedy: str = "") -> Iterator[None]:
-    """Report a MemoryError of the block in our words.
+    """Report in our words, as a MemoryLimitError, that the block lacks memory.
 
-    Parameters
-    ----------
-    what : str
-        What is too large, as "4 images of 240 x 240 x 155 voxels".
-    where : object
-        The file or case.
-    remedy : str
-
-    Raises
-    ------
-    MemoryLimitError
+    `what` is too large, as "4 images of 240 x 240 x 155 voxels"; `where` is the file or case.
     """
     try:
         yield
-    except MemoryLimitError:
+    except Vol3dSegError:
         raise
-    except MemoryError as error:
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
         raise MemoryLimitError(
             f"{what} do not fit into memory",
             where=where,
