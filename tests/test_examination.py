@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import sys
 from contextlib import contextmanager
@@ -257,3 +258,47 @@ def test_a_child_that_says_more_than_it_is_asked(case):
     (said,) = flaws([case], seconds=3, child=(sys.executable, "-c", code))
     assert "'seconds': 3" in said
     assert json.dumps(case.path)[1:-1] in said
+
+
+def child(code):
+    """A process of this module in which something is otherwise."""
+    begin = "from vol3dseg.preprocessing import examination\n"
+    return sys.executable, "-P", "-c", f"{begin}{code}\nexamination._main()"
+
+
+def test_a_file_that_ends_the_child_is_named_and_the_others_are_examined(case, tmp_path):
+    fatal = replace(case, path=str(tmp_path / "fatal.h5"))
+    dies = child(
+        "import os\n"
+        "plain = examination.flaw\n"
+        "examination.flaw = lambda case: os._exit(7) if 'fatal' in case.path else plain(case)"
+    )
+    ends = "ends the process that examines it, or takes more than 5 s"
+    assert flaws([case, fatal, case], 5.0, dies) == ["", ends, ""]
+    assert flaws([fatal, fatal], 5.0, dies) == [ends, ends]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such files")
+def test_a_file_that_is_never_read_to_its_end_is_named(case, tmp_path):
+    os.mkfifo(tmp_path / "endless")
+    endless = replace(case, path=str(tmp_path / "endless"))
+    ends = "ends the process that examines it, or takes more than 1 s"
+    assert flaws([case, endless, case], 1.0) == ["", ends, ""]
+
+
+def test_many_seconds_for_each_file_are_seconds_for_all(case):
+    assert flaws([case], 1000.0) == [""]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts address space")
+def test_the_child_may_take_a_gigabyte_more_than_it_has(case):
+    tells = child(
+        "import resource\n"
+        "from pathlib import Path\n"
+        "def told(case):\n"
+        "    has = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "    return f'{resource.getrlimit(resource.RLIMIT_AS)[0] - has}'\n"
+        "examination.flaw = told"
+    )
+    (more,) = flaws([case], 5.0, tells)
+    assert int(more) == pytest.approx(2**30, abs=2**26)
