@@ -24,7 +24,7 @@ from vol3dseg.inference.loading import load_predictor
 from vol3dseg.inference.output_files import PredictOptions
 from vol3dseg.inference.prediction import Origin
 from vol3dseg.inference.predictor import Predictor
-from vol3dseg.inference.record import Record, load_record
+from vol3dseg.inference.record import CaseRecord, Record, load_record
 from vol3dseg.inference.tiling.planner import Planner
 from vol3dseg.model.model_file import read_model
 
@@ -315,3 +315,11 @@ def test_resuming_with_another_input_keeps_what_is_complete(brats_folder, model_
     (out / "Case_001.nii.gz").unlink()
     run_here("predict", model_path, *cases[1:], *words)
     assert set(load_record(out).cases) == {"Case_002", "Case_003"}
+
+
+def test_further_cases_of_a_record_stand_in_place_of_its_own(tmp_path, record):
+    own = record.with_cases({"a": CaseRecord(error="old"), "b": CaseRecord(error="kept")})
+    own.save(tmp_path, {"a": CaseRecord(error="new").model_dump_json()})
+    found = load_record(tmp_path).cases
+    assert {name: made.error for name, made in found.items()} == {"b": "kept", "a": "new"}
+    assert list(found) == ["b", "a"]

@@ -120,7 +120,7 @@ def test_further_cases_are_written_among_the_others_by_name(index, tmp_path):
     assert load_index(tmp_path).cases == (a1, a2, b1)
 
 
-@pytest.mark.parametrize("file", ["../a1.h5", "/tmp/a1.h5", "cases/../../a1.h5"])
+@pytest.mark.parametrize("file", ["../a1.h5", "/a1.h5", "cases/../../a1.h5"])
 def test_a_case_outside_of_the_folder_is_not_opened(index, tmp_path, file):
     (tmp_path / "P").mkdir()
     (tmp_path / "a1.h5").write_bytes(b"x")

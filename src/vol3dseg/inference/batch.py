@@ -88,9 +88,7 @@ def predict_cases(
         for case_id, why in refused.items()
     }
     good = [case for case in cases if case.id not in refused]
-    again = {case.id for case in cases}
-    others = {case_id: made for case_id, made in record.cases.items() if case_id not in again}
-    record = record.model_copy(update={"cases": others | failed})
+    record = record.with_cases(failed)
     if options.in_bids:
         beside = write_dataset(folder, cases, record, predictor.origin, options.probabilities)
         record = record.model_copy(update={"dataset": beside})

@@ -149,11 +149,11 @@ class Record(Frozen):
     def save(self, folder: str | Path, more: Mapping[str, str] | None = None) -> str:
         """Write `predictions.json` into `folder`, atomically; return its SHA-256.
 
-        `more` has the JSON of further cases, none of its own, which stand last.
+        `more` has the JSON of further cases, which stand last and in place of its own.
         """
-        path = Path(folder) / RECORD_NAME
-        own = ((name, made.model_dump_json()) for name, made in self.cases.items())
-        lines = (f"{json.dumps(name)}: {said}" for name, said in chain(own, (more or {}).items()))
+        path, more = Path(folder) / RECORD_NAME, more or {}
+        own = ((n, made.model_dump_json()) for n, made in self.cases.items() if n not in more)
+        lines = (f"{json.dumps(name)}: {said}" for name, said in chain(own, more.items()))
         write_by_line(path, self, "{}", lines)
         return sha256_file(path)
 
