@@ -206,6 +206,31 @@ def test_memory_that_is_used_up_outside_of_any_case_is_one_line(monkeypatch, cap
     assert line == f"error: memory is used up (Unable to allocate 3 TiB); {errors.LESS_MEMORY}"
 
 
+def test_room_is_given_back_before_it_is_told_that_there_is_none(monkeypatch):
+    happened = []
+
+    class Room:
+        def __init__(self, *_):
+            happened.append("kept")
+
+        def close(self):
+            happened.append("given back")
+
+    def lack():
+        happened.append("lacks")
+        raise MemoryError
+
+    def tell(error):
+        happened.append("told")
+        raise SystemExit(1)
+
+    monkeypatch.setattr(command_line, "mmap", Room)
+    monkeypatch.setattr(command_line, "cli", lack)
+    monkeypatch.setattr(command_line, "_fail", tell)
+    assert ended([], monkeypatch) == 1
+    assert happened == ["kept", "lacks", "given back", "told"]
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -10,7 +10,9 @@ pytestmark = pytest.mark.train
 
 import keras  # noqa: E402 - after the skip
 
+from tests.conftest import small_config  # noqa: E402
 from vol3dseg.config import TrainingConfig  # noqa: E402
+from vol3dseg.training.compiled import compile_network  # noqa: E402
 from vol3dseg.training.learning_rate import LearningRate, learning_rate_of  # noqa: E402
 from vol3dseg.training.optimizers import make_optimizer  # noqa: E402
 
@@ -139,3 +141,21 @@ def test_schedule_free_is_what_its_authors_wrote():
             x = (1 - rate**2 / weights) * x + rate**2 / weights * z
         np.testing.assert_allclose((kernel, bias)[place], 0.1 * z + 0.9 * x, rtol=2e-5)
         np.testing.assert_allclose(optimizer.averaged()[place], x, rtol=2e-5)
+
+
+def test_a_step_is_traced_once(recipe):
+    """Twice where its first trace makes variables, which takes seconds for a deep network."""
+    config = small_config(recipe)
+    outputs = len(config.targets)
+    image = keras.Input((8, 8, 8, 2))
+    model = keras.Model(image, keras.layers.Conv3D(outputs, 1)(image))
+    traced = []
+
+    def loss(label, logits):
+        traced.append(label.shape)
+        return keras.ops.mean(logits**2, axis=(1, 2, 3, 4))
+
+    compile_network(model, config, [], loss)
+    batch = np.zeros((2, 8, 8, 8, 2), np.float32), np.zeros((2, 8, 8, 8), np.int32)
+    model.fit(*batch, epochs=3, verbose=0)
+    assert len(traced) == 1
