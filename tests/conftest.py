@@ -1,5 +1,6 @@
 import csv
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,10 @@ from vol3dseg.recipe import Recipe
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.labels import Label, LabelSet
 from vol3dseg.training.child_process import as_outcome
+
+# What a shell starts in the background ignores Ctrl-C, and hands that down to its children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: the first example pays for imports and caches. The database would leave files behind.
 # The same examples in every run, so that a change is judged by itself and not by the day's draw;

@@ -301,4 +301,5 @@ def test_the_child_may_take_a_gigabyte_more_than_it_has(case):
         "examination.flaw = told"
     )
     (more,) = flaws([case], 5.0, tells)
-    assert int(more) == pytest.approx(2**30, abs=2**26)
+    # What it takes for its first other thread is 72 MB of addresses.
+    assert int(more) == pytest.approx(2**30, abs=2**27)

@@ -10,9 +10,12 @@ from pathlib import Path
 import h5py
 import pytest
 
+from vol3dseg import files
 from vol3dseg.errors import OutputError, StoreError
 from vol3dseg.files import (
+    NowAndThen,
     atomic_path,
+    forget_absent,
     read_small,
     remove_leftovers,
     remove_ours,
@@ -24,7 +27,7 @@ from vol3dseg.files import (
     write_json,
     write_text,
 )
-from vol3dseg.written import LIST_NAME
+from vol3dseg.written import LIST_NAME, add_to_list
 
 WRITER = """
 import sys
@@ -223,6 +226,26 @@ def test_what_is_being_done_leaves_a_trace_until_it_is_done(tmp_path):
         pass
 
 
+def test_what_grows_is_written_in_a_twentieth_of_the_time_at_most(monkeypatch):
+    now, written = [0.0], []
+    monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
+    now_and_then = NowAndThen()
+
+    def call(at, takes):
+        def write():
+            written.append(at)
+            now[0] += takes
+
+        now[0] = at
+        now_and_then(write)
+
+    for at, takes in ((0.0, 1.0), (20.9, 9.0), (21.0, 0.5), (31.4, 9.0), (31.5, 0.0)):
+        call(at, takes)
+    assert written == [0.0, 21.0, 31.5]
+    call(31.5, 0.0)  # what takes no time is written whenever it is asked for
+    assert written[-2:] == [31.5, 31.5]
+
+
 def test_what_is_set_aside_takes_a_name_that_is_free(tmp_path):
     for number in (1, 2):
         (tmp_path / "run.log").write_text(str(number))
@@ -320,6 +343,22 @@ def test_a_file_is_removed_if_it_is_as_we_wrote_it(tmp_path):
         True, False, False, False
     ]  # fmt: skip
     assert names(tmp_path) == ["changed", "theirs"]
+
+
+def test_a_list_forgets_what_is_not_there_and_nothing_else(tmp_path, monkeypatch):
+    names = ["a.h5", "odd\rname.h5", "gone.h5"]
+    for name in names[:2]:
+        (tmp_path / name).touch()
+    add_to_list(tmp_path, dict.fromkeys(names, "0" * 64))
+    lines = (tmp_path / LIST_NAME).read_bytes().split(b"\n")
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_size))
+    for _ in range(2):  # the second time there is nothing to forget
+        forget_absent(tmp_path)
+        kept = (tmp_path / LIST_NAME).read_bytes()
+        assert kept.split(b"\n") == [*lines[:3], b""]
+        assert flushed == [len(kept)]
+    assert [path.name for path in tmp_path.iterdir() if "tmp" in path.name] == []
 
 
 def test_whoever_writes_next_removes_what_a_killed_process_left(tmp_path):

@@ -13,14 +13,12 @@ from vol3dseg import describe
 from vol3dseg.config import Config, ModelConfig
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.errors import StoreError
-from vol3dseg.files import forget_absent
 from vol3dseg.formats import read_image
 from vol3dseg.formats.nifti import nifti_file as nifti
 from vol3dseg.preprocessing.index import load_index
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.preprocessing.withdrawal import strays
 from vol3dseg.training.auditing import audit
-from vol3dseg.written import LIST_NAME, add_to_list
 
 # Kills itself at the n-th of the steps that removal consists of.
 CODE = """
@@ -213,17 +211,6 @@ def test_info_names_the_cases_of_folds(tmp_path, manifest):
         fold.mkdir()
         (fold / "split.json").write_text(json.dumps({"train": ids}))
     assert describe(tmp_path).facts["split"] == {"train": ["a", "b", "c"]}
-
-
-def test_a_list_forgets_what_is_not_there_and_nothing_else(tmp_path):
-    names = ["a.h5", "odd\rname.h5", "gone.h5"]
-    for name in names[:2]:
-        (tmp_path / name).touch()
-    add_to_list(tmp_path, dict.fromkeys(names, "0" * 64))
-    lines = (tmp_path / LIST_NAME).read_bytes().split(b"\n")
-    forget_absent(tmp_path)
-    assert (tmp_path / LIST_NAME).read_bytes().split(b"\n") == [*lines[:3], b""]
-    assert [path.name for path in tmp_path.iterdir() if "tmp" in path.name] == []
 
 
 def test_cases_may_be_given_in_any_number(prepared, brats_folder, config):
