@@ -36,6 +36,7 @@ from vol3dseg.errors import (
     Vol3dSegError,
     lacks_memory,
 )
+from vol3dseg.machine import require_memory_for_libraries
 
 # What a command says when it is stopped by Ctrl-C, if it can go on.
 _STOPPED = {
@@ -52,6 +53,7 @@ _OF_THE_SYSTEM = {
     **dict.fromkeys((errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE), _MEND),
     **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), _RENAME),
 }
+_TO_BEGIN_IN = 240 * 2**20  # bytes: in less no command comes to its end
 _TO_END_IN = 2**23  # bytes: where memory is used up, telling so and clearing up need some
 
 
@@ -60,6 +62,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command."""
+        require_memory_for_libraries(_TO_BEGIN_IN)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -1,11 +1,13 @@
 """The list of a folder: what is ours in it, what is not, and lists that are none of ours."""
 
+import errno
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 
-from vol3dseg.errors import OutputError
+from vol3dseg.errors import ConfigError, OutputError
 from vol3dseg.files import write_text
 from vol3dseg.written import (
     LIST_NAME,
@@ -16,6 +18,7 @@ from vol3dseg.written import (
     reporting,
     require_ours,
     sha256_file,
+    usable_path,
 )
 
 DIGEST = hashlib.sha256(b"text").hexdigest()
@@ -169,6 +172,43 @@ def test_only_errors_of_the_system_are_reported(tmp_path):
         f"{tmp_path}: cannot be written (No space left on device); expected a writable place with "
         "room; make room there, or choose another"
     )
+
+
+@pytest.mark.parametrize("text", ["", "a/../b", "absent/" * 20, "x" * 255])
+def test_what_is_there_or_may_be_there_is_a_path(text, tmp_path):
+    assert usable_path(tmp_path / text, ConfigError) == tmp_path / text
+    assert usable_path(text, ConfigError) == Path(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x" * 256, "File name too long"),
+        ("a\0b", "no name holds NUL"),
+        ("loop/x", "Too many level"),
+    ],
+)
+def test_what_no_system_takes_is_no_path(text, said, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(
+        ConfigError, match=rf"cannot be the name of a file or folder \({said}"
+    ) as no:
+        usable_path(tmp_path / text, ConfigError)
+    assert "\0" not in str(no.value)
+
+
+@pytest.mark.parametrize("named", [None, "/another"])
+def test_an_error_of_reading_names_the_file(named, tmp_path, monkeypatch):
+    """The system's own does not where a file is open by then."""
+    (tmp_path / "a").touch()
+
+    def broken(file, name):
+        raise OSError(errno.EIO, "Input/output error", *filter(None, [named]))
+
+    monkeypatch.setattr(hashlib, "file_digest", broken)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        sha256_file(tmp_path / "a")
+    assert caught.value.filename == (named or str(tmp_path / "a"))
 
 
 def test_a_link_is_not_ours_even_to_a_file_of_ours(copied):

@@ -1,5 +1,6 @@
 """Mapping over cases: how many are handed over at a time, and what a killed worker costs."""
 
+import errno
 import os
 import signal
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,12 +12,13 @@ from threading import Event
 
 import pytest
 
+from vol3dseg import machine
 from vol3dseg.config import Config, ModelConfig
 from vol3dseg.datasets import over_cases as module
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.layouts import find_cases
 from vol3dseg.datasets.over_cases import Workers, over_cases, worker_processes
-from vol3dseg.errors import DatasetError, OutputError
+from vol3dseg.errors import DatasetError, MemoryLimitError, OutputError
 from vol3dseg.preprocessing.prepare_dataset import preprocess
 from vol3dseg.reporting.inspection.survey import survey
 
@@ -190,3 +192,19 @@ def test_errors_of_ours_are_passed_on_and_others_fail_their_case():
         with pytest.raises(OutputError):
             list(over_cases(refuse, CASES, pool, died))
         assert sorted(over_cases(divide, CASES[:3], pool, died)) == ["000", "001 died", "002"]
+
+
+def test_where_hardly_any_memory_is_left_no_case_is_begun(monkeypatch):
+    """Libraries that get none may end the process, and a thread that gets none is waited for."""
+
+    def refuse_memory(file, size):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    begun, errors = [], []
+    monkeypatch.setattr(machine, "mmap", refuse_memory)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        machine.thread_pool()
+    list(over_cases(begun.append, CASES[:2], None, lambda case, error: errors.append(error)))
+    assert begun == []
+    assert [type(error) for error in errors] == [MemoryLimitError] * 2
+    assert str(errors[0]).startswith("case 000: scan and results (the work on it) do not fit into")

@@ -20,11 +20,11 @@ from vol3dseg.space.geometry import Geometry
 
 # Of each command, the limits of its address space [MB]: from too little to import NumPy on.
 LIMITS: Mapping[str, Sequence[int]] = {
-    "preprocess": range(40, 301, 20),
-    "predict": range(40, 401, 30),
-    "evaluate": range(40, 301, 20),
-    "train": (100, 300, 600, 900, 1200, 1500, 1800),
-    "export-onnx": (100, 300, 600, 900, 1200, 1500, 1800),
+    "preprocess": range(40, 361, 8),
+    "predict": range(40, 481, 8),
+    "evaluate": range(40, 361, 8),
+    "train": range(100, 4001, 150),
+    "export-onnx": range(100, 4001, 150),
 }
 # Libraries that get no thread end the process themselves, each with its word: OpenBLAS as Ctrl-C
 # would, LLVM and threads of C++ by a signal. No program can mend that; nothing may be lost by it.

@@ -36,8 +36,11 @@ from typing import Self
 
 NO_RIGHTS = "work as a user who may, or mend its rights"  # a remedy
 LESS_MEMORY = "crop the scan, close other programs, or use a machine with more"
-# What the system says where there is no memory for a library, a thread, or a process.
-_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't start new thread")
+# What is said where there is no memory for a library, a thread or a process, or in some code in C.
+_NO_MEMORY = (
+    *("failed to map segment", "annot allocate memory", "can't start new thread"),
+    *("without setting an exception", "without exception set"),
+)
 _LISTED = 5  # names in a message; more would bury the remedy
 
 

@@ -3,11 +3,16 @@
 import ctypes
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from mmap import mmap
 from pathlib import Path
+
+from vol3dseg.errors import MemoryLimitError
 
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 _LARGE = 2**20  # bytes: smaller ones come and go too often
+_ROOM = 2**26  # bytes: the stack of a thread, and some for what it begins with
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _SYSTEM = Path("/proc/meminfo")
@@ -104,6 +109,36 @@ def give_back() -> None:
     """Give what the C library keeps of freed memory back to the system, where it is glibc."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def require_memory(size: int = _ROOM) -> None:
+    """Raise OSError (ENOMEM) unless the system grants so many bytes, of which none is touched.
+
+    Where even little is refused, libraries end the process, and Python waits forever for a thread
+    that has no memory to begin with.
+    """
+    mmap(-1, size).close()
+
+
+def require_memory_for_libraries(size: int) -> None:
+    """Refuse to import libraries where so many bytes are not left: they may end the process there.
+
+    MemoryLimitError: the system does not grant them.
+    """
+    try:
+        require_memory(size)
+    except OSError as error:
+        raise MemoryLimitError(
+            f"less than {size // 2**20} MB of memory are left",
+            expected="enough for the libraries that this needs",
+            remedy="raise the limit (ulimit -v), close other programs, or use a machine with more",
+        ) from error
+
+
+def thread_pool(most: int | None = None, name: str = "") -> ThreadPoolExecutor:
+    """Return a pool of so many threads, or one for each core; OSError (ENOMEM): no room for one."""
+    require_memory()
+    return ThreadPoolExecutor(most or usable_cores(), thread_name_prefix=name)
 
 
 def reset_peak() -> None:

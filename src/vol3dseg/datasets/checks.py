@@ -5,7 +5,7 @@ there in the same words.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,6 +27,7 @@ from vol3dseg.errors import (
     failing_alone,
     some_of,
 )
+from vol3dseg.machine import thread_pool
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.label_values import distinct
@@ -183,7 +184,7 @@ def preflight(
     checked = [case if labelled else replace(case, label=None) for case in cases]
     function = partial(check_case, modalities=modalities, voxels=False, optional=optional)
     refused = {}
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with thread_pool(_THREADS) as pool:
         for case, found in zip(cases, pool.map(function, checked), strict=True):
             errors = [finding for finding in found if finding.severity == "error"]
             if errors:

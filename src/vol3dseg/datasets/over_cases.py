@@ -18,7 +18,7 @@ from vol3dseg.errors import (
     Vol3dSegError,
     failing_alone,
 )
-from vol3dseg.machine import share_machine, usable_cores
+from vol3dseg.machine import require_memory, share_machine, usable_cores
 from vol3dseg.process_starts import deaf_children, process_starts
 
 Result = TypeVar("Result")
@@ -155,6 +155,7 @@ class _Guarded(Generic[Item, Result]):
     def __call__(self, case: Item) -> Result | _Failure[Item]:
         try:
             with failing_alone(f"{self.kind} {case.id}", "the work on it"):
+                require_memory()
                 return self.function(case)
         except (MemoryLimitError, UnexpectedError) as error:
             return _Failure(case, error)

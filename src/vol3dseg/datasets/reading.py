@@ -1,7 +1,6 @@
 """From the files of a case to arrays on one grid."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from vol3dseg.datasets.case import Case, ImageSource
 from vol3dseg.datasets.sources import SourceFile, by_file, open_label
 from vol3dseg.errors import GridError, Vol3dSegError, in_memory
-from vol3dseg.machine import usable_cores
+from vol3dseg.machine import thread_pool, usable_cores
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Note
 from vol3dseg.space.labels import LabelSet, Segmentation
@@ -158,7 +157,7 @@ def _read_images(case: Case, channels: _Channels) -> dict[str, _Found]:
             errors[name] = error
 
     files = by_file(case.images)
-    with ThreadPoolExecutor(min(len(files), usable_cores())) as pool:
+    with thread_pool(min(len(files), usable_cores())) as pool:
         list(pool.map(read, files))
     for name in names:  # whichever thread was first, the first error in this order is raised
         if name in errors:

@@ -10,7 +10,7 @@ import os
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from zlib_ng import gzip_ng, zlib_ng
 from vol3dseg.errors import FileFormatError
 from vol3dseg.files import atomic_path
 from vol3dseg.formats.limits import MAX_RATIO
-from vol3dseg.machine import usable_cores
+from vol3dseg.machine import thread_pool, usable_cores
 
 PORTION = 2**20  # bytes: what was just decompressed is still in the processor's cache
 _LEVEL = 4  # of zlib-ng's 1 to 9; less compresses little faster, more makes little smaller
@@ -159,7 +159,7 @@ class _Counted:
 def _blocks(portions: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     """Compress portions side by side; in order they make a deflate stream without its end."""
     threads, waiting = usable_cores(), deque[Future[bytes]]()
-    with ThreadPoolExecutor(threads) as pool:
+    with thread_pool(threads) as pool:
         for portion in portions:
             waiting.append(pool.submit(_block, portion))
             if len(waiting) > 2 * threads:  # no more of them are held

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -45,7 +45,7 @@ from vol3dseg.inference.record import (
     list_predictions,
     load_record,
 )
-from vol3dseg.machine import peak_mb, reset_peak
+from vol3dseg.machine import peak_mb, require_memory, reset_peak, thread_pool
 from vol3dseg.many_records import PackedRecords
 from vol3dseg.preprocessing.prepare import Prepared
 from vol3dseg.quality.appearance import rounded
@@ -184,7 +184,7 @@ def _read_ahead(
     """Give each case with its future, while the next one is being read."""
     several = 1 if predictor.max_memory_mb is not None else 2
     waiting, started = iter(cases), deque[Future[_Ready]]()
-    with ThreadPoolExecutor(1) as pool:
+    with thread_pool(1) as pool:
         for case in cases:
             with trace(folder, begun(case.id)):
                 for each in islice(waiting, several - len(started)):
@@ -198,6 +198,7 @@ def _read(case: Case, predictor: Predictor, options: PredictOptions) -> _Ready:
     recipe, optional = manifest.recipe, manifest.optional
     sources = signature(case, recipe.modalities, with_label=False)  # before a file can change
     with failing_alone(f"case {case.id}", "reading"):
+        require_memory()
         scan = require_room(case, predictor, options)
         series = _series(case, recipe.modalities) if options.as_seg else None
         volume = read_volume(case, recipe.modalities, optional)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -13,6 +12,7 @@ from vol3dseg.errors import in_memory
 from vol3dseg.inference.deciding import Decision
 from vol3dseg.inference.halves import round_to_half
 from vol3dseg.inference.uncertainty import Uncertainty
+from vol3dseg.machine import thread_pool
 from vol3dseg.space.axes import AxisMap, AxisMaps, axis_maps
 from vol3dseg.space.box import Shape
 from vol3dseg.space.geometry import Geometry
@@ -150,7 +150,7 @@ class Restorer:
         first = self._first
         known = np.concatenate([self._waiting, rows], axis=1)
         ready = self._todo & (self._need[:, 1] <= first + known.shape[1])
-        with ThreadPoolExecutor(self._threads) as pool:
+        with thread_pool(self._threads) as pool:
             list(pool.map(lambda part: self._restore(known, first, *part), self._chunks(ready)))
         self._todo &= ~ready
         self._first = int(self._need[self._todo, 0].min(initial=first + known.shape[1]))

@@ -5,7 +5,6 @@ the crop box with another number of voxels: outer edges coincide, whatever the s
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from math import prod
@@ -13,7 +12,7 @@ from math import prod
 import numpy as np
 
 from vol3dseg.errors import IntensityError, in_memory
-from vol3dseg.machine import usable_cores
+from vol3dseg.machine import thread_pool, usable_cores
 from vol3dseg.recipe.nnunet_normalisation import Image, Mask, Scale, ZScoreOfScan
 from vol3dseg.recipe.nnunet_recipe import NnunetRecipe
 from vol3dseg.recipe.nnunet_resampling import NoResampling, axis_alone, ways_of
@@ -56,7 +55,7 @@ def prepare_as_nnunet(
     afford: Callable[[Shape], None],
 ) -> Volume:
     """Bring images, (i, j, k) on one grid, to what the network sees; see `prepare`."""
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with thread_pool() as pool:
         boxes = [box for box in pool.map(_nonzero_box, images.values()) if box]
     box = reduce(Box.union, boxes) if boxes else Box.whole(grid.shape)
     crop = grid.cropped(box)
@@ -77,7 +76,7 @@ def prepare_as_nnunet(
             raise error.at(name) from error
 
     masks = [mask if name in masked else None for name in images]
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with thread_pool() as pool:
         scales = list(pool.map(fitted, images, masks))
     for target, image, scale, inside in zip(array, cropped.values(), scales, masks, strict=True):
         _resample(_Normalised(image, scale, inside), recipe, crop, working, target)
@@ -149,7 +148,7 @@ class _Normalised:
             values = self(part)
             return float(values.min()), float(values.max())
 
-        with ThreadPoolExecutor(usable_cores()) as pool:
+        with thread_pool() as pool:
             least, most = zip(*pool.map(ends, _parts(self.image)), strict=True)
         return min(least), max(most)
 
@@ -160,7 +159,7 @@ def _resample(
     """Put an image, normalised, onto the working grid."""
     found = _maps(recipe, crop, working.shape)
     if found is None:
-        with ThreadPoolExecutor(usable_cores()) as pool:
+        with thread_pool() as pool:
             list(pool.map(lambda part: copy_voxels(out[part], image(part)), _parts(image.image)))
         return
     maps, alone = found

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3dseg.errors import DatasetError, in_memory
-from vol3dseg.machine import usable_cores
+from vol3dseg.machine import thread_pool
 from vol3dseg.preprocessing.monai_transforms import monai_maps_home, prepare_as_monai
 from vol3dseg.preprocessing.nnunet_steps import nnunet_maps_home, oriented, prepare_as_nnunet
 from vol3dseg.quality.appearance import Appearance, measure_appearance
@@ -75,7 +74,7 @@ def prepare(
         return _prepared_as_others_do(volume, recipe, afford)
     canonical, grid = volume.geometry.canonical(), whole_grid(recipe, volume.geometry)
     views = _views(volume, recipe, canonical)
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with thread_pool() as pool:
         appearance = pool.submit(measure_appearance, views, volume.geometry)
         if within is not None or recipe.crop == "none":
             boxes = dict.fromkeys(views, within or Box.whole(grid.shape))
@@ -126,7 +125,7 @@ def _prepared_as_others_do(
 ) -> Prepared:
     """Prepare a scan for a network that another framework has trained, as that does it."""
     images = _views(volume, recipe, volume.geometry.canonical())
-    with ThreadPoolExecutor(1) as pool:
+    with thread_pool(1) as pool:
         appearance = pool.submit(measure_appearance, images, volume.geometry)
         if isinstance(recipe, MonaiRecipe):
             stored = _views(volume, recipe, volume.geometry)

@@ -1,7 +1,7 @@
 """Prepare a whole data set: many cases, some of them bad, perhaps not for the first time."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -22,6 +22,7 @@ from vol3dseg.files import (
     require_writable,
     set_aside,
 )
+from vol3dseg.machine import thread_pool
 from vol3dseg.many_records import PackedRecords
 from vol3dseg.planning.make_plan import Plan, plan
 from vol3dseg.preprocessing.index import (
@@ -185,7 +186,7 @@ class _Run:
 
     def prepare(self, cases: Sequence[Case], executor: Executor | None) -> Index:
         """Prepare what is missing or has changed, and write the index."""
-        with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+        with thread_pool() as pool:  # hashing lets other threads run
             current = list(pool.map(self._is_current, cases))
         wanted = [case for case, is_so in zip(cases, current, strict=True) if not is_so]
         new = [

@@ -6,7 +6,6 @@ given all cores.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import permutations
 from math import prod
@@ -14,7 +13,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.machine import usable_cores
+from vol3dseg.machine import thread_pool
 from vol3dseg.space.axes import AxisMap, AxisMaps
 from vol3dseg.space.memory_layout import contiguous, copy_voxels
 
@@ -78,7 +77,7 @@ def resample_by_products(
             np.clip(planes, *ends, out=planes)
             copy_voxels(target[own.target], _product(planes, 0, [inside]))
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with thread_pool() as pool:
         list(pool.map(portion, along))
 
 

@@ -8,7 +8,6 @@ the first, since in most files its planes lie apart: whole planes are added up, 
 """
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.machine import usable_cores
+from vol3dseg.machine import thread_pool
 from vol3dseg.space.axes import AxisMap, AxisMaps, axis_maps
 from vol3dseg.space.box import Box
 from vol3dseg.space.geometry import Geometry
@@ -81,7 +80,7 @@ def resample_along(
         found = _interpolated(part if each is None else each(part), (a, b, c), fill, slow, low)
         copy_voxels(result[(slice(None),) * along + (slice(start, start + count),)], found)
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with thread_pool() as pool:
         list(pool.map(portion, range(0, maps[along].count, step)))
     return result
 

@@ -7,7 +7,6 @@ arithmetic is that of torch on the CPU, which multiplies and adds with one round
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import product
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3dseg.machine import usable_cores
+from vol3dseg.machine import thread_pool
 from vol3dseg.space.box import Shape
 
 Precision = Literal["float64", "float32"]
@@ -61,7 +60,7 @@ def sample_as_torch(
                 total += image[index] * weight
             target[number] = total
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with thread_pool() as pool:
         list(pool.map(plane, range(sides[0])))
     return result
 

@@ -15,9 +15,10 @@ from typing import Any
 
 from vol3dseg.errors import DeviceError, MissingExtraError
 from vol3dseg.extras import load_extra
-from vol3dseg.machine import limited_cores
+from vol3dseg.machine import limited_cores, require_memory_for_libraries
 
 _STDERR = 2
+_FOR_TENSORFLOW = 2400 * 2**20  # bytes of addresses: with less it may end the process
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _FATAL_ONLY = "3"
 # A line of absl's log, such as "I0000 00:00:1795.97 42 port.cc:153] ...", or the notice before it.
@@ -37,6 +38,8 @@ def _load() -> tuple[Any, Any]:
     os.environ.setdefault("KERAS_HOME", os.devnull)
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     _require_known(backend)
+    if "tensorflow" not in sys.modules and backend == "tensorflow":
+        require_memory_for_libraries(_FOR_TENSORFLOW)
     with suppress(MissingExtraError):  # before Keras does
         load_extra("matplotlib", "report")
     with _quiet():

@@ -7,13 +7,14 @@ a resumed one goes on where it stopped.
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3dseg.machine import thread_pool
 from vol3dseg.preprocessing.patch_table import FOREGROUND, ORIGIN, VOXELS, patch_step
 from vol3dseg.preprocessing.store import StoredCase
 from vol3dseg.space.box import Box, Shape, read_padded
@@ -216,7 +217,7 @@ def read_ahead(
 
     At most twice as many batches as threads are in memory.
     """
-    with ThreadPoolExecutor(workers, thread_name_prefix="patches") as pool:
+    with thread_pool(workers, name="patches") as pool:
         queue: deque[Future[Batch]] = deque()
         try:
             for number in numbers:

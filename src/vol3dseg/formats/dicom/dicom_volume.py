@@ -1,7 +1,6 @@
 """A DICOM series of a folder, opened as an image file is."""
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -17,7 +16,7 @@ from vol3dseg.formats.dicom.planes import planes_of
 from vol3dseg.formats.dicom.series import Series, choose, find_series
 from vol3dseg.formats.dicom.stack import Stack, stack, without_copies
 from vol3dseg.formats.limits import require_memory
-from vol3dseg.machine import usable_cores
+from vol3dseg.machine import thread_pool, usable_cores
 from vol3dseg.space.geometry import Geometry
 from vol3dseg.space.intake import Intake, Note
 
@@ -132,7 +131,7 @@ def read_stack(placed: Stack, where: str, out: _Voxels | None = None) -> _Voxels
         for path, frames in by_file.items()
         for start in range(min(shares, len(frames)))
     ]
-    with ThreadPoolExecutor(threads) as pool:
+    with thread_pool(threads) as pool:
         deque(pool.map(read, *zip(*parts, strict=True)), maxlen=0)  # raises the first error
     return volume.array
 

@@ -1,7 +1,6 @@
 """Overlapping tiles as one volume: weighted outputs are added up in a window that moves along."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from vol3dseg.inference.halves import pack, round_to_half, unpack
 from vol3dseg.inference.tiling.tile_plan import Plan, Tile
+from vol3dseg.machine import thread_pool
 from vol3dseg.model.head import Head
 from vol3dseg.model.tiling_rule import Tiling
 from vol3dseg.space.box import Box, Shape
@@ -80,7 +80,7 @@ class Window:
                 values *= weights[own]
                 self._add(total[channels, own], values)
 
-        with ThreadPoolExecutor(self._threads) as pool:
+        with thread_pool(self._threads) as pool:
             list(pool.map(rows, range(0, len(weights), step)))
 
     def _turned(self, box: Box) -> tuple[slice, ...]:
@@ -141,7 +141,7 @@ class Window:
                 mean /= np.float32(len(members))
                 self._rounded(mean)
 
-        with ThreadPoolExecutor(self._threads) as pool:
+        with thread_pool(self._threads) as pool:
             list(pool.map(of, range(each)))
         return means
 
