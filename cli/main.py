@@ -36,7 +36,7 @@ from vol3dseg.errors import (
     Vol3dSegError,
     lacks_memory,
 )
-from vol3dseg.machine import require_memory_for_libraries
+from vol3dseg.extras import require_memory_for_libraries
 
 # What a command says when it is stopped by Ctrl-C, if it can go on.
 _STOPPED = {

@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from threading import Lock
 from typing import Any
 
-from vol3dseg.errors import MissingExtraError
+from vol3dseg.errors import MemoryLimitError, MissingExtraError
+from vol3dseg.machine import require_memory
 
 # openvino tells Google Analytics of its import through the first; the second opens a socket when it
 # is imported, to see whether the system has IPv6, and pydicom takes it for downloads of examples.
@@ -124,3 +125,18 @@ class ProcessSetting(AbstractContextManager[None]):
             self._threads -= 1
             if self._threads == 0:
                 self._restore.close()
+
+
+def require_memory_for_libraries(size: int) -> None:
+    """Refuse to import libraries where so many bytes are not left: they may end the process there.
+
+    MemoryLimitError: the system does not grant them.
+    """
+    try:
+        require_memory(size)
+    except OSError as error:
+        raise MemoryLimitError(
+            f"less than {size // 2**20} MB of memory are left",
+            expected="enough for the libraries that this needs",
+            remedy="raise the limit (ulimit -v), close other programs, or use a machine with more",
+        ) from error

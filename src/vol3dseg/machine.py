@@ -8,8 +8,6 @@ from contextlib import contextmanager, suppress
 from mmap import mmap
 from pathlib import Path
 
-from vol3dseg.errors import MemoryLimitError
-
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 _LARGE = 2**20  # bytes: smaller ones come and go too often
 _ROOM = 2**26  # bytes: the stack of a thread, and some for what it begins with
@@ -118,21 +116,6 @@ def require_memory(size: int = _ROOM) -> None:
     that has no memory to begin with.
     """
     mmap(-1, size).close()
-
-
-def require_memory_for_libraries(size: int) -> None:
-    """Refuse to import libraries where so many bytes are not left: they may end the process there.
-
-    MemoryLimitError: the system does not grant them.
-    """
-    try:
-        require_memory(size)
-    except OSError as error:
-        raise MemoryLimitError(
-            f"less than {size // 2**20} MB of memory are left",
-            expected="enough for the libraries that this needs",
-            remedy="raise the limit (ulimit -v), close other programs, or use a machine with more",
-        ) from error
 
 
 def thread_pool(most: int | None = None, name: str = "") -> ThreadPoolExecutor:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vol3dseg.errors import DeviceError, MissingExtraError
-from vol3dseg.extras import load_extra
-from vol3dseg.machine import limited_cores, require_memory_for_libraries
+from vol3dseg.extras import load_extra, require_memory_for_libraries
+from vol3dseg.machine import limited_cores
 
 _STDERR = 2
 _FOR_TENSORFLOW = 2400 * 2**20  # bytes of addresses: with less it may end the process
