@@ -2,7 +2,6 @@
 
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -26,11 +25,6 @@ LIMITS: Mapping[str, Sequence[int]] = {
     "train": range(100, 4001, 150),
     "export-onnx": range(100, 4001, 150),
 }
-# Libraries that get no thread end the process themselves, each with its word: OpenBLAS as Ctrl-C
-# would, LLVM and threads of C++ by a signal. No program can mend that; nothing may be lost by it.
-_NO_THREAD = "Resource temporarily unavailable"
-_CAUSES = ("memory", "OpenBLAS error", "OpenBLAS blas_thread_init", _NO_THREAD)
-_BY_LIBRARY = {(130, "OpenBLAS blas_thread_init"), (-signal.SIGABRT, _NO_THREAD)}
 _GROUPS = Path("/sys/fs/cgroup/memory")
 _GROUP_MB = 600
 _LARGE = (512, 512, 420)  # voxels: 420 MB as float32, and as much again for what is made of them
@@ -61,9 +55,7 @@ def _limited(line: Line, command: str, most_mb: int) -> str | None:
     code, said = _run(line.words(command, folder), folder, limit)
     if code == 0:
         return None
-    if any(code == each and word in said for each, word in _BY_LIBRARY):
-        code = 1
-    return unclear(code, said, _CAUSES) or finish(line, command, (), folder)[1]
+    return unclear(code, said, ("memory",)) or finish(line, command, (), folder)[1]
 
 
 def killed_workers(line: Line) -> Outcome:
