@@ -55,7 +55,9 @@ def _limited(line: Line, command: str, most_mb: int) -> str | None:
     code, said = _run(line.words(command, folder), folder, limit)
     if code == 0:
         return None
-    return unclear(code, said, ("memory",)) or finish(line, command, (), folder)[1]
+    # However it ended, nothing may be lost by it.
+    found = (unclear(code, said, ("memory",)), finish(line, command, (), folder)[1])
+    return "; ".join(filter(None, found))
 
 
 def killed_workers(line: Line) -> Outcome:
