@@ -3,7 +3,7 @@
 import ctypes
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor  # noqa: TID251 - made here for all
 from contextlib import contextmanager, suppress
 from mmap import mmap
 from pathlib import Path
