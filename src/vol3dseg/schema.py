@@ -55,7 +55,6 @@ _WORDS = {
     "tuple_type": "expected a list",
     "list_type": "expected a list",
     "named_tuple_type": "expected a list",
-    "arguments_type": "expected a list",  # the same before Pydantic 2.14
     "path_type": "expected the path of a file",
     "int_type": "expected a whole number",
     "int_parsing": "expected a whole number",
