@@ -310,6 +310,7 @@ def test_members_that_are_not_alike_are_refused(finished, tmp_path):
         require_alike({1: manifest, 2: other}, tmp_path)
 
 
+@pytest.mark.slow
 def test_each_fold_is_logged_as_a_run_of_its_own(prepared, tmp_path):
     pytest.importorskip("tensorboard")
     words = ["cross-validate", str(prepared), "-o", str(tmp_path / "CV"), "--epochs", "1"]

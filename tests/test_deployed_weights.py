@@ -120,6 +120,7 @@ WAYS = [
         2,
         {"ema": 0.9, "optimizer": "adamw", "micro_batch": 2, "clip_norm": 0.1},
         id="averaged in parts",
+        marks=pytest.mark.slow,
     ),
     pytest.param(
         1,
