@@ -1,5 +1,6 @@
 """What a prediction may write over, and what it may not."""
 
+import errno
 import os
 import re
 import shutil
@@ -66,6 +67,22 @@ def test_a_new_segmentation_keeps_no_picture_of_an_older_one(
     predict_cases(cases, predictor, folder, record)
     names = {path.name.removeprefix(cases[0].id) for path in folder.glob("[!.]*")}
     assert names == {".nii.gz", "predictions.json"}
+
+
+def test_a_case_for_which_no_memory_is_left_fails_before_it_is_read(
+    predictor, record, brats_folder, tmp_path, monkeypatch
+):
+    refused = [False, True, False]
+
+    def require_memory():
+        if refused.pop(0):
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(batch, "require_memory", require_memory)
+    found = predict_cases(find_cases(brats_folder), predictor, tmp_path / "out", record)
+    one, two, three = (case.error for case in found.cases.values())
+    assert (one, three, refused) == ("", "", [])
+    assert two.startswith("case Case_002: scan and results (reading) do not fit into memory")
 
 
 def test_a_case_that_fails_is_named_and_the_rest_goes_on(predictor, record, brats_folder, tmp_path):

@@ -237,6 +237,8 @@ def test_room_is_given_back_before_it_is_told_that_there_is_none(monkeypatch):
         RuntimeError("can't start new thread"),
         OSError(12, "Cannot allocate memory"),
         ImportError("libx.so: failed to map segment from shared object"),
+        SystemError("<ufunc 'not_equal'> returned NULL without setting an exception"),
+        SystemError("error return without exception set"),
     ],
     ids=str,
 )
