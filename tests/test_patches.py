@@ -17,7 +17,7 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.train
 
 from vol3dseg.training.augment import augmented  # noqa: E402 - after the skip
-from vol3dseg.training.feed import TrainingFeed  # noqa: E402
+from vol3dseg.training.feed import TrainingFeed, dataset  # noqa: E402
 from vol3dseg.training.sampling import (  # noqa: E402
     CaseReader,
     PatchSampler,
@@ -111,6 +111,12 @@ def test_a_training_is_fed_as_its_config_says(cases, recipe, labels):
     for draw, image, label in zip(feed.draws(7), *feed.batch(7), strict=True):
         np.testing.assert_array_equal(image, cases[draw.case].read(draw.box)[0])
         assert edema in label
+
+
+def test_the_end_of_a_training_waits_for_no_tuning(labels, recipe):
+    # It waits up to a minute, at random: tf.data's thread sleeps through being cancelled.
+    feed = dataset(lambda number: ..., range(1), Config(labels=labels, recipe=recipe))
+    assert feed.options().autotune.enabled is False
 
 
 class OneCase:

@@ -118,13 +118,14 @@ def test_a_scan_with_something_has_no_such_note(pair, tmp_path):
 
 class TestFiles:
     def test_what_is_written_is_read(self, pair):
-        model = read_model(pair())
+        path = pair()
+        model = read_model(path)
         assert model.manifest.locating.found == FOUND
         assert model.locator.manifest.labels == LABELS
         assert not any(
             "locator" in t.name for t in onnx.load_from_string(model.content).graph.initializer
         )
-        assert model.sha256 == hashlib.sha256(pair().read_bytes()).hexdigest()
+        assert model.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
     def test_info_says_so(self, pair):
         said = CliRunner().invoke(cli, ["info", str(pair())]).output

@@ -95,4 +95,15 @@ def dataset(
     def stream() -> Iterator[Batch]:
         return read_ahead(batch, iter(numbers), config.training.workers)
 
-    return tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(1)
+    return untuned(tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(1))
+
+
+def untuned(dataset: Any) -> Any:
+    """Return a `tf.data.Dataset` without the thread that tunes it; nothing here is left to tune.
+
+    That thread sleeps up to a minute at a time, and an iterator that dies waits for its end: the
+    wake-up call is lost where it looks whether it is cancelled before that is noted.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

@@ -53,6 +53,7 @@ def measure_steps(config: Config) -> tuple[float, float]:
     """
     from vol3dseg.training.backend import keras, tf
     from vol3dseg.training.compiled import compile_network
+    from vol3dseg.training.feed import untuned
     from vol3dseg.training.networks.building import build_network
     from vol3dseg.training.precision import precision_policy
 
@@ -61,7 +62,7 @@ def measure_steps(config: Config) -> tuple[float, float]:
     with precision_policy(config.training.precision):
         model = build_network(config)
     compile_network(model, config, [])
-    batch = tf.data.Dataset.from_tensors(_noise(config)).repeat()
+    batch = untuned(tf.data.Dataset.from_tensors(_noise(config)).repeat())
     times = _StepTimes()
     callback = keras.callbacks.LambdaCallback(
         on_train_batch_begin=times.begin, on_train_batch_end=times.end
