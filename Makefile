@@ -9,8 +9,9 @@ BENCH := .bench
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SHARED ?= ../shared/data
 COMMA := ,
-# A worker for each core, whole files of tests to each, so that what a file prepares is made once.
-PARALLEL := --numprocesses logical --dist loadfile
+# Whole files of tests to each worker, so that what a file prepares is made once. One worker more
+# than cores: tests wait for browsers, for workers that start and for what was killed.
+PARALLEL = --numprocesses $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)') --dist loadfile
 
 # Every target with a line of help is none that makes a file of its name.
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*## .*/\1/p' $(MAKEFILE_LIST))

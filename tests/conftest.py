@@ -41,7 +41,8 @@ settings.load_profile("vol3dseg")
 
 # What is the same whether TensorFlow is there or not, and takes long: `make light` leaves it out.
 _ANYWHERE = {
-    *("test_adopt_nnunet", "test_apart", "test_bench_evaluating", "test_bounds", "test_catalogue"),
+    *("test_adopt_nnunet", "test_apart", "test_auditing", "test_bench_evaluating"),
+    *("test_bounds", "test_catalogue", "test_check", "test_dataset_commands"),
     *("test_determinism", "test_docs", "test_examination", "test_faults", "test_faulty_machine"),
     *("test_foreign_store", "test_full_disk", "test_fuzzing", "test_guard", "test_hostile_files"),
     *("test_hostile_models", "test_house", "test_inspect", "test_monai_proof", "test_names"),
@@ -54,7 +55,7 @@ _ANYWHERE = {
         "test_real_data",
     ),
     *("test_replay", "test_rights", "test_scores_page", "test_standalone", "test_stopped"),
-    *("test_view", "test_withdrawal"),
+    *("test_store", "test_view", "test_withdrawal"),
 }
 
 
@@ -126,7 +127,7 @@ def browse(tmp_path_factory, chromium):
     return browse
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vol3dseg():
     """Run the command line in a process of its own, as a user does."""
 

@@ -18,15 +18,16 @@ from vol3dseg.errors import OutputError
 from vol3dseg.inference.bids_files import bids_file, require_labels
 from vol3dseg.inference.output_files import PredictOptions
 from vol3dseg.inference.record import load_record
+from vol3dseg.model.model_file import with_manifest
 
 ANAT = "sub-01/ses-a/anat"
 FIRST = f"{ANAT}/sub-01_ses-a_acq-fast_run-2_desc-vol3dseg_dseg.nii.gz"
 
 
-@pytest.fixture
-def bids_folder(tmp_path, shared_brats_folder):
+@pytest.fixture(scope="module")
+def shared_bids_folder(tmp_path_factory, shared_brats_folder):
     """Three cases as BIDS has them: two sessions of one subject, and another."""
-    folder = tmp_path / "raw"
+    folder = tmp_path_factory.mktemp("bids") / "raw"
     names = {
         "Case_001": (ANAT, "sub-01_ses-a_acq-fast_run-2_{}"),
         "Case_002": ("sub-01/ses-b/anat", "sub-01_ses-b_{}"),
@@ -40,6 +41,11 @@ def bids_folder(tmp_path, shared_brats_folder):
     described = {"Name": "A study", "BIDSVersion": "1.10.0", "DatasetDOI": "doi:10.1/abc"}
     (folder / "dataset_description.json").write_text(json.dumps(described))
     return folder
+
+
+@pytest.fixture
+def bids_folder(tmp_path, shared_bids_folder):
+    return shutil.copytree(shared_bids_folder, tmp_path / "raw")
 
 
 @pytest.fixture(scope="session")
@@ -63,14 +69,24 @@ def inside(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-@pytest.fixture
-def predicted(vol3dseg, model_path, bids_folder, tmp_path):
+@pytest.fixture(scope="module")
+def shared_predictions(vol3dseg, shared_bids_folder, recipe, labels, manifest_of, graph_of):
+    """The predictions of a data set, and the command that made them but for its output."""
     pytest.importorskip("matplotlib")  # of --picture
-    command = ("predict", model_path, bids_folder, "-o", tmp_path / "O", "--device", "cpu")
-    command += ("--layout", "bids", "--probabilities", "--uncertainty", "--picture")
-    done = vol3dseg(*command)
+    model, folder = (shared_bids_folder.with_name(name) for name in ("model.onnx", "O"))
+    model.write_bytes(with_manifest(graph_of(2, 4), manifest_of(recipe, labels)))
+    command = ("predict", model, shared_bids_folder, "--device", "cpu", "--layout", "bids")
+    command += ("--probabilities", "--uncertainty", "--picture")
+    done = vol3dseg(*command, "-o", folder)
     assert done.returncode == 0, done.stderr
-    return tmp_path / "O", command
+    return folder, command
+
+
+@pytest.fixture
+def predicted(shared_predictions, tmp_path):
+    folder, command = shared_predictions
+    copy = shutil.copytree(folder, tmp_path / "O")
+    return copy, (*command, "-o", copy)
 
 
 def test_a_valid_data_set(predicted, problems, bids_folder):
@@ -118,7 +134,8 @@ def test_resumed_and_without_what_is_not_asked_for(vol3dseg, predicted, problems
     again = vol3dseg(*command, "--resume")
     assert again.returncode == 0, again.stderr
     assert "2 of 3 cases are complete" in again.stdout
-    done = vol3dseg(*command[:9])
+    kept = [word for word in command if word not in ("--probabilities", "--uncertainty")]
+    done = vol3dseg(*kept)
     assert done.returncode == 0, done.stderr
     assert not [name for name in inside(folder) if "probseg" in name or "entropy" in name]
     assert problems(folder) == []

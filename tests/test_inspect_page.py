@@ -310,7 +310,7 @@ def test_four_planted_cases_are_among_the_first_six(seed, shared_data, browse, t
     assert not browse(tmp_path / "out" / "index.html")[1]
 
 
-@pytest.mark.parametrize("name", ["brats", "hippocampus"])
+@pytest.mark.parametrize("name", [pytest.param("brats", marks=pytest.mark.slow), "hippocampus"])
 def test_real_sets_open_without_a_message(name, shared_data, browse, tmp_path):
     source = shared_data / name
     if name == "hippocampus":  # every eighth case is enough

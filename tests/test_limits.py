@@ -52,7 +52,7 @@ def test_the_kernel_sees_no_more_memory_than_was_given(limit_mb, model, scan):
     assert done.record["planned_mb"] == pytest.approx(done.peak_mb, rel=0.25)
 
 
-@pytest.mark.parametrize("limit", ["100MB", "250MB"])
+@pytest.mark.parametrize("limit", ["100MB", pytest.param("250MB", marks=pytest.mark.slow)])
 def test_a_limit_that_is_named_does(limit, model, scan):
     """What is too little for the program itself, and for the network, is refused in one line."""
     run = [model, scan, "--device", "cpu"]

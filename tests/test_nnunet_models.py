@@ -55,9 +55,15 @@ def differing(shared_nnunet, predictor, says, cases):
     return counts
 
 
-@pytest.mark.parametrize("says", RUNS)
-@pytest.mark.parametrize("device", ["cpu", "openvino"])
-def test_labels_are_those_of_nnunet(shared_nnunet, adopted, says, device):
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        *(("cpu", says) for says in RUNS),
+        pytest.param("openvino", "501-fold0-mirrored", marks=pytest.mark.slow),
+        *(("openvino", says) for says in RUNS if says != "501-fold0-mirrored"),
+    ],
+)
+def test_labels_are_those_of_nnunet(shared_nnunet, adopted, device, says):
     pytest.importorskip("onnxruntime" if device == "cpu" else "openvino")
     model, folds, cases = RUNS[says]
     mirror = None if "mirrored" in says else False

@@ -351,7 +351,7 @@ def run(shared_brats_folder, tmp_path_factory, recipe):
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("norm", [pytest.param("batch", marks=pytest.mark.slow), "instance"])
 def test_from_a_run_to_a_model(norm, run, brats_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(quantise_module, "LARGEST_DROP", 1)
     folder, path = run(norm), tmp_path / "model-int8.onnx"
