@@ -310,6 +310,15 @@ def trained_here(work, *arguments, threads=None, **named):
     return as_outcome(work, *arguments, **named)
 
 
+def batches(image, label, size=None):
+    """Return arrays as `train` feeds Keras; those of Keras itself are tuned (see `untuned`)."""
+    import tensorflow as tf
+
+    from vol3dseg.training.feed import untuned
+
+    return untuned(tf.data.Dataset.from_tensor_slices((image, label)).batch(size or len(image)))
+
+
 def small_config(recipe, model=None, split=None, **training):
     """Return a config of a network that trains in a second."""
     data = load_config("crops32").model_dump(mode="json")

@@ -11,6 +11,7 @@ pytest.importorskip("tensorflow")
 
 import keras
 
+from tests.conftest import batches
 from vol3dseg.config import EarlyStoppingConfig, ReduceLROnPlateauConfig, TrainingConfig
 from vol3dseg.errors import OutputError
 from vol3dseg.files import write_text
@@ -64,13 +65,11 @@ def tiny_model():
 def fit(model, run, epochs, first=0, state=None, config=CONFIG):
     run.mkdir(exist_ok=True)
     return model.fit(
-        IMAGE,
-        LABEL,
-        batch_size=2,
+        batches(IMAGE, LABEL, 2),
         shuffle=False,
         epochs=epochs,
         initial_epoch=first,
-        validation_data=(IMAGE, OPPOSITE),
+        validation_data=batches(IMAGE, OPPOSITE, 2),
         callbacks=make_callbacks(config, run, state),
         verbose=0,
     ).history
@@ -127,7 +126,7 @@ def test_last_checkpoint_is_a_keras_file_with_the_state_inside(tmp_path):
     assert state.remembered["EarlyStopping"]["wait"] == 2
     assert not state.stopped_early
     again = load_checkpoint(tmp_path / "last.keras")
-    assert again.predict(IMAGE, verbose=0) == pytest.approx(model.predict(IMAGE, verbose=0))
+    assert again.predict_on_batch(IMAGE) == pytest.approx(model.predict_on_batch(IMAGE))
     assert keras.saving.load_model(tmp_path / "last.keras").optimizer.iterations.numpy() == 3 * 2
     assert {f.name for f in tmp_path.iterdir()} == {
         "last.keras", "best.keras", "training.log", LIST_NAME
@@ -137,7 +136,7 @@ def test_last_checkpoint_is_a_keras_file_with_the_state_inside(tmp_path):
 def test_best_checkpoint_is_of_the_lowest_val_loss(tmp_path):
     history = fit(tiny_model(), tmp_path, 4)
     best = keras.saving.load_model(tmp_path / "best.keras")
-    loss = best.evaluate(IMAGE, OPPOSITE, batch_size=2, verbose=0)[0]
+    loss = best.evaluate(batches(IMAGE, OPPOSITE, 2), verbose=0)[0]
     assert loss == pytest.approx(min(history["val_loss"]), rel=1e-5)
     assert min(history["val_loss"]) < history["val_loss"][-1]
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.conftest import small_config
+from tests.conftest import batches, small_config
 from vol3dseg.config import ModelConfig
 from vol3dseg.errors import ModelError
 from vol3dseg.inference.loading import load_predictor
@@ -73,7 +73,8 @@ def test_outside_of_training_it_is_the_network_without():
     plain, deep = network(False), network(True)
     np.testing.assert_array_equal(plain(image, training=False), deep(image, training=False))
     found = [
-        compiled(each).evaluate(image, label, verbose=0, return_dict=True) for each in (plain, deep)
+        compiled(each).evaluate(batches(image, label), verbose=0, return_dict=True)
+        for each in (plain, deep)
     ]
     assert found[0] == pytest.approx(found[1], rel=1e-6)
     assert "dice_a" in found[0]

@@ -9,6 +9,7 @@ pytest.importorskip("tensorflow")
 
 import keras
 
+from tests.conftest import batches
 from vol3dseg.config import TrainingConfig
 from vol3dseg.errors import RunError
 from vol3dseg.training.callbacks import make_callbacks
@@ -83,13 +84,11 @@ def fit(run, training, resumed=False, given=(), norm=BatchNormalization):
         trim_log(run / "training.log", state.epochs)
         restore_checkpoint(model, run / "last.keras")
     model.fit(
-        IMAGE,
-        LABEL,
-        batch_size=training.at_once,
+        batches(IMAGE, LABEL, training.at_once),
         shuffle=False,
         epochs=training.epochs,
         initial_epoch=state.epochs if state else 0,
-        validation_data=(IMAGE, LABEL),
+        validation_data=batches(IMAGE, LABEL, training.at_once),
         callbacks=make_callbacks(training, run, state, given),
         verbose=0,
     )
@@ -195,7 +194,7 @@ def test_what_is_judged_is_what_is_saved(tmp_path, way):
     for name, loss in (("last.keras", losses[-1]), ("best.keras", min(losses))):
         model = load_checkpoint(tmp_path / "run" / name)
         model.compile(loss=NamedLoss("dice_cross_entropy"))
-        judged = model.evaluate(IMAGE, LABEL, batch_size=4, verbose=0)
+        judged = model.evaluate(batches(IMAGE, LABEL, 4), verbose=0)
         assert judged == pytest.approx(loss, rel=1e-6)
     raw = read_raw(tmp_path / "run" / "last.keras")
     assert not equal(raw, load_checkpoint(tmp_path / "run" / "last.keras").get_weights())

@@ -8,6 +8,7 @@ pytest.importorskip("tensorflow")
 
 import keras
 
+from tests.conftest import batches
 from vol3dseg.evaluation.overlap import DICE
 from vol3dseg.training.metrics import ConfusionMetrics
 
@@ -110,10 +111,10 @@ def test_every_value_stands_in_the_log_with_and_without_val(tmp_path):
     )
     log = tmp_path / "training.log"
     model.fit(
-        guess,
-        truth,
+        batches(guess, truth),
+        shuffle=False,
         epochs=2,  # the second epoch must not remember the first
-        validation_data=(guess, truth),
+        validation_data=batches(guess, truth),
         verbose=0,
         callbacks=[keras.callbacks.CSVLogger(log)],
     )

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.train
 
 import keras  # noqa: E402 - after the skip
 
-from tests.conftest import small_config  # noqa: E402
+from tests.conftest import batches, small_config  # noqa: E402
 from vol3dseg.config import TrainingConfig  # noqa: E402
 from vol3dseg.training.compiled import compile_network  # noqa: E402
 from vol3dseg.training.learning_rate import LearningRate, learning_rate_of  # noqa: E402
@@ -157,5 +157,5 @@ def test_a_step_is_traced_once(recipe):
 
     compile_network(model, config, [], loss)
     batch = np.zeros((2, 8, 8, 8, 2), np.float32), np.zeros((2, 8, 8, 8), np.int32)
-    model.fit(*batch, epochs=3, verbose=0)
+    model.fit(batches(*batch), epochs=3, shuffle=False, verbose=0)
     assert len(traced) == 1

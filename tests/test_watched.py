@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.conftest import small_config
+from tests.conftest import batches, small_config
 from vol3dseg.config import EarlyStoppingConfig, TrainingConfig, load_config
 from vol3dseg.errors import RunError
 from vol3dseg.preprocessing.prepare_dataset import preprocess
@@ -58,7 +58,7 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_names_its_batch(
     stop = StopOnNaN(lambda n: f"b{n}", 5, micro_batches)
     ended = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: pytest.fail("an epoch ended"))
     with pytest.raises(RunError) as error:
-        model.fit(x, x, batch_size=2, epochs=2, callbacks=[stop, ended], shuffle=False, verbose=0)
+        model.fit(batches(x, x, 2), epochs=2, callbacks=[stop, ended], shuffle=False, verbose=0)
     assert re.fullmatch("the loss is (nan|inf) at step [0-9] of epoch 1, .*", error.value.found)
     assert error.value.found.endswith(f"at step {step} of epoch 1, on patches of {named}")
     assert error.value.expected == "a finite number"
