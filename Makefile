@@ -70,9 +70,11 @@ oracle: setup $(BENCH)/oracle/.ready  ## Hold scores against those of others, wr
 	$(VENV)/bin/python -m pytest -m oracle --no-skips
 	$(VENV)/bin/python -m tests.oracle.page
 
+# Python before 3.12 cannot start to trace two threads at once, and says so as if a test had failed.
 coverage: setup  ## Which lines and branches of the package the tests reach: 95 % at least; some half an hour
 	$(VENV)/bin/python -m coverage erase
-	$(VENV)/bin/python -m coverage run -m pytest -m "not slow and not gpu and not alone and not elsewhere" $(PARALLEL)
+	$(VENV)/bin/python -m coverage run -m pytest -m "not slow and not gpu and not alone and not elsewhere" $(PARALLEL) \
+		-W 'ignore:Exception ignored in thread started by:pytest.PytestUnraisableExceptionWarning'
 	$(VENV)/bin/python -m coverage combine --quiet
 	$(VENV)/bin/python -m coverage report
 

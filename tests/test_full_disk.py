@@ -1,5 +1,6 @@
 """A disk that is full is one error that says so, whichever file does not fit; and it goes on."""
 
+import os
 import subprocess
 import sys
 
@@ -25,7 +26,9 @@ def within():
 
     def run(size, *words):
         command = [sys.executable, "-c", CODE, str(size), *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        # Where it is measured, what is measured does not fit either.
+        unmeasured = {n: value for n, value in os.environ.items() if not n.startswith("COVERAGE_")}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=unmeasured)
 
     return run
 
