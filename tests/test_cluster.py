@@ -268,6 +268,14 @@ def test_ctrl_c_stops_without_a_word_of_the_workers(where, ten, config_path, tmp
     assert len(preprocess(ten, tmp_path / "out", config_path).cases) == 10
 
 
+def test_workers_of_our_own_end_for_good_even_those_that_replace_killed_ones():
+    with reaching_cluster._started(2) as own:
+        nannies = list(own.workers.values())
+        reaching_cluster._kill(own)  # which Dask answers with two others
+        reaching_cluster._end(own)
+        assert [nanny.status.name for nanny in nannies] == ["closed"] * 2
+
+
 # ---------------------------------------------------------------- what workers do not see
 
 

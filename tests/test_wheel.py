@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("build")
+pytest.importorskip("build.env")  # a folder of that name may stand here
 
 ROOT = Path(__file__).resolve().parents[1]
 MAPPED = {"src/vol3dseg": "vol3dseg", "cli": "vol3dseg/cli", "export": "vol3dseg/export"}

@@ -136,18 +136,30 @@ def _started(workers: int) -> Iterator[Any]:
         try:
             yield cluster
         except BaseException:
-            _kill(cluster)
+            _end(cluster)
             raise
         finally:
             cluster.close()
 
 
+def _end(cluster: Any) -> None:
+    """End workers of our own for good, those as well that come in place of killed ones."""
+    nannies = list(cluster.workers.values())
+    ended = time.monotonic() + _ANSWER_S
+    while (left := [each for each in nannies if each.status.name != "closed"]) and (
+        time.monotonic() < ended
+    ):
+        for nanny in left:
+            if nanny.status.name not in ("closing", "closing_gracefully"):
+                nanny.close_gracefully()  # or it starts another worker
+        _kill(cluster)
+        time.sleep(0.01)
+
+
 def _kill(cluster: Any) -> None:
     """End workers of our own at once, and not after their cases; see them ended."""
-    nannies = list(cluster.workers.values())
-    for nanny in nannies:
-        nanny.auto_restart = False
-    left = {nanny.pid: getattr(signal, "SIGKILL", signal.SIGTERM) for nanny in nannies if nanny.pid}
+    pids = [nanny.pid for nanny in cluster.workers.values()]
+    left = {pid: getattr(signal, "SIGKILL", signal.SIGTERM) for pid in pids if pid}
     ended = time.monotonic() + _ANSWER_S
     while left and time.monotonic() < ended:
         for pid, number in list(left.items()):
