@@ -11,7 +11,8 @@ SHARED ?= ../shared/data
 COMMA := ,
 # Whole files of tests to each worker, so that what a file prepares is made once. One worker more
 # than cores: tests wait for browsers, for workers that start and for what was killed.
-PARALLEL = --numprocesses $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)') --dist loadfile
+PARALLEL = --numprocesses $(shell PYTHONPATH=src $(PYTHON) -c \
+	'from vol3dseg.machine import usable_cores; print(usable_cores() + 1)') --dist loadfile
 
 # Every target with a line of help is none that makes a file of its name.
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*## .*/\1/p' $(MAKEFILE_LIST))

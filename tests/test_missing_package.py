@@ -68,7 +68,14 @@ def test_what_an_export_needs_is_missing(package, tmp_path):
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("package", ["tensorflow", "matplotlib"])
+@pytest.mark.parametrize(
+    "package",
+    [
+        "tensorflow",
+        "matplotlib",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("tf2onnx", "onnxruntime")),
+    ],
+)
 def test_demo_makes_nothing_without_what_it_needs(package, tmp_path):
     done = without(package, "demo", "-o", tmp_path / "demo")
     assert done.returncode == 1

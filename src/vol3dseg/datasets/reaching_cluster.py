@@ -146,11 +146,10 @@ def _end(cluster: Any) -> None:
     """End workers of our own for good, those as well that come in place of killed ones."""
     nannies = list(cluster.workers.values())
     ended = time.monotonic() + _ANSWER_S
-    while (left := [each for each in nannies if each.status.name != "closed"]) and (
-        time.monotonic() < ended
-    ):
-        for nanny in left:
-            if nanny.status.name not in ("closing", "closing_gracefully"):
+    over = "closed", "failed"
+    while time.monotonic() < ended and any(each.status.name not in over for each in nannies):
+        for nanny in nannies:
+            if nanny.status.name in ("init", "starting", "running"):
                 nanny.close_gracefully()  # or it starts another worker
         _kill(cluster)
         time.sleep(0.01)
