@@ -1,4 +1,5 @@
 import csv
+import itertools
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,8 @@ _every = settings(deadline=None, database=None, suppress_health_check=[HealthChe
 settings.register_profile("vol3dseg", _every, max_examples=25, derandomize=True)
 settings.register_profile("search", _every, max_examples=500)
 settings.load_profile("vol3dseg")
+
+_SLICES = itertools.count(10_000)  # of one length each: a file's size must not depend on chance
 
 
 # What is the same whether TensorFlow is there or not, and takes long: `make light` leaves it out.
@@ -395,13 +398,13 @@ def make_dicom_slice(
 ):
     """A classic slice of (rows, columns) values of two bytes; tags by keyword, None takes away."""
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
     slice_ = Dataset()
     slice_.file_meta = FileMetaDataset()
     slice_.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     slice_.file_meta.MediaStorageSOPClassUID = slice_.SOPClassUID = MRImageStorage
-    slice_.SOPInstanceUID = generate_uid()
+    slice_.SOPInstanceUID = f"1.2.3.6.{next(_SLICES)}"
     slice_.file_meta.MediaStorageSOPInstanceUID = slice_.SOPInstanceUID
     values = {
         "StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "SeriesNumber": 7,

@@ -301,5 +301,5 @@ def test_the_child_may_take_a_gigabyte_more_than_it_has(case):
         "examination.flaw = told"
     )
     (more,) = flaws([case], 5.0, tells)
-    # What it takes for its first other thread is 72 MB of addresses.
-    assert int(more) == pytest.approx(2**30, abs=2**27)
+    # A thread takes 72 MB of addresses: its watchdog, and another where coverage is measured.
+    assert int(more) == pytest.approx(2**30, abs=2**28)

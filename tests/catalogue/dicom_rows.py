@@ -143,7 +143,7 @@ ROWS = (
     Row("DICOM lying", "60000 rows and columns, with 240 bytes of voxels",
         dicom.series(dicom_files.lying_rows),
         refused="{folder}/flair/1.dcm: truncated: header promises 7200000000 bytes of voxels, "
-        "the file can hold at most 976; expected all of them; copy or export it again"),
+        "the file can hold at most 876; expected all of them; copy or export it again"),
     Row("DICOM no rows", "an image without rows", dicom.series(dicom_files.no_rows),
         refused="{folder}/flair/1.dcm: is an image without Rows and Columns; expected its size; "
         "copy or export it again"),
