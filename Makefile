@@ -130,7 +130,7 @@ trial-faults: setup  ## Make writing, reading and living fail at every step of s
 trial-limits: setup  ## Hold the peak of predict against --max-memory, over scans, runtimes, precisions; an hour or two
 	$(VENV)/bin/python -m benchmarks.limits trials/limits
 
-trial-cluster: setup  ## 200 cases on a Dask cluster, a worker killed; two workers against one; 10 minutes on two quiet cores
+trial-cluster: setup  ## 200 cases on a Dask cluster, a worker killed; two workers against one; some two minutes on two quiet cores
 	$(VENV)/bin/python -m benchmarks.trial_cluster
 
 trial-determinism: setup  ## Labels over runs, threads, processes, runtimes: make trial-determinism MODEL=... DATASET=...
