@@ -1,5 +1,7 @@
 """What a plan says of a network and of this machine, beside Keras' own account."""
 
+import io
+import json
 import sys
 
 import pytest
@@ -13,6 +15,7 @@ from vol3dseg.planning.network_size import size_of_unet
 from vol3dseg.planning.step_speed import measuring
 from vol3dseg.planning.workload import Speed
 from vol3dseg.preprocessing.prepare_dataset import preprocess
+from vol3dseg.training import speed_probe
 from vol3dseg.training.fit import train
 from vol3dseg.training.networks.building import build_network, size_of
 
@@ -60,6 +63,26 @@ def test_a_child_measures_steps():
     assert speed.program_mb > 100
     assert speed.precision == "float32"
     assert speed.flops_per_s > 0
+
+
+def test_each_line_is_answered_whatever_libraries_print(monkeypatch, capfd):
+    configs = [config_with(), config_with((8, 8, 8)).chosen(precision="auto")]
+    lines = "".join(config.model_dump_json() + "\n" for config in configs)
+    measure = speed_probe.measure_steps
+
+    def prints(config):
+        sys.stdout.write("as a library may\n")
+        return measure(config)
+
+    monkeypatch.setattr(speed_probe, "measure_steps", prints)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # given back afterwards
+    speed_probe.main()
+    first, second = map(json.loads, capfd.readouterr().out.splitlines())
+    assert first["precision"] == "float32"
+    assert second["precision"] in {"float32", "bfloat16"}  # is chosen, no longer auto
+    for answer in (first, second):
+        assert 0 < answer["step_s"] < answer["first_s"]
 
 
 def test_a_child_that_ends_is_done_without():

@@ -9,7 +9,7 @@ import os
 import statistics
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -22,8 +22,12 @@ _LONG_S = 8.0  # a first step that took longer is not repeated as often
 
 def main() -> None:
     """Answer until stdin ends."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    sys.stdout = sys.stderr  # what libraries print is no answer
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1) as answers:
+        sys.stdout = sys.stderr  # what libraries print is no answer
+        _answer(answers)
+
+
+def _answer(answers: TextIO) -> None:
     started = time.perf_counter()
     from vol3dseg.training.backend import tf
     from vol3dseg.training.precision import choose_precision
