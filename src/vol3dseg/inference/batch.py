@@ -92,37 +92,49 @@ def predict_cases(
     if options.in_bids:
         beside = write_dataset(folder, cases, record, predictor.origin, options.probabilities)
         record = record.model_copy(update={"dataset": beside})
-    saved = record.save(folder)
+    kept = _KeptRecord(record, folder, good)
     for case_id, why in refused.items():
         progress(case_id, CaseRecord(error=why.message))
-    known = PackedRecords[CaseRecord]()
-
-    def save() -> None:
-        nonlocal saved
-        list_again(folder, {RECORD_NAME: saved})  # who works elsewhere may have lost the line
-        saved = record.save(folder, known.in_order(case.id for case in good))
-
-    def end() -> Record:
-        save()
-        made = load_record(folder)
-        list_predictions(made, folder)
-        return made
-
-    now_and_then = NowAndThen()
     here = partial(_here, predictor, folder, options)
     try:
         with closing((elsewhere or here)(good)) as done:
             for case_id, found in done:
                 if before and case_id in before.cases:
                     _remove_older(folder, before.cases[case_id], found)
-                known.add(case_id, found)
-                now_and_then(save)
+                kept.add(case_id, found)
                 progress(case_id, found)
     except BaseException:
         with suppress(OutputError, EvaluationError):
-            end()
+            kept.end()
         raise
-    return end()
+    return kept.end()
+
+
+class _KeptRecord:
+    """A record that is written at once, and again now and then as cases end."""
+
+    def __init__(self, record: Record, folder: Path, cases: Sequence[Case]) -> None:
+        self._record, self._folder = record, folder
+        self._order = [case.id for case in cases]
+        self._ended = PackedRecords[CaseRecord]()
+        self._now_and_then = NowAndThen()
+        self._saved = record.save(folder)
+
+    def add(self, case_id: str, made: CaseRecord) -> None:
+        self._ended.add(case_id, made)
+        self._now_and_then(self._save)
+
+    def end(self) -> Record:
+        """Return the record as it is written in the end, its predictions being listed."""
+        self._save()
+        made = load_record(self._folder)
+        list_predictions(made, self._folder)
+        return made
+
+    def _save(self) -> None:
+        # Who works elsewhere may have lost the line.
+        list_again(self._folder, {RECORD_NAME: self._saved})
+        self._saved = self._record.save(self._folder, self._ended.in_order(self._order))
 
 
 def _here(
