@@ -188,7 +188,7 @@ main()
         pytest.param(("check", "nowhere", "-c", "demo"), 60, 240, id="hardly more than Python"),
         pytest.param(("check", "nowhere", "-c", "demo"), 230, 240, id="nearly enough"),
         pytest.param(
-            ("export-onnx", "nowhere", "-o", "x.onnx"), 2300, 2400, marks=pytest.mark.train,
+            ("export-onnx", "nowhere", "-o", "x.onnx"), 2500, 2600, marks=pytest.mark.train,
             id="TensorFlow",
         ),
     ],

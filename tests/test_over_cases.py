@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 
 import pytest
 
@@ -194,11 +194,27 @@ def test_errors_of_ours_are_passed_on_and_others_fail_their_case():
         assert sorted(over_cases(divide, CASES[:3], pool, died)) == ["000", "001 died", "002"]
 
 
+def refuse_memory(file, size):
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+
+def test_a_thread_that_has_no_room_is_not_begun(monkeypatch):
+    """Python waits for ever for one that has no memory to begin with."""
+    busy = Barrier(2)
+    with machine.thread_pool(2) as pool:
+        first = pool.submit(busy.wait)
+        monkeypatch.setattr(machine, "mmap", refuse_memory)
+        with pytest.raises(OSError, match="Cannot allocate memory"):
+            pool.submit(busy.wait)
+        monkeypatch.undo()
+        both = (first, pool.submit(busy.wait))
+        assert sorted(one.result(10) for one in both) == [0, 1]
+        monkeypatch.setattr(machine, "mmap", refuse_memory)
+        assert pool.submit(int).result(10) == 0  # by a thread that is there
+
+
 def test_where_hardly_any_memory_is_left_no_case_is_begun(monkeypatch):
     """Libraries that get none may end the process, and a thread that gets none is waited for."""
-
-    def refuse_memory(file, size):
-        raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     begun, errors = [], []
     monkeypatch.setattr(machine, "mmap", refuse_memory)

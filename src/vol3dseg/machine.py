@@ -3,10 +3,11 @@
 import ctypes
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor  # noqa: TID251 - made here for all
+from concurrent.futures import Future, ThreadPoolExecutor  # noqa: TID251 - made here for all
 from contextlib import contextmanager, suppress
 from mmap import mmap
 from pathlib import Path
+from typing import Any
 
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 _LARGE = 2**20  # bytes: smaller ones come and go too often
@@ -119,9 +120,27 @@ def require_memory(size: int = _ROOM) -> None:
 
 
 def thread_pool(most: int | None = None, name: str = "") -> ThreadPoolExecutor:
-    """Return a pool of so many threads, or one for each core; OSError (ENOMEM): no room for one."""
+    """Return a pool of so many threads, or one for each core; OSError (ENOMEM): no room for one.
+
+    The same where a task needs one more thread, and there is no room for that.
+    """
     require_memory()
-    return ThreadPoolExecutor(most or usable_cores(), thread_name_prefix=name)
+    return _Pool(most or usable_cores(), name)
+
+
+class _Pool(ThreadPoolExecutor):
+    """Asks for room before each thread that it begins."""
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._begun: list[None] = []  # by each thread, which must not hold its pool
+        super().__init__(most, name, initializer=self._begun.append, initargs=(None,))
+
+    def submit(self, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Submit a task."""
+        if len(self._begun) < self._most:
+            require_memory()
+        return super().submit(*args, **kwargs)
 
 
 def reset_peak() -> None:

@@ -18,7 +18,7 @@ from vol3dseg.extras import load_extra, require_memory_for_libraries
 from vol3dseg.machine import limited_cores
 
 _STDERR = 2
-_FOR_TENSORFLOW = 2400 * 2**20  # bytes of addresses: with less it may end the process
+_FOR_TENSORFLOW = 2600 * 2**20  # bytes of addresses: with less it may end the process
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _FATAL_ONLY = "3"
 # A line of absl's log, such as "I0000 00:00:1795.97 42 port.cc:153] ...", or the notice before it.
