@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -125,7 +127,7 @@ def test_an_executor_that_stays_broken_costs_no_case():
 
 
 def test_where_no_worker_can_be_started_that_is_said(monkeypatch):
-    monkeypatch.setattr(module, "share_machine", leave)
+    monkeypatch.setattr(module, "_begin", leave)
     with Workers(2) as workers, pytest.raises(DatasetError, match=r"end as soon as .*__main__"):
         list(over_cases(name, CASES, workers, died))
 
@@ -192,6 +194,23 @@ def test_errors_of_ours_are_passed_on_and_others_fail_their_case():
         with pytest.raises(OutputError):
             list(over_cases(refuse, CASES, pool, died))
         assert sorted(over_cases(divide, CASES[:3], pool, died)) == ["000", "001 died", "002"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
+def test_workers_end_with_the_process_that_was_killed():
+    begins = (
+        "import os, signal, time\n"
+        "from vol3dseg.datasets.over_cases import worker_processes\n"
+        "if __name__ == '__main__':\n"
+        "    with worker_processes(2, 2) as pool:\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    command = [sys.executable, "-c", begins]
+    # Its output is open until the last worker, and the server that they come from, have ended.
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == -signal.SIGKILL
+    assert int(done.stdout) > 0  # a worker was there
 
 
 def refuse_memory(file, size):

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
+from threading import Thread
 
-from vol3dseg.machine import usable_cores
+from vol3dseg.machine import require_memory, usable_cores
 
 IMPORT_AHEAD = "VOL3DSEG_IMPORT_AHEAD"  # variable of the environment that names a module
 _IMPORTER = "vol3dseg.imported_ahead"
@@ -75,3 +76,18 @@ def _run_tracker() -> None:
         resource_tracker.ensure_running()
     finally:
         sys.warnoptions.pop()
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that began it was killed; it would wait for work forever.
+
+    OSError (ENOMEM): there is no room for the thread that watches.
+    """
+    if (parent := multiprocessing.parent_process()) is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        require_memory()
+        Thread(target=watch, daemon=True).start()

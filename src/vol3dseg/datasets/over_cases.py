@@ -19,7 +19,7 @@ from vol3dseg.errors import (
     failing_alone,
 )
 from vol3dseg.machine import require_memory, share_machine, usable_cores
-from vol3dseg.process_starts import deaf_children, process_starts
+from vol3dseg.process_starts import deaf_children, end_with_parent, process_starts
 
 Result = TypeVar("Result")
 _Work = Callable[[Item], Result]
@@ -60,7 +60,13 @@ class Workers(futures.Executor):
 
     def _start(self) -> futures.ProcessPoolExecutor:
         shared = self.processes, usable_cores()
-        return futures.ProcessPoolExecutor(self.processes, process_starts(), share_machine, shared)
+        return futures.ProcessPoolExecutor(self.processes, process_starts(), _begin, shared)
+
+
+def _begin(processes: int, cores: int) -> None:
+    """Begin a worker."""
+    end_with_parent()
+    share_machine(processes, cores)
 
 
 @contextmanager

@@ -1,13 +1,11 @@
 """A training in a process of its own, so that what one breaks or leaves ends with it."""
 
-import os
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import current_process, get_context, parent_process
+from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection
-from threading import Thread
 from traceback import print_exception
 from typing import Any
 
@@ -16,6 +14,7 @@ from vol3dseg.datasets.cluster import is_awaited
 from vol3dseg.errors import Vol3dSegError
 from vol3dseg.machine import limit_cores, machine_share, share_machine
 from vol3dseg.model.manifest import Manifest
+from vol3dseg.process_starts import end_with_parent
 from vol3dseg.training.timing import Step
 from vol3dseg.training.watching import Progress, Show
 
@@ -129,7 +128,7 @@ def _main(
     threads: int | None,
     again: bool,
 ) -> None:
-    _end_with_parent()
+    end_with_parent()  # two must not write one run
     share_machine(*share)
     if threads is not None:
         limit_cores(threads)
@@ -143,14 +142,3 @@ def _main(
         print_exception(error)
         outcome = Outcome(f"failed: {type(error).__name__}: {error}")
     pipe.send(outcome)
-
-
-def _end_with_parent() -> None:
-    """Let this process end when the one that began it was killed: two must not write one run."""
-    if (parent := parent_process()) is not None:
-
-        def watch() -> None:
-            parent.join()
-            os._exit(1)
-
-        Thread(target=watch, daemon=True).start()
