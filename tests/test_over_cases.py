@@ -199,7 +199,7 @@ def test_errors_of_ours_are_passed_on_and_others_fail_their_case():
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
 def test_workers_end_with_the_process_that_was_killed():
     begins = (
-        "import os, signal, time\n"
+        "import os, signal\n"
         "from vol3dseg.datasets.over_cases import worker_processes\n"
         "if __name__ == '__main__':\n"
         "    with worker_processes(2, 2) as pool:\n"
